@@ -1,0 +1,8 @@
+"""``python -m miscnn_tf`` is the command ``miscnn-tf``."""
+
+import sys
+
+from miscnn_tf.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

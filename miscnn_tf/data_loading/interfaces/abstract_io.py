@@ -1,0 +1,92 @@
+"""What a data format, ours or a user's, has to offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.configuration import fingerprint
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError
+
+
+class Abstract_IO(ABC):
+    """Base class of all data interfaces; subclass it to read a format or folder layout of your own.
+
+    The abstract methods are needed. The others have a default that works for one folder per sample below the input path.
+
+    Args:
+        channels: Number of image channels.
+        classes: Number of classes, background included.
+        three_dim: Whether the data are volumes.
+    """
+
+    def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
+        self.channels = channels
+        self.classes = classes
+        self.three_dim = three_dim
+
+    @abstractmethod
+    def initialize(self, input_path: str) -> list[Hashable]:
+        """Look at `input_path` and return the names of the samples in it."""
+
+    @abstractmethod
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the image ``(x, y[, z][, channels])`` and what is known of it (``"spacing"``, ``"affine"``, …)."""
+
+    @abstractmethod
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """Return the label map ``(x, y[, z])`` of integers below `classes`."""
+
+    @abstractmethod
+    def load_prediction(self, index: Hashable, output_path: str) -> np.ndarray:
+        """Return a prediction that `save_prediction` wrote."""
+
+    @abstractmethod
+    def save_prediction(self, sample: Sample, output_path: str) -> None:
+        """Write ``sample.pred_data`` for ``sample.index`` below `output_path`, atomically."""
+
+    @staticmethod
+    @abstractmethod
+    def check_file_termination(termination: str) -> bool:
+        """Whether files with this ending (``".nii.gz"``) are of this format."""
+
+    def load_details(self, index: Hashable) -> dict[str, Any] | None:
+        """Further facts about a sample, which become ``Sample.details``; none by default."""
+        return None
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Find what is wrong with a sample without decoding it (headers only); nothing by default.
+
+        Raises:
+            DataError: If the files of the sample are missing or do not fit together.
+        """
+
+    def fingerprint(self, index: Hashable, input_path: str) -> str | None:
+        """A digest that changes when the sample's source does; None if it cannot be told.
+
+        By default: name, size and time of change of every file in the sample's folder.
+        """
+        folder = Path(str(input_path)) / str(index)
+        if not folder.is_dir():
+            return None
+        return stat_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()))
+
+    def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read one image file that need not lie in the input folder, as `load_image` does."""
+        raise ConfigurationError(f"{type(self).__name__} cannot read single files; predict by index instead")
+
+    def write_file(self, sample: Sample, path: str | Path) -> None:
+        """Write ``sample.pred_data`` to one file, in the geometry of ``sample.extended``."""
+        raise ConfigurationError(
+            f"{type(self).__name__} cannot write single files; use save_prediction instead"
+        )
+
+
+def stat_fingerprint(paths: list[Path]) -> str:
+    """Digest of the names, sizes and times of change of files."""
+    return fingerprint([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths])

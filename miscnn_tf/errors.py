@@ -1,0 +1,47 @@
+"""The errors that miscnn_tf raises on purpose.
+
+Every message says what is wrong, in which file or argument, and what to do about it. Each class also
+derives from the built-in error that a caller would expect (``ValueError``, ``OSError``, …), so that scripts
+which catch those keep working.
+"""
+
+from __future__ import annotations
+
+
+class MiscnnError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class ConfigurationError(MiscnnError, ValueError):
+    """An argument, or a combination of arguments, cannot work."""
+
+
+class DataError(MiscnnError, ValueError):
+    """A file or array holds something that cannot be used; the message names it."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A file, folder or sample that is needed does not exist."""
+
+    # OSError's __str__ would print "[Errno …]" for two arguments; one message is all we pass.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class StorageError(MiscnnError, OSError):
+    """Something could not be written: no space, no permission, not a folder."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ModelFileError(MiscnnError, ValueError):
+    """A model file is damaged, or was not written by this package."""
+
+
+class MissingExtraError(MiscnnError, ImportError):
+    """An optional package is missing; the message names the extra to install."""
+
+
+class TrainingError(MiscnnError, RuntimeError):
+    """Training cannot go on, for instance because the loss is no longer a number."""

@@ -1,0 +1,1 @@
+"""Networks, losses, training and prediction: the only floor that imports TensorFlow and Keras."""

@@ -1,0 +1,118 @@
+"""One registry type for everything that can be looked up by name.
+
+Interfaces, subfunctions, architectures and losses are registered and found the same way. A third-party package
+adds its own through an entry point in the registry's group, without importing miscnn_tf at install time.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, MutableMapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, overload
+
+from miscnn_tf.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+class Registry(MutableMapping[str, T], Generic[T]):
+    """Names mapped to classes or functions, extensible by decorator, by item and by entry point.
+
+    Args:
+        kind: What is registered, in the singular, for messages ("architecture").
+        group: Entry point group in which other packages announce theirs (``"miscnn_tf.architectures"``).
+
+    Example:
+        >>> architectures = Registry("architecture", "miscnn_tf.architectures")
+        >>> @architectures.register("tiny")
+        ... class Tiny: ...
+        >>> architectures.get("tiny") is Tiny
+        True
+    """
+
+    def __init__(self, kind: str, group: str | None = None) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries: dict[str, T] = {}
+        self._searched = group is None
+
+    @overload
+    def register(self, name: str) -> Callable[[T], T]: ...
+    @overload
+    def register(self, name: str, entry: T) -> T: ...
+    def register(self, name: str, entry: T | None = None) -> T | Callable[[T], T]:
+        """Register `entry` under `name`, directly or as a decorator.
+
+        Raises:
+            ConfigurationError: If another object already has that name.
+        """
+        if entry is None:
+            return lambda decorated: self.register(name, decorated)
+        self[name] = entry
+        return entry
+
+    def get(self, name: str, default: T | None = None) -> T:  # type: ignore[override]
+        """Return the entry called `name`, or `default` where one is given.
+
+        Raises:
+            ConfigurationError: If there is none; the message lists what there is.
+        """
+        try:
+            return self[name]
+        except KeyError as missing:
+            if default is not None:
+                return default
+            raise ConfigurationError(missing.args[0]) from None
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self)
+
+    def name_of(self, entry: object) -> str | None:
+        """The name under which `entry` is registered, or None."""
+        return next((name for name, other in self.items() if other is entry), None)
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            self._search_entry_points()
+        if name not in self._entries:
+            near = difflib.get_close_matches(str(name), self._entries, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise KeyError(f"there is no {self.kind} called {name!r}.{hint} Known: {', '.join(self.names())}")
+        return self._entries[name]
+
+    def __setitem__(self, name: str, entry: T) -> None:
+        known = self._entries.get(name)
+        # A notebook cell that is run again defines the same class anew: that replaces it.
+        if known is not None and known is not entry and not _same_definition(known, entry):
+            raise ConfigurationError(
+                f"the {self.kind} name {name!r} is already taken by {known!r}; choose another"
+            )
+        self._entries[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._search_entry_points()
+        return iter(dict(self._entries))
+
+    def __len__(self) -> int:
+        self._search_entry_points()
+        return len(self._entries)
+
+    def _search_entry_points(self) -> None:
+        if self._searched or self.group is None:
+            return
+        self._searched = True
+        for point in entry_points(group=self.group):
+            if point.name not in self._entries:
+                self[point.name] = point.load()
+
+
+def _same_definition(first: object, second: object) -> bool:
+    def place(entry: object) -> tuple[object, object]:
+        return getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
+
+    return place(first) == place(second) and place(first)[1] is not None

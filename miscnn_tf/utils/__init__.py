@@ -1,0 +1,1 @@
+"""Tools for people: patch operations on arrays, plots and overlays."""
