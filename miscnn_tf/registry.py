@@ -86,9 +86,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         known = self._entries.get(name)
         # A notebook cell that is run again defines the same class anew: that replaces it.
         if known is not None and known is not entry and not _same_definition(known, entry):
-            raise ConfigurationError(
-                f"the {self.kind} name {name!r} is already taken by {known!r}; choose another"
-            )
+            raise ConfigurationError(f"the {self.kind} name {name!r} is already taken by {known!r}; choose another")
         self._entries[name] = entry
 
     def __delitem__(self, name: str) -> None:

@@ -50,9 +50,7 @@ class Sample:
         three_dim: bool | None = None,
     ) -> None:
         if three_dim is None:
-            three_dim = image.ndim == 4 or (
-                image.ndim == 3 and not (channels > 1 and image.shape[-1] == channels)
-            )
+            three_dim = image.ndim == 4 or (image.ndim == 3 and not (channels > 1 and image.shape[-1] == channels))
         self.index = index
         self.channels = channels
         self.classes = classes

@@ -82,9 +82,7 @@ class Abstract_IO(ABC):
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to one file, in the geometry of ``sample.extended``."""
-        raise ConfigurationError(
-            f"{type(self).__name__} cannot write single files; use save_prediction instead"
-        )
+        raise ConfigurationError(f"{type(self).__name__} cannot write single files; use save_prediction instead")
 
 
 def stat_fingerprint(paths: list[Path]) -> str:

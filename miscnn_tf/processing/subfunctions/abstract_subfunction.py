@@ -37,10 +37,7 @@ class Abstract_Subfunction(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A class that undoes nothing may stand anywhere in the chain of class probabilities.
-        if (
-            cls.postprocessing is Abstract_Subfunction.postprocessing
-            and "acts_on_activation" not in cls.__dict__
-        ):
+        if cls.postprocessing is Abstract_Subfunction.postprocessing and "acts_on_activation" not in cls.__dict__:
             cls.acts_on_activation = True
 
     @abstractmethod
@@ -54,9 +51,7 @@ class Abstract_Subfunction(ABC):
             training: Whether a label map is to be processed too.
         """
 
-    def postprocessing(
-        self, sample: Sample, prediction: np.ndarray, activation_output: bool = False
-    ) -> np.ndarray:
+    def postprocessing(self, sample: Sample, prediction: np.ndarray, activation_output: bool = False) -> np.ndarray:
         """Undo the step on a prediction; by default there is nothing to undo.
 
         Args:
