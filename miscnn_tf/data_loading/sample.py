@@ -94,7 +94,7 @@ class Sample:
         self.seg_data = seg
 
     def add_prediction(self, pred: np.ndarray, activation_output: bool = False) -> None:
-        """Set the prediction: labels ``(x, y[, z])`` (an axis of 1 is added), or class probabilities ``(x, y[, z], classes)``."""
+        """Set the prediction: labels ``(x, y[, z])`` (an axis of 1 is added), or probabilities ``(x, y[, z], classes)``."""
         if activation_output:
             if pred.ndim != self.ndim + 1:
                 raise ConfigurationError(f"activation output needs a class axis; got shape {pred.shape}")

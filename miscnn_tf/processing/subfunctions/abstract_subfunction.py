@@ -21,7 +21,7 @@ class Abstract_Subfunction(ABC):
 
     Attributes:
         acts_on_activation: Whether `postprocessing` also takes class probabilities on the way to labels. Steps that
-            do nothing afterwards, or crop or resample, say True; a step of a user's that expects labels leaves it False.
+            do nothing afterwards, or crop or resample, say True; a step that expects labels leaves it False.
         interpolates: Whether `postprocessing` resamples. The label decision then waits until this step has resampled
             the probabilities (see `postprocess_to_labels`), which is more exact than resampling labels.
 
@@ -56,7 +56,7 @@ class Abstract_Subfunction(ABC):
 
         Args:
             sample: The sample as `preprocessing` left it.
-            prediction: Labels ``(x, y[, z])``, or class probabilities ``(x, y[, z], classes)`` with `activation_output`.
+            prediction: Labels ``(x, y[, z])``; class probabilities ``(x, y[, z], classes)`` with `activation_output`.
             activation_output: Which of the two `prediction` is.
 
         Returns:
