@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
+
+_LARGEST_ARRAY = 100_000
 
 
 def get_config(instance: object) -> dict[str, Any]:
@@ -48,32 +51,64 @@ def get_config(instance: object) -> dict[str, Any]:
     missing = [name for name in names if not hasattr(instance, name)]
     if missing:
         raise ConfigurationError(
-            f"{type(instance).__name__} does not keep its constructor argument {missing[0]!r}: set self.{missing[0]} in "
-            "__init__, or give the class a get_config() method"
+            f"{type(instance).__name__} does not keep its constructor argument {missing[0]!r}: set "
+            f"self.{missing[0]} in __init__, or give the class a get_config() method"
         )
     return {name: plain(getattr(instance, name), f"{type(instance).__name__}.{name}") for name in names}
 
 
 def plain(value: Any, where: str = "value") -> Any:
-    """Turn `value` into JSON types (tuples and arrays become lists, numpy scalars Python ones).
+    """Turn `value` into JSON types.
+
+    Tuples and arrays become lists, sets sorted lists, numpy scalars Python ones, paths strings, and the keys of a dict
+    strings, because that is what JSON has.
 
     Raises:
-        ConfigurationError: If it is something that JSON cannot hold, such as a function.
+        ConfigurationError: If it is something that JSON cannot hold (a function), if it is an array of more than
+            100,000 numbers (a volume is data, not a setting), or if two keys of a dict become the same string.
+
+    Example:
+        >>> plain({"range": (0, np.float32(0.5))})
+        {'range': [0, 0.5]}
     """
+    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufU" and value.size <= _LARGEST_ARRAY:
+        return value.tolist()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.size <= _LARGEST_ARRAY:
+        return plain(value.tolist(), where)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item, where) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | range):
-        items = sorted(value) if isinstance(value, set | frozenset) else value
-        return [plain(item, where) for item in items]
-    raise ConfigurationError(
-        f"{where} is a {type(value).__name__}, which cannot be stored as plain data; use numbers, strings, lists or dicts"
+        items = {str(key): plain(item, where) for key, item in value.items()}
+        if len(items) < len(value):
+            raise ConfigurationError(
+                f"{where} is a dict with keys that are the same as text, such as 1 and '1', and JSON has only text "
+                "keys; rename one of them"
+            )
+        return items
+    if isinstance(value, set | frozenset):
+        return _sorted(plain(item, where) for item in value)
+    if isinstance(value, list | tuple | range):
+        return [plain(item, where) for item in value]
+    what = (
+        f"{type(value).__name__} of {value.size} {value.dtype}"
+        if isinstance(value, np.ndarray)
+        else type(value).__name__
     )
+    raise ConfigurationError(
+        f"{where} is a {what}, which cannot be stored as plain data; use numbers, strings, lists or dicts"
+    )
+
+
+def _sorted(items: Iterable[Any]) -> list[Any]:
+    """Any mixture of plain values in an order that is the same in every process."""
+
+    def order(item: Any) -> tuple[bool, Any, str]:
+        number = isinstance(item, int | float)
+        return not number, item if number else 0, json.dumps(item, sort_keys=True)
+
+    return sorted(items, key=order)
 
 
 def describe(instance: object, name: str | None = None) -> dict[str, Any]:
@@ -86,20 +121,37 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
 
     Args:
         description: What `describe` returned.
-        classes: Where to look the class up by its name: a registry, or a dict. Nothing is ever imported by a name that a
-            file gives.
+        classes: Where to look the class up by its name: a registry, or a dict. Nothing is ever imported by a name that
+            a file gives.
         kind: What it is, for the message.
 
     Raises:
-        ConfigurationError: If the class is not known.
+        ConfigurationError: If the description is not one, the class is not known, or it does not take these arguments.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> build({"class_name": "Fraction", "config": {"numerator": 3, "denominator": 4}}, {"Fraction": Fraction})
+        Fraction(3, 4)
     """
-    name = description["class_name"]
+    name = description.get("class_name") if isinstance(description, Mapping) else None
+    config = description.get("config") if isinstance(description, Mapping) else None
+    if not isinstance(name, str) or not isinstance(config, Mapping):
+        raise ConfigurationError(
+            f"a {kind} is described by {{'class_name': …, 'config': {{…}}}}; got {description!r}. The file is damaged, "
+            "or was not written by this package"
+        )
     if name not in classes:
         raise ConfigurationError(
             f"the {kind} {name!r} is not known here: import the module that registers it, or pass "
             f"custom_objects={{{name!r}: {name}}}"
         )
-    return classes[name](**description["config"])
+    try:
+        return classes[name](**config)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the {kind} {name!r} could not be made with {dict(config)!r}: {error}. The class may have changed since "
+            "the description was written"
+        ) from error
 
 
 def fingerprint(*parts: Any) -> str:
@@ -114,9 +166,16 @@ def fingerprint(*parts: Any) -> str:
 
 
 def code_fingerprint(cls: type) -> str:
-    """A digest of the source code of `cls`, so that editing a class is noticed; of its name where there is no source."""
+    """A digest of the source code of `cls` and its base classes, so that editing a class is noticed.
+
+    Where there is no source (a class typed into the interpreter) the name stands for it. Functions that the class calls
+    are not looked at.
+    """
+    return fingerprint(*(_source(one) for one in cls.__mro__ if one.__module__ not in {"builtins", "abc", "typing"}))
+
+
+def _source(cls: type) -> str:
     try:
-        source = inspect.getsource(cls)
+        return inspect.getsource(cls)
     except (OSError, TypeError):
-        source = f"{cls.__module__}.{cls.__qualname__}"
-    return fingerprint(source)
+        return f"{cls.__module__}.{cls.__qualname__}"

@@ -7,6 +7,7 @@ adds its own through an entry point in the registry's group, without importing m
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, overload
@@ -14,6 +15,8 @@ from typing import Generic, TypeVar, overload
 from miscnn_tf.errors import ConfigurationError
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
@@ -105,12 +108,25 @@ class Registry(MutableMapping[str, T], Generic[T]):
             return
         self._searched = True
         for point in entry_points(group=self.group):
-            if point.name not in self._entries:
+            if point.name in self._entries:
+                continue
+            try:
                 self[point.name] = point.load()
+            except Exception:
+                # One broken add-on must not take away everything else.
+                _log.warning(
+                    "the %s %r of the entry point %s could not be imported and is left out; repair or uninstall the "
+                    "package that offers it",
+                    self.kind,
+                    point.name,
+                    point.value,
+                    exc_info=True,
+                )
 
 
 def _same_definition(first: object, second: object) -> bool:
     def place(entry: object) -> tuple[object, object]:
         return getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
 
-    return place(first) == place(second) and place(first)[1] is not None
+    # All lambdas of a module share one name, so a name tells nothing about them.
+    return place(first) == place(second) and not str(place(first)[1] or "<lambda>").endswith("<lambda>")

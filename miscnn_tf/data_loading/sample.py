@@ -15,13 +15,14 @@ class Sample:
 
     Args:
         index: The name of the sample.
-        image: Array of shape ``(x, y[, z])`` or ``(x, y[, z], channels)``; a missing channel axis is added. The dtype is
-            kept.
+        image: Array of shape ``(x, y[, z])`` or ``(x, y[, z], channels)``; a missing channel axis is added. The dtype
+            is kept, and nothing is copied.
         channels: Number of channels (MRI sequences, colours).
         classes: Number of classes, background included.
         extended: What the interface knows of the file: ``"type"``, ``"affine"`` (4x4), ``"spacing"`` (mm per axis), …
         three_dim: Whether the image has three spatial axes. Interfaces say it; where it is left out, an image with
             2 axes is 2D, one with 4 is 3D, and one with 3 is 2D only if its last axis has `channels` > 1 entries.
+            The attribute is always a bool.
 
     Attributes:
         img_data: The image, shape ``(x, y[, z], channels)``.
@@ -49,12 +50,13 @@ class Sample:
         extended: Mapping[str, Any] | None = None,
         three_dim: bool | None = None,
     ) -> None:
+        image = _as_array(image)
         if three_dim is None:
             three_dim = image.ndim == 4 or (image.ndim == 3 and not (channels > 1 and image.shape[-1] == channels))
         self.index = index
         self.channels = channels
         self.classes = classes
-        self.three_dim = three_dim
+        self.three_dim = bool(three_dim)
         self.img_data: np.ndarray = self._with_channels(image, "image")
         if self.img_data.shape[-1] != channels:
             raise DataError(
@@ -83,9 +85,14 @@ class Sample:
         """Set the label map, shape ``(x, y[, z])`` or ``(x, y[, z], 1)``.
 
         Raises:
-            DataError: If its spatial shape is not the image's.
+            DataError: If its spatial shape is not the image's, or it has more than one channel.
         """
-        seg = self._with_channels(seg, "segmentation")
+        seg = self._with_channels(_as_array(seg), "segmentation")
+        if seg.shape[-1] != 1:
+            raise DataError(
+                f"sample {self.index!r}: the segmentation has {seg.shape[-1]} channels (shape {seg.shape}), but a "
+                "label map has one number per voxel; turn colours or one-hot channels into labels 0, 1, … first"
+            )
         if seg.shape[:-1] != self.img_data.shape[:-1]:
             raise DataError(
                 f"sample {self.index!r}: the image is {self.img_data.shape[:-1]} voxels, its segmentation "
@@ -94,7 +101,18 @@ class Sample:
         self.seg_data = seg
 
     def add_prediction(self, pred: np.ndarray, activation_output: bool = False) -> None:
-        """Set the prediction: labels ``(x, y[, z])`` (an axis of 1 is added), or probabilities ``(x, y[, z], classes)``."""
+        """Set the prediction.
+
+        Args:
+            pred: Labels ``(x, y[, z])``, to which an axis of 1 is added; with `activation_output`, probabilities
+                ``(x, y[, z], classes)``.
+            activation_output: Which of the two `pred` is.
+
+        Raises:
+            ConfigurationError: If activation output has no class axis.
+            DataError: If labels have another number of axes than the image.
+        """
+        pred = _as_array(pred)
         if activation_output:
             if pred.ndim != self.ndim + 1:
                 raise ConfigurationError(f"activation output needs a class axis; got shape {pred.shape}")
@@ -121,3 +139,8 @@ class Sample:
             f"{'2D' if self.three_dim else '3D'} interface (three_dim={not self.three_dim}) if the data are "
             f"{'2D' if self.three_dim else '3D'}"
         )
+
+
+def _as_array(values: Any) -> np.ndarray:
+    # A memory map stays one, a list becomes an array.
+    return values if isinstance(values, np.ndarray) else np.asarray(values)

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from miscnn_tf.errors import DataError, StorageError
+from miscnn_tf.errors import DataError, MiscnnError, StorageError
 
 
 @contextmanager
@@ -17,7 +17,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary file name beside `path`, which becomes `path` only when the block ends without an error.
 
     The folder is created. The temporary name keeps the file's ending (libraries choose the format by it). Whatever
-    `path` held before stays whole until the new file is complete.
+    `path` held before stays whole until the new file is complete. Errors that have nothing to do with the new file (of
+    reading another one, say) pass through as they are.
 
     Raises:
         StorageError: If the folder or file cannot be written (no permission, no space, a file in the folder's place).
@@ -27,13 +28,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         ...     nibabel.save(image, temporary)
     """
     path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    # Names may have 255 bytes: of a long one only the end is kept.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name[-40:]}")
     make_folder(path.parent)
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if isinstance(error, StorageError):
+        if isinstance(error, MiscnnError) or _elsewhere(error, path.parent):
             raise
         raise StorageError(
             f"could not write {path}: {error.strerror or error}. Free space there: {_free_space(path.parent)}. Files "
@@ -87,7 +89,16 @@ def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
             f"the sample index {name!r} cannot be a file name below {root}: it is empty, absolute or contains '..'; "
             "rename the sample"
         )
-    return Path(root) / (name + suffix)
+    # The normalised form, lest "a/" and a suffix become a file without a name in a folder "a".
+    return Path(root) / (str(relative) + suffix)
+
+
+def _elsewhere(error: OSError, folder: Path) -> bool:
+    """Whether an error names a file that is not in `folder`."""
+    name = error.filename
+    if not isinstance(name, str | os.PathLike):
+        return False
+    return not Path(os.path.abspath(name)).is_relative_to(os.path.abspath(folder))
 
 
 def _free_space(folder: Path) -> str:

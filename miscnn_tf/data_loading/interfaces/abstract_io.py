@@ -17,7 +17,8 @@ from miscnn_tf.errors import ConfigurationError
 class Abstract_IO(ABC):
     """Base class of all data interfaces; subclass it to read a format or folder layout of your own.
 
-    The abstract methods are needed. The others have a default that works for one folder per sample below the input path.
+    The abstract methods are needed. The others have a default that works for one folder per sample below the input
+    path.
 
     Args:
         channels: Number of image channels.
@@ -65,6 +66,7 @@ class Abstract_IO(ABC):
         Raises:
             DataError: If the files of the sample are missing or do not fit together.
         """
+        return None
 
     def fingerprint(self, index: Hashable, input_path: str) -> str | None:
         """A digest that changes when the sample's source does; None if it cannot be told.
@@ -86,5 +88,12 @@ class Abstract_IO(ABC):
 
 
 def stat_fingerprint(paths: list[Path]) -> str:
-    """Digest of the names, sizes and times of change of files."""
-    return fingerprint([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths])
+    """Digest of the absolute paths, sizes and times of change of files.
+
+    Absolute, because two data sets unpacked from archives may agree in everything else.
+
+    Raises:
+        FileNotFoundError: If one of them does not exist.
+    """
+    stats = [(path.resolve(), path.stat()) for path in paths]
+    return fingerprint([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
