@@ -1,0 +1,85 @@
+"""Scan grids of phantoms: orientations, voxel sizes and rotations as affines, in patient mm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from miscnn_tf.errors import ConfigurationError
+
+#: A block of a volume, one slice per axis.
+Region = tuple[slice, ...]
+#: A few numbers: a point, radii, a voxel size.
+Vector = Sequence[float] | np.ndarray
+
+_DIRECTIONS = {
+    "R": (1, 0, 0),
+    "L": (-1, 0, 0),
+    "A": (0, 1, 0),
+    "P": (0, -1, 0),
+    "S": (0, 0, 1),
+    "I": (0, 0, -1),
+}
+
+
+def orientation_matrix(orientation: str) -> np.ndarray:
+    """The 3x3 signed permutation of an orientation code, one letter per stored axis.
+
+    Args:
+        orientation: The direction in which each axis counts up, as nibabel's ``aff2axcodes`` says it. KiTS19 is
+            ``"IPL"``: the first axis runs down through the slices, the second to the back, the third to the
+            patient's left.
+
+    Raises:
+        ConfigurationError: If it is not three letters of R/L, A/P and S/I in some order.
+
+    Example:
+        >>> orientation_matrix("IPL").tolist()
+        [[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]
+    """
+    code = str(orientation).upper()
+    known = len(code) == 3 and all(letter in _DIRECTIONS for letter in code)
+    matrix = np.array([_DIRECTIONS[letter] for letter in code], float).T if known else np.zeros((3, 3))
+    if abs(np.linalg.det(matrix)) != 1:
+        raise ConfigurationError(
+            f"orientation {orientation!r} is not understood: give one of R/L, one of A/P and one of S/I, in any order, "
+            "for instance 'IPL' (KiTS19) or 'RAS'"
+        )
+    return matrix
+
+
+def axis_rotation(axis: int, degrees: float) -> np.ndarray:
+    """The 3x3 rotation by `degrees` about one of the three axes.
+
+    Example:
+        >>> axis_rotation(2, 90).round().tolist()
+        [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[[first, second], [first, second]] = cosine
+    matrix[second, first], matrix[first, second] = sine, -sine
+    return matrix
+
+
+def centred_affine(shape: Sequence[int], directions: np.ndarray, spacing: Vector) -> np.ndarray:
+    """The affine of a grid whose centre is the origin: columns of `directions` (3x3) times `spacing` (mm)."""
+    affine = np.eye(4)
+    affine[:3, :3] = directions * np.asarray(spacing, float)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.asarray(shape, float) - 1) / 2)
+    return affine
+
+
+def fine_affine(affine: np.ndarray, factor: int) -> np.ndarray:
+    """The affine of the same grid with each voxel cut into `factor` parts per axis."""
+    fine = np.array(affine, float)
+    fine[:3, :3] /= factor
+    fine[:3, 3] = apply_affine(affine, np.full(3, 0.5 / factor - 0.5))
+    return fine
+
+
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map `points`, shape ``(..., 3)``, by a 4x4 affine."""
+    return points @ affine[:3, :3].T + affine[:3, 3]

@@ -1,0 +1,216 @@
+"""CT-like phantoms of the abdomen with kidneys and kidney tumours, in the layout of the KiTS19 challenge.
+
+They stand in for data that a newcomer does not have yet: the demo, the tutorials and tests use them. What a network
+learns on them says nothing about real patients.
+
+Reference:
+    The layout, labels and axis order are those of Heller et al., "The KiTS19 Challenge Data", arXiv 1904.00445.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from tqdm.auto import tqdm
+
+from miscnn_tf.data_loading.storage import atomic_path, make_folder
+from miscnn_tf.datasets.abdomen import Patient, draw_abdomen
+from miscnn_tf.datasets.canvas import Canvas
+from miscnn_tf.datasets.geometry import axis_rotation, centred_affine, orientation_matrix
+from miscnn_tf.datasets.kidney import draw_kidneys
+from miscnn_tf.errors import ConfigurationError
+
+#: Default shape: slices, rows, columns.
+DEFAULT_SHAPE = (36, 80, 112)
+#: KiTS19's own orientation, three times in five, and others in which a scan may be stored with its slices first.
+KITS_ORIENTATIONS = ("IPL", "IPL", "IPL", "SPL", "IPR")
+
+
+class Phantom(NamedTuple):
+    """A phantom scan.
+
+    Attributes:
+        image: int16, Hounsfield units, axes in the order of the asked orientation.
+        labels: uint8 of the same shape: 0 background, 1 kidney, 2 tumour.
+        affine: float64 4x4, voxel index to mm (right, anterior, superior), as NIfTI has it.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+
+
+def make_kits_phantom(
+    seed: int | Sequence[int] | np.random.Generator = 0,
+    shape: Sequence[int] = DEFAULT_SHAPE,
+    spacing: Sequence[float] | None = None,
+    orientation: str | None = None,
+    oblique: bool | None = None,
+    tumours: int | None = None,
+) -> Phantom:
+    """Make one phantom scan; the same arguments give the same voxels.
+
+    Size and place of the organs, build, contrast phase, noise, spacing and orientation differ from seed to seed; there
+    are always one or two kidneys. Voxels on the edge of two tissues have a value between both (partial volume).
+
+    Args:
+        seed: An integer, a sequence of them, or a generator to draw from.
+        shape: Voxels per stored axis, 3 of at least 8: slices, rows, columns, unless `orientation` says otherwise.
+        spacing: Voxel size in mm per stored axis. None (default): the body fills the field of view in-plane, as a
+            scanner is set, and the slices are thicker than that.
+        orientation: Letters of the directions of the three stored axes (nibabel's ``aff2axcodes``); KiTS19 is
+            ``"IPL"``. None (default): mostly ``"IPL"``, sometimes with the slices or the sides the other way round.
+        oblique: Whether the grid is rotated against the patient. None (default): in two of five cases.
+        tumours: Number of tumours. None (default): none to three, mostly one.
+
+    Returns:
+        The image, the labels and the affine.
+
+    Raises:
+        ConfigurationError: If `shape`, `spacing`, `orientation` or `tumours` cannot be used.
+
+    Example:
+        >>> image, labels, affine = make_kits_phantom(seed=3, shape=(16, 32, 32))
+        >>> image.shape, image.dtype.name, labels.dtype.name
+        ((16, 32, 32), 'int16', 'uint8')
+    """
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    shape = _checked_shape(shape)
+    if tumours is not None and not 0 <= int(tumours) <= 20:
+        raise ConfigurationError(f"tumours is {tumours!r}; give a number from 0 to 20, or None to have it drawn")
+    # Everything is drawn in a fixed order, also what an argument overrules: the patient then stays the same.
+    grid_rng, patient_rng, abdomen_rng, kidney_rng, canvas_rng, noise_rng = rng.spawn(6)
+    patient = Patient.draw(patient_rng)
+    in_patient, affine = _scan_grid(grid_rng, patient, shape, spacing, orientation, oblique)
+    for _ in range(20):
+        canvas = Canvas(shape, in_patient, canvas_rng)
+        draw_abdomen(canvas, patient, abdomen_rng)
+        draw_kidneys(canvas, patient, kidney_rng, tumours)
+        image, labels = canvas.develop()
+        if np.any(labels == 1):
+            break
+    else:
+        raise ConfigurationError(
+            f"no kidney fits into shape {shape} with spacing {spacing}: the kidneys lie about 60 mm beside the "
+            "middle of the scan; ask for more or larger voxels"
+        )
+    # How the slices lie in the array, for a noise that has the scanner's grain within a slice.
+    slice_axis = int(np.argmax(np.abs(in_patient[2, :3]) / np.linalg.norm(in_patient[:3, :3], axis=0)))
+    return Phantom(_scanned(image, slice_axis, noise_rng), labels, affine)
+
+
+def write_kits_phantoms(
+    path: str | Path,
+    cases: int = 24,
+    shape: Sequence[int] = DEFAULT_SHAPE,
+    seed: int = 0,
+    tumours: int | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """Write phantom scans as KiTS19 lays them out: ``case_00000/imaging.nii.gz`` and ``segmentation.nii.gz``.
+
+    A case depends on `seed` and its number only: asking for more cases later leaves the first ones as they are, and the
+    same call writes the same bytes. Files of these names are replaced, one whole file at a time.
+
+    Args:
+        path: Folder to write into; made where it is missing.
+        cases: How many.
+        shape: Voxels per stored axis: slices, rows, columns.
+        seed: Which data set.
+        tumours: Tumours per case; None (default) draws them.
+        progress: Whether to show a progress bar (where the output is a terminal).
+
+    Returns:
+        The names of the cases.
+
+    Raises:
+        ConfigurationError: If `cases` or `shape` cannot be used.
+        StorageError: If the folder cannot be written.
+
+    Example:
+        >>> write_kits_phantoms("phantoms", cases=2)  # doctest: +SKIP
+        ['case_00000', 'case_00001']
+    """
+    if int(cases) < 1:
+        raise ConfigurationError(f"cases is {cases}; at least one is needed")
+    folder = make_folder(path)
+    names = [f"case_{number:05d}" for number in range(int(cases))]
+    # disable=None: shown on terminals only.
+    for number, name in enumerate(tqdm(names, "writing phantoms", unit="case", disable=None if progress else True)):
+        phantom = make_kits_phantom([int(seed), number], shape, tumours=tumours)
+        _write_nifti(folder / name / "imaging.nii.gz", phantom.image, phantom.affine)
+        _write_nifti(folder / name / "segmentation.nii.gz", phantom.labels, phantom.affine)
+    return names
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 8:
+        raise ConfigurationError(f"shape is {tuple(shape)}; a phantom has 3 axes of at least 8 voxels each")
+    return sizes
+
+
+def _scan_grid(
+    rng: np.random.Generator,
+    patient: Patient,
+    shape: tuple[int, int, int],
+    spacing: Sequence[float] | None,
+    orientation: str | None,
+    oblique: bool | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The affine into the patient's own millimetres, and the one into the scanner's, which the file gets."""
+    drawn_orientation = str(rng.choice(KITS_ORIENTATIONS))
+    drawn_oblique = rng.random() < 0.4
+    field, thickness, angles = rng.uniform(1.04, 1.14), rng.uniform(1.25, 1.6), rng.uniform(-1, 1, 3) * (14, 5, 9)
+    table, shift = rng.uniform(-1, 1, 3) * (40, 60, 300), rng.normal(0, 1, 3) * (5, 5, 9)
+
+    directions = orientation_matrix(drawn_orientation if orientation is None else orientation)
+    if spacing is None:
+        extents = np.abs(directions.T) @ np.array([2 * patient.half_width, 2 * patient.half_depth, 0.0])
+        in_plane = extents > 0
+        pixel = field * max(extents[in_plane] / np.array(shape)[in_plane])
+        # Slices cover the kidneys in any case; with few slices they get thick.
+        slices = np.array(shape)[~in_plane][0]
+        voxel = np.where(in_plane, pixel, max(thickness * pixel, 155 / slices))
+        voxel = np.round(voxel, 3)
+    else:
+        voxel = np.asarray(spacing, float)
+        if voxel.shape != (3,) or not np.all(np.isfinite(voxel)) or voxel.min() <= 0:
+            raise ConfigurationError(f"spacing is {spacing!r}; give three voxel sizes in mm, all above 0")
+    if drawn_oblique if oblique is None else oblique:
+        for axis in range(3):
+            directions = axis_rotation(axis, angles[axis]) @ directions
+    in_patient = centred_affine(shape, directions, voxel)
+    in_patient[:3, 3] += shift
+    affine = in_patient.copy()
+    affine[:3, 3] += table
+    return in_patient, affine
+
+
+def _scanned(image: np.ndarray, slice_axis: int, rng: np.random.Generator) -> np.ndarray:
+    """The scanner's blur and noise, and whole Hounsfield units within its range."""
+    level = rng.uniform(9, 24)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    for axis in range(3):
+        if axis != slice_axis:
+            image = gaussian_filter1d(image, 0.45, axis=axis, truncate=3)
+            noise = gaussian_filter1d(noise, 0.7, axis=axis, truncate=3)
+    # Less in air than in the body.
+    noise *= level / noise.std() * np.clip((image + 1100) / 1000, 0.25, 1)
+    return np.clip(np.rint(image + noise), -1024, 3071).astype(np.int16)
+
+
+def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    image = nib.Nifti1Image(array, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        # No time in the gzip header: the same phantom is the same file.
+        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
