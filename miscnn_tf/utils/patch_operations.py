@@ -1,6 +1,6 @@
 """Cutting arrays into patches and putting them together again: the plain functions of MIScnn's interface.
 
-The work is done in `miscnn_tf.processing.patching`, which also streams: use `PatchGrid` and `blend` from there for
+The work is done in `miscnn_tf.processing.patching`, which also streams: use `PatchGrid` and `Blender` from there for
 images whose patches should not all be in memory.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from batchgenerators.augmentations.utils import pad_nd_image
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching.blending import blend
+from miscnn_tf.processing.patching.blending import Blender
 from miscnn_tf.processing.patching.grid import PatchGrid
 
 
@@ -84,7 +84,8 @@ def concat_matrices(
     rounded = not np.issubdtype(result.dtype, np.inexact)
     stream = (patch if has_channels else np.asarray(patch)[..., np.newaxis] for patch in patches)
     # Summed in float64, a few rows at a time: a float32 mean of equal values is then that value exactly.
-    for slab in blend(grid, stream, channels, mode="average", dtype=np.float64):
+    blender = Blender(grid, channels, mode="average", dtype=np.float64)
+    for slab in blender.blend(stream):
         result[slab.start : slab.stop] = np.rint(slab.array, out=slab.array) if rounded else slab.array
     return result if has_channels else result[..., 0]
 

@@ -119,6 +119,34 @@ class Blender:
         while self._finished:
             yield self._finished.popleft()
 
+    def blend(self, patches: Iterable[npt.ArrayLike]) -> Iterator[Slab]:
+        """Turn a stream of all patches, in the grid's order, into a stream of finished slabs.
+
+        Args:
+            patches: Arrays ``(*patch_shape, channels)``; taken one by one, as slabs are asked for.
+
+        Yields:
+            `Slab`s, which together cover the first axis.
+
+        Raises:
+            ConfigurationError: If there are more or fewer patches than the grid has.
+
+        Example:
+            >>> grid = PatchGrid((6, 4), (4, 4), overlap=2)
+            >>> patches = (np.full((4, 4, 2), 0.5, np.float32) for _ in grid)
+            >>> [np.argmax(slab.array, axis=-1).shape for slab in Blender(grid, channels=2).blend(patches)]
+            [(2, 4), (4, 4)]
+        """
+        given = 0
+        for values in patches:
+            if given == len(self.grid):
+                raise ConfigurationError(f"there are more patches than the {given} of {self.grid}")
+            self.add(given, values)
+            given += 1
+            yield from self.slabs()
+        if given < len(self.grid):
+            raise ConfigurationError(f"there are only {given} patches, but {self.grid} has {len(self.grid)}")
+
     def result(self) -> np.ndarray:
         """The whole blended array ``(x, y[, z], channels)``, where no slab was fetched before.
 
@@ -158,46 +186,6 @@ class Blender:
             self._sum[row - step] = self._sum[row]
         self._sum[len(self._sum) - step :] = 0
         self._enter_layer(self._layer + 1)
-
-
-def blend(
-    grid: PatchGrid,
-    patches: Iterable[npt.ArrayLike],
-    channels: int,
-    mode: str = "gaussian",
-    dtype: npt.DTypeLike = np.float32,
-) -> Iterator[Slab]:
-    """Blend a stream of patches into a stream of finished slabs.
-
-    Args:
-        grid: Where the patches lie.
-        patches: Arrays ``(*patch_shape, channels)`` in the grid's order; consumed one by one, as slabs are asked for.
-        channels: Channels of a patch.
-        mode: ``"gaussian"`` or ``"average"``, see `Blender`.
-        dtype: Floating type of the result.
-
-    Yields:
-        `Slab`s, which together cover the first axis.
-
-    Raises:
-        ConfigurationError: If there are more or fewer patches than the grid has.
-
-    Example:
-        >>> grid = PatchGrid((6, 4), (4, 4), overlap=2)
-        >>> patches = (np.full((4, 4, 2), 0.5, np.float32) for _ in grid)
-        >>> [np.argmax(slab.array, axis=-1).shape for slab in blend(grid, patches, channels=2)]
-        [(2, 4), (4, 4)]
-    """
-    blender = Blender(grid, channels, mode, dtype)
-    given = 0
-    for values in patches:
-        if given == len(grid):
-            raise ConfigurationError(f"there are more patches than the {len(grid)} of {grid}")
-        blender.add(given, values)
-        given += 1
-        yield from blender.slabs()
-    if given < len(grid):
-        raise ConfigurationError(f"there are only {given} patches, but {grid} has {len(grid)}")
 
 
 def axis_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarray:

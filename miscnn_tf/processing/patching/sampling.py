@@ -8,8 +8,8 @@ import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
 
-# Voxels looked at together: temporaries of a few megabytes, whatever the image's size.
-CHUNK_VOXELS = 2**20
+# Voxels looked at together: temporaries of at most a few megabytes, whatever the image's size.
+CHUNK_VOXELS = 2**18
 
 
 def class_locations(labels: np.ndarray, classes: int, rng: np.random.Generator, limit: int = 1000) -> np.ndarray:
