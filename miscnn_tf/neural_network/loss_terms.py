@@ -1,0 +1,158 @@
+"""What segmentation losses and metrics are computed from: overlaps, logarithms, means over voxels and classes.
+
+All in float32, channels-last, for any number of spatial axes and classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from miscnn_tf.errors import ConfigurationError
+
+__all__ = [
+    "LOG_FLOOR",
+    "Tensor",
+    "class_mean",
+    "crossentropy_map",
+    "identify_axis",
+    "in_float32",
+    "mean_crossentropy",
+    "overlaps",
+    "per_class",
+    "pooled_dice",
+    "safe_log",
+    "soft_dice_per_class",
+    "voxel_mean",
+    "weighted_truth",
+]
+
+Tensor = Any
+
+# The smallest probability whose logarithm is taken: Keras' epsilon, which float32 represents.
+LOG_FLOOR = 1e-7
+
+
+def identify_axis(shape: Sequence[int | None]) -> list[int]:
+    """The spatial axes of a batch of this shape: [1, 2] for images, [1, 2, 3] for volumes.
+
+    Args:
+        shape: ``(batch, x, y[, z], channels)``.
+
+    Raises:
+        ConfigurationError: (a ValueError) If it has another number of axes.
+    """
+    if len(shape) not in (4, 5):
+        raise ConfigurationError(
+            f"a batch of shape {tuple(shape)} is neither (batch, x, y, classes) nor (batch, x, y, z, classes)"
+        )
+    return list(range(1, len(shape) - 1))
+
+
+def overlaps(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""What all region losses are made of, per sample and class, each of shape ``(batch, classes)`` in float32.
+
+    Returns:
+        The intersection :math:`\sum_v t p`, the size of the truth :math:`\sum_v t` and that of the prediction
+        :math:`\sum_v p`.
+
+    Raises:
+        ConfigurationError: If the two arrays do not fit together.
+    """
+    y_true, y_pred = in_float32(y_true, y_pred)
+    axes = identify_axis(y_pred.shape)
+    return ops.sum(y_true * y_pred, axes), ops.sum(y_true, axes), ops.sum(y_pred, axes)
+
+
+def soft_dice_per_class(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5) -> Tensor:
+    r"""Soft Dice of each sample and class: :math:`(2 \sum_v t p + s) / (\sum_v t + \sum_v p + s)`.
+
+    Returns:
+        ``(batch, classes)``, float32.
+    """
+    intersection, truth, prediction = overlaps(y_true, y_pred)
+    return (2.0 * intersection + smooth) / (truth + prediction + smooth)
+
+
+def pooled_dice(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5, class_weights: Any = None) -> Tensor:
+    """The Dice of all voxels, samples and classes together: a scalar. Weights multiply the sums of a class."""
+    intersection, truth, prediction = overlaps(y_true, y_pred)
+    weights = _factors(class_weights, intersection.shape[-1])
+    if weights is not None:
+        intersection, truth, prediction = intersection * weights, truth * weights, prediction * weights
+    return (2.0 * ops.sum(intersection) + smooth) / (ops.sum(truth) + ops.sum(prediction) + smooth)
+
+
+def crossentropy_map(y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
+    r"""Categorical cross-entropy of each voxel, :math:`-\sum_c t \log p`, shape ``(batch, x, y[, z])``."""
+    y_true, y_pred = in_float32(y_true, y_pred)
+    y_true = weighted_truth(y_true, class_weights)
+    return -ops.sum(y_true * safe_log(y_pred), -1)
+
+
+def mean_crossentropy(y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
+    """Categorical cross-entropy, averaged over the voxels of each sample: ``(batch,)``."""
+    return voxel_mean(crossentropy_map(y_true, y_pred, class_weights))
+
+
+def in_float32(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float32 tensors.
+
+    Raises:
+        ConfigurationError: If the labels are not one-hot, or of another number of classes than the predictions.
+    """
+    y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
+    y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+    # Labels that are not one-hot would be broadcast against the probabilities, and training would go nowhere.
+    if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
+        raise ConfigurationError(
+            f"the labels have shape {tuple(y_true.shape)}, the predictions {tuple(y_pred.shape)}: the loss needs "
+            "one-hot labels (batch, x, y[, z], classes) with as many classes as the network predicts"
+        )
+    return y_true, y_pred
+
+
+def safe_log(probability: Tensor) -> Tensor:
+    """The logarithm of probabilities, finite at 0."""
+    return ops.log(ops.maximum(probability, LOG_FLOOR))
+
+
+def voxel_mean(values: Tensor) -> Tensor:
+    """The mean over the voxels of each sample: ``(batch, x, y[, z])`` to ``(batch,)``."""
+    return ops.mean(values, list(range(1, len(values.shape))))
+
+
+def class_mean(terms: Tensor, class_weights: Any) -> Tensor:
+    """The (weighted) mean over the classes: ``(batch, classes)`` to ``(batch,)``."""
+    weights = _factors(class_weights, terms.shape[-1])
+    return ops.mean(terms if weights is None else terms * weights, -1)
+
+
+def weighted_truth(y_true: Tensor, class_weights: Any) -> Tensor:
+    """One-hot labels times the weight of their class, for losses per voxel."""
+    weights = _factors(class_weights, y_true.shape[-1])
+    return y_true if weights is None else y_true * weights
+
+
+def _factors(class_weights: Any, classes: int) -> Tensor | None:
+    """The weights, scaled to a mean of one, so that equal weights change nothing."""
+    if class_weights is None:
+        return None
+    weights = per_class("class_weights", class_weights, classes)
+    return weights * (classes / ops.sum(weights))
+
+
+def per_class(what: str, numbers: Any, classes: int) -> Tensor:
+    """Numbers as a float32 tensor: one for all classes, or one each.
+
+    Raises:
+        ConfigurationError: If it is another number of numbers; `what` names them in the message.
+    """
+    tensor = ops.convert_to_tensor(numbers, dtype="float32")
+    if len(tensor.shape) > 0 and tuple(tensor.shape) != (classes,):
+        raise ConfigurationError(
+            f"{what} has shape {tuple(tensor.shape)}, but there are {classes} classes: pass one number each"
+        )
+    return tensor
