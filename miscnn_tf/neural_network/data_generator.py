@@ -1,0 +1,113 @@
+"""A Keras sequence of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from miscnn_tf.data_loading.data_io import as_index_list
+from miscnn_tf.processing.batches import PredictionBatches, TrainingBatches
+from miscnn_tf.processing.preprocessor import Preprocessor, one_hot
+
+
+class DataGenerator(keras.utils.PyDataset):
+    """The batches of a list of samples, for training, validation or prediction.
+
+    Each batch depends on the preprocessor's seed, the epoch and its place alone, so that it is the same whichever
+    worker makes it, and however often. A sequence can be iterated more than once.
+
+    Args:
+        sample_list: Names of the samples.
+        preprocessor: Makes the batches.
+        training: Whether to give label maps too. Every batch is full: the last one of an epoch is filled up from the
+            epoch's beginning.
+        validation: Whether to leave the augmentation out, and give the same crops in every epoch. The last batch may be
+            smaller, so that every sample counts once.
+        shuffle: Whether to draw the order anew in each epoch.
+        iterations: Batches per epoch; None for once through all samples (times the augmentation's cycles).
+        labels: Give labels as uint8 ``(batch, x, y[, z])`` instead of one-hot.
+
+    Example:
+        >>> batches = DataGenerator(samples, pre_processor, training=True)  # doctest: +SKIP
+        >>> images, segmentations = batches[0]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        sample_list: Sequence[Hashable],
+        preprocessor: Preprocessor,
+        training: bool = False,
+        validation: bool = False,
+        shuffle: bool = False,
+        iterations: int | None = None,
+        *,
+        labels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sample_list = as_index_list(sample_list)
+        self.preprocessor = preprocessor
+        self.training = training or validation
+        self.validation = validation
+        self.shuffle = shuffle
+        self.iterations = iterations
+        self.labels = labels
+        self.epoch = 0
+        self._batches: TrainingBatches | PredictionBatches
+        if self.training:
+            self._batches = TrainingBatches(
+                preprocessor, self.sample_list, validation, shuffle, iterations, full=not validation
+            )
+        else:
+            self._batches = PredictionBatches(preprocessor, self.sample_list)
+        self._on_disk = preprocessor.prepare_batches and self.training
+        if self._on_disk:
+            self._write_batches()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return len(self)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        return self.batch(self.epoch, index)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def batch(self, epoch: int, step: int) -> Any:
+        """Batch `step` of `epoch`: ``(images, segmentations)`` in training, ``images`` in prediction."""
+        if isinstance(self._batches, PredictionBatches):
+            return self._batches.batch(step)
+        images, labels = self._read_batch(step) if self._on_disk else self._batches.batch(epoch, step)
+        return images, labels if self.labels else one_hot(labels, self.preprocessor.data_io.interface.classes)
+
+    def names(self, epoch: int, step: int) -> list[Hashable]:
+        """The samples in a training batch."""
+        assert isinstance(self._batches, TrainingBatches)
+        return self._batches.names(0 if self._on_disk else epoch, step)
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch's order, crops and augmentation."""
+        self.epoch += 1
+
+    # The pointer of a batch on disk tells training and validation apart.
+    def _pointer(self, step: int) -> str:
+        return f"{'validation' if self.validation else 'training'}-{step}"
+
+    def _write_batches(self) -> None:
+        assert isinstance(self._batches, TrainingBatches)
+        for step in range(len(self)):
+            images, labels = self._batches.batch(0, step)
+            self.preprocessor.data_io.backup_batches(images, labels, self._pointer(step))
+
+    def _read_batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        io, pointer = self.preprocessor.data_io, self._pointer(step)
+        return io.batch_load(pointer, img=True), io.batch_load(pointer, img=False)

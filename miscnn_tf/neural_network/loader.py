@@ -1,0 +1,78 @@
+"""Batches made ahead of time by worker threads, in an order that does not depend on the workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class BatchLoader(Generic[T]):
+    """Calls ``fetch(epoch, step)`` ahead of the consumer, in threads, and hands the results out in order.
+
+    Args:
+        fetch: Makes one batch. It must depend on its arguments alone.
+        steps: Batches per epoch.
+        epochs: The epochs to go through.
+        workers: Number of threads.
+        queue_size: How many batches are made ahead.
+
+    Attributes:
+        waited: Seconds that the consumer spent waiting, the first batch of each stream left out.
+        error: What `fetch` raised, if it did; the stream raises it too, but TensorFlow turns it into one of its own.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[int, int], T],
+        steps: int,
+        epochs: range,
+        workers: int = 1,
+        queue_size: int = 2,
+    ) -> None:
+        self.fetch = fetch
+        self.steps = steps
+        self.epochs = epochs
+        self.workers = max(1, workers)
+        self.queue_size = max(1, queue_size)
+        self.waited = 0.0
+        self.error: BaseException | None = None
+        self._closed = threading.Event()
+
+    def stream(self) -> Iterator[T]:
+        """All batches from the first epoch on. Each call starts anew."""
+        places = ((epoch, step) for epoch in self.epochs for step in range(self.steps))
+        pending: deque[Future[T]] = deque()
+        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
+
+        def refill() -> None:
+            while len(pending) < self.queue_size and (place := next(places, None)) is not None:
+                pending.append(executor.submit(self.fetch, *place))
+
+        try:
+            first = True
+            refill()
+            while pending and not self._closed.is_set():
+                begin = time.perf_counter()
+                try:
+                    batch = pending.popleft().result()
+                except BaseException as error:
+                    self.error = error
+                    raise
+                if not first:
+                    self.waited += time.perf_counter() - begin
+                first = False
+                # Asked for before this batch is handed over, so that making them overlaps with using it.
+                refill()
+                yield batch
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """End every stream."""
+        self._closed.set()

@@ -1,0 +1,543 @@
+"""The Neural_Network: a network, how it is trained, and how it predicts whole images."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from miscnn_tf.data_loading.data_io import as_index_list
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network import losses as losses_module
+from miscnn_tf.neural_network import model_file
+from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
+from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
+from miscnn_tf.neural_network.class_weights import apply_class_weight
+from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.hardware import choose_hardware
+from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
+from miscnn_tf.neural_network.loader import BatchLoader
+from miscnn_tf.neural_network.losses import tversky_loss
+from miscnn_tf.neural_network.metrics import dice_soft
+from miscnn_tf.neural_network.segmentation_model import SegmentationModel
+from miscnn_tf.processing.cutting import cut
+from miscnn_tf.processing.preparation import complete, prepare_sample, run_subfunctions
+from miscnn_tf.processing.preprocessor import Preprocessor
+
+logger = logging.getLogger(__name__)
+
+Loss = str | Callable[[Any, Any], Any]
+ClassWeight = Mapping[int, float] | Sequence[float]
+
+
+class Neural_Network:
+    """Trains a network on the preprocessor's patches, and predicts whole images with it.
+
+    Args:
+        preprocessor: Where batches come from, and how images become patches.
+        architecture: What to build; left out: the standard U-Net.
+        loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or a registered loss's name.
+        metrics: Metric functions or Keras metrics; left out: ``[dice_soft]``.
+        learning_rate: Learning rate of the Adam optimizer.
+        batch_queue_size: How many batches are made ahead of the training step.
+        workers: Threads that make them. The batches do not depend on their number.
+        multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``).
+        seed: Seed of the initial weights; left out: the preprocessor's.
+        precision: ``"auto"`` chooses by the hardware; ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
+
+    Attributes:
+        model: The Keras model, compiled.
+        three_dim: Whether it works on volumes.
+        channels: Channels of its input.
+        classes: Classes of its output.
+        initialization_weights: The weights it was made with.
+        shuffle_batches: Whether each epoch has its own order of samples, default True.
+        verbose: Keras' progress bar in training, and ours in prediction: ``"auto"``, 0, 1 or 2.
+        hardware: Devices, precision and XLA as they were chosen.
+        id: A name that tells instances apart.
+
+    Raises:
+        ConfigurationError: If the patch shape does not fit the architecture, or an argument is wrong.
+
+    Example:
+        >>> model = Neural_Network(preprocessor=pre_processor, loss=tversky_crossentropy)  # doctest: +SKIP
+        >>> model.train(samples[:80], epochs=50)  # doctest: +SKIP
+        >>> labels = model.predict(samples[80:], return_output=True)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        architecture: Abstract_Architecture | None = None,
+        loss: Loss = tversky_loss,
+        metrics: Sequence[Any] | None = None,
+        learning_rate: float = 0.0001,
+        batch_queue_size: int = 2,
+        workers: int = 1,
+        multi_gpu: bool = False,
+        *,
+        seed: int | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.preprocessor = preprocessor
+        self.architecture = UNet_standard() if architecture is None else architecture
+        self.loss = loss
+        self.metrics = [dice_soft] if metrics is None else list(metrics)
+        self.batch_queue_size = batch_queue_size
+        self.workers = workers
+        self.multi_gpu = multi_gpu
+        self.seed = preprocessor.seed if seed is None else int(seed)
+        self.precision = precision
+        self.shuffle_batches = True
+        self.verbose: str | int = "auto"
+        self.id = uuid.uuid4().hex
+
+        interface = preprocessor.data_io.interface
+        self.three_dim = bool(interface.three_dim)
+        self.channels = int(interface.channels)
+        self.classes = int(interface.classes)
+        self.hardware = choose_hardware(multi_gpu=multi_gpu, precision=precision)
+        self._initial_learning_rate = self._learning_rate = _checked_rate(learning_rate)
+        self._epochs_trained = 0
+        self._compiled_with: tuple[Any, ...] | None = None
+        self._predictor: WindowPredictor | None = None
+
+        self.model = self._build()
+        self.initialization_weights = self.model.get_weights()
+        self._compile()
+
+    # ---------------------------------------------------------------- building
+
+    @property
+    def window_shape(self) -> tuple[int | None, ...]:
+        """Spatial shape of the network's input: the patch, or None in each axis for whole images."""
+        return self.preprocessor.patch_shape or (None,) * (3 if self.three_dim else 2)
+
+    @property
+    def epochs_trained(self) -> int:
+        """How many epochs the weights have been trained since they were initial."""
+        return self._epochs_trained
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate; a new one is used from the next training on."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = _checked_rate(value)
+        self.model.optimizer.learning_rate = self._learning_rate
+
+    def _build(self) -> SegmentationModel:
+        check_shape = getattr(self.architecture, "check_shape", None)
+        if check_shape is not None:
+            check_shape(self.window_shape)
+        self.preprocessor.fullimage_divisor = getattr(self.architecture, "divisor", 1)
+        input_shape = (*self.window_shape, self.channels)
+        create = self.architecture.create_model_3D if self.three_dim else self.architecture.create_model_2D
+        with self.hardware.scope(), _seeded(self.seed):
+            model = create(input_shape, n_labels=self.classes)
+            if not getattr(model, "inputs", None):
+                image = keras.Input(input_shape)
+                return SegmentationModel(image, model(image))
+            return SegmentationModel(model.inputs[0], model.outputs[0], name=model.name)
+
+    def _compile(self, class_weight: ClassWeight | None = None, new_optimizer: bool = False) -> None:
+        """Compile the model anew where its loss, metrics or class weights changed; the optimizer's state is kept."""
+        weights = None if class_weight is None else tuple(_weight_list(class_weight, self.classes))
+        wanted = (self.loss, tuple(self.metrics), weights)
+        if self._compiled_with == wanted and not new_optimizer:
+            return
+        loss = losses_module.losses.get(self.loss) if isinstance(self.loss, str) else self.loss
+        if class_weight is not None:
+            loss = apply_class_weight(loss, class_weight, self.classes)
+        with self.hardware.scope():
+            optimizer = getattr(self.model, "optimizer", None)
+            if optimizer is None or new_optimizer:
+                optimizer = keras.optimizers.Adam(learning_rate=self._learning_rate)
+            elif isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+                optimizer = optimizer.inner_optimizer  # compile() wraps it again
+            self.model.compile(
+                optimizer=optimizer, loss=loss, metrics=list(self.metrics), jit_compile=self.hardware.jit_compile
+            )
+        self._compiled_with = wanted
+
+    def use(self, model: keras.Model) -> None:
+        """Go on with another Keras model of the same input and output."""
+        self.model = model
+        self._compiled_with = None
+        self._predictor = None
+        self._compile(new_optimizer=True)
+
+    # ---------------------------------------------------------------- training
+
+    def train(
+        self,
+        sample_list: Sequence[Hashable],
+        epochs: int = 20,
+        iterations: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        class_weight: ClassWeight | None = None,
+    ) -> keras.callbacks.History:
+        """Train on the samples.
+
+        Args:
+            sample_list: Names of the samples.
+            epochs: How many epochs.
+            iterations: Steps per epoch; None for once through all samples.
+            callbacks: Keras callbacks; the list is not changed.
+            class_weight: ``{class: weight}`` or a weight per class.
+
+        Returns:
+            Keras' History: a list per epoch of ``"loss"``, the metrics, and ``"data_wait"``, the share of the epoch's
+            time that was spent waiting for data.
+
+        Raises:
+            DataError: If a sample cannot be used; the message lists them.
+            TrainingError: If the loss is no longer a number; the message names the samples.
+        """
+        return self._fit(sample_list, None, epochs, iterations, callbacks, class_weight)
+
+    def evaluate(
+        self,
+        training_samples: Sequence[Hashable],
+        validation_samples: Sequence[Hashable],
+        epochs: int = 20,
+        iterations: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        class_weight: ClassWeight | None = None,
+    ) -> keras.callbacks.History:
+        """Train on some samples and validate on others after each epoch, without augmentation.
+
+        Args:
+            training_samples: Names of the samples to train on.
+            validation_samples: Names of the samples to validate on.
+            epochs: How many epochs.
+            iterations: Steps per epoch; None for once through all samples.
+            callbacks: Keras callbacks; the list is not changed.
+            class_weight: ``{class: weight}`` or a weight per class.
+
+        Returns:
+            Keras' History, with ``"val_loss"`` and the other validation figures beside those of `train`.
+        """
+        validation = as_index_list(validation_samples)
+        if not validation:
+            raise ConfigurationError("validation_samples is empty; use train() to train without validation")
+        return self._fit(training_samples, validation, epochs, iterations, callbacks, class_weight)
+
+    def _fit(
+        self,
+        training_samples: Sequence[Hashable],
+        validation_samples: list[Hashable] | None,
+        epochs: int,
+        iterations: int | None,
+        callbacks: Sequence[keras.callbacks.Callback],
+        class_weight: ClassWeight | None,
+    ) -> keras.callbacks.History:
+        training = as_index_list(training_samples)
+        if not training:
+            raise ConfigurationError("the list of training samples is empty")
+        if epochs < 1 or (iterations is not None and iterations < 1):
+            raise ConfigurationError(f"epochs={epochs} and iterations={iterations} must be at least 1")
+        everything = list(dict.fromkeys([*training, *(validation_samples or [])]))
+        self.preprocessor.data_io.check(everything)
+        self.preprocessor.run_subfunctions(everything, training=True)
+        self._compile(class_weight)
+
+        batches = DataGenerator(
+            training, self.preprocessor, training=True, shuffle=self.shuffle_batches, iterations=iterations, labels=True
+        )
+        # A second training goes on with fresh crops, not with the first one's.
+        first = self._epochs_trained
+        loader: BatchLoader[Any] = self._loader(batches, range(first, first + epochs))
+        loaders = [loader]
+        validation_data = validation_steps = None
+        if validation_samples is not None:
+            checks = DataGenerator(validation_samples, self.preprocessor, validation=True, labels=True)
+            # Keras goes through it once per epoch, each time from its start.
+            loaders.append(self._loader(checks, range(1)))
+            validation_data, validation_steps = self._dataset(loaders[-1], None), len(checks)
+
+        def names(epoch: int, step: int) -> list[Hashable]:
+            return batches.names(first + epoch, step)
+
+        watchers = [NonFiniteGuard(names), DataWait(loader)]
+        size = self.preprocessor.batch_size
+        try:
+            history = self.model.fit(
+                self._dataset(loader, size),
+                epochs=epochs,
+                steps_per_epoch=len(batches),
+                validation_data=validation_data,
+                validation_steps=validation_steps,
+                # Before the user's, so that what they add to the logs is seen there.
+                callbacks=[*watchers, *callbacks],
+                verbose=self.verbose,
+            )
+        except tf.errors.OpError:
+            # TensorFlow wraps what a Python generator raised; the original says more.
+            for each in loaders:
+                if each.error is not None:
+                    raise each.error from None
+            raise
+        finally:
+            for each in loaders:
+                each.close()
+            if self.preprocessor.prepare_batches:
+                self.preprocessor.data_io.batch_cleanup()
+        self._epochs_trained += len(history.epoch)
+        return history
+
+    def _loader(self, batches: DataGenerator, epochs: range) -> BatchLoader[Any]:
+        return BatchLoader(batches.batch, len(batches), epochs, self.workers, self.batch_queue_size)
+
+    def _dataset(self, loader: BatchLoader[Any], batch_size: int | None) -> tf.data.Dataset:
+        window = self.window_shape
+        signature = (
+            tf.TensorSpec((batch_size, *window, self.channels), tf.float32),
+            tf.TensorSpec((batch_size, *window), tf.uint8 if self.classes <= 256 else tf.uint16),
+        )
+        dataset = tf.data.Dataset.from_generator(loader.stream, output_signature=signature)
+        options = tf.data.Options()
+        # Every replica gets its share of each batch, not of the generator.
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return dataset.with_options(options)
+
+    # ---------------------------------------------------------------- prediction
+
+    def predict(
+        self,
+        sample_list: Sequence[Hashable] | Hashable,
+        return_output: bool = False,
+        activation_output: bool = False,
+    ) -> list[np.ndarray] | None:
+        """Segment samples.
+
+        Args:
+            sample_list: Names of the samples, or one name.
+            return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
+            activation_output: Class probabilities instead of labels.
+
+        Returns:
+            With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
+            ``(x, y[, z], classes)``, each in the shape of its original image.
+        """
+        indices = as_index_list(sample_list)
+        data_io = self.preprocessor.data_io
+        data_io.check(indices, load_seg=False)
+        outputs = []
+        for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
+            sample = self._prepared(index)
+            prediction = self._predict_sample(sample, activation_output)
+            if return_output:
+                outputs.append(prediction)
+                continue
+            sample.add_prediction(prediction, activation_output=activation_output)
+            data_io.save_prediction(sample)
+        return outputs if return_output else None
+
+    def predict_augmentated(self, sample: Hashable) -> list[np.ndarray]:
+        """Segment a sample once per spatial axis, each time flipped along it (and the result flipped back).
+
+        Args:
+            sample: The sample's name.
+
+        Returns:
+            Float32 probabilities ``(x, y[, z], classes)`` of the original image, one array per axis; their mean (with
+            that of `predict`) is test-time augmentation.
+        """
+        prepared = self._prepared(sample)
+        outputs = []
+        for axis in range(prepared.ndim):
+            flipped = copy.copy(prepared)
+            flipped.img_data = np.flip(prepared.img_data, axis)
+            windows = (np.flip(window, axis) for window in self._windows(flipped, mirrored=axis))
+            outputs.append(self.preprocessor.assemble(prepared, windows, activation_output=True))
+        return outputs
+
+    def predict_array(
+        self,
+        image: np.ndarray,
+        spacing: Sequence[float] | None = None,
+        activation_output: bool = False,
+    ) -> np.ndarray:
+        """Segment an array.
+
+        Args:
+            image: ``(x, y[, z][, channels])``.
+            spacing: Voxel size in mm per axis; needed where a subfunction resamples.
+            activation_output: Class probabilities instead of labels.
+
+        Returns:
+            Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
+        """
+        extended = {} if spacing is None else {"spacing": tuple(spacing)}
+        sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
+        return self._predict_sample(self._processed(sample), activation_output)
+
+    def predict_file(
+        self,
+        image_path: str | Path | Sequence[str | Path],
+        output_path: str | Path | None = None,
+        activation_output: bool = False,
+    ) -> np.ndarray:
+        """Segment an image file, and write the result in the image's own geometry.
+
+        Args:
+            image_path: The image, in a format that the model's interface reads (or that its ending tells); a list of
+                files for an image whose channels lie in one file each.
+            output_path: Where to write the labels; None only returns them.
+            activation_output: Class probabilities instead of labels.
+
+        Returns:
+            What was written.
+
+        Example:
+            >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
+        """
+        interface = model_file.interface_for(self.preprocessor.data_io.interface, image_path)
+        image, extended = interface.read_file(image_path)
+        sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
+        prediction = self._predict_sample(self._processed(sample), activation_output)
+        if output_path is not None:
+            sample.add_prediction(prediction, activation_output=activation_output)
+            interface.write_file(sample, output_path)
+        return prediction
+
+    def _prepared(self, index: Hashable) -> Sample:
+        if self.preprocessor.prepare_subfunctions:
+            return self.preprocessor.prepare_sample_subfunctions(index, training=False)
+        # Predicted once: keeping it would only fill the store.
+        return prepare_sample(self.preprocessor.data_io, self.preprocessor.subfunctions, index, load_seg=False)
+
+    def _processed(self, sample: Sample) -> Sample:
+        run_subfunctions(sample, self.preprocessor.subfunctions, training=False)
+        complete(sample)
+        return sample
+
+    def _predict_sample(self, sample: Sample, activation_output: bool) -> np.ndarray:
+        begin = time.perf_counter()
+        prediction = self.preprocessor.assemble(sample, self._windows(sample), activation_output)
+        logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
+        return prediction
+
+    def _windows(self, sample: Sample, mirrored: int | None = None) -> Iterator[np.ndarray]:
+        """Class probabilities of the sample's windows in grid order; of a flipped image in the original's order."""
+        boxes = self.preprocessor.boxes()
+        image_shape = sample.img_data.shape[:-1]
+        window = boxes.window(image_shape)
+        starts = boxes.grid_starts(sample)
+        if mirrored is not None:
+            starts = [
+                tuple(
+                    image_shape[axis] - window[axis] - first if axis == mirrored else first
+                    for axis, first in enumerate(start)
+                )
+                for start in starts
+            ]
+        return self._window_predictor()(cut(sample, start, window).image for start in starts)
+
+    def _window_predictor(self) -> WindowPredictor:
+        if self._predictor is None:
+            on_gpu = bool(tf.config.list_logical_devices("GPU"))
+            patch_shape = self.preprocessor.patch_shape
+            size = (
+                1 if patch_shape is None else prediction_batch_size(patch_shape, self.preprocessor.batch_size, on_gpu)
+            )
+            self._predictor = WindowPredictor(
+                # Whole images come in many sizes, and XLA would compile for each.
+                self.model,
+                self.window_shape,
+                self.channels,
+                size,
+                jit_compile=on_gpu and patch_shape is not None,
+            )
+        return self._predictor
+
+    # ---------------------------------------------------------------- state
+
+    def reset_weights(self) -> None:
+        """Go back to the initial weights, and forget what the optimizer remembers of the training so far."""
+        self.model.set_weights(self.initialization_weights)
+        self._epochs_trained = 0
+        self._compile(new_optimizer=True)
+
+    def reset(self) -> None:
+        """Go back to the initial weights, optimizer and learning rate."""
+        self._learning_rate = self._initial_learning_rate
+        self.reset_weights()
+
+    def copy(self) -> Neural_Network:
+        """A network of its own with the same settings and the same weights, and a fresh optimizer."""
+        twin = Neural_Network(
+            self.preprocessor,
+            copy.deepcopy(self.architecture),
+            self.loss,
+            self.metrics,
+            self._initial_learning_rate,
+            self.batch_queue_size,
+            self.workers,
+            self.multi_gpu,
+            seed=self.seed,
+            precision=self.precision,
+        )
+        twin.learning_rate = self._learning_rate
+        twin.shuffle_batches = self.shuffle_batches
+        twin.verbose = self.verbose
+        twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
+        twin.model.set_weights(self.model.get_weights())
+        return twin
+
+    def dump(self, file_path: str | Path) -> None:
+        """Write everything that is needed to predict on a new scan, or to train on: see `miscnn_tf.load_model`.
+
+        Args:
+            file_path: Ends in ``.keras``, ``.h5`` or ``.hdf5``.
+        """
+        model_file.write(self, file_path)
+
+    def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
+        """Read the network that `dump` wrote, with its optimizer's state (``.keras``; a fresh one for the others).
+
+        Args:
+            file_path: The file.
+            custom_objects: Layers of your own by name, where they are not registered with Keras.
+        """
+        model_file.read_into(self, file_path, custom_objects)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Keras draws initial weights by Python's global generator: seed it for the block, and restore it."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        keras.utils.set_random_seed(seed % 2**32)
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _checked_rate(value: float) -> float:
+    if not value > 0:
+        raise ConfigurationError(f"learning_rate={value!r} must be a positive number")
+    return float(value)
+
+
+def _weight_list(class_weight: ClassWeight, classes: int) -> list[float]:
+    if isinstance(class_weight, Mapping):
+        return [float(class_weight.get(label, 1.0)) for label in range(classes)]
+    return [float(weight) for weight in class_weight]

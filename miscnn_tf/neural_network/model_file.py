@@ -1,0 +1,385 @@
+"""What a model file is: the Keras model, and beside it as JSON all that is needed to use it on a new scan.
+
+A ``.keras`` file is a zip archive; ours has one more member, ``miscnn_tf.json``, with the interface, the preprocessing
+with its settings, the patches, the classes and the versions of the libraries. Keras itself reads the file too. In
+``.h5`` files the same JSON is an attribute. Nothing in it is code, and no class is imported because a file names it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+import miscnn_tf
+from miscnn_tf.configuration import build, describe, get_config, plain
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
+from miscnn_tf.neural_network.architecture import architectures
+from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.segmentation_model import SegmentationModel
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
+from miscnn_tf.registry import Registry
+
+if TYPE_CHECKING:
+    from miscnn_tf.neural_network.model import Neural_Network
+    from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_MEMBER = "miscnn_tf.json"
+_HDF5 = (".h5", ".hdf5")
+
+#: What of a Preprocessor is stored besides its steps and its augmentation.
+_PREPROCESSOR_ARGUMENTS = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
+_PREPROCESSOR_ATTRIBUTES = (
+    "patchwise_overlap",
+    "patchwise_blending",
+    "patchwise_skip_blanks",
+    "patchwise_skip_class",
+    "patchwise_foreground",
+)
+
+
+class LoadedArchitecture(Abstract_Architecture):
+    """The architecture of a model file whose own class is not known here: it builds what the file holds, nothing else.
+
+    Args:
+        config: Keras' configuration of the model.
+        divisor: What sizes must be divisible by.
+    """
+
+    def __init__(self, config: Mapping[str, Any], divisor: int = 1) -> None:
+        self.config = config
+        self._divisor = divisor
+
+    @property
+    def divisor(self) -> int:
+        """What every spatial axis must be divisible by."""
+        return self._divisor
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"config": self.config, "divisor": self._divisor}
+
+    def create_model(self, input_shape: Sequence[int | None], n_labels: int = 2) -> keras.Model:
+        """The model of the file, with initial weights."""
+        model: keras.Model = SegmentationModel.from_config(dict(self.config))
+        return model
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write(network: Neural_Network, path: str | Path) -> None:
+    """Write a model file, atomically.
+
+    Raises:
+        ConfigurationError: If the ending is none of ``.keras``, ``.h5``, ``.hdf5``.
+        StorageError: If it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".keras", *_HDF5):
+        raise ConfigurationError(f"the model file {path} must end in .keras (or .h5, .hdf5)")
+    text = json.dumps(_describe_network(network), indent=1)
+    with atomic_path(path) as temporary:
+        network.model.save(temporary)
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(_MEMBER, text)
+        else:
+            with h5py.File(temporary, "a") as file:
+                file.attrs["miscnn_tf"] = text
+
+
+def _describe_network(network: Neural_Network) -> dict[str, Any]:
+    preprocessor = network.preprocessor
+    return {
+        "format": FORMAT,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "miscnn_tf": miscnn_tf.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "channels": network.channels,
+        "classes": network.classes,
+        "three_dim": network.three_dim,
+        "interface": _describe_interface(preprocessor.data_io.interface),
+        "architecture": _describe_known(network.architecture, architectures),
+        "divisor": getattr(network.architecture, "divisor", 1),
+        "learning_rate": network.learning_rate,
+        "precision": network.hardware.precision,
+        "epochs_trained": network.epochs_trained,
+        "preprocessor": {
+            **{name: plain(getattr(preprocessor, name)) for name in _PREPROCESSOR_ARGUMENTS},
+            **{name: plain(getattr(preprocessor, name)) for name in _PREPROCESSOR_ATTRIBUTES},
+            "subfunctions": [_describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
+            "data_augmentation": None
+            if preprocessor.data_augmentation is None
+            else get_config(preprocessor.data_augmentation),
+        },
+    }
+
+
+def _describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]:
+    """Describe an object; one that cannot be described does not keep a finished training from being saved."""
+    name = registry.name_of(type(instance)) or type(instance).__name__
+    try:
+        return describe(instance, name)
+    except ConfigurationError as reason:
+        logger.warning("the model file will not hold the settings of %s: %s", name, reason)
+        return {"class_name": name, "config": None}
+
+
+def _describe_interface(interface: Abstract_IO) -> dict[str, Any]:
+    name = miscnn_data_interfaces.name_of(type(interface)) or type(interface).__name__
+    try:
+        # In-memory data are no setting.
+        config = None if name == "DICT" else get_config(interface)
+    except ConfigurationError as reason:
+        logger.debug("the interface is described by its dimensions alone: %s", reason)
+        config = None
+    return {"class_name": name, "config": config}
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The JSON of a model file: preprocessing, classes, versions.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ModelFileError: If it is damaged, or was not written by `Neural_Network.dump`.
+    """
+    path = _existing(path)
+    try:
+        if path.suffix in _HDF5:
+            with h5py.File(path, "r") as file:
+                text = file.attrs["miscnn_tf"]
+        else:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(_MEMBER)
+        metadata: dict[str, Any] = json.loads(text)
+    except KeyError:
+        raise ModelFileError(
+            f"{path} was not written by Neural_Network.dump: it does not say how to preprocess. Build the Preprocessor "
+            "and the Neural_Network yourself, and call its load() for the weights"
+        ) from None
+    except (OSError, zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is no model file, or is damaged ({error}); write it anew with dump()") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path} has the format {metadata.get('format') if isinstance(metadata, dict) else None!r}, but this "
+            f"version of miscnn_tf reads {FORMAT}; update miscnn_tf"
+        )
+    return metadata
+
+
+def load_model(
+    path: str | Path,
+    data_io: Data_IO | None = None,
+    subfunctions: Sequence[Abstract_Subfunction] | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Neural_Network:
+    """Read a model file into a `Neural_Network` that predicts with the preprocessing it was trained with.
+
+    Args:
+        path: What `Neural_Network.dump` wrote.
+        data_io: Samples to predict by name, or to train on; not needed for single files and arrays.
+        subfunctions: The steps, where the file could not store them (it warned when it was written).
+        custom_objects: Subfunctions, architectures and layers of your own by class name, where they are not registered.
+
+    Returns:
+        A network; `predict_file`, `predict_array`, and with a `data_io` everything else.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ModelFileError: If it is damaged or from another program.
+        ConfigurationError: If it needs a class that is not known here.
+
+    Example:
+        >>> model = miscnn_tf.load_model("model.keras")  # doctest: +SKIP
+        >>> model.predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
+    """
+    from miscnn_tf.neural_network.model import Neural_Network
+
+    metadata = read_metadata(path)
+    own = dict(custom_objects or {})
+    try:
+        if data_io is None:
+            data_io = Data_IO(_build_interface(metadata, own), None)
+        preprocessor = _build_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
+        architecture = _build_architecture(metadata, own)
+        if architecture is None:
+            config = _keras_model(Path(path), metadata["precision"], own).get_config()
+            architecture = LoadedArchitecture(config, metadata["divisor"])
+        network = Neural_Network(
+            preprocessor, architecture, learning_rate=metadata["learning_rate"], precision=metadata["precision"]
+        )
+    except KeyError as missing:
+        raise ModelFileError(
+            f"{path} is damaged: its description lacks {missing}; write it anew with dump()"
+        ) from missing
+    network.load(path, custom_objects)
+    return network
+
+
+def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
+    """Replace a network's Keras model by that of a file, optimizer state included.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ModelFileError: If it is damaged, or has another number of channels or classes.
+    """
+    path = _existing(path)
+    model = _keras_model(path, network.hardware.precision, dict(custom_objects or {}), network)
+    have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
+    need = (network.channels, network.classes, 5 if network.three_dim else 4)
+    if have != need:
+        raise ModelFileError(
+            f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
+            f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
+        )
+    network.use(model)
+    if path.suffix == ".keras":
+        _restore_optimizer(network, path)
+
+
+def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
+    """The interface that reads a file: the given one where it knows the ending, else ours for that ending.
+
+    Raises:
+        ConfigurationError: If no interface reads such files.
+    """
+    first = Path(path if isinstance(path, str | Path) else path[0])
+    ending = "".join(first.suffixes[-2:]) if first.suffix == ".gz" else first.suffix
+    if interface.check_file_termination(ending) and type(interface).read_file is not Abstract_IO.read_file:
+        return interface
+    found = get_data_interface_from_file_term(ending)
+    if found is None:
+        raise ConfigurationError(f"no interface reads {first}: its ending {ending!r} is not known")
+    return _general_interface(found, interface.channels, interface.classes, interface.three_dim)
+
+
+def _general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
+    if cls is miscnn_data_interfaces["IMG"]:
+        interface: Abstract_IO = cls(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
+        return interface
+    interface = cls(channels=channels, classes=classes, three_dim=three_dim)
+    return interface
+
+
+def _build_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
+    description = metadata["interface"]
+    known = {**miscnn_data_interfaces, **own}
+    if description["config"] is not None and description["class_name"] in known:
+        interface: Abstract_IO = build(description, known, "interface")
+        return interface
+    name = "NIFTI" if metadata["three_dim"] or metadata["channels"] not in (1, 3) else "IMG"
+    logger.info("the interface %r is not known here; files are read by %s", description["class_name"], name)
+    return _general_interface(
+        miscnn_data_interfaces[name], metadata["channels"], metadata["classes"], metadata["three_dim"]
+    )
+
+
+def _build_preprocessor(
+    settings: Mapping[str, Any],
+    data_io: Data_IO,
+    subfunctions: Sequence[Abstract_Subfunction] | None,
+    own: Mapping[str, Any],
+) -> Preprocessor:
+    if subfunctions is None:
+        lost = [step["class_name"] for step in settings["subfunctions"] if step["config"] is None]
+        if lost:
+            raise ConfigurationError(
+                f"the model file does not hold the settings of the subfunction {lost[0]!r}; pass "
+                "subfunctions=[…] with all steps, as in training"
+            )
+        known = {**known_subfunctions, **own}
+        subfunctions = [build(step, known, "subfunction") for step in settings["subfunctions"]]
+    augmentation = settings["data_augmentation"]
+    preprocessor = Preprocessor(
+        data_io,
+        subfunctions=subfunctions,
+        data_aug=None if augmentation is None else Data_Augmentation.from_config(augmentation),
+        **{name: settings[name] for name in _PREPROCESSOR_ARGUMENTS},
+    )
+    for name in _PREPROCESSOR_ATTRIBUTES:
+        value = settings[name]
+        setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
+    return preprocessor
+
+
+def _build_architecture(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_Architecture | None:
+    description = metadata["architecture"]
+    known = {**architectures, **own}
+    if description["config"] is None or description["class_name"] not in known:
+        return None
+    architecture: Abstract_Architecture = build(description, known, "architecture")
+    return architecture
+
+
+def _keras_model(
+    path: Path, precision: str, own: Mapping[str, Any], network: Neural_Network | None = None
+) -> keras.Model:
+    from miscnn_tf.neural_network.hardware import precision_scope
+
+    try:
+        strategy = network.hardware.strategy if network else tf.distribute.get_strategy()
+        # The policy of the model as a whole decides about loss scaling; its layers have theirs in the file.
+        with strategy.scope(), precision_scope(precision):
+            return keras.saving.load_model(path, custom_objects=dict(own), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises anything from KeyError to OSError for a damaged or unknown file
+        raise ModelFileError(
+            f"Keras could not read {path}: {error}. If it has layers of your own, register them with "
+            "keras.saving.register_keras_serializable or pass custom_objects={'Name': Name}; else the file is damaged"
+        ) from error
+
+
+def _restore_optimizer(network: Neural_Network, path: Path) -> None:
+    optimizer = network.model.optimizer
+    optimizer.build(network.model.trainable_variables)
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights, "r") as file:
+        inner = getattr(optimizer, "inner_optimizer", None)
+        group = file.get("optimizer/vars")
+        if inner is not None and "optimizer/inner_optimizer/vars" in file:
+            inner.load_own_variables(file["optimizer/inner_optimizer/vars"])
+            group = None if group is None or len(group) != len(optimizer.variables) else group
+            rate_of = inner
+        elif inner is None and group is not None and len(group) == len(optimizer.variables):
+            optimizer.load_own_variables(group)
+            rate_of = optimizer
+        else:
+            logger.info("%s holds no state of this optimizer; training goes on with a fresh one", path)
+            return
+    rate_of.learning_rate = network.learning_rate
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"there is no model file {path}")
+    return path

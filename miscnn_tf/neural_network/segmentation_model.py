@@ -1,0 +1,46 @@
+"""The Keras model that is trained: it takes label maps as they are stored and makes them one-hot inside the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="miscnn_tf")
+class SegmentationModel(keras.Model):
+    """A functional Keras model whose targets may be integer label maps.
+
+    Labels travel to the device as uint8 ``(batch, x, y[, z])``, one byte per voxel instead of four per voxel and class,
+    and become one-hot ``(batch, x, y[, z], classes)`` inside the compiled step. One-hot targets work unchanged, so that
+    the model can also be trained by hand.
+
+    Example:
+        >>> image = keras.Input((None, None, 1))
+        >>> model = SegmentationModel(image, keras.layers.Conv2D(3, 1, activation="softmax")(image))
+        >>> model.compile(loss="categorical_crossentropy")
+    """
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Keras' own, on one-hot targets."""
+        return super().compute_loss(
+            x=x, y=_one_hot(y, y_pred), y_pred=y_pred, sample_weight=sample_weight, training=training
+        )
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Keras' own, on one-hot targets."""
+        metrics: dict[str, Any] = super().compute_metrics(x, _one_hot(y, y_pred), y_pred, sample_weight=sample_weight)
+        return metrics
+
+
+def _one_hot(y: Any, y_pred: Any) -> Any:
+    if y is None or len(y.shape) == len(y_pred.shape):
+        return y
+    return keras.ops.one_hot(keras.ops.cast(y, "int32"), y_pred.shape[-1], dtype="float32")

@@ -1,0 +1,141 @@
+"""Cutting patches from a prepared sample: only the patch, and the margin that its augmentation needs, is read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.patching.grid import PatchGrid, padded_shape
+from miscnn_tf.processing.patching.region import read_region
+from miscnn_tf.processing.patching.sampling import draw_start
+
+#: How often a random patch that holds nothing but the skipped class is drawn again.
+BLANK_TRIES = 20
+
+
+class Patch(NamedTuple):
+    """What the network gets of one sample.
+
+    Attributes:
+        image: float32, ``(x, y[, z], channels)``.
+        labels: uint8, ``(x, y[, z])``; None where the sample has no label map.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray | None
+
+
+def cut(
+    sample: Sample,
+    start: tuple[int, ...],
+    shape: tuple[int, ...],
+    rng: np.random.Generator | None = None,
+    augmentation: Data_Augmentation | None = None,
+) -> Patch:
+    """Cut one box out of a prepared sample, augmented where an augmentation is given.
+
+    Args:
+        sample: A prepared sample; its arrays may be memory maps.
+        start: First voxel of the box per axis; may be negative. Outside the image lies the image's least value, and
+            background.
+        shape: Size of the box per axis.
+        rng: Draws the augmentation; needed with one.
+        augmentation: What may be done to the patch.
+    """
+    plan = None
+    read_start, read_shape = start, shape
+    if augmentation is not None:
+        if rng is None:
+            raise TypeError("an augmentation needs a random generator to draw from")
+        plan = augmentation.draw(rng, shape, sample.channels)
+        margin, read_shape = plan.region(shape)
+        read_start = tuple(first + before for first, before in zip(start, margin, strict=True))
+    fill = sample.details.get("fill", 0)
+    image = read_region(sample.img_data, read_start, read_shape, fill).astype(np.float32, copy=False)
+    labels = None
+    if sample.seg_data is not None:
+        labels = read_region(sample.seg_data, read_start, read_shape, 0)[..., 0]
+    if plan is not None:
+        image, labels = plan.apply(image, labels, shape)
+    return Patch(image, labels)
+
+
+class BoxSource:
+    """Where the patches of a sample lie.
+
+    Args:
+        analysis: ``"fullimage"``, ``"patchwise-crop"`` or ``"patchwise-grid"``.
+        patch_shape: Size of a patch per axis; None for whole images.
+        overlap: Overlap of neighbouring grid patches per axis, in voxels.
+        divisor: Whole images are cut out with sizes that are multiples of this.
+        foreground: Share of random patches that are drawn around a foreground voxel.
+        skip_class: Patches with nothing but this class are left out in training; None keeps all.
+    """
+
+    def __init__(
+        self,
+        analysis: str,
+        patch_shape: tuple[int, ...] | None,
+        overlap: tuple[int, ...],
+        divisor: int = 1,
+        foreground: float = 0.0,
+        skip_class: int | None = None,
+    ) -> None:
+        self.analysis = analysis
+        self.patch_shape = patch_shape
+        self.overlap = overlap
+        self.divisor = divisor
+        self.foreground = foreground
+        self.skip_class = skip_class
+
+    def window(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Size of the patches of an image of this (spatial) size."""
+        if self.patch_shape is not None:
+            return self.patch_shape
+        return tuple(-(-size // self.divisor) * self.divisor for size in image_shape)
+
+    def grid(self, image_shape: tuple[int, ...]) -> PatchGrid:
+        """The patches that cover the image, or the padded image where it is smaller than a patch."""
+        window = self.window(image_shape)
+        overlap = self.overlap[: len(window)] if self.patch_shape is not None else (0,) * len(window)
+        return PatchGrid(padded_shape(image_shape, window), window, overlap)
+
+    def offset(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How many voxels of padding lie before the image on each axis of `grid`."""
+        padded = padded_shape(image_shape, self.window(image_shape))
+        return tuple((outer - inner) // 2 for outer, inner in zip(padded, image_shape, strict=True))
+
+    def grid_starts(self, sample: Sample, training: bool = False) -> list[tuple[int, ...]]:
+        """First voxels of the sample's grid patches, in image coordinates (negative where the image was padded)."""
+        image_shape = sample.img_data.shape[:-1]
+        offset = self.offset(image_shape)
+        starts = [
+            tuple(first - before for first, before in zip(location.start, offset, strict=True))
+            for location in self.grid(image_shape)
+        ]
+        if training and self.skip_class is not None and sample.seg_data is not None:
+            window = self.window(image_shape)
+            starts = [start for start in starts if not self._blank(sample, start, window)]
+        return starts
+
+    def random_start(self, sample: Sample, rng: np.random.Generator) -> tuple[int, ...]:
+        """First voxel of a random patch, in image coordinates."""
+        image_shape = sample.img_data.shape[:-1]
+        window = self.window(image_shape)
+        locations = sample.details.get("locations")
+        start = draw_start(rng, image_shape, window, locations, self.foreground)
+        if self.skip_class is None or sample.seg_data is None:
+            return start
+        for _ in range(BLANK_TRIES):
+            if not self._blank(sample, start, window):
+                return start
+            start = draw_start(rng, image_shape, window, locations, self.foreground)
+        # Rare foreground: aim at it. A sample that has none gives a blank patch rather than an error.
+        return draw_start(rng, image_shape, window, locations, 1.0)
+
+    def _blank(self, sample: Sample, start: tuple[int, ...], window: tuple[int, ...]) -> bool:
+        assert sample.seg_data is not None
+        return bool((read_region(sample.seg_data, start, window, self.skip_class or 0) == self.skip_class).all())

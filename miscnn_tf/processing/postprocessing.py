@@ -1,0 +1,77 @@
+"""From class probabilities on the network's grid to a prediction on the grid of the original image."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.processing.labels import decide_labels, label_dtype
+from miscnn_tf.processing.patching.blending import Slab
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+
+def undo_subfunctions(
+    sample: Sample,
+    subfunctions: Sequence[Abstract_Subfunction],
+    slabs: Iterable[Slab],
+    shape: tuple[int, ...],
+    classes: int,
+    activation_output: bool = False,
+) -> np.ndarray:
+    """Undo the subfunctions, last one first, and decide the labels where that is most exact and cheapest.
+
+    Where a subfunction resamples, its probabilities are resampled and the label decided after that, slab by slab. Where
+    none does, the label of each voxel is decided at once, and the probabilities of the whole image never exist.
+
+    Args:
+        sample: The sample as the subfunctions left it.
+        subfunctions: The steps, in the order they ran.
+        slabs: Class probabilities of the preprocessed image, in consecutive slabs along the first axis.
+        shape: Spatial shape of the preprocessed image.
+        classes: Number of classes.
+        activation_output: Return probabilities instead of labels.
+
+    Returns:
+        Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, on the original grid.
+    """
+    decide_at = None if activation_output else _decision_step(subfunctions)
+    if activation_output or decide_at is not None:
+        values = np.empty((*shape, classes), np.float32)
+        for start, stop, slab in slabs:
+            values[start:stop] = slab
+    else:
+        values = np.empty(shape, label_dtype(classes))
+        for start, stop, slab in slabs:
+            values[start:stop] = decide_labels(slab)
+
+    undecided = activation_output or decide_at is not None
+    for position in reversed(range(len(subfunctions))):
+        step, view = subfunctions[position], _at_step(sample, position)
+        if position == decide_at:
+            values = step.postprocess_to_labels(view, values)
+            undecided = False
+        else:
+            values = step.postprocessing(view, values, activation_output=undecided)
+    return values
+
+
+def _decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
+    """The first step that resamples, if every step after it can work on probabilities; None to decide at once."""
+    decision = None
+    for position in reversed(range(len(subfunctions))):
+        step = subfunctions[position]
+        if step.interpolates:
+            decision = position
+        if not step.acts_on_activation:
+            break
+    return decision
+
+
+def _at_step(sample: Sample, position: int) -> Sample:
+    """The sample with the records of one step only, so that two steps of one class do not see each other's."""
+    view = copy.copy(sample)
+    view.history = [record for record in sample.history if record.get("position") == position]
+    return view

@@ -1,0 +1,117 @@
+"""From a sample's files to the prepared sample that patches are cut from, and the key that tells two such apart."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf import __version__
+from miscnn_tf.configuration import code_fingerprint, describe, fingerprint
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.patching.sampling import class_locations
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+logger = logging.getLogger(__name__)
+
+#: How many voxels of each class are remembered per sample, to draw patches around them.
+LOCATIONS_PER_CLASS = 1000
+
+
+def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], training: bool) -> None:
+    """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step."""
+    for position, subfunction in enumerate(subfunctions):
+        before = len(sample.history)
+        subfunction.preprocessing(sample, training=training)
+        for record in sample.history[before:]:
+            record["position"] = position
+
+
+def prepare_sample(
+    data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction], index: Hashable, load_seg: bool
+) -> Sample:
+    """Load a sample, run the subfunctions, and add what cutting patches needs.
+
+    Args:
+        data_io: Where the sample comes from.
+        subfunctions: The steps, in order.
+        index: The sample's name.
+        load_seg: Whether to load and process its label map.
+
+    Returns:
+        The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8. Its
+        details hold ``"fill"``, the least value of each channel, which stands for what lies outside the image, and
+        ``"locations"``, some voxels of each foreground class (see `class_locations`).
+    """
+    sample = data_io.sample_loader(index, load_seg=load_seg)
+    run_subfunctions(sample, subfunctions, training=load_seg)
+    complete(sample)
+    return sample
+
+
+def complete(sample: Sample) -> None:
+    """Add ``details["fill"]`` and, where there is a label map, ``details["locations"]`` to a sample without them."""
+    if sample.img_data.dtype == np.float64:
+        sample.img_data = sample.img_data.astype(np.float32)
+    if "fill" not in sample.details:
+        axes = tuple(range(sample.ndim))
+        least = np.fmin.reduce(sample.img_data, axis=axes) if sample.img_data.size else np.zeros(sample.channels)
+        sample.details["fill"] = np.nan_to_num(least.astype(np.float32)).tolist()
+    if sample.seg_data is not None and "locations" not in sample.details:
+        # The draw depends on the label map alone, so that every process that prepares the sample gets the same.
+        sample.details["locations"] = class_locations(
+            sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
+        )
+
+
+class PreparationKey:
+    """Names a prepared sample after what made it: the source, the steps and their settings, and this version.
+
+    Args:
+        data_io: Where samples come from.
+        subfunctions: The steps, in order.
+    """
+
+    def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
+        self.data_io = data_io
+        interface = data_io.interface
+        self._settings = fingerprint(
+            __version__,
+            LOCATIONS_PER_CLASS,
+            [type(interface).__name__, interface.channels, interface.classes, bool(interface.three_dim)],
+            _identity(interface),
+            [_identity(subfunction) for subfunction in subfunctions],
+        )
+
+    def __call__(self, index: Hashable, load_seg: bool) -> str:
+        """The key of one sample; it changes when the sample's files do."""
+        source = self.data_io.fingerprint(index)
+        if source is None:
+            # The source cannot be told, so the prepared sample serves this Data_IO only.
+            source = f"unknown source, run {self.data_io.seed}"
+        return fingerprint(self._settings, source, str(index), load_seg)
+
+
+@functools.cache
+def _code(cls: type) -> str:
+    return code_fingerprint(cls)
+
+
+def _identity(instance: object) -> dict[str, Any]:
+    """What `instance` was made with; for a class that does not keep that, something that only equals itself."""
+    try:
+        description = describe(instance)
+    except ConfigurationError as reason:
+        logger.info("prepared samples are not reused by other runs: %s", reason)
+        description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
+    return {**description, "code": _code(type(instance))}
+
+
+def _unique(instance: object) -> str:
+    # Settings that are plain attributes are seen when they change; the address tells two instances apart.
+    return f"{id(instance)} {sorted((name, repr(value)) for name, value in vars(instance).items())}"

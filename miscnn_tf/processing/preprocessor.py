@@ -1,0 +1,384 @@
+"""The Preprocessor: from the names of samples to batches for the network, and from its output back to the image."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tqdm import tqdm
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.prepared_store import PreparedStore
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.processing.cutting import BoxSource, Patch, cut
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.patching.blending import Blender, Slab
+from miscnn_tf.processing.postprocessing import undo_subfunctions
+from miscnn_tf.processing.preparation import PreparationKey, complete, prepare_sample
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+logger = logging.getLogger(__name__)
+
+ANALYSES: Final = ("fullimage", "patchwise-crop", "patchwise-grid")
+
+_DEFAULT_AUGMENTATION: Final = "default"
+
+Batch = tuple[np.ndarray, np.ndarray | None]
+
+
+class Preprocessor:
+    """Prepares samples, cuts patches, augments them, makes batches, and undoes all of it on predictions.
+
+    Args:
+        data_io: Where samples come from.
+        batch_size: Patches (or images) per batch.
+        subfunctions: Steps applied to each sample, in order, before the network, and undone in reverse after it.
+        data_aug: Augmentation of training patches. Left out: `Data_Augmentation` with its defaults, made for this
+            instance. None: no augmentation.
+        prepare_subfunctions: Keep prepared samples on disk (below ``data_io.batch_path``), where the next run and the
+            next fold find them. Otherwise they are kept in RAM up to `cache_bytes`, and beyond that on disk until the
+            program ends. Either way a sample is decoded and prepared once.
+        prepare_batches: Make the batches of one epoch before training, keep them on disk, and use the same in every
+            epoch: crops and augmentation are then frozen. For networks that wait for very slow storage only.
+        analysis: ``"fullimage"``: whole images. ``"patchwise-crop"``: one random patch per sample and step in training,
+            prediction by grid. ``"patchwise-grid"``: all patches of a grid in training and prediction.
+        patch_shape: Size of a patch in voxels, per axis; needed for the patchwise analyses.
+        use_multiprocessing: Prepare samples in `mp_threads` processes instead of threads. The calling script then needs
+            the usual ``if __name__ == "__main__":``.
+        seed: Seed of every draw (crops, augmentation, order). None draws one, which is kept in the attribute.
+        cache_bytes: RAM for prepared samples; None for a quarter of the machine's.
+
+    Attributes:
+        patchwise_overlap: Overlap of neighbouring grid patches in voxels per axis, default ``(0, 0, 0)``. For
+            prediction, half of the patch is usual.
+        patchwise_blending: How overlapping predictions are merged: ``"gaussian"`` (the middle of a patch counts more,
+            as in nnU-Net) or ``"average"``.
+        patchwise_skip_blanks: Leave out training patches that hold nothing but `patchwise_skip_class`, default False.
+        patchwise_skip_class: The class that makes a patch blank, default 0.
+        patchwise_foreground: Share of random training patches that are drawn around a foreground voxel, so that small
+            structures are seen, default 1/3 as in nnU-Net (Isensee et al. 2021). 0 for purely random patches.
+        mp_threads: Threads, or processes with `use_multiprocessing`, that prepare samples, default 5.
+        data_augmentation: The augmentation, or None.
+        fullimage_divisor: Whole images are padded to multiples of this; the network sets it.
+        cache: The store of prepared samples.
+
+    Raises:
+        ConfigurationError: (a ValueError) For an unknown analysis, a missing or unfit `patch_shape` or `batch_size`.
+
+    Example:
+        >>> pre_processor = Preprocessor(
+        ...     data_io, batch_size=2, analysis="patchwise-crop", patch_shape=(80, 160, 160)
+        ... )  # doctest: +SKIP
+        >>> pre_processor.patchwise_overlap = (40, 80, 80)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        data_io: Data_IO,
+        batch_size: int,
+        subfunctions: Sequence[Abstract_Subfunction] = (),
+        data_aug: Data_Augmentation | str | None = _DEFAULT_AUGMENTATION,
+        prepare_subfunctions: bool = False,
+        prepare_batches: bool = False,
+        analysis: str = "patchwise-crop",
+        patch_shape: Sequence[int] | None = None,
+        use_multiprocessing: bool = False,
+        *,
+        seed: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        if analysis not in ANALYSES:
+            raise ConfigurationError(f"analysis={analysis!r} is not known; use one of {', '.join(map(repr, ANALYSES))}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ConfigurationError(f"batch_size={batch_size!r} must be a whole number of at least 1")
+        self.data_io = data_io
+        self.batch_size = int(batch_size)
+        self.subfunctions = list(subfunctions)
+        for step in self.subfunctions:
+            if not (hasattr(step, "preprocessing") and hasattr(step, "postprocessing")):
+                raise ConfigurationError(
+                    f"subfunctions must be instances of Abstract_Subfunction, got {step!r}"
+                    + (" (a class: add parentheses)" if isinstance(step, type) else "")
+                )
+        if isinstance(data_aug, str):
+            if data_aug != _DEFAULT_AUGMENTATION:
+                raise ConfigurationError(f"data_aug={data_aug!r} must be a Data_Augmentation, or None for none")
+            data_aug = Data_Augmentation()
+        self.data_augmentation: Data_Augmentation | None = data_aug
+        self.prepare_subfunctions = prepare_subfunctions
+        self.prepare_batches = prepare_batches
+        self.analysis = analysis
+        self.patch_shape = self._checked_patch_shape(patch_shape)
+        self.use_multiprocessing = use_multiprocessing
+        self.seed = secrets.randbits(31) if seed is None else int(seed)
+        self.cache_bytes = _quarter_of_memory() if cache_bytes is None else int(cache_bytes)
+
+        self.patchwise_overlap: tuple[int, ...] = (0, 0, 0)
+        self.patchwise_blending = "gaussian"
+        self.patchwise_skip_blanks = False
+        self.patchwise_skip_class = 0
+        self.patchwise_foreground = 1 / 3
+        self.mp_threads = 5
+        self.fullimage_divisor = 1
+        self._cache: PreparedStore | None = None
+        self._runs = 0
+
+    # ---------------------------------------------------------------- prepared samples
+
+    @property
+    def cache(self) -> PreparedStore:
+        """The store of prepared samples, made on first use."""
+        if self._cache is None:
+            folder = "prepared" if self.prepare_subfunctions else f"{self.data_io.seed}.prepared"
+            self._cache = PreparedStore(
+                Path(self.data_io.batch_path) / folder, self.cache_bytes, persistent=self.prepare_subfunctions
+            )
+        return self._cache
+
+    def prepare_sample_subfunctions(self, index: Hashable, training: bool = True) -> Sample:
+        """The sample after all subfunctions: from the store, or made now and put there.
+
+        Args:
+            index: The sample's name.
+            training: Whether its label map is needed.
+
+        Returns:
+            A sample whose arrays may be memory-mapped and are read-only.
+        """
+        key = PreparationKey(self.data_io, self.subfunctions)(index, training)
+        return self.cache.get(
+            key, index, lambda: prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
+        )
+
+    def run_subfunctions(self, indices_list: Sequence[Hashable], training: bool = True) -> None:
+        """Prepare all samples now, several at a time, with a progress bar.
+
+        Bad samples are found here, before any training. Samples that are in the store already cost nothing.
+        """
+        key = PreparationKey(self.data_io, self.subfunctions)
+        with self._executor() as (readers, processes):
+
+            def prepare(index: Hashable) -> None:
+                def make() -> Sample:
+                    arguments = (self.data_io, self.subfunctions, index, training)
+                    if processes is None:
+                        return prepare_sample(*arguments)
+                    return processes.submit(prepare_sample, *arguments).result()
+
+                self.cache.get(key(index, training), index, make)
+
+            futures: list[Future[None]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices_list)]
+            try:
+                # A bar that would be gone in a blink is noise.
+                for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
+                    future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    @contextmanager
+    def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
+        with ThreadPoolExecutor(self.mp_threads, thread_name_prefix="prepare") as threads:
+            if not self.use_multiprocessing:
+                yield threads, None
+                return
+            # Not fork: TensorFlow's threads do not survive it.
+            with ProcessPoolExecutor(self.mp_threads, mp_context=get_context("forkserver")) as processes:
+                yield threads, processes
+
+    # ---------------------------------------------------------------- patches
+
+    def boxes(self) -> BoxSource:
+        """Where patches lie, from the settings as they are now."""
+        return BoxSource(
+            self.analysis,
+            self.patch_shape,
+            self._checked_overlap(),
+            divisor=self.fullimage_divisor,
+            foreground=self.patchwise_foreground,
+            skip_class=self.patchwise_skip_class if self.patchwise_skip_blanks else None,
+        )
+
+    def analysis_patchwise_grid(
+        self, sample: Sample, training: bool, data_aug: bool, rng: np.random.Generator | None = None
+    ) -> list[tuple[np.ndarray, ...]]:
+        """All patches of the sample's grid, in grid order, as ``(image,)`` or ``(image, one-hot)``."""
+        boxes = self.boxes()
+        window = boxes.window(sample.img_data.shape[:-1])
+        starts = boxes.grid_starts(sample, training)
+        return self._patches(sample, starts, window, training, data_aug, rng)
+
+    def analysis_patchwise_crop(
+        self, sample: Sample, data_aug: bool, rng: np.random.Generator | None = None
+    ) -> list[tuple[np.ndarray, ...]]:
+        """One random patch of the sample, as ``[(image, one-hot)]``."""
+        rng = rng or self._generator()
+        complete(sample)
+        boxes = self.boxes()
+        window = boxes.window(sample.img_data.shape[:-1])
+        return self._patches(sample, [boxes.random_start(sample, rng)], window, True, data_aug, rng)
+
+    def analysis_fullimage(
+        self, sample: Sample, training: bool, data_aug: bool, rng: np.random.Generator | None = None
+    ) -> list[tuple[np.ndarray, ...]]:
+        """The whole image, as ``[(image,)]`` or ``[(image, one-hot)]``."""
+        boxes = self.boxes()
+        image_shape = sample.img_data.shape[:-1]
+        window = boxes.window(image_shape)
+        start = tuple(-before for before in boxes.offset(image_shape))
+        return self._patches(sample, [start], window, training, data_aug, rng)
+
+    def _patches(
+        self,
+        sample: Sample,
+        starts: Sequence[tuple[int, ...]],
+        window: tuple[int, ...],
+        training: bool,
+        data_aug: bool,
+        rng: np.random.Generator | None,
+    ) -> list[tuple[np.ndarray, ...]]:
+        complete(sample)
+        augmentation = self.data_augmentation if data_aug else None
+        rng = rng or self._generator()
+        patches = [cut(sample, start, window, rng, augmentation) for start in starts]
+        if not training:
+            return [(patch.image,) for patch in patches]
+        return [(patch.image, one_hot(_labels(patch, sample), sample.classes)) for patch in patches]
+
+    # ---------------------------------------------------------------- batches
+
+    def run(
+        self, indices_list: Sequence[Hashable], training: bool = True, validation: bool = False
+    ) -> list[Batch] | int | None:
+        """Make all batches of the samples, once through.
+
+        Args:
+            indices_list: Names of the samples.
+            training: Whether label maps are needed; without, the batches are for prediction: all patches of each sample
+                in grid order, each sample's in batches of their own.
+            validation: Whether to leave the augmentation out.
+
+        Returns:
+            ``[(images, one-hot segmentations or None), …]``, both float32 with the batch axis first; the last batch may
+            be smaller. With `prepare_batches` they go to disk, and the number (pointer) of the last one is returned.
+        """
+        # Here and not above: the generator stands on this class.
+        from miscnn_tf.processing.batches import make_batches
+
+        self._runs += 1
+        batches = make_batches(self, indices_list, training, validation, epoch=self._runs)
+        if not self.prepare_batches:
+            return list(batches)
+        pointer = None
+        for pointer, (images, segmentations) in enumerate(batches):
+            self.data_io.backup_batches(images, segmentations, pointer)
+        return pointer
+
+    def postprocessing(
+        self, sample: Sample | Hashable, prediction: np.ndarray | Sequence[np.ndarray], activation_output: bool = False
+    ) -> np.ndarray:
+        """Put predicted patches together and undo everything that was done to the sample.
+
+        Args:
+            sample: The sample as the subfunctions left it, or its name.
+            prediction: Class probabilities of its patches in grid order, ``(patches, x, y[, z], classes)``; for full
+                images a batch of one.
+            activation_output: Return probabilities instead of labels.
+
+        Returns:
+            Labels ``(x, y[, z])``, or probabilities ``(x, y[, z], classes)``, of the original image.
+        """
+        if not isinstance(sample, Sample):
+            sample = self.prepare_sample_subfunctions(sample, training=False)
+        return self.assemble(sample, iter(prediction), activation_output)
+
+    def assemble(self, sample: Sample, patches: Iterator[np.ndarray], activation_output: bool = False) -> np.ndarray:
+        """`postprocessing` for patches that come one by one, so that they need not all be held at once."""
+        image_shape = sample.img_data.shape[:-1]
+        boxes = self.boxes()
+        grid, offset = boxes.grid(image_shape), boxes.offset(image_shape)
+        blender = Blender(grid, sample.classes, mode=self.patchwise_blending)
+        slabs = _crop_slabs(blender.blend(_exactly(patches, len(grid), sample)), offset, image_shape)
+        return undo_subfunctions(
+            sample, self.subfunctions, slabs, image_shape, sample.classes, activation_output=activation_output
+        )
+
+    # ---------------------------------------------------------------- checks
+
+    def _checked_patch_shape(self, patch_shape: Sequence[int] | None) -> tuple[int, ...] | None:
+        if self.analysis == "fullimage":
+            return None
+        axes = 3 if self.data_io.interface.three_dim else 2
+        if not isinstance(patch_shape, tuple | list) or len(patch_shape) != axes or any(n < 1 for n in patch_shape):
+            raise ConfigurationError(
+                f"patch_shape={patch_shape!r}: analysis={self.analysis!r} on {axes}D data needs a tuple of {axes} "
+                f"positive numbers, such as {(64, 64, 32)[:axes]}"
+            )
+        return tuple(int(n) for n in patch_shape)
+
+    def _checked_overlap(self) -> tuple[int, ...]:
+        if self.patch_shape is None:
+            return ()
+        axes = len(self.patch_shape)
+        overlap = tuple(int(n) for n in self.patchwise_overlap[:axes])
+        if len(overlap) != axes:
+            raise ConfigurationError(f"patchwise_overlap={self.patchwise_overlap!r} needs {axes} numbers, one per axis")
+        return overlap
+
+    def _generator(self) -> np.random.Generator:
+        self._runs += 1
+        return np.random.default_rng([self.seed, self._runs])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The store holds locks and open memory maps; another process makes its own.
+        return {**self.__dict__, "_cache": None}
+
+
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels ``(…)`` to float32 one-hot ``(…, classes)``."""
+    return (labels[..., np.newaxis] == np.arange(classes, dtype=labels.dtype)).astype(np.float32)
+
+
+def _labels(patch: Patch, sample: Sample) -> np.ndarray:
+    if patch.labels is None:
+        raise DataError(f"sample {sample.index!r} has no segmentation, but training needs one")
+    return patch.labels
+
+
+def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:
+    seen = 0
+    for seen, patch in enumerate(patches, start=1):
+        if seen <= number:
+            yield patch
+    if seen != number:
+        raise ConfigurationError(
+            f"sample {sample.index!r} has {number} patches of this grid, but {seen} were predicted; predict all "
+            "patches in grid order, with the patch_shape and patchwise_overlap that the preprocessor has now"
+        )
+
+
+def _crop_slabs(slabs: Iterator[Slab], offset: tuple[int, ...], image_shape: tuple[int, ...]) -> Iterator[Slab]:
+    """Cut the padding off slabs of the padded grid."""
+    first, rows = offset[0], image_shape[0]
+    inner = tuple(slice(before, before + size) for before, size in zip(offset[1:], image_shape[1:], strict=True))
+    for start, stop, values in slabs:
+        low, high = max(start, first), min(stop, first + rows)
+        if low < high:
+            yield Slab(low - first, high - first, values[(slice(low - start, high - start), *inner)])
+
+
+def _quarter_of_memory() -> int:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        total = 8 * 2**30
+    return total // 4
