@@ -1,0 +1,25 @@
+"""Cross-validation and scores: what trains, predicts and measures models.
+
+`cross_validation`, `split_validation` and `leave_one_out` are modules that can be called like the function of the same
+name in them, so that each of MIScnn's ways to reach the function works. TensorFlow is imported by the model that is
+handed in, not here.
+
+Example:
+    >>> from miscnn_tf.evaluation import cross_validation
+    >>> cross_validation(samples, model, k_fold=5, epochs=100, draw_figures=True)  # doctest: +SKIP
+    >>> from miscnn_tf.evaluation.cross_validation import split_folds, run_fold
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # A type checker sees the functions: it does not know that a module can be called.
+    from miscnn_tf.evaluation.cross_validation import cross_validation
+    from miscnn_tf.evaluation.leave_one_out import leave_one_out
+    from miscnn_tf.evaluation.split_validation import split_validation
+else:
+    from miscnn_tf.evaluation import cross_validation, leave_one_out, split_validation
+
+__all__ = ["cross_validation", "leave_one_out", "split_validation"]

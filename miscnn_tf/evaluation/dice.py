@@ -1,0 +1,131 @@
+"""The Dice similarity coefficient of label maps, counted exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from miscnn_tf.errors import ConfigurationError, DataError
+
+# Voxels that are counted at once: their class pairs (8 bytes each) stay in the processor's cache.
+_SLAB_VOXELS = 2**18
+
+
+def compute_dice(truth: np.ndarray, pred: np.ndarray, classes: int) -> list[float]:
+    r"""Dice of each class, from two label maps.
+
+    ``2 |T ∩ P| / (|T| + |P|)`` with T and P the voxels of a class in `truth` and `pred` (Dice, Ecology 26, 1945,
+    doi:10.2307/1932409), counted in integers: no smoothing, no rounding before the division.
+
+    Args:
+        truth: Label map of integers (or whole floats) from 0 to ``classes - 1``, of any number of axes. A last axis of
+            length 1, as samples have, is ignored where only one of the two has it.
+        pred: Label map of the same grid.
+        classes: Number of classes, background included.
+
+    Returns:
+        One number per class, from class 0. NaN where a class is in neither label map: there is nothing to measure, and
+        means leave it out (`mean_dice`). 0 where it is in one of them only.
+
+    Raises:
+        DataError: If the grids differ, or a label is negative, fractional, not a number, or not below `classes`.
+        ConfigurationError: If `classes` is not a positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> compute_dice(np.array([[0, 1], [1, 1]]), np.array([[0, 0], [1, 1]]), classes=3)
+        [0.6666666666666666, 0.8, nan]
+    """
+    counts = class_counts(truth, pred, classes)
+    both = np.diag(counts)
+    total = counts.sum(axis=0) + counts.sum(axis=1)
+    return [2.0 * int(b) / int(t) if t else math.nan for b, t in zip(both, total, strict=True)]
+
+
+def mean_dice(scores: Sequence[Sequence[float]]) -> list[float]:
+    """Mean Dice of each class over cases, leaving out the cases that do not have the class (NaN).
+
+    Args:
+        scores: What `compute_dice` returned for each case.
+
+    Returns:
+        One number per class; NaN for a class that no case has.
+
+    Example:
+        >>> mean_dice([[1.0, 0.5, float("nan")], [0.5, float("nan"), float("nan")]])
+        [0.75, 0.5, nan]
+    """
+    per_class = ([score for score in column if not math.isnan(score)] for column in zip(*scores, strict=True))
+    return [math.fsum(present) / len(present) if present else math.nan for present in per_class]
+
+
+def class_counts(truth: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarray:
+    """How many voxels have class t in `truth` and class p in `pred`.
+
+    One pass over both arrays, a slab at a time: two 512x512x600 label maps need a few megabytes besides themselves.
+
+    Args:
+        truth: Label map, as for `compute_dice`.
+        pred: Label map, as for `compute_dice`.
+        classes: Number of classes, background included.
+
+    Returns:
+        The confusion matrix, shape ``(classes, classes)``, int64; rows are the truth.
+
+    Raises:
+        DataError: If the grids differ or a label is not valid.
+        ConfigurationError: If `classes` is not a positive integer.
+    """
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
+        raise ConfigurationError(f"classes={classes!r} must be a positive integer: how many classes there are")
+    truth, pred = _same_grid(np.asanyarray(truth), np.asanyarray(pred))
+    counts = np.zeros(int(classes) ** 2, np.int64)
+    for truth_slab, pred_slab in _slabs(truth, pred):
+        pairs = _checked(truth_slab, classes, "truth") * np.intp(classes)
+        pairs += _checked(pred_slab, classes, "pred")
+        counts += np.bincount(pairs, minlength=counts.size)
+    return counts.reshape(classes, classes)
+
+
+def _same_grid(truth: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if truth.ndim == pred.ndim + 1 and truth.shape[-1] == 1:
+        truth = truth[..., 0]
+    elif pred.ndim == truth.ndim + 1 and pred.shape[-1] == 1:
+        pred = pred[..., 0]
+    if truth.shape != pred.shape:
+        raise DataError(
+            f"truth has the shape {truth.shape}, pred {pred.shape}: Dice compares label maps on one grid. Resample one "
+            "of them; class probabilities become labels by an argmax over their last axis"
+        )
+    return truth, pred
+
+
+def _slabs(truth: np.ndarray, pred: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Flat pieces of both, cut along the axis that lies outermost in memory (NIfTI volumes are in Fortran order)."""
+    if truth.size == 0:
+        return
+    order = sorted(range(truth.ndim), key=lambda axis: -abs(truth.strides[axis]))
+    truth, pred = np.atleast_1d(truth.transpose(order)), np.atleast_1d(pred.transpose(order))
+    rows = max(1, _SLAB_VOXELS // max(1, truth[0].size))
+    for start in range(0, len(truth), rows):
+        yield truth[start : start + rows].reshape(-1), pred[start : start + rows].reshape(-1)
+
+
+def _checked(labels: np.ndarray, classes: int, name: str) -> np.ndarray:
+    if labels.dtype.kind == "f":
+        # NaN and infinity are not equal to their floor or have no place below `classes`.
+        wrong = labels[~((labels == np.floor(labels)) & (labels >= 0) & (labels < classes))]
+    elif labels.dtype.kind in "iub":
+        if labels.min() >= 0 and labels.max() < classes:
+            return labels.astype(np.intp)
+        wrong = labels[(labels < 0) | (labels >= classes)]
+    else:
+        raise DataError(f"{name} has the type {labels.dtype}; label maps are integers")
+    if wrong.size:
+        raise DataError(
+            f"{name} holds the label {wrong[0]}, but classes={classes} allows whole numbers from 0 to {classes - 1}. "
+            "Check the label map, or the number of classes"
+        )
+    return labels.astype(np.intp)

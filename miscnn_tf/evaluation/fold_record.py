@@ -1,0 +1,130 @@
+"""What a finished fold leaves behind, by which a later run knows that it need not be trained again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miscnn_tf.configuration import describe
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold, read_json, write_json
+
+if TYPE_CHECKING:
+    from miscnn_tf.neural_network.model import Neural_Network
+
+RECORD_FILE = "completed.json"
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """The training of a fold, written last: where it stands, all other files of the training are complete.
+
+    Args:
+        fold: Its samples.
+        settings: What the result depends on, as `training_settings` returns.
+        history: Keras' history: a list with a number per epoch for each metric.
+        detailed: Whether the detailed evaluation is complete too.
+    """
+
+    fold: Fold
+    settings: dict[str, Any]
+    history: dict[str, list[float]]
+    detailed: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Write it into the fold's folder, atomically."""
+        # JSON has no NaN; null is what every reader understands.
+        history = {
+            name: [value if math.isfinite(value) else None for value in values] for name, values in self.history.items()
+        }
+        content = {**fold_to_plain(self.fold), "settings": self.settings, "history": history, "detailed": self.detailed}
+        write_json(folder / RECORD_FILE, content)
+
+
+def read_record(folder: Path) -> FoldRecord | None:
+    """The record in a fold's folder, or None where the fold is not complete.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    path = folder / RECORD_FILE
+    try:
+        content = read_json(path, "a finished fold has one")
+    except MissingDataError:
+        return None
+    fold = plain_to_fold(content, path)
+    try:
+        history = {
+            name: [math.nan if value is None else float(value) for value in values]
+            for name, values in content["history"].items()
+        }
+        return FoldRecord(fold, dict(content["settings"]), history, bool(content["detailed"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); delete the folder {folder} and run again") from error
+
+
+def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> FoldRecord | None:
+    """The record of a fold that was finished with these samples and settings, or None where it is not finished.
+
+    Raises:
+        ConfigurationError: If the folder holds a finished fold of other samples or settings; nothing is overwritten.
+    """
+    record = read_record(folder)
+    if record is None:
+        return None
+    differences = [
+        f"{name} was {record.settings.get(name)!r}, now {settings.get(name)!r}"
+        for name in sorted({*record.settings, *settings})
+        if record.settings.get(name) != settings.get(name)
+    ]
+    if not fold.same_samples(record.fold):
+        differences.insert(0, "the samples are split differently")
+    if differences:
+        raise ConfigurationError(
+            f"{folder} holds finished results of another run: {'; '.join(differences)}. Choose another "
+            "evaluation_path, or pass resume=False to throw the finished results away"
+        )
+    return record
+
+
+def training_settings(model: Neural_Network, epochs: int, iterations: int | None) -> dict[str, Any]:
+    """What the result of a training depends on besides the samples, as plain data.
+
+    Callbacks are not in it: there is no telling what they do. Neither is the code of a function or class of the
+    caller's own, only its name and arguments.
+
+    Args:
+        model: The model.
+        epochs: As given to the training.
+        iterations: As given to the training.
+    """
+    preprocessor = model.preprocessor
+    settings: dict[str, Any] = {"epochs": int(epochs), "iterations": None if iterations is None else int(iterations)}
+    for name in ("architecture", "loss"):
+        settings[name] = _described(getattr(model, name, None))
+    settings["metrics"] = [_described(metric) for metric in getattr(model, "metrics", None) or []]
+    rate = getattr(model, "learning_rate", None)
+    settings["learning_rate"] = float(rate) if isinstance(rate, int | float | np.number) else _described(rate)
+    for name in ("analysis", "patch_shape", "batch_size", "patchwise_overlap", "patchwise_skip_blanks"):
+        value = getattr(preprocessor, name, None)
+        settings[name] = list(value) if isinstance(value, tuple | list) else value
+    settings["subfunctions"] = [_described(step) for step in getattr(preprocessor, "subfunctions", None) or []]
+    settings["data_augmentation"] = _described(getattr(preprocessor, "data_augmentation", None))
+    return settings
+
+
+def _described(thing: Any) -> Any:
+    if thing is None or isinstance(thing, str | bool | int | float):
+        return thing
+    name = getattr(thing, "__name__", None)
+    if isinstance(name, str):
+        return name
+    try:
+        return describe(thing)
+    except (ConfigurationError, NotImplementedError, TypeError, ValueError):
+        return type(thing).__name__

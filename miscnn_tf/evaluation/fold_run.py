@@ -1,0 +1,185 @@
+"""Training and measuring a model on one split, so that an interruption costs no finished work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, backup_history
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.evaluation.detailed_validation import detailed_validation
+from miscnn_tf.evaluation.dice import mean_dice
+from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
+from miscnn_tf.evaluation.folds import Fold, write_fold2disk
+
+if TYPE_CHECKING:
+    from keras.callbacks import Callback
+
+    from miscnn_tf.neural_network.model import Neural_Network
+
+logger = logging.getLogger(__name__)
+
+SAMPLES_FILE = "sample_list.json"
+MODEL_FILE = "model.keras"
+# The best weights of a fold whose model is not asked for, until they have been evaluated.
+TEMPORARY_MODEL_FILE = "best.unsaved.keras"
+
+History = dict[str, list[float]]
+
+
+def run_split(
+    fold: Fold,
+    model: Neural_Network,
+    folder: Path,
+    *,
+    epochs: int,
+    iterations: int | None,
+    draw_figures: bool,
+    run_detailed_evaluation: bool,
+    callbacks: Sequence[Callback],
+    save_models: bool,
+    resume: bool,
+) -> History:
+    """Train a model afresh on one side of a split and measure it on the other.
+
+    What is there already is not done again: a training that finished with the same samples and settings, and its
+    detailed evaluation. Afterwards `model` has the weights of the best epoch where those were kept (`save_models` or
+    `run_detailed_evaluation`).
+
+    Args:
+        fold: The split.
+        model: The model; it is reset before the training.
+        folder: Where the results go.
+        epochs: Number of epochs.
+        iterations: Steps per epoch; None: each sample once.
+        draw_figures: Whether to draw the curves of the loss and metrics.
+        run_detailed_evaluation: Whether to predict the validation samples with the best weights and write their Dice.
+        callbacks: Further Keras callbacks.
+        save_models: Whether to keep the best model.
+        resume: Whether finished work stands; otherwise it is thrown away first.
+
+    Returns:
+        The history: for each metric a list with a number per epoch.
+
+    Raises:
+        ConfigurationError: If the folder holds finished results of other samples or settings.
+        TrainingError: If the validation loss was a number in no epoch.
+    """
+    # Only here, where a network is at work, is TensorFlow needed.
+    from miscnn_tf.neural_network.checkpoint import restore_weights
+
+    settings = training_settings(model, epochs, iterations)
+    record = matching_record(folder, fold, settings) if resume else None
+    if record is not None:
+        needs_model = save_models or (run_detailed_evaluation and not record.detailed)
+        if needs_model and _best_model(folder, save_models) is None:
+            logger.warning("%s: finished before, but its model was not kept and is needed; it is trained again", folder)
+            record = None
+        else:
+            logger.info("%s: finished before with these samples and settings, not trained again", folder)
+    if record is None:
+        record = _train(
+            fold,
+            model,
+            folder,
+            settings,
+            epochs=epochs,
+            iterations=iterations,
+            callbacks=callbacks,
+            best=MODEL_FILE if save_models else TEMPORARY_MODEL_FILE if run_detailed_evaluation else None,
+        )
+    if draw_figures:
+        # matplotlib takes a while to import.
+        from miscnn_tf.utils.plotting import plot_validation
+
+        plot_validation(record.history, model.metrics, str(folder))
+    best = _best_model(folder, save_models)
+    if best is not None:
+        restore_weights(model, best)
+    if run_detailed_evaluation and not record.detailed:
+        scores = detailed_validation(fold.validation, model, folder)
+        record = replace(record, detailed=True)
+        record.write(folder)
+        logger.info("%s: mean Dice per class %s", folder, [round(mean, 4) for mean in mean_dice(list(scores.values()))])
+    (folder / TEMPORARY_MODEL_FILE).unlink(missing_ok=True)
+    return record.history
+
+
+def check_arguments(model: Neural_Network, epochs: int, iterations: int | None, callbacks: Sequence[Callback]) -> None:
+    """Find mistakes that would otherwise show after the first fold was set up.
+
+    Raises:
+        ConfigurationError: Naming the argument.
+    """
+    for method in ("evaluate", "predict", "reset"):
+        if not callable(getattr(model, method, None)):
+            raise ConfigurationError(
+                f"model is a {type(model).__name__} without {method}(); pass a miscnn_tf.Neural_Network as second "
+                "argument"
+            )
+    for name, value in (("epochs", epochs), ("iterations", iterations)):
+        if value is None and name == "iterations":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ConfigurationError(f"{name}={value!r} must be a positive whole number")
+    if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
+        raise ConfigurationError(f"callbacks={callbacks!r} must be a list of Keras callbacks")
+
+
+def remove_results(folder: Path) -> None:
+    """Delete what a run wrote into the folder of a fold, and nothing else."""
+    # First the record: without it the rest counts as unfinished, should this be interrupted.
+    for name in (RECORD_FILE, HISTORY_FILE, MODEL_FILE, TEMPORARY_MODEL_FILE, EVALUATION_FILE):
+        (folder / name).unlink(missing_ok=True)
+    for figure in folder.glob("validation.*.png"):
+        figure.unlink(missing_ok=True)
+
+
+def _train(
+    fold: Fold,
+    model: Neural_Network,
+    folder: Path,
+    settings: dict[str, Any],
+    *,
+    epochs: int,
+    iterations: int | None,
+    callbacks: Sequence[Callback],
+    best: str | None,
+) -> FoldRecord:
+    from miscnn_tf.neural_network.checkpoint import BestModel
+
+    make_folder(folder)
+    remove_results(folder)
+    write_fold2disk(folder / SAMPLES_FILE, fold.training, fold.validation)
+    # A rate that was set on the model is wanted in each fold; reset() goes back to the constructor's.
+    rate = model.learning_rate
+    model.reset()
+    model.learning_rate = rate
+    all_callbacks = [*callbacks]
+    if best is not None:
+        all_callbacks.append(BestModel(model, folder / best))
+    logger.info("%s: training on %d samples, validating on %d", folder, len(fold.training), len(fold.validation))
+    result = model.evaluate(
+        list(fold.training), list(fold.validation), epochs=epochs, iterations=iterations, callbacks=all_callbacks
+    )
+    history = {name: [float(value) for value in values] for name, values in result.history.items()}
+    backup_history(history, str(folder))
+    if best is not None and not (folder / best).is_file():
+        raise TrainingError(
+            f"{folder}: val_loss was not a finite number in any epoch (see {HISTORY_FILE} there), so that there is no "
+            "best model. Lower the learning rate, or look for NaN in the images"
+        )
+    record = FoldRecord(fold, settings, history)
+    record.write(folder)
+    return record
+
+
+def _best_model(folder: Path, kept_only: bool) -> Path | None:
+    names = (MODEL_FILE,) if kept_only else (MODEL_FILE, TEMPORARY_MODEL_FILE)
+    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,0 +1,80 @@
+"""Leave-one-out validation: as many folds as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miscnn_tf.evaluation.callable_module import make_callable
+from miscnn_tf.evaluation.cross_validation import run_folds
+from miscnn_tf.evaluation.fold_run import History, check_arguments
+from miscnn_tf.evaluation.folds import check_samples, leave_one_out_folds
+
+if TYPE_CHECKING:
+    from keras.callbacks import Callback
+
+    from miscnn_tf.neural_network.model import Neural_Network
+
+__all__ = ["leave_one_out"]
+
+
+def leave_one_out(
+    sample_list: Sequence[Hashable],
+    model: Neural_Network,
+    epochs: int = 20,
+    iterations: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    evaluation_path: str | Path = "evaluation",
+    *,
+    draw_figures: bool = False,
+    save_models: bool = False,
+    return_output: bool = False,
+    resume: bool = True,
+) -> list[History] | None:
+    """Train a model once for each sample, on all the others, and measure it on that one.
+
+    Fold i, in ``<evaluation_path>/fold_<i>/``, leaves out the i-th sample in the order of the names; the Dice of the
+    sample left out is always written (``detailed_validation.tsv``). Otherwise it is `cross_validation` with as many
+    folds as samples: an interrupted run goes on where it stopped, and finished results of another one are never
+    overwritten.
+
+    Args:
+        sample_list: Names of the samples, at least two; the list is not changed.
+        model: The model; it is reset before each fold.
+        epochs: Epochs per fold.
+        iterations: Steps per epoch; None: each training sample once.
+        callbacks: Further Keras callbacks, the same objects in each fold; the list is not changed.
+        evaluation_path: Folder of the results.
+        draw_figures: Draw the curves of the loss and the metrics.
+        save_models: Keep the best model of each fold; off by default, since there are as many as samples.
+        return_output: Return the histories.
+        resume: False throws away the results that the folder holds, and starts afresh.
+
+    Returns:
+        With `return_output` the history of each fold; otherwise None.
+
+    Raises:
+        ConfigurationError: If an argument cannot work, or the folder holds finished results of another run.
+
+    Example:
+        >>> from miscnn_tf.evaluation import leave_one_out
+        >>> leave_one_out(samples, model, epochs=100)  # doctest: +SKIP
+    """
+    check_arguments(model, epochs, iterations, callbacks)
+    return run_folds(
+        leave_one_out_folds(check_samples(sample_list, model)),
+        model,
+        evaluation_path,
+        epochs=epochs,
+        iterations=iterations,
+        draw_figures=draw_figures,
+        run_detailed_evaluation=True,
+        callbacks=callbacks,
+        save_models=save_models,
+        return_output=return_output,
+        resume=resume,
+    )
+
+
+make_callable(__name__)

@@ -1,0 +1,87 @@
+"""One split into training and validation samples."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miscnn_tf.evaluation.callable_module import make_callable
+from miscnn_tf.evaluation.fold_run import History, check_arguments, remove_results, run_split
+from miscnn_tf.evaluation.folds import check_samples, leave_out
+
+if TYPE_CHECKING:
+    from keras.callbacks import Callback
+
+    from miscnn_tf.neural_network.model import Neural_Network
+
+__all__ = ["split_validation"]
+
+
+def split_validation(
+    sample_list: Sequence[Hashable],
+    model: Neural_Network,
+    percentage: float = 0.2,
+    epochs: int = 20,
+    iterations: int | None = None,
+    evaluation_path: str | Path = "evaluation",
+    draw_figures: bool = False,
+    run_detailed_evaluation: bool = False,
+    callbacks: Sequence[Callback] = (),
+    save_models: bool = True,
+    return_output: bool = False,
+    *,
+    seed: int = 0,
+    resume: bool = True,
+) -> History | None:
+    """Train a model on a part of the samples and measure it on the rest.
+
+    The results are those of a fold of `cross_validation`, in `evaluation_path` itself: ``sample_list.json``,
+    ``history.tsv``, ``model.keras`` (the best by ``val_loss``), figures, ``detailed_validation.tsv``. As there, what is
+    finished is not run again, and results of another split or other settings are an error unless ``resume=False``.
+
+    Args:
+        sample_list: Names of the samples; the list is not changed.
+        model: The model; it is reset first. Afterwards it has the best weights, where those were kept.
+        percentage: Share of the samples that validate, above 0 and below 1, rounded to whole samples, at least one.
+        epochs: Number of epochs.
+        iterations: Steps per epoch; None: each training sample once.
+        evaluation_path: Folder of the results.
+        draw_figures: Draw the curves of the loss and the metrics.
+        run_detailed_evaluation: Predict the validation samples and write their Dice.
+        callbacks: Further Keras callbacks; the list is not changed.
+        save_models: Keep the best model.
+        return_output: Return the history.
+        seed: Of the split, which depends on the samples' names besides.
+        resume: False throws away the results that the folder holds, and starts afresh.
+
+    Returns:
+        With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
+
+    Raises:
+        ConfigurationError: If an argument cannot work, or the folder holds finished results of another split.
+
+    Example:
+        >>> from miscnn_tf.evaluation import split_validation
+        >>> split_validation(samples, model, percentage=0.2, epochs=100)  # doctest: +SKIP
+    """
+    check_arguments(model, epochs, iterations, callbacks)
+    fold = leave_out(check_samples(sample_list, model), percentage, seed)
+    if not resume:
+        remove_results(Path(evaluation_path))
+    history = run_split(
+        fold,
+        model,
+        Path(evaluation_path),
+        epochs=epochs,
+        iterations=iterations,
+        draw_figures=draw_figures,
+        run_detailed_evaluation=run_detailed_evaluation,
+        callbacks=callbacks,
+        save_models=save_models,
+        resume=resume,
+    )
+    return history if return_output else None
+
+
+make_callable(__name__)

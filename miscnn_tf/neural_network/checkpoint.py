@@ -1,0 +1,109 @@
+"""Keeping the best model of a training."""
+
+from __future__ import annotations
+
+import logging
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import ConfigurationError, ModelFileError
+
+if TYPE_CHECKING:
+    from miscnn_tf.neural_network.model import Neural_Network
+
+logger = logging.getLogger(__name__)
+
+
+class BestModel(keras.callbacks.Callback):
+    """Writes the model file, preprocessing and all, whenever a monitored number is better than ever before.
+
+    Unlike Keras' ``ModelCheckpoint`` it writes this package's model file (``Neural_Network.dump``), which predicts on
+    a new scan without the pipeline being rebuilt by hand; the file is always a whole one, also when the process is
+    killed while it is written; an epoch in which the number is NaN is never the best; and each training starts from
+    nothing.
+
+    Args:
+        network: The `Neural_Network` that is trained.
+        path: The file, ``….keras``; an earlier one is replaced when the first epoch has ended.
+        monitor: Name of the number, as in the history.
+        mode: ``"min"`` or ``"max"``: which is better.
+
+    Attributes:
+        best: The best number of this training; None before the first epoch with a finite one.
+        best_epoch: Its epoch, from 0, or None.
+
+    Raises:
+        ConfigurationError: If `mode` is neither.
+
+    Example:
+        >>> model.evaluate(training, validation, callbacks=[BestModel(model, "best.keras")])  # doctest: +SKIP
+    """
+
+    def __init__(self, network: Neural_Network, path: str | Path, monitor: str = "val_loss", mode: str = "min") -> None:
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise ConfigurationError(f"mode={mode!r} must be 'min' or 'max': whether low or high {monitor} is better")
+        self.network = network
+        self.path = Path(path)
+        self.monitor = monitor
+        self.mode = mode
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Forget the last training."""
+        self.best = self.best_epoch = None
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Write the model if this epoch is the best so far.
+
+        Raises:
+            ConfigurationError: If there is no such number.
+            StorageError: If the file cannot be written.
+        """
+        logs = logs or {}
+        if self.monitor not in logs:
+            raise ConfigurationError(
+                f"BestModel watches {self.monitor!r}, but the training has {', '.join(sorted(logs)) or 'nothing'}. "
+                "Numbers that begin with val_ need validation samples (Neural_Network.evaluate)"
+            )
+        value = float(logs[self.monitor])
+        if not math.isfinite(value):
+            logger.warning("epoch %d: %s is %s; this epoch's model is not kept", epoch + 1, self.monitor, value)
+            return
+        if self.best is not None and not (value < self.best if self.mode == "min" else value > self.best):
+            return
+        with atomic_path(self.path) as temporary:
+            self.network.dump(str(temporary))
+        self.best, self.best_epoch = value, epoch
+
+
+def restore_weights(network: Neural_Network, path: str | Path) -> None:
+    """Give a network the weights of a model file that the same architecture wrote.
+
+    Unlike ``Neural_Network.load`` it makes no new Keras model: layers of the caller's own need not be registered, and
+    nothing is compiled again.
+
+    Args:
+        network: The network.
+        path: The file, ``….keras``.
+
+    Raises:
+        ModelFileError: If the file cannot be read, or its weights do not fit the network.
+
+    Example:
+        >>> restore_weights(model, "evaluation/fold_0/model.keras")  # doctest: +SKIP
+    """
+    try:
+        network.model.load_weights(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelFileError(
+            f"the weights in {path} could not be read into this network: {error}. The file is damaged or of another "
+            "architecture; train again"
+        ) from error

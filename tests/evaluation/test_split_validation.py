@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.evaluation import split_validation
+
+
+def test_module_and_function_are_one():
+    from miscnn_tf.evaluation.split_validation import split_validation as function
+
+    assert split_validation.split_validation is function
+
+
+def test_split_validation_empties_no_list_of_the_caller(fake_model, tmp_path):
+    model, callbacks = fake_model(10), []
+    samples = list(model.truth)
+    split_validation(samples, model, 0.3, epochs=2, evaluation_path=tmp_path, callbacks=callbacks)
+    assert samples == list(model.truth)
+    assert callbacks == []
+    assert len(model.calls) == 1
+    assert len(model.calls[0]["validation"]) == 3
+    assert sorted([*model.calls[0]["training"], *model.calls[0]["validation"]]) == samples
+
+
+def test_save_models_saves_the_best(fake_model, tmp_path):
+    model = fake_model(val_losses=(0.4, 0.1, 0.3))
+    split_validation(list(model.truth), model, epochs=3, evaluation_path=tmp_path, save_models=True)
+    assert json.loads((tmp_path / "model.keras").read_text()) == {"weight": 1}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.keras", "history.tsv", "sample_list.json", "completed.json",
+    }  # fmt: skip
+
+
+def test_history_is_returned_on_request(fake_model, tmp_path):
+    model = fake_model()
+    arguments = {"epochs": 2, "evaluation_path": tmp_path}
+    assert split_validation(list(model.truth), model, **arguments) is None
+    history = split_validation(list(model.truth), model, **arguments, return_output=True)
+    assert history == {"loss": [1.0, 0.5], "val_loss": [0.9, 0.5]}
+    assert len(model.calls) == 1
+
+
+def test_detailed_evaluation_and_figures(fake_model, tmp_path):
+    model = fake_model()
+    split_validation(
+        list(model.truth), model, epochs=3, evaluation_path=tmp_path, run_detailed_evaluation=True, draw_figures=True
+    )
+    assert (tmp_path / "validation.loss.png").is_file()
+    assert sorted(model.predicted) == sorted(model.calls[0]["validation"])
+
+
+def test_finished_results_of_another_split_are_not_overwritten(fake_model, tmp_path):
+    model = fake_model()
+    split_validation(list(model.truth), model, epochs=1, evaluation_path=tmp_path)
+    with pytest.raises(ConfigurationError, match="resume=False"):
+        split_validation(list(model.truth), model, 0.5, epochs=1, evaluation_path=tmp_path)
+    split_validation(list(model.truth), model, 0.5, epochs=1, evaluation_path=tmp_path, resume=False)
+    assert len(model.calls) == 2
+
+
+@pytest.mark.parametrize("percentage", [0, 1, 30])
+def test_share_is_checked_before_anything_is_written(fake_model, tmp_path, percentage):
+    model = fake_model()
+    with pytest.raises(ConfigurationError, match="percentage"):
+        split_validation(list(model.truth), model, percentage, evaluation_path=tmp_path / "results")
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,117 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from miscnn_tf.errors import ConfigurationError, ModelFileError, StorageError
+from miscnn_tf.neural_network.checkpoint import BestModel, restore_weights
+
+
+class Dumping:
+    """Writes which epoch it is in."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.dumps = 0
+        self.breaks = False
+
+    def dump(self, path: str) -> None:
+        self.dumps += 1
+        Path(path).write_text(str(self.epoch))
+        if self.breaks:
+            raise OSError(28, "No space left on device")
+
+
+def run(callback: BestModel, network: Dumping, values: list[float], name: str = "val_loss") -> None:
+    callback.on_train_begin()
+    for network.epoch, value in enumerate(values):
+        callback.on_epoch_end(network.epoch, {"loss": 0.0, name: value})
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "best", "dumps"),
+    [
+        ("min", [0.9, 0.5, 0.7, 0.4, 0.4, 0.6], 3, 3),
+        ("max", [0.1, 0.5, 0.3, 0.5], 1, 2),
+        ("min", [float("nan"), 0.5, float("-inf"), 0.6], 1, 1),
+        ("min", [2.0], 0, 1),
+    ],
+)
+def test_file_holds_the_best_epoch(tmp_path, mode, values, best, dumps):
+    network = Dumping()
+    callback = BestModel(network, tmp_path / "new" / "best.keras", mode=mode)
+    run(callback, network, values)
+    assert (tmp_path / "new" / "best.keras").read_text() == str(best)
+    assert (callback.best, callback.best_epoch) == (values[best], best)
+    assert network.dumps == dumps
+
+
+def test_each_training_starts_from_nothing(tmp_path):
+    network = Dumping()
+    callback = BestModel(network, tmp_path / "best.keras")
+    run(callback, network, [0.1, 0.2])
+    run(callback, network, [0.9, 0.8])
+    assert (tmp_path / "best.keras").read_text() == "1"
+    assert callback.best == 0.8
+
+
+def test_earlier_file_stays_whole_when_writing_fails(tmp_path):
+    network = Dumping()
+    callback = BestModel(network, tmp_path / "best.keras")
+    run(callback, network, [0.5])
+    network.breaks = True
+    with pytest.raises(StorageError, match=r"best\.keras"):
+        callback.on_epoch_end(1, {"val_loss": 0.1})
+    assert (tmp_path / "best.keras").read_text() == "0"
+    assert [path.name for path in tmp_path.iterdir()] == ["best.keras"]
+    # What was not written is not the best.
+    assert callback.best == 0.5
+
+
+def test_missing_number_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"'val_loss'.*loss"):
+        BestModel(Dumping(), tmp_path / "best.keras").on_epoch_end(0, {"loss": 1.0})
+
+
+def test_mode_is_checked(tmp_path):
+    with pytest.raises(ConfigurationError, match="mode"):
+        BestModel(Dumping(), tmp_path / "best.keras", mode="lowest")
+
+
+def small_network(units: int = 2) -> SimpleNamespace:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
+    return SimpleNamespace(model=model, dump=model.save)
+
+
+def test_best_weights_of_a_real_training_come_back(tmp_path, rng):
+    network = small_network()
+    images, targets = rng.random((8, 3)).astype("float32"), rng.random((8, 2)).astype("float32")
+    weights = []
+
+    class Diverge(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.1 if epoch < 2 else 30.0
+
+        def on_epoch_end(self, epoch, logs=None):
+            weights.append(self.model.get_weights())
+
+    callback = BestModel(network, tmp_path / "best.keras")
+    history = network.model.fit(
+        images, targets, validation_data=(images, targets), epochs=4, verbose=0, callbacks=[callback, Diverge()]
+    )
+    assert callback.best_epoch == int(np.argmin(history.history["val_loss"])) < 3
+    restore_weights(network, tmp_path / "best.keras")
+    for found, expected in zip(network.model.get_weights(), weights[callback.best_epoch], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_weights_that_do_not_fit_or_are_damaged_are_refused(tmp_path):
+    small_network(2).dump(tmp_path / "other.keras")
+    with pytest.raises(ModelFileError, match=r"other\.keras"):
+        restore_weights(small_network(3), tmp_path / "other.keras")
+    (tmp_path / "damaged.keras").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(ModelFileError, match=r"damaged\.keras"):
+        restore_weights(small_network(2), tmp_path / "damaged.keras")
