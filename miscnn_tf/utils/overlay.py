@@ -1,0 +1,338 @@
+"""Pictures of label maps laid over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch as LegendPatch
+from scipy import ndimage
+
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import ConfigurationError, DataError
+
+# Okabe & Ito, "Color Universal Design" (2008): told apart with any colour vision. Ordered so that the first few differ
+# most from grey and from each other. Black is the background's.
+OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#0072B2")
+
+
+def class_colours(classes: int) -> np.ndarray:
+    """A colour per class: uint8 array ``(classes, 3)``, the background (0) black; more than 7 are repeated.
+
+    Example:
+        >>> class_colours(2).tolist()
+        [[0, 0, 0], [230, 159, 0]]
+    """
+    colours = [bytes.fromhex(OKABE_ITO[number % len(OKABE_ITO)][1:]) for number in range(classes - 1)]
+    return np.array([(0, 0, 0), *(tuple(colour) for colour in colours)], np.uint8)
+
+
+def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+    """The values to show as black and as white: percentiles, so that a few metal voxels do not darken everything.
+
+    Args:
+        image: Any array; voxels that are not finite are left out.
+        low: Percentile shown as black.
+        high: Percentile shown as white.
+
+    Returns:
+        Two different numbers, the lower first, also for a constant image.
+    """
+    # A million voxels tell the percentiles of a billion.
+    values = image.reshape(-1)[:: max(1, image.size // 2**20)]
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    black, white = (float(value) for value in np.percentile(values, [low, high]))
+    return (black, white) if white > black else (black, black + 1.0)
+
+
+def overlay(
+    image2d: np.ndarray,
+    labels2d: np.ndarray | None,
+    classes: int,
+    alpha: float = 0.45,
+    levels: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Lay a label map over a slice.
+
+    Args:
+        image2d: Slice ``(rows, columns)``, or a colour image ``(rows, columns, 3)``.
+        labels2d: Label map ``(rows, columns)``; None shows the image alone.
+        classes: Number of classes, background (not coloured) included.
+        alpha: Opacity of the colour, 0 to 1.
+        levels: Values shown as black and white; by default the slice's percentiles (`window_levels`), and 0 and 255
+            for uint8 colour images.
+
+    Returns:
+        uint8 array ``(rows, columns, 3)``. Neither input is changed.
+
+    Raises:
+        ConfigurationError: If the shapes do not fit or `alpha` is not between 0 and 1.
+        DataError: If a label is negative or not below `classes`.
+
+    Example:
+        >>> overlay(np.array([[0.0, 1.0]]), np.array([[0, 1]]), classes=2, alpha=1.0).tolist()
+        [[[0, 0, 0], [230, 159, 0]]]
+    """
+    colour = image2d.ndim == 3 and image2d.shape[-1] == 3
+    if not (image2d.ndim == 2 or colour):
+        raise ConfigurationError(f"image2d must be (rows, columns) or (rows, columns, 3); got {image2d.shape}")
+    if not 0 <= alpha <= 1:
+        raise ConfigurationError(f"alpha must be between 0 and 1; got {alpha}")
+    if levels is None:
+        levels = (0.0, 255.0) if colour and image2d.dtype == np.uint8 else window_levels(image2d)
+    black, white = levels
+    grey = np.clip((np.nan_to_num(image2d.astype(np.float32), nan=black) - black) / (white - black), 0, 1) * 255
+    picture = grey if colour else np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    if labels2d is not None:
+        if labels2d.shape != image2d.shape[:2]:
+            raise ConfigurationError(f"labels2d is {labels2d.shape}, but image2d is {image2d.shape[:2]}")
+        if labels2d.size and (labels2d.min() < 0 or labels2d.max() >= classes):
+            raise DataError(
+                f"labels2d holds labels from {labels2d.min()} to {labels2d.max()}; with classes={classes} they must be "
+                f"from 0 to {classes - 1}"
+            )
+        marked = labels2d > 0
+        colours = class_colours(classes)[labels2d[marked].astype(np.intp)]
+        picture[marked] = (1 - alpha) * picture[marked] + alpha * colours
+    return np.rint(picture).astype(np.uint8)
+
+
+def draw_case(
+    image: np.ndarray,
+    truth: np.ndarray | None,
+    prediction: np.ndarray | None,
+    path: str | Path,
+    spacing: Sequence[float] | None = None,
+    title: str | None = None,
+    class_names: Sequence[str] | None = None,
+    affine: np.ndarray | None = None,
+    slices: int = 3,
+) -> None:
+    """Draw a case: a few slices through the structure, each as the image, the ground truth and the prediction.
+
+    The prediction also shows the outline of the ground truth, in white. The pictures are cut so that the structure
+    fills at least a third of them, and grey values are spread over what occurs in and around it.
+
+    With an affine, volumes are shown as radiologists look at them: axial slices, the patient's right on the left, the
+    front on top. Without one, slices are cut across the axis of the largest spacing (the last one where all are alike).
+
+    Args:
+        image: Image ``(x, y[, z])`` or ``(x, y[, z], channels)``; the first channel is shown, all three of a colour
+            image.
+        truth: Label map ``(x, y[, z])``, with or without a channel axis of 1; None where there is none.
+        prediction: The same for the prediction.
+        path: PNG file to write.
+        spacing: Voxel size per axis in mm, for the right proportions; by default the affine's, or all alike.
+        title: A line above the picture.
+        class_names: A name per class, background first.
+        affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates (NIfTI's).
+        slices: How many slices of a volume are shown at most.
+
+    Raises:
+        ConfigurationError: If there is nothing to lay over the image, or shapes do not fit.
+        DataError: If a label map holds something else than labels.
+        StorageError: If the file cannot be written.
+
+    Example:
+        >>> draw_case(image, truth, prediction, "case_00000.png", (3.0, 0.8, 0.8), class_names=["", "kidney", "tumour"])
+        ... # doctest: +SKIP
+    """
+    given = {"ground truth": truth, "prediction": prediction}
+    maps: dict[str, np.ndarray] = {name: labels for name, labels in given.items() if labels is not None}
+    if not maps:
+        raise ConfigurationError("truth and prediction are both None; pass at least one label map to draw")
+    axes = len(spacing) if spacing is not None else _spatial_axes(image, next(iter(maps.values())))
+    maps = {name: _without_channel(labels, axes) for name, labels in maps.items()}
+    for name, labels in maps.items():
+        if labels.shape != image.shape[:axes]:
+            raise ConfigurationError(f"the {name} is {labels.shape}, but the image is {image.shape[:axes]} voxels")
+        if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool) or labels.min(initial=0) < 0:
+            raise DataError(f"the {name} must hold integer labels from 0 up; got {labels.dtype}, least {labels.min()}")
+    colour = image.ndim == axes + 1 and axes == 2 and image.shape[-1] == 3
+    if image.ndim == axes + 1 and not colour:
+        image = image[..., 0]
+    if spacing is None:
+        spacing = nib.affines.voxel_sizes(affine)[:axes] if affine is not None else (1.0,) * axes
+    view = _View.of(image.shape[:axes], spacing, affine)
+    image = view.turn(image)
+    maps = {name: view.turn(labels) for name, labels in maps.items()}
+    classes = 1 + max(int(labels.max(initial=0)) for labels in maps.values())
+    classes = max(classes, len(class_names or ()), 2)
+    chosen = interesting_slices(list(maps.values()), slices)
+    box = _close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
+    image = image[chosen][:, *box]
+    maps = {name: labels[chosen][:, *box] for name, labels in maps.items()}
+    levels = None if colour else _levels_around(image, np.any([labels > 0 for labels in maps.values()], axis=0))
+
+    panel = 2.6
+    proportion = image.shape[1] * view.row_mm / (image.shape[2] * view.column_mm)
+    columns = 1 + len(maps)
+    height = panel * float(np.clip(proportion, 0.5, 1.7)) * len(chosen)
+    figure = Figure(figsize=(panel * columns, height + (0.85 if title else 0.6)), layout="constrained")
+    grid = figure.subplots(len(chosen), columns, squeeze=False)
+    for number, row in enumerate(grid):
+        for panel_axes, name in zip(row, ("image", *maps), strict=True):
+            shown = maps[name][number] if name in maps else None
+            picture = overlay(image[number], shown, classes, levels=levels)
+            panel_axes.imshow(picture, aspect=view.row_mm / view.column_mm, interpolation="nearest")
+            panel_axes.set_xticks([])
+            panel_axes.set_yticks([])
+            panel_axes.spines[:].set_visible(False)
+            if number == 0:
+                panel_axes.set_title(name, fontsize=10)
+            if name == "prediction" and "ground truth" in maps:
+                _outline(panel_axes, maps["ground truth"][number])
+        if axes == 3:
+            row[0].set_ylabel(f"slice {view.number(chosen[number])}", fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    names = list(class_names or ())
+    names += [f"class {number}" for number in range(len(names), classes)]
+    colours = class_colours(classes) / 255.0
+    keys: list[Any] = [LegendPatch(color=colours[number]) for number in range(1, classes)]
+    names = names[1:]
+    if len(maps) == 2:
+        keys.append((LegendPatch(color="0.35"), Line2D([], [], color="white", linewidth=1.2)))
+        names.append("outline of ground truth")
+    figure.legend(keys, names, loc="outside lower center", ncols=min(len(keys), 4), frameon=False, fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
+    """Slices of the first axis that show most, apart from each other, in ascending order.
+
+    A class adds to a slice its area there relative to its largest area in any slice, so that a small structure counts
+    like a large one. The best slice is taken, then the next best at some distance from those taken, and so on.
+
+    Args:
+        maps: Label maps ``(slices, rows, columns)`` of one shape.
+        count: Most slices to take.
+
+    Returns:
+        At least one slice; the middle one where all maps are empty.
+
+    Example:
+        >>> labels = np.zeros((9, 4, 4), np.uint8)
+        >>> labels[5, :2] = 1
+        >>> interesting_slices([labels])
+        [5]
+    """
+    interest = np.zeros(maps[0].shape[0])
+    for labels in maps:
+        for number in range(1, int(labels.max(initial=0)) + 1):
+            area = (labels == number).sum(axis=(1, 2), dtype=np.int64)
+            interest += area / max(1, area.max())
+    filled = np.flatnonzero(interest)
+    if not filled.size:
+        return [len(interest) // 2]
+    apart = max(1, int(filled[-1] - filled[0] + 1) // (count + 1))
+    chosen: list[int] = []
+    for position in np.argsort(-interest, kind="stable"):
+        if interest[position] > 0 and all(abs(position - other) >= apart for other in chosen):
+            chosen.append(int(position))
+        if len(chosen) == count:
+            break
+    return sorted(chosen)
+
+
+@dataclass(frozen=True)
+class _View:
+    """How an array is turned to be shown as a stack ``(slices, rows downwards, columns rightwards)``."""
+
+    axes: tuple[int, ...]
+    flips: tuple[bool, ...]
+    slices: int
+    row_mm: float
+    column_mm: float
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], spacing: Sequence[float], affine: np.ndarray | None) -> _View:
+        if len(shape) == 2:
+            return cls((0, 1), (False, False), 1, float(spacing[0]), float(spacing[1]))
+        if affine is not None:
+            # Slices from the feet up, rows to the back, columns to the patient's left.
+            orientation = nib.orientations.io_orientation(np.asarray(affine, float))
+            wanted = [(2, 1), (1, -1), (0, -1)]
+            axes = tuple(int(np.flatnonzero(orientation[:, 0] == world)[0]) for world, _ in wanted)
+            flips = tuple(bool(orientation[axis, 1] != sign) for axis, (_, sign) in zip(axes, wanted, strict=True))
+        else:
+            across = max(range(3), key=lambda axis: (round(float(spacing[axis]), 3), axis))
+            # Slices first, as DICOM and KiTS have it: rows and columns as they are. Else as in NIfTI: up is the second.
+            axes, flips = (
+                ((0, 1, 2), (False, False, False)) if across == 0 else ((across, 3 - across, 0), (False, True, False))
+            )
+        return cls(axes, flips, shape[axes[0]], float(spacing[axes[1]]), float(spacing[axes[2]]))
+
+    def turn(self, array: np.ndarray) -> np.ndarray:
+        rest = tuple(range(len(self.axes), array.ndim))
+        turned = array.transpose((*self.axes, *rest))[
+            tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
+        ]
+        return turned if len(self.axes) == 3 else turned[np.newaxis]
+
+    def number(self, position: int) -> int:
+        """The slice's number in the array as it was given."""
+        return self.slices - 1 - position if self.flips[0] else position
+
+
+def _close_up(marked: np.ndarray, view: _View) -> tuple[slice, slice]:
+    """Rows and columns around what is marked: three times its larger side, as a square in mm where the image allows."""
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    if not rows.size:
+        return slice(None), slice(None)
+    millimetres = (view.row_mm, view.column_mm)
+    sides = [(found[-1] - found[0] + 1) * mm for found, mm in zip((rows, columns), millimetres, strict=True)]
+    # A structure of a few voxels is not shown as a few voxels.
+    half = max(1.5 * max(sides), 16 * max(millimetres))
+    box = []
+    for found, mm in zip((rows, columns), millimetres, strict=True):
+        centre = (found[0] + found[-1] + 1) / 2
+        box.append(slice(max(0, int(centre - half / mm)), int(np.ceil(centre + half / mm))))
+    return box[0], box[1]
+
+
+def _levels_around(image: np.ndarray, marked: np.ndarray) -> tuple[float, float]:
+    """Black and white for the structure and its rim, with some room: neither air nor metal takes the contrast."""
+    if not marked.any():
+        return window_levels(image)
+    rim = max(2, round(float(np.sqrt(marked.sum(axis=(1, 2)).max())) / 5))
+    near = image[ndimage.maximum_filter(marked, size=(1, 2 * rim + 1, 2 * rim + 1))]
+    near = near[np.isfinite(near)].astype(np.float32)
+    if not near.size or near.min() == near.max():
+        return window_levels(image)
+    least, tenth, ninetieth, most = (float(value) for value in np.percentile(near, [0.5, 10, 90, 99.5]))
+    room = 0.75 * (ninetieth - tenth)
+    black, white = max(least, tenth - room), min(most, ninetieth + room)
+    return (black, white) if white > black else window_levels(image)
+
+
+def _outline(axes: Axes, labels: np.ndarray) -> None:
+    """Draw the borders between labels along the voxels' edges."""
+    padded = np.pad(labels.astype(np.int64), 1)
+    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
+    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    lines = [((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)) for y, x in upright]
+    lines += [((x - 0.5, y - 0.5), (x + 0.5, y - 0.5)) for y, x in level]
+    axes.add_collection(LineCollection(lines, colors="white", linewidths=0.8, capstyle="round"))
+
+
+def _spatial_axes(image: np.ndarray, labels: np.ndarray) -> int:
+    """2 or 3, from how the shapes agree; a label map's last axis of 1 is a channel where the image has one too."""
+    if labels.ndim == image.ndim and labels.shape[-1] == 1 and image.ndim > 2:
+        return labels.ndim - 1
+    return labels.ndim
+
+
+def _without_channel(labels: np.ndarray, axes: int) -> np.ndarray:
+    return labels[..., 0] if labels.ndim == axes + 1 and labels.shape[-1] == 1 else labels
