@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# The tests' own helpers, wherever pytest was started.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from toy import ToyInterface
 
 # Several test processes share two cores; without this each would start a thread per core and more.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -31,3 +37,15 @@ def hippocampus() -> Path:
 @pytest.fixture(scope="session")
 def hippocampus_split(hippocampus: Path) -> dict[str, list[str]]:
     return json.loads((hippocampus / "split.json").read_text())
+
+
+@pytest.fixture
+def toy_io(tmp_path):
+    """Makes a Data_IO on a `ToyInterface`, everything it writes below the test's own folder."""
+    from miscnn_tf.data_loading.data_io import Data_IO
+
+    def make(**arguments):
+        interface = ToyInterface(**arguments)
+        return Data_IO(interface, "toy", output_path=tmp_path / "predictions", batch_path=tmp_path / "batches")
+
+    return make

@@ -285,6 +285,7 @@ class Neural_Network:
                 validation_steps=validation_steps,
                 # Before the user's, so that what they add to the logs is seen there.
                 callbacks=[*watchers, *callbacks],
+                shuffle=False,  # done already, sample by sample
                 verbose=self.verbose,
             )
         except tf.errors.OpError:

@@ -12,7 +12,7 @@ import json
 import logging
 import platform
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,13 @@ class LoadedArchitecture(Abstract_Architecture):
         """The model of the file, with initial weights."""
         model: keras.Model = SegmentationModel.from_config(dict(self.config))
         return model
+
+
+class _NoSamples(Data_IO):
+    """Where a loaded model gets no samples from: it is given files."""
+
+    def _find_samples(self) -> list[Hashable]:
+        return []
 
 
 # ---------------------------------------------------------------- writing
@@ -228,7 +235,7 @@ def load_model(
     own = dict(custom_objects or {})
     try:
         if data_io is None:
-            data_io = Data_IO(_build_interface(metadata, own), None)
+            data_io = _NoSamples(_build_interface(metadata, own), "")
         preprocessor = _build_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
         architecture = _build_architecture(metadata, own)
         if architecture is None:
@@ -349,7 +356,9 @@ def _keras_model(
         strategy = network.hardware.strategy if network else tf.distribute.get_strategy()
         # The policy of the model as a whole decides about loss scaling; its layers have theirs in the file.
         with strategy.scope(), precision_scope(precision):
-            return keras.saving.load_model(path, custom_objects=dict(own), compile=False, safe_mode=True)
+            # .h5 files look classes up by their bare name.
+            objects = {"SegmentationModel": SegmentationModel, **own}
+            return keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises anything from KeyError to OSError for a damaged or unknown file
         raise ModelFileError(
             f"Keras could not read {path}: {error}. If it has layers of your own, register them with "

@@ -104,7 +104,7 @@ class Preprocessor:
         self.batch_size = int(batch_size)
         self.subfunctions = list(subfunctions)
         for step in self.subfunctions:
-            if not (hasattr(step, "preprocessing") and hasattr(step, "postprocessing")):
+            if isinstance(step, type) or not isinstance(step, Abstract_Subfunction):
                 raise ConfigurationError(
                     f"subfunctions must be instances of Abstract_Subfunction, got {step!r}"
                     + (" (a class: add parentheses)" if isinstance(step, type) else "")

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.preprocessor import Preprocessor, one_hot
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.processing.subfunctions.clipping import Clipping
+from miscnn_tf.processing.subfunctions.normalization import Normalization
+from miscnn_tf.processing.subfunctions.resize import Resize
+
+
+def make(io, **arguments):
+    return Preprocessor(io, **{"batch_size": 2, "patch_shape": (8, 8, 8), "seed": 5, **arguments})
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"analysis": "patchwise"}, "analysis='patchwise'"),
+        ({"patch_shape": None}, "patch_shape=None"),
+        ({"patch_shape": (8, 8)}, "3 positive numbers"),
+        ({"patch_shape": 8}, "patch_shape=8"),
+        ({"patch_shape": (8, 0, 8)}, "patch_shape"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 1.5}, "batch_size=1.5"),
+        ({"subfunctions": [Normalization]}, "add parentheses"),
+        ({"data_aug": "none"}, "data_aug"),
+    ],
+)
+def test_wrong_arguments_are_named(toy_io, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(toy_io(), **arguments)
+
+
+def test_attributes_have_the_defaults_of_the_interface(toy_io):
+    preprocessor = make(toy_io())
+    assert preprocessor.patchwise_overlap == (0, 0, 0)
+    assert preprocessor.patchwise_skip_blanks is False
+    assert preprocessor.patchwise_skip_class == 0
+    assert preprocessor.mp_threads == 5
+    assert isinstance(preprocessor.data_augmentation, Data_Augmentation)
+    assert make(toy_io(), data_aug=None).data_augmentation is None
+
+
+def test_default_augmentation_and_steps_are_not_shared(toy_io):
+    first, second = make(toy_io()), make(toy_io())
+    assert first.data_augmentation is not second.data_augmentation
+    first.subfunctions.append(Clipping(0, 1))
+    assert second.subfunctions == []
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_run_gives_one_hot_batches_and_a_smaller_last_one(toy_io):
+    io = toy_io(cases=5, classes=3)
+    batches = make(io).run(io.get_indiceslist(), training=True)
+    assert [len(images) for images, _ in batches] == [2, 2, 1]
+    for images, segmentations in batches:
+        assert images.dtype == segmentations.dtype == np.float32
+        assert images.shape[1:] == (8, 8, 8, 1)
+        assert segmentations.shape[1:] == (8, 8, 8, 3)
+        np.testing.assert_array_equal(segmentations.sum(-1), 1)
+
+
+def test_prediction_batches_go_by_grid_each_samples_own(toy_io):
+    io = toy_io(shape=(16, 8, 9), cases=2)
+    preprocessor = make(io, batch_size=3)
+    batches = preprocessor.run(io.get_indiceslist(), training=False)
+    # 2 x 1 x 2 patches each: three and one.
+    assert [len(images) for images, _ in batches] == [3, 1, 3, 1]
+    assert all(segmentation is None for _, segmentation in batches)
+    image = io.sample_loader("case_0").img_data
+    np.testing.assert_array_equal(batches[0][0][1], image[:8, :8, 1:9])
+
+
+def test_fullimage_batches_hold_whole_images_and_differing_sizes_are_refused(toy_io, monkeypatch):
+    io = toy_io(shape=(9, 10, 11), cases=2)
+    preprocessor = make(io, analysis="fullimage", patch_shape=None, data_aug=None)
+    ((images, segmentations),) = preprocessor.run(io.get_indiceslist())
+    assert images.shape == (2, 9, 10, 11, 1)
+    np.testing.assert_array_equal(segmentations[0].argmax(-1), io.interface.load_segmentation("case_0"))
+    original = io.interface._labels
+    monkeypatch.setattr(io.interface, "_labels", lambda index: original(index)[: 8 if index == "case_1" else 9])
+    monkeypatch.setattr(
+        io.interface,
+        "load_image",
+        lambda index: (io.interface._labels(index).astype(np.float32), {"spacing": (1, 1, 1)}),
+    )
+    fresh = make(io, analysis="fullimage", patch_shape=None, data_aug=None)
+    with pytest.raises(ConfigurationError, match=r"different sizes.*case_0.*case_1"):
+        fresh.run(io.get_indiceslist())
+
+
+def test_fullimages_are_not_cropped_after_another_object_cropped(toy_io):
+    """Defect: the augmentation was one instance for all, so that a crop set for one object was made for all."""
+    io = toy_io(shape=(9, 10, 11))
+    cropping = make(io)
+    cropping.data_augmentation.cropping = True
+    cropping.data_augmentation.cropping_patch_shape = (4, 4, 4)
+    whole = make(io, analysis="fullimage", patch_shape=None)
+    assert whole.run(["case_0"])[0][0].shape == (1, 9, 10, 11, 1)
+
+
+def test_an_image_smaller_than_the_patch_is_padded(toy_io):
+    io = toy_io(shape=(6, 20, 5))
+    (images, segmentations), *_ = make(io, data_aug=None).run(["case_0"])
+    assert images.shape == (1, 8, 8, 8, 1)
+    np.testing.assert_array_equal(segmentations.sum(-1), 1)
+
+
+def test_prepared_batches_lie_on_disk(toy_io):
+    io = toy_io(cases=5)
+    preprocessor = make(io, prepare_batches=True)
+    assert preprocessor.run(io.get_indiceslist()) == 2
+    assert io.batch_load(2, img=True).shape == (1, 8, 8, 8, 1)
+    assert io.batch_load(2, img=False).shape == (1, 8, 8, 8, 2)
+    io.batch_cleanup()
+
+
+def test_every_training_patch_of_the_grid_is_seen(toy_io):
+    """Defect: an epoch of a grid saw 10 of 80 patches."""
+    io = toy_io(shape=(16, 16, 16), cases=10)
+    preprocessor = make(io, analysis="patchwise-grid", data_aug=None)
+    batches = preprocessor.run(io.get_indiceslist(), training=True)
+    assert sum(len(images) for images, _ in batches) == 80
+    unique = {images[i].tobytes() for images, _ in batches for i in range(len(images))}
+    assert len(unique) == 80
+
+
+def test_blank_patches_are_skipped_and_a_sample_without_foreground_does_not_raise(toy_io):
+    """Defect: skip blanks raised where a sample had no foreground."""
+    io = toy_io(shape=(16, 16, 16), cases=3, empty=("case_1",))
+    preprocessor = make(io, analysis="patchwise-grid", data_aug=None)
+    preprocessor.patchwise_skip_blanks = True
+    for _, segmentations in preprocessor.run(io.get_indiceslist()):
+        assert segmentations[..., 1].any(axis=(1, 2, 3)).all()
+    preprocessor.analysis = "patchwise-crop"
+    assert len(preprocessor.run(["case_1"])) == 1
+    preprocessor.analysis = "patchwise-grid"
+    with pytest.raises(DataError, match="patchwise_skip_blanks"):
+        preprocessor.run(["case_1"])
+
+
+def test_the_three_analyses_give_tuples(toy_io):
+    io = toy_io(shape=(16, 16, 16), classes=3)
+    preprocessor = make(io)
+    sample = io.sample_loader("case_0")
+    assert [p[0].shape for p in preprocessor.analysis_patchwise_grid(sample, training=False, data_aug=False)] == [
+        (8, 8, 8, 1)
+    ] * 8
+    ((image, segmentation),) = preprocessor.analysis_patchwise_crop(sample, data_aug=True)
+    assert image.shape == (8, 8, 8, 1)
+    assert segmentation.shape == (8, 8, 8, 3)
+    whole = make(io, analysis="fullimage", patch_shape=None)
+    ((image, segmentation),) = whole.analysis_fullimage(sample, training=True, data_aug=False)
+    np.testing.assert_array_equal(image, sample.img_data)
+    np.testing.assert_array_equal(segmentation.argmax(-1), sample.seg_data[..., 0])
+
+
+def test_rare_foreground_is_drawn_more_often_than_chance(toy_io):
+    io = toy_io(shape=(64, 64), cases=1)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[5, 60] = 1
+    io.interface._labels = lambda index: labels
+
+    def share(foreground):
+        preprocessor = make(io, patch_shape=(8, 8), data_aug=None, batch_size=1)
+        preprocessor.patchwise_foreground = foreground
+        return np.mean([preprocessor.run(["case_0"])[0][1][..., 1].any() for _ in range(200)])
+
+    assert share(0) < 0.1
+    assert 0.25 < share(1 / 3) < 0.45
+    assert share(1) == 1
+
+
+def test_two_dimensional_samples_work_alike(toy_io):
+    io = toy_io(shape=(20, 24), channels=3, classes=3)
+    batches = make(io, patch_shape=(8, 16)).run(io.get_indiceslist())
+    assert batches[0][0].shape == (2, 8, 16, 3)
+    assert batches[0][1].shape == (2, 8, 16, 3)
+
+
+# ---------------------------------------------------------------- preparation
+
+
+def test_a_sample_is_decoded_once(toy_io):
+    io = toy_io(cases=3)
+    preprocessor = make(io, subfunctions=[Normalization()])
+    preprocessor.run_subfunctions(io.get_indiceslist())
+    for _ in range(3):
+        preprocessor.run(io.get_indiceslist())
+    assert sorted(io.interface.loads) == io.get_indiceslist()
+
+
+def test_a_second_run_finds_the_prepared_samples(toy_io, tmp_path):
+    from miscnn_tf.data_loading.data_io import Data_IO
+
+    io = toy_io(cases=3)
+    make(io, subfunctions=[Normalization()], prepare_subfunctions=True).run_subfunctions(io.get_indiceslist())
+    again = Data_IO(type(io.interface)(cases=3), "toy", batch_path=tmp_path / "batches")
+    preprocessor = make(again, subfunctions=[Normalization()], prepare_subfunctions=True)
+    preprocessor.run_subfunctions(again.get_indiceslist())
+    assert again.interface.loads == []
+    assert isinstance(preprocessor.prepare_sample_subfunctions("case_0").img_data, np.memmap)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_prepared_samples_are_made_anew_when_the_subfunctions_change(toy_io, persistent):
+    """Defect: prepared samples were reused although the subfunctions had changed."""
+    io = toy_io(cases=1)
+    preprocessor = make(io, subfunctions=[Clipping(min=0, max=1)], prepare_subfunctions=persistent)
+    assert preprocessor.prepare_sample_subfunctions("case_0").img_data.max() == 1
+    preprocessor.subfunctions[0].max = 0.5
+    assert preprocessor.prepare_sample_subfunctions("case_0").img_data.max() == 0.5
+    preprocessor.subfunctions.append(Resize((8, 8, 8)))
+    assert preprocessor.prepare_sample_subfunctions("case_0").img_data.shape == (8, 8, 8, 1)
+
+
+def test_a_users_step_that_keeps_no_arguments_is_still_told_apart(toy_io):
+    class Add(Abstract_Subfunction):
+        def __init__(self, number):
+            self.secret = number
+
+        def preprocessing(self, sample, training=True):
+            sample.img_data = sample.img_data + self.secret
+
+    io = toy_io(cases=1)
+    images = [make(io, subfunctions=[Add(n)]).prepare_sample_subfunctions("case_0").img_data for n in (0, 10)]
+    np.testing.assert_allclose(images[1] - images[0], 10, atol=1e-5)
+    preprocessor = make(io, subfunctions=[Add(0)])
+    before = preprocessor.prepare_sample_subfunctions("case_0").img_data
+    preprocessor.subfunctions[0].secret = 3
+    np.testing.assert_allclose(preprocessor.prepare_sample_subfunctions("case_0").img_data - before, 3, atol=1e-5)
+
+
+def test_memory_beyond_the_budget_goes_to_disk_and_is_gone_afterwards(toy_io, tmp_path):
+    io = toy_io(cases=4)
+    preprocessor = make(io, cache_bytes=60_000)
+    preprocessor.run_subfunctions(io.get_indiceslist())
+    kinds = [isinstance(preprocessor.prepare_sample_subfunctions(i).img_data, np.memmap) for i in io.get_indiceslist()]
+    assert any(kinds)
+    assert not all(kinds)
+    preprocessor.cache.close()
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_bad_sample_is_named_before_anything_runs(toy_io):
+    io = toy_io(cases=3)
+    good = io.interface._labels
+    io.interface.load_segmentation = lambda index: good(index) + (7 if index == "case_2" else 0)
+    with pytest.raises(DataError, match="case_2"):
+        make(io).run_subfunctions(io.get_indiceslist())
+
+
+def test_preparing_in_processes_gives_the_same(toy_io):
+    io = toy_io(cases=2)
+    threads, processes = make(io), make(io, use_multiprocessing=True)
+    processes.mp_threads = 1
+    processes.run_subfunctions(io.get_indiceslist())
+    assert io.interface.loads == []
+    np.testing.assert_array_equal(
+        processes.prepare_sample_subfunctions("case_1").img_data, threads.prepare_sample_subfunctions("case_1").img_data
+    )
+
+
+# ---------------------------------------------------------------- postprocessing
+
+
+@pytest.mark.parametrize("shape", [(20, 22, 18), (6, 30, 9), (5, 5, 5), (8, 8, 8)])
+@pytest.mark.parametrize("overlap", [0, 4])
+def test_predicted_patches_come_back_in_the_images_shape(toy_io, shape, overlap):
+    """Defect: an image smaller than the patch in one axis and larger in another came back in the wrong shape."""
+    io = toy_io(shape=shape, classes=3)
+    preprocessor = make(io)
+    preprocessor.patchwise_overlap = (overlap,) * 3
+    truth = io.interface.load_segmentation("case_0")
+    labels = io.sample_loader("case_0")
+    labels.img_data = labels.seg_data.astype(np.float32)  # a network that knows the answer
+    patches = preprocessor.analysis_patchwise_grid(labels, training=False, data_aug=False)
+    prediction = np.stack([one_hot(patch[0][..., 0].astype(np.uint8), 3) for patch in patches])
+    np.testing.assert_array_equal(preprocessor.postprocessing("case_0", prediction), truth)
+    probabilities = preprocessor.postprocessing("case_0", prediction, activation_output=True)
+    assert probabilities.shape == (*shape, 3)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+
+
+def test_a_wrong_number_of_patches_is_told(toy_io):
+    preprocessor = make(toy_io(shape=(16, 16, 16)))
+    with pytest.raises(ConfigurationError, match=r"has 8 patches.*7 were predicted"):
+        preprocessor.postprocessing("case_0", np.zeros((7, 8, 8, 8, 2), np.float32))
+    with pytest.raises(ConfigurationError, match=r"has 8 patches.*9 were predicted"):
+        preprocessor.postprocessing("case_0", np.zeros((9, 8, 8, 8, 2), np.float32))
