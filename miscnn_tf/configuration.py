@@ -71,7 +71,7 @@ def plain(value: Any, where: str = "value") -> Any:
         >>> plain({"range": (0, np.float32(0.5))})
         {'range': [0, 0.5]}
     """
-    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufU" and value.size <= _LARGEST_ARRAY:
+    if isinstance(value, np.generic | np.ndarray) and value.size <= _LARGEST_ARRAY and _has_python_type(value.dtype):
         return value.tolist()
     if isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.size <= _LARGEST_ARRAY:
         return plain(value.tolist(), where)
@@ -99,6 +99,10 @@ def plain(value: Any, where: str = "value") -> Any:
     raise ConfigurationError(
         f"{where} is a {what}, which cannot be stored as plain data; use numbers, strings, lists or dicts"
     )
+
+
+def _has_python_type(dtype: np.dtype) -> bool:
+    return dtype.kind in "biuU" or (dtype.kind == "f" and dtype.itemsize <= 8)
 
 
 def _sorted(items: Iterable[Any]) -> list[Any]:

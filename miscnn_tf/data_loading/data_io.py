@@ -1,0 +1,505 @@
+"""Data_IO: the one door between samples and files."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import logging
+import random
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from miscnn_tf.configuration import fingerprint
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.labels import check_image, check_labels
+from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample_files import (
+    SAMPLE_FILE,
+    encode_name,
+    read_sample,
+    remove_sample,
+    write_sample,
+)
+from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
+
+__all__ = ["Data_IO", "as_index_list", "backup_evaluation", "backup_history", "create_directories"]
+
+T = TypeVar("T")
+
+_SHOWN = 20
+_PROGRESS_AFTER = 2.0  # seconds
+_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+_log = logging.getLogger(__name__)
+
+
+class Data_IO:
+    """Loads samples through an interface, saves predictions, and keeps batches and prepared samples on disk.
+
+    Args:
+        interface: Reads and writes the data format; one of `miscnn_tf.data_loading.interfaces`, or your own subclass of
+            `Abstract_IO`.
+        input_path: The data; for most formats a folder with a folder per sample.
+        output_path: Folder for predictions, created when the first is saved.
+        batch_path: Folder for batches and prepared samples, created when the first is written. Several runs may share
+            it: each writes names that begin with its own `seed`, and removes no others.
+        delete_batchDir: Whether `batch_cleanup` also removes `batch_path`, if nothing else is left in it.
+
+    Attributes:
+        indices_list: The names of all samples, in the interface's order.
+        seed: A random whole number that no other instance has.
+
+    Raises:
+        ConfigurationError: If the interface does not say what its images are like.
+        MissingDataError: If there are no samples.
+
+    Example:
+        >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+        >>> data_io = Data_IO(NIFTI_interface(channels=1, classes=3), "kits19/data")  # doctest: +SKIP
+        >>> data_io.sample_loader(data_io.get_indiceslist()[0]).shape  # doctest: +SKIP
+        (611, 512, 512, 1)
+    """
+
+    def __init__(
+        self,
+        interface: Abstract_IO,
+        input_path: str | Path,
+        output_path: str | Path = "predictions",
+        batch_path: str | Path = "batches",
+        delete_batchDir: bool = True,
+    ) -> None:
+        _require_interface(interface)
+        self.interface = interface
+        self.input_path = input_path
+        self.output_path = output_path
+        self.batch_path = batch_path
+        self.delete_batchDir = delete_batchDir
+        # Not from the global generators, which a script may have seeded: two runs of it must not share names.
+        self.seed: int = random.SystemRandom().randrange(10**12)
+        self.indices_list: list[Hashable] = self._find_samples()
+
+    def get_indiceslist(self) -> list[Hashable]:
+        """The names of all samples; a copy, which may be shuffled or shortened."""
+        return list(self.indices_list)
+
+    # ---------------------------------------------------------------- samples
+
+    def sample_loader(
+        self, index: Hashable, load_seg: bool = True, load_pred: bool = False, backup: bool = False
+    ) -> Sample:
+        """Read a sample and make sure that it is what the interface promises.
+
+        Args:
+            index: The sample's name.
+            load_seg: Whether to read its label map.
+            load_pred: Whether to read its prediction from `output_path`.
+            backup: Read the sample that `backup_sample` wrote, not the source; it holds what it held then.
+
+        Returns:
+            The sample. Images are float32 or an integer type of at most 32 bits, label maps uint8 (uint16 above 256
+            classes).
+
+        Raises:
+            MissingDataError: If the sample, its label map or its prediction does not exist.
+            DataError: If the number of axes or channels is not the interface's, image and label map differ in shape, or
+                labels are fractional, negative or not below ``interface.classes``.
+
+        Warns:
+            UserWarning: If the image holds NaN or infinite voxels.
+        """
+        self._require_safe(index)
+        if backup:
+            return self.load_sample_pickle(index)
+        interface = self.interface
+        where = f"sample {index!r} (read by {type(interface).__name__} from {self.input_path})"
+        image, extended = _image_and_facts(self._ask(index, lambda: interface.load_image(index)), where)
+        image = _compact_type(image, f"{where}: the image")
+        if not _is_ours(interface, "load_image"):  # ours have looked, and know the file's name
+            image = check_image(image, where)
+        sample = Sample(
+            index, image, interface.channels, interface.classes, extended=extended, three_dim=interface.three_dim
+        )
+        load_details = getattr(interface, "load_details", None)
+        details = None if load_details is None else self._ask(index, lambda: load_details(index))
+        if details is not None:
+            sample.add_details(details)
+        if load_seg:
+            segmentation = self._ask(index, lambda: interface.load_segmentation(index))
+            if segmentation is None:
+                raise MissingDataError(f"{where} has no label map; add one, or load it with load_seg=False")
+            # Costs little where ours have checked already, and a subclass of ours may have changed the labels.
+            sample.add_segmentation(check_labels(np.asarray(segmentation), interface.classes, f"{where}: label map"))
+        if load_pred:
+            self._add_prediction(sample, where)
+        return sample
+
+    def get_samples(self, load_seg: bool = False, load_pred: bool = False) -> list[Sample]:
+        """All samples, in memory at the same time; see `sample_loader`."""
+        return [self.sample_loader(index, load_seg=load_seg, load_pred=load_pred) for index in self.indices_list]
+
+    def save_prediction(self, sample: Sample) -> None:
+        """Write ``sample.pred_data`` to `output_path` in the interface's format.
+
+        Raises:
+            ConfigurationError: If the sample has no prediction.
+            DataError: If its index cannot be a file name below `output_path`.
+            StorageError: If it cannot be written. Predictions written before are whole.
+        """
+        self._require_safe(sample.index)
+        if sample.pred_data is None:
+            raise ConfigurationError(
+                f"sample {sample.index!r} has no prediction to save; call sample.add_prediction(...) first"
+            )
+        make_folder(self.output_path)
+        try:
+            self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text, as given
+        except OSError as error:
+            if isinstance(error, MiscnnError) or error.errno not in _WRITE_ERRORS:
+                raise
+            raise StorageError(
+                f"could not save the prediction of sample {sample.index!r} in {self.output_path}: "
+                f"{error.strerror or error}. Predictions saved before are still there; make room or choose another "
+                "output_path, and run again"
+            ) from error
+
+    def check(self, indices: Hashable | Iterable[Hashable], load_seg: bool = True) -> None:
+        """Look at all samples before long work begins, and name every one that cannot be used.
+
+        What is looked at is the interface's decision (see `Abstract_IO.check`); ours read headers only.
+
+        Args:
+            indices: Names of samples, or one.
+            load_seg: Whether label maps are needed, too.
+
+        Raises:
+            ConfigurationError: If `indices` is no list of names.
+            DataError: If there are bad samples, or some that do not exist; the message lists the first 20 of them.
+        """
+        names = list(dict.fromkeys(as_index_list(indices)))
+        known = set(self.indices_list)
+        bad: list[tuple[Hashable, Exception]] = []
+        for index in tqdm(names, desc="Checking samples", delay=_PROGRESS_AFTER, disable=None, leave=False):
+            try:
+                self._check_one(index, load_seg, index in known)
+            except Exception as error:  # whatever is wrong with this one, the others are looked at
+                bad.append((index, error))
+        if not bad:
+            return
+        lines = [f"  {index!r}: {_one_line(error)}" for index, error in bad[:_SHOWN]]
+        if len(bad) > _SHOWN:
+            lines.append(f"  … and {len(bad) - _SHOWN} more")
+        raise DataError(
+            f"{len(bad)} of {len(names)} samples cannot be used; repair them, or leave them out:\n" + "\n".join(lines)
+        ) from bad[0][1]
+
+    def fingerprint(self, index: Hashable, load_seg: bool = True) -> str | None:
+        """A digest that changes when the files of a sample do; None where the interface cannot tell.
+
+        Args:
+            index: The sample's name.
+            load_seg: Whether its label map is used; with and without are told apart.
+        """
+        self._require_safe(index)
+        ask = getattr(self.interface, "fingerprint", None)
+        source = None if ask is None else self._ask(index, lambda: ask(index, self.input_path))
+        return None if source is None else fingerprint(source, bool(load_seg))
+
+    # ---------------------------------------------------------------- batches on disk
+
+    def backup_batches(self, batch_img: np.ndarray | None, batch_seg: np.ndarray | None, pointer: Hashable) -> None:
+        """Write a batch: ``<seed>.batch_img.<pointer>.npz`` and ``<seed>.batch_seg.<pointer>.npz`` in `batch_path`.
+
+        Args:
+            batch_img: Images, ``(batch, x, y[, z], channels)``; None writes no file.
+            batch_seg: Segmentations, ``(batch, x, y[, z], classes)``; None writes no file.
+            pointer: The number of the batch.
+
+        Raises:
+            StorageError: If there is no room or no permission.
+        """
+        for array, kind in ((batch_img, "img"), (batch_seg, "seg")):
+            if array is None:
+                continue
+            array = np.asarray(array)
+            if array.dtype.hasobject:
+                raise DataError(f"batch {pointer!r}: the {kind} batch is an array of Python objects; use numbers")
+            with atomic_path(self._batch_file(kind, pointer)) as temporary:
+                np.savez(temporary, batch=array)
+
+    def batch_load(self, pointer: Hashable, img: bool = True) -> np.ndarray:
+        """Read a batch that `backup_batches` of this instance wrote.
+
+        Args:
+            pointer: The number of the batch.
+            img: Whether to read the images, or else the segmentations.
+
+        Raises:
+            MissingDataError: If this instance wrote no such batch, or it was cleaned up.
+            DataError: If the file is damaged.
+        """
+        path = self._batch_file("img" if img else "seg", pointer)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return file["batch"]
+        except FileNotFoundError as error:
+            raise MissingDataError(
+                f"there is no {'image' if img else 'segmentation'} batch {pointer!r} of this run: {path} does not "
+                "exist; prepare the batches again"
+            ) from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise DataError(
+                f"the batch {path} is damaged ({error}); delete it and prepare the batches again"
+            ) from error
+
+    def batch_cleanup(self, pointer: Hashable | None = None) -> None:
+        """Remove what this instance wrote to `batch_path`.
+
+        Args:
+            pointer: The batch to remove; None removes all batches and prepared samples of this instance, and
+                `batch_path` itself if `delete_batchDir` is set and nothing else is in it.
+        """
+        if pointer is not None:
+            for kind in ("img", "seg"):
+                self._batch_file(kind, pointer).unlink(missing_ok=True)
+            return
+        folder = Path(self.batch_path)
+        if not folder.is_dir():
+            return
+        for path in list(folder.iterdir()):
+            if not path.name.startswith(f"{self.seed}."):
+                continue
+            if path.name.startswith((f"{self.seed}.batch_img.", f"{self.seed}.batch_seg.")) and path.is_file():
+                path.unlink(missing_ok=True)
+            elif (path / SAMPLE_FILE).is_file():  # a prepared sample, not the store of a preprocessor that is in use
+                remove_sample(path)
+        if self.delete_batchDir:
+            with suppress(OSError):  # other runs' files are in it
+                folder.rmdir()
+
+    # ---------------------------------------------------------------- prepared samples on disk
+
+    def backup_sample(self, sample: Sample) -> None:
+        """Write a sample, as it is now, to the folder ``<seed>.<index>`` in `batch_path`; see `write_sample`.
+
+        Raises:
+            DataError: If it holds something that is neither number, text, list, dict nor array.
+            StorageError: If there is no room or no permission.
+        """
+        self._require_safe(sample.index)
+        write_sample(self._sample_folder(sample.index), sample)
+
+    def load_sample_pickle(self, index: Hashable) -> Sample:
+        """Read what `backup_sample` of this instance wrote, memory-mapped and read-only.
+
+        The name is MIScnn's; no pickle is involved.
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If its folder is damaged.
+        """
+        self._require_safe(index)
+        sample = read_sample(self._sample_folder(index))
+        sample.index = index
+        return sample
+
+    # ---------------------------------------------------------------- details
+
+    def _find_samples(self) -> list[Hashable]:
+        found = self.interface.initialize(self.input_path)  # type: ignore[arg-type]  # Path or text, as given
+        name = type(self.interface).__name__
+        if found is None or isinstance(found, str):
+            raise ConfigurationError(f"{name}.initialize() returned {found!r}; it has to return a list of sample names")
+        indices = list(found)
+        if not indices:
+            raise MissingDataError(
+                f"{name} found no samples in {self.input_path}; check the path, the pattern and how the files are "
+                "laid out"
+            )
+        try:
+            repeated = len(set(indices)) < len(indices)
+        except TypeError as error:
+            raise ConfigurationError(f"{name}.initialize() returned names that cannot be used: {error}") from error
+        if repeated:
+            twice = next(index for index in indices if indices.count(index) > 1)
+            raise DataError(f"{name} found the sample {twice!r} more than once in {self.input_path}; names must differ")
+        return indices
+
+    def _require_safe(self, index: Hashable) -> None:
+        if not isinstance(index, Hashable):
+            raise ConfigurationError(f"a sample is named by text or a number, not by a {type(index).__name__}")
+        inside(self.output_path, index)
+
+    def _ask(self, index: Hashable, question: Callable[[], T]) -> T:
+        """Call the interface; what a user's own interface raises is told together with the sample."""
+        try:
+            return question()
+        except MiscnnError:
+            raise
+        except Exception as error:
+            if index not in self.indices_list and isinstance(error, LookupError | OSError):
+                raise self._unknown(index, error) from error
+            if isinstance(error, FileNotFoundError):
+                raise MissingDataError(
+                    f"sample {index!r}: {error}; {type(self.interface).__name__} needs this file"
+                ) from error
+            error.add_note(f"while {type(self.interface).__name__} read the sample {index!r} from {self.input_path}")
+            raise
+
+    def _unknown(self, index: Hashable, error: Exception) -> MissingDataError:
+        near = difflib.get_close_matches(str(index), map(str, self.indices_list), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return MissingDataError(
+            f"there is no sample {index!r} among the {len(self.indices_list)} in {self.input_path}.{hint} "
+            f"({_one_line(error)})"
+        )
+
+    def _check_one(self, index: Hashable, load_seg: bool, known: bool) -> None:
+        self._require_safe(index)
+        check = getattr(self.interface, "check", None)
+        try:
+            if check is not None:
+                check(index, load_seg)
+            # The default of a user's own interface looks at nothing: a name that is not in the list has to be tried.
+            if not known:
+                self.sample_loader(index, load_seg=load_seg)
+        except Exception as error:
+            if known or (isinstance(error, DataError) and not isinstance(error, MissingDataError)):
+                raise
+            raise self._unknown(index, error) from error
+
+    def _add_prediction(self, sample: Sample, where: str) -> None:
+        prediction = self._ask(
+            sample.index,
+            lambda: self.interface.load_prediction(sample.index, self.output_path),  # type: ignore[arg-type]
+        )
+        if prediction is None:
+            raise MissingDataError(f"{where} has no prediction in {self.output_path}; predict it first")
+        prediction = np.asarray(prediction)
+        where = f"{where}: prediction in {self.output_path}"
+        axes = sample.ndim + 1
+        activation = (
+            prediction.dtype.kind == "f" and prediction.ndim == axes and prediction.shape[-1] == sample.classes > 1
+        )
+        prediction = _compact_type(prediction, where) if activation else check_labels(prediction, sample.classes, where)
+        sample.add_prediction(prediction, activation_output=activation)
+        expected = (*sample.img_data.shape[:-1], sample.classes if activation else 1)
+        if (
+            prediction.shape[: sample.ndim] != expected[:-1]
+            or sample.pred_data is None
+            or sample.pred_data.shape != expected
+        ):
+            raise DataError(
+                f"{where} has shape {prediction.shape}, the image {sample.img_data.shape[:-1]}; was it made from "
+                "another version of the image? Predict again"
+            )
+
+    def _batch_file(self, kind: str, pointer: Hashable) -> Path:
+        name = str(pointer) if isinstance(pointer, int | np.integer) else encode_name(pointer)
+        return Path(self.batch_path) / f"{self.seed}.batch_{kind}.{name}.npz"
+
+    def _sample_folder(self, index: Hashable) -> Path:
+        return Path(self.batch_path) / f"{self.seed}.{encode_name(index)}"
+
+
+def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
+    """A list of sample names from what users hand in: a list, a tuple, an array, or one name alone.
+
+    Args:
+        samples: Names of samples. One text or number is one sample, not a sequence of letters.
+
+    Returns:
+        A new list.
+
+    Raises:
+        ConfigurationError: If there is no name in it, its order is not defined (a set), or something in it is no name.
+
+    Example:
+        >>> as_index_list("case_00000"), as_index_list(("a", "b"))
+        (['case_00000'], ['a', 'b'])
+    """
+    if isinstance(samples, str | int | np.integer) and not isinstance(samples, bool):
+        return [samples]
+    if isinstance(samples, Sample):
+        raise ConfigurationError(f"sample names are needed, not Sample objects; use {samples.index!r}")
+    if isinstance(samples, set | frozenset):
+        raise ConfigurationError("the order of a set changes from run to run; hand in a list, e.g. sorted(samples)")
+    if isinstance(samples, np.ndarray):
+        samples = samples.ravel().tolist()
+    if not isinstance(samples, Iterable) or isinstance(samples, bytes):
+        raise ConfigurationError(
+            f"a list of sample names is needed, such as data_io.get_indiceslist(); got {samples!r}"
+        )
+    names = list(samples)
+    if not names:
+        raise ConfigurationError("the list of samples is empty; hand in at least one sample name")
+    for name in names:
+        if isinstance(name, Sample):
+            raise ConfigurationError(f"sample names are needed, not Sample objects; use {name.index!r}")
+        if name is None or not isinstance(name, Hashable):
+            raise ConfigurationError(f"{name!r} in the list of samples is not the name of a sample")
+    return names
+
+
+def _require_interface(interface: object) -> None:
+    if isinstance(interface, type):
+        raise ConfigurationError(
+            f"interface is the class {interface.__name__}; hand in an instance: {interface.__name__}()"
+        )
+    for method in ("initialize", "load_image"):
+        if not callable(getattr(interface, method, None)):
+            raise ConfigurationError(
+                f"interface is a {type(interface).__name__} without a method {method}(); hand in one of "
+                "miscnn_tf.data_loading.interfaces, or your own subclass of Abstract_IO"
+            )
+    for attribute in ("channels", "classes", "three_dim"):
+        if not hasattr(interface, attribute):
+            name = type(interface).__name__
+            raise ConfigurationError(
+                f"{name} has no attribute {attribute!r}: call super().__init__(channels, classes, three_dim) in "
+                f"{name}.__init__, or set self.{attribute} there"
+            )
+
+
+def _is_ours(interface: object, method: str) -> bool:
+    return getattr(getattr(type(interface), method, None), "__module__", "").startswith("miscnn_tf.")
+
+
+def _image_and_facts(answer: Any, where: str) -> tuple[np.ndarray, dict[str, Any]]:
+    if isinstance(answer, np.ndarray):
+        raise DataError(f"{where}: load_image() returned an array alone; it has to return (image, {{…}})")
+    if not isinstance(answer, Sequence) or len(answer) != 2:
+        raise DataError(f"{where}: load_image() returned a {type(answer).__name__}; it has to return (image, {{…}})")
+    image, facts = answer
+    if image is None:
+        raise MissingDataError(f"{where}: load_image() returned no image")
+    return np.asanyarray(image), dict(facts or {})
+
+
+def _compact_type(array: np.ndarray, where: str) -> np.ndarray:
+    """`array` in the machine's byte order, with at most 32 bits per voxel."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where} is an array of {array.dtype}; integers or floating numbers are needed")
+    if array.size == 0:
+        raise DataError(f"{where} is empty (shape {array.shape}); repair the file or leave the sample out")
+    if array.dtype.kind == "b":
+        return array.view(np.uint8)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32, copy=False)
+    if array.dtype.itemsize == 8:
+        fits = np.iinfo(np.int32).min <= array.min() and array.max() <= np.iinfo(np.int32).max
+        return array.astype(np.int32 if fits else np.float32)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, MiscnnError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,367 @@
+"""Samples after their subfunctions, kept so that none is prepared twice: in memory up to a budget, or on disk."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample_files import (
+    SAMPLE_FILE,
+    TEMPORARY_ENDING,
+    UnstorableError,
+    encode_name,
+    read_sample,
+    remove_sample,
+    write_sample,
+)
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, StorageError
+
+#: How many versions of a sample (other settings, another state of the file) a persistent store keeps.
+VERSIONS_KEPT = 4
+
+_LAST_USE_EVERY = 60.0  # seconds between two notes on disk that a version is in use
+_ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written folder belongs to nobody any more
+_SMALL_BYTES = 2**16
+
+_log = logging.getLogger(__name__)
+
+
+class PreparedStore:
+    """Makes each sample once and hands it out from then on.
+
+    Persistent, samples live in ``<root>/<encoded index>.<key>/`` (see `sample_files`) and are found again by another
+    process or run; they come back memory-mapped. At most `VERSIONS_KEPT` versions of an index are kept; when a new
+    one is made, those that nobody used for the longest time go. More runs than that with different settings at the same
+    time belong in folders of their own, or they prepare again what another one removed.
+
+    Otherwise samples stay in memory as they are (read-only) until `budget` is spent; what comes later is written below
+    `root` and memory-mapped, and goes when the store is closed or the program ends. Nothing is thrown out to make
+    room: training comes back to every sample equally often.
+
+    The store may be used by many threads: those that ask for one sample at the same time wait for the first, and get
+    its error if it fails. A persistent one may be used by many processes: two may prepare the same sample, and one of
+    the results is kept.
+
+    Args:
+        root: The folder; created when something is written to it.
+        budget: Bytes of memory for samples, of a store that is not persistent.
+        persistent: Whether samples outlive the program.
+
+    Raises:
+        ConfigurationError: If `budget` is not a number of bytes.
+
+    Example:
+        >>> store = PreparedStore("batches/prepared", budget=2**30, persistent=False)
+        >>> sample = store.get("0a1b2c", "case_00000", lambda: prepare("case_00000"))  # doctest: +SKIP
+    """
+
+    def __init__(self, root: str | Path, budget: int, persistent: bool) -> None:
+        if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 0:
+            raise ConfigurationError(f"budget must be a whole number of bytes, 0 or more; got {budget!r}")
+        self.root = Path(root)
+        self.budget = int(budget)
+        self.persistent = bool(persistent)
+        self._lock = threading.Lock()
+        self._making: dict[tuple[Hashable, str], Future[Sample]] = {}
+        self._memory: dict[tuple[Hashable, str], Sample] = {}
+        self._memory_bytes = 0
+        self._disk_bytes: dict[str, int] = {}
+        self._noted: dict[str, float] = {}
+        self._hits = 0
+        self._made = 0
+        self._warned = False
+        self._spill: Path | None = None
+        self._cleaner: weakref.finalize[Any, PreparedStore] | None = None
+        self._versions: defaultdict[str, set[str]] = defaultdict(set)
+        self._looked_around = False
+
+    def get(self, key: str, index: Hashable, make: Callable[[], Sample]) -> Sample:
+        """The sample called `index` in the version called `key`; `make` prepares it where there is none yet.
+
+        Args:
+            key: A digest of all that the prepared sample depends on: source files, steps and settings.
+            index: The sample's name.
+            make: Prepares the sample. Called once, however many threads ask.
+
+        Returns:
+            The sample. Its arrays are read-only and shared; ``details``, ``history`` and ``extended`` are the caller's.
+
+        Raises:
+            StorageError: If it cannot be written; the message says how much room is needed and where.
+            Exception: Whatever `make` raises; nothing is kept then.
+        """
+        name = (index, key)
+        with self._lock:
+            kept = self._memory.get(name)
+            if kept is not None:
+                self._hits += 1
+                return _shared(kept)
+            future = self._making.get(name)
+            mine = future is None
+            if future is None:
+                future = self._making[name] = Future()
+        if not mine:
+            sample = future.result()
+            with self._lock:
+                self._hits += 1
+            return _shared(sample)
+        try:
+            sample = self._find_or_make(key, index, make)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(sample)
+        finally:
+            with self._lock:
+                del self._making[name]
+        return _shared(sample)
+
+    def info(self) -> dict[str, int]:
+        """For logs: ``ram_bytes``, ``disk_bytes`` (of what this store wrote or found), ``hits`` and ``made``."""
+        with self._lock:
+            return {
+                "ram_bytes": self._memory_bytes,
+                "disk_bytes": sum(self._disk_bytes.values()),
+                "hits": self._hits,
+                "made": self._made,
+            }
+
+    def close(self) -> None:
+        """Forget what is in memory, and remove what a store that is not persistent has on disk."""
+        with self._lock:
+            self._memory.clear()
+            self._memory_bytes = 0
+            self._disk_bytes.clear()
+            cleaner, self._cleaner, self._spill = self._cleaner, None, None
+        if cleaner is not None:
+            cleaner()
+
+    def __enter__(self) -> PreparedStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _find_or_make(self, key: str, index: Hashable, make: Callable[[], Sample]) -> Sample:
+        if self.persistent or (self._spill is not None and str(self._folder(key, index)) in self._disk_bytes):
+            found = self._find(key, index)
+            if found is not None:
+                return found
+        sample = make()
+        if not isinstance(sample, Sample):
+            raise TypeError(f"make() returned a {type(sample).__name__} for {index!r}; a Sample is needed")
+        with self._lock:
+            self._made += 1
+        if not self.persistent and self._remember(key, index, sample):
+            return sample
+        try:
+            folder = self._write(key, index, sample)
+        except UnstorableError as error:
+            return self._keep_anyway(key, index, sample, error)
+        self._count(folder)
+        try:
+            stored = read_sample(folder)
+        except DataError:  # another process has removed it already
+            return sample
+        stored.index = index
+        return stored
+
+    def _find(self, key: str, index: Hashable) -> Sample | None:
+        folder = self._folder(key, index)
+        try:
+            sample = read_sample(folder)
+        except MissingDataError:
+            return None
+        except DataError as error:
+            # Another process may have been removing it as an old version, too.
+            _log.warning("%s", error)
+            with suppress(OSError):
+                remove_sample(folder)
+            return None
+        sample.index = index
+        self._count(folder)
+        with self._lock:
+            self._hits += 1
+        return sample
+
+    def _remember(self, key: str, index: Hashable, sample: Sample) -> bool:
+        """Keep a sample in memory, if the budget allows."""
+        frozen = _shared(sample, compact=True)
+        size = _bytes(frozen)
+        with self._lock:
+            if self._memory_bytes + size > self.budget:
+                return False
+            self._memory_bytes += size
+            self._memory[index, key] = frozen
+        return True
+
+    def _keep_anyway(self, key: str, index: Hashable, sample: Sample, error: UnstorableError) -> Sample:
+        """A sample with something in it that no file can hold: in memory where there is room, else made each time."""
+        kept = (index, key) in self._memory or self._remember(key, index, sample)
+        if not self._warned:
+            self._warned = True
+            consequence = (
+                "kept in memory only" if kept else "prepared anew each time, because the memory budget is spent"
+            )
+            _log.warning("%s. Such samples are %s", error, consequence)
+        return sample
+
+    def _write(self, key: str, index: Hashable, sample: Sample) -> Path:
+        try:
+            if self.persistent:
+                self._look_around()
+            elif self._spill is None:
+                self._open_spill()
+            folder = write_sample(self._folder(key, index), sample, overwrite=False)
+        except StorageError as error:
+            advice = "" if self.persistent else ", or give the preprocessor a larger memory budget"
+            raise StorageError(
+                f"the prepared-sample store in {self.root} cannot take the sample {index!r}, which needs "
+                f"{_bytes(sample) / 2**20:.1f} MB: {error}. Make room there or choose another folder{advice}"
+            ) from error
+        if self.persistent:
+            self._remove_old_versions(index, folder)
+        return folder
+
+    def _folder(self, key: str, index: Hashable) -> Path:
+        # No dot in the key, so that the last dot of the name is where the index ends.
+        return (self._spill or self.root) / f"{encode_name(index)}.{encode_name(key).replace('.', '%2E')}"
+
+    def _count(self, folder: Path) -> None:
+        name = str(folder)
+        now = time.monotonic()
+        if name not in self._disk_bytes:
+            with suppress(OSError):
+                self._disk_bytes[name] = sum(entry.stat().st_size for entry in os.scandir(folder))
+        if self.persistent and now - self._noted.get(name, -_LAST_USE_EVERY) >= _LAST_USE_EVERY:
+            self._noted[name] = now
+            with suppress(OSError):  # a folder that may only be read is of use, too
+                os.utime(folder / SAMPLE_FILE)
+
+    def _remove_old_versions(self, index: Hashable, newest: Path) -> None:
+        with self._lock:
+            names = self._versions[encode_name(index)]
+            names.add(newest.name)
+            versions = [self.root / name for name in names if name != newest.name]
+        versions.sort(key=_last_use, reverse=True)
+        for path in versions[VERSIONS_KEPT - 1 :]:
+            _log.info("removing the prepared sample %s, which was not used for the longest time", path)
+            with suppress(OSError):
+                remove_sample(path)
+            with self._lock:
+                self._versions[path.name.rpartition(".")[0]].discard(path.name)
+                self._disk_bytes.pop(str(path), None)
+
+    def _look_around(self) -> None:
+        """Once per store: what versions there are, and what killed writers left, which is removed.
+
+        Once, because a folder of many thousand samples is not to be listed again for each new one.
+        """
+        if self._looked_around:
+            return
+        make_folder(self.root)
+        with self._lock, os.scandir(self.root) as entries:
+            self._looked_around = True
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    self._versions[entry.name.rpartition(".")[0]].add(entry.name)
+                elif entry.name.endswith(TEMPORARY_ENDING):
+                    with suppress(OSError):
+                        if time.time() - entry.stat().st_mtime > _ABANDONED_AFTER:
+                            shutil.rmtree(entry.path, ignore_errors=True)
+
+    def _open_spill(self) -> None:
+        with self._lock:
+            if self._spill is None:
+                self._spill = make_folder(self.root / f"run-{uuid.uuid4().hex}")
+                self._cleaner = weakref.finalize(self, _remove_spill, self._spill, os.getpid())
+
+
+def _remove_spill(folder: Path, owner: int) -> None:
+    # A forked worker that ends must not take away its parent's files.
+    if os.getpid() != owner:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()  # only if nothing else is in it
+
+
+def _last_use(folder: Path) -> float:
+    try:
+        return (folder / SAMPLE_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _shared(sample: Sample, compact: bool = False) -> Sample:
+    """A sample that shares its arrays, read-only, and has everything else to itself."""
+    twin = copy(sample)
+    for attribute in ("img_data", "seg_data", "pred_data"):
+        array = getattr(sample, attribute)
+        if array is not None:
+            setattr(twin, attribute, _read_only(_compact(array) if compact else array))
+    twin.extended = _own(sample.extended)
+    twin.details = _own(sample.details)
+    twin.history = _own(sample.history)
+    return twin
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _own(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(_own(item) for item in value)
+    if isinstance(value, np.ndarray):
+        # An affine may be changed by whoever gets it; a large array is shared like the image.
+        return value.copy() if value.nbytes <= _SMALL_BYTES else _read_only(value)
+    return value
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    if not array.flags.writeable:
+        return array
+    # A view, because the array itself may be the user's own.
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """A copy where `array` is a cut-out that would keep a much larger array in memory."""
+    owner = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return array.copy() if owner.nbytes > 1.25 * array.nbytes + _SMALL_BYTES else array
+
+
+def _bytes(value: Any) -> int:
+    """Bytes of all arrays in a sample, or in what it holds."""
+    if isinstance(value, Sample):
+        return sum(map(_bytes, vars(value).values()))
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    return 0

@@ -1,0 +1,95 @@
+"""What an evaluation leaves behind: tables with tabs between the columns, and the folders that they lie in."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf.data_loading.storage import atomic_path, make_folder
+
+HISTORY_FILE = "history.tsv"
+EVALUATION_FILE = "detailed_validation.tsv"
+
+
+def backup_history(history: Mapping[str, Sequence[float]] | Any, evaluation_path: str | Path) -> None:
+    """Write the course of a training to ``history.tsv``: a row per epoch, from epoch 1.
+
+    Args:
+        history: Name of each metric -> its value per epoch; or a Keras History object that holds this.
+        evaluation_path: The folder, created where missing.
+
+    Raises:
+        StorageError: If it cannot be written.
+
+    Example:
+        >>> backup_history({"loss": [1.5, 1.25], "val_loss": [1.75, 1.5]}, "evaluation/fold_0")  # doctest: +SKIP
+    """
+    columns: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    rows = [["epoch", *columns]]
+    # A metric that is not measured in every epoch leaves its last cells empty.
+    for epoch, values in enumerate(zip_longest(*columns.values()), start=1):
+        rows.append([str(epoch), *map(_cell, values)])
+    _write(Path(evaluation_path) / HISTORY_FILE, _table(rows))
+
+
+def backup_evaluation(data: Sequence[Any], evaluation_path: str | Path, start: bool = False) -> None:
+    """Append a row to ``detailed_validation.tsv``.
+
+    Args:
+        data: The cells of the row; numbers, text, or None for an empty cell.
+        evaluation_path: The folder, created where missing.
+        start: Begin the file anew with this row, the header.
+
+    Raises:
+        StorageError: If it cannot be written; the rows before are still there then.
+
+    Example:
+        >>> backup_evaluation(["sample_id", "dice_class-0"], "evaluation", start=True)  # doctest: +SKIP
+        >>> backup_evaluation(["case_00000", 0.93], "evaluation")  # doctest: +SKIP
+    """
+    path = Path(evaluation_path) / EVALUATION_FILE
+    before = path.read_bytes().decode("utf-8") if not start and path.is_file() else ""
+    _write(path, before + _table([[_cell(value) for value in data]]))
+
+
+def create_directories(eval_path: str | Path, subeval_path: str | Path | None = None) -> str:
+    """Create the folder of an evaluation and, where asked for, one in it (a fold's).
+
+    Returns:
+        The path of the innermost of them.
+
+    Raises:
+        StorageError: If that is not possible.
+
+    Example:
+        >>> create_directories("evaluation", "fold_0")  # doctest: +SKIP
+        'evaluation/fold_0'
+    """
+    return str(make_folder(Path(eval_path) if subeval_path is None else Path(eval_path) / subeval_path))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str | bool | int):
+        return str(value)
+    try:
+        return repr(float(value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    # A tab or line break in a sample's name is quoted, as every reader of such tables understands.
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

@@ -1,0 +1,356 @@
+"""One sample in one folder: its arrays as ``.npy`` files that can be memory-mapped, everything else as JSON.
+
+::
+
+    case_00000/
+        image.npy           (x, y[, z], channels)
+        segmentation.npy    (x, y[, z], 1), where there is one
+        prediction.npy      where there is one
+        array_0.npy, …      larger arrays from extended, details and history
+        sample.json         all the rest; small arrays (an affine, a spacing) readable in it
+
+Nothing in such a folder is ever run as code: arrays of Python objects are refused on both ways, and no file name is
+taken from the JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import DataError, MissingDataError, StorageError
+
+SAMPLE_FILE = "sample.json"
+TEMPORARY_ENDING = ".unfinished"
+
+_FORMAT = 1
+_ARRAY_FILES = {"img_data": "image.npy", "seg_data": "segmentation.npy", "pred_data": "prediction.npy"}
+_INLINE_ELEMENTS = 64
+_BLOCK_BYTES = 2**24
+_LONGEST_NAME = 120
+
+
+class UnstorableError(DataError):
+    """A sample holds something that has no form on disk, such as a function or an open file."""
+
+
+def encode_name(index: Hashable) -> str:
+    """A file name for `index`: the same for the same index, different for different ones, never a path.
+
+    Letters, digits and ``_ - ~ .`` stay as they are, so that the names of most data sets can be read; everything else
+    is percent-encoded as in a URL, and so is a dot at the beginning. Long names are cut and end in a digest. Whole
+    numbers are told apart from their text.
+
+    Example:
+        >>> encode_name("case_00000"), encode_name("../x:#:3"), encode_name(7)
+        ('case_00000', '%2E.%2Fx%3A%23%3A3', '7%-int')
+    """
+    name = quote(str(index), safe="", errors="surrogatepass")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        name = f"{name[:_LONGEST_NAME]}%~{digest}"
+    # Percent and a dash come from no encoding, so that no text can look like these.
+    if isinstance(index, str):
+        return name or "%-"
+    return f"{name}%-{'int' if _whole(index) is not None else quote(type(index).__name__)}"
+
+
+def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> Path:
+    """Write a sample into `folder`, which appears complete or not at all.
+
+    Everything is written into a hidden folder beside it, which is renamed at the end; a writer that is killed leaves
+    only that one, and nobody takes it for a sample. Arrays are written slab by slab in C order, so that a patch can be
+    read from a few stretches of the file, and no second copy of the volume is made in memory.
+
+    Args:
+        folder: Where to; its parent is created.
+        sample: What to write: the three arrays, ``extended``, ``details``, ``history`` and the numbers. Other
+            attributes are not kept.
+        overwrite: Whether to replace what is there. If not, and another process was faster, its sample stays.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnstorableError: If the sample holds something that JSON and ``.npy`` cannot; nothing was written then.
+        StorageError: If it cannot be written: no space, no permission.
+
+    Example:
+        >>> write_sample("batches/case_00000", sample)  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    content, arrays = _to_plain(sample)
+    needed = sum(array.nbytes for array in arrays.values())
+    make_folder(folder.parent)
+    temporary = folder.with_name(f".{uuid.uuid4().hex}{TEMPORARY_ENDING}")
+    try:
+        _require_space(folder, needed)
+        temporary.mkdir()
+        for name, array in arrays.items():
+            _write_array(temporary / name, array)
+        (temporary / SAMPLE_FILE).write_text(json.dumps(content), encoding="utf-8")
+        _put_in_place(temporary, folder, overwrite)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"could not write the sample {sample.index!r} to {folder}: {error.strerror or error}. It needs "
+            f"{_megabytes(needed)}; make room or choose another folder, and run again. What was written before is whole"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def read_sample(folder: str | Path, mmap: bool = True) -> Sample:
+    """Read what `write_sample` wrote.
+
+    Args:
+        folder: The sample's folder.
+        mmap: Leave image, label map and prediction on disk, as read-only memory maps of which only what is touched is
+            read. Otherwise they are ordinary arrays.
+
+    Returns:
+        The sample. An index that was neither text nor a whole number comes back as its text.
+
+    Raises:
+        MissingDataError: If there is no such folder.
+        DataError: If the folder is damaged, or of another version of this package.
+
+    Example:
+        >>> read_sample("batches/case_00000").img_data[:64, :64, :32]  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    try:
+        text = (folder / SAMPLE_FILE).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_dir():
+            raise _damaged(folder, f"{SAMPLE_FILE} is missing") from error
+        raise MissingDataError(f"there is no stored sample in {folder}; prepare it again") from error
+    except UnicodeDecodeError as error:
+        raise _damaged(folder, error) from error
+    try:
+        content = json.loads(text)
+        if content["format"] != _FORMAT:
+            raise ValueError(f"its format {content['format']!r} is not the one of this version")
+        return _from_plain(folder, content, mmap)
+    except OSError as error:
+        # Too many open files, say, is no damage.
+        if error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise
+        raise _damaged(folder, error) from error
+    except Exception as error:  # whatever a file from elsewhere can provoke in the parsers
+        raise _damaged(folder, error) from error
+
+
+def _to_plain(sample: Sample) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    arrays: dict[str, np.ndarray] = {}
+    for attribute, name in _ARRAY_FILES.items():
+        array = getattr(sample, attribute)
+        if array is not None:
+            _require_numbers(array, f"sample {sample.index!r}: {attribute}")
+            arrays[name] = array
+    encoder = _Encoder(sample.index, arrays)
+    whole = _whole(sample.index)
+    content = {
+        "format": _FORMAT,
+        "index": str(sample.index) if whole is None else whole,
+        "channels": int(sample.channels),
+        "classes": int(sample.classes),
+        "three_dim": bool(sample.three_dim),
+        "shape": [int(length) for length in sample.shape],
+        "arrays": sorted(arrays),
+        "extended": encoder.encode(dict(sample.extended), "extended"),
+        "details": encoder.encode(dict(sample.details), "details"),
+        "history": encoder.encode(list(sample.history), "history"),
+    }
+    return content, arrays
+
+
+def _from_plain(folder: Path, content: dict[str, Any], mmap: bool) -> Sample:
+    # Not through Sample's constructor: a subfunction may have changed the number of channels, which is no error.
+    sample = Sample.__new__(Sample)
+    index = content["index"]
+    if not isinstance(index, str | int):
+        raise TypeError(f"its index is {index!r}")
+    sample.index = index
+    sample.channels = int(content["channels"])
+    sample.classes = int(content["classes"])
+    sample.three_dim = bool(content["three_dim"])
+    sample.shape = tuple(int(length) for length in content["shape"])
+    for attribute, name in _ARRAY_FILES.items():
+        setattr(sample, attribute, _read_array(folder / name, mmap) if name in content["arrays"] else None)
+    if sample.img_data is None:
+        raise ValueError("it has no image")
+    decoder = _Decoder(folder)
+    sample.extended = decoder.decode(content["extended"])
+    sample.details = decoder.decode(content["details"])
+    sample.history = decoder.decode(content["history"])
+    if not (
+        isinstance(sample.extended, dict) and isinstance(sample.details, dict) and isinstance(sample.history, list)
+    ):
+        raise TypeError(f"{SAMPLE_FILE} is not laid out as it should be")
+    return sample
+
+
+class _Encoder:
+    """Turns nested values into JSON; what JSON lacks becomes a dict with one key that starts with ``$``."""
+
+    def __init__(self, index: Hashable, arrays: dict[str, np.ndarray]) -> None:
+        self.index = index
+        self.arrays = arrays
+        self.count = 0
+
+    def encode(self, value: Any, where: str) -> Any:
+        if isinstance(value, np.ndarray):
+            return {"$array": self._array(value, where)}
+        if isinstance(value, np.generic) and value.dtype.kind in "biufU" and value.dtype.itemsize != 16:
+            value = value.item()
+        if value is None or isinstance(value, bool):
+            return value
+        # Subclasses (an enumeration's member) become the plain thing.
+        for kind in (int, float, str):
+            if isinstance(value, kind):
+                return kind(value)
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        if isinstance(value, list):
+            return [self.encode(item, f"{where}[{number}]") for number, item in enumerate(value)]
+        if isinstance(value, tuple):
+            return {"$tuple": [self.encode(item, f"{where}[{number}]") for number, item in enumerate(value)]}
+        if isinstance(value, Mapping):
+            items = [(key, self.encode(item, f"{where}[{key!r}]")) for key, item in value.items()]
+            if all(type(key) is str and not key.startswith("$") for key, _ in items):
+                return dict(items)
+            return {"$dict": [[self.encode(key, f"{where}, key {key!r}"), item] for key, item in items]}
+        raise UnstorableError(
+            f"sample {self.index!r}: {where} is a {type(value).__name__}, which cannot be stored on disk; use numbers, "
+            "text, lists, dicts and arrays there"
+        )
+
+    def _array(self, array: np.ndarray, where: str) -> Any:
+        if array.size <= _INLINE_ELEMENTS and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+            return {"dtype": array.dtype.str, "shape": list(array.shape), "values": array.ravel().tolist()}
+        if array.dtype.hasobject:
+            raise UnstorableError(
+                f"sample {self.index!r}: {where} is an array of Python objects, which cannot be stored on disk; use an "
+                "array of numbers or a list"
+            )
+        number = self.count
+        self.count += 1
+        self.arrays[f"array_{number}.npy"] = array
+        return number
+
+
+class _Decoder:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def decode(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.decode(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            ((key, item),) = value.items()
+            if key == "$tuple":
+                return tuple(self.decode(part) for part in item)
+            if key == "$dict":
+                return {self.decode(name): self.decode(part) for name, part in item}
+            if key == "$array":
+                return self._array(item)
+        return {key: self.decode(item) for key, item in value.items()}
+
+    def _array(self, item: Any) -> np.ndarray:
+        if isinstance(item, dict):
+            dtype = np.dtype(item["dtype"])
+            if dtype.kind not in "biuf":
+                raise TypeError(f"an array is of type {dtype}")
+            return np.array(item["values"], dtype=dtype).reshape(item["shape"])
+        return _read_array(self.folder / f"array_{int(item)}.npy", mmap=False)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        if array.ndim == 0:
+            file.write(array.tobytes())
+            return
+        step = max(1, _BLOCK_BYTES * len(array) // max(array.nbytes, 1))
+        for start in range(0, len(array), step):
+            file.write(array[start : start + step].tobytes())
+
+
+def _read_array(path: Path, mmap: bool) -> np.ndarray:
+    # Mapped in any case: a header that claims more than the file holds is refused before anything is allocated.
+    mapped = np.lib.format.open_memmap(path, mode="r")
+    return mapped if mmap else np.array(mapped)
+
+
+def _put_in_place(temporary: Path, folder: Path, overwrite: bool) -> None:
+    for _ in range(100):
+        try:
+            temporary.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) or not folder.exists():
+                raise
+        if not overwrite and folder.is_dir():
+            return
+        remove_sample(folder)
+    raise StorageError(f"could not replace {folder}: other processes keep writing it; run again when they are done")
+
+
+def remove_sample(folder: Path) -> None:
+    """Remove a sample's folder so that nobody sees half of it; one that is not there is no error."""
+    doomed = folder.with_name(f".{uuid.uuid4().hex}{TEMPORARY_ENDING}")
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:
+        return
+    if doomed.is_dir() and not doomed.is_symlink():
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        doomed.unlink(missing_ok=True)
+
+
+def _require_numbers(array: Any, where: str) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
+        what = f"array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise UnstorableError(f"{where} is a {what}, not an array of numbers, and cannot be stored on disk")
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise StorageError(
+            f"could not write {folder}: it needs {_megabytes(needed)}, but only {_megabytes(free)} are free there; "
+            "make room or choose another folder, and run again. What was written before is whole"
+        )
+
+
+def _damaged(folder: Path, reason: object) -> DataError:
+    return DataError(f"the stored sample in {folder} is damaged ({reason}); delete this folder, and it is made again")
+
+
+def _whole(index: Hashable) -> int | None:
+    return int(index) if isinstance(index, int | np.integer) and not isinstance(index, bool) else None
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MB"
