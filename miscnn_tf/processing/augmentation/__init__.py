@@ -1,0 +1,1 @@
+"""What augments one sample: the drawn plan, its spatial transform and its intensity transforms."""

@@ -1,0 +1,175 @@
+"""Rotation, scaling and elastic deformation as one transform with one interpolation, on a patch and its surroundings.
+
+As in batchgenerators' ``augment_spatial``: each voxel of the result, measured from the patch's centre, is displaced by
+the elastic field, rotated and scaled, and the image is read there. A scale above 1 therefore makes things smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from batchgenerators.augmentations.utils import rotate_coords_2d, rotate_coords_3d, scale_coords
+from scipy import ndimage
+
+from miscnn_tf.processing.augmentation import separable
+
+#: Voxels around the sampled ones that the spline filter needs: an error at the edge fades by 0.27 per voxel, and the
+#: spline itself reaches two voxels far. With 6, white noise of deviation 1 comes out within 3e-4 (with 4: 3e-3).
+MARGIN = 6
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """A field of smooth random displacements (Simard et al., 2003).
+
+    Args:
+        alpha: Strength: the smoothed noise, of -1 to 1 before smoothing, is multiplied by it.
+        sigma: Standard deviation of the smoothing, in voxels.
+        seed: Seed of the noise.
+    """
+
+    alpha: float
+    sigma: float
+    seed: int
+
+    def displacements(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Displacements in voxels, float32, ``(len(shape), *shape)``."""
+        noise = np.random.default_rng(self.seed).random((len(shape), *shape), dtype=np.float32)
+        noise *= 2
+        noise -= 1
+        for axis in noise:
+            ndimage.gaussian_filter(axis, self.sigma, mode="constant", cval=0, output=axis)
+        noise *= self.alpha
+        return noise
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """A spatial transform with its drawn values.
+
+    Args:
+        patch_shape: Shape of the result, ``(x, y[, z])``.
+        angles: Rotation in radians: around x, y and z in 3D, one angle in 2D; None for no rotation.
+        scale: Factor of all axes, or None.
+        elastic: The deformation, or None.
+
+    Example:
+        >>> turn = Spatial((32, 32), angles=(0.1,))
+        >>> start, shape = turn.region()
+        >>> turn.image(np.zeros((*shape, 1), np.float32)).shape
+        (32, 32, 1)
+    """
+
+    patch_shape: tuple[int, ...]
+    angles: tuple[float, ...] | None = None
+    scale: float | None = None
+    elastic: Elastic | None = None
+    # Where each voxel of the result comes from, relative to the centre; only a deformation needs it spelled out. It is
+    # made at once, not on first use, so that a plan can be used by several threads.
+    _coordinates: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.elastic is not None:
+            places = self.elastic.displacements(self.patch_shape)
+            for axis, size in enumerate(self.patch_shape):
+                centred = np.arange(size, dtype=np.float32) - (size - 1) / 2
+                places[axis] += centred.reshape([-1 if other == axis else 1 for other in range(len(self.patch_shape))])
+            object.__setattr__(self, "_coordinates", _linear(self.matrix, places))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The rotation and scaling, ``(axes, axes)``: takes places in the result to places in the image."""
+        matrix = np.eye(len(self.patch_shape))
+        if self.angles is not None:
+            rotate = rotate_coords_2d if len(self.patch_shape) == 2 else rotate_coords_3d
+            matrix = rotate(matrix, *self.angles)
+        return matrix if self.scale is None else scale_coords(matrix, self.scale)
+
+    def region(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The box that the transform reads: its start relative to the patch's first voxel, and its shape.
+
+        The start is negative where the box begins before the patch, positive where less than the patch is needed.
+        """
+        centre = (np.array(self.patch_shape) - 1) / 2
+        if self._coordinates is None:
+            reach = np.abs(self.matrix) @ centre
+            low, high = centre - reach, centre + reach
+        else:
+            axes = tuple(range(1, self._coordinates.ndim))
+            low, high = centre + self._coordinates.min(axis=axes), centre + self._coordinates.max(axis=axes)
+        start = np.floor(low).astype(int) - MARGIN
+        stop = np.ceil(high).astype(int) + MARGIN + 1
+        return tuple(start.tolist()), tuple((stop - start).tolist())
+
+    def image(self, region: np.ndarray) -> np.ndarray:
+        """Interpolate an image by cubic splines.
+
+        Args:
+            region: The box of `region`, ``(x, y[, z], channels)``.
+
+        Returns:
+            A new float32 array ``(*patch_shape, channels)``.
+        """
+        result = np.empty((*self.patch_shape, region.shape[-1]), np.float32)
+        for channel in range(region.shape[-1]):
+            if self._straight:
+                result[..., channel] = separable.cubic(region[..., channel], self._places_per_axis())
+                continue
+            spline = ndimage.spline_filter(region[..., channel], order=3, output=np.float32)
+            self._sample(spline, result[..., channel], order=3)
+        return result
+
+    def labels(self, region: np.ndarray) -> np.ndarray:
+        """Take the nearest label: every voxel keeps exactly one class.
+
+        Args:
+            region: The box of `region`, ``(x, y[, z])``, integers.
+
+        Returns:
+            A new array ``patch_shape`` of the same dtype.
+        """
+        if self._straight:
+            return separable.nearest(region, self._places_per_axis())
+        result = np.empty(self.patch_shape, region.dtype)
+        self._sample(region, result, order=0)
+        return result
+
+    @property
+    def _straight(self) -> bool:
+        """Whether axes stay axes, so that each can be resampled by itself."""
+        return self.angles is None and self.elastic is None
+
+    def _places_per_axis(self) -> list[np.ndarray]:
+        """Where the voxels of the result lie in the region, per axis; only for a transform that is straight."""
+        start, _ = self.region()
+        scale = 1.0 if self.scale is None else self.scale
+        return [
+            (np.arange(size) - (size - 1) / 2) * scale + (size - 1) / 2 - first
+            for size, first in zip(self.patch_shape, start, strict=True)
+        ]
+
+    def _sample(self, region: np.ndarray, result: np.ndarray, order: int) -> None:
+        # The region reaches beyond all that is sampled, so that no mode of continuation ever matters.
+        start, _ = self.region()
+        centre = (np.array(self.patch_shape) - 1) / 2
+        if self._coordinates is not None:
+            shift = (centre - start).astype(np.float32)
+            places = self._coordinates + shift.reshape(-1, *[1] * len(self.patch_shape))
+            ndimage.map_coordinates(region, places, output=result, order=order, prefilter=False, mode="nearest")
+            return
+        matrix = self.matrix
+        offset = centre - start - matrix @ centre
+        ndimage.affine_transform(
+            region, matrix, offset, self.patch_shape, output=result, order=order, prefilter=False, mode="nearest"
+        )
+
+
+def _linear(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`matrix` times each column of ``places (axes, ...)``, float32, always summed in the same order."""
+    result = np.empty_like(places)
+    for row, target in zip(matrix.tolist(), result, strict=True):
+        np.multiply(places[0], row[0], out=target)
+        for factor, place in zip(row[1:], places[1:], strict=True):
+            target += factor * place
+    return result
