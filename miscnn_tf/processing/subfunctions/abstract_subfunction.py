@@ -10,6 +10,9 @@ import numpy as np
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
+from miscnn_tf.processing.labels import decide_labels
+
+__all__ = ["Abstract_Subfunction", "decide_labels"]
 
 
 class Abstract_Subfunction(ABC):
@@ -89,9 +92,3 @@ class Abstract_Subfunction(ABC):
             f"sample {sample.index!r} was not preprocessed by {type(self).__name__}, so there is nothing to undo; "
             "hand the sample that went through preprocessing() to postprocessing()"
         )
-
-
-def decide_labels(activation: np.ndarray) -> np.ndarray:
-    """The most probable class of each voxel: ``(x, y[, z], classes)`` to uint8 (uint16 above 256 classes) labels."""
-    dtype = np.uint8 if activation.shape[-1] <= 256 else np.uint16
-    return np.argmax(activation, axis=-1).astype(dtype)

@@ -1,0 +1,341 @@
+"""Images, label maps and class probabilities on another grid of the same extent.
+
+All of it rests on one fact: spline interpolation of any order is linear and separable, so that along each axis it is
+one sparse matrix, ``new = weights @ old``. The numbers in the matrix are SciPy's (`scipy.ndimage.zoom` of unit
+impulses), so the result is that of ``skimage.transform.resize(..., mode="edge", anti_aliasing=False)``; but every axis
+may have an order of its own, nothing is float64, and any rows of the result can be computed from a few rows of the
+source. So a volume is worked on slab by slab along its first axis, and a memory-mapped source is never read as a whole.
+
+Grids: the outer edges of the first and last voxel stay where they are (what skimage does, and SciPy with
+``grid_mode``). Voxel ``i`` of ``m`` lies at ``(i + 0.5) * n / m - 0.5`` in a source of ``n`` voxels; what lies outside
+is the edge's value. There is no smoothing before an image is made smaller: neither MIScnn nor nnU-Net has one, and
+networks trained on thick slices see the same noise.
+
+Spatial axes come first; an axis of channels or classes may follow.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.labels import label_dtype
+
+#: How many bytes of float32 a slab may have; one plane of voxels is the least. Larger ones were not faster.
+SLAB_BYTES = 16 * 2**20
+
+#: From this ratio of the coarsest to the finest spacing on, a volume is anisotropic (as in nnU-Net).
+ANISOTROPY = 3.0
+
+#: Two labels whose shares of a voxel differ by less than this are tied.
+_TIE = 1e-4
+
+# A spline's influence falls by 0.43 (order 5) or more per voxel, so that it is below 1e-7 within 20 voxels or so; unit
+# impulses this far apart do not see each other, and one call of SciPy gives the weights of many voxels.
+_IMPULSE_DISTANCE = 128
+_NEGLIGIBLE = 1e-7
+
+
+def axis_orders(
+    order: int,
+    ndim: int,
+    spacing: Sequence[float] | None = None,
+    new_spacing: Sequence[float] | None = None,
+) -> tuple[int, ...]:
+    """The interpolation order of each axis, lower across the slices of an anisotropic volume.
+
+    A volume is anisotropic where its spacing, or failing that the new one, differs by a factor of 3 or more between
+    axes. Its axes that are three times coarser than the finest one are interpolated with order 1 at most, the others
+    (in-plane) with `order`. Splines of higher order overshoot between slices that lie far apart and show different
+    anatomy. nnU-Net takes order 0 across slices; order 1 is preferred here because the nearest slice may lie half a
+    slice off, several millimetres, which shifts the anatomy in steps. As interpolation is separable, in-plane first and
+    across the slices first give the same result.
+
+    Args:
+        order: Order of the spline, 0 (nearest) to 5.
+        ndim: Number of spatial axes.
+        spacing: Voxel size of the source, mm per axis; None where unknown.
+        new_spacing: Voxel size of the target.
+
+    Returns:
+        An order per axis.
+
+    Reference:
+        Isensee et al., nnU-Net, Nature Methods 2021 (supplementary note on resampling).
+
+    Example:
+        >>> axis_orders(3, 3, spacing=(0.8, 0.8, 5.0), new_spacing=(1.0, 1.0, 1.0))
+        (3, 3, 1)
+    """
+    for grid in (spacing, new_spacing):
+        if grid is not None and max(grid) / min(grid) >= ANISOTROPY:
+            return tuple(min(order, 1) if size / min(grid) >= ANISOTROPY else order for size in grid)
+    return (order,) * ndim
+
+
+def resize_image(image: np.ndarray, shape: Sequence[int], order: int | Sequence[int] = 3) -> np.ndarray:
+    """Interpolate an image onto a grid of `shape` with the same extent.
+
+    Orders above 1 overshoot at edges; as in scikit-image the result is clipped to each channel's own range.
+
+    Args:
+        image: Array ``(x, y[, z])`` or ``(x, y[, z], channels)`` of any numeric type, memory maps included.
+        shape: The new spatial shape.
+        order: Order of the spline, 0 to 5, for all axes or per axis (see `axis_orders`).
+
+    Returns:
+        A float32 image. Where nothing is to be done and `image` is float32, it is `image` itself.
+
+    Example:
+        >>> resize_image(np.array([[0, 2]], np.int16), (1, 4), order=1)
+        array([[0. , 0.5, 1.5, 2. ]], dtype=float32)
+    """
+    shape = tuple(shape)
+    if tuple(image.shape[: len(shape)]) == shape:
+        return np.asarray(image, dtype=np.float32)
+    axes = tuple(range(len(shape)))
+    new = np.empty((*shape, *image.shape[len(shape) :]), np.float32)
+    for where, slab in resized_slabs(image, shape, order):
+        new[where] = slab
+    if max(_per_axis(order, len(shape))) > 1:
+        # fmin and fmax pass over NaN; a range that is not finite clips nothing.
+        np.clip(new, np.fmin.reduce(image, axis=axes), np.fmax.reduce(image, axis=axes), out=new)
+    return new
+
+
+def resize_labels(labels: np.ndarray, shape: Sequence[int], order: int | Sequence[int] = 1) -> np.ndarray:
+    """Put a label map onto a grid of `shape` with the same extent, without inventing labels.
+
+    With order 0 each voxel takes the label of the source voxel that its centre lies in. With a higher one, the
+    indicator image of each label (1 where it is, 0 elsewhere) is interpolated and the largest wins. Ties, common where
+    a map is halved, go to the label that order 0 gives, if it is among the tied ones, otherwise to the lowest: always
+    preferring the lowest would be to shrink the foreground at each step.
+
+    One label at a time and slab by slab: a one-hot volume never exists.
+
+    Args:
+        labels: Array ``(x, y[, z])`` or ``(x, y[, z], 1)``.
+        shape: The new spatial shape.
+        order: Order of the spline, 0 to 5, for all axes or per axis.
+
+    Returns:
+        A label map of the same dtype. Where nothing is to be done, it is `labels` itself.
+
+    Example:
+        >>> resize_labels(np.array([[0, 7]]), (1, 6))
+        array([[0, 0, 0, 7, 7, 7]])
+    """
+    shape = tuple(shape)
+    ndim = len(shape)
+    if tuple(labels.shape[:ndim]) == shape:
+        return labels
+    nearest = [_nearest(size, new) for size, new in zip(labels.shape[:ndim], shape, strict=True)]
+    if max(_per_axis(order, ndim)) == 0:
+        return np.asarray(labels[np.ix_(*nearest)])
+    resizer = _Resizer(labels.shape, shape, order)
+    new = np.empty((*shape, *labels.shape[ndim:]), labels.dtype)
+    # A slab lives here as source, indicator, score, best score and comparison.
+    for block in resizer.blocks(SLAB_BYTES // 4):
+        source = np.ascontiguousarray(labels[block.source])
+        rows = nearest[0][block.target] - block.source.start
+        new[block.target] = _vote(source, source[np.ix_(rows, *nearest[1:])], resizer, block)
+    return new
+
+
+def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray:
+    """Interpolate class probabilities linearly onto a grid of `shape` with the same extent.
+
+    Linear interpolation keeps them between 0 and 1, and their sum at 1.
+
+    Args:
+        probabilities: Array ``(x, y[, z], classes)``, or whatever `resized_slabs` takes.
+        shape: The new spatial shape.
+
+    Returns:
+        Float32 probabilities ``(*shape, classes)``. Where nothing is to be done, they may be `probabilities`
+        themselves.
+    """
+    return resize_image(probabilities, shape, order=1)
+
+
+def resize_probabilities_to_labels(
+    probabilities: Any, shape: Sequence[int], slab_bytes: int = SLAB_BYTES
+) -> np.ndarray:
+    """The most probable class on a grid of `shape`, without its probabilities ever existing as a whole.
+
+    Interpolating probabilities and then deciding is more exact than interpolating labels, but 20 classes on a CT of
+    512 x 512 x 600 are 12 GB. Here no more than a slab of them exists at a time.
+
+    Args:
+        probabilities: Array ``(x, y[, z], classes)``, or whatever `resized_slabs` takes.
+        shape: The new spatial shape.
+        slab_bytes: Size of a slab; one plane of voxels is the least.
+
+    Returns:
+        Labels of `shape`, uint8 (uint16 above 256 classes); of equally probable classes the lowest.
+
+    Example:
+        >>> resize_probabilities_to_labels(np.array([[[0.9, 0.1], [0.4, 0.6]]]), (1, 4))
+        array([[0, 0, 0, 1]], dtype=uint8)
+    """
+    labels = np.empty(tuple(shape), label_dtype(probabilities.shape[-1]))
+    for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes):
+        for position, plane in zip(range(where.start, where.stop), slab, strict=True):
+            labels[position] = np.argmax(plane, axis=-1)
+    return labels
+
+
+def resized_slabs(
+    array: Any, shape: Sequence[int], order: int | Sequence[int] = 1, slab_bytes: int = SLAB_BYTES
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Interpolate an array onto a grid of `shape`, and hand the result over slab by slab along the first axis.
+
+    Args:
+        array: A numpy array, a memory map, or anything with `shape` whose first axis can be sliced (``array[3:9]``),
+            such as an HDF5 data set. Its slices are asked for in order of their start, and overlap by a few rows.
+        shape: The new spatial shape; axes of `array` beyond are channels or classes.
+        order: Order of the spline, 0 to 5, for all axes or per axis.
+        slab_bytes: Size of a slab; one plane of voxels is the least.
+
+    Yields:
+        Which rows of the result these are, and the rows themselves, float32.
+
+    Raises:
+        ConfigurationError: If the number of axes does not fit, a size is below 1, or there is no such order.
+    """
+    resizer = _Resizer(array.shape, shape, order)
+    for block in resizer.blocks(slab_bytes):
+        # nibabel's arrays are in Fortran order.
+        yield block.target, resizer.run(np.ascontiguousarray(array[block.source], dtype=np.float32), block)
+
+
+@functools.lru_cache(maxsize=32)
+def axis_weights(size: int, new_size: int, order: int) -> sparse.csr_array:
+    """The interpolation along one axis as a sparse matrix of shape ``(new_size, size)``, float32; each row sums to 1.
+
+    Args:
+        size: Number of voxels before.
+        new_size: Number of voxels after.
+        order: Order of the spline: 0 takes the voxel that the new centre lies in, 1 is linear, up to 5.
+    """
+    nearest = _nearest(size, new_size)
+    if order == 0 or size == 1:
+        values, columns = np.ones((new_size, 1)), nearest[:, np.newaxis]
+    else:
+        distance = min(size, _IMPULSE_DISTANCE)
+        response = np.empty((new_size, distance))
+        for first in range(distance):
+            impulses = np.zeros(size)
+            impulses[first::distance] = 1
+            response[:, first] = ndimage.zoom(impulses, new_size / size, order=order, mode="nearest", grid_mode=True)
+        # A short axis has one impulse per response; on a long one it is the nearest of them that a voxel answers to.
+        start = np.zeros_like(nearest) if size == distance else nearest - distance // 2
+        columns = start[:, np.newaxis] + np.arange(distance)
+        values = np.take_along_axis(response, columns % distance, axis=1)
+        values[(columns < 0) | (columns >= size) | (np.abs(values) < _NEGLIGIBLE)] = 0
+        values /= values.sum(axis=1, keepdims=True)
+    rows, picks = np.nonzero(values)
+    entries = values[rows, picks].astype(np.float32), (rows, columns[rows, picks])
+    return sparse.csr_array(entries, shape=(new_size, size))
+
+
+def _nearest(size: int, new_size: int) -> np.ndarray:
+    """In which source voxel the centre of each new one lies; on an edge, in the upper one. Exact: integers only."""
+    return ((2 * np.arange(new_size) + 1) * size) // (2 * new_size)
+
+
+def _per_axis(order: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    orders = (order,) * ndim if isinstance(order, int | np.integer) else tuple(order)
+    if len(orders) != ndim or not all(0 <= one <= 5 for one in orders):
+        raise ConfigurationError(
+            f"the interpolation order must be 0 to 5, for all or for each of {ndim} axes; got {order}"
+        )
+    return orders
+
+
+class _Block(NamedTuple):
+    """Rows of the result and the rows of the source that they need."""
+
+    target: slice
+    source: slice
+
+
+class _Resizer:
+    """The matrices of all axes, None where an axis stays as it is."""
+
+    def __init__(self, source_shape: Sequence[int], shape: Sequence[int], order: int | Sequence[int]) -> None:
+        self.shape = tuple(int(size) for size in shape)
+        ndim = len(self.shape)
+        if len(source_shape) not in (ndim, ndim + 1):
+            raise ConfigurationError(
+                f"an array of shape {tuple(source_shape)} cannot be put onto a grid of {ndim} axes, {self.shape}; it "
+                f"needs {ndim} spatial axes, and at most one more for channels or classes"
+            )
+        self.old = tuple(int(size) for size in source_shape[:ndim])
+        self.trailing = tuple(int(size) for size in source_shape[ndim:])
+        if min(self.old + self.shape) < 1:
+            raise ConfigurationError(
+                f"images need at least one voxel per axis; got {self.old} to be put onto {self.shape}"
+            )
+        self.weights = [
+            None if size == new else axis_weights(size, new, int(one))
+            for size, new, one in zip(self.old, self.shape, _per_axis(order, ndim), strict=True)
+        ]
+
+    def blocks(self, slab_bytes: int) -> Iterator[_Block]:
+        """Blocks whose source and result both have about `slab_bytes` as float32."""
+        item = 4 * math.prod(self.trailing)
+        source_rows = max(1.0, self.old[0] / self.shape[0])
+        row = max(item * math.prod(self.shape[1:]), source_rows * item * math.prod(self.old[1:]))
+        step = max(1, int(slab_bytes / row))
+        for start in range(0, self.shape[0], step):
+            target = slice(start, min(start + step, self.shape[0]))
+            if self.weights[0] is None:
+                yield _Block(target, target)
+            else:
+                used = self.weights[0][target].indices
+                yield _Block(target, slice(int(used.min()), int(used.max()) + 1))
+
+    def run(self, source: np.ndarray, block: _Block) -> np.ndarray:
+        """Interpolate ``array[block.source]``, float32, to the rows ``block.target`` of the result."""
+        if self.weights[0] is not None:
+            weights = self.weights[0][block.target, block.source]
+            source = (weights @ source.reshape(len(source), -1)).reshape(-1, *source.shape[1:])
+        if all(weights is None for weights in self.weights[1:]):
+            return source
+        result = np.empty((len(source), *self.shape[1:], *self.trailing), np.float32)
+        for position, plane in enumerate(source):
+            for axis, weights in enumerate(self.weights[1:]):
+                if weights is not None:
+                    plane = _along(plane, weights, axis)
+            result[position] = plane
+        return result
+
+
+def _along(array: np.ndarray, weights: sparse.csr_array, axis: int) -> np.ndarray:
+    moved = np.moveaxis(array, axis, 0)
+    result = weights @ moved.reshape(len(moved), -1)
+    return np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, axis)
+
+
+def _vote(source: np.ndarray, nearest: np.ndarray, resizer: _Resizer, block: _Block) -> np.ndarray:
+    """The label with the largest share of each voxel; `nearest` decides ties."""
+    present = np.unique(source)
+    if len(present) == 1:
+        return nearest
+    winner = np.empty_like(nearest)
+    best = np.full(nearest.shape, -np.inf, np.float32)
+    for label in present:
+        share = resizer.run((source == label).astype(np.float32), block)
+        share[nearest == label] += _TIE
+        # Copying through masks costs less than choosing between two whole slabs.
+        better = share > best
+        np.copyto(winner, label, where=better)
+        np.copyto(best, share, where=better)
+    return winner

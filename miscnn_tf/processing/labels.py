@@ -1,0 +1,31 @@
+"""The step from class probabilities to labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def label_dtype(classes: int) -> type[np.unsignedinteger]:
+    """The smallest of uint8 and uint16 that holds the labels ``0 … classes - 1``."""
+    return np.uint8 if classes <= 256 else np.uint16
+
+
+def decide_labels(activation: np.ndarray) -> np.ndarray:
+    """The most probable class of each voxel; of equally probable ones the lowest.
+
+    Works plane by plane along the first axis, because numpy's ``argmax`` gives eight bytes per voxel.
+
+    Args:
+        activation: Class probabilities ``(x, y[, z], classes)``.
+
+    Returns:
+        Labels ``(x, y[, z])``, uint8, or uint16 above 256 classes.
+
+    Example:
+        >>> decide_labels(np.array([[[0.2, 0.8], [0.5, 0.5]]]))
+        array([[1, 0]], dtype=uint8)
+    """
+    labels = np.empty(activation.shape[:-1], label_dtype(activation.shape[-1]))
+    for position, plane in enumerate(activation):
+        labels[position] = np.argmax(plane, axis=-1)
+    return labels

@@ -1,0 +1,75 @@
+"""Checks that the constructors of subfunctions share."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from miscnn_tf.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+def number(value: Any, argument: str) -> int | float:
+    """`value` as a Python number; infinity is one, NaN and text are not.
+
+    Raises:
+        ConfigurationError: If it is none; `argument` names the culprit, as in all functions here.
+    """
+    try:
+        result = value if isinstance(value, int) and not isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{argument} must be a number, got {value!r}") from None
+    if isinstance(value, str | bool) or math.isnan(result):
+        raise ConfigurationError(f"{argument} must be a number, got {value!r}")
+    return result
+
+
+def whole_number(value: Any, argument: str, least: int = 0, most: float = math.inf) -> int:
+    """`value` as an int between `least` and `most`."""
+    try:
+        result = operator.index(value)
+    except TypeError:
+        result = least - 1
+    if isinstance(value, bool) or not least <= result <= most:
+        limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ConfigurationError(f"{argument} must be a whole number {limits}, got {value!r}")
+    return result
+
+
+def sizes(values: Any, argument: str, least: int = 1) -> tuple[int, ...]:
+    """Whole numbers, one per axis."""
+    return tuple(whole_number(value, argument, least) for value in sequence(values, argument))
+
+
+def spacings(values: Any, argument: str) -> tuple[float, ...]:
+    """Positive, finite lengths in mm, one per axis."""
+    result = tuple(number(value, argument) for value in sequence(values, argument))
+    if not all(0 < value < math.inf for value in result):
+        raise ConfigurationError(f"{argument} must be positive lengths in mm, got {values!r}")
+    return result
+
+
+def per_axis(values: Sequence[T], ndim: int, argument: str) -> tuple[T, ...]:
+    """One value for each of `ndim` axes; equal values (the defaults are) fit any number of axes.
+
+    Raises:
+        ConfigurationError: If there are more or fewer values than axes and they differ.
+    """
+    if len(values) == ndim:
+        return tuple(values)
+    if len(set(values)) == 1:
+        return (values[0],) * ndim
+    raise ConfigurationError(
+        f"{argument}={tuple(values)} has {len(values)} values, but the image has {ndim} spatial axes; give {ndim}"
+    )
+
+
+def sequence(values: Any, argument: str) -> tuple[Any, ...]:
+    """The entries of a list, tuple or array."""
+    result = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
+    if not result:
+        raise ConfigurationError(f"{argument} must be a tuple of numbers, got {values!r}")
+    return result
