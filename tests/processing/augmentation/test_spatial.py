@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -66,12 +67,11 @@ def from_batchgenerators(monkeypatch, spatial, image, labels):
     return image[0, 0], labels[0, 0]
 
 
-@pytest.mark.parametrize("scale", [None, 0.85, 1.25])
-@pytest.mark.parametrize("turned", [False, True], ids=["straight", "turned"])
-@pytest.mark.parametrize("deformed", [False, True], ids=["rigid", "deformed"])
-def test_equals_augment_spatial(monkeypatch, patch, turned, scale, deformed):
-    if not (turned or scale or deformed):
-        pytest.skip("augment_spatial crops where there is nothing to do")
+@pytest.mark.parametrize(
+    ("deformed", "turned", "scale"),
+    [case for case in itertools.product([False, True], [False, True], [None, 0.85, 1.25]) if any(case)],
+)
+def test_equals_augment_spatial(monkeypatch, patch, deformed, turned, scale):
     spatial = Spatial(
         patch,
         (0.2, -0.1, 0.25)[: 1 if len(patch) == 2 else 3] if turned else None,
