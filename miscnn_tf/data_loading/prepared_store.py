@@ -172,8 +172,9 @@ class PreparedStore:
             raise TypeError(f"make() returned a {type(sample).__name__} for {index!r}; a Sample is needed")
         with self._lock:
             self._made += 1
-        if not self.persistent and self._remember(key, index, sample):
-            return sample
+        kept = None if self.persistent else self._remember(key, index, sample)
+        if kept is not None:
+            return kept
         try:
             folder = self._write(key, index, sample)
         except UnstorableError as error:
@@ -188,15 +189,8 @@ class PreparedStore:
 
     def _find(self, key: str, index: Hashable) -> Sample | None:
         folder = self._folder(key, index)
-        try:
-            sample = read_sample(folder)
-        except MissingDataError:
-            return None
-        except DataError as error:
-            # Another process may have been removing it as an old version, too.
-            _log.warning("%s", error)
-            with suppress(OSError):
-                remove_sample(folder)
+        sample = self._read(folder)
+        if sample is None:
             return None
         sample.index = index
         self._count(folder)
@@ -204,27 +198,45 @@ class PreparedStore:
             self._hits += 1
         return sample
 
-    def _remember(self, key: str, index: Hashable, sample: Sample) -> bool:
+    def _read(self, folder: Path) -> Sample | None:
+        for _ in range(10):
+            folder_before = _inode(folder)
+            try:
+                return read_sample(folder)
+            except MissingDataError:
+                return None
+            except DataError as error:
+                # Another process may have removed the folder, or put a new one in its place, while this one read it.
+                if folder_before is not None and _inode(folder) == folder_before:
+                    _log.warning("%s", error)
+                    break
+        with suppress(OSError):
+            remove_sample(folder)
+        return None
+
+    def _remember(self, key: str, index: Hashable, sample: Sample) -> Sample | None:
         """Keep a sample in memory, if the budget allows."""
         frozen = _shared(sample, compact=True)
         size = _bytes(frozen)
         with self._lock:
             if self._memory_bytes + size > self.budget:
-                return False
+                return None
             self._memory_bytes += size
             self._memory[index, key] = frozen
-        return True
+        return frozen
 
     def _keep_anyway(self, key: str, index: Hashable, sample: Sample, error: UnstorableError) -> Sample:
         """A sample with something in it that no file can hold: in memory where there is room, else made each time."""
-        kept = (index, key) in self._memory or self._remember(key, index, sample)
+        kept = self._remember(key, index, sample)
         if not self._warned:
             self._warned = True
             consequence = (
-                "kept in memory only" if kept else "prepared anew each time, because the memory budget is spent"
+                "kept in memory only"
+                if kept is not None
+                else "prepared anew each time, because the memory budget is spent"
             )
             _log.warning("%s. Such samples are %s", error, consequence)
-        return sample
+        return sample if kept is None else kept
 
     def _write(self, key: str, index: Hashable, sample: Sample) -> Path:
         try:
@@ -304,6 +316,13 @@ def _remove_spill(folder: Path, owner: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()  # only if nothing else is in it
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def _last_use(folder: Path) -> float:
