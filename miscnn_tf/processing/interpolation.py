@@ -25,7 +25,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.labels import label_dtype
+from miscnn_tf.processing.labels import decide_labels, label_dtype
 
 #: How many bytes of float32 a slab may have; one plane of voxels is the least. Larger ones were not faster.
 SLAB_BYTES = 16 * 2**20
@@ -103,6 +103,7 @@ def resize_image(image: np.ndarray, shape: Sequence[int], order: int | Sequence[
     new = np.empty((*shape, *image.shape[len(shape) :]), np.float32)
     for where, slab in resized_slabs(image, shape, order):
         new[where] = slab
+        del slab  # or it would live until the next one is made
     if max(_per_axis(order, len(shape))) > 1:
         # fmin and fmax pass over NaN; a range that is not finite clips nothing.
         np.clip(new, np.fmin.reduce(image, axis=axes), np.fmax.reduce(image, axis=axes), out=new)
@@ -186,8 +187,8 @@ def resize_probabilities_to_labels(
     """
     labels = np.empty(tuple(shape), label_dtype(probabilities.shape[-1]))
     for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes):
-        for position, plane in zip(range(where.start, where.stop), slab, strict=True):
-            labels[position] = np.argmax(plane, axis=-1)
+        labels[where] = decide_labels(slab)
+        del slab  # or it would live until the next one is made
     return labels
 
 

@@ -50,8 +50,9 @@ def test_channels_have_their_own_units(rng):
 @pytest.mark.parametrize("mode", ["z-score", "minmax", "grayscale"])
 @pytest.mark.parametrize("value", [0, -1024, 0.1, 1000.1, 1e30])
 @pytest.mark.parametrize("smooth", [1e-6, 0])
-def test_collapse__constant_images_give_zeros_and_no_nan(mode, value, smooth, caplog):
-    image = np.full((31, 17, 13), value, np.float32)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_collapse__constant_images_give_zeros_and_no_nan(mode, value, smooth, kind, caplog):
+    image = np.full((31, 17, 13), value, kind)
     assert not normalized(image, mode=mode, smooth=smooth).any()
     assert not caplog.records
 

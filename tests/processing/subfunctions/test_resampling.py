@@ -13,6 +13,7 @@ from skimage.transform import resize
 
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.processing.interpolation import resize_labels
 from miscnn_tf.processing.subfunctions import Resampling
 
 cases = st.integers(2, 3).flatmap(
@@ -135,6 +136,18 @@ def test_there_and_back_keeps_what_is_smooth(shape, spacing, new):
         assert back.shape == shape
         assert min(dice(back, labels, label) for label in (1, 2)) > 0.93
     assert np.array_equal(step.postprocess_to_labels(sample, activation), full.argmax(-1))
+
+
+@pytest.mark.parametrize(("order", "orders"), [(0, (0, 0, 0)), (1, (1, 1, 1)), (3, (3, 3, 1))])
+def test_labels_go_back_with_the_order_they_came_with(rng, order, orders):
+    sample = make((9, 9, 4), (1, 1, 3))
+    step = Resampling((1.4, 1.4, 2), order_seg=order)
+    step.preprocessing(sample)
+    prediction = rng.integers(0, 3, sample.img_data.shape[:-1])
+    others = [resize_labels(prediction, (9, 9, 4), other) for other in {0, 1, (3, 3, 1)} - {order, orders}]
+    back = step.postprocessing(sample, prediction)
+    assert np.array_equal(back, resize_labels(prediction, (9, 9, 4), orders))
+    assert not any(np.array_equal(back, other) for other in others)
 
 
 def test_a_sphere_keeps_its_volume_in_cubic_millimetres():
