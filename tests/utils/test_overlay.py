@@ -134,7 +134,8 @@ def test_more_classes_than_colours_repeat():
 
 def test_a_small_structure_counts_like_a_large_one():
     labels = np.zeros((40, 20, 20), np.uint8)
-    labels[5:15, 2:18, 2:18] = 1
+    labels[5:31, 2:18, 2:18] = 1
+    labels[30, 10:18] = 0
     labels[30, 3:5, 3:5] = 2
     assert 30 in interesting_slices([labels])
 
@@ -288,13 +289,14 @@ def test_a_small_structure_is_shown_close_up(saved, tmp_path):
 
 
 def test_contrast_is_the_structures_not_that_of_air_and_bone(saved, tmp_path):
-    """A CT: kidney and tumour, 50 HU apart, differ by 15 % of the grey range although air and bone are in the picture."""
+    """A CT: kidney and tumour, 50 HU apart, differ by 15 % of the grey range although air and bone are shown."""
     image = np.full((6, 80, 80), -1000, np.int16)
     image[:, 10:70, 10:70] = 40
     image[:, 60:66, 30:40] = 1200
     truth = np.zeros(image.shape, np.uint8)
-    truth[:, 30:50, 30:50] = 1
-    truth[:, 30:36, 30:36] = 2
+    # Close to the skin: some air lies in the rim that the contrast is taken from.
+    truth[:, 12:32, 30:50] = 1
+    truth[:, 12:18, 30:36] = 2
     image[truth == 1], image[truth == 2] = 150, 100
     image += np.random.default_rng(0).normal(0, 10, image.shape).astype(np.int16)
     draw_case(image, truth, None, tmp_path / "a.png", (3, 1, 1))
