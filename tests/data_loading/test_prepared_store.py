@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading import sample_files
+from miscnn_tf.data_loading import prepared_store, sample_files
 from miscnn_tf.data_loading.prepared_store import VERSIONS_KEPT, PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, StorageError
@@ -220,6 +220,27 @@ def test_a_cut_out_does_not_keep_the_whole_volume_in_memory(tmp_path: Path) -> N
     assert np.shares_memory(whole, volume)  # no second copy of what is stored whole
 
 
+def test_samples_in_fortran_order_are_turned_once(tmp_path: Path) -> None:
+    image = np.asfortranarray(np.random.default_rng(0).normal(size=(5, 6, 7)))
+    store = PreparedStore(tmp_path, 2**30, persistent=False)
+    kept = store.get("k", "a", lambda: Sample("a", image, 1, 2, three_dim=True)).img_data
+    assert kept.flags.c_contiguous
+    np.testing.assert_array_equal(kept[..., 0], image)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_thousands_of_samples_do_not_use_up_the_file_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared_store, "_OPEN_SAMPLES", 5)
+    store = PreparedStore(tmp_path, 0, persistent=True)
+    before = len(os.listdir("/proc/self/fd"))
+    for index in range(30):
+        store.get("k", index, lambda index=index: make_sample(index))  # type: ignore[misc]
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before + 5 * 2
+
+
 def test_files_go_when_the_store_does(tmp_path: Path) -> None:
     for end in ("close", "with", "collected"):
         store = PreparedStore(tmp_path / "store", 0, persistent=False)
@@ -249,7 +270,8 @@ def test_closing_leaves_the_files_of_others(tmp_path: Path) -> None:
     assert [path.name for path in first.root.iterdir()] == ["notes.txt"]
 
 
-def test_files_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
+def test_files_that_somebody_removed_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared_store, "_OPEN_SAMPLES", 0)
     store = PreparedStore(tmp_path / "store", 0, persistent=False)
     store.get("k", "a", make_sample)
     sample_files.shutil.rmtree(store.root)
@@ -298,11 +320,10 @@ def test_another_run_finds_what_was_prepared(tmp_path: Path) -> None:
 
 
 def test_a_damaged_sample_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = PreparedStore(tmp_path, 0, persistent=True)
-    store.get("k", "a", make_sample)
+    PreparedStore(tmp_path, 0, persistent=True).get("k", "a", make_sample)
     image = tmp_path / "a.k" / "image.npy"
     image.write_bytes(image.read_bytes()[:-1])
-    make = Maker()
+    make, store = Maker(), PreparedStore(tmp_path, 0, persistent=True)
     assert store.get("k", "a", make).img_data.shape == (16, 16, 16, 1)
     assert make.calls == 1
     assert "damaged" in caplog.text
