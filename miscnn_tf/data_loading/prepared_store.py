@@ -188,7 +188,7 @@ class PreparedStore:
         return self._find(folder, index) or sample
 
     def _find(self, folder: Path, index: Hashable) -> Sample | None:
-        """The sample in a folder, memory-mapped; the latest stay open, because to open one takes about a millisecond."""
+        """The sample in a folder, memory-mapped; the latest stay open, because opening one takes a millisecond."""
         name = str(folder)
         with self._lock:
             sample = self._open.get(name)
