@@ -77,9 +77,9 @@ class Abstract_Architecture:
 
         Example:
             >>> from miscnn_tf.neural_network.architecture.unet.standard import Architecture
-            >>> Architecture(depth=3).check_shape((40, 50, 4))
+            >>> Architecture(depth=3).check_shape((40, 50, 4))  # doctest: +ELLIPSIS
             Traceback (most recent call last):
-            miscnn_tf.errors.ConfigurationError: ... 50 -> 48 or 56; axis 2: 4 -> 8 ...
+            miscnn_tf.errors.ConfigurationError: ... axis 1: 50 -> 48 or 56; axis 2: 4 -> 8
         """
         divisors = self.divisors(len(shape))
         misfits = [
@@ -91,7 +91,7 @@ class Abstract_Architecture:
             needed = str(divisors[0]) if len(set(divisors)) == 1 else str(divisors)
             raise ConfigurationError(
                 f"{argument}={tuple(shape)} does not fit {_name(self)}: every axis must be divisible by {needed}, "
-                f"because the network halves it that often. Sizes that fit: {'; '.join(misfits)}"
+                f"because the network halves it level by level. Sizes that fit: {'; '.join(misfits)}"
             )
 
     def _in_general(self, n_axes: int, input_shape: Sequence[int | None], n_labels: int) -> keras.Model:
