@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,11 +78,7 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
     record = read_record(folder)
     if record is None:
         return None
-    differences = [
-        f"{name} was {record.settings.get(name)!r}, now {settings.get(name)!r}"
-        for name in sorted({*record.settings, *settings})
-        if record.settings.get(name) != settings.get(name)
-    ]
+    differences = list(_differences(record.settings, settings))
     if not fold.same_samples(record.fold):
         differences.insert(0, "the samples are split differently")
     if differences:
@@ -110,7 +107,15 @@ def training_settings(model: Neural_Network, epochs: int, iterations: int | None
     settings["metrics"] = [_described(metric) for metric in getattr(model, "metrics", None) or []]
     rate = getattr(model, "learning_rate", None)
     settings["learning_rate"] = float(rate) if isinstance(rate, int | float | np.number) else _described(rate)
-    for name in ("analysis", "patch_shape", "batch_size", "patchwise_overlap", "patchwise_skip_blanks"):
+    for name in (
+        "analysis",
+        "patch_shape",
+        "batch_size",
+        "patchwise_overlap",
+        "patchwise_blending",
+        "patchwise_skip_blanks",
+        "patchwise_foreground",
+    ):
         value = getattr(preprocessor, name, None)
         settings[name] = list(value) if isinstance(value, tuple | list) else value
     settings["subfunctions"] = [_described(step) for step in getattr(preprocessor, "subfunctions", None) or []]
@@ -118,13 +123,23 @@ def training_settings(model: Neural_Network, epochs: int, iterations: int | None
     return settings
 
 
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Each setting that is not as it was, in words: ``"data_augmentation.config.mirror was False, now True"``."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name} was {before!r}, now {now!r}"
+
+
 def _described(thing: Any) -> Any:
     if thing is None or isinstance(thing, str | bool | int | float):
         return thing
-    name = getattr(thing, "__name__", None)
-    if isinstance(name, str):
-        return name
+    if inspect.isroutine(thing) or isinstance(thing, type):
+        return thing.__name__
+    # With its module: every architecture of MIScnn's is called Architecture.
+    name = f"{type(thing).__module__}.{type(thing).__qualname__}"
     try:
-        return describe(thing)
+        return describe(thing, name)
     except (ConfigurationError, NotImplementedError, TypeError, ValueError):
-        return type(thing).__name__
+        return name
