@@ -78,8 +78,11 @@ class Abstract_IO(ABC):
             return None
         return stat_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()))
 
-    def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read one image file that need not lie in the input folder, as `load_image` does."""
+    def read_file(self, path: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read one image file that need not lie in the input folder, as `load_image` does.
+
+        Some formats also take a folder, or a list of files with a channel each.
+        """
         raise ConfigurationError(f"{type(self).__name__} cannot read single files; predict by index instead")
 
     def write_file(self, sample: Sample, path: str | Path) -> None:

@@ -1,0 +1,42 @@
+"""Data formats, a file each. A format of your own is a subclass of `Abstract_IO`."""
+
+from __future__ import annotations
+
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
+from miscnn_tf.data_loading.interfaces.image_io import Image_interface
+from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.interfaces.nifti_slicer_io import NIFTIslicer_interface
+from miscnn_tf.registry import Registry
+
+__all__ = [
+    "Abstract_IO",
+    "Dictionary_interface",
+    "Image_interface",
+    "NIFTI_interface",
+    "NIFTIslicer_interface",
+    "get_data_interface_from_file_term",
+    "miscnn_data_interfaces",
+]
+
+miscnn_data_interfaces: Registry[type[Abstract_IO]] = Registry("data interface", "miscnn_tf.interfaces")
+"""All interfaces by name; other packages add theirs through the entry point group ``miscnn_tf.interfaces``."""
+
+miscnn_data_interfaces.register("NIFTI", NIFTI_interface)
+miscnn_data_interfaces.register("NIFTI_S", NIFTIslicer_interface)
+miscnn_data_interfaces.register("IMG", Image_interface)
+miscnn_data_interfaces.register("DICT", Dictionary_interface)
+
+
+def get_data_interface_from_file_term(file_term: str) -> type[Abstract_IO] | None:
+    """The interface class that reads files with an ending, or None if there is none.
+
+    Args:
+        file_term: The ending, ``".nii.gz"``; the dot may be missing.
+
+    Example:
+        >>> get_data_interface_from_file_term(".nii.gz").__name__
+        'NIFTI_interface'
+    """
+    ending = file_term if file_term.startswith(".") else f".{file_term}"
+    return next((cls for cls in miscnn_data_interfaces.values() if cls.check_file_termination(ending)), None)

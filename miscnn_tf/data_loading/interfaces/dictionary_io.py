@@ -1,0 +1,223 @@
+"""Arrays that are already in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf import configuration
+from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+
+_PARTS = ("image", "segmentation", "prediction", "details")
+
+
+class Dictionary_interface(Abstract_IO):
+    """Samples from a dict of arrays.
+
+    Args:
+        dictionary: ``{index: (image, segmentation[, prediction[, details]])}``; the segmentation may be None or left
+            out. Image ``(x, y[, z][, channels])``, labels ``(x, y[, z][, 1])``, details a dict, where ``"spacing"``
+            (mm) and ``"affine"`` are understood.
+        channels: Number of channels.
+        classes: Number of classes, background included.
+        three_dim: Whether the images are volumes.
+        label_map: What values in the segmentations mean, ``{255: 1}``; others stay as they are.
+
+    Example:
+        >>> import numpy as np
+        >>> data = {"a": (np.zeros((4, 5, 6), np.float32), np.zeros((4, 5, 6), np.uint8))}
+        >>> Dictionary_interface(data).initialize("")
+        ['a']
+    """
+
+    def __init__(
+        self,
+        dictionary: MutableMapping[Any, Any],
+        channels: int = 1,
+        classes: int = 2,
+        three_dim: bool = True,
+        *,
+        label_map: Mapping[int, int] | None = None,
+    ) -> None:
+        super().__init__(channels=channels, classes=classes, three_dim=three_dim)
+        if not isinstance(dictionary, MutableMapping):
+            raise ConfigurationError(
+                f"dictionary is a {type(dictionary).__name__}; give a dict {{index: (image, segmentation)}}"
+            )
+        self.dictionary = dictionary
+        self.label_map = normalised_label_map(label_map, classes)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments without the data, which belong to no model file."""
+        return {
+            "dictionary": {},
+            "channels": self.channels,
+            "classes": self.classes,
+            "three_dim": self.three_dim,
+            "label_map": self.label_map,
+        }
+
+    def initialize(self, input_path: str | Path = "") -> list[Hashable]:
+        """The names in the dict, sorted; the path is not used.
+
+        Raises:
+            MissingDataError: If the dict is empty.
+        """
+        if not self.dictionary:
+            raise MissingDataError("the dictionary is empty; put samples in: {index: (image, segmentation)}")
+        try:
+            return sorted(self.dictionary)
+        except TypeError:
+            return sorted(self.dictionary, key=lambda index: (type(index).__name__, str(index)))
+
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """The image, read-only and not copied, and ``{"type": "dictionary"}`` with the geometry.
+
+        Images of float64 become float32, those of bool uint8.
+
+        Raises:
+            MissingDataError: If there is no such sample.
+            DataError: If the image does not fit this interface.
+        """
+        array = self._array(index, "image")
+        assert array is not None
+        check_axes(array.shape, self.three_dim, self.channels, _where(index, "image"))
+        if array.dtype == np.bool_:
+            array = array.view(np.uint8)
+        if array.dtype.kind == "f" and array.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                array = array.astype(np.float32)
+        view = check_image(array, _where(index, "image")).view()
+        view.flags.writeable = False
+        return view, self._extended(index)
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """The label map as uint8 (uint16 above 256 classes).
+
+        Raises:
+            MissingDataError: If the sample has none.
+            DataError: If its values are no labels below `classes`.
+        """
+        array = self._array(index, "segmentation")
+        if array is None:
+            raise MissingDataError(
+                f"{_where(index, 'segmentation')}: there is none; add it, or leave {index!r} out of training"
+            )
+        return check_labels(array, self.classes, _where(index, "segmentation"), self.label_map)
+
+    def load_prediction(self, index: Hashable, output_path: str | Path = "") -> np.ndarray:
+        """The prediction in the dict; the path is not used.
+
+        Raises:
+            MissingDataError: If there is none.
+        """
+        array = self._array(index, "prediction")
+        if array is None:
+            raise MissingDataError(f"{_where(index, 'prediction')}: there is none; predict {index!r} first")
+        return array
+
+    def load_details(self, index: Hashable) -> dict[str, Any] | None:
+        """A copy of the details of a sample, or None."""
+        details = self._entry(index)["details"]
+        if details is not None and not isinstance(details, Mapping):
+            raise DataError(f"{_where(index, 'details')}: they are a {type(details).__name__}, but a dict is needed")
+        return None if details is None else dict(details)
+
+    def save_prediction(self, sample: Sample, output_path: str | Path = "") -> None:
+        """Put the prediction into the dict, in the place of an earlier one; labels lose their last axis of 1."""
+        entry = self._entry(sample.index)
+        entry["prediction"] = prediction_to_write(sample, "the dictionary")[0]
+        parts = [entry[part] for part in _PARTS]
+        stored = parts if entry["details"] is not None else parts[:3]
+        self.dictionary[sample.index] = stored if isinstance(self.dictionary[sample.index], list) else tuple(stored)
+
+    @staticmethod
+    def check_file_termination(termination: str) -> bool:
+        """False: no file is of this format."""
+        return False
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Check the shapes of a sample.
+
+        Raises:
+            DataError: If they do not fit each other or this interface.
+        """
+        image = self._array(index, "image")
+        assert image is not None
+        check_axes(image.shape, self.three_dim, self.channels, _where(index, "image"))
+        self.load_details(index)
+        if not load_seg:
+            return
+        labels = self._array(index, "segmentation")
+        if labels is None:
+            self.load_segmentation(index)
+            return
+        axes = 3 if self.three_dim else 2
+        shape = labels.shape[:-1] if labels.ndim == axes + 1 and labels.shape[-1] == 1 else labels.shape
+        if shape != image.shape[:axes]:
+            raise DataError(
+                f"{_where(index, 'segmentation')} has shape {labels.shape}, the image {image.shape}; they must be the "
+                "same grid"
+            )
+
+    def fingerprint(self, index: Hashable, input_path: str | Path = "") -> str | None:
+        """A digest of the arrays' content, the details and the label map."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in _PARTS[:2]:
+            array = self._array(index, part)
+            if array is None:
+                digest.update(b"none")
+                continue
+            # Arrays in Fortran order are hashed as they lie, transposed, instead of being copied.
+            turned = array.flags.f_contiguous and not array.flags.c_contiguous
+            digest.update(f"{array.dtype.str}{array.shape}{turned}".encode())
+            digest.update(np.ascontiguousarray(array.T if turned else array).reshape(-1).view(np.uint8).data)
+        try:
+            details = configuration.fingerprint(self.load_details(index), self.label_map)
+        except ConfigurationError:
+            return None
+        return configuration.fingerprint(digest.hexdigest(), details)
+
+    def _entry(self, index: Hashable) -> dict[str, Any]:
+        if index not in self.dictionary:
+            known = ", ".join(repr(known) for known in list(self.dictionary)[:5])
+            raise MissingDataError(f"the dictionary holds no sample {index!r}; it holds {known or 'nothing'}")
+        parts = self.dictionary[index]
+        if not isinstance(parts, tuple | list) or not 1 <= len(parts) <= len(_PARTS) or parts[0] is None:
+            raise DataError(
+                f"{_where(index, 'entry')} is no (image, segmentation[, prediction[, details]]); got a "
+                f"{type(parts).__name__}"
+            )
+        return dict.fromkeys(_PARTS) | dict(zip(_PARTS, parts, strict=False))
+
+    def _array(self, index: Hashable, part: str) -> np.ndarray | None:
+        value = self._entry(index)[part]
+        if value is None:
+            return None
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{_where(index, part)} is a {array.dtype} array; numbers are needed")
+        return array
+
+    def _extended(self, index: Hashable) -> dict[str, Any]:
+        details = self.load_details(index) or {}
+        facts: dict[str, Any] = {"type": "dictionary"}
+        for name in ("affine", "spacing"):
+            if details.get(name) is not None:
+                facts[name] = np.array(details[name], dtype=np.float64)
+        if "affine" in facts and "spacing" not in facts:
+            facts["spacing"] = geometry.spacing_of(facts["affine"])[: 3 if self.three_dim else 2]
+        return facts
+
+
+def _where(index: Hashable, part: str) -> str:
+    return f"sample {index!r} of the dictionary, {part}"

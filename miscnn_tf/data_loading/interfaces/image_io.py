@@ -1,0 +1,211 @@
+"""2D images: one folder per sample with ``imaging.png`` and ``segmentation.png``, or another format."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf import configuration
+from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
+from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, list_files, sample_folder
+from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import atomic_path, inside
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+
+_CHANNELS = {"grayscale": 1, "rgb": 3}
+
+
+class Image_interface(Abstract_IO):
+    """2D images in PNG, TIFF, JPEG or BMP files, as arrays of ``(rows, columns)``.
+
+    A sample is a folder with ``imaging.<fmt>`` and, for training, ``segmentation.<fmt>``. Depth is kept (8 and 16 bits,
+    float). Masks are grey values or palette indices in a format without loss: with JPEG images the mask lies beside
+    them as PNG, TIFF or BMP.
+
+    Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG data), grey values that are the labels, 16 bits
+    above 256 classes; activation output is ``<output_path>/<index>.npy``, float32 ``(rows, columns, classes)``.
+
+    Args:
+        classes: Number of classes, background included.
+        img_type: "grayscale" (1 channel; colours become luminance) or "rgb" (3 channels).
+        img_format: "png", "tif", "tiff", "bmp", "jpg" or "jpeg".
+        pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
+        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are.
+
+    Example:
+        >>> interface = Image_interface(classes=2, img_type="rgb", img_format="tif", label_map={255: 1})
+        >>> interface.channels
+        3
+    """
+
+    def __init__(
+        self,
+        classes: int = 2,
+        img_type: str = "grayscale",
+        img_format: str = "png",
+        pattern: str | None = None,
+        *,
+        label_map: Mapping[int, int] | None = None,
+    ) -> None:
+        if img_type not in _CHANNELS:
+            raise ConfigurationError(f"img_type={img_type!r}: choose one of {', '.join(_CHANNELS)}")
+        ending = str(img_format).lower().lstrip(".")
+        if ending not in LOSSLESS + LOSSY:
+            raise ConfigurationError(f"img_format={img_format!r}: choose one of {', '.join(LOSSLESS + LOSSY)}")
+        super().__init__(channels=_CHANNELS[img_type], classes=classes, three_dim=False)
+        self.img_type = img_type
+        self.img_format = ending
+        self.pattern = pattern
+        self.label_map = normalised_label_map(label_map, classes)
+        self.data_directory: Path | None = None
+
+    def initialize(self, input_path: str | Path) -> list[Hashable]:
+        """Find the sample folders below `input_path`.
+
+        Returns:
+            Their names, sorted.
+
+        Raises:
+            MissingDataError: If there are none; the message says what was found instead.
+            ConfigurationError: If `pattern` is no regular expression.
+        """
+        indices = find_samples(
+            input_path, self.pattern, lambda folder: self._image_in(folder) is not None, f"imaging.{self.img_format}"
+        )
+        self.data_directory = Path(input_path)
+        return indices
+
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read the image of a sample: ``(rows, columns)``, "rgb" ``(rows, columns, 3)``, and ``{"type": "image"}``.
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If it is damaged or has several pages.
+        """
+        return self.read_file(self._image_path(index))
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """Read the mask of a sample: ``(rows, columns)``, uint8 (uint16 above 256 classes).
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If it was compressed with loss, or its values are no labels below `classes`.
+        """
+        path = self._mask_path(index)
+        return check_labels(image_file.read_mask(path), self.classes, path, self.label_map)
+
+    def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
+        """Read what `save_prediction` wrote: labels ``(rows, columns)``, or probabilities ``(rows, columns, classes)``.
+
+        Raises:
+            MissingDataError: If there is no prediction.
+        """
+        labels, activation = self._prediction_paths(index, output_path)
+        if labels.is_file():
+            return check_labels(image_file.read_mask(labels), self.classes, labels)
+        if not activation.is_file():
+            raise MissingDataError(f"there is no prediction {labels}: predict {index!r} first")
+        try:
+            array: np.ndarray = np.load(activation, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{activation}: the file is damaged ({error}); predict {index!r} again") from error
+        return array
+
+    def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
+        """Write the prediction of a sample below `output_path`, atomically, in the place of an earlier one."""
+        labels, activation = self._prediction_paths(sample.index, output_path)
+        is_activation = prediction_to_write(sample, labels)[1]
+        self.write_file(sample, activation if is_activation else labels)
+        (labels if is_activation else activation).unlink(missing_ok=True)
+
+    @staticmethod
+    def check_file_termination(termination: str) -> bool:
+        """Whether files with this ending (``".png"``) are images."""
+        return termination.lower().startswith(".") and termination.lower()[1:] in LOSSLESS + LOSSY
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Check a sample by its headers: files there, masks without loss, one size.
+
+        Raises:
+            DataError: If something does not fit; the message names the file.
+        """
+        image = self._image_path(index)
+        size = image_file.image_size(image)
+        if not load_seg:
+            return
+        mask = self._mask_path(index)
+        other = image_file.check_mask(mask)
+        if size != other:
+            raise DataError(f"{mask} is {other} (rows, columns), {image} is {size}; they must be the same size")
+
+    def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
+        """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
+        folder = inside(input_path, index)
+        files = [path for path in (self._image_in(folder), self._mask_in(folder)) if path is not None]
+        return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
+
+    def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read an image from anywhere, as `load_image` does."""
+        return check_image(image_file.read_colours(path, self.img_type), path), {"type": "image"}
+
+    def write_file(self, sample: Sample, path: str | Path) -> None:
+        """Write ``sample.pred_data``: labels to a PNG, TIFF or BMP file, probabilities to a ``.npy`` file, atomically.
+
+        Raises:
+            ConfigurationError: If the name's ending does not suit.
+        """
+        path = Path(path)
+        array, activation = prediction_to_write(sample, path)
+        if not activation:
+            image_file.write_mask(path, array)
+            return
+        if path.suffix.lower() != ".npy":
+            raise ConfigurationError(f"{path}: an image file cannot hold class probabilities; name the file .npy")
+        with atomic_path(path) as temporary:
+            np.save(temporary, array, allow_pickle=False)
+
+    def _image_in(self, folder: Path) -> Path | None:
+        return _first(folder, "imaging", image_file.spellings(self.img_format))
+
+    def _mask_in(self, folder: Path) -> Path | None:
+        wanted = image_file.spellings(self.img_format) if self.img_format in LOSSLESS else []
+        return _first(folder, "segmentation", [*wanted, *LOSSLESS])
+
+    def _image_path(self, index: Hashable) -> Path:
+        folder = sample_folder(self.data_directory, index, self)
+        path = self._image_in(folder)
+        if path is None:
+            raise MissingDataError(f"{folder} holds no imaging.{self.img_format} (found: {list_files(folder)}); add it")
+        return path
+
+    def _mask_path(self, index: Hashable) -> Path:
+        folder = sample_folder(self.data_directory, index, self)
+        path = self._mask_in(folder)
+        if path is not None:
+            return path
+        lossy = _first(folder, "segmentation", list(LOSSY))
+        if lossy is not None:
+            raise DataError(
+                f"{lossy}: the mask is in a lossy format, which changes labels; save it without loss as "
+                "segmentation.png (the images may stay as they are)"
+            )
+        wanted = self.img_format if self.img_format in LOSSLESS else "png"
+        raise MissingDataError(
+            f"{folder} holds no segmentation.{wanted} (found: {list_files(folder)}); add it, or leave {index!r} out "
+            "of training"
+        )
+
+    def _prediction_paths(self, index: Hashable, output_path: str | Path) -> tuple[Path, Path]:
+        ending = self.img_format if self.img_format in LOSSLESS else "png"
+        return inside(output_path, index, f".{ending}"), inside(output_path, index, ".npy")
+
+
+def _first(folder: Path, stem: str, endings: list[str]) -> Path | None:
+    return next((path for ending in endings if (path := folder / f"{stem}.{ending}").is_file()), None)

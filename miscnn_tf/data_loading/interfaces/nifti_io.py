@@ -1,0 +1,299 @@
+"""NIfTI volumes: one folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf import configuration
+from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
+from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, list_files, sample_folder
+from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.nifti_file import (
+    ENDINGS,
+    NiftiInfo,
+    check_size,
+    find_nifti,
+    read_info,
+    read_voxels,
+    write_nifti,
+)
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import inside
+from miscnn_tf.errors import DataError, MissingDataError
+
+logger = logging.getLogger(__name__)
+
+_MODALITY = re.compile(r"imaging_(\d{4})\.nii(\.gz)?")
+
+
+class NIFTI_interface(Abstract_IO):
+    """Volumes (or 2D images) in NIfTI files, compressed or not.
+
+    A sample is a folder with ``imaging.nii.gz`` and, for training, ``segmentation.nii.gz``; or ``.nii``. Several
+    channels are the fourth axis of the image, or a file each: ``imaging_0000.nii.gz``, ``imaging_0001.nii.gz``, …,
+    all on one grid.
+
+    Predictions are ``<output_path>/<index>.nii.gz`` with the image's affine, qform and sform: integer labels, or with
+    activation output the class probabilities as float32 along a fourth axis.
+
+    Args:
+        channels: Number of channels.
+        classes: Number of classes, background included.
+        three_dim: Whether the images are volumes; False for single slices ``(x, y)`` or ``(x, y, 1)``.
+        pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+
+    Example:
+        >>> interface = NIFTI_interface(pattern="case_000[0-9]*", channels=1, classes=3)
+        >>> indices = interface.initialize("data")  # doctest: +SKIP
+        >>> image, extended = interface.load_image(indices[0])  # doctest: +SKIP
+        >>> extended["spacing"]  # doctest: +SKIP
+        array([0.8, 0.8, 3. ])
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        classes: int = 2,
+        three_dim: bool = True,
+        pattern: str | None = None,
+        *,
+        label_map: Mapping[int, int] | None = None,
+    ) -> None:
+        super().__init__(channels=channels, classes=classes, three_dim=three_dim)
+        self.pattern = pattern
+        self.label_map = normalised_label_map(label_map, classes)
+        self.data_directory: Path | None = None
+
+    def initialize(self, input_path: str | Path) -> list[Hashable]:
+        """Find the sample folders below `input_path`.
+
+        Returns:
+            Their names, sorted.
+
+        Raises:
+            MissingDataError: If there are none; the message says what was found instead.
+            ConfigurationError: If `pattern` is no regular expression.
+        """
+        indices = find_samples(input_path, self.pattern, lambda folder: bool(image_files(folder)), "imaging.nii.gz")
+        self.data_directory = Path(input_path)
+        return indices
+
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read the image of a sample.
+
+        Returns:
+            The image ``(x, y[, z][, channels])`` in the file's integer type or float32, in Fortran order, never
+            float64; and ``{"type": "nifti", "affine": 4x4, "spacing": mm per axis, …}``.
+
+        Raises:
+            MissingDataError: If there is no image.
+            DataError: If it is damaged or does not fit this interface.
+
+        Warns:
+            UserWarning: If it holds NaN or infinite voxels.
+        """
+        return self._read_image(self._image_infos(index))
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """Read the label map of a sample: ``(x, y[, z])``, uint8 (uint16 above 256 classes).
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If its values are no labels below `classes`.
+        """
+        info = self._segmentation_info(index)
+        labels = read_voxels(info).reshape(self._label_shape(info), order="F")
+        return check_labels(labels, self.classes, info.path, self.label_map)
+
+    def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
+        """Read what `save_prediction` wrote.
+
+        Returns:
+            Labels ``(x, y[, z])``, uint8 or uint16; or probabilities ``(x, y[, z], classes)``, float32.
+
+        Raises:
+            MissingDataError: If there is no prediction.
+        """
+        path = find_nifti(inside(output_path, index))
+        if path is None:
+            raise MissingDataError(
+                f"there is no prediction {inside(output_path, index, ENDINGS[0])}: predict {index!r} first"
+            )
+        info = read_info(path)
+        array = read_voxels(info)
+        if len(info.shape) == 4:
+            return array if self.three_dim else array[:, :, 0]
+        return check_labels(array.reshape(self._label_shape(info), order="F"), self.classes, path)
+
+    def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
+        """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, atomically.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        self.write_file(sample, inside(output_path, sample.index, ENDINGS[0]))
+
+    @staticmethod
+    def check_file_termination(termination: str) -> bool:
+        """Whether the ending is ``.nii`` or ``.nii.gz``."""
+        return termination.lower() in ENDINGS
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Check a sample by its headers: files there and whole, channels, dimension, one grid.
+
+        Raises:
+            DataError: If something does not fit; the message names the file.
+        """
+        infos = self._image_infos(index)
+        for info in infos:
+            check_size(info)
+        if not load_seg:
+            return
+        segmentation = self._segmentation_info(index)
+        self._label_shape(segmentation)
+        check_size(segmentation)
+        difference = _grid_difference(infos[0], segmentation)
+        if difference:
+            raise DataError(
+                f"{segmentation.path} does not lie on the grid of {infos[0].path}: {difference} (image against "
+                "segmentation). Resample the segmentation to the image with nearest-neighbour interpolation, or "
+                "correct its header"
+            )
+
+    def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
+        """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
+        folder = inside(input_path, index)
+        segmentation = find_nifti(folder / "segmentation")
+        files = image_files(folder) + ([segmentation] if segmentation else [])
+        return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
+
+    def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read an image from anywhere, as `load_image` does.
+
+        Args:
+            path: A ``.nii.gz`` or ``.nii`` file; a list of them, one per channel; or a folder with ``imaging.nii.gz``
+                or ``imaging_0000.nii.gz``, ….
+        """
+        if not isinstance(path, str | Path):
+            return self._read_image(self._checked([read_info(part) for part in path]))
+        if Path(path).is_dir():
+            return self._read_image(self._infos_of(Path(path)))
+        return self._read_image(self._checked([read_info(path)]))
+
+    def write_file(self, sample: Sample, path: str | Path) -> None:
+        """Write ``sample.pred_data`` to a ``.nii.gz`` or ``.nii`` file in the image's geometry, atomically.
+
+        The geometry is what `load_image` or `read_file` put into ``sample.extended``. Labels become uint8 (uint16
+        above 256 classes) on the image's axes; probabilities float32 with the classes as the fourth.
+        """
+        array, activation = prediction_to_write(sample, path)
+        # A slice that was (x, y, 1) in its file is written so, to be laid over it.
+        if not sample.three_dim and (activation or sample.extended.get("file_axes", 2) == 3):
+            array = array[:, :, np.newaxis]
+        write_nifti(path, array, sample.extended)
+
+    def _image_infos(self, index: Hashable) -> list[NiftiInfo]:
+        return self._infos_of(sample_folder(self.data_directory, index, self))
+
+    def _infos_of(self, folder: Path) -> list[NiftiInfo]:
+        files = image_files(folder)
+        if not files:
+            raise MissingDataError(
+                f"{folder} holds no imaging.nii.gz (found: {list_files(folder)}); add or rename the image"
+            )
+        for position, path in enumerate(files if len(files) > 1 else []):
+            if not path.name.startswith(f"imaging_{position:04d}."):
+                raise MissingDataError(
+                    f"{folder}: imaging_{position:04d}.nii.gz is missing; channels are numbered from 0000 without gaps"
+                )
+        return self._checked([read_info(path) for path in files])
+
+    def _checked(self, infos: list[NiftiInfo]) -> list[NiftiInfo]:
+        """The files of one image, known to be of this interface's dimension and channels and on one grid."""
+        if len(infos) == 1:
+            check_axes(self._image_shape(infos[0]), self.three_dim, self.channels, infos[0].path)
+            return infos
+        for info in infos:
+            check_axes(self._label_shape(info), self.three_dim, 1, info.path)
+            difference = _grid_difference(infos[0], info)
+            if difference:
+                raise DataError(
+                    f"{info.path} does not lie on the grid of {infos[0].path}: {difference}. Channels of one sample "
+                    "share a grid: register and resample it"
+                )
+        check_axes((*self._label_shape(infos[0]), len(infos)), self.three_dim, self.channels, infos[0].path.parent)
+        return infos
+
+    def _read_image(self, infos: list[NiftiInfo]) -> tuple[np.ndarray, dict[str, Any]]:
+        first = infos[0]
+        if len(infos) == 1:
+            image = read_voxels(first).reshape(self._image_shape(first), order="F")
+            check_image(image, first.path)
+        else:
+            common = np.result_type(*[info.dtype for info in infos])
+            dtype = np.dtype(np.float32) if common.kind == "f" else common
+            image = np.empty((*self._label_shape(first), len(infos)), dtype, order="F")
+            for channel, info in enumerate(infos):
+                image[..., channel] = check_image(read_voxels(info), info.path).reshape(image.shape[:-1], order="F")
+        return image, self._extended(first)
+
+    def _extended(self, info: NiftiInfo) -> dict[str, Any]:
+        facts = info.geometry()
+        facts["type"] = "nifti"
+        if not self.three_dim:
+            facts["spacing"] = facts["spacing"][:2]
+            facts["file_axes"] = min(len(info.shape), 3)
+        return facts
+
+    def _image_shape(self, info: NiftiInfo) -> tuple[int, ...]:
+        shape = info.shape
+        if not self.three_dim and len(shape) > 2 and shape[2] == 1:
+            return shape[:2] + shape[3:]
+        return shape
+
+    def _label_shape(self, info: NiftiInfo) -> tuple[int, ...]:
+        """The spatial shape of a file that has one value per voxel."""
+        shape = self._image_shape(info)
+        axes = 3 if self.three_dim else 2
+        if len(shape) != axes:
+            raise DataError(
+                f"{info.path}: the shape is {info.shape}, but "
+                f"{'three axes (x, y, z)' if self.three_dim else 'two axes (x, y)'} with one value per voxel are "
+                "needed; convert the file, or make the interface with another three_dim"
+            )
+        return shape
+
+    def _segmentation_info(self, index: Hashable) -> NiftiInfo:
+        folder = sample_folder(self.data_directory, index, self)
+        path = find_nifti(folder / "segmentation")
+        if path is None:
+            raise MissingDataError(
+                f"{folder} holds no segmentation.nii.gz (found: {list_files(folder)}); add it, or leave {index!r} out "
+                "of training"
+            )
+        return read_info(path)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a sample folder: ``imaging.nii[.gz]``, else all ``imaging_<4 digits>.nii[.gz]``, sorted."""
+    single = find_nifti(folder / "imaging")
+    if single is not None:
+        return [single]
+    if not folder.is_dir():
+        return []
+    numbered = {match[1]: path for path in sorted(folder.iterdir()) if (match := _MODALITY.fullmatch(path.name))}
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _grid_difference(first: NiftiInfo, second: NiftiInfo) -> str | None:
+    shapes = ((first.shape + (1, 1))[:3], (second.shape + (1, 1))[:3])
+    return geometry.grid_difference(shapes[0], first.affine, shapes[1], second.affine)

@@ -1,0 +1,254 @@
+"""NIfTI volumes as 2D samples, one per slice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.sample_folders import sample_folder
+from miscnn_tf.data_loading.interfaces.volume_cache import VolumeCache
+from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.nifti_file import ENDINGS, NiftiInfo, find_nifti, read_info, read_voxels, write_nifti
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import inside
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+
+SEPARATOR = ":#:"
+"""Stands between the folder and the slice number in an index."""
+
+
+class NIFTIslicer_interface(Abstract_IO):
+    """The slices of NIfTI volumes as 2D samples.
+
+    Folders and files are those of `NIFTI_interface`; the index of a slice is ``"<folder>:#:<slice>"``. Volumes are
+    decoded once for all their slices, as long as `cache_bytes` allow; uncompressed ones are memory-mapped.
+
+    The prediction of a slice is a NIfTI volume one voxel thick that lies where the slice was cut;
+    `assemble_volume` puts the slices of a volume together.
+
+    Args:
+        slice_axis: Array axis that is cut: 0, 1 or 2.
+        channels: Number of channels.
+        classes: Number of classes, background included.
+        pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        cache_bytes: Memory for decoded volumes (images and label maps together).
+
+    Example:
+        >>> interface = NIFTIslicer_interface(slice_axis=2, classes=3)
+        >>> interface.initialize("data")[0]  # doctest: +SKIP
+        'case_00000:#:0'
+    """
+
+    def __init__(
+        self,
+        slice_axis: int = 0,
+        channels: int = 1,
+        classes: int = 2,
+        pattern: str | None = None,
+        *,
+        label_map: Mapping[int, int] | None = None,
+        cache_bytes: int = 2**30,
+    ) -> None:
+        super().__init__(channels=channels, classes=classes, three_dim=False)
+        if slice_axis not in (0, 1, 2):
+            raise ConfigurationError(f"slice_axis={slice_axis!r}: a volume is cut along axis 0, 1 or 2")
+        self.slice_axis = int(slice_axis)
+        self.pattern = pattern
+        self.label_map = normalised_label_map(label_map, classes)
+        self.cache_bytes = cache_bytes
+        self.data_directory: Path | None = None
+        self._volumes = NIFTI_interface(channels, classes, True, pattern, label_map=label_map)
+        self._cache = VolumeCache(cache_bytes)
+
+    def initialize(self, input_path: str | Path) -> list[Hashable]:
+        """Find the volumes below `input_path` and count their slices, reading headers only.
+
+        Returns:
+            An index per slice, sorted by folder, then slice.
+
+        Raises:
+            MissingDataError: If there is no volume.
+            DataError: If a volume's header is damaged, or says that it is no volume with these channels.
+        """
+        indices: list[Hashable] = []
+        for folder in self._volumes.initialize(input_path):
+            info = self._volumes._image_infos(folder)[0]
+            indices.extend(f"{folder}{SEPARATOR}{position}" for position in range(info.shape[self.slice_axis]))
+        self.data_directory = Path(input_path)
+        return indices
+
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read one slice.
+
+        Returns:
+            The slice ``(x, y[, channels])`` in the file's integer type or float32; and
+            ``{"type": "nifti_slice", "affine": 4x4 of the slice, "spacing": mm of its two axes, "slice_axis": …,
+            "slice": …, …}``.
+
+        Raises:
+            DataError: If the volume is damaged, or has no such slice.
+        """
+        folder, position = self._split(index)
+        infos = self._volumes._image_infos(folder)
+        self._in_range(index, position, infos[0])
+        planes = [self._cache.plane(info.path, self.slice_axis, position)[1] for info in infos]
+        for info, plane in zip(infos, planes, strict=True):
+            check_image(plane, f"{info.path}, slice {position}")
+        image = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
+        if image.dtype == np.float64:
+            image = image.astype(np.float32)
+        return image, self._extended(infos[0], position)
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """Read the label map of a slice: ``(x, y)``, uint8 (uint16 above 256 classes).
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If its values are no labels below `classes`.
+        """
+        folder, position = self._split(index)
+        info = self._volumes._segmentation_info(folder)
+        self._volumes._label_shape(info)
+        self._in_range(index, position, info)
+        _, plane = self._cache.plane(info.path, self.slice_axis, position)
+        return check_labels(plane, self.classes, f"{info.path}, slice {position}", self.label_map)
+
+    def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
+        """Read what `save_prediction` wrote: labels ``(x, y)``, or probabilities ``(x, y, classes)`` as float32.
+
+        Raises:
+            MissingDataError: If there is no prediction.
+        """
+        path = find_nifti(inside(output_path, index))
+        if path is None:
+            raise MissingDataError(
+                f"there is no prediction {inside(output_path, index, ENDINGS[0])}: predict {index!r} first"
+            )
+        plane = self._only_slice(read_info(path))
+        return plane if plane.ndim == 3 else check_labels(plane, self.classes, path)
+
+    def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
+        """Write the prediction of a slice to ``<output_path>/<index>.nii.gz``, atomically."""
+        self.write_file(sample, inside(output_path, sample.index, ENDINGS[0]))
+
+    def assemble_volume(self, folder: Hashable, output_path: str | Path, path: str | Path | None = None) -> Path:
+        """Put the predicted slices of a volume together, in the geometry of its image.
+
+        Args:
+            folder: The volume: the index of its slices up to ``":#:"``.
+            output_path: Where the slices were written.
+            path: The file to write; ``<output_path>/<folder>.nii.gz`` by default.
+
+        Returns:
+            The file that was written.
+
+        Raises:
+            MissingDataError: If slices were not predicted yet; the message lists them.
+        """
+        info = self._volumes._image_infos(folder)[0]
+        indices = [f"{folder}{SEPARATOR}{position}" for position in range(info.shape[self.slice_axis])]
+        missing = [index for index in indices if find_nifti(inside(output_path, index)) is None]
+        if missing:
+            listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise MissingDataError(
+                f"{output_path} lacks {len(missing)} of {len(indices)} slices of {folder}: predict {listed}"
+            )
+        volume: np.ndarray | None = None
+        for position, index in enumerate(indices):
+            plane = self.load_prediction(index, output_path)
+            if volume is None:
+                shape = list(plane.shape)
+                shape.insert(self.slice_axis, len(indices))
+                volume = np.empty(shape, plane.dtype, order="F")
+            place = volume[(slice(None),) * self.slice_axis + (position,)]
+            if plane.shape != place.shape:
+                raise DataError(
+                    f"{inside(output_path, index, ENDINGS[0])}: the slice has shape {plane.shape}, the first one "
+                    f"{place.shape}; predict all slices of {folder} the same way"
+                )
+            place[...] = plane
+        assert volume is not None
+        target = Path(path) if path is not None else inside(output_path, folder, ENDINGS[0])
+        write_nifti(target, volume, info.geometry())
+        return target
+
+    @staticmethod
+    def check_file_termination(termination: str) -> bool:
+        """Whether the ending is ``.nii`` or ``.nii.gz``."""
+        return NIFTI_interface.check_file_termination(termination)
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Check the volume of a slice by its headers, as `NIFTI_interface.check` does."""
+        folder, position = self._split(index)
+        self._in_range(index, position, self._volumes._image_infos(folder)[0])
+        self._volumes.check(folder, load_seg)
+
+    def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
+        """A digest of the files of the slice's volume and of the label map."""
+        return self._volumes.fingerprint(self._split(index)[0], input_path)
+
+    def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read a NIfTI file that holds one slice: one voxel along `slice_axis`, or 2D.
+
+        Raises:
+            DataError: If it is a volume of more slices.
+        """
+        info = read_info(path)
+        plane = self._only_slice(info)
+        if (plane.shape[2] if plane.ndim == 3 else 1) != self.channels:
+            raise DataError(
+                f"{path}: shape {info.shape}, but one slice with {self.channels} channel(s) is needed; make the "
+                "interface with other channels, or correct the file"
+            )
+        return check_image(plane, path), self._extended(info, 0)
+
+    def write_file(self, sample: Sample, path: str | Path) -> None:
+        """Write ``sample.pred_data`` as a NIfTI volume that is one voxel thick, where the slice was cut, atomically."""
+        array, _ = prediction_to_write(sample, path)
+        axis = int(sample.extended.get("slice_axis", self.slice_axis))
+        write_nifti(path, np.expand_dims(array, axis), sample.extended)
+
+    def _split(self, index: Hashable) -> tuple[str, int]:
+        folder, separator, position = str(index).rpartition(SEPARATOR)
+        if not separator or not position.isdecimal():
+            raise DataError(f"{index!r} names no slice; slices are called '<folder>{SEPARATOR}<number>'")
+        if self.data_directory is not None:
+            sample_folder(self.data_directory, folder, self)
+        return folder, int(position)
+
+    def _in_range(self, index: Hashable, position: int, info: NiftiInfo) -> None:
+        slices = info.shape[self.slice_axis]
+        if position >= slices:
+            raise DataError(f"{index!r}: {info.path} has slices 0 to {slices - 1} along axis {self.slice_axis}")
+
+    def _extended(self, info: NiftiInfo, position: int) -> dict[str, Any]:
+        facts = info.geometry()
+        start = [0, 0, 0]
+        start[self.slice_axis] = position
+        for form in ("affine", "qform"):
+            if form in facts:
+                facts[form] = geometry.shifted_affine(facts[form], start)
+        facts["spacing"] = np.delete(facts["spacing"], self.slice_axis)
+        # Without forms each viewer places a file by its shape; a slice has to say where it lies.
+        if not facts["qform_code"] and not facts["sform_code"]:
+            facts["qform_code"] = facts["sform_code"] = 1
+        return {**facts, "type": "nifti_slice", "slice_axis": self.slice_axis, "slice": position}
+
+    def _only_slice(self, info: NiftiInfo) -> np.ndarray:
+        shape = info.shape
+        flat = len(shape) == 2
+        if not flat and shape[self.slice_axis] != 1:
+            raise DataError(
+                f"{info.path}: this is a volume of {shape[self.slice_axis]} slices (shape {shape}) along axis "
+                f"{self.slice_axis}; one slice is needed. Read volumes with initialize and '<folder>:#:<slice>'"
+            )
+        array = read_voxels(info)
+        return array if flat else np.ascontiguousarray(array[(slice(None),) * self.slice_axis + (0,)])

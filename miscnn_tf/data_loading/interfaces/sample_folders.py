@@ -1,0 +1,101 @@
+"""One folder per sample below the input path: which of them are samples, and where their files lie."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+from miscnn_tf.data_loading.storage import inside
+from miscnn_tf.errors import ConfigurationError, MissingDataError
+
+logger = logging.getLogger(__name__)
+_SHOWN = 5
+
+
+def find_samples(
+    input_path: str | Path, pattern: str | None, has_image: Callable[[Path], bool], image_name: str
+) -> list[Hashable]:
+    """Names of the sample folders directly below `input_path`, sorted.
+
+    Files, hidden folders, folders whose name does not fully match `pattern` and folders without an image are left out.
+
+    Args:
+        input_path: The folder of the data set.
+        pattern: Regular expression that the whole folder name must match; None takes all.
+        has_image: Whether a folder holds the image of a sample.
+        image_name: How that file is called, for messages.
+
+    Raises:
+        ConfigurationError: If `pattern` is no regular expression.
+        MissingDataError: If there is no such folder, or no sample in it; the message says what was found.
+    """
+    root = Path(input_path)
+    try:
+        expression = None if pattern is None else re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ConfigurationError(f"pattern={pattern!r} is no regular expression ({error})") from error
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise MissingDataError(f"the data folder {root} {what}; give the folder that holds one folder per sample")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    matching = [path for path in folders if expression is None or expression.fullmatch(path.name)]
+    samples = [path for path in matching if has_image(path)]
+    for path in matching:
+        if path not in samples:
+            logger.info("%s is no sample: it holds no %s", path, image_name)
+    if not samples:
+        raise MissingDataError(_nothing(root, pattern, folders, matching, image_name, has_image(root)))
+    # By the name's text, whatever the file system's order is.
+    names: list[Hashable] = []
+    names.extend(sorted(path.name for path in samples))
+    return names
+
+
+def sample_folder(input_path: str | Path | None, index: Hashable, owner: object) -> Path:
+    """The folder of a sample.
+
+    Raises:
+        ConfigurationError: If the interface has not looked at a data folder yet.
+        DataError: If the index would lead out of the data folder.
+        MissingDataError: If there is no such sample.
+    """
+    if input_path is None:
+        raise ConfigurationError(
+            f"{type(owner).__name__} does not know where the data are: call initialize(input_path), or use Data_IO"
+        )
+    folder = inside(input_path, index)
+    if not folder.is_dir():
+        raise MissingDataError(f"there is no sample {index!r} below {input_path}; Data_IO.get_indiceslist() lists them")
+    return folder
+
+
+def list_files(folder: Path) -> str:
+    """The files of a folder, for a message."""
+    if not folder.is_dir():
+        return "nothing: there is no such folder"
+    return _some([path.name for path in folder.iterdir() if not path.name.startswith(".")])
+
+
+def _nothing(
+    root: Path, pattern: str | None, folders: list[Path], matching: list[Path], image_name: str, is_sample: bool
+) -> str:
+    if is_sample:
+        return f"{root} is itself a sample (it holds the image); give the folder above it, {root.parent}"
+    if not folders:
+        return f"{root} holds no sample folders (found: {list_files(root)}); each sample is a folder with {image_name}"
+    if not matching:
+        return (
+            f"pattern={pattern!r} matches none of the {len(folders)} folders in {root} "
+            f"({_some([p.name for p in folders])}); it has to match the whole folder name"
+        )
+    return (
+        f"none of the {len(matching)} folders in {root} holds {image_name}; {matching[0].name} holds "
+        f"{list_files(matching[0])}. Rename the files, or choose the interface of their format"
+    )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return (shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")) or "nothing"

@@ -1,0 +1,84 @@
+"""The volumes that slices were read from lately, within a budget of memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.data_loading.nifti_file import NiftiInfo, map_voxels, read_info, read_voxels, scaled_values
+from miscnn_tf.errors import MissingDataError
+
+# A memory map keeps its file open, and open files are few.
+_MOST_VOLUMES = 64
+
+
+class VolumeCache:
+    """Decoded volumes, the ones used last, up to `budget` bytes; safe for several threads.
+
+    Uncompressed files are memory-mapped instead and cost nothing. A volume larger than the budget is kept alone, so
+    that its slices still do not decode it each time.
+
+    Args:
+        budget: Bytes of decoded voxels to keep.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[str, int, int], tuple[NiftiInfo, np.ndarray]] = OrderedDict()
+        self._locks: dict[tuple[str, int, int], threading.Lock] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded voxels held now."""
+        return sum(_cost(volume) for _, volume in self._held.values())
+
+    def plane(self, path: Path, axis: int, position: int) -> tuple[NiftiInfo, np.ndarray]:
+        """The header of a volume, and a copy of one of its slices, without the axis that was cut."""
+        info, volume = self._volume(path)
+        part = volume[(slice(None),) * axis + (position,)]
+        return info, scaled_values(part, info) if isinstance(volume, np.memmap) else np.ascontiguousarray(part)
+
+    def _volume(self, path: Path) -> tuple[NiftiInfo, np.ndarray]:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise MissingDataError(f"{path}: there is no such file; check the path") from None
+        key = (str(path), status.st_mtime_ns, status.st_size)
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+            own = self._locks.setdefault(key, threading.Lock())
+        # One thread decodes a volume, the others that want it wait; readers of other volumes do not.
+        with own:
+            with self._lock:
+                if key in self._held:
+                    return self._held[key]
+            try:
+                info = read_info(path)
+                volume = read_voxels(info) if info.compressed else map_voxels(info)
+            finally:
+                with self._lock:
+                    self._locks.pop(key, None)
+            with self._lock:
+                self._held[key] = (info, volume)
+                while len(self._held) > 1 and (self.nbytes > self.budget or len(self._held) > _MOST_VOLUMES):
+                    self._held.popitem(last=False)
+        return info, volume
+
+    # A copy for another process, or a copied interface, begins empty; locks and volumes do not travel.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"budget": self.budget}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["budget"])  # type: ignore[misc]
+
+
+def _cost(volume: np.ndarray) -> int:
+    return 0 if isinstance(volume, np.memmap) else volume.nbytes
