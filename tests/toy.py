@@ -39,6 +39,8 @@ class ToyInterface(Abstract_IO):
         return labels
 
     def load_image(self, index):
+        if index not in self.initialize(""):
+            raise KeyError(index)
         self.loads.append(index)
         rng = np.random.default_rng(zlib.crc32(index.encode()) + 1)
         noise = rng.normal(0, 0.2, (*self.shape, self.channels))

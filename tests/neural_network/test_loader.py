@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from miscnn_tf.neural_network.loader import BatchLoader
 
 

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
+
+
+def brightness_model(axes, channels=1):
+    """Class 1 with the probability of the voxel's value."""
+    image = keras.Input((*(None,) * axes, channels))
+    value = image[..., :1]
+    return keras.Model(image, keras.ops.concatenate([1 - value, value], axis=-1))
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize(("windows", "batch_size"), [(1, 4), (4, 4), (7, 3), (5, 1)])
+def test_every_window_comes_back_in_order(rng, axes, windows, batch_size):
+    images = [rng.random((4,) * axes + (1,)).astype(np.float32) for _ in range(windows)]
+    predictor = WindowPredictor(brightness_model(axes), (4,) * axes, 1, batch_size)
+    outputs = list(predictor(iter(images)))
+    assert len(outputs) == windows
+    for image, output in zip(images, outputs, strict=True):
+        np.testing.assert_allclose(output[..., 1], image[..., 0], atol=1e-6)
+
+
+def test_the_graph_is_traced_once():
+    traces = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, inputs):
+            traces.append(inputs.shape)
+            return inputs
+
+    image = keras.Input((None, None, 1))
+    model = keras.Model(image, Counting()(image))
+    traces.clear()
+    predictor = WindowPredictor(model, (4, 4), 1, batch_size=2)
+    for _ in range(3):
+        list(predictor(np.zeros((5, 4, 4, 1), np.float32)))
+    assert len(traces) == 1
+    assert tuple(traces[0]) == (2, 4, 4, 1)
+
+
+def test_whole_images_of_many_sizes_share_one_graph():
+    predictor = WindowPredictor(brightness_model(2), (None, None), 1)
+    for shape in [(4, 4), (6, 8), (16, 2)]:
+        (output,) = predictor([np.ones((*shape, 1), np.float32)])
+        assert output.shape == (*shape, 2)
+
+
+def test_small_patches_are_predicted_together_large_ones_alone():
+    assert prediction_batch_size((40, 56, 40), 4, on_gpu=False) == 1
+    assert prediction_batch_size((64, 64), 32, on_gpu=False) == 8
+    assert prediction_batch_size((64, 64), 4, on_gpu=False) == 4
+    assert prediction_batch_size((128, 128, 128), 4, on_gpu=True) == 4
