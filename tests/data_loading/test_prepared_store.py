@@ -19,7 +19,7 @@ import pytest
 from miscnn_tf.data_loading import prepared_store, sample_files
 from miscnn_tf.data_loading.prepared_store import VERSIONS_KEPT, PreparedStore
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError, StorageError
+from miscnn_tf.errors import ConfigurationError, DataError, StorageError
 
 VOXELS = 16 * 16 * 16
 BYTES = VOXELS * 4 + VOXELS + 16 * 8  # image, labels, affine
@@ -343,6 +343,46 @@ def test_the_versions_longest_unused_are_removed(tmp_path: Path) -> None:
     later.get("k9", "a", make_sample)
     assert folders(later) == ["a.k0", "a.k0.k", "a.k2", "a.k3", "a.k9"]
     assert later.info()["disk_bytes"] > 2 * BYTES
+
+
+def test_versions_with_a_dot_in_their_key(tmp_path: Path) -> None:
+    store = PreparedStore(tmp_path, 0, persistent=True)
+    for number in range(VERSIONS_KEPT + 2):
+        store.get(f"v1.{number}", "a", make_sample)
+    later = PreparedStore(tmp_path, 0, persistent=True)
+    later.get("v2.0", "a", make_sample)
+    assert len(folders(later)) == VERSIONS_KEPT
+
+
+def test_a_folder_that_another_process_replaces_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    PreparedStore(tmp_path, 0, persistent=True).get("k", "a", make_sample)
+    read = prepared_store.read_sample
+    calls = []
+
+    def replaced_while_reading(folder: Path) -> Sample:
+        calls.append(folder)
+        if len(calls) == 1:
+            (tmp_path / "a.k").rename(tmp_path / "gone")
+            sample_files.write_sample(tmp_path / "a.k", make_sample(value=2))
+            raise DataError("image.npy is missing")
+        return read(folder)
+
+    monkeypatch.setattr(prepared_store, "read_sample", replaced_while_reading)
+    make = Maker()
+    assert PreparedStore(tmp_path, 0, persistent=True).get("k", "a", make).img_data.max() == 2
+    assert make.calls == 0
+    assert caplog.text == ""
+
+
+def test_of_two_processes_the_faster_ones_sample_stays(tmp_path: Path) -> None:
+    def slower() -> Sample:
+        PreparedStore(tmp_path, 0, persistent=True).get("k", "a", lambda: make_sample(value=1))
+        return make_sample(value=2)
+
+    assert PreparedStore(tmp_path, 0, persistent=True).get("k", "a", slower).img_data.max() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.k"]
 
 
 def test_two_runs_with_different_settings_do_not_undo_each_others_work(tmp_path: Path) -> None:
