@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import losses as losses_module
 from miscnn_tf.neural_network import model_file
@@ -161,7 +162,7 @@ class Neural_Network:
         wanted = (self.loss, tuple(self.metrics), weights)
         if self._compiled_with == wanted and not new_optimizer:
             return
-        loss = losses_module.losses.get(self.loss) if isinstance(self.loss, str) else self.loss
+        loss = losses_module.get(self.loss)
         if class_weight is not None:
             loss = apply_class_weight(loss, class_weight, self.classes)
         with self.hardware.scope():
@@ -339,6 +340,8 @@ class Neural_Network:
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
         data_io.check(indices, load_seg=False)
+        if not return_output:
+            make_folder(data_io.output_path)  # an unwritable one is told now, not after the first prediction
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
             sample = self._prepared(index)

@@ -25,7 +25,7 @@ import tensorflow as tf
 import miscnn_tf
 from miscnn_tf.configuration import build, describe, get_config, plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces import Image_interface, get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
@@ -290,10 +290,9 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
 
 
 def _general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
-    if cls is miscnn_data_interfaces["IMG"]:
-        interface: Abstract_IO = cls(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
-        return interface
-    interface = cls(channels=channels, classes=classes, three_dim=three_dim)
+    if issubclass(cls, Image_interface):
+        return Image_interface(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
+    interface: Abstract_IO = cls(channels=channels, classes=classes, three_dim=three_dim)
     return interface
 
 

@@ -98,7 +98,7 @@ class PreparationKey:
 
 
 @functools.cache
-def _code(cls: type) -> str:
+def _code(cls: Any) -> str:
     return code_fingerprint(cls)
 
 
