@@ -60,7 +60,7 @@ def is_usable(affine: np.ndarray) -> bool:
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         return False
     spacing = np.sqrt(np.sum(affine[:3, :3] ** 2, axis=0))
-    return bool((spacing > 0).all()) and abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-6
+    return bool((spacing > 0).all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-6)
 
 
 def grid_difference(

@@ -129,9 +129,7 @@ def read_info(path: str | Path) -> NiftiInfo:
         DataError: If it is no NIfTI file, or holds voxels that are no image (RGB, complex numbers).
     """
     path = Path(path)
-    with _opened(path) as stream:
-        start = _read_up_to(stream, 540)
-    header = _parse(start, path)
+    header = _parse(_first_bytes(path, 540), path)
     try:
         shape = tuple(int(size) for size in header.get_data_shape())
         stored = header.get_data_dtype()
@@ -242,7 +240,8 @@ def read_voxels(info: NiftiInfo) -> np.ndarray:
                 _convert(source, part, info)
             done += part.size
         if info.compressed:
-            _read_to_checksum(stream, info)
+            # To the end, where gzip compares its checksum; but unpacking no bomb that hangs on behind the voxels.
+            _read_up_to(stream, _SLACK)
     return flat.reshape(info.shape, order="F")
 
 
@@ -365,13 +364,24 @@ def _parse(start: bytes, path: Path) -> Any:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The unpacked bytes of the file; what goes wrong in reading them becomes an error that names it."""
+    with _raw(path) as (raw, gzipped):
+        if not gzipped:
+            yield raw
+            return
+        with igzip.IGzipFile(fileobj=raw, mode="rb") as unpacked:
+            yield unpacked  # type: ignore[misc]
+
+
+@contextmanager
+def _raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """The bytes of the file, and whether they are gzipped, as the name has to say."""
     try:
         with open(path, "rb", buffering=0) as raw:
             magic = raw.read(2)
             raw.seek(0)
             gzipped = magic == b"\x1f\x8b"
             named_gz = path.name.lower().endswith(".gz")
-            if not magic:
+            if len(magic) < 2:
                 raise DataError(f"{path}: the file is empty; copy or export it again")
             if named_gz and not gzipped:
                 plain = struct.unpack("<H", magic)[0] in (348, 540) or magic == b"\0\0"
@@ -379,11 +389,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 raise DataError(f"{path}: the name ends in .gz, but the file is not gzip-compressed; {hint}")
             if gzipped and not named_gz:
                 raise DataError(f"{path}: the file is gzip-compressed; rename it to .nii.gz")
-            if not gzipped:
-                yield raw
-                return
-            with igzip.IGzipFile(fileobj=raw, mode="rb") as unpacked:
-                yield unpacked  # type: ignore[misc]
+            yield raw, gzipped
     except FileNotFoundError:
         raise MissingDataError(f"{path}: there is no such file; check the path") from None
     except _GZIP_ERRORS as error:
@@ -392,6 +398,18 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from error
     except OSError as error:
         raise DataError(f"{path}: could not be read ({error.strerror or error})") from error
+
+
+def _first_bytes(path: Path, size: int) -> bytes:
+    """The beginning of the unpacked file, without unpacking a whole buffer of it as a reader would."""
+    with _raw(path) as (raw, gzipped):
+        if not gzipped:
+            return _read_up_to(raw, size)
+        unpacker = isal_zlib.decompressobj(wbits=31)
+        found = b""
+        while len(found) < size and not unpacker.eof and (packed := raw.read(2**12)):
+            found += unpacker.decompress(packed, size - len(found))
+        return found
 
 
 def _read_up_to(stream: BinaryIO, size: int) -> bytes:
@@ -427,11 +445,6 @@ def _convert(source: np.ndarray, target: np.ndarray, info: NiftiInfo) -> None:
             np.copyto(target, source.astype(np.float64) * info.slope + info.inter, casting="same_kind")
         else:
             np.copyto(target, source, casting="same_kind")
-
-
-def _read_to_checksum(stream: BinaryIO, info: NiftiInfo) -> None:
-    """Reach the end, where gzip's checksum is compared; but unpack no bomb that hangs on behind the voxels."""
-    _read_up_to(stream, _SLACK)
 
 
 def _trailer_fits(info: NiftiInfo) -> bool:
