@@ -99,7 +99,7 @@ def test_labels_are_checked_and_mapped(data):
 
 def test_nan_is_warned(data):
     data["b"][0][0, 0, 0] = np.nan
-    with pytest.warns(UserWarning, match="sample 'b'.*1 of 120"):
+    with pytest.warns(UserWarning, match=r"sample 'b'.*1 of 120"):
         Dictionary_interface(data).load_image("b")
 
 
@@ -115,9 +115,9 @@ def test_what_is_missing_is_named(data):
     interface = Dictionary_interface(data)
     with pytest.raises(MissingDataError, match="no sample 'x'; it holds 'b', 'a', 'c'"):
         interface.load_image("x")
-    with pytest.raises(MissingDataError, match="sample 'c'.*segmentation: there is none"):
+    with pytest.raises(MissingDataError, match=r"sample 'c'.*segmentation: there is none"):
         interface.load_segmentation("c")
-    with pytest.raises(MissingDataError, match="sample 'c'.*prediction: there is none"):
+    with pytest.raises(MissingDataError, match=r"sample 'c'.*prediction: there is none"):
         interface.load_prediction("c", "")
     with pytest.raises(MissingDataError, match="segmentation"):
         interface.check("c")

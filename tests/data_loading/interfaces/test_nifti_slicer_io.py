@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
@@ -43,7 +44,13 @@ def reads(monkeypatch) -> list:
     """Counts the volumes that are decoded."""
     found = []
     original = volume_cache.read_voxels
-    monkeypatch.setattr(volume_cache, "read_voxels", lambda info: (found.append(info.path.name), original(info))[1])
+
+    def read(info):
+        found.append(info.path.name)
+        time.sleep(0.02)  # time enough for another thread to begin as well
+        return original(info)
+
+    monkeypatch.setattr(volume_cache, "read_voxels", read)
     return found
 
 
@@ -131,7 +138,7 @@ def test_changing_a_slice_changes_no_other_reading(volumes):
         np.testing.assert_array_equal(interface.load_image(f"{name}:#:0")[0], volumes[1][name][0][0])
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])  # noqa: S301
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
 def test_copies_for_other_processes(volumes, duplicate):
     interface = NIFTIslicer_interface()
     interface.initialize(volumes[0])
