@@ -157,7 +157,6 @@ class TestHostileFiles:
             read_info(path)
 
     def test_damaged_gzip_is_noticed_by_its_checksum(self, tmp_path, rng):
-        # Larger than the reader's buffer, so that the checksum is not compared by chance.
         path = save(tmp_path / "a.nii.gz", rng.integers(0, 256, (100, 100, 100)).astype(np.uint8))
         content = bytearray(path.read_bytes())
         content[-6] ^= 0xFF
