@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import random
 import time
@@ -298,6 +299,8 @@ class Neural_Network:
         finally:
             for each in loaders:
                 each.close()
+            # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
+            gc.collect()
             if self.preprocessor.prepare_batches:
                 self.preprocessor.data_io.batch_cleanup()
         self._epochs_trained += len(history.epoch)

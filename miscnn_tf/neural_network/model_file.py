@@ -281,7 +281,8 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
     """
     first = Path(path if isinstance(path, str | Path) else path[0])
     ending = "".join(first.suffixes[-2:]) if first.suffix == ".gz" else first.suffix
-    if interface.check_file_termination(ending) and type(interface).read_file is not Abstract_IO.read_file:
+    knows = first.is_dir() or interface.check_file_termination(ending)
+    if knows and type(interface).read_file is not Abstract_IO.read_file:
         return interface
     found = get_data_interface_from_file_term(ending)
     if found is None:

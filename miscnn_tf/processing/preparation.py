@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -98,8 +98,8 @@ class PreparationKey:
 
 
 @functools.cache
-def _code(cls: Any) -> str:
-    return code_fingerprint(cls)
+def _code(cls: Hashable) -> str:
+    return code_fingerprint(cast(type, cls))
 
 
 def _identity(instance: object) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _identity(instance: object) -> dict[str, Any]:
     except ConfigurationError as reason:
         logger.info("prepared samples are not reused by other runs: %s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
-    return {**description, "code": _code(type(instance))}
+    return {**description, "code": _code(cast(Hashable, type(instance)))}
 
 
 def _unique(instance: object) -> str:

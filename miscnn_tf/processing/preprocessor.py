@@ -167,23 +167,40 @@ class Preprocessor:
         key = PreparationKey(self.data_io, self.subfunctions)
         with self._executor() as (readers, processes):
 
-            def prepare(index: Hashable) -> None:
+            def prepare(index: Hashable) -> tuple[Hashable, tuple[int, ...]]:
                 def make() -> Sample:
                     arguments = (self.data_io, self.subfunctions, index, training)
                     if processes is None:
                         return prepare_sample(*arguments)
                     return processes.submit(prepare_sample, *arguments).result()
 
-                self.cache.get(key(index, training), index, make)
+                return index, self.cache.get(key(index, training), index, make).img_data.shape[:-1]
 
-            futures: list[Future[None]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices_list)]
+            shapes: list[tuple[Hashable, tuple[int, ...]]] = []
+            futures: list[Future[Any]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices_list)]
             try:
                 # A bar that would be gone in a blink is noise.
                 for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
-                    future.result()
+                    shapes.append(future.result())
             finally:
                 for future in futures:
                     future.cancel()
+        self._say_padding(shapes)
+
+    def _say_padding(self, shapes: Sequence[tuple[Hashable, tuple[int, ...]]]) -> None:
+        patch = self.patch_shape
+        if patch is None:
+            return
+        small = [(index, shape) for index, shape in shapes if any(n < m for n, m in zip(shape, patch, strict=True))]
+        if small:
+            logger.warning(
+                "%d of %d samples are smaller than patch_shape=%s, such as %r with %s voxels: they are padded for the "
+                "network, and predictions are cropped back",
+                len(small),
+                len(shapes),
+                patch,
+                *small[0],
+            )
 
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:

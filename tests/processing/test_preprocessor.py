@@ -115,6 +115,17 @@ def test_an_image_smaller_than_the_patch_is_padded(toy_io):
     np.testing.assert_array_equal(segmentations.sum(-1), 1)
 
 
+def test_that_small_images_are_padded_is_said_once(toy_io, caplog):
+    io = toy_io(shape=(6, 20, 5), cases=3)
+    make(io).run_subfunctions(io.get_indiceslist())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("3 of 3 samples are smaller than patch_shape=(8, 8, 8), such as 'case_0' with (6, 20, 5)")
+    caplog.clear()
+    large = toy_io()
+    make(large).run_subfunctions(large.get_indiceslist())
+    assert not caplog.records
+
+
 def test_prepared_batches_lie_on_disk(toy_io):
     io = toy_io(cases=5)
     preprocessor = make(io, prepare_batches=True)
