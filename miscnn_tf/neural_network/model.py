@@ -269,8 +269,9 @@ class Neural_Network:
         validation_data = validation_steps = None
         if validation_samples is not None:
             checks = DataGenerator(validation_samples, self.preprocessor, validation=True, labels=True)
-            # Keras goes through it once per epoch, each time from its start.
-            loaders.append(self._loader(checks, range(1)))
+            # Keras goes through it once per epoch, each time from its start; twice as much is there because under a
+            # distribution strategy it takes one batch more than it uses.
+            loaders.append(self._loader(checks, range(2)))
             validation_data, validation_steps = self._dataset(loaders[-1], None), len(checks)
 
         def names(epoch: int, step: int) -> list[Hashable]:
