@@ -14,8 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.orientations import aff2axcodes
 
+#: Grids that lie less than this share of a voxel apart are the same: qforms written as float32 are that inexact.
 GRID_TOLERANCE = 0.1
-"""Grids that lie less than this share of a voxel apart are the same: qforms written as float32 are that inexact."""
+
+# A voxel that is complete but for a thousandth counts: headers hold spacings as float32, so that 100 voxels of "0.7" mm
+# are 99.9999983 of 0.7 mm, and a spacing computed from an oblique affine is off by a millionth or so.
+_COMPLETE_VOXEL = 1e-3
 
 
 def spacing_of(affine: np.ndarray) -> np.ndarray:
@@ -131,41 +135,16 @@ def resampled_shape(
 ) -> tuple[int, ...]:
     """Shape of the grid after resampling to `new_spacing`: ``floor(shape x spacing / new_spacing)``, at least 1.
 
+    Less than a thousandth of a voxel below a whole number is taken as rounding error, and counts as the whole.
+
     Example:
         >>> resampled_shape((100, 100, 30), (0.7, 0.7, 3), (0.7, 1.4, 1.5))
         (100, 50, 60)
     """
     return tuple(
-        max(1, math.floor(round(size * float(old) / float(new), 6)))
+        max(1, math.floor(size * float(old) / float(new) + _COMPLETE_VOXEL))
         for size, old, new in zip(shape, spacing, new_spacing, strict=True)
     )
-
-
-def resampled_affine(affine: np.ndarray, shape: Sequence[int], new_shape: Sequence[int]) -> np.ndarray:
-    """Affine of a grid that was resampled to another number of voxels and still covers the same space.
-
-    The outer faces stay where they are, as in ``skimage.transform.resize`` and
-    ``scipy.ndimage.zoom(grid_mode=True)``; so the centre of the first voxel moves by half the difference of the voxel
-    sizes: ``old index = (new index + 0.5) x shape / new_shape - 0.5``.
-
-    Args:
-        affine: 4x4 affine of the old grid.
-        shape: Spatial shape of the old grid; a 2D one lies in the plane of the first two axes.
-        new_shape: Spatial shape of the new grid.
-
-    Returns:
-        The new 4x4 affine, float64.
-
-    Example:
-        >>> import numpy as np
-        >>> resampled_affine(np.eye(4), (4, 4, 4), (2, 4, 8)).tolist()
-        [[2.0, 0.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.5, -0.25], [0.0, 0.0, 0.0, 1.0]]
-    """
-    scale = np.ones(3)
-    scale[: len(shape)] = np.asarray(shape, dtype=np.float64) / np.asarray(new_shape, dtype=np.float64)
-    step = np.diag([*scale, 1.0])
-    step[:3, 3] = 0.5 * (scale - 1)
-    return np.asarray(affine, dtype=np.float64) @ step
 
 
 def shifted_affine(affine: np.ndarray, start: Sequence[float]) -> np.ndarray:

@@ -140,8 +140,7 @@ def check_image(array: np.ndarray, where: str | Path) -> np.ndarray:
     if bad:
         warnings.warn(
             f"{where}: {bad} of {array.size} voxels are NaN or infinite. They spread through normalisation and the "
-            "network; "
-            "replace them in the file, or add a Clipping subfunction",
+            "network; replace them in the file, or add a Clipping subfunction",
             UserWarning,
             stacklevel=3,
         )

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def label_dtype(classes: int) -> type[np.unsignedinteger]:
-    """The smallest of uint8 and uint16 that holds the labels ``0 … classes - 1``."""
-    return np.uint8 if classes <= 256 else np.uint16
+from miscnn_tf.data_loading.labels import label_dtype
 
 
 def decide_labels(activation: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.processing.labels import decide_labels, label_dtype
+from miscnn_tf.processing.labels import decide_labels
 from miscnn_tf.processing.patching.blending import Slab
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 

@@ -1,4 +1,4 @@
-"""Affines and grids, against nibabel, SimpleITK and closed forms."""
+"""Affines and grids, against nibabel, SciPy's rotations and closed forms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -133,46 +132,11 @@ class TestGridDifference:
 
 
 def test_resampled_shape_is_not_cut_short_by_rounding():
-    assert geometry.resampled_shape((100,), (float(np.float32(0.7)),), (0.7,)) == (99,)  # the noise itself
+    assert geometry.resampled_shape((100,), (float(np.float32(0.7)),), (0.7,)) == (100,)  # the noise of a header
     spacing = geometry.exact_spacing(np.float32([0.7]))
     assert geometry.resampled_shape((100,), spacing, (0.7,)) == (100,)
     assert geometry.resampled_shape((10, 1), (0.1, 1), (0.3, 5)) == (3, 1)
-
-
-@settings(deadline=None)
-@given(
-    st.tuples(*[st.integers(1, 60)] * 3),
-    st.tuples(*[st.integers(1, 60)] * 3),
-    st.tuples(*[st.floats(-90, 90)] * 3),
-)
-def test_resampled_affine_keeps_the_outer_corners(shape, new_shape, angles):
-    affine = oblique(angles)
-    new = geometry.resampled_affine(affine, shape, new_shape)
-    for corner in itertools.product((0, 1), repeat=3):
-        old_place = affine @ [*(np.array(corner) * shape - 0.5), 1]
-        new_place = new @ [*(np.array(corner) * new_shape - 0.5), 1]
-        np.testing.assert_allclose(new_place, old_place, atol=1e-9)
-
-
-def test_resampled_affine_lays_the_image_over_the_original_in_itk():
-    """A ramp in world x is resampled by ITK onto our grid: every voxel then says where it is."""
-    affine, shape, new_shape = np.diag([1.0, 1, 3, 1]), (8, 6, 4), (4, 6, 12)
-    ramp = np.broadcast_to(np.arange(shape[0], dtype=np.float64)[:, None, None], shape)
-    image = sitk.GetImageFromArray(ramp.transpose(2, 1, 0))
-    image.SetSpacing((1, 1, 3))
-    new = geometry.resampled_affine(affine, shape, new_shape)
-    spacing = geometry.spacing_of(new)
-    result = sitk.Resample(image, new_shape, sitk.Transform(), sitk.sitkLinear, new[:3, 3].tolist(), (2, 1, 1))
-    assert spacing.tolist() == [2, 1, 1]
-    values = sitk.GetArrayFromImage(result).transpose(2, 1, 0)
-    # Means of two neighbours, as a downsampling that keeps the field of view has to give.
-    np.testing.assert_allclose(values[:, 2, 5], [0.5, 2.5, 4.5, 6.5])
-
-
-def test_resampled_affine_of_2d():
-    new = geometry.resampled_affine(np.eye(4), (4, 4), (2, 2))
-    assert np.diag(new).tolist() == [2, 2, 1, 1]
-    assert new[:3, 3].tolist() == [0.5, 0.5, 0]
+    assert geometry.resampled_shape((100,), (0.9999,), (1,)) == (99,)  # not complete by far more than noise
 
 
 def test_shifted_affine_is_nibabels_slicer():

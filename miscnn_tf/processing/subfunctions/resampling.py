@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.subfunctions.arguments import per_axis, spacings
 from miscnn_tf.processing.subfunctions.regridding import Regridding, known_spacing
-
-# A voxel that is complete but for a thousandth counts: headers hold spacings as float32, so that 100 voxels of "0.7" mm
-# are 99.9999983 of 0.7 mm, and a spacing computed from an oblique affine is off by a millionth or so.
-_TOLERANCE = 1e-3
 
 
 class Resampling(Regridding):
@@ -59,5 +55,4 @@ class Resampling(Regridding):
                 f"{sample.ndim} axes, but sample.spacing is {sample.spacing}. Have the interface return it as "
                 "extended['spacing'] or in its details, or use Resize, which needs none"
             )
-        extent = zip(sample.img_data.shape[:-1], spacing, wanted, strict=True)
-        return tuple(max(1, math.floor(voxels * old / new + _TOLERANCE)) for voxels, old, new in extent)
+        return resampled_shape(sample.img_data.shape[:-1], spacing, wanted)
