@@ -14,10 +14,11 @@ import numpy as np
 from miscnn_tf.configuration import plain
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.augmentation import draw
-from miscnn_tf.processing.augmentation.batch import image_at, random_start, segmentation_at
+from miscnn_tf.processing.augmentation.batch import image_at, segmentation_at
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Intensity, Noise
 from miscnn_tf.processing.augmentation.plan import Augmentation
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
+from miscnn_tf.processing.patching.sampling import draw_start
 
 #: The constructor's arguments, which `==` compares.
 SWITCHES = (
@@ -254,7 +255,7 @@ class Data_Augmentation:
             segs = np.empty((self.cycles * len(img), *shape, seg.shape[-1]), seg_dtype)
         for position in range(len(images)):
             sample = position % len(img)
-            start = random_start(rng, full, shape)
+            start = draw_start(rng, full, shape)
             plan = self.draw(rng, shape, img.shape[-1])
             images[position] = image_at(plan, img[sample], start)
             if seg is not None and segs is not None:

@@ -10,12 +10,6 @@ from miscnn_tf.processing.patching.region import read_region
 Position = tuple[int, ...]
 
 
-def random_start(rng: np.random.Generator, full: tuple[int, ...], shape: tuple[int, ...]) -> Position:
-    """First voxel of a random crop; where the image is smaller than the crop, it lies in the crop's middle."""
-    rooms = [outer - inner for outer, inner in zip(full, shape, strict=True)]
-    return tuple(int(rng.integers(room + 1)) if room > 0 else room // 2 for room in rooms)
-
-
 def image_at(plan: Augmentation, image: np.ndarray, start: Position) -> np.ndarray:
     """Augment the patch of `image` ``(x, y[, z], channels)`` that begins at `start`; outside, the border repeats."""
     begin, shape = _box(plan, start)
