@@ -101,7 +101,7 @@ class NIFTI_interface(Abstract_IO):
         Warns:
             UserWarning: If it holds NaN or infinite voxels.
         """
-        return self._read_image(self._image_infos(index))
+        return self._read_image(self.image_infos(index))
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: ``(x, y[, z])``, uint8 (uint16 above 256 classes).
@@ -110,8 +110,8 @@ class NIFTI_interface(Abstract_IO):
             MissingDataError: If there is none.
             DataError: If its values are no labels below `classes`.
         """
-        info = self._segmentation_info(index)
-        labels = read_voxels(info).reshape(self._label_shape(info), order="F")
+        info = self.segmentation_info(index)
+        labels = read_voxels(info).reshape(self.label_shape(info), order="F")
         return check_labels(labels, self.classes, info.path, self.label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
@@ -123,16 +123,12 @@ class NIFTI_interface(Abstract_IO):
         Raises:
             MissingDataError: If there is no prediction.
         """
-        path = find_nifti(inside(output_path, index))
-        if path is None:
-            raise MissingDataError(
-                f"there is no prediction {inside(output_path, index, ENDINGS[0])}: predict {index!r} first"
-            )
+        path = find_prediction(index, output_path)
         info = read_info(path)
         array = read_voxels(info)
         if len(info.shape) == 4:
             return array if self.three_dim else array[:, :, 0]
-        return check_labels(array.reshape(self._label_shape(info), order="F"), self.classes, path)
+        return check_labels(array.reshape(self.label_shape(info), order="F"), self.classes, path)
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, atomically.
@@ -153,13 +149,13 @@ class NIFTI_interface(Abstract_IO):
         Raises:
             DataError: If something does not fit; the message names the file.
         """
-        infos = self._image_infos(index)
+        infos = self.image_infos(index)
         for info in infos:
             check_size(info)
         if not load_seg:
             return
-        segmentation = self._segmentation_info(index)
-        self._label_shape(segmentation)
+        segmentation = self.segmentation_info(index)
+        self.label_shape(segmentation)
         check_size(segmentation)
         difference = _grid_difference(infos[0], segmentation)
         if difference:
@@ -201,7 +197,13 @@ class NIFTI_interface(Abstract_IO):
             array = array[:, :, np.newaxis]
         write_nifti(path, array, sample.extended)
 
-    def _image_infos(self, index: Hashable) -> list[NiftiInfo]:
+    def image_infos(self, index: Hashable) -> list[NiftiInfo]:
+        """The headers of a sample's image files, which are known to fit this interface and each other.
+
+        Raises:
+            MissingDataError: If there is no image, or one of its channels is missing.
+            DataError: If the dimension, the channels or the grids do not fit.
+        """
         return self._infos_of(sample_folder(self.data_directory, index, self))
 
     def _infos_of(self, folder: Path) -> list[NiftiInfo]:
@@ -223,14 +225,14 @@ class NIFTI_interface(Abstract_IO):
             check_axes(self._image_shape(infos[0]), self.three_dim, self.channels, infos[0].path)
             return infos
         for info in infos:
-            check_axes(self._label_shape(info), self.three_dim, 1, info.path)
+            check_axes(self.label_shape(info), self.three_dim, 1, info.path)
             difference = _grid_difference(infos[0], info)
             if difference:
                 raise DataError(
                     f"{info.path} does not lie on the grid of {infos[0].path}: {difference}. Channels of one sample "
                     "share a grid: register and resample it"
                 )
-        check_axes((*self._label_shape(infos[0]), len(infos)), self.three_dim, self.channels, infos[0].path.parent)
+        check_axes((*self.label_shape(infos[0]), len(infos)), self.three_dim, self.channels, infos[0].path.parent)
         return infos
 
     def _read_image(self, infos: list[NiftiInfo]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -241,7 +243,7 @@ class NIFTI_interface(Abstract_IO):
         else:
             common = np.result_type(*[info.dtype for info in infos])
             dtype = np.dtype(np.float32) if common.kind == "f" else common
-            image = np.empty((*self._label_shape(first), len(infos)), dtype, order="F")
+            image = np.empty((*self.label_shape(first), len(infos)), dtype, order="F")
             for channel, info in enumerate(infos):
                 image[..., channel] = check_image(read_voxels(info), info.path).reshape(image.shape[:-1], order="F")
         return image, self._extended(first)
@@ -260,8 +262,12 @@ class NIFTI_interface(Abstract_IO):
             return shape[:2] + shape[3:]
         return shape
 
-    def _label_shape(self, info: NiftiInfo) -> tuple[int, ...]:
-        """The spatial shape of a file that has one value per voxel."""
+    def label_shape(self, info: NiftiInfo) -> tuple[int, ...]:
+        """The spatial shape of a file that has one value per voxel.
+
+        Raises:
+            DataError: If it has more, or is of another dimension than this interface.
+        """
         shape = self._image_shape(info)
         axes = 3 if self.three_dim else 2
         if len(shape) != axes:
@@ -272,7 +278,12 @@ class NIFTI_interface(Abstract_IO):
             )
         return shape
 
-    def _segmentation_info(self, index: Hashable) -> NiftiInfo:
+    def segmentation_info(self, index: Hashable) -> NiftiInfo:
+        """The header of a sample's segmentation.
+
+        Raises:
+            MissingDataError: If there is none.
+        """
         folder = sample_folder(self.data_directory, index, self)
         path = find_nifti(folder / "segmentation")
         if path is None:
@@ -292,6 +303,20 @@ def image_files(folder: Path) -> list[Path]:
         return []
     numbered = {match[1]: path for path in sorted(folder.iterdir()) if (match := _MODALITY.fullmatch(path.name))}
     return [numbered[number] for number in sorted(numbered)]
+
+
+def find_prediction(index: Hashable, output_path: str | Path) -> Path:
+    """The file of a prediction: ``<output_path>/<index>.nii[.gz]``.
+
+    Raises:
+        MissingDataError: If there is none.
+    """
+    path = find_nifti(inside(output_path, index))
+    if path is None:
+        raise MissingDataError(
+            f"there is no prediction {inside(output_path, index, ENDINGS[0])}: predict {index!r} first"
+        )
+    return path
 
 
 def _grid_difference(first: NiftiInfo, second: NiftiInfo) -> str | None:

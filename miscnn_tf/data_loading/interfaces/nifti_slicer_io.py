@@ -10,7 +10,7 @@ import numpy as np
 
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction
 from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import sample_folder
 from miscnn_tf.data_loading.interfaces.volume_cache import VolumeCache
@@ -80,7 +80,7 @@ class NIFTIslicer_interface(Abstract_IO):
         """
         indices: list[Hashable] = []
         for folder in self._volumes.initialize(input_path):
-            info = self._volumes._image_infos(folder)[0]
+            info = self._volumes.image_infos(folder)[0]
             indices.extend(f"{folder}{SEPARATOR}{position}" for position in range(info.shape[self.slice_axis]))
         self.data_directory = Path(input_path)
         return indices
@@ -97,7 +97,7 @@ class NIFTIslicer_interface(Abstract_IO):
             DataError: If the volume is damaged, or has no such slice.
         """
         folder, position = self._split(index)
-        infos = self._volumes._image_infos(folder)
+        infos = self._volumes.image_infos(folder)
         self._in_range(index, position, infos[0])
         planes = [self._cache.plane(info.path, self.slice_axis, position)[1] for info in infos]
         for info, plane in zip(infos, planes, strict=True):
@@ -115,8 +115,8 @@ class NIFTIslicer_interface(Abstract_IO):
             DataError: If its values are no labels below `classes`.
         """
         folder, position = self._split(index)
-        info = self._volumes._segmentation_info(folder)
-        self._volumes._label_shape(info)
+        info = self._volumes.segmentation_info(folder)
+        self._volumes.label_shape(info)
         self._in_range(index, position, info)
         _, plane = self._cache.plane(info.path, self.slice_axis, position)
         return check_labels(plane, self.classes, f"{info.path}, slice {position}", self.label_map)
@@ -127,11 +127,7 @@ class NIFTIslicer_interface(Abstract_IO):
         Raises:
             MissingDataError: If there is no prediction.
         """
-        path = find_nifti(inside(output_path, index))
-        if path is None:
-            raise MissingDataError(
-                f"there is no prediction {inside(output_path, index, ENDINGS[0])}: predict {index!r} first"
-            )
+        path = find_prediction(index, output_path)
         plane = self._only_slice(read_info(path))
         return plane if plane.ndim == 3 else check_labels(plane, self.classes, path)
 
@@ -153,7 +149,7 @@ class NIFTIslicer_interface(Abstract_IO):
         Raises:
             MissingDataError: If slices were not predicted yet; the message lists them.
         """
-        info = self._volumes._image_infos(folder)[0]
+        info = self._volumes.image_infos(folder)[0]
         indices = [f"{folder}{SEPARATOR}{position}" for position in range(info.shape[self.slice_axis])]
         missing = [index for index in indices if find_nifti(inside(output_path, index)) is None]
         if missing:
@@ -188,7 +184,7 @@ class NIFTIslicer_interface(Abstract_IO):
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check the volume of a slice by its headers, as `NIFTI_interface.check` does."""
         folder, position = self._split(index)
-        self._in_range(index, position, self._volumes._image_infos(folder)[0])
+        self._in_range(index, position, self._volumes.image_infos(folder)[0])
         self._volumes.check(folder, load_seg)
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
