@@ -96,7 +96,7 @@ def run_split(
         )
     if draw_figures:
         # matplotlib takes a while to import.
-        from miscnn_tf.utils.plotting import plot_validation
+        from miscnn_tf.evaluation.curves import plot_validation
 
         plot_validation(record.history, model.metrics, str(folder))
     best = _best_model(folder, save_models)
