@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.configuration import describe
+from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold, read_json, write_json
+from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -114,6 +115,7 @@ def training_settings(model: Neural_Network, epochs: int, iterations: int | None
         "patchwise_overlap",
         "patchwise_blending",
         "patchwise_skip_blanks",
+        "patchwise_skip_class",
         "patchwise_foreground",
     ):
         value = getattr(preprocessor, name, None)

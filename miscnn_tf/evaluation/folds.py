@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.data_loading.data_io import as_index_list
-from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -184,27 +183,6 @@ def plain_to_fold(content: Any, file_path: str | Path) -> Fold:
             "delete it and split again"
         )
     return Fold(tuple(_name(name) for name in training), tuple(_name(name) for name in validation))
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write plain data as JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def read_json(path: str | Path, origin: str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        MissingDataError: If there is none; `origin` tells what writes it.
-        DataError: If it is damaged.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingDataError(f"there is no file {path}; {origin}") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
 def _in_order(samples: Sequence[Hashable]) -> list[Hashable]:

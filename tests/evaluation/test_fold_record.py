@@ -78,6 +78,7 @@ def test_order_of_the_samples_does_not_matter(tmp_path):
         ({"metrics": []}, "metrics"),
         ({"learning_rate": 0.5}, r"learning_rate was 0\.001, now 0\.5"),
         ({"patch_shape": [4, 8]}, r"patch_shape was \[4, 4\], now \[4, 8\]"),
+        ({"patchwise_skip_class": 1}, "patchwise_skip_class was None, now 1"),
         ({"subfunctions": [Configured()]}, "subfunctions"),
         ({"data_augmentation": None}, "data_augmentation"),
         ({"architecture": Forgetful()}, "architecture"),

@@ -1,0 +1,37 @@
+"""JSON files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.errors import DataError, MissingDataError
+
+
+def test_round_trip_in_text_that_people_can_read(tmp_path):
+    content = {"Fälle": ["a", 1, None, 0.5]}
+    write_json(tmp_path / "new" / "file.json", content)
+    assert read_json(tmp_path / "new" / "file.json", "") == content
+    assert "Fälle" in (tmp_path / "new" / "file.json").read_text(encoding="utf-8")
+
+
+def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
+    write_json(tmp_path / "file.json", [1])
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "file.json", [object()])
+    assert json.loads((tmp_path / "file.json").read_text()) == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_missing_file_says_what_writes_it(tmp_path):
+    with pytest.raises(MissingDataError, match=r"file\.json; split_folds\(\) writes it"):
+        read_json(tmp_path / "file.json", "split_folds() writes it")
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "file.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"file\.json is damaged"):
+        read_json(tmp_path / "file.json", "")
