@@ -16,7 +16,7 @@ from miscnn_tf.errors import ConfigurationError
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
@@ -114,7 +114,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
                 self[point.name] = point.load()
             except Exception:
                 # One broken add-on must not take away everything else.
-                _log.warning(
+                logger.warning(
                     "the %s %r of the entry point %s could not be imported and is left out; repair or uninstall the "
                     "package that offers it",
                     self.kind,

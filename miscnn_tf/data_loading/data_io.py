@@ -37,7 +37,7 @@ _SHOWN = 20
 _PROGRESS_AFTER = 2.0  # seconds
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Data_IO:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
     SAMPLE_FILE,
@@ -31,7 +32,7 @@ from miscnn_tf.data_loading.sample_files import (
     write_sample,
 )
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, StorageError
+from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
 #: How many versions of a sample (other settings, another state of the file) a persistent store keeps.
 VERSIONS_KEPT = 4
@@ -41,7 +42,7 @@ _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written folder belo
 _SMALL_BYTES = 2**16
 _OPEN_SAMPLES = 128  # each holds two or three file descriptors, of which a process has about a thousand
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class PreparedStore:
@@ -74,10 +75,8 @@ class PreparedStore:
     """
 
     def __init__(self, root: str | Path, budget: int, persistent: bool) -> None:
-        if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 0:
-            raise ConfigurationError(f"budget must be a whole number of bytes, 0 or more; got {budget!r}")
         self.root = Path(root)
-        self.budget = int(budget)
+        self.budget = whole_number(budget, "budget (bytes)")
         self.persistent = bool(persistent)
         self._lock = threading.Lock()
         self._making: dict[tuple[Hashable, str], Future[Sample]] = {}
@@ -216,7 +215,7 @@ class PreparedStore:
             except DataError as error:
                 # Another process may have removed the folder, or put a new one in its place, while this one read it.
                 if folder_before is not None and _inode(folder) == folder_before:
-                    _log.warning("%s", error)
+                    logger.warning("%s", error)
                     break
         with suppress(OSError):
             remove_sample(folder)
@@ -243,7 +242,7 @@ class PreparedStore:
                 if kept is not None
                 else "prepared anew each time, because the memory budget is spent"
             )
-            _log.warning("%s. Such samples are %s", error, consequence)
+            logger.warning("%s. Such samples are %s", error, consequence)
         return sample if kept is None else kept
 
     def _write(self, key: str, index: Hashable, sample: Sample) -> Path:
@@ -285,7 +284,7 @@ class PreparedStore:
             versions = [self.root / name for name in names if name != newest.name]
         versions.sort(key=_last_use, reverse=True)
         for path in versions[VERSIONS_KEPT - 1 :]:
-            _log.info("removing the prepared sample %s, which was not used for the longest time", path)
+            logger.info("removing the prepared sample %s, which was not used for the longest time", path)
             with suppress(OSError):
                 remove_sample(path)
             with self._lock:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.arguments import whole_number
+from miscnn_tf.errors import DataError
 
 # Voxels that are counted at once: their class pairs (8 bytes each) stay in the processor's cache.
 _SLAB_VOXELS = 2**18
@@ -78,10 +79,9 @@ def class_counts(truth: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarra
         DataError: If the grids differ or a label is not valid.
         ConfigurationError: If `classes` is not a positive integer.
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise ConfigurationError(f"classes={classes!r} must be a positive integer: how many classes there are")
+    classes = whole_number(classes, "classes", 1)
     truth, pred = _same_grid(np.asanyarray(truth), np.asanyarray(pred))
-    counts = np.zeros(int(classes) ** 2, np.int64)
+    counts = np.zeros(classes**2, np.int64)
     for truth_slab, pred_slab in _slabs(truth, pred):
         pairs = _checked(truth_slab, classes, "truth") * np.intp(classes)
         pairs += _checked(pred_slab, classes, "pred")

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, TrainingError
@@ -123,11 +122,9 @@ def check_arguments(model: Neural_Network, epochs: int, iterations: int | None, 
                 f"model is a {type(model).__name__} without {method}(); pass a miscnn_tf.Neural_Network as second "
                 "argument"
             )
-    for name, value in (("epochs", epochs), ("iterations", iterations)):
-        if value is None and name == "iterations":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ConfigurationError(f"{name}={value!r} must be a positive whole number")
+    whole_number(epochs, "epochs", 1)
+    if iterations is not None:
+        whole_number(iterations, "iterations", 1)
     if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
         raise ConfigurationError(f"callbacks={callbacks!r} must be a list of Keras callbacks")
 

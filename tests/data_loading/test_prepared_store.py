@@ -191,7 +191,7 @@ def test_samples_with_something_that_no_file_can_hold(store: PreparedStore, capl
 
 @pytest.mark.parametrize("budget", [-1, 1.5, "1 GB", None, True])
 def test_a_budget_that_is_none(tmp_path: Path, budget: Any) -> None:
-    with pytest.raises(ConfigurationError, match="whole number of bytes"):
+    with pytest.raises(ConfigurationError, match=r"budget \(bytes\) must be a whole number"):
         PreparedStore(tmp_path, budget, persistent=False)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.interpolation import (
@@ -18,7 +19,6 @@ from miscnn_tf.processing.interpolation import (
     resize_probabilities_to_labels,
 )
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.subfunctions.arguments import whole_number
 
 
 class Regridding(Abstract_Subfunction):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from miscnn_tf.arguments import per_axis, spacings
 from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
-from miscnn_tf.processing.subfunctions.arguments import per_axis, spacings
 from miscnn_tf.processing.subfunctions.regridding import Regridding, known_spacing
 
 

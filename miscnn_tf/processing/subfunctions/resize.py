@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from miscnn_tf.arguments import per_axis, sizes
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.processing.subfunctions.arguments import per_axis, sizes
 from miscnn_tf.processing.subfunctions.regridding import Regridding
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.arguments import number, sequence
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.subfunctions.arguments import number, sequence
 
 
 class TransformHU(Abstract_Subfunction):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import keras
 
+from miscnn_tf.arguments import whole_number
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, number_of_axes
 from miscnn_tf.neural_network.architecture.blocks import (
@@ -56,8 +56,8 @@ class Architecture(Abstract_Architecture):
         batch_normalization: bool = True,
         instance_normalization: bool = False,
     ) -> None:
-        self.n_filters = _at_least_one("n_filters", n_filters)
-        self.depth = _at_least_one("depth", depth)
+        self.n_filters = whole_number(n_filters, "n_filters", 1)
+        self.depth = whole_number(depth, "depth", 1)
         self.activation = _known_activation(activation)
         if batch_normalization and instance_normalization:
             raise ConfigurationError(
@@ -76,8 +76,8 @@ class Architecture(Abstract_Architecture):
         """Build the network for ``(x, y[, z], channels)``; see `Abstract_Architecture.create_model`."""
         number_of_axes(input_shape)
         self.check_shape(input_shape[:-1])
-        _at_least_one("n_labels", n_labels)
-        _at_least_one("channels (the last entry of input_shape)", input_shape[-1])
+        whole_number(n_labels, "n_labels", 1)
+        whole_number(input_shape[-1], "channels (the last entry of input_shape)", 1)
 
         image = keras.Input(tuple(input_shape), name="image")
         x = image
@@ -101,12 +101,6 @@ class Architecture(Abstract_Architecture):
         if self.batch_normalization:
             return "batch"
         return "instance" if self.instance_normalization else None
-
-
-def _at_least_one(argument: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ConfigurationError(f"{argument}={value!r} must be a whole number of at least 1")
-    return int(value)
 
 
 def _known_activation(activation: str) -> str:

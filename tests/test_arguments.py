@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from miscnn_tf.arguments import number, per_axis, sizes, spacings, whole_number
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.subfunctions.arguments import number, per_axis, sizes, spacings, whole_number
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checks that the constructors of subfunctions share."""
+"""Checks that constructors and functions share: an argument as the Python type it is meant to be, or an error."""
 
 from __future__ import annotations
 
