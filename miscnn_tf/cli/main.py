@@ -1,8 +1,93 @@
-"""The entry point of ``miscnn-tf``."""
+"""The entry point of ``miscnn-tf``: finds the command, sets up logging, and turns errors into one clear line."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import logging
+import os
+import sys
+from typing import Final, NamedTuple
+
+from miscnn_tf import __version__
+from miscnn_tf.errors import MiscnnError
+
+
+class Command(NamedTuple):
+    """A command: one line of help, and the module that has ``add_arguments(parser)`` and ``run(arguments) -> int``.
+
+    Those modules import nothing heavy before ``run``, so that ``--help`` answers at once.
+    """
+
+    summary: str
+    module: str
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "demo": Command(
+        "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
+    ),
+}
+
+#: Exit codes: as usual under Unix, 130 is "interrupted".
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return 0
+    """Run the command line.
+
+    Args:
+        argv: The arguments without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, 1 after an error, 2 for wrong usage, 130 when interrupted.
+    """
+    try:
+        arguments = make_parser().parse_args(argv)
+    except SystemExit as leaving:  # argparse printed help or what is wrong
+        return leaving.code if isinstance(leaving.code, int) else USAGE
+    _set_up_logging(arguments.verbose)
+    try:
+        return int(arguments.run(arguments))
+    except MiscnnError as error:
+        logging.getLogger(__name__).debug("the error in full:", exc_info=True)
+        print(f"miscnn-tf: error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nmiscnn-tf: interrupted; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="miscnn-tf",
+        description="Medical image segmentation: from a folder of scans to a trained U-Net and label maps.",
+        epilog="'miscnn-tf COMMAND --help' explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"miscnn-tf {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        module = importlib.import_module(command.module)
+        sub = commands.add_parser(
+            name,
+            help=command.summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.add_argument(
+            "-v", "--verbose", action="count", default=0, help="say more of what is done (-vv: for finding errors)"
+        )
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def _set_up_logging(verbose: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Ours only: matplotlib and others have much to say on DEBUG.
+    logging.getLogger("miscnn_tf").setLevel(level)
+    if verbose < 2:
+        # TensorFlow's start-up messages about CPU instructions help nobody here; set by the user, they stay.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

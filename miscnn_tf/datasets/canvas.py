@@ -86,6 +86,7 @@ class Canvas:
         unevenness: float = 0.0,
         label: int | None = None,
         organ: bool = True,
+        over: int | None = None,
     ) -> None:
         """Paint a tissue over whatever was there.
 
@@ -96,9 +97,12 @@ class Canvas:
             unevenness: Standard deviation of the tissue's texture, HU.
             label: Class to write, or None to leave the labels as they are.
             organ: Whether muscle, bone and the body wall stay as they are.
+            over: Paint over voxels of this class only.
         """
         if organ:
             mask = mask & ~self.blocked[region]
+        if over is not None:
+            mask = mask & (self.labels[region] == over)
         tissue = np.float32(value)
         if unevenness:
             tissue = tissue + np.float32(unevenness) * self.texture[region][mask]

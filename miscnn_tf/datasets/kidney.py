@@ -149,7 +149,7 @@ def _cyst(canvas: Canvas, kidney: Kidney, rng: np.random.Generator) -> None:
 def _tumour(canvas: Canvas, kidney: Kidney, patient: Patient, rng: np.random.Generator) -> None:
     """A lesion within (endophytic) or growing out of it (exophytic), some with a necrotic core."""
     direction = rng.normal(0, 1, 3) * (1, 0.8, 1.3) + (0.9, 0.4, 0)
-    radius = float(np.clip(rng.lognormal(np.log(17), 0.4), 8, 42))
+    radius = float(np.clip(rng.lognormal(np.log(16), 0.35), 8, 32))
     exophytic = rng.uniform(0.55, 1.1)
     # A large one is pushed outwards: its bulk does not fit into the kidney.
     centre = kidney.outside(direction, exophytic + 0.25 * max(0.0, radius / 25 - 1))
@@ -157,11 +157,13 @@ def _tumour(canvas: Canvas, kidney: Kidney, patient: Patient, rng: np.random.Gen
     axes = axis_rotation(2, rng.uniform(0, 180)) @ axis_rotation(0, rng.uniform(0, 180))
     kind = rng.choice(["clear cell", "papillary", "chromophobe"], p=[0.6, 0.2, 0.2])
     value = {
-        "clear cell": patient.enhanced(100, 82) + rng.normal(0, 10),
+        "clear cell": patient.enhanced(88, 72) + rng.normal(0, 8),
         "papillary": rng.uniform(38, 60),
         "chromophobe": rng.uniform(65, 90),
     }[str(kind)]
-    uneven = {"clear cell": rng.uniform(14, 24), "papillary": 5.0, "chromophobe": 8.0}[str(kind)]
+    uneven = {"clear cell": rng.uniform(10, 18), "papillary": 5.0, "chromophobe": 8.0}[str(kind)]
+    # It pushes the fat around the kidney ahead of itself, so a thin layer parts it from liver and bowel.
+    canvas.ellipsoid(centre, radii + 5, -100.0, axes, unevenness=8, over=0)
     canvas.ellipsoid(centre, radii, value, axes, bumps=0.05, unevenness=uneven, label=TUMOUR)
     if radius > 16 and rng.random() < 0.55:
         core = centre + axes.T @ (rng.uniform(-0.25, 0.25, 3) * radii)

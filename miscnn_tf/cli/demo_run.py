@@ -1,0 +1,238 @@
+"""What ``miscnn-tf demo`` does: a whole experiment through the public interface, as a script of a user would do it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
+from miscnn_tf.configuration import get_config
+from miscnn_tf.data_loading.interfaces import NIFTI_interface
+from miscnn_tf.data_loading.results import backup_history
+from miscnn_tf.data_loading.storage import atomic_path, make_folder
+from miscnn_tf.datasets import write_kits_phantoms
+from miscnn_tf.datasets.kits_phantom import DEFAULT_SHAPE
+from miscnn_tf.errors import StorageError
+from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
+from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.callbacks import PolynomialDecay
+from miscnn_tf.neural_network.losses import dice_crossentropy
+from miscnn_tf.neural_network.model_file import read_metadata
+from miscnn_tf.processing.subfunctions.clipping import Clipping
+from miscnn_tf.processing.subfunctions.normalization import Normalization
+from miscnn_tf.processing.subfunctions.resampling import Resampling
+from miscnn_tf.report.page import DemoCase, write_demo_page
+from miscnn_tf.utils.overlay import draw_case
+from miscnn_tf.utils.plotting import plot_validation
+
+logger = logging.getLogger(__name__)
+
+CLASSES: Final = ("background", "kidney", "tumour")
+SPACING: Final = (4.8, 4.0, 4.0)
+PATCH: Final = (32, 48, 64)
+STEPS_PER_EPOCH: Final = 16
+
+
+def run_demo(
+    output: str | Path,
+    cases: int = 24,
+    epochs: int = 30,
+    seed: int = 0,
+    shape: Sequence[int] = DEFAULT_SHAPE,
+    patch_shape: Sequence[int] = PATCH,
+    steps_per_epoch: int = STEPS_PER_EPOCH,
+) -> dict[str, Any]:
+    """Make phantoms, train, predict the held-out quarter, measure, and write the page.
+
+    Args:
+        output: Folder for everything; made where missing. Files of an earlier demo in it are replaced.
+        cases: How many phantoms, at least 2.
+        epochs: How long to train.
+        seed: Of the phantoms, the initial weights and the batches.
+        shape: Of the phantoms, voxels.
+        patch_shape: Of the patches that the network sees, voxels.
+        steps_per_epoch: Batches per epoch.
+
+    Returns:
+        What ``summary.json`` holds: Dice per case and class (None where a case has no such class), their means, loss
+        per epoch, seconds, settings and versions.
+
+    Raises:
+        StorageError: If `output` holds something that is no demo, or cannot be written.
+    """
+    begin = time.perf_counter()
+    output = _claim(Path(output))
+    data_path = output / "data"
+    print(f"Making {cases} phantom scans in {data_path}", flush=True)
+    names = write_kits_phantoms(data_path, cases=cases, shape=shape, seed=seed)
+    held_out = names[-max(1, round(len(names) / 4)) :]
+    training = names[: -len(held_out)]
+    made = time.perf_counter()
+
+    model = make_model(data_path, output, names, seed, patch_shape)
+    print(f"Training on {len(training)} scans, {epochs} epochs ({model.hardware.description})", flush=True)
+    history = model.evaluate(
+        training, held_out, epochs=epochs, iterations=steps_per_epoch, callbacks=[PolynomialDecay()]
+    )
+    model.dump(output / "model.keras")
+    backup_history(history.history, str(output))
+    trained = time.perf_counter()
+
+    print(f"Segmenting {len(held_out)} held-out scans into {output / 'predictions'}", flush=True)
+    model.predict(held_out)
+    predicted = time.perf_counter()
+
+    scores, pictures = _examine(model, held_out, output)
+    plot_validation(history.history, [], output / "pictures")
+    means = dict(zip(CLASSES, mean_dice(list(scores.values())), strict=True))
+    summary: dict[str, Any] = {
+        "status": "finished",
+        "classes": list(CLASSES[1:]),
+        "dice": {name: _foreground(dict(zip(CLASSES, row, strict=True))) for name, row in scores.items()},
+        "mean_dice": _foreground(means),
+        "history": {key: [_number(value) for value in values] for key, values in history.history.items()},
+        "training_cases": training,
+        "held_out_cases": held_out,
+        "seconds": {
+            "data": round(made - begin, 1),
+            "training": round(trained - made, 1),
+            "prediction": round(predicted - trained, 1),
+            "total": round(time.perf_counter() - begin, 1),
+        },
+        "settings": _settings(model, epochs, steps_per_epoch, seed),
+        "versions": {**read_metadata(output / "model.keras")["versions"], "system": platform.platform(terse=True)},
+    }
+    write_demo_page(
+        output / "index.html",
+        [
+            DemoCase(
+                name, summary["dice"][name], pictures[name], f"data/{name}/imaging.nii.gz", f"predictions/{name}.nii.gz"
+            )
+            for name in held_out
+        ],
+        summary,
+        output / "pictures" / "validation.loss.png",
+    )
+    _write_json(output / "summary.json", summary)
+    return summary
+
+
+def make_model(
+    data_path: Path, output: Path, names: Sequence[str], seed: int, patch_shape: Sequence[int]
+) -> Neural_Network:
+    """The pipeline of the demo: interface, preprocessing and network."""
+    interface = NIFTI_interface(pattern="|".join(names), channels=1, classes=len(CLASSES))
+    data_io = Data_IO(
+        interface, str(data_path), output_path=str(output / "predictions"), batch_path=str(output / "batches")
+    )
+    # Some scans are stored upside down or with the sides swapped: mirror along slices and columns, never front to back.
+    augmentation = Data_Augmentation(scaling=False, rotations=False, gamma=False, mirror=True)
+    augmentation.config_mirror_axes = (0, 2)
+    pre_processor = Preprocessor(
+        data_io,
+        batch_size=2,
+        # The range of soft tissue in Hounsfield units; one voxel size; mean 0 and deviation 1.
+        subfunctions=[Clipping(min=-79, max=304), Resampling(SPACING, order_img=1), Normalization("z-score")],
+        data_aug=augmentation,
+        analysis="patchwise-crop",
+        patch_shape=tuple(patch_shape),
+        seed=seed,
+    )
+    pre_processor.patchwise_overlap = tuple(size // 2 for size in patch_shape)
+    model = Neural_Network(
+        preprocessor=pre_processor,
+        architecture=Architecture(n_filters=16, depth=3, batch_normalization=False, instance_normalization=True),
+        loss=dice_crossentropy,
+        learning_rate=4e-3,
+        # The same numbers for the same seed: on CPUs, sums in bfloat16 depend on the threads' timing.
+        precision="float32",
+    )
+    if not sys.stdout.isatty():
+        model.verbose = 2  # a line per epoch: a progress bar makes a mess of a log file
+    return model
+
+
+def _claim(output: Path) -> Path:
+    """Make the folder, and mark it as a demo's: a folder with other things in it is left alone."""
+    mark = output / "summary.json"
+    if output.is_dir() and any(output.iterdir()) and not _is_ours(mark):
+        raise StorageError(
+            f"the folder {output} holds files that no demo wrote; choose an empty or new one with --output"
+        )
+    make_folder(output)
+    _write_json(mark, {"status": "not finished"})
+    return output
+
+
+def _is_ours(mark: Path) -> bool:
+    try:
+        return "status" in json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _examine(
+    model: Neural_Network, names: Sequence[str], output: Path
+) -> tuple[dict[str, list[float]], dict[str, Path]]:
+    """Dice per class, background first, and a picture, of each predicted case."""
+    scores: dict[str, list[float]] = {}
+    pictures: dict[str, Path] = {}
+    for name in names:
+        sample = model.preprocessor.data_io.sample_loader(name, load_seg=True, load_pred=True)
+        assert sample.seg_data is not None
+        assert sample.pred_data is not None
+        truth, prediction = sample.seg_data[..., 0], sample.pred_data[..., 0]
+        scores[name] = compute_dice(truth, prediction, len(CLASSES))
+        pictures[name] = output / "pictures" / f"{name}.png"
+        draw_case(
+            # The window in which radiologists look at kidneys.
+            np.clip(sample.img_data, -160, 240),
+            truth,
+            prediction,
+            pictures[name],
+            spacing=sample.extended["spacing"],
+            title=name,
+            class_names=CLASSES,
+            affine=sample.extended["affine"],
+        )
+    return scores, pictures
+
+
+def _foreground(scores: dict[str, float]) -> dict[str, float | None]:
+    return {name: _number(scores[name]) for name in CLASSES[1:]}
+
+
+def _number(value: float) -> float | None:
+    # JSON has no NaN.
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def _settings(model: Neural_Network, epochs: int, steps_per_epoch: int, seed: int) -> dict[str, str]:
+    pre_processor = model.preprocessor
+    patch = " × ".join(map(str, pre_processor.patch_shape or ()))
+    unet = get_config(model.architecture)
+    size = f"{unet['n_filters']} filters, depth {unet['depth']}, {model.model.count_params():,} weights"
+    return {
+        "network": f"3D U-Net, {size}",
+        "preprocessing": "clipping to -79 … 304 HU, resampling to "
+        f"{' × '.join(map(str, SPACING))} mm, normalisation to mean 0 and deviation 1",
+        "patches": f"{patch} voxels, batches of {pre_processor.batch_size}",
+        "training": f"{epochs} epochs of {steps_per_epoch} steps, Adam, learning rate {model.learning_rate:g} to 0",
+        "loss": "soft Dice + cross-entropy",
+        "seed": str(seed),
+        "device": model.hardware.description,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

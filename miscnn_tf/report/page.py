@@ -1,0 +1,115 @@
+"""HTML pages in one file: pictures inlined, nothing loaded from anywhere, all text escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import MissingDataError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class DemoCase(NamedTuple):
+    """A held-out case on the page of the demo.
+
+    Attributes:
+        name: The case.
+        dice: Dice per class; None where the case has no such class.
+        picture: PNG of the overlays.
+        scan: Path of the scan, as the page shows and links it.
+        prediction: Path of the prediction, likewise.
+    """
+
+    name: str
+    dice: Mapping[str, float | None]
+    picture: Path
+    scan: str
+    prediction: str
+
+
+def write_demo_page(path: str | Path, cases: Sequence[DemoCase], summary: Mapping[str, Any], curve: str | Path) -> None:
+    """Write the page of ``miscnn-tf demo``.
+
+    Args:
+        path: The HTML file; replaced whole.
+        cases: The held-out cases.
+        summary: What ``summary.json`` holds.
+        curve: PNG of the loss curve.
+
+    Raises:
+        MissingDataError: If a picture is missing, or is no PNG.
+        StorageError: If the page cannot be written.
+    """
+    html = render_page(
+        "demo.html",
+        cases=[{**case._asdict(), "picture": inline_picture(case.picture)} for case in cases],
+        summary=summary,
+        curve=inline_picture(curve),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def render_page(template: str, **content: Any) -> str:
+    """Fill a template of this package.
+
+    Args:
+        template: File name below ``report/templates``.
+        **content: What the template uses; every text is escaped, and a missing name is an error.
+
+    Example:
+        >>> "<html" in render_page("base.html", title="A & B")
+        True
+    """
+    return _environment().get_template(template).render(**content)
+
+
+def inline_picture(path: str | Path) -> str:
+    """A PNG file as ``data:`` address.
+
+    Raises:
+        MissingDataError: If it does not exist, or is no PNG.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise MissingDataError(f"the picture {path} for the page cannot be read: {error.strerror or error}") from error
+    if not content.startswith(_PNG):
+        raise MissingDataError(f"the picture {path} for the page is no PNG file; draw it again")
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("miscnn_tf.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["dice"] = _format_dice
+    environment.filters["address"] = _relative_address
+    environment.filters["minutes"] = _format_seconds
+    return environment
+
+
+def _format_dice(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _format_seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def _relative_address(path: str) -> str:
+    # "./" keeps a name such as "javascript:…" from being a scheme.
+    return "./" + quote(path)
