@@ -6,15 +6,16 @@ adds its own through an entry point in the registry's group, without importing m
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.messages import did_you_mean
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
         self._searched = group is None
 
     @overload
-    def register(self, name: str) -> Callable[[T], T]: ...
+    def register(self, name: str) -> Callable[[E], E]: ...
     @overload
     def register(self, name: str, entry: T) -> T: ...
-    def register(self, name: str, entry: T | None = None) -> T | Callable[[T], T]:
+    def register(self, name: str, entry: Any = None) -> Any:
         """Register `entry` under `name`, directly or as a decorator.
 
         Raises:
@@ -80,8 +81,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         if name not in self._entries:
             self._search_entry_points()
         if name not in self._entries:
-            near = difflib.get_close_matches(str(name), self._entries, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, self._entries)
             raise KeyError(f"there is no {self.kind} called {name!r}.{hint} Known: {', '.join(self.names())}")
         return self._entries[name]
 

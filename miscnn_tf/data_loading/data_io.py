@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
-import logging
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
@@ -14,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.configuration import fingerprint
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import check_image, check_labels
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
@@ -28,6 +25,7 @@ from miscnn_tf.data_loading.sample_files import (
 )
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
+from miscnn_tf.messages import did_you_mean
 
 __all__ = ["Data_IO", "as_index_list", "backup_evaluation", "backup_history", "create_directories"]
 
@@ -36,8 +34,6 @@ T = TypeVar("T")
 _SHOWN = 20
 _PROGRESS_AFTER = 2.0  # seconds
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-
-logger = logging.getLogger(__name__)
 
 
 class Data_IO:
@@ -199,17 +195,11 @@ class Data_IO:
             f"{len(bad)} of {len(names)} samples cannot be used; repair them, or leave them out:\n" + "\n".join(lines)
         ) from bad[0][1]
 
-    def fingerprint(self, index: Hashable, load_seg: bool = True) -> str | None:
-        """A digest that changes when the files of a sample do; None where the interface cannot tell.
-
-        Args:
-            index: The sample's name.
-            load_seg: Whether its label map is used; with and without are told apart.
-        """
+    def fingerprint(self, index: Hashable) -> str | None:
+        """A digest that changes when the files of a sample do; None where the interface cannot tell."""
         self._require_safe(index)
         ask = getattr(self.interface, "fingerprint", None)
-        source = None if ask is None else self._ask(index, lambda: ask(index, self.input_path))
-        return None if source is None else fingerprint(source, bool(load_seg))
+        return None if ask is None else self._ask(index, lambda: ask(index, self.input_path))
 
     # ---------------------------------------------------------------- batches on disk
 
@@ -355,8 +345,7 @@ class Data_IO:
             raise
 
     def _unknown(self, index: Hashable, error: Exception) -> MissingDataError:
-        near = difflib.get_close_matches(str(index), map(str, self.indices_list), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(index, self.indices_list)
         return MissingDataError(
             f"there is no sample {index!r} among the {len(self.indices_list)} in {self.input_path}.{hint} "
             f"({_one_line(error)})"

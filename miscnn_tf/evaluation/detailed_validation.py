@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 __all__ = ["compute_dice", "detailed_validation", "mean_dice"]
-
-logger = logging.getLogger(__name__)
 
 
 def detailed_validation(

@@ -13,6 +13,7 @@ import numpy as np
 from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.messages import some_of
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -53,16 +54,16 @@ def check_samples(sample_list: Sequence[Hashable], model: Neural_Network | None 
     twice = [sample for sample, number in Counter(samples).items() if number > 1]
     if twice:
         raise ConfigurationError(
-            f"sample_list names {_some(twice)} more than once; the same case must not be on both sides of a split. "
-            "Remove the duplicates"
+            f"sample_list names {some_of(map(repr, twice), 3)} more than once; the same case must not be on both sides "
+            "of a split. Remove the duplicates"
         )
     if model is not None:
         known = set(model.preprocessor.data_io.indices_list)
         unknown = [sample for sample in samples if sample not in known]
         if unknown:
             raise ConfigurationError(
-                f"sample_list names {_some(unknown)}, which the data set does not have; it has "
-                f"{_some(sorted(known, key=str))}"
+                f"sample_list names {some_of(map(repr, unknown), 3)}, which the data set does not have; it has "
+                f"{some_of(map(repr, sorted(known, key=str)), 3)}"
             )
     return samples
 
@@ -217,8 +218,3 @@ def _plain_name(name: Hashable) -> Any:
 def _name(value: Any) -> Hashable:
     # JSON has no tuples, and a list is not hashable.
     return tuple(_name(part) for part in value) if isinstance(value, list) else value
-
-
-def _some(names: Sequence[Hashable], most: int = 3) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Hashable
@@ -12,8 +11,6 @@ import keras
 
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network.loader import BatchLoader
-
-logger = logging.getLogger(__name__)
 
 
 class TimeLimit(keras.callbacks.Callback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 
 from miscnn_tf.configuration import plain
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.messages import did_you_mean
 from miscnn_tf.processing.augmentation import draw
 from miscnn_tf.processing.augmentation.batch import image_at, segmentation_at
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Intensity, Noise
@@ -365,9 +365,8 @@ class Data_Augmentation:
     @staticmethod
     def _check_setting(name: str) -> None:
         if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SWITCHES + SETTINGS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(SWITCHES + SETTINGS)}"
-            raise ConfigurationError(f"Data_Augmentation has no setting {name!r}. {hint}")
+            hint = did_you_mean(name, SWITCHES + SETTINGS) or f" There are: {', '.join(SWITCHES + SETTINGS)}"
+            raise ConfigurationError(f"Data_Augmentation has no setting {name!r}.{hint}")
 
     def _check_seg(self, seg: np.ndarray, img: np.ndarray) -> np.ndarray:
         wanted = img.shape[:-1] if self.seg_augmentation else img.shape[:1]

@@ -434,8 +434,8 @@ def test_check_finds_names_that_do_not_exist(io: Data_IO, folder: Path, monkeypa
 
 def test_a_changed_file_is_noticed(io: Data_IO, folder: Path) -> None:
     before = io.fingerprint("case_0")
-    assert before == io.fingerprint("case_0", load_seg=True)
-    assert len({before, io.fingerprint("case_1"), io.fingerprint("case_0", load_seg=False)}) == 3
+    assert before == io.fingerprint("case_0")
+    assert before != io.fingerprint("case_1")
     time = (folder / "case_0" / "image.npy").stat().st_mtime_ns
     os.utime(folder / "case_0" / "image.npy", ns=(time, time + 1))
     assert io.fingerprint("case_0") != before

@@ -16,6 +16,7 @@ from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.messages import some_of
 
 _PARTS = ("image", "segmentation", "prediction", "details")
 
@@ -189,8 +190,8 @@ class Dictionary_interface(Abstract_IO):
 
     def _entry(self, index: Hashable) -> dict[str, Any]:
         if index not in self.dictionary:
-            known = ", ".join(repr(known) for known in list(self.dictionary)[:5])
-            raise MissingDataError(f"the dictionary holds no sample {index!r}; it holds {known or 'nothing'}")
+            known = some_of(map(repr, self.dictionary))
+            raise MissingDataError(f"the dictionary holds no sample {index!r}; it holds {known}")
         parts = self.dictionary[index]
         if not isinstance(parts, tuple | list) or not 1 <= len(parts) <= len(_PARTS) or parts[0] is None:
             raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -28,8 +27,6 @@ from miscnn_tf.data_loading.nifti_file import (
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, MissingDataError
-
-logger = logging.getLogger(__name__)
 
 _MODALITY = re.compile(r"imaging_(\d{4})\.nii(\.gz)?")
 

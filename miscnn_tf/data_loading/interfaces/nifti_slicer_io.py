@@ -19,9 +19,10 @@ from miscnn_tf.data_loading.nifti_file import ENDINGS, NiftiInfo, find_nifti, re
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.messages import some_of
 
+#: Stands between the folder and the slice number in an index.
 SEPARATOR = ":#:"
-"""Stands between the folder and the slice number in an index."""
 
 
 class NIFTIslicer_interface(Abstract_IO):
@@ -153,9 +154,8 @@ class NIFTIslicer_interface(Abstract_IO):
         indices = [f"{folder}{SEPARATOR}{position}" for position in range(info.shape[self.slice_axis])]
         missing = [index for index in indices if find_nifti(inside(output_path, index)) is None]
         if missing:
-            listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise MissingDataError(
-                f"{output_path} lacks {len(missing)} of {len(indices)} slices of {folder}: predict {listed}"
+                f"{output_path} lacks {len(missing)} of {len(indices)} slices of {folder}: predict {some_of(missing)}"
             )
         volume: np.ndarray | None = None
         for position, index in enumerate(indices):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
-_SHOWN = 5
 
 
 def find_samples(
@@ -75,7 +75,7 @@ def list_files(folder: Path) -> str:
     """The files of a folder, for a message."""
     if not folder.is_dir():
         return "nothing: there is no such folder"
-    return _some([path.name for path in folder.iterdir() if not path.name.startswith(".")])
+    return some_of(sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")))
 
 
 def _nothing(
@@ -88,14 +88,9 @@ def _nothing(
     if not matching:
         return (
             f"pattern={pattern!r} matches none of the {len(folders)} folders in {root} "
-            f"({_some([p.name for p in folders])}); it has to match the whole folder name"
+            f"({some_of(path.name for path in folders)}); it has to match the whole folder name"
         )
     return (
         f"none of the {len(matching)} folders in {root} holds {image_name}; {matching[0].name} holds "
         f"{list_files(matching[0])}. Rename the files, or choose the interface of their format"
     )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(sorted(names)[:_SHOWN])
-    return (shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")) or "nothing"

@@ -1,0 +1,21 @@
+"""Turns of phrase that error messages share."""
+
+from __future__ import annotations
+
+import pytest
+
+from miscnn_tf.messages import did_you_mean, some_of
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [([], "nothing"), (["a"], "a"), ([1, "b"], "1, b"), (iter("abc"), "a, b and 1 more")],
+)
+def test_some_of(names, expected):
+    assert some_of(names, most=2) == expected
+
+
+def test_did_you_mean():
+    assert did_you_mean("case_00001x", ["case_00001", "other"]) == " Did you mean 'case_00001'?"
+    assert did_you_mean(7, [70, 8]) == " Did you mean '70'?"
+    assert did_you_mean("nothing like it", ["case_00001"]) == ""
