@@ -11,10 +11,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
+#: Formats that keep every value, and so may hold masks.
 LOSSLESS = ("png", "tif", "tiff", "bmp")
-"""Formats that keep every value, and so may hold masks."""
+#: Formats that change values.
 LOSSY = ("jpg", "jpeg")
-"""Formats that change values."""
 
 _TWINS = {"tif": "tiff", "tiff": "tif", "jpg": "jpeg", "jpeg": "jpg"}
 _LOSSY_CODECS = ("JPEG", "MPO")

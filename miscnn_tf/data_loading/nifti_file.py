@@ -26,8 +26,8 @@ from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
+#: The endings of NIfTI files, the usual one first.
 ENDINGS = (".nii.gz", ".nii")
-"""The endings of NIfTI files, the usual one first."""
 
 # nibabel mends small faults (the zero pixdim of a flat axis) and says so; our users need not hear of them.
 _quiet = logging.getLogger(f"{__name__}.header")

@@ -74,12 +74,16 @@ def precision_scope(precision: str) -> Iterator[None]:
 def choose_hardware(multi_gpu: bool = False, precision: str = "auto") -> Hardware:
     """Decide how to use this machine, and log it.
 
-    | device | precision "auto" | XLA |
-    |---|---|---|
-    | CPU with bfloat16 instructions | mixed_bfloat16 (1.4 to 1.7 times as fast as float32) | off: no fast 3D
-    convolution | | other CPU | float32 | off |
-    | GPU with tensor cores | mixed_float16 | on; several GPUs: left to Keras, which turns it off |
-    | older GPU | float32 | the same |
+    ============================== ================ =============================================
+    device                         precision "auto" XLA
+    ============================== ================ =============================================
+    CPU with bfloat16 instructions mixed_bfloat16   off: it has no fast 3D convolution
+    other CPU                      float32          off
+    GPU with tensor cores          mixed_float16    on; several: left to Keras, which turns it off
+    older GPU                      float32          the same
+    ============================== ================ =============================================
+
+    On a CPU with the instructions for it, bfloat16 is 1.4 to 1.7 times as fast as float32.
 
     Memory of a GPU is taken as it is needed, not all at once. Call it before the first TensorFlow operation.
 
@@ -144,8 +148,7 @@ def _grow_memory(gpus: Sequence[Any]) -> None:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except (RuntimeError, ValueError) as reason:
-            # TensorFlow is in use already, or the user has divided the GPU: it works, with the memory taken as they set
-            # it.
+            # TensorFlow is in use already, or the user has divided the GPU: it works, with the memory as they set it.
             logger.debug("memory growth of %s was not set: %s", gpu.name, reason)
 
 

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as LegendPatch
 from scipy import ndimage
 
+from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError
 
@@ -162,7 +163,7 @@ def draw_case(
     if image.ndim == axes + 1 and not colour:
         image = image[..., 0]
     if spacing is None:
-        spacing = nib.affines.voxel_sizes(affine)[:axes] if affine is not None else (1.0,) * axes
+        spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
     view = _View.of(image.shape[:axes], spacing, affine)
     image = view.turn(image)
     maps = {name: view.turn(labels) for name, labels in maps.items()}

@@ -19,9 +19,8 @@ __all__ = [
     "miscnn_data_interfaces",
 ]
 
+#: All interfaces by name; other packages add theirs through the entry point group ``miscnn_tf.interfaces``.
 miscnn_data_interfaces: Registry[type[Abstract_IO]] = Registry("data interface", "miscnn_tf.interfaces")
-"""All interfaces by name; other packages add theirs through the entry point group ``miscnn_tf.interfaces``."""
-
 miscnn_data_interfaces.register("NIFTI", NIFTI_interface)
 miscnn_data_interfaces.register("NIFTI_S", NIFTIslicer_interface)
 miscnn_data_interfaces.register("IMG", Image_interface)

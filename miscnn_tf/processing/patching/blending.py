@@ -67,7 +67,7 @@ class Blender:
         self.mode = mode
         self.dtype = np.dtype(dtype)
         self._weights = tuple(
-            axis_weights(starts, window, mode) for starts, window in zip(grid.starts, grid.patch_shape, strict=True)
+            window_weights(starts, window, mode) for starts, window in zip(grid.starts, grid.patch_shape, strict=True)
         )
         self._per_layer = len(grid) // grid.counts[0]
         self._layer = -1
@@ -188,7 +188,7 @@ class Blender:
         self._enter_layer(self._layer + 1)
 
 
-def axis_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarray:
+def window_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarray:
     """What each window of one axis counts at each of its voxels, normalised.
 
     Args:

@@ -20,8 +20,8 @@ class TransformHU(Abstract_Subfunction):
     "RescaleSlope" and "RescaleIntercept" as DICOM names them), otherwise from the arguments. The result is float32.
     Nothing is undone on predictions.
 
-    This is for raw values. Our DICOM interface returns Hounsfield units already, and most NIfTI files hold them: there,
-    `Clipping` and `Normalization` are what is needed, or this step with ``slope=1, intercept=0, clipScan_value=None``.
+    This is for raw values. Most NIfTI files hold Hounsfield units already: there, `Clipping` and `Normalization` are
+    what is needed, or this step with ``slope=1, intercept=0, clipScan_value=None``.
 
     Args:
         normalize: Whether to scale `minmaxBound` to 0 … 1, and clip what lies outside.

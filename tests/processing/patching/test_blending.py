@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.signal.windows import gaussian
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching.blending import Blender, axis_weights
+from miscnn_tf.processing.patching.blending import Blender, window_weights
 from miscnn_tf.processing.patching.grid import PatchGrid
 
 MODES = st.sampled_from(["gaussian", "average"])
@@ -67,7 +67,7 @@ def test_equals_the_reference_with_explicit_weights(grid, mode):
 @settings(max_examples=60, deadline=None)
 def test_weights_sum_to_one_at_every_voxel_and_none_is_zero(grid, mode):
     per_axis = [
-        axis_weights(starts, window, mode).astype(np.float32)
+        window_weights(starts, window, mode).astype(np.float32)
         for starts, window in zip(grid.starts, grid.patch_shape, strict=True)
     ]
     total = np.zeros(grid.image_shape)
@@ -82,7 +82,7 @@ def test_weights_sum_to_one_at_every_voxel_and_none_is_zero(grid, mode):
 
 @pytest.mark.parametrize("window", [1, 2, 64, 512])
 def test_gaussian_weight_is_not_zero_at_the_corner_of_a_large_patch(window):
-    lonely = axis_weights((0, max(1, window // 2)), window, "gaussian").min()
+    lonely = window_weights((0, max(1, window // 2)), window, "gaussian").min()
     assert np.float32(lonely) ** 3 > np.finfo(np.float32).tiny
 
 
