@@ -88,7 +88,7 @@ def apply_class_weight(
 
     Example:
         >>> weighted = apply_class_weight("tversky_loss", {0: 1.0, 1: 5.0}, classes=2)
-        >>> model.compile(loss=weighted)  # doctest: +SKIP
+        >>> keras_model.compile(loss=weighted)  # doctest: +SKIP
     """
     weights = class_weight_vector(class_weight, classes)
     resolved = losses.get(loss)

@@ -297,7 +297,7 @@ def dice_weighted(weights: Sequence[float], smooth: float = 1e-5) -> DiceWeighte
         ConfigurationError: If a weight is negative or no number.
 
     Example:
-        >>> model.compile(loss=dice_weighted([0.2, 1.0, 3.0]))  # doctest: +SKIP
+        >>> keras_model.compile(loss=dice_weighted([0.2, 1.0, 3.0]))  # doctest: +SKIP
     """
     return DiceWeighted(weights, smooth)
 
@@ -315,7 +315,7 @@ class CategoricalFocalLoss(ConfiguredLoss):
         reduction: Over the samples of a batch, as in Keras.
 
     Example:
-        >>> model.compile(loss=categorical_focal_loss(alpha=[0.1, 0.3, 0.6], gamma=2.0))  # doctest: +SKIP
+        >>> keras_model.compile(loss=categorical_focal_loss(alpha=[0.1, 0.3, 0.6], gamma=2.0))  # doctest: +SKIP
 
     Reference: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002, equation 5; the
     defaults are the paper's.
