@@ -1,0 +1,198 @@
+"""The package itself: what it declares that it needs, what it imports, and what starts with it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+import miscnn_tf
+
+PACKAGE = Path(miscnn_tf.__file__).parent
+ROOT = PACKAGE.parent
+
+#: Declared, but imported by no module of the package.
+NOT_IMPORTED = {
+    "scikit-image": "batchgenerators needs it, and the tests compare with it",
+}
+
+#: Lower numbers import nothing of higher ones, but in functions that run something.
+FLOORS = {
+    "errors": 0,
+    "messages": 0,
+    "registry": 0,
+    "arguments": 0,
+    "configuration": 0,
+    "data_loading": 1,
+    "datasets": 1,
+    "processing": 2,
+    "neural_network": 3,
+    "evaluation": 4,
+    "utils": 5,
+    "report": 5,
+    "cli": 5,
+}
+
+
+def read_setup() -> configparser.ConfigParser:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    return setup
+
+
+def requirements() -> dict[str, list[str]]:
+    """The lines of requirements: "" for the package itself, and by extra."""
+    setup = read_setup()
+    extras = {name: text.split("\n") for name, text in setup["options.extras_require"].items()}
+    lists = {"": setup["options"]["install_requires"].split("\n"), **extras}
+    return {name: [line.strip() for line in lines if line.strip()] for name, lines in lists.items()}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    """The distributions that these lists of requirements name."""
+    lines = [line for extra in extras for line in requirements()[extra]]
+    return {normal(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in lines}
+
+
+def imports(path: Path, at_start: bool = False) -> Iterator[tuple[str, int]]:
+    """Absolute imports in a file, anywhere in it, or those that importing it makes."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if at_start and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if at_start and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        waiting += ast.iter_child_nodes(node)
+
+
+def undeclared(files: Iterator[Path], allowed: set[str], own: set[str]) -> list[str]:
+    known = packages_distributions()
+    bad = []
+    for path in files:
+        for module, line in imports(path):
+            top = module.partition(".")[0]
+            if top in sys.stdlib_module_names or top in own:
+                continue
+            if not {normal(name) for name in known.get(top, [top])} & allowed:
+                bad.append(f"{path.relative_to(ROOT)}:{line}: {top}")
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("extra", "line"), [(extra, line) for extra, lines in requirements().items() for line in lines]
+)
+def test_a_requirement_has_a_lower_bound_and_no_upper_one(extra, line):
+    assert re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?>=\d+(\.\d+)*", line), line
+
+
+def test_python_has_a_lower_bound_only_and_the_tools_agree():
+    assert read_setup()["options"]["python_requires"] == ">=3.11"
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'target-version = "py311"' in project
+    assert 'python_version = "3.11"' in project
+
+
+def test_the_extras_are_there_and_nothing_abandoned_is_needed():
+    lists = requirements()
+    assert {"test", "gpu", "dicom"} <= set(lists)
+    assert [line.partition(">=")[0] for line in lists["gpu"]] == ["tensorflow[and-cuda]"]
+    assert "pytest" in declared("test")
+    assert "pydicom" in declared("dicom")
+    assert not declared(*lists) & {"tensorflow-addons", "sklearn", "miscnn"}
+
+
+def test_what_is_imported_is_declared():
+    files = list(PACKAGE.rglob("*.py"))
+    assert len(files) > 80
+    assert undeclared(iter(files), declared("", "dicom"), own={"miscnn_tf"}) == []
+    tests = (ROOT / "tests").rglob("*.py")
+    own = {"miscnn_tf", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    assert undeclared(tests, declared("", "test"), own) == []
+
+
+def test_what_is_declared_is_imported():
+    tops = {module.partition(".")[0] for path in PACKAGE.rglob("*.py") for module, _ in imports(path)}
+    known = packages_distributions()
+    used = {normal(name) for top in tops for name in known.get(top, [])}
+    assert declared("") - used == set(NOT_IMPORTED)
+
+
+def test_files_that_are_no_code_are_installed_too():
+    patterns = {
+        Path(*package.split(".")) / pattern
+        for package, listed in read_setup()["options.package_data"].items()
+        for pattern in re.split(r"[\s,]+", listed.strip())
+    }
+    installed = {path for pattern in patterns for path in ROOT.glob(str(pattern))}
+    data = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
+    assert data - installed == set()
+    assert PACKAGE / "py.typed" in installed
+
+
+def test_every_folder_with_code_is_a_package():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_a_floor_imports_only_floors_below_it():
+    bad = []
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).with_suffix("").parts
+        if len(place) == 1 and place[0] in {"__init__", "__main__"}:
+            continue  # the door to all floors
+        for module, line in imports(path, at_start=True):
+            _, _, inside = module.partition("miscnn_tf.")
+            floor = inside.partition(".")[0]
+            if module.startswith("miscnn_tf.") and floor in FLOORS and FLOORS[floor] > FLOORS[place[0]]:
+                bad.append(f"{path.relative_to(ROOT)}:{line}: {module}")
+    assert bad == []
+
+
+def test_only_the_network_and_what_runs_it_import_tensorflow():
+    bad = []
+    for path in PACKAGE.rglob("*.py"):
+        if FLOORS.get(path.relative_to(PACKAGE).parts[0], 0) == FLOORS["neural_network"]:
+            continue
+        heavy = [module for module, _ in imports(path, at_start=True) if re.match(r"(tensorflow|keras)\b", module)]
+        bad += [f"{path.relative_to(ROOT)}: {module}" for module in heavy]
+    assert bad == []
+
+
+def test_the_package_and_its_help_load_no_heavy_library():
+    script = """
+        import sys
+        import miscnn_tf
+        from miscnn_tf.cli.main import main
+        main(["--help"])
+        heavy = {"tensorflow", "keras", "numpy", "scipy", "matplotlib", "nibabel"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, timeout=60)
+
+
+def test_the_lower_floors_do_not_import_the_network():
+    script = """
+        import sys
+        import miscnn_tf.processing.preprocessor, miscnn_tf.data_loading.interfaces, miscnn_tf.evaluation
+        import miscnn_tf.datasets, miscnn_tf.utils.patch_operations, miscnn_tf.processing.subfunctions
+        assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, timeout=120)
