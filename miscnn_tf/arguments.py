@@ -27,6 +27,14 @@ def number(value: Any, argument: str) -> int | float:
     return result
 
 
+def positive(value: Any, argument: str) -> float:
+    """`value` as a finite float above 0."""
+    result = float(number(value, argument))
+    if not 0 < result < math.inf:
+        raise ConfigurationError(f"{argument} must be a positive number, got {value!r}")
+    return result
+
+
 def whole_number(value: Any, argument: str, least: int = 0, most: float = math.inf) -> int:
     """`value` as an int between `least` and `most`."""
     try:

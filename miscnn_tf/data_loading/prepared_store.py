@@ -135,6 +135,19 @@ class PreparedStore:
                 del self._making[name]
         return _shared(sample)
 
+    def peek(self, key: str, index: Hashable) -> Sample | None:
+        """The sample called `index` in the version called `key`, as `get` returns it; None where there is none yet."""
+        with self._lock:
+            kept = self._memory.get((index, key))
+            if kept is not None:
+                self._hits += 1
+                return _shared(kept)
+        folder = self._folder(key, index)
+        if not self.persistent and str(folder) not in self._disk_bytes:
+            return None
+        found = self._find(folder, index)
+        return None if found is None else _shared(found)
+
     def info(self) -> dict[str, int]:
         """For logs: ``ram_bytes``, ``disk_bytes`` (of what this store wrote or found), ``hits`` and ``made``."""
         with self._lock:

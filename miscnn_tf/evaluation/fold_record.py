@@ -15,6 +15,7 @@ from miscnn_tf.configuration import describe
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
+from miscnn_tf.processing.preprocessor import SETTINGS
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -108,16 +109,7 @@ def training_settings(model: Neural_Network, epochs: int, iterations: int | None
     settings["metrics"] = [_described(metric) for metric in getattr(model, "metrics", None) or []]
     rate = getattr(model, "learning_rate", None)
     settings["learning_rate"] = float(rate) if isinstance(rate, int | float | np.number) else _described(rate)
-    for name in (
-        "analysis",
-        "patch_shape",
-        "batch_size",
-        "patchwise_overlap",
-        "patchwise_blending",
-        "patchwise_skip_blanks",
-        "patchwise_skip_class",
-        "patchwise_foreground",
-    ):
+    for name in SETTINGS:
         value = getattr(preprocessor, name, None)
         settings[name] = list(value) if isinstance(value, tuple | list) else value
     settings["subfunctions"] = [_described(step) for step in getattr(preprocessor, "subfunctions", None) or []]

@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.arguments import positive
+from miscnn_tf.errors import TrainingError
 from miscnn_tf.neural_network.loader import BatchLoader
 
 
@@ -25,7 +26,7 @@ class TimeLimit(keras.callbacks.Callback):
 
     def __init__(self, minutes: float) -> None:
         super().__init__()
-        self.minutes = _positive(minutes, "minutes")
+        self.minutes = positive(minutes, "minutes")
         self._begin = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -55,8 +56,8 @@ class PolynomialDecay(keras.callbacks.Callback):
 
     def __init__(self, power: float = 0.9, minutes: float | None = None, warmup_steps: int = 0) -> None:
         super().__init__()
-        self.power = _positive(power, "power")
-        self.minutes = None if minutes is None else _positive(minutes, "minutes")
+        self.power = positive(power, "power")
+        self.minutes = None if minutes is None else positive(minutes, "minutes")
         self.warmup_steps = warmup_steps
         self._begin = 0.0
         self._initial = 0.0
@@ -144,9 +145,3 @@ class DataWait(keras.callbacks.Callback):
         """Report the share."""
         if logs is not None:
             logs["data_wait"] = (self.loader.waited - self._waited) / max(self._seconds, 1e-9)
-
-
-def _positive(value: float, name: str) -> float:
-    if not value > 0:
-        raise ConfigurationError(f"{name}={value!r} must be a positive number")
-    return float(value)

@@ -10,7 +10,8 @@ import numpy as np
 
 from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, TrainingBatches
-from miscnn_tf.processing.preprocessor import Preprocessor, one_hot
+from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.preprocessor import Preprocessor
 
 
 class DataGenerator(keras.utils.PyDataset):
@@ -97,6 +98,12 @@ class DataGenerator(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's order, crops and augmentation."""
         self.epoch += 1
+
+    def remove_batches(self) -> None:
+        """Remove what ``prepare_batches`` wrote to disk."""
+        if self._on_disk:
+            for step in range(len(self)):
+                self.preprocessor.data_io.batch_cleanup(self._pointer(step))
 
     # The pointer of a batch on disk tells training and validation apart.
     def _pointer(self, step: int) -> str:

@@ -24,6 +24,7 @@ from miscnn_tf.neural_network.losses import (
 )
 
 __all__ = [
+    "ClassDice",
     "categorical_focal_loss",
     "dice_coefficient",
     "dice_coefficient_loss",
@@ -77,3 +78,38 @@ def dice_soft(y_true: Any, y_pred: Any, smooth: float = 1e-5) -> Any:
         ``(batch,)``, float32.
     """
     return ops.mean(soft_dice_per_class(y_true, y_pred, smooth), -1)
+
+
+@keras.saving.register_keras_serializable(package="miscnn_tf")
+class ClassDice:
+    """The soft Dice of one class, per sample, so that a rare class that is never found is seen during the training.
+
+    Args:
+        label: The class.
+        smooth: Keeps the quotient finite; a class absent from truth and prediction counts as found.
+
+    Attributes:
+        name: ``dice_class-<label>``, its name in histories.
+
+    Example:
+        >>> metrics = [dice_soft, ClassDice(1), ClassDice(2)]
+    """
+
+    def __init__(self, label: int, smooth: float = 1e-5) -> None:
+        self.label = int(label)
+        self.smooth = float(smooth)
+        self.name = f"dice_class-{self.label}"
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """``(batch,)``, float32, from one-hot labels and probabilities ``(batch, x, y[, z], classes)``."""
+        return soft_dice_per_class(y_true, y_pred, self.smooth)[..., self.label]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClassDice) and self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return hash((self.label, self.smooth))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"label": self.label, "smooth": self.smooth}

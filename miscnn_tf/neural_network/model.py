@@ -18,25 +18,25 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from miscnn_tf.arguments import positive, whole_number
 from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import losses as losses_module
 from miscnn_tf.neural_network import model_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
-from miscnn_tf.neural_network.class_weights import apply_class_weight
+from miscnn_tf.neural_network.class_weights import apply_class_weight, class_weight_vector
 from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
-from miscnn_tf.neural_network.loader import BatchLoader
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.metrics import dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 from miscnn_tf.processing.cutting import cut
-from miscnn_tf.processing.preparation import complete, prepare_sample, run_subfunctions
+from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class Neural_Network:
         shuffle_batches: Whether each epoch has its own order of samples, default True.
         verbose: Keras' progress bar in training, and ours in prediction: ``"auto"``, 0, 1 or 2.
         hardware: Devices, precision and XLA as they were chosen.
+        trained_on: Names of the samples of the last training and its validation.
         id: A name that tells instances apart.
 
     Raises:
@@ -112,7 +113,8 @@ class Neural_Network:
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
         self.hardware = choose_hardware(multi_gpu=multi_gpu, precision=precision)
-        self._initial_learning_rate = self._learning_rate = _checked_rate(learning_rate)
+        self._initial_learning_rate = self._learning_rate = positive(learning_rate, "learning_rate")
+        self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         self._epochs_trained = 0
         self._compiled_with: tuple[Any, ...] | None = None
         self._predictor: WindowPredictor | None = None
@@ -140,7 +142,7 @@ class Neural_Network:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._learning_rate = _checked_rate(value)
+        self._learning_rate = positive(value, "learning_rate")
         self.model.optimizer.learning_rate = self._learning_rate
 
     def _build(self) -> SegmentationModel:
@@ -159,7 +161,7 @@ class Neural_Network:
 
     def _compile(self, class_weight: ClassWeight | None = None, new_optimizer: bool = False) -> None:
         """Compile the model anew where its loss, metrics or class weights changed; the optimizer's state is kept."""
-        weights = None if class_weight is None else tuple(_weight_list(class_weight, self.classes))
+        weights = None if class_weight is None else class_weight_vector(class_weight, self.classes)
         wanted = (self.loss, tuple(self.metrics), weights)
         if self._compiled_with == wanted and not new_optimizer:
             return
@@ -177,11 +179,10 @@ class Neural_Network:
             )
         self._compiled_with = wanted
 
-    def use(self, model: keras.Model) -> None:
-        """Go on with another Keras model of the same input and output."""
-        self.model = model
-        self._compiled_with = None
-        self._predictor = None
+    def take_over(self, weights: list[np.ndarray], epochs_trained: int) -> None:
+        """Go on from these weights, after so many epochs, with a fresh optimizer."""
+        self.model.set_weights(weights)
+        self._epochs_trained = epochs_trained
         self._compile(new_optimizer=True)
 
     # ---------------------------------------------------------------- training
@@ -236,8 +237,6 @@ class Neural_Network:
             Keras' History, with ``"val_loss"`` and the other validation figures beside those of `train`.
         """
         validation = as_index_list(validation_samples)
-        if not validation:
-            raise ConfigurationError("validation_samples is empty; use train() to train without validation")
         return self._fit(training_samples, validation, epochs, iterations, callbacks, class_weight)
 
     def _fit(
@@ -250,10 +249,9 @@ class Neural_Network:
         class_weight: ClassWeight | None,
     ) -> keras.callbacks.History:
         training = as_index_list(training_samples)
-        if not training:
-            raise ConfigurationError("the list of training samples is empty")
-        if epochs < 1 or (iterations is not None and iterations < 1):
-            raise ConfigurationError(f"epochs={epochs} and iterations={iterations} must be at least 1")
+        whole_number(epochs, "epochs", least=1)
+        if iterations is not None:
+            whole_number(iterations, "iterations", least=1)
         everything = list(dict.fromkeys([*training, *(validation_samples or [])]))
         self.preprocessor.data_io.check(everything)
         self.preprocessor.run_subfunctions(everything, training=True)
@@ -264,63 +262,43 @@ class Neural_Network:
         )
         # A second training goes on with fresh crops, not with the first one's.
         first = self._epochs_trained
-        loader: BatchLoader[Any] = self._loader(batches, range(first, first + epochs))
-        loaders = [loader]
-        validation_data = validation_steps = None
+        feed = Feed(batches, range(first, first + epochs), self.workers, self.batch_queue_size)
+        feeds = [feed]
         if validation_samples is not None:
             checks = DataGenerator(validation_samples, self.preprocessor, validation=True, labels=True)
             # Keras goes through it once per epoch, each time from its start; twice as much is there because under a
             # distribution strategy it takes one batch more than it uses.
-            loaders.append(self._loader(checks, range(2)))
-            validation_data, validation_steps = self._dataset(loaders[-1], None), len(checks)
+            feeds.append(Feed(checks, range(2), self.workers, self.batch_queue_size))
 
         def names(epoch: int, step: int) -> list[Hashable]:
             return batches.names(first + epoch, step)
 
-        watchers = [NonFiniteGuard(names), DataWait(loader)]
-        size = self.preprocessor.batch_size
         try:
             history = self.model.fit(
-                self._dataset(loader, size),
+                feed.dataset,
                 epochs=epochs,
                 steps_per_epoch=len(batches),
-                validation_data=validation_data,
-                validation_steps=validation_steps,
-                # Before the user's, so that what they add to the logs is seen there.
-                callbacks=[*watchers, *callbacks],
+                validation_data=feeds[1].dataset if len(feeds) > 1 else None,
+                validation_steps=len(feeds[1].batches) if len(feeds) > 1 else None,
+                # Ours before the user's, so that what they add to the logs is seen there.
+                callbacks=[NonFiniteGuard(names), DataWait(feed.loader), *callbacks],
                 shuffle=False,  # done already, sample by sample
                 verbose=self.verbose,
             )
         except tf.errors.OpError:
             # TensorFlow wraps what a Python generator raised; the original says more.
-            for each in loaders:
-                if each.error is not None:
-                    raise each.error from None
+            for each in feeds:
+                if each.loader.error is not None:
+                    raise each.loader.error from None
             raise
         finally:
-            for each in loaders:
+            for each in feeds:
                 each.close()
             # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
             gc.collect()
-            if self.preprocessor.prepare_batches:
-                self.preprocessor.data_io.batch_cleanup()
         self._epochs_trained += len(history.epoch)
+        self.trained_on = {"training": training, "validation": validation_samples or []}
         return history
-
-    def _loader(self, batches: DataGenerator, epochs: range) -> BatchLoader[Any]:
-        return BatchLoader(batches.batch, len(batches), epochs, self.workers, self.batch_queue_size)
-
-    def _dataset(self, loader: BatchLoader[Any], batch_size: int | None) -> tf.data.Dataset:
-        window = self.window_shape
-        signature = (
-            tf.TensorSpec((batch_size, *window, self.channels), tf.float32),
-            tf.TensorSpec((batch_size, *window), tf.uint8 if self.classes <= 256 else tf.uint16),
-        )
-        dataset = tf.data.Dataset.from_generator(loader.stream, output_signature=signature)
-        options = tf.data.Options()
-        # Every replica gets its share of each batch, not of the generator.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.with_options(options)
 
     # ---------------------------------------------------------------- prediction
 
@@ -426,10 +404,9 @@ class Neural_Network:
         return prediction
 
     def _prepared(self, index: Hashable) -> Sample:
-        if self.preprocessor.prepare_subfunctions:
-            return self.preprocessor.prepare_sample_subfunctions(index, training=False)
-        # Predicted once: keeping it would only fill the store.
-        return prepare_sample(self.preprocessor.data_io, self.preprocessor.subfunctions, index, load_seg=False)
+        # Most samples are predicted once: keeping them in memory would only fill it.
+        keep = self.preprocessor.prepare_subfunctions
+        return self.preprocessor.prepare_sample_subfunctions(index, training=False, keep=keep)
 
     def _processed(self, sample: Sample) -> Sample:
         run_subfunctions(sample, self.preprocessor.subfunctions, training=False)
@@ -479,9 +456,7 @@ class Neural_Network:
 
     def reset_weights(self) -> None:
         """Go back to the initial weights, and forget what the optimizer remembers of the training so far."""
-        self.model.set_weights(self.initialization_weights)
-        self._epochs_trained = 0
-        self._compile(new_optimizer=True)
+        self.take_over(self.initialization_weights, epochs_trained=0)
 
     def reset(self) -> None:
         """Go back to the initial weights, optimizer and learning rate."""
@@ -506,7 +481,7 @@ class Neural_Network:
         twin.shuffle_batches = self.shuffle_batches
         twin.verbose = self.verbose
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
-        twin.model.set_weights(self.model.get_weights())
+        twin.take_over(self.model.get_weights(), self._epochs_trained)
         return twin
 
     def dump(self, file_path: str | Path) -> None:
@@ -518,10 +493,12 @@ class Neural_Network:
         model_file.write(self, file_path)
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
-        """Read the network that `dump` wrote, with its optimizer's state (``.keras``; a fresh one for the others).
+        """Read the weights that `dump` wrote, with the optimizer's state (``.keras``; a fresh one for the others).
+
+        Loss, metrics, learning rate and preprocessing stay this network's; `miscnn_tf.load_model` restores those too.
 
         Args:
-            file_path: The file.
+            file_path: The file; of the same architecture.
             custom_objects: Layers of your own by name, where they are not registered with Keras.
         """
         model_file.read_into(self, file_path, custom_objects)
@@ -537,15 +514,3 @@ def _seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def _checked_rate(value: float) -> float:
-    if not value > 0:
-        raise ConfigurationError(f"learning_rate={value!r} must be a positive number")
-    return float(value)
-
-
-def _weight_list(class_weight: ClassWeight, classes: int) -> list[float]:
-    if isinstance(class_weight, Mapping):
-        return [float(class_weight.get(label, 1.0)) for label in range(classes)]
-    return [float(weight) for weight in class_weight]

@@ -33,7 +33,7 @@ from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
 from miscnn_tf.registry import Registry
 
@@ -47,15 +47,8 @@ FORMAT = 1
 _MEMBER = "miscnn_tf.json"
 _HDF5 = (".h5", ".hdf5")
 
-#: What of a Preprocessor is stored besides its steps and its augmentation.
-_PREPROCESSOR_ARGUMENTS = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
-_PREPROCESSOR_ATTRIBUTES = (
-    "patchwise_overlap",
-    "patchwise_blending",
-    "patchwise_skip_blanks",
-    "patchwise_skip_class",
-    "patchwise_foreground",
-)
+#: What of a Preprocessor its constructor takes; the other settings are set afterwards.
+_ARGUMENTS = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
 
 class LoadedArchitecture(Abstract_Architecture):
@@ -135,17 +128,32 @@ def _describe_network(network: Neural_Network) -> dict[str, Any]:
         "architecture": _describe_known(network.architecture, architectures),
         "divisor": getattr(network.architecture, "divisor", 1),
         "learning_rate": network.learning_rate,
+        "loss": _serialised(network.loss),
+        "metrics": [_serialised(metric) for metric in network.metrics],
+        "trained_on": plain(network.trained_on),
         "precision": network.hardware.precision,
         "epochs_trained": network.epochs_trained,
         "preprocessor": {
-            **{name: plain(getattr(preprocessor, name)) for name in _PREPROCESSOR_ARGUMENTS},
-            **{name: plain(getattr(preprocessor, name)) for name in _PREPROCESSOR_ATTRIBUTES},
+            **{name: plain(getattr(preprocessor, name)) for name in (*_ARGUMENTS, *SETTINGS)},
             "subfunctions": [_describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
             "data_augmentation": None
             if preprocessor.data_augmentation is None
             else get_config(preprocessor.data_augmentation),
         },
     }
+
+
+def _serialised(function: Any) -> Any:
+    """A loss or metric as plain data; one that cannot be named, such as a lambda, as None."""
+    if isinstance(function, str):
+        return function
+    try:
+        serialised = keras.saving.serialize_keras_object(function)
+        json.dumps(serialised)
+    except (TypeError, ValueError, NotImplementedError) as reason:
+        logger.warning("the model file will not hold %r: %s", function, reason)
+        return None
+    return None if serialised["class_name"] == "__lambda__" else serialised
 
 
 def _describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]:
@@ -244,6 +252,14 @@ def load_model(
         network = Neural_Network(
             preprocessor, architecture, learning_rate=metadata["learning_rate"], precision=metadata["precision"]
         )
+        loss = _deserialised(metadata["loss"], own)
+        if loss is None:
+            logger.warning("%s does not hold its loss: set .loss before training on (now: tversky_loss)", path)
+        else:
+            network.loss = loss
+        metrics = [_deserialised(metric, own) for metric in metadata["metrics"]]
+        network.metrics = [metric for metric in metrics if metric is not None]
+        network.trained_on = metadata["trained_on"]
     except KeyError as missing:
         raise ModelFileError(
             f"{path} is damaged: its description lacks {missing}; write it anew with dump()"
@@ -260,7 +276,7 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
         ModelFileError: If it is damaged, or has another number of channels or classes.
     """
     path = _existing(path)
-    model = _keras_model(path, network.hardware.precision, dict(custom_objects or {}), network)
+    model = _keras_model(path, network.hardware.precision, dict(custom_objects or {}))
     have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
     need = (network.channels, network.classes, 5 if network.three_dim else 4)
     if have != need:
@@ -268,9 +284,23 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
             f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
             f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
         )
-    network.use(model)
+    weights = model.get_weights()
+    if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
+        raise ModelFileError(
+            f"{path} holds another architecture than this network's; build the Neural_Network with the architecture "
+            "of the file, or read all of it with miscnn_tf.load_model"
+        )
+    network.take_over(weights, _epochs_trained(path))
     if path.suffix == ".keras":
         _restore_optimizer(network, path)
+
+
+def _epochs_trained(path: Path) -> int:
+    try:
+        return int(read_metadata(path).get("epochs_trained", 0))
+    except ModelFileError as reason:
+        logger.info("%s", reason)
+        return 0
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
@@ -330,9 +360,9 @@ def _build_preprocessor(
         data_io,
         subfunctions=subfunctions,
         data_aug=None if augmentation is None else Data_Augmentation.from_config(augmentation),
-        **{name: settings[name] for name in _PREPROCESSOR_ARGUMENTS},
+        **{name: settings[name] for name in _ARGUMENTS},
     )
-    for name in _PREPROCESSOR_ATTRIBUTES:
+    for name in set(SETTINGS) - set(_ARGUMENTS):
         value = settings[name]
         setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
     return preprocessor
@@ -347,15 +377,21 @@ def _build_architecture(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> 
     return architecture
 
 
-def _keras_model(
-    path: Path, precision: str, own: Mapping[str, Any], network: Neural_Network | None = None
-) -> keras.Model:
+def _deserialised(serialised: Any, own: Mapping[str, Any]) -> Any:
+    if serialised is None or isinstance(serialised, str):
+        return serialised
+    try:
+        return keras.saving.deserialize_keras_object(serialised, custom_objects=dict(own), safe_mode=True)
+    except (TypeError, ValueError) as reason:
+        logger.warning("a loss or metric of the model file is not known here: %s", reason)
+        return None
+
+
+def _keras_model(path: Path, precision: str, own: Mapping[str, Any]) -> keras.Model:
     from miscnn_tf.neural_network.hardware import precision_scope
 
     try:
-        strategy = network.hardware.strategy if network else tf.distribute.get_strategy()
-        # The policy of the model as a whole decides about loss scaling; its layers have theirs in the file.
-        with strategy.scope(), precision_scope(precision):
+        with precision_scope(precision):
             # .h5 files look classes up by their bare name.
             objects = {"SegmentationModel": SegmentationModel, **own}
             return keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=True)

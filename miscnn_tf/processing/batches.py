@@ -10,11 +10,15 @@ import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.processing.cutting import Patch, cut
+from miscnn_tf.processing.cutting import cut
+from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.schedule import Schedule
 
 if TYPE_CHECKING:
-    from miscnn_tf.processing.preprocessor import Batch, Preprocessor
+    from miscnn_tf.processing.preprocessor import Preprocessor
+
+#: Images and one-hot segmentations, or None, with the batch axis first.
+Batch = tuple[np.ndarray, np.ndarray | None]
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +44,6 @@ class TrainingBatches:
         iterations: int | None = None,
         full: bool = True,
     ) -> None:
-        if len(samples) == 0:
-            raise ConfigurationError("the list of samples is empty")
         self.preprocessor = preprocessor
         self.samples = list(samples)
         self.validation = validation
@@ -67,21 +69,16 @@ class TrainingBatches:
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Images float32 ``(batch, x, y[, z], channels)`` and labels uint8 ``(batch, x, y[, z])``."""
         epoch = self._epoch(epoch)
-        patches = [
-            self._patch(item, self.schedule.generator(epoch, step, place))
-            for place, item in enumerate(self.schedule.batch(epoch, step))
-        ]
-        shapes = {
-            patch.image.shape[:-1]: self._items[i][0]
-            for patch, i in zip(patches, self.schedule.batch(epoch, step), strict=True)
-        }
+        items = self.schedule.batch(epoch, step)
+        patches = [self._patch(item, self.schedule.generator(epoch, step, place)) for place, item in enumerate(items)]
+        shapes = {image.shape[:-1]: self._items[item][0] for (image, _), item in zip(patches, items, strict=True)}
         if len(shapes) > 1:
             sizes = "; ".join(f"{name!r}: {shape}" for shape, name in list(shapes.items())[:4])
             raise ConfigurationError(
                 f"whole images of different sizes cannot stand in one batch ({sizes}): use batch_size=1, a Resize or "
                 "Padding subfunction, or a patchwise analysis"
             )
-        return np.stack([patch.image for patch in patches]), np.stack([_labels(patch) for patch in patches])
+        return np.stack([image for image, _ in patches]), np.stack([labels for _, labels in patches])
 
     def _epoch(self, epoch: int) -> int:
         return 0 if self.validation else epoch
@@ -99,16 +96,17 @@ class TrainingBatches:
     def _sample(self, index: Hashable) -> Sample:
         return self.preprocessor.prepare_sample_subfunctions(index, training=True)
 
-    def _patch(self, item: int, rng: np.random.Generator) -> Patch:
+    def _patch(self, item: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         index, start = self._items[item]
-        sample = self._sample(index)
-        image_shape = sample.img_data.shape[:-1]
-        if start is None:
-            if self.boxes.analysis == "fullimage":
-                start = tuple(-before for before in self.boxes.offset(image_shape))
-            else:
-                start = self.boxes.random_start(sample, rng)
-        return cut(sample, start, self.boxes.window(image_shape), rng, self.augmentation)
+        try:
+            sample = self._sample(index)
+            if start is None:
+                start = self.boxes.training_start(sample, rng)
+            patch = cut(sample, start, self.boxes.window(sample.img_data.shape[:-1]), rng, self.augmentation)
+            return patch.image, patch.required_labels(sample)
+        except Exception as error:
+            error.add_note(f"while a patch of sample {index!r} was made")
+            raise
 
 
 class PredictionBatches:
@@ -148,8 +146,6 @@ def make_batches(
     preprocessor: Preprocessor, samples: Sequence[Hashable], training: bool, validation: bool, epoch: int
 ) -> Iterator[Batch]:
     """All batches of one pass over the samples, the last one possibly smaller, label maps as one-hot float32."""
-    from miscnn_tf.processing.preprocessor import one_hot
-
     if not training:
         prediction = PredictionBatches(preprocessor, samples)
         yield from ((prediction.batch(step), None) for step in range(len(prediction)))
@@ -159,9 +155,3 @@ def make_batches(
     for step in range(len(batches)):
         images, labels = batches.batch(epoch, step)
         yield images, one_hot(labels, classes)
-
-
-def _labels(patch: Patch) -> np.ndarray:
-    if patch.labels is None:
-        raise DataError("a training sample has no segmentation")
-    return patch.labels

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import DataError
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.patching.grid import PatchGrid, padded_shape
 from miscnn_tf.processing.patching.region import read_region
@@ -26,6 +27,16 @@ class Patch(NamedTuple):
 
     image: np.ndarray
     labels: np.ndarray | None
+
+    def required_labels(self, sample: Sample) -> np.ndarray:
+        """The labels.
+
+        Raises:
+            DataError: If the sample has no label map.
+        """
+        if self.labels is None:
+            raise DataError(f"sample {sample.index!r} has no segmentation, but training needs one")
+        return self.labels
 
 
 def cut(
@@ -120,6 +131,14 @@ class BoxSource:
             window = self.window(image_shape)
             starts = [start for start in starts if not self._blank(sample, start, window)]
         return starts
+
+    def training_start(self, sample: Sample, rng: np.random.Generator) -> tuple[int, ...]:
+        """First voxel of what a training step takes of a sample: a random patch, or the whole image."""
+        return self.whole_start(sample) if self.analysis == "fullimage" else self.random_start(sample, rng)
+
+    def whole_start(self, sample: Sample) -> tuple[int, ...]:
+        """First voxel of the whole, padded image, in image coordinates."""
+        return tuple(-before for before in self.offset(sample.img_data.shape[:-1]))
 
     def random_start(self, sample: Sample, rng: np.random.Generator) -> tuple[int, ...]:
         """First voxel of a random patch, in image coordinates."""

@@ -1,4 +1,4 @@
-"""The step from class probabilities to labels."""
+"""Labels from class probabilities, and as one-hot."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ def decide_labels(activation: np.ndarray) -> np.ndarray:
     for position, plane in enumerate(activation):
         labels[position] = np.argmax(plane, axis=-1)
     return labels
+
+
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels ``(…)`` as float32 one-hot ``(…, classes)``.
+
+    Example:
+        >>> one_hot(np.array([2, 0]), classes=3)
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+    """
+    return (labels[..., np.newaxis] == np.arange(classes, dtype=labels.dtype)).astype(np.float32)

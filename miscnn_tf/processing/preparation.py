@@ -16,6 +16,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.patching.sampling import class_locations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.processing.survey import count_voxels
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction
     """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step."""
     for position, subfunction in enumerate(subfunctions):
         before = len(sample.history)
-        subfunction.preprocessing(sample, training=training)
+        try:
+            subfunction.preprocessing(sample, training=training)
+        except Exception as error:
+            error.add_note(f"while {type(subfunction).__name__} prepared the sample {sample.index!r}")
+            raise
         for record in sample.history[before:]:
             record["position"] = position
 
@@ -45,8 +50,9 @@ def prepare_sample(
 
     Returns:
         The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8. Its
-        details hold ``"fill"``, the least value of each channel, which stands for what lies outside the image, and
-        ``"locations"``, some voxels of each foreground class (see `class_locations`).
+        details hold ``"fill"``, the least value of each channel, which stands for what lies outside the image,
+        ``"voxels"``, the number of voxels of each class, and ``"locations"``, some voxels of each foreground class (see
+        `class_locations`).
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
     run_subfunctions(sample, subfunctions, training=load_seg)
@@ -55,7 +61,7 @@ def prepare_sample(
 
 
 def complete(sample: Sample) -> None:
-    """Add ``details["fill"]`` and, where there is a label map, ``details["locations"]`` to a sample without them."""
+    """Add what `prepare_sample` promises in ``details`` to a sample without it."""
     if sample.img_data.dtype == np.float64:
         sample.img_data = sample.img_data.astype(np.float32)
     if "fill" not in sample.details:
@@ -63,6 +69,7 @@ def complete(sample: Sample) -> None:
         least = np.fmin.reduce(sample.img_data, axis=axes) if sample.img_data.size else np.zeros(sample.channels)
         sample.details["fill"] = np.nan_to_num(least.astype(np.float32)).tolist()
     if sample.seg_data is not None and "locations" not in sample.details:
+        sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
         # The draw depends on the label map alone, so that every process that prepares the sample gets the same.
         sample.details["locations"] = class_locations(
             sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
@@ -75,10 +82,15 @@ class PreparationKey:
     Args:
         data_io: Where samples come from.
         subfunctions: The steps, in order.
+
+    Attributes:
+        image_is_the_same: Whether a sample's image is prepared alike for training and for prediction.
     """
 
     def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
         self.data_io = data_io
+        # A user's step may treat an image in training otherwise than in prediction; ours do not.
+        self.image_is_the_same = all(type(step).__module__.startswith("miscnn_tf.") for step in subfunctions)
         interface = data_io.interface
         self._settings = fingerprint(
             __version__,

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,24 +16,38 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.processing.cutting import BoxSource, Patch, cut
+from miscnn_tf.processing.batches import Batch, make_batches
+from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.patching.blending import Blender, Slab
 from miscnn_tf.processing.postprocessing import undo_subfunctions
 from miscnn_tf.processing.preparation import PreparationKey, complete, prepare_sample
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.processing.survey import Surveyed, remarks, survey
 
 logger = logging.getLogger(__name__)
+
+#: The attributes that, besides the subfunctions and the augmentation, decide what a network gets to see.
+SETTINGS: Final = (
+    "batch_size",
+    "analysis",
+    "patch_shape",
+    "patchwise_overlap",
+    "patchwise_blending",
+    "patchwise_skip_blanks",
+    "patchwise_skip_class",
+    "patchwise_foreground",
+)
 
 ANALYSES: Final = ("fullimage", "patchwise-crop", "patchwise-grid")
 
 _DEFAULT_AUGMENTATION: Final = "default"
-
-Batch = tuple[np.ndarray, np.ndarray | None]
 
 
 class Preprocessor:
@@ -98,10 +113,8 @@ class Preprocessor:
     ) -> None:
         if analysis not in ANALYSES:
             raise ConfigurationError(f"analysis={analysis!r} is not known; use one of {', '.join(map(repr, ANALYSES))}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ConfigurationError(f"batch_size={batch_size!r} must be a whole number of at least 1")
         self.data_io = data_io
-        self.batch_size = int(batch_size)
+        self.batch_size = whole_number(batch_size, "batch_size", least=1)
         self.subfunctions = list(subfunctions)
         for step in self.subfunctions:
             if isinstance(step, type) or not isinstance(step, Abstract_Subfunction):
@@ -131,6 +144,7 @@ class Preprocessor:
         self.fullimage_divisor = 1
         self._cache: PreparedStore | None = None
         self._runs = 0
+        self._said: set[str] = set()
 
     # ---------------------------------------------------------------- prepared samples
 
@@ -144,20 +158,34 @@ class Preprocessor:
             )
         return self._cache
 
-    def prepare_sample_subfunctions(self, index: Hashable, training: bool = True) -> Sample:
+    @cache.setter
+    def cache(self, store: PreparedStore | None) -> None:
+        if store is not None and not isinstance(store, PreparedStore):
+            raise ConfigurationError(f"cache must be a PreparedStore, or None for a new one; got {store!r}")
+        self._cache = store
+
+    def prepare_sample_subfunctions(self, index: Hashable, training: bool = True, keep: bool = True) -> Sample:
         """The sample after all subfunctions: from the store, or made now and put there.
 
         Args:
             index: The sample's name.
             training: Whether its label map is needed.
+            keep: Whether to put it into the store where it is not there yet.
 
         Returns:
             A sample whose arrays may be memory-mapped and are read-only.
         """
-        key = PreparationKey(self.data_io, self.subfunctions)(index, training)
-        return self.cache.get(
-            key, index, lambda: prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
-        )
+        key = PreparationKey(self.data_io, self.subfunctions)
+        if not training and key.image_is_the_same:
+            trained_on = self.cache.peek(key(index, True), index)
+            if trained_on is not None:
+                trained_on.seg_data = None
+                return trained_on
+
+        def make() -> Sample:
+            return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
+
+        return self.cache.get(key(index, training), index, make) if keep else make()
 
     def run_subfunctions(self, indices_list: Sequence[Hashable], training: bool = True) -> None:
         """Prepare all samples now, several at a time, with a progress bar.
@@ -167,40 +195,35 @@ class Preprocessor:
         key = PreparationKey(self.data_io, self.subfunctions)
         with self._executor() as (readers, processes):
 
-            def prepare(index: Hashable) -> tuple[Hashable, tuple[int, ...]]:
+            def prepare(index: Hashable) -> Surveyed:
                 def make() -> Sample:
                     arguments = (self.data_io, self.subfunctions, index, training)
                     if processes is None:
                         return prepare_sample(*arguments)
-                    return processes.submit(prepare_sample, *arguments).result()
+                    try:
+                        return processes.submit(prepare_sample, *arguments).result()
+                    except BrokenProcessPool as error:
+                        raise DataError(
+                            f"a process that prepared samples was killed, with sample {index!r} or another one; most "
+                            f"often the memory was too small: lower mp_threads (now {self.mp_threads}), or set "
+                            "use_multiprocessing=False"
+                        ) from error
 
-                return index, self.cache.get(key(index, training), index, make).img_data.shape[:-1]
+                return survey(self.cache.get(key(index, training), index, make))
 
-            shapes: list[tuple[Hashable, tuple[int, ...]]] = []
-            futures: list[Future[Any]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices_list)]
+            surveyed: list[Surveyed] = []
+            futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices_list)]
             try:
                 # A bar that would be gone in a blink is noise.
                 for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
-                    shapes.append(future.result())
+                    surveyed.append(future.result())
             finally:
                 for future in futures:
                     future.cancel()
-        self._say_padding(shapes)
-
-    def _say_padding(self, shapes: Sequence[tuple[Hashable, tuple[int, ...]]]) -> None:
-        patch = self.patch_shape
-        if patch is None:
-            return
-        small = [(index, shape) for index, shape in shapes if any(n < m for n, m in zip(shape, patch, strict=True))]
-        if small:
-            logger.warning(
-                "%d of %d samples are smaller than patch_shape=%s, such as %r with %s voxels: they are padded for the "
-                "network, and predictions are cropped back",
-                len(small),
-                len(shapes),
-                patch,
-                *small[0],
-            )
+        for remark in remarks(surveyed, self.patch_shape):
+            if remark not in self._said:
+                self._said.add(remark)
+                logger.warning("%s", remark)
 
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
@@ -230,9 +253,7 @@ class Preprocessor:
     ) -> list[tuple[np.ndarray, ...]]:
         """All patches of the sample's grid, in grid order, as ``(image,)`` or ``(image, one-hot)``."""
         boxes = self.boxes()
-        window = boxes.window(sample.img_data.shape[:-1])
-        starts = boxes.grid_starts(sample, training)
-        return self._patches(sample, starts, window, training, data_aug, rng)
+        return self._patches(sample, boxes.grid_starts(sample, training), boxes, training, data_aug, rng)
 
     def analysis_patchwise_crop(
         self, sample: Sample, data_aug: bool, rng: np.random.Generator | None = None
@@ -241,35 +262,32 @@ class Preprocessor:
         rng = rng or self._generator()
         complete(sample)
         boxes = self.boxes()
-        window = boxes.window(sample.img_data.shape[:-1])
-        return self._patches(sample, [boxes.random_start(sample, rng)], window, True, data_aug, rng)
+        return self._patches(sample, [boxes.random_start(sample, rng)], boxes, True, data_aug, rng)
 
     def analysis_fullimage(
         self, sample: Sample, training: bool, data_aug: bool, rng: np.random.Generator | None = None
     ) -> list[tuple[np.ndarray, ...]]:
         """The whole image, as ``[(image,)]`` or ``[(image, one-hot)]``."""
         boxes = self.boxes()
-        image_shape = sample.img_data.shape[:-1]
-        window = boxes.window(image_shape)
-        start = tuple(-before for before in boxes.offset(image_shape))
-        return self._patches(sample, [start], window, training, data_aug, rng)
+        return self._patches(sample, [boxes.whole_start(sample)], boxes, training, data_aug, rng)
 
     def _patches(
         self,
         sample: Sample,
         starts: Sequence[tuple[int, ...]],
-        window: tuple[int, ...],
+        boxes: BoxSource,
         training: bool,
         data_aug: bool,
         rng: np.random.Generator | None,
     ) -> list[tuple[np.ndarray, ...]]:
         complete(sample)
+        window = boxes.window(sample.img_data.shape[:-1])
         augmentation = self.data_augmentation if data_aug else None
         rng = rng or self._generator()
         patches = [cut(sample, start, window, rng, augmentation) for start in starts]
         if not training:
             return [(patch.image,) for patch in patches]
-        return [(patch.image, one_hot(_labels(patch, sample), sample.classes)) for patch in patches]
+        return [(patch.image, one_hot(patch.required_labels(sample), sample.classes)) for patch in patches]
 
     # ---------------------------------------------------------------- batches
 
@@ -288,9 +306,6 @@ class Preprocessor:
             ``[(images, one-hot segmentations or None), …]``, both float32 with the batch axis first; the last batch may
             be smaller. With `prepare_batches` they go to disk, and the number (pointer) of the last one is returned.
         """
-        # Here and not above: the generator stands on this class.
-        from miscnn_tf.processing.batches import make_batches
-
         self._runs += 1
         batches = make_batches(self, indices_list, training, validation, epoch=self._runs)
         if not self.prepare_batches:
@@ -358,17 +373,6 @@ class Preprocessor:
     def __getstate__(self) -> dict[str, Any]:
         # The store holds locks and open memory maps; another process makes its own.
         return {**self.__dict__, "_cache": None}
-
-
-def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Labels ``(…)`` to float32 one-hot ``(…, classes)``."""
-    return (labels[..., np.newaxis] == np.arange(classes, dtype=labels.dtype)).astype(np.float32)
-
-
-def _labels(patch: Patch, sample: Sample) -> np.ndarray:
-    if patch.labels is None:
-        raise DataError(f"sample {sample.index!r} has no segmentation, but training needs one")
-    return patch.labels
 
 
 def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.neural_network import callbacks
 from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
 
 
@@ -37,17 +38,24 @@ def test_the_rate_rises_during_warm_up(make_network):
     assert rates.rates[4:] == sorted(rates.rates[4:], reverse=True)
 
 
-def test_training_ends_when_its_time_is_up(make_network):
-    network = make_network(data={"cases": 2})
+def test_training_ends_when_its_time_is_up_and_the_rate_with_it(make_network, monkeypatch):
+    network = make_network(data={"cases": 2}, learning_rate=0.01)
+    now = {"seconds": 0.0}
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now["seconds"])
+
+    class TenSecondsPerStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            now["seconds"] += 10
+
     rates = Rates()
-    begin = time.monotonic()
-    history = network.train(
-        ["case_0"], epochs=100_000, callbacks=[TimeLimit(minutes=0.03), PolynomialDecay(minutes=0.03), rates]
+    # Two minutes are twelve steps.
+    network.train(
+        ["case_0", "case_1"],
+        epochs=1000,
+        iterations=5,
+        callbacks=[TenSecondsPerStep(), TimeLimit(2), PolynomialDecay(power=1.0, minutes=2), rates],
     )
-    assert time.monotonic() - begin < 60
-    assert len(history.epoch) < 100_000
-    # The first step, with the tracing, may use all of a time as short as this one.
-    assert rates.rates == sorted(rates.rates, reverse=True)
+    np.testing.assert_allclose(rates.rates, 0.01 * (1 - np.arange(12) / 12), rtol=1e-5)
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan")])

@@ -23,6 +23,15 @@ def test_ten_samples_at_batch_size_four_make_three_full_batches(toy_io):
     assert batches.names(0, 2) == ["case_8", "case_9", "case_0", "case_1"]
 
 
+def test_every_patch_of_the_grid_comes_through_the_queue(toy_io):
+    """Defect: with the default batch queue an epoch of 5 batches saw 2 of 10 samples, 10 of 80 patches."""
+    io = toy_io(shape=(16, 16, 16), cases=10)
+    preprocessor = preprocessor_for(io, analysis="patchwise-grid", data_aug=None)
+    batches = DataGenerator(io.get_indiceslist(), preprocessor, training=True, shuffle=True)
+    stream = BatchLoader(batches.batch, len(batches), range(1), workers=2, queue_size=2).stream()
+    assert len({image.tobytes() for images, _ in stream for image in images}) == 80
+
+
 def test_cycles_lengthen_the_epoch_and_iterations_set_it(toy_io):
     io = toy_io(cases=5)
     twice = preprocessor_for(io, data_aug=Data_Augmentation(cycles=2))

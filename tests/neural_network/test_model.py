@@ -9,8 +9,12 @@ import keras
 import numpy as np
 import pytest
 
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.losses import categorical_focal_loss, dice_crossentropy, tversky_crossentropy
 from miscnn_tf.neural_network.metrics import dice_coefficient, dice_soft
 from miscnn_tf.neural_network.model import Neural_Network
@@ -199,12 +203,13 @@ def test_a_workers_exception_reaches_the_user_with_the_samples_name(make_network
 
     def prepare(index, training=True):
         if index == "case_2":
-            raise DataError("case_2: the disk went away")
+            raise OSError("the disk went away")
         return broken(index, training)
 
     network.preprocessor.prepare_sample_subfunctions = prepare
-    with pytest.raises(DataError, match="case_2: the disk went away"):
+    with pytest.raises(OSError, match="the disk went away") as caught:
         network.train(CASES, epochs=3)
+    assert "while a patch of sample 'case_2' was made" in caught.value.__notes__
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -235,6 +240,50 @@ def test_predictions_have_the_images_shape_without_a_channel_axis(make_network, 
 def test_a_single_index_is_accepted(make_network):
     """Defect: a name was iterated over by its letters."""
     assert len(make_network().predict("case_1", return_output=True)) == 1
+
+
+def test_images_of_different_sizes_one_after_the_other(toy_io, make_network):
+    """Defect: an image smaller than the patch in one axis, then a larger one: the prediction had the wrong shape."""
+    rng = np.random.default_rng(0)
+    images = {
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in {"a": (5, 20, 7), "b": (20, 22, 18)}.items()
+    }
+    data = {name: (image, (image > 1).astype(np.uint8)) for name, image in images.items()}
+    network = make_network(io=Data_IO(Dictionary_interface(data), "memory"))
+    first, second, again = network.predict(["a", "b", "a"], return_output=True)
+    assert (first.shape, second.shape) == ((5, 20, 7), (20, 22, 18))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_the_prediction_graph_is_traced_once(make_network):
+    network = make_network()
+    network.predict(CASES[:2], return_output=True)
+    network.predict_augmentated("case_0")
+    network.train(CASES[:2], epochs=1)
+    network.predict_array(np.zeros((9, 30, 8), np.float32))
+    assert network._predictor._predict.experimental_get_tracing_count() == 1
+
+
+def test_batches_on_disk_are_removed_after_the_training_and_nothing_else(make_network, tmp_path):
+    network = make_network(processing={"prepare_batches": True})
+    io = network.preprocessor.data_io
+    io.backup_sample(io.sample_loader("case_0"))
+    network.evaluate(CASES[:3], CASES[3:], epochs=2)
+    assert [path.name for path in (tmp_path / "batches").iterdir() if "batch" in path.name] == []
+    assert io.load_sample_pickle("case_0").shape == (20, 22, 18, 1)
+
+
+def test_the_training_pipeline_carries_labels_as_bytes(make_network):
+    network = make_network(data={"classes": 3})
+    batches = DataGenerator(CASES, network.preprocessor, training=True, labels=True)
+    images, labels = Feed(batches, range(1), 1, 2).dataset.element_spec
+    assert (images.dtype, labels.dtype) == ("float32", "uint8")
+    assert tuple(labels.shape) == (2, 8, 8, 8)
+
+
+def test_patience_ends_a_training(make_network):
+    stopping = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=10.0)
+    assert len(make_network().train(CASES[:2], epochs=50, callbacks=[stopping]).epoch) == 2
 
 
 def test_whole_images_of_any_size(make_network):

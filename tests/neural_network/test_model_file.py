@@ -16,6 +16,8 @@ import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.losses import categorical_focal_loss, dice_crossentropy
+from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
 from miscnn_tf.neural_network.model_file import read_metadata
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
@@ -65,6 +67,7 @@ def trained(scans, tmp_path_factory):
 def test_a_new_process_predicts_the_same_voxels_from_a_file_alone(trained, scans, tmp_path):
     network, folder = trained
     expected = network.predict("case_1", return_output=True)[0]
+    assert 0.01 < expected.mean() < 0.99, "a constant prediction would show nothing"
     script = f"""
         import miscnn_tf
         model = miscnn_tf.load_model({str(folder / "model.keras")!r})
@@ -116,6 +119,47 @@ def test_loading_restores_the_optimizer_and_training_goes_on_the_same(trained):
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     losses = [twin.train(samples, epochs=1).history["loss"] for twin in twins]
     assert losses[0] == losses[1]
+
+
+def test_dumping_and_loading_half_way_equals_an_uninterrupted_training(toy_io, make_network, tmp_path):
+    samples = toy_io().get_indiceslist()
+
+    def network():
+        return make_network(loss=dice_crossentropy, metrics=[dice_soft, ClassDice(1)], learning_rate=0.01)
+
+    whole = network()
+    whole.train(samples, epochs=4)
+    half = network()
+    half.train(samples, epochs=2)
+    half.dump(tmp_path / "half.keras")
+    resumed = network()
+    resumed.load(tmp_path / "half.keras")
+    resumed.train(samples, epochs=2)
+    loaded = miscnn_tf.load_model(tmp_path / "half.keras", data_io=half.preprocessor.data_io)
+    loaded.verbose = 0
+    loaded.train(samples, epochs=2)
+    for network in (resumed, loaded):
+        for expected, weight in zip(whole.model.get_weights(), network.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, expected)
+
+
+def test_loss_metrics_and_samples_are_in_the_file(make_network, tmp_path, caplog):
+    network = make_network(loss=dice_crossentropy, metrics=[dice_soft, ClassDice(1)])
+    network.evaluate(CASES[:2], CASES[2:], epochs=1)
+    network.dump(tmp_path / "model.keras")
+    loaded = miscnn_tf.load_model(tmp_path / "model.keras")
+    assert loaded.loss is dice_crossentropy
+    assert loaded.metrics == [dice_soft, ClassDice(1)]
+    assert loaded.trained_on == {"training": CASES[:2], "validation": CASES[2:]}
+    assert loaded.epochs_trained == 1
+    configured = make_network(loss=categorical_focal_loss(alpha=0.3, gamma=1.5))
+    configured.dump(tmp_path / "focal.keras")
+    loss = miscnn_tf.load_model(tmp_path / "focal.keras").loss
+    assert (loss.alpha, loss.gamma) == (0.3, 1.5)
+    make_network(loss=lambda y_true, y_pred: keras.ops.mean(y_pred, axis=-1)).dump(tmp_path / "lambda.keras")
+    with caplog.at_level(logging.WARNING):
+        miscnn_tf.load_model(tmp_path / "lambda.keras")
+    assert "does not hold its loss" in caplog.text
 
 
 @pytest.mark.parametrize("ending", [".h5", ".hdf5"])
@@ -247,6 +291,22 @@ def test_a_model_of_other_dimensions_is_refused(make_network, tmp_path):
     make_network(data={"classes": 3}).dump(tmp_path / "model.keras")
     with pytest.raises(ModelFileError, match="3 classes"):
         make_network().load(tmp_path / "model.keras")
+
+
+def test_weights_of_another_architecture_are_refused(make_network, tmp_path):
+    make_network(depth=2).dump(tmp_path / "model.keras")
+    with pytest.raises(ModelFileError, match="another architecture"):
+        make_network().load(tmp_path / "model.keras")
+
+
+def test_weights_fit_a_network_with_another_patch(make_network, tmp_path):
+    trained = make_network(processing={"patch_shape": (16, 16, 16)})
+    trained.dump(tmp_path / "model.keras")
+    network = make_network(seed=9)
+    network.load(tmp_path / "model.keras")
+    assert network.predict("case_0", return_output=True)[0].shape == (20, 22, 18)
+    for ours, theirs in zip(network.model.get_weights(), trained.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_wrong_ending_is_refused_and_a_failed_dump_leaves_the_old_file(make_network, tmp_path, monkeypatch):

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
+from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.preprocessor import Preprocessor, one_hot
+from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.resize import Resize
+
+
+class Broken(Abstract_Subfunction):
+    def preprocessing(self, sample, training=True):
+        raise ValueError("boom")
+
+
+class Killed(Abstract_Subfunction):
+    def preprocessing(self, sample, training=True):
+        os._exit(9)
 
 
 def make(io, **arguments):
@@ -27,8 +41,8 @@ def make(io, **arguments):
         ({"patch_shape": (8, 8)}, "3 positive numbers"),
         ({"patch_shape": 8}, "patch_shape=8"),
         ({"patch_shape": (8, 0, 8)}, "patch_shape"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": 1.5}, "batch_size=1.5"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number.*1.5"),
         ({"subfunctions": [Normalization]}, "add parentheses"),
         ({"data_aug": "none"}, "data_aug"),
     ],
@@ -220,6 +234,78 @@ def test_a_second_run_finds_the_prepared_samples(toy_io, tmp_path):
     preprocessor.run_subfunctions(again.get_indiceslist())
     assert again.interface.loads == []
     assert isinstance(preprocessor.prepare_sample_subfunctions("case_0").img_data, np.memmap)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_sample_that_was_trained_on_is_not_decoded_again_to_predict_it(toy_io, persistent):
+    io = toy_io(cases=3)
+    preprocessor = make(io, subfunctions=[Normalization()], prepare_subfunctions=persistent)
+    preprocessor.run_subfunctions(io.get_indiceslist())
+    trained_on = preprocessor.prepare_sample_subfunctions("case_1")
+    predicted = preprocessor.prepare_sample_subfunctions("case_1", training=False)
+    assert len(io.interface.loads) == 3
+    np.testing.assert_array_equal(predicted.img_data, trained_on.img_data)
+    assert predicted.seg_data is None
+    assert preprocessor.prepare_sample_subfunctions("case_1").seg_data is not None
+
+
+def test_a_users_step_may_treat_images_otherwise_in_training(toy_io):
+    class Training(Abstract_Subfunction):
+        def preprocessing(self, sample, training=True):
+            sample.img_data = sample.img_data * 0 + training
+
+    preprocessor = make(toy_io(cases=1), subfunctions=[Training()])
+    assert preprocessor.prepare_sample_subfunctions("case_0").img_data.max() == 1
+    assert preprocessor.prepare_sample_subfunctions("case_0", training=False).img_data.max() == 0
+
+
+def test_another_fold_prepares_nothing_twice(toy_io):
+    io = toy_io(cases=4)
+    preprocessor = make(io)
+    preprocessor.run_subfunctions(["case_0", "case_1", "case_2"])
+    preprocessor.run_subfunctions(["case_1", "case_2", "case_3"])
+    assert sorted(io.interface.loads) == io.get_indiceslist()
+
+
+def test_the_cache_is_an_instances_own_and_can_be_replaced(toy_io, tmp_path):
+    io = toy_io()
+    first, second = make(io), make(io)
+    assert first.cache is not second.cache
+    store = PreparedStore(tmp_path / "store", budget=10**6, persistent=False)
+    first.cache = store
+    assert first.cache is store
+    first.cache = None
+    assert first.cache is not store
+    with pytest.raises(ConfigurationError, match="cache must be a PreparedStore"):
+        first.cache = {}
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_an_error_in_a_step_names_the_step_and_the_sample(toy_io, processes):
+    preprocessor = make(toy_io(cases=1), subfunctions=[Broken()], use_multiprocessing=processes)
+    preprocessor.mp_threads = 1
+    with pytest.raises(ValueError, match="boom") as caught:
+        preprocessor.run_subfunctions(["case_0"])
+    assert "while Broken prepared the sample 'case_0'" in "".join(caught.value.__notes__)
+
+
+def test_a_killed_process_is_noticed(toy_io):
+    preprocessor = make(toy_io(cases=2), subfunctions=[Killed()], use_multiprocessing=True)
+    preprocessor.mp_threads = 1
+    with pytest.raises(DataError, match=r"killed, with sample 'case_.*mp_threads \(now 1\)"):
+        preprocessor.run_subfunctions(["case_0", "case_1"])
+
+
+def test_classes_that_are_rare_or_missing_are_told(toy_io, caplog):
+    io = toy_io(cases=2, shape=(128, 128, 16), classes=4)
+    labels = np.zeros((128, 128, 16), np.uint8)
+    labels[3:9, 3:9, 3:9] = 1
+    labels[1, 1, 1:3] = 2
+    io.interface._labels = lambda index: labels
+    make(io).run_subfunctions(io.get_indiceslist())
+    rare, missing = [record.getMessage() for record in caplog.records]
+    assert rare.startswith("class 2 is rare: 4 of 524288 voxels, in 2 of 2 samples")
+    assert missing.startswith("class 3 has no voxel in any of the 2 samples")
 
 
 @pytest.mark.parametrize("persistent", [True, False])
