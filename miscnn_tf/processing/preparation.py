@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import uuid
 from collections.abc import Hashable, Sequence
 from typing import Any, cast
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: How many voxels of each class are remembered per sample, to draw patches around them.
 LOCATIONS_PER_CLASS = 1000
+
+_RUN = uuid.uuid4().hex
 
 
 def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], training: bool) -> None:
@@ -125,5 +128,6 @@ def _identity(instance: object) -> dict[str, Any]:
 
 
 def _unique(instance: object) -> str:
-    # Settings that are plain attributes are seen when they change; the address tells two instances apart.
-    return f"{id(instance)} {sorted((name, repr(value)) for name, value in vars(instance).items())}"
+    # Settings that are plain attributes are seen when they change; the address tells two instances apart, but only of
+    # one process: the next may have another instance there, and would find this one's samples on disk.
+    return f"{_RUN} {id(instance)} {sorted((name, repr(value)) for name, value in vars(instance).items())}"
