@@ -12,6 +12,8 @@ import inspect
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,24 @@ import numpy as np
 from miscnn_tf.errors import ConfigurationError
 
 _LARGEST_ARRAY = 100_000
+
+#: What a script, a notebook or the interpreter is called, and a script in a process that it started.
+_MAIN = ("__main__", "__mp_main__")
+
+#: Members of each class that say nothing about what it does, or not the same in every process.
+_NOT_CODE = frozenset(
+    ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__")
+    + ("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__")
+    + ("_abc_impl",)
+)
+
+#: Where the code is in a function, and in what a function is wrapped in; what a code object does.
+_PARTS = (
+    *("__name__", "__code__", "__defaults__", "__kwdefaults__", "__closure__", "cell_contents"),
+    *("__func__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords", "start", "stop", "step"),
+    *("co_code", "co_exceptiontable", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
+    *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags"),
+)
 
 
 def get_config(instance: object) -> dict[str, Any]:
@@ -172,14 +192,63 @@ def fingerprint(*parts: Any) -> str:
 def code_fingerprint(cls: type) -> str:
     """A digest of the source code of `cls` and its base classes, so that editing a class is noticed.
 
-    Where there is no source (a class typed into the interpreter) the name stands for it. Functions that the class calls
-    are not looked at.
+    Of a class in ``__main__`` (a script, a notebook's cell, the interpreter), whose source may be missing or that of an
+    earlier definition, and of any other without source, what Python compiled is looked at: the bytecode, constants,
+    defaults and closures of its methods, and class attributes that are plain data. Another version of Python compiles
+    otherwise, so that the digest is another one there. Functions that the class calls are not looked at.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> code_fingerprint(Fraction) == code_fingerprint(Fraction)
+        True
     """
     return fingerprint(*(_source(one) for one in cls.__mro__ if one.__module__ not in {"builtins", "abc", "typing"}))
 
 
-def _source(cls: type) -> str:
+def _source(cls: type) -> Any:
     try:
-        return inspect.getsource(cls)
+        source = inspect.getsource(cls)
     except (OSError, TypeError):
-        return f"{cls.__module__}.{cls.__qualname__}"
+        return _compiled_class(cls)
+    return [source, _compiled_class(cls)] if cls.__module__ in _MAIN else source
+
+
+def _compiled_class(cls: type) -> list[Any]:
+    members = sorted((name, value) for name, value in vars(cls).items() if name not in _NOT_CODE)
+    return [f"{cls.__module__}.{cls.__qualname__}", [[name, _compiled(value, (cls,))] for name, value in members]]
+
+
+def _compiled(value: Any, inside: tuple[Any, ...]) -> Any:
+    """What a class holds, as JSON types that are the same in every process; `inside` is what is being looked at.
+
+    Never ``repr`` of an unknown object: it may hold an address. Of such an object the type is told.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, complex | bytes | type(...)):
+        return [kind, repr(value)]
+    if any(value is outer for outer in inside):
+        return [kind]
+    inside = (*inside, value)
+    if isinstance(value, tuple | list):
+        return [kind, [_compiled(item, inside) for item in value]]
+    if isinstance(value, set | frozenset):
+        return [kind, _sorted(_compiled(item, inside) for item in value)]
+    if isinstance(value, Mapping):
+        return [kind, _sorted([_compiled(key, inside), _compiled(item, inside)] for key, item in value.items())]
+    if isinstance(value, np.generic | np.ndarray):
+        content = value.tolist() if value.dtype.hasobject else hashlib.blake2b(value.tobytes()).hexdigest()
+        return [kind, value.dtype.str, list(value.shape), _compiled(content, inside)]
+    if isinstance(value, type):
+        own = value.__qualname__.startswith(f"{inside[0].__qualname__}.")
+        return [kind, *(_compiled_class(value) if own else [value.__module__, value.__qualname__])]
+    if isinstance(value, ModuleType):
+        return [kind, value.__name__]
+    # Functions, their code, and what holds functions: properties, static methods, wrappers.
+    names = _PARTS if type(value).__module__ in {"builtins", "functools"} else ("__wrapped__",)
+    parts = []
+    for name in names:
+        with suppress(AttributeError, ValueError):  # a cell may be empty
+            parts.append([name, _compiled(getattr(value, name), inside)])
+    return [kind, parts]

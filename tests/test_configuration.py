@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -145,3 +146,103 @@ def test_editing_a_class_or_its_base_is_noticed(tmp_path: Path, monkeypatch: pyt
 def test_a_class_without_source_is_told_by_its_name() -> None:
     first, second = type("First", (), {}), type("Second", (), {})
     assert code_fingerprint(first) == code_fingerprint(first) != code_fingerprint(second)
+
+
+def typed(source: str) -> type:
+    """The class `Child` as a notebook's cell defines it: in ``__main__``, and without source."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(textwrap.dedent(source), "<cell>", "exec"), names)
+    child: type = names["Child"]
+    return child
+
+
+CELL = """
+    import functools
+
+    def twice(function):
+        @functools.wraps(function)
+        def run(*args): return function(*args) * 2
+        return run
+
+    class Base:
+        def base(self): return 11
+
+    class Child(Base):
+        window = [12, {"a": 1.5}]
+        def plain(self, low, high=13): return low - 14
+        def nested(self): return [x for x in (lambda: 15, 16) if x not in {17, 18, "a", "b", None}]
+        def calls(self): return self.plain(low=1)
+        def caught(self):
+            try: return 19
+            except ValueError: return 20
+        @property
+        def size(self): return 21
+        @staticmethod
+        def still(): return 22
+        @classmethod
+        def of(cls): return cls, 23, 1j, b"x", ...
+        @functools.cached_property
+        def cached(self): return 24
+        @twice
+        def decorated(self): return super().base() + 25
+        part = functools.partial(twice, 26)
+        class Inner:
+            def run(self): return 27
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(str(number), "99") for number in range(11, 28)]
+    + [
+        ("* 2", "* 3"),
+        ("1.5", "1.25"),
+        ("self.plain(", "self.still("),
+        ("low - ", "low + "),
+        ("ValueError", "KeyError"),
+        ("@property", "@functools.cached_property"),
+        ("@twice", ""),
+    ],
+)
+def test_editing_a_class_in_a_notebook_is_noticed(before: str, after: str) -> None:
+    """Defect: prepared samples reused although the cell with the subfunction was edited."""
+    assert CELL.count(before) == 1
+    assert code_fingerprint(typed(CELL)) != code_fingerprint(typed(CELL.replace(before, after)))
+
+
+def test_a_cell_that_is_run_again_is_the_same_class() -> None:
+    assert code_fingerprint(typed(CELL)) == code_fingerprint(typed("\n\n" + CELL))
+
+
+def test_a_class_in_a_notebook_is_the_same_in_another_process() -> None:
+    code = (
+        textwrap.dedent(CELL) + "from miscnn_tf.configuration import code_fingerprint; print(code_fingerprint(Child))"
+    )
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(prints) == 1
+
+
+def test_what_holds_itself_or_only_an_address_does_not_hinder() -> None:
+    source = """
+        def make():
+            def again(n): return again(n - 1) if n else later
+            if False: later = 1
+            return again
+        class Child:
+            odd = object()
+            loop = [1]
+            run = make()
+        Child.loop.append(Child.loop)
+        Child.me = Child
+    """
+    assert code_fingerprint(typed(source)) == code_fingerprint(typed(source))
+    assert code_fingerprint(typed(source)) != code_fingerprint(typed(source.replace("n - 1", "n - 2")))
