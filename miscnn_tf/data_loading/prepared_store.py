@@ -37,6 +37,9 @@ from miscnn_tf.errors import DataError, MissingDataError, StorageError
 #: How many versions of a sample (other settings, another state of the file) a persistent store keeps.
 VERSIONS_KEPT = 4
 
+#: How many versions of a sample stay in memory: with and without its label map, of the latest settings.
+VERSIONS_IN_MEMORY = 2
+
 _LAST_USE_EVERY = 60.0  # seconds between two notes on disk that a version is in use
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written folder belongs to nobody any more
 _SMALL_BYTES = 2**16
@@ -54,8 +57,11 @@ class PreparedStore:
     time belong in folders of their own, or they prepare again what another one removed.
 
     Otherwise samples stay in memory in their own type (read-only, in C order) until `budget` is spent; what comes later
-    is written below `root` and memory-mapped, and goes when the store is closed or the program ends. Nothing is thrown
-    out to make room: training comes back to every sample equally often.
+    is written below `root` and memory-mapped, and goes when the store is closed or the program ends. No sample is
+    thrown out to make room for another one: training comes back to all equally often. But a version makes room for a
+    new one of the same sample, or a notebook in which settings change would soon work from disk only; of each sample at
+    most `VERSIONS_IN_MEMORY` versions stay, those used last. A version that has to be made again because of that takes
+    no other one's place, so that two in turn end up in memory and on disk.
 
     The store may be used by many threads: those that ask for one sample at the same time wait for the first, and get
     its error if it fails. A persistent one may be used by many processes: two may prepare the same sample, and one of
@@ -80,7 +86,8 @@ class PreparedStore:
         self.persistent = bool(persistent)
         self._lock = threading.Lock()
         self._making: dict[tuple[Hashable, str], Future[Sample]] = {}
-        self._memory: dict[tuple[Hashable, str], Sample] = {}
+        self._memory: dict[Hashable, OrderedDict[str, Sample]] = {}  # the version used last comes last
+        self._dropped: set[tuple[Hashable, str]] = set()
         self._memory_bytes = 0
         self._open: OrderedDict[str, Sample] = OrderedDict()
         self._disk_bytes: dict[str, int] = {}
@@ -110,9 +117,8 @@ class PreparedStore:
         """
         name = (index, key)
         with self._lock:
-            kept = self._memory.get(name)
+            kept = self._recall(key, index)
             if kept is not None:
-                self._hits += 1
                 return _shared(kept)
             future = self._making.get(name)
             mine = future is None
@@ -138,9 +144,8 @@ class PreparedStore:
     def peek(self, key: str, index: Hashable) -> Sample | None:
         """The sample called `index` in the version called `key`, as `get` returns it; None where there is none yet."""
         with self._lock:
-            kept = self._memory.get((index, key))
+            kept = self._recall(key, index)
             if kept is not None:
-                self._hits += 1
                 return _shared(kept)
         folder = self._folder(key, index)
         if not self.persistent and str(folder) not in self._disk_bytes:
@@ -162,6 +167,7 @@ class PreparedStore:
         """Forget what is in memory, and remove what a store that is not persistent has on disk."""
         with self._lock:
             self._memory.clear()
+            self._dropped.clear()
             self._open.clear()
             self._memory_bytes = 0
             self._disk_bytes.clear()
@@ -234,16 +240,47 @@ class PreparedStore:
             remove_sample(folder)
         return None
 
+    def _recall(self, key: str, index: Hashable) -> Sample | None:
+        """The version in memory, which is the latest used one from now on; to be called with the lock."""
+        versions = self._memory.get(index)
+        if versions is None or key not in versions:
+            return None
+        self._hits += 1
+        versions.move_to_end(key)
+        return versions[key]
+
     def _remember(self, key: str, index: Hashable, sample: Sample) -> Sample | None:
         """Keep a sample in memory, if the budget allows."""
-        frozen = _shared(sample, compact=True)
-        size = _bytes(frozen)
+        size = _bytes(sample)
         with self._lock:
-            if self._memory_bytes + size > self.budget:
+            if self._replaced(key, index, size) is None:
                 return None
+        frozen = _shared(sample, compact=True)
+        with self._lock:
+            replaced = self._replaced(key, index, size)  # others may have come in the meantime
+            if replaced is None:
+                return None
+            versions = self._memory.setdefault(index, OrderedDict())
+            for old in replaced:
+                self._memory_bytes -= _bytes(versions.pop(old))
+                self._dropped.add((index, old))
             self._memory_bytes += size
-            self._memory[index, key] = frozen
+            versions[key] = frozen
         return frozen
+
+    def _replaced(self, key: str, index: Hashable, size: int) -> list[str] | None:
+        """Which versions a new one of `size` bytes replaces, those longest unused; None where it does not fit."""
+        versions = self._memory.get(index) or OrderedDict[str, Sample]()
+        free = self.budget - self._memory_bytes
+        makes_room = (index, key) not in self._dropped
+        replaced: list[str] = []
+        for old, sample in versions.items():
+            too_many = len(versions) - len(replaced) >= VERSIONS_IN_MEMORY
+            if not too_many and (size <= free or not makes_room):
+                break
+            replaced.append(old)
+            free += _bytes(sample)
+        return replaced if size <= free else None
 
     def _keep_anyway(self, key: str, index: Hashable, sample: Sample, error: UnstorableError) -> Sample:
         """A sample with something in it that no file can hold: in memory where there is room, else made each time."""

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from miscnn_tf.data_loading import prepared_store, sample_files
 from miscnn_tf.data_loading.prepared_store import VERSIONS_KEPT, PreparedStore
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample_files import UnstorableError
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
 
 VOXELS = 16 * 16 * 16
@@ -226,6 +228,74 @@ def test_samples_in_fortran_order_are_turned_once(tmp_path: Path) -> None:
     kept = store.get("k", "a", lambda: Sample("a", image, 1, 2, three_dim=True)).img_data
     assert kept.flags.c_contiguous
     np.testing.assert_array_equal(kept[..., 0], image)
+
+
+def test_what_does_not_fit_is_not_copied_to_find_that_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: a volume in Fortran order was turned before the budget was looked at."""
+
+    def cannot(*arguments: Any, **options: Any) -> Path:
+        raise UnstorableError("no file holds this")
+
+    monkeypatch.setattr(prepared_store, "write_sample", cannot)
+    sample = make_sample()
+    sample.img_data = np.ones((1, 64, 64, 64), np.float32).T
+    store = PreparedStore(tmp_path / "store", BYTES, persistent=False)
+    tracemalloc.start()
+    try:
+        store.get("k", "a", lambda: sample)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert store.info()["ram_bytes"] == 0
+    assert peak < sample.img_data.nbytes / 4
+
+
+def test_new_settings_take_the_memory_of_old_ones(tmp_path: Path) -> None:
+    """Defect: after a change of the subfunctions in a notebook, everything came from disk."""
+    store = PreparedStore(tmp_path / "store", budget=3 * BYTES, persistent=False)
+    for key in ("first", "second", "third"):
+        for index in "abc":
+            store.get(key, index, make_sample)
+            assert store.peek(key, index) is not None
+        assert store.info()["ram_bytes"] == 3 * BYTES
+        assert store.info()["disk_bytes"] == 0
+    assert store.peek("second", "a") is None
+
+
+def test_memory_holds_the_two_versions_used_last(tmp_path: Path) -> None:
+    store = PreparedStore(tmp_path / "store", budget=2**30, persistent=False)
+    store.get("a label map", "a", make_sample)
+    store.get("none", "a", make_sample)
+    store.get("a label map", "a", make_sample)
+    store.get("of another", "b", make_sample)
+    store.get("new", "a", make_sample)
+    assert store.info()["ram_bytes"] == 3 * BYTES
+    assert store.peek("none", "a") is None
+    assert store.peek("a label map", "a") is not None
+    assert store.peek("of another", "b") is not None
+
+
+def test_two_versions_used_in_turn_are_not_made_over_and_over(tmp_path: Path) -> None:
+    store = PreparedStore(tmp_path / "store", budget=BYTES, persistent=False)
+    for _ in range(5):
+        for key in ("training", "prediction"):
+            store.get(key, "a", make_sample)
+    assert store.info()["made"] == 3
+    assert store.info()["ram_bytes"] == BYTES
+
+
+def test_a_version_that_would_not_fit_anyway_replaces_none(tmp_path: Path) -> None:
+    def large() -> Sample:
+        sample = make_sample()
+        sample.img_data = np.ones((16, 16, 16, 4), np.float32)
+        return sample
+
+    store = PreparedStore(tmp_path / "store", budget=BYTES, persistent=False)
+    store.get("small", "a", make_sample)
+    store.get("large", "a", large)
+    assert store.info()["ram_bytes"] == BYTES
+    assert store.get("small", "a", Maker()).img_data.max() == 1
+    assert store.info()["made"] == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
