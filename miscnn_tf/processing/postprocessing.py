@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.labels import decide_labels
 from miscnn_tf.processing.patching.blending import Slab
+from miscnn_tf.processing.patching.slab_rows import SlabRows
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.processing.subfunctions.padding import Padding
+from miscnn_tf.processing.subfunctions.regridding import Regridding
 
 
 def undo_subfunctions(
@@ -25,7 +29,8 @@ def undo_subfunctions(
     """Undo the subfunctions, last one first, and decide the labels where that is most exact and cheapest.
 
     Where a subfunction resamples, its probabilities are resampled and the label decided after that, slab by slab. Where
-    none does, the label of each voxel is decided at once, and the probabilities of the whole image never exist.
+    none does, the label of each voxel is decided at once. Either way the probabilities of the whole image never exist,
+    unless they are what is asked for, a step of the user's own has to resample, or two steps do.
 
     Args:
         sample: The sample as the subfunctions left it.
@@ -39,24 +44,32 @@ def undo_subfunctions(
         Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, on the original grid.
     """
     decide_at = None if activation_output else _decision_step(subfunctions)
-    if activation_output or decide_at is not None:
+    values: Any
+    if decide_at is not None and _can_stream(subfunctions, decide_at):
+        values = SlabRows(slabs, (*shape, classes))
+    elif activation_output or decide_at is not None:
         values = np.empty((*shape, classes), np.float32)
         for start, stop, slab in slabs:
             values[start:stop] = slab
+            del slab  # or it would live until the next one is made
     else:
         values = np.empty(shape, label_dtype(classes))
         for start, stop, slab in slabs:
             values[start:stop] = decide_labels(slab)
+            del slab
 
     undecided = activation_output or decide_at is not None
     for position in reversed(range(len(subfunctions))):
         step, view = subfunctions[position], _at_step(sample, position)
         if position == decide_at:
+            rows = values if isinstance(values, SlabRows) else None
             values = step.postprocess_to_labels(view, values)
             undecided = False
+            if rows is not None:
+                rows.finish()
         else:
             values = step.postprocessing(view, values, activation_output=undecided)
-    return values
+    return cast(np.ndarray, values)
 
 
 def _decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
@@ -69,6 +82,13 @@ def _decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
         if not step.acts_on_activation:
             break
     return decision
+
+
+def _can_stream(subfunctions: Sequence[Abstract_Subfunction], decide_at: int) -> bool:
+    """Whether the step that resamples takes its rows in order, and those after it leave them or cut out a box."""
+    streaming = type(subfunctions[decide_at]).postprocess_to_labels is Regridding.postprocess_to_labels
+    passing = (Abstract_Subfunction.postprocessing, Padding.postprocessing)
+    return streaming and all(type(step).postprocessing in passing for step in subfunctions[decide_at + 1 :])
 
 
 def _at_step(sample: Sample, position: int) -> Sample:

@@ -1,0 +1,102 @@
+"""Slabs that come one after the other, as an array whose rows are read once through."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.patching.blending import Slab
+
+
+class SlabRows:
+    """An array that never exists as a whole: rows of its first axis are asked for in order, while slabs come in.
+
+    For `miscnn_tf.processing.interpolation.resized_slabs`, which reads its source that way. One slab is held at a time,
+    and of those before it the rows that are asked for once more.
+
+    Args:
+        slabs: Consecutive slabs ``(rows, y[, z], classes)`` from row 0 on; taken one by one, as rows are asked for.
+        shape: Shape of the whole, ``(x, y[, z], classes)``.
+
+    Attributes:
+        shape: The same, as a tuple.
+        ndim: Its number of axes.
+
+    Example:
+        >>> slabs = (Slab(row, row + 2, np.full((2, 3, 1), row)) for row in (0, 2, 4))
+        >>> rows = SlabRows(slabs, (6, 3, 1))
+        >>> rows[1:3][:, 0, 0], rows[2:6][:, 0, 0]
+        (array([0, 2]), array([2, 2, 4, 4]))
+    """
+
+    def __init__(self, slabs: Iterable[Slab], shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        self.ndim = len(self.shape)
+        self._slabs = iter(slabs)
+        self._held: deque[Slab] = deque()
+
+    @overload
+    def __getitem__(self, key: slice) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, key: tuple[slice, ...]) -> SlabRows: ...
+
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> np.ndarray | SlabRows:
+        """Rows, as an array; with a slice per leading axis, that box, which takes over the slabs.
+
+        Raises:
+            IndexError: If rows before those of the last call are asked for.
+            ConfigurationError: If the slabs end too early.
+        """
+        if isinstance(key, tuple):
+            box = [slice(*one.indices(size)) for one, size in zip(key, self.shape, strict=False)]
+            sizes = [one.stop - one.start for one in box]
+            return SlabRows(_cut(self._slabs, box), (*sizes, *self.shape[len(box) :]))
+        start, stop, _ = key.indices(self.shape[0])
+        self._move_to(start, stop)
+        parts = [slab.array[max(start - slab.start, 0) : stop - slab.start] for slab in self._held]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def finish(self) -> None:
+        """Take the slabs that nobody asked for, so that what makes them comes to its end, and its last checks."""
+        self._held.clear()
+        for _ in self._slabs:
+            pass
+
+    def _move_to(self, start: int, stop: int) -> None:
+        """Hold the slabs that these rows lie in."""
+        while self._held and self._held[0].stop <= start:
+            self._held.popleft()
+        if self._held and start < self._held[0].start:
+            raise IndexError(f"row {start} is gone; rows are asked for in order, from {self._held[0].start} on now")
+        reached = self._held[-1].stop if self._held else 0
+        while reached < stop:
+            if self._held:
+                # A copy, because a view would keep the whole slab while the next one is made.
+                last = self._held.pop()
+                first = max(last.start, start)
+                self._held.append(Slab(first, last.stop, last.array[first - last.start :].copy()))
+                del last
+            slab = next(self._slabs, None)
+            if slab is None:
+                raise ConfigurationError(f"the slabs end before row {stop} of {self.shape[0]}")
+            reached = slab.stop
+            if reached > start:
+                self._held.append(slab)
+            del slab
+
+
+def _cut(slabs: Iterator[Slab], box: Sequence[slice]) -> Iterator[Slab]:
+    """A box of the whole, as slabs; all of `slabs` are taken."""
+    rows, inner = box[0], tuple(box[1:])
+    for start, stop, array in slabs:
+        low, high = max(start, rows.start), min(stop, rows.stop)
+        part = array[(slice(low - start, high - start), *inner)] if low < high else None
+        del array
+        if part is not None:
+            yield Slab(low - rows.start, high - rows.start, part)
+        del part
