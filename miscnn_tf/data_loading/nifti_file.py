@@ -75,7 +75,7 @@ class NiftiInfo:
     @property
     def compressed(self) -> bool:
         """Whether the file is gzipped."""
-        return self.path.name.endswith(".gz")
+        return self.path.name.lower().endswith(".gz")
 
     @property
     def scaled(self) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -56,19 +59,22 @@ class DataGenerator(keras.utils.PyDataset):
         self.iterations = iterations
         self.labels = labels
         self.epoch = 0
+        self._on_disk = preprocessor.prepare_batches and self.training
+        self._name = uuid.uuid4().hex[:8]
         self._batches: TrainingBatches | PredictionBatches
         if self.training:
+            # On disk lie the batches of once through all samples, of which an epoch takes as many as it needs.
+            steps = None if self._on_disk else iterations
             self._batches = TrainingBatches(
-                preprocessor, self.sample_list, validation, shuffle, iterations, full=not validation
+                preprocessor, self.sample_list, validation, shuffle, steps, full=not validation
             )
         else:
             self._batches = PredictionBatches(preprocessor, self.sample_list)
-        self._on_disk = preprocessor.prepare_batches and self.training
         if self._on_disk:
             self._write_batches()
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return self.iterations if self._on_disk and self.iterations is not None else len(self._batches)
 
     @property
     def num_batches(self) -> int:
@@ -87,13 +93,13 @@ class DataGenerator(keras.utils.PyDataset):
         """Batch `step` of `epoch`: ``(images, segmentations)`` in training, ``images`` in prediction."""
         if isinstance(self._batches, PredictionBatches):
             return self._batches.batch(step)
-        images, labels = self._read_batch(step) if self._on_disk else self._batches.batch(epoch, step)
+        images, labels = self._read_batch(epoch, step) if self._on_disk else self._batches.batch(epoch, step)
         return images, labels if self.labels else one_hot(labels, self.preprocessor.data_io.interface.classes)
 
     def names(self, epoch: int, step: int) -> list[Hashable]:
         """The samples in a training batch."""
         assert isinstance(self._batches, TrainingBatches)
-        return self._batches.names(0 if self._on_disk else epoch, step)
+        return self._batches.names(0, self._place(epoch, step)) if self._on_disk else self._batches.names(epoch, step)
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's order, crops and augmentation."""
@@ -101,20 +107,32 @@ class DataGenerator(keras.utils.PyDataset):
 
     def remove_batches(self) -> None:
         """Remove what ``prepare_batches`` wrote to disk."""
-        if self._on_disk:
-            for step in range(len(self)):
-                self.preprocessor.data_io.batch_cleanup(self._pointer(step))
+        if not self._on_disk:
+            return
+        data_io = self.preprocessor.data_io
+        for place in range(len(self._batches)):
+            data_io.batch_cleanup(self._pointer(place))
+        if data_io.delete_batchDir:
+            with suppress(OSError):  # other files are in it
+                Path(data_io.batch_path).rmdir()
 
-    # The pointer of a batch on disk tells training and validation apart.
-    def _pointer(self, step: int) -> str:
-        return f"{'validation' if self.validation else 'training'}-{step}"
+    def _place(self, epoch: int, step: int) -> int:
+        return (epoch * len(self) + step) % len(self._batches)
+
+    # Several generators may write to one folder.
+    def _pointer(self, place: int) -> str:
+        return f"{self._name}-{place}"
 
     def _write_batches(self) -> None:
         assert isinstance(self._batches, TrainingBatches)
-        for step in range(len(self)):
-            images, labels = self._batches.batch(0, step)
-            self.preprocessor.data_io.backup_batches(images, labels, self._pointer(step))
+        try:
+            for place in range(len(self._batches)):
+                images, labels = self._batches.batch(0, place)
+                self.preprocessor.data_io.backup_batches(images, labels, self._pointer(place))
+        except BaseException:
+            self.remove_batches()
+            raise
 
-    def _read_batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        io, pointer = self.preprocessor.data_io, self._pointer(step)
-        return io.batch_load(pointer, img=True), io.batch_load(pointer, img=False)
+    def _read_batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        data_io, pointer = self.preprocessor.data_io, self._pointer(self._place(epoch, step))
+        return data_io.batch_load(pointer, img=True), data_io.batch_load(pointer, img=False)

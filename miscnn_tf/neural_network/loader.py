@@ -39,7 +39,8 @@ class BatchLoader(Generic[T]):
         self.steps = steps
         self.epochs = epochs
         self.workers = max(1, workers)
-        self.queue_size = max(1, queue_size)
+        # Batches that are being made count as queued: fewer would leave workers idle.
+        self.queue_size = max(queue_size, self.workers)
         self.waited = 0.0
         self.error: BaseException | None = None
         self._closed = threading.Event()

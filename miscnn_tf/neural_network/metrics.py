@@ -113,3 +113,8 @@ class ClassDice:
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"label": self.label, "smooth": self.smooth}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ClassDice:
+        """The metric with these arguments."""
+        return cls(**config)

@@ -22,6 +22,7 @@ from miscnn_tf.arguments import positive, whole_number
 from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import losses as losses_module
 from miscnn_tf.neural_network import model_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
@@ -115,6 +116,9 @@ class Neural_Network:
         self.hardware = choose_hardware(multi_gpu=multi_gpu, precision=precision)
         self._initial_learning_rate = self._learning_rate = positive(learning_rate, "learning_rate")
         self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
+        axes = 3 if self.three_dim else 2
+        divisors = getattr(self.architecture, "divisors", None)
+        self._divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
         self._epochs_trained = 0
         self._compiled_with: tuple[Any, ...] | None = None
         self._predictor: WindowPredictor | None = None
@@ -149,7 +153,6 @@ class Neural_Network:
         check_shape = getattr(self.architecture, "check_shape", None)
         if check_shape is not None:
             check_shape(self.window_shape)
-        self.preprocessor.fullimage_divisor = getattr(self.architecture, "divisor", 1)
         input_shape = (*self.window_shape, self.channels)
         create = self.architecture.create_model_3D if self.three_dim else self.architecture.create_model_2D
         with self.hardware.scope(), _seeded(self.seed):
@@ -175,7 +178,11 @@ class Neural_Network:
             elif isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
                 optimizer = optimizer.inner_optimizer  # compile() wraps it again
             self.model.compile(
-                optimizer=optimizer, loss=loss, metrics=list(self.metrics), jit_compile=self.hardware.jit_compile
+                optimizer=optimizer,
+                loss=loss,
+                metrics=list(self.metrics),
+                # Whole images come in many sizes, and XLA would compile for each.
+                jit_compile=False if None in self.window_shape else self.hardware.jit_compile,
             )
         self._compiled_with = wanted
 
@@ -254,8 +261,13 @@ class Neural_Network:
             whole_number(iterations, "iterations", least=1)
         everything = list(dict.fromkeys([*training, *(validation_samples or [])]))
         self.preprocessor.data_io.check(everything)
+        self.preprocessor.fullimage_divisor = self._divisors
+        self._require_a_share_for_each_device()
         self.preprocessor.run_subfunctions(everything, training=True)
         self._compile(class_weight)
+        # A callback of an earlier training may have changed the rate.
+        self.model.optimizer.learning_rate = self._learning_rate
+        self.trained_on = {"training": training, "validation": validation_samples or []}
 
         batches = DataGenerator(
             training, self.preprocessor, training=True, shuffle=self.shuffle_batches, iterations=iterations, labels=True
@@ -273,6 +285,9 @@ class Neural_Network:
         def names(epoch: int, step: int) -> list[Hashable]:
             return batches.names(first + epoch, step)
 
+        def count(epoch: int, logs: Any = None) -> None:
+            self._epochs_trained = first + epoch + 1
+
         try:
             history = self.model.fit(
                 feed.dataset,
@@ -280,8 +295,13 @@ class Neural_Network:
                 steps_per_epoch=len(batches),
                 validation_data=feeds[1].dataset if len(feeds) > 1 else None,
                 validation_steps=len(feeds[1].batches) if len(feeds) > 1 else None,
-                # Ours before the user's, so that what they add to the logs is seen there.
-                callbacks=[NonFiniteGuard(names), DataWait(feed.loader), *callbacks],
+                # Ours before the user's, who may look at what they add to the logs, or write a model file.
+                callbacks=[
+                    NonFiniteGuard(names),
+                    DataWait(feed.loader),
+                    keras.callbacks.LambdaCallback(on_epoch_end=count),
+                    *callbacks,
+                ],
                 shuffle=False,  # done already, sample by sample
                 verbose=self.verbose,
             )
@@ -296,9 +316,17 @@ class Neural_Network:
                 each.close()
             # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
             gc.collect()
-        self._epochs_trained += len(history.epoch)
-        self.trained_on = {"training": training, "validation": validation_samples or []}
         return history
+
+    def _require_a_share_for_each_device(self) -> None:
+        replicas, size = self.hardware.strategy.num_replicas_in_sync, self.preprocessor.batch_size
+        if size < replicas:
+            raise ConfigurationError(
+                f"batch_size={size} is less than the {replicas} devices: each needs a share of the batch. Use a "
+                f"batch_size of {replicas} or a multiple of it, or multi_gpu=False"
+            )
+        if size % replicas:
+            logger.warning("batch_size=%d cannot be shared evenly by %d devices; a multiple is better", size, replicas)
 
     # ---------------------------------------------------------------- prediction
 
@@ -333,10 +361,13 @@ class Neural_Network:
                 continue
             sample.add_prediction(prediction, activation_output=activation_output)
             data_io.save_prediction(sample)
+            del sample, prediction  # before the next ones are made: they are large
         return outputs if return_output else None
 
     def predict_augmentated(self, sample: Hashable) -> list[np.ndarray]:
         """Segment a sample once per spatial axis, each time flipped along it (and the result flipped back).
+
+        The axes are those of the augmentation's ``infaug_flip_list``.
 
         Args:
             sample: The sample's name.
@@ -347,7 +378,9 @@ class Neural_Network:
         """
         prepared = self._prepared(sample)
         outputs = []
-        for axis in range(prepared.ndim):
+        augmentation = self.preprocessor.data_augmentation
+        flips = range(1, 4) if augmentation is None else augmentation.infaug_flip_list
+        for axis in [flip - 1 for flip in flips if flip <= prepared.ndim]:
             flipped = copy.copy(prepared)
             flipped.img_data = np.flip(prepared.img_data, axis)
             windows = (np.flip(window, axis) for window in self._windows(flipped, mirrored=axis))
@@ -395,6 +428,11 @@ class Neural_Network:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
         interface = model_file.interface_for(self.preprocessor.data_io.interface, image_path)
+        if output_path is not None:
+            # What keeps the result from being written is told before it is computed.
+            if not activation_output:
+                model_file.require_ending(interface, output_path)
+            make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
         prediction = self._predict_sample(self._processed(sample), activation_output)
@@ -421,6 +459,7 @@ class Neural_Network:
 
     def _windows(self, sample: Sample, mirrored: int | None = None) -> Iterator[np.ndarray]:
         """Class probabilities of the sample's windows in grid order; of a flipped image in the original's order."""
+        self.preprocessor.fullimage_divisor = self._divisors
         boxes = self.preprocessor.boxes()
         image_shape = sample.img_data.shape[:-1]
         window = boxes.window(image_shape)
@@ -443,7 +482,7 @@ class Neural_Network:
                 1 if patch_shape is None else prediction_batch_size(patch_shape, self.preprocessor.batch_size, on_gpu)
             )
             self._predictor = WindowPredictor(
-                # Whole images come in many sizes, and XLA would compile for each.
+                # Again not for whole images.
                 self.model,
                 self.window_shape,
                 self.channels,
@@ -507,10 +546,9 @@ class Neural_Network:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Keras draws initial weights by Python's global generator: seed it for the block, and restore it."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    state = random.getstate()
     try:
-        keras.utils.set_random_seed(seed % 2**32)
+        random.seed(seed)
         yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(state)

@@ -130,8 +130,12 @@ def _describe_network(network: Neural_Network) -> dict[str, Any]:
         "learning_rate": network.learning_rate,
         "loss": _serialised(network.loss),
         "metrics": [_serialised(metric) for metric in network.metrics],
-        "trained_on": plain(network.trained_on),
-        "precision": network.hardware.precision,
+        "trained_on": {
+            kind: [index if isinstance(index, str | int) else str(index) for index in names]
+            for kind, names in network.trained_on.items()
+        },
+        # What was asked for, usually "auto": the next machine may be another one.
+        "precision": network.precision,
         "epochs_trained": network.epochs_trained,
         "preprocessor": {
             **{name: plain(getattr(preprocessor, name)) for name in (*_ARGUMENTS, *SETTINGS)},
@@ -247,11 +251,12 @@ def load_model(
         preprocessor = _build_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
         architecture = _build_architecture(metadata, own)
         if architecture is None:
-            config = _keras_model(Path(path), metadata["precision"], own).get_config()
+            config = _keras_model(Path(path), own).get_config()
             architecture = LoadedArchitecture(config, metadata["divisor"])
-        network = Neural_Network(
-            preprocessor, architecture, learning_rate=metadata["learning_rate"], precision=metadata["precision"]
-        )
+        with keras.saving.custom_object_scope(own):
+            network = Neural_Network(
+                preprocessor, architecture, learning_rate=metadata["learning_rate"], precision=metadata["precision"]
+            )
         loss = _deserialised(metadata["loss"], own)
         if loss is None:
             logger.warning("%s does not hold its loss: set .loss before training on (now: tversky_loss)", path)
@@ -276,7 +281,7 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
         ModelFileError: If it is damaged, or has another number of channels or classes.
     """
     path = _existing(path)
-    model = _keras_model(path, network.hardware.precision, dict(custom_objects or {}))
+    model = _keras_model(path, dict(custom_objects or {}))
     have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
     need = (network.channels, network.classes, 5 if network.three_dim else 4)
     if have != need:
@@ -309,8 +314,11 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
     Raises:
         ConfigurationError: If no interface reads such files.
     """
-    first = Path(path if isinstance(path, str | Path) else path[0])
-    ending = "".join(first.suffixes[-2:]) if first.suffix == ".gz" else first.suffix
+    parts = [path] if isinstance(path, str | Path) else list(path)
+    if not parts:
+        raise ConfigurationError("image_path is an empty list; hand in a file, or one file per channel")
+    first = Path(parts[0])
+    ending = _ending(first)
     knows = first.is_dir() or interface.check_file_termination(ending)
     if knows and type(interface).read_file is not Abstract_IO.read_file:
         return interface
@@ -318,6 +326,24 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
     if found is None:
         raise ConfigurationError(f"no interface reads {first}: its ending {ending!r} is not known")
     return _general_interface(found, interface.channels, interface.classes, interface.three_dim)
+
+
+def require_ending(interface: Abstract_IO, path: str | Path) -> None:
+    """Refuse to write a file whose ending is not one of the interface's.
+
+    Raises:
+        ConfigurationError: If it is not.
+    """
+    ending = _ending(Path(path))
+    if not interface.check_file_termination(ending):
+        raise ConfigurationError(
+            f"output_path={str(path)!r}: {type(interface).__name__} writes no files that end in {ending!r}; name the "
+            "result like the image it is made from"
+        )
+
+
+def _ending(path: Path) -> str:
+    return "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
 
 
 def _general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
@@ -387,14 +413,11 @@ def _deserialised(serialised: Any, own: Mapping[str, Any]) -> Any:
         return None
 
 
-def _keras_model(path: Path, precision: str, own: Mapping[str, Any]) -> keras.Model:
-    from miscnn_tf.neural_network.hardware import precision_scope
-
+def _keras_model(path: Path, own: Mapping[str, Any]) -> keras.Model:
     try:
-        with precision_scope(precision):
-            # .h5 files look classes up by their bare name.
-            objects = {"SegmentationModel": SegmentationModel, **own}
-            return keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
+        # .h5 files look classes up by their bare name.
+        objects = {"SegmentationModel": SegmentationModel, **own}
+        return keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises anything from KeyError to OSError for a damaged or unknown file
         raise ModelFileError(
             f"Keras could not read {path}: {error}. If it has layers of your own, register them with "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
+
+logger = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
@@ -20,6 +23,18 @@ class SegmentationModel(keras.Model):
         >>> model = SegmentationModel(image, keras.layers.Conv2D(3, 1, activation="softmax")(image))
         >>> model.compile(loss="categorical_crossentropy")
     """
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Keras' own; None where the loss or a metric is something that Keras cannot name.
+
+        A finished training must not be lost because of it, and what it was compiled with is in the model file anyway.
+        """
+        try:
+            config: dict[str, Any] | None = super().get_compile_config()
+        except (TypeError, ValueError) as reason:
+            logger.info("the model is saved without what it was compiled with: %s", reason)
+            return None
+        return config
 
     def compute_loss(
         self,

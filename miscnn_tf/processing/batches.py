@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.cutting import cut
@@ -45,12 +46,20 @@ class TrainingBatches:
         full: bool = True,
     ) -> None:
         self.preprocessor = preprocessor
-        self.samples = list(samples)
+        self.samples = as_index_list(samples)
         self.validation = validation
         self.boxes = preprocessor.boxes()
+        self._keys = preprocessor.preparation_key()
         self.augmentation = None if validation else preprocessor.data_augmentation
-        cycles = self.augmentation.cycles if self.augmentation is not None else 1
-        self._items = [item for _ in range(cycles) for item in self._once()]
+        cycles = 1
+        if self.augmentation is not None:
+            cycles = self.augmentation.cycles
+            if self.augmentation.cropping:
+                raise ConfigurationError(
+                    "Data_Augmentation.cropping is for its run() alone; the Preprocessor crops with "
+                    "analysis='patchwise-crop' and patch_shape"
+                )
+        self._items = list(self._once()) * cycles
         if not self._items:
             raise DataError(
                 "no patch of any sample holds anything but the skipped class; set patchwise_skip_blanks = False"
@@ -94,7 +103,7 @@ class TrainingBatches:
             yield from ((index, start) for start in starts)
 
     def _sample(self, index: Hashable) -> Sample:
-        return self.preprocessor.prepare_sample_subfunctions(index, training=True)
+        return self.preprocessor.prepare_sample_subfunctions(index, training=True, key=self._keys)
 
     def _patch(self, item: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         index, start = self._items[item]
@@ -120,8 +129,9 @@ class PredictionBatches:
     def __init__(self, preprocessor: Preprocessor, samples: Sequence[Hashable]) -> None:
         self.preprocessor = preprocessor
         self.boxes = preprocessor.boxes()
+        self._keys = preprocessor.preparation_key()
         self._batches: list[tuple[Hashable, int]] = []
-        for index in samples:
+        for index in as_index_list(samples):
             shape = self._sample(index).img_data.shape[:-1]
             self._batches += [
                 (index, first) for first in range(0, len(self.boxes.grid(shape)), preprocessor.batch_size)
@@ -139,7 +149,7 @@ class PredictionBatches:
         return np.stack([cut(sample, start, window).image for start in starts])
 
     def _sample(self, index: Hashable) -> Sample:
-        return self.preprocessor.prepare_sample_subfunctions(index, training=False)
+        return self.preprocessor.prepare_sample_subfunctions(index, training=False, key=self._keys)
 
 
 def make_batches(

@@ -68,7 +68,10 @@ def cut(
     image = read_region(sample.img_data, read_start, read_shape, fill).astype(np.float32, copy=False)
     labels = None
     if sample.seg_data is not None:
-        labels = read_region(sample.seg_data, read_start, read_shape, 0)[..., 0]
+        # An augmentation of the image alone hands the labels back as they are.
+        along = plan is None or plan.labels_follow
+        box = (read_start, read_shape) if along else (start, shape)
+        labels = read_region(sample.seg_data, *box, 0)[..., 0]
     if plan is not None:
         image, labels = plan.apply(image, labels, shape)
     return Patch(image, labels)
@@ -81,7 +84,7 @@ class BoxSource:
         analysis: ``"fullimage"``, ``"patchwise-crop"`` or ``"patchwise-grid"``.
         patch_shape: Size of a patch per axis; None for whole images.
         overlap: Overlap of neighbouring grid patches per axis, in voxels.
-        divisor: Whole images are cut out with sizes that are multiples of this.
+        divisor: Whole images are cut out with sizes that are multiples of this, one number for all axes or one each.
         foreground: Share of random patches that are drawn around a foreground voxel.
         skip_class: Patches with nothing but this class are left out in training; None keeps all.
     """
@@ -91,7 +94,7 @@ class BoxSource:
         analysis: str,
         patch_shape: tuple[int, ...] | None,
         overlap: tuple[int, ...],
-        divisor: int = 1,
+        divisor: int | tuple[int, ...] = 1,
         foreground: float = 0.0,
         skip_class: int | None = None,
     ) -> None:
@@ -106,7 +109,8 @@ class BoxSource:
         """Size of the patches of an image of this (spatial) size."""
         if self.patch_shape is not None:
             return self.patch_shape
-        return tuple(-(-size // self.divisor) * self.divisor for size in image_shape)
+        divisors = (self.divisor,) * len(image_shape) if isinstance(self.divisor, int) else self.divisor
+        return tuple(-(-size // divisor) * divisor for size, divisor in zip(image_shape, divisors, strict=True))
 
     def grid(self, image_shape: tuple[int, ...]) -> PatchGrid:
         """The patches that cover the image, or the padded image where it is smaller than a patch."""
@@ -157,4 +161,5 @@ class BoxSource:
 
     def _blank(self, sample: Sample, start: tuple[int, ...], window: tuple[int, ...]) -> bool:
         assert sample.seg_data is not None
-        return bool((read_region(sample.seg_data, start, window, self.skip_class or 0) == self.skip_class).all())
+        assert self.skip_class is not None
+        return bool((read_region(sample.seg_data, start, window, self.skip_class) == self.skip_class).all())

@@ -6,7 +6,7 @@ import functools
 import logging
 import uuid
 from collections.abc import Hashable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -79,6 +79,26 @@ def complete(sample: Sample) -> None:
         )
 
 
+class _Job(NamedTuple):
+    data_io: Data_IO
+    subfunctions: Sequence[Abstract_Subfunction]
+
+
+_job: _Job | None = None
+
+
+def start_worker(data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
+    """Tell a worker process, once, what `prepare_in_worker` is to work with."""
+    global _job
+    _job = _Job(data_io, subfunctions)
+
+
+def prepare_in_worker(index: Hashable, load_seg: bool) -> Sample:
+    """`prepare_sample` in a worker process."""
+    assert _job is not None, "start_worker() was not called in this process"
+    return prepare_sample(*_job, index, load_seg)
+
+
 class PreparationKey:
     """Names a prepared sample after what made it: the source, the steps and their settings, and this version.
 
@@ -92,6 +112,7 @@ class PreparationKey:
 
     def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
         self.data_io = data_io
+        self._known: dict[tuple[Hashable, bool], str] = {}
         # A user's step may treat an image in training otherwise than in prediction; ours do not.
         self.image_is_the_same = all(type(step).__module__.startswith("miscnn_tf.") for step in subfunctions)
         interface = data_io.interface
@@ -104,7 +125,13 @@ class PreparationKey:
         )
 
     def __call__(self, index: Hashable, load_seg: bool) -> str:
-        """The key of one sample; it changes when the sample's files do."""
+        """The key of one sample; it changes when the sample's files do, and is worked out once."""
+        known = self._known.get((index, load_seg))
+        if known is None:
+            known = self._known[index, load_seg] = self._key(index, load_seg)
+        return known
+
+    def _key(self, index: Hashable, load_seg: bool) -> str:
         source = self.data_io.fingerprint(index)
         if source is None:
             # The source cannot be told, so the prepared sample serves this Data_IO only.

@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.data_io import Data_IO, as_index_list
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
@@ -25,9 +25,15 @@ from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
-from miscnn_tf.processing.patching.blending import Blender, Slab
+from miscnn_tf.processing.patching.blending import MODES, Blender, Slab
 from miscnn_tf.processing.postprocessing import undo_subfunctions
-from miscnn_tf.processing.preparation import PreparationKey, complete, prepare_sample
+from miscnn_tf.processing.preparation import (
+    PreparationKey,
+    complete,
+    prepare_in_worker,
+    prepare_sample,
+    start_worker,
+)
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.survey import Surveyed, remarks, survey
 
@@ -83,7 +89,8 @@ class Preprocessor:
             structures are seen, default 1/3 as in nnU-Net (Isensee et al. 2021). 0 for purely random patches.
         mp_threads: Threads, or processes with `use_multiprocessing`, that prepare samples, default 5.
         data_augmentation: The augmentation, or None.
-        fullimage_divisor: Whole images are padded to multiples of this; the network sets it.
+        fullimage_divisor: Whole images are padded to multiples of this, one number or one per axis; the network
+            sets it.
         cache: The store of prepared samples.
 
     Raises:
@@ -126,22 +133,24 @@ class Preprocessor:
             if data_aug != _DEFAULT_AUGMENTATION:
                 raise ConfigurationError(f"data_aug={data_aug!r} must be a Data_Augmentation, or None for none")
             data_aug = Data_Augmentation()
+        if data_aug is not None and not isinstance(data_aug, Data_Augmentation):
+            raise ConfigurationError(f"data_aug must be a Data_Augmentation, or None for none; got {data_aug!r}")
         self.data_augmentation: Data_Augmentation | None = data_aug
         self.prepare_subfunctions = prepare_subfunctions
         self.prepare_batches = prepare_batches
         self.analysis = analysis
         self.patch_shape = self._checked_patch_shape(patch_shape)
         self.use_multiprocessing = use_multiprocessing
-        self.seed = secrets.randbits(31) if seed is None else int(seed)
+        self.seed = secrets.randbits(31) if seed is None else whole_number(seed, "seed")
         self.cache_bytes = _quarter_of_memory() if cache_bytes is None else int(cache_bytes)
 
-        self.patchwise_overlap: tuple[int, ...] = (0, 0, 0)
+        self.patchwise_overlap: tuple[int, ...] | int = (0, 0, 0)
         self.patchwise_blending = "gaussian"
         self.patchwise_skip_blanks = False
         self.patchwise_skip_class = 0
         self.patchwise_foreground = 1 / 3
         self.mp_threads = 5
-        self.fullimage_divisor = 1
+        self.fullimage_divisor: int | tuple[int, ...] = 1
         self._cache: PreparedStore | None = None
         self._runs = 0
         self._said: set[str] = set()
@@ -164,18 +173,26 @@ class Preprocessor:
             raise ConfigurationError(f"cache must be a PreparedStore, or None for a new one; got {store!r}")
         self._cache = store
 
-    def prepare_sample_subfunctions(self, index: Hashable, training: bool = True, keep: bool = True) -> Sample:
+    def preparation_key(self) -> PreparationKey:
+        """What names prepared samples, from the settings as they are now."""
+        return PreparationKey(self.data_io, self.subfunctions)
+
+    def prepare_sample_subfunctions(
+        self, index: Hashable, training: bool = True, *, keep: bool = True, key: PreparationKey | None = None
+    ) -> Sample:
         """The sample after all subfunctions: from the store, or made now and put there.
 
         Args:
             index: The sample's name.
             training: Whether its label map is needed.
             keep: Whether to put it into the store where it is not there yet.
+            key: What `preparation_key` gave. Whoever asks for the same samples again and again hands it in, so that
+                files are not looked at each time.
 
         Returns:
             A sample whose arrays may be memory-mapped and are read-only.
         """
-        key = PreparationKey(self.data_io, self.subfunctions)
+        key = key or self.preparation_key()
         if not training and key.image_is_the_same:
             trained_on = self.cache.peek(key(index, True), index)
             if trained_on is not None:
@@ -192,27 +209,28 @@ class Preprocessor:
 
         Bad samples are found here, before any training. Samples that are in the store already cost nothing.
         """
-        key = PreparationKey(self.data_io, self.subfunctions)
+        indices = as_index_list(indices_list)
+        key, cache = self.preparation_key(), self.cache
         with self._executor() as (readers, processes):
 
             def prepare(index: Hashable) -> Surveyed:
                 def make() -> Sample:
-                    arguments = (self.data_io, self.subfunctions, index, training)
                     if processes is None:
-                        return prepare_sample(*arguments)
+                        return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
                     try:
-                        return processes.submit(prepare_sample, *arguments).result()
+                        return processes.submit(prepare_in_worker, index, training).result()
                     except BrokenProcessPool as error:
                         raise DataError(
-                            f"a process that prepared samples was killed, with sample {index!r} or another one; most "
-                            f"often the memory was too small: lower mp_threads (now {self.mp_threads}), or set "
-                            "use_multiprocessing=False"
+                            f"a process that prepared samples was killed, with sample {index!r} or another one, or "
+                            "could not start. Causes are a class that is defined in a notebook, a script without "
+                            'if __name__ == "__main__":, or too little memory: set use_multiprocessing=False, or lower '
+                            f"mp_threads (now {self.mp_threads})"
                         ) from error
 
-                return survey(self.cache.get(key(index, training), index, make))
+                return survey(cache.get(key(index, training), index, make))
 
             surveyed: list[Surveyed] = []
-            futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices_list)]
+            futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices)]
             try:
                 # A bar that would be gone in a blink is noise.
                 for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
@@ -220,6 +238,7 @@ class Preprocessor:
             finally:
                 for future in futures:
                     future.cancel()
+        self._require_one_size(surveyed)
         for remark in remarks(surveyed, self.patch_shape):
             if remark not in self._said:
                 self._said.add(remark)
@@ -227,13 +246,30 @@ class Preprocessor:
 
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
-        with ThreadPoolExecutor(self.mp_threads, thread_name_prefix="prepare") as threads:
+        # More than there are processors would not be faster, but need more memory.
+        number = max(1, min(self.mp_threads, os.cpu_count() or 1))
+        with ThreadPoolExecutor(number, thread_name_prefix="prepare") as threads:
             if not self.use_multiprocessing:
                 yield threads, None
                 return
             # Not fork: TensorFlow's threads do not survive it.
-            with ProcessPoolExecutor(self.mp_threads, mp_context=get_context("forkserver")) as processes:
+            method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+            with ProcessPoolExecutor(
+                number, get_context(method), initializer=start_worker, initargs=(self.data_io, self.subfunctions)
+            ) as processes:
                 yield threads, processes
+
+    def _require_one_size(self, surveyed: Sequence[Surveyed]) -> None:
+        if self.analysis != "fullimage" or self.batch_size == 1:
+            return
+        boxes = self.boxes()
+        sizes = {boxes.window(sample.shape): sample.name for sample in surveyed}
+        if len(sizes) > 1:
+            first, second, *_ = sizes.items()
+            raise ConfigurationError(
+                f"whole images of different sizes cannot stand in one batch ({first[1]!r}: {first[0]}; {second[1]!r}: "
+                f"{second[0]}): use batch_size=1, a Resize or Padding subfunction, or a patchwise analysis"
+            )
 
     # ---------------------------------------------------------------- patches
 
@@ -361,10 +397,18 @@ class Preprocessor:
         if self.patch_shape is None:
             return ()
         axes = len(self.patch_shape)
-        overlap = tuple(int(n) for n in self.patchwise_overlap[:axes])
-        if len(overlap) != axes:
-            raise ConfigurationError(f"patchwise_overlap={self.patchwise_overlap!r} needs {axes} numbers, one per axis")
-        return overlap
+        value = self.patchwise_overlap
+        overlap = (value,) * axes if isinstance(value, int) else tuple(value)[:axes]
+        if len(overlap) != axes or any(not 0 <= n < size for n, size in zip(overlap, self.patch_shape, strict=True)):
+            raise ConfigurationError(
+                f"patchwise_overlap={value!r} needs {axes} numbers, one per axis, each from 0 to less than the patch's "
+                f"size ({self.patch_shape})"
+            )
+        if self.patchwise_blending not in MODES:
+            raise ConfigurationError(
+                f"patchwise_blending={self.patchwise_blending!r} must be one of {', '.join(map(repr, MODES))}"
+            )
+        return tuple(int(n) for n in overlap)
 
     def _generator(self) -> np.random.Generator:
         self._runs += 1
@@ -402,4 +446,8 @@ def _quarter_of_memory() -> int:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         total = 8 * 2**30
+    # A container may use less than the machine has.
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such limit
+            total = min(total, int(Path(limit).read_text()))
     return total // 4

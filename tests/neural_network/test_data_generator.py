@@ -113,6 +113,22 @@ def test_batches_made_beforehand_are_frozen_and_on_disk(toy_io, tmp_path):
         batches[1]
 
 
+def test_batches_on_disk_serve_every_sample_and_every_generator_its_own(toy_io, tmp_path):
+    io = toy_io(cases=6)
+    preprocessor = preprocessor_for(io, batch_size=1, prepare_batches=True, data_aug=None)
+    first = DataGenerator(io.get_indiceslist(), preprocessor, training=True, iterations=2)
+    second = DataGenerator(["case_5"], preprocessor, training=True)
+    assert len(first) == 2
+    seen = [first.names(epoch, step)[0] for epoch in range(3) for step in range(2)]
+    assert seen == io.get_indiceslist()
+    assert not np.array_equal(first.batch(0, 0)[0], second.batch(0, 0)[0])
+    np.testing.assert_array_equal(first.batch(0, 0)[0], first.batch(3, 0)[0])
+    first.remove_batches()
+    second.batch(0, 0)
+    second.remove_batches()
+    assert not (tmp_path / "batches").exists()
+
+
 def test_the_queue_is_not_shared(toy_io):
     """Defect: the image queue was one for all instances."""
     io = toy_io(cases=4)

@@ -32,6 +32,23 @@ def test_never_more_than_the_queue_is_made_ahead():
     stream.close()
 
 
+def test_no_worker_is_idle_because_the_queue_is_short():
+    at_once, most = [0], [0]
+    lock = threading.Lock()
+
+    def fetch(epoch: int, step: int) -> int:
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        with lock:
+            at_once[0] -= 1
+        return step
+
+    list(BatchLoader(fetch, steps=20, epochs=range(1), workers=4, queue_size=1).stream())
+    assert most[0] == 4
+
+
 def test_an_exception_reaches_the_consumer_and_is_kept():
     def fetch(epoch: int, step: int) -> int:
         if step == 2:

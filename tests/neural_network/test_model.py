@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -62,10 +63,10 @@ def test_a_learning_rate_must_be_positive(make_network, rate):
 
 
 def test_the_seed_makes_the_weights_and_leaves_the_global_state_alone(toy_io, make_network):
-    np.random.seed(1)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = (np.random.get_state()[1].copy(), random.getstate())  # noqa: NPY002
     first, second = make_network(), make_network()
-    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
+    assert random.getstate() == before[1]
     assert same(weights_of(first), weights_of(second))
     assert not same(weights_of(first), weights_of(make_network(seed=99)))
 
@@ -284,6 +285,40 @@ def test_the_training_pipeline_carries_labels_as_bytes(make_network):
 def test_patience_ends_a_training(make_network):
     stopping = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=10.0)
     assert len(make_network().train(CASES[:2], epochs=50, callbacks=[stopping]).epoch) == 2
+
+
+def test_two_networks_on_one_preprocessor_do_not_disturb_each_other(make_network):
+    deep = make_network(data={"shape": (11, 13, 9)}, processing={"analysis": "fullimage", "patch_shape": None}, depth=3)
+    flat = Neural_Network(deep.preprocessor, Architecture(n_filters=4, depth=1), precision="float32")
+    for network in (deep, flat, deep):
+        assert network.predict("case_0", return_output=True)[0].shape == (11, 13, 9)
+
+
+def test_the_rate_that_a_callback_lowered_is_not_the_next_trainings(make_network):
+    network = make_network(learning_rate=0.01)
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.optimizer.learning_rate = 1e-9
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        network.train(CASES[:2], epochs=1, callbacks=[Interrupt()])
+    rates = []
+
+    class Rate(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    network.train(CASES[:2], epochs=1, callbacks=[Rate()])
+    assert rates == [pytest.approx(0.01)]
+
+
+def test_a_result_that_cannot_be_written_is_told_before_it_is_computed(make_network, tmp_path, monkeypatch):
+    network = make_network(data={"shape": (8, 8)})
+    monkeypatch.setattr(network, "_windows", lambda sample: pytest.fail("predicted for nothing"))
+    with pytest.raises(ConfigurationError, match=r"\.nrrd"):
+        network.predict_file(tmp_path / "scan.nii.gz", tmp_path / "seg.nrrd")
 
 
 def test_whole_images_of_any_size(make_network):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import subprocess
@@ -186,6 +187,10 @@ def test_mixed_float16_comes_back_with_its_loss_scale(make_network, tmp_path):
     assert twin.model.optimizer.inner_optimizer.iterations.numpy() == 2
 
 
+def weighted_error(y_true, y_pred, weight):
+    return weight * keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+
 class Shift(Abstract_Subfunction):
     def __init__(self, by):
         self.by = by
@@ -232,6 +237,32 @@ def test_a_users_loss_that_cannot_be_written_does_not_lose_the_training(make_net
     np.testing.assert_array_equal(
         twin.predict("case_0", return_output=True)[0], network.predict("case_0", return_output=True)[0]
     )
+
+
+def test_a_partial_as_loss_does_not_lose_the_training(make_network, tmp_path):
+    network = make_network(loss=functools.partial(weighted_error, weight=2.0))
+    network.train(CASES[:2], epochs=1)
+    network.dump(tmp_path / "model.keras")
+    assert miscnn_tf.load_model(tmp_path / "model.keras").epochs_trained == 1
+
+
+def test_the_next_machine_chooses_its_own_precision(make_network, tmp_path):
+    network = make_network(precision="auto")
+    network.dump(tmp_path / "model.keras")
+    assert read_metadata(tmp_path / "model.keras")["precision"] == "auto"
+
+
+def test_a_model_file_written_during_the_training_counts_its_epochs(make_network, tmp_path):
+    network = make_network()
+
+    class Write(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            network.dump(tmp_path / f"{epoch}.keras")
+
+    network.evaluate(CASES[:2], CASES[2:], epochs=2, callbacks=[Write()])
+    written = [read_metadata(tmp_path / f"{epoch}.keras") for epoch in range(2)]
+    assert [metadata["epochs_trained"] for metadata in written] == [1, 2]
+    assert written[0]["trained_on"]["training"] == CASES[:2]
 
 
 def test_an_architecture_that_is_not_known_here_is_taken_from_the_file(make_network, tmp_path):

@@ -14,8 +14,9 @@ import miscnn_tf
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, Image_interface, NIFTI_interface
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.processing.subfunctions import Normalization, Resampling
 
 SHAPE = (14, 11, 9)
@@ -158,7 +159,7 @@ def test_an_unknown_ending_of_the_image_is_told(one_channel, tmp_path, name):
 def test_an_unknown_ending_of_the_output_is_told(one_channel, tmp_path, name):
     network, _, _ = one_channel
     scan = save_nifti(tmp_path / "scan.nii.gz", noise(0))
-    with pytest.raises(ConfigurationError, match=rf"{name}.*end in \.nii"):
+    with pytest.raises(ConfigurationError, match=rf"{name}.*writes no files that end in"):
         network.predict_file(scan, tmp_path / name)
     assert list(tmp_path.iterdir()) == [scan]
 
@@ -350,3 +351,33 @@ def test_a_model_of_arrays_in_memory_segments_files(tmp_path):
     loaded = miscnn_tf.load_model(tmp_path / "model.keras")
     loaded.predict_file(scan, tmp_path / "seg.nii.gz")
     np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), labels)
+
+
+def test_an_ending_in_capitals_is_known(one_channel, tmp_path):
+    network, _, (labels, _) = one_channel
+    scan = save_nifti(tmp_path / "scan.nii.gz", noise(0)).rename(tmp_path / "SCAN.NII.GZ")
+    np.testing.assert_array_equal(network.predict_file(scan), labels)
+
+
+def test_an_empty_list_of_files_is_told(one_channel):
+    network, _, _ = one_channel
+    with pytest.raises(ConfigurationError, match="image_path"):
+        network.predict_file([])
+
+
+@pytest.mark.parametrize("output", ["seg.xyz", "taken/seg.nii.gz"])
+def test_an_output_that_cannot_be_is_told_before_the_first_window(one_channel, tmp_path, monkeypatch, output):
+    network, _, _ = one_channel
+    scan = save_nifti(tmp_path / "scan.nii.gz", noise(0))
+    (tmp_path / "taken").write_text("a file in the folder's place")
+    monkeypatch.setattr(WindowPredictor, "__call__", lambda self, windows: pytest.fail("a window was computed"))
+    with pytest.raises(MiscnnError, match=r"seg\.xyz|taken"):
+        network.predict_file(scan, tmp_path / output)
+
+
+def test_a_list_of_pictures_is_told(tmp_path):
+    (tmp_path / "data" / "case_0").mkdir(parents=True)
+    Image.fromarray(noise(5, (21, 15), np.uint8)).save(tmp_path / "data" / "case_0" / "imaging.png")
+    network = make_network(Image_interface(), tmp_path / "data", tmp_path)
+    with pytest.raises((ConfigurationError, DataError)):
+        network.predict_file([tmp_path / "data" / "case_0" / "imaging.png"])

@@ -73,6 +73,16 @@ def test_augmented_labels_have_one_class_each_and_images_are_finite():
         assert set(np.unique(patch.labels)) <= {0, 1, 2}
 
 
+def test_an_augmentation_of_the_image_alone_leaves_the_labels_of_the_patch():
+    sample = make_sample((40, 40, 40), channels=1)
+    augmentation = Data_Augmentation()
+    augmentation.config_p_per_sample = 1.0
+    augmentation.seg_augmentation = False
+    patch = cut(sample, (10, 10, 10), (16, 16, 16), np.random.default_rng(0), augmentation)
+    np.testing.assert_array_equal(patch.labels, sample.seg_data[10:26, 10:26, 10:26, 0])
+    assert patch.image.shape == (16, 16, 16, 1)
+
+
 @given(st.lists(st.integers(3, 30), min_size=2, max_size=3), st.integers(4, 12), st.integers(0, 3))
 @settings(max_examples=60)
 def test_grid_patches_cover_the_image_whatever_its_size(shape, side, overlap):
@@ -91,6 +101,7 @@ def test_whole_images_are_padded_to_what_the_network_can_halve():
     boxes = BoxSource("fullimage", None, (), divisor=8)
     assert boxes.window((10, 16, 9)) == (16, 16, 16)
     assert boxes.offset((10, 16, 9)) == (3, 0, 3)
+    assert BoxSource("fullimage", None, (), divisor=(1, 8, 4)).window((10, 12, 9)) == (10, 16, 12)
 
 
 def test_skip_blanks_finds_the_foreground_and_survives_a_sample_without_any():

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.processing.batches import TrainingBatches
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -45,11 +47,55 @@ def make(io, **arguments):
         ({"batch_size": 1.5}, "batch_size must be a whole number.*1.5"),
         ({"subfunctions": [Normalization]}, "add parentheses"),
         ({"data_aug": "none"}, "data_aug"),
+        ({"data_aug": Data_Augmentation}, "data_aug must be a Data_Augmentation"),
+        ({"seed": -1}, "seed must be a whole number"),
     ],
 )
 def test_wrong_arguments_are_named(toy_io, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(toy_io(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("patchwise_overlap", (8, 0, 0)), ("patchwise_overlap", (1, 2)), ("patchwise_blending", "gausian")],
+)
+def test_what_would_fail_in_prediction_is_told_before_training(toy_io, name, value):
+    preprocessor = make(toy_io())
+    setattr(preprocessor, name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        preprocessor.run(["case_0"])
+
+
+def test_one_number_is_the_overlap_of_every_axis(toy_io):
+    io = toy_io(shape=(12, 12, 12))
+    preprocessor = make(io, batch_size=100)
+    preprocessor.patchwise_overlap = 4
+    assert preprocessor.run("case_0", training=False)[0][0].shape[0] == 8
+
+
+def test_cropping_is_not_silently_ignored(toy_io):
+    preprocessor = make(toy_io())
+    preprocessor.data_augmentation.cropping = True
+    preprocessor.data_augmentation.cropping_patch_shape = (4, 4, 4)
+    with pytest.raises(ConfigurationError, match="patchwise-crop"):
+        preprocessor.run(["case_0"])
+
+
+def test_a_sample_in_memory_is_not_hashed_for_every_patch(toy_io):
+    io = toy_io(cases=2)
+    asked = []
+    original = io.interface.fingerprint
+    io.interface.fingerprint = lambda index, path: asked.append(index) or original(index, path)
+    batches = TrainingBatches(make(io), io.get_indiceslist(), iterations=20)
+    for step in range(20):
+        batches.batch(0, step)
+    assert sorted(asked) == ["case_0", "case_1"]
+
+
+def test_a_container_with_little_memory_gets_a_small_cache(toy_io, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "1000000" if "memory.max" in str(self) else "max")
+    assert make(toy_io()).cache_bytes == 250_000
 
 
 def test_attributes_have_the_defaults_of_the_interface(toy_io):
@@ -110,6 +156,8 @@ def test_fullimage_batches_hold_whole_images_and_differing_sizes_are_refused(toy
     fresh = make(io, analysis="fullimage", patch_shape=None, data_aug=None)
     with pytest.raises(ConfigurationError, match=r"different sizes.*case_0.*case_1"):
         fresh.run(io.get_indiceslist())
+    with pytest.raises(ConfigurationError, match=r"different sizes.*case_0.*case_1"):
+        fresh.run_subfunctions(io.get_indiceslist())
 
 
 def test_fullimages_are_not_cropped_after_another_object_cropped(toy_io):
@@ -292,7 +340,7 @@ def test_an_error_in_a_step_names_the_step_and_the_sample(toy_io, processes):
 def test_a_killed_process_is_noticed(toy_io):
     preprocessor = make(toy_io(cases=2), subfunctions=[Killed()], use_multiprocessing=True)
     preprocessor.mp_threads = 1
-    with pytest.raises(DataError, match=r"killed, with sample 'case_.*mp_threads \(now 1\)"):
+    with pytest.raises(DataError, match=r"(?s)killed, with sample 'case_.*mp_threads \(now 1\)"):
         preprocessor.run_subfunctions(["case_0", "case_1"])
 
 

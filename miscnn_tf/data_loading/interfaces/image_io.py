@@ -152,7 +152,19 @@ class Image_interface(Abstract_IO):
         return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image from anywhere, as `load_image` does."""
+        """Read an image from anywhere, as `load_image` does.
+
+        Args:
+            path: An image file, or a folder with ``imaging.<img_format>``.
+
+        Raises:
+            ConfigurationError: If it is several files.
+            DataError: If it cannot be read.
+        """
+        if not isinstance(path, str | Path):
+            raise ConfigurationError(f"{type(self).__name__} reads one file at a time, got {path!r}")
+        if Path(path).is_dir():
+            path = self._image_in(Path(path)) or Path(path) / f"imaging.{self.img_format}"
         return check_image(image_file.read_colours(path, self.img_type), path), {"type": "image"}
 
     def write_file(self, sample: Sample, path: str | Path) -> None:

@@ -195,8 +195,11 @@ class NIFTIslicer_interface(Abstract_IO):
         """Read a NIfTI file that holds one slice: one voxel along `slice_axis`, or 2D.
 
         Raises:
-            DataError: If it is a volume of more slices.
+            ConfigurationError: If it is several files.
+            DataError: If it is a volume of more slices, or no file.
         """
+        if not isinstance(path, str | Path):
+            raise ConfigurationError(f"{type(self).__name__} reads one file at a time, got {path!r}")
         info = read_info(path)
         plane = self._only_slice(info)
         if (plane.shape[2] if plane.ndim == 3 else 1) != self.channels:
