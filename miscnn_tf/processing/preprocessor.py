@@ -25,7 +25,8 @@ from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
-from miscnn_tf.processing.patching.blending import MODES, Blender, Slab
+from miscnn_tf.processing.patching.blending import MODES, Blender
+from miscnn_tf.processing.patching.slab_rows import cut_slabs
 from miscnn_tf.processing.postprocessing import undo_subfunctions
 from miscnn_tf.processing.preparation import (
     PreparationKey,
@@ -375,7 +376,8 @@ class Preprocessor:
         boxes = self.boxes()
         grid, offset = boxes.grid(image_shape), boxes.offset(image_shape)
         blender = Blender(grid, sample.classes, mode=self.patchwise_blending)
-        slabs = _crop_slabs(blender.blend(_exactly(patches, len(grid), sample)), offset, image_shape)
+        inner = [slice(before, before + size) for before, size in zip(offset, image_shape, strict=True)]
+        slabs = cut_slabs(blender.blend(_exactly(patches, len(grid), sample)), inner)
         return undo_subfunctions(
             sample, self.subfunctions, slabs, image_shape, sample.classes, activation_output=activation_output
         )
@@ -429,16 +431,6 @@ def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iter
             f"sample {sample.index!r} has {number} patches of this grid, but {seen} were predicted; predict all "
             "patches in grid order, with the patch_shape and patchwise_overlap that the preprocessor has now"
         )
-
-
-def _crop_slabs(slabs: Iterator[Slab], offset: tuple[int, ...], image_shape: tuple[int, ...]) -> Iterator[Slab]:
-    """Cut the padding off slabs of the padded grid."""
-    first, rows = offset[0], image_shape[0]
-    inner = tuple(slice(before, before + size) for before, size in zip(offset[1:], image_shape[1:], strict=True))
-    for start, stop, values in slabs:
-        low, high = max(start, first), min(stop, first + rows)
-        if low < high:
-            yield Slab(low - first, high - first, values[(slice(low - start, high - start), *inner)])
 
 
 def _quarter_of_memory() -> int:

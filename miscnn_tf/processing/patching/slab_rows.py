@@ -55,7 +55,7 @@ class SlabRows:
         if isinstance(key, tuple):
             box = [slice(*one.indices(size)) for one, size in zip(key, self.shape, strict=False)]
             sizes = [one.stop - one.start for one in box]
-            return SlabRows(_cut(self._slabs, box), (*sizes, *self.shape[len(box) :]))
+            return SlabRows(cut_slabs(self._slabs, box), (*sizes, *self.shape[len(box) :]))
         start, stop, _ = key.indices(self.shape[0])
         self._move_to(start, stop)
         parts = [slab.array[max(start - slab.start, 0) : stop - slab.start] for slab in self._held]
@@ -90,7 +90,7 @@ class SlabRows:
             del slab
 
 
-def _cut(slabs: Iterator[Slab], box: Sequence[slice]) -> Iterator[Slab]:
+def cut_slabs(slabs: Iterator[Slab], box: Sequence[slice]) -> Iterator[Slab]:
     """A box of the whole, as slabs; all of `slabs` are taken."""
     rows, inner = box[0], tuple(box[1:])
     for start, stop, array in slabs:
