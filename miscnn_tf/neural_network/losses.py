@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import keras
+import numpy as np
 from keras import ops
 
 from miscnn_tf.errors import ConfigurationError
@@ -247,7 +248,9 @@ def tversky_crossentropy(y_true: Tensor, y_pred: Tensor, class_weights: Any = No
 
 def _numbers(argument: str, value: Any) -> list[float]:
     try:
-        shape = ops.shape(value)
+        # Not Keras' functions: they would start TensorFlow when this module is imported, and threads, memory growth of
+        # GPUs and logical devices could not be set any more.
+        shape = np.shape(value)
         numbers = [float(number) for number in (value if shape else [value])]
     except (TypeError, ValueError):
         shape, numbers = None, []
@@ -330,7 +333,7 @@ class CategoricalFocalLoss(ConfiguredLoss):
     ) -> None:
         super().__init__(name, reduction)
         numbers = _numbers("alpha", alpha)
-        self.alpha = numbers[0] if ops.ndim(alpha) == 0 else numbers
+        self.alpha = numbers[0] if np.ndim(alpha) == 0 else numbers
         self.gamma = float(gamma)
         if self.gamma < 0:
             raise ConfigurationError(f"categorical_focal_loss: gamma={gamma} must not be negative")
