@@ -95,8 +95,12 @@ def run(minutes: float, seed: int, data: Path) -> dict[str, Any]:
         interface = NIFTI_interface(channels=1, classes=CLASSES)
         predictions = f"{folder}/predictions"
         io = miscnn_tf.Data_IO(interface, str(data / "cases"), output_path=predictions, batch_path=f"{folder}/batches")
+        augmentation = miscnn_tf.Data_Augmentation(mirror=True)
+        # Left and right hippocampi are each other's mirror images: predictions of flipped images are averaged.
+        augmentation.infaug = True
         preprocessor = miscnn_tf.Preprocessor(
             io,
+            data_aug=augmentation,
             batch_size=4,
             subfunctions=[Normalization(mode="z-score")],
             analysis="patchwise-crop",
@@ -106,7 +110,7 @@ def run(minutes: float, seed: int, data: Path) -> dict[str, Any]:
         preprocessor.patchwise_overlap = tuple(size // 2 for size in PATCH_SHAPE)
         model = miscnn_tf.Neural_Network(
             preprocessor,
-            Architecture(n_filters=16, depth=3),
+            Architecture(n_filters=16, depth=3, batch_normalization=False, instance_normalization=True),
             loss=dice_crossentropy,
             metrics=[],
             learning_rate=1e-3,

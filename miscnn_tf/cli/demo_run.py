@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import tensorflow as tf
 
 from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.configuration import get_config
@@ -26,6 +25,7 @@ from miscnn_tf.errors import StorageError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
+from miscnn_tf.neural_network.hardware import one_operation_at_a_time
 from miscnn_tf.neural_network.losses import dice_crossentropy
 from miscnn_tf.neural_network.model_file import read_metadata
 from miscnn_tf.processing.subfunctions.clipping import Clipping
@@ -71,7 +71,7 @@ def run_demo(
         StorageError: If `output` holds something that is no demo, or cannot be written.
     """
     begin = time.perf_counter()
-    _one_operation_at_a_time()
+    one_operation_at_a_time()
     output = _claim(Path(output))
     data_path = output / "data"
     print(f"Making {cases} phantom scans in {data_path}", flush=True)
@@ -161,19 +161,6 @@ def make_model(
     if not sys.stdout.isatty():
         model.verbose = 2  # a line per epoch: a progress bar makes a mess of a log file
     return model
-
-
-def _one_operation_at_a_time() -> None:
-    """Make the same seed give the same numbers.
-
-    TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
-    gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. One
-    after the other costs nothing measurable, since each operation still uses all cores.
-    """
-    try:
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        logger.info("TensorFlow was in use before the demo: its figures may differ a little from run to run")
 
 
 def _claim(output: Path) -> Path:

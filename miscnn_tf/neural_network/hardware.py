@@ -15,7 +15,14 @@ import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
 
-__all__ = ["PRECISIONS", "Hardware", "choose_hardware", "cpu_computes_bfloat16", "precision_scope"]
+__all__ = [
+    "PRECISIONS",
+    "Hardware",
+    "choose_hardware",
+    "cpu_computes_bfloat16",
+    "one_operation_at_a_time",
+    "precision_scope",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +122,20 @@ def choose_hardware(multi_gpu: bool = False, precision: str = "auto") -> Hardwar
     description = f"{_devices(gpus, replicas)}, {chosen}, XLA {'on' if jit_compile is True else 'off'}"
     logger.info("hardware: %s", description)
     return Hardware(strategy, chosen, jit_compile, description)
+
+
+def one_operation_at_a_time() -> None:
+    """Make the same seed give the same numbers on a CPU; call it before anything else uses TensorFlow.
+
+    TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
+    gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. One
+    after the other costs nothing measurable, since each operation still uses all cores. Use it with
+    ``precision="float32"``: sums in bfloat16 depend on the threads' timing as well.
+    """
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        logger.warning("TensorFlow is in use already: figures may differ a little from run to run")
 
 
 def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:

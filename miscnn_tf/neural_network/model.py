@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,10 @@ class Neural_Network:
     ) -> list[np.ndarray] | None:
         """Segment samples.
 
+        Where the augmentation's ``infaug`` is set, each prediction is the mean over the image as it is and flipped
+        along each axis of ``infaug_flip_list``: more exact where the network was trained with ``mirror=True``, and that
+        many times slower.
+
         Args:
             sample_list: Names of the samples, or one name.
             return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
@@ -377,15 +382,10 @@ class Neural_Network:
             that of `predict`) is test-time augmentation.
         """
         prepared = self._prepared(sample)
-        outputs = []
-        augmentation = self.preprocessor.data_augmentation
-        flips = range(1, 4) if augmentation is None else augmentation.infaug_flip_list
-        for axis in [flip - 1 for flip in flips if flip <= prepared.ndim]:
-            flipped = copy.copy(prepared)
-            flipped.img_data = np.flip(prepared.img_data, axis)
-            windows = (np.flip(window, axis) for window in self._windows(flipped, mirrored=axis))
-            outputs.append(self.preprocessor.assemble(prepared, windows, activation_output=True))
-        return outputs
+        return [
+            self.preprocessor.assemble(prepared, self._windows(prepared, [axis]), activation_output=True)
+            for axis in self._flip_axes(prepared.ndim)
+        ]
 
     def predict_array(
         self,
@@ -453,26 +453,39 @@ class Neural_Network:
 
     def _predict_sample(self, sample: Sample, activation_output: bool) -> np.ndarray:
         begin = time.perf_counter()
-        prediction = self.preprocessor.assemble(sample, self._windows(sample), activation_output)
+        augmentation = self.preprocessor.data_augmentation
+        flips: list[int | None] = [None]
+        if augmentation is not None and augmentation.infaug:
+            flips += self._flip_axes(sample.ndim)
+        prediction = self.preprocessor.assemble(sample, self._windows(sample, flips), activation_output)
         logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
         return prediction
 
-    def _windows(self, sample: Sample, mirrored: int | None = None) -> Iterator[np.ndarray]:
-        """Class probabilities of the sample's windows in grid order; of a flipped image in the original's order."""
+    def _flip_axes(self, ndim: int) -> list[int]:
+        """The spatial axes of the augmentation's ``infaug_flip_list``, which counts from the batch axis."""
+        augmentation = self.preprocessor.data_augmentation
+        flips = range(1, ndim + 1) if augmentation is None else augmentation.infaug_flip_list
+        return [flip - 1 for flip in flips if flip <= ndim]
+
+    def _windows(self, sample: Sample, flips: Sequence[int | None]) -> Iterator[np.ndarray]:
+        """Class probabilities of the sample's windows in grid order.
+
+        Each is the mean of the predictions of the window flipped along each of these axes (None: as it is), flipped
+        back.
+        """
         self.preprocessor.fullimage_divisor = self._divisors
         boxes = self.preprocessor.boxes()
-        image_shape = sample.img_data.shape[:-1]
-        window = boxes.window(image_shape)
-        starts = boxes.grid_starts(sample)
-        if mirrored is not None:
-            starts = [
-                tuple(
-                    image_shape[axis] - window[axis] - first if axis == mirrored else first
-                    for axis, first in enumerate(start)
-                )
-                for start in starts
-            ]
-        return self._window_predictor()(cut(sample, start, window).image for start in starts)
+        window = boxes.window(sample.img_data.shape[:-1])
+
+        def views() -> Iterator[np.ndarray]:
+            for start in boxes.grid_starts(sample):
+                image = cut(sample, start, window).image
+                yield from (_flip(image, axis) for axis in flips)
+
+        outputs = self._window_predictor()(views())
+        while views_of_one := list(islice(outputs, len(flips))):
+            first, *others = map(_flip, views_of_one, flips)
+            yield sum(others, first) / len(flips) if others else first
 
     def _window_predictor(self) -> WindowPredictor:
         if self._predictor is None:
@@ -541,6 +554,10 @@ class Neural_Network:
             custom_objects: Layers of your own by name, where they are not registered with Keras.
         """
         model_file.read_into(self, file_path, custom_objects)
+
+
+def _flip(array: np.ndarray, axis: int | None) -> np.ndarray:
+    return array if axis is None else np.flip(array, axis)
 
 
 @contextmanager

@@ -110,8 +110,7 @@ class Data_Augmentation:
         seg_augmentation: Whether segmentations follow the image, True. False: the target is a class, and left alone.
         cropping: Whether `run` crops each sample at a random place to `cropping_patch_shape`, False.
         cropping_patch_shape: ``(x, y[, z])`` or None.
-        infaug: MIScnn's mark that `run_infaug` is to be used, False; nothing here reads it (see
-            ``Neural_Network.predict_augmentated``).
+        infaug: Whether ``Neural_Network.predict`` averages over flipped images too, False.
         infaug_flip_current: The axis (of a batch) that `run_infaug` flips now; None flips nothing.
         infaug_flip_list: The axes of a batch to be flipped one after the other, [1, 2, 3].
 

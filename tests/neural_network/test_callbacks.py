@@ -90,9 +90,9 @@ def test_the_time_spent_waiting_for_data_is_shown_every_epoch(make_network):
     assert all(0 <= share <= 1 for share in history.history["data_wait"])
     original = network.preprocessor.prepare_sample_subfunctions
 
-    def late(index, training=True):
+    def late(index, training=True, **options):
         time.sleep(0.1)
-        return original(index, training)
+        return original(index, training, **options)
 
     network.preprocessor.prepare_sample_subfunctions = late
     assert network.train(["case_0", "case_1"], epochs=1, iterations=10).history["data_wait"][0] > 0.3

@@ -73,7 +73,7 @@ def test_closing_leaves_no_thread():
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_time_spent_waiting_is_counted():

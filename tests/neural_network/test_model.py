@@ -202,10 +202,10 @@ def test_a_workers_exception_reaches_the_user_with_the_samples_name(make_network
     network = make_network()
     broken = network.preprocessor.prepare_sample_subfunctions
 
-    def prepare(index, training=True):
+    def prepare(index, training=True, **options):
         if index == "case_2":
             raise OSError("the disk went away")
-        return broken(index, training)
+        return broken(index, training, **options)
 
     network.preprocessor.prepare_sample_subfunctions = prepare
     with pytest.raises(OSError, match="the disk went away") as caught:
@@ -316,7 +316,7 @@ def test_the_rate_that_a_callback_lowered_is_not_the_next_trainings(make_network
 
 def test_a_result_that_cannot_be_written_is_told_before_it_is_computed(make_network, tmp_path, monkeypatch):
     network = make_network(data={"shape": (8, 8)})
-    monkeypatch.setattr(network, "_windows", lambda sample: pytest.fail("predicted for nothing"))
+    monkeypatch.setattr(network, "_windows", lambda sample, flips: pytest.fail("predicted for nothing"))
     with pytest.raises(ConfigurationError, match=r"\.nrrd"):
         network.predict_file(tmp_path / "scan.nii.gz", tmp_path / "seg.nrrd")
 
@@ -354,6 +354,20 @@ def test_one_flipped_prediction_per_axis(make_network, shape):
     for axis, prediction in enumerate(flipped):
         reference = np.flip(network.predict_array(np.flip(image, axis), activation_output=True), axis)
         np.testing.assert_allclose(prediction, reference, atol=1e-5)
+
+
+def test_inference_augmentation_averages_the_image_and_its_flips(make_network):
+    network = make_network(data={"shape": (12, 10, 9), "classes": 3})
+    network.preprocessor.patchwise_overlap = (4, 4, 4)
+    network.train(CASES[:2], epochs=1, iterations=4)
+    (plain,) = network.predict("case_0", return_output=True, activation_output=True)
+    expected = (plain + sum(network.predict_augmentated("case_0"))) / 4
+    network.preprocessor.data_augmentation.infaug = True
+    (averaged,) = network.predict("case_0", return_output=True, activation_output=True)
+    np.testing.assert_allclose(averaged, expected, atol=1e-6)
+    assert np.abs(averaged - plain).max() > 1e-3
+    network.preprocessor.data_augmentation.infaug_flip_list = [2]
+    assert len(network.predict_augmentated("case_0")) == 1
 
 
 def test_an_array_is_predicted_as_its_sample_is(make_network):
