@@ -482,10 +482,7 @@ class Neural_Network:
                 image = cut(sample, start, window).image
                 yield from (_flip(image, axis) for axis in flips)
 
-        outputs = self._window_predictor()(views())
-        while views_of_one := list(islice(outputs, len(flips))):
-            first, *others = map(_flip, views_of_one, flips)
-            yield sum(others, first) / len(flips) if others else first
+        return _merged(self._window_predictor()(views()), flips)
 
     def _window_predictor(self) -> WindowPredictor:
         if self._predictor is None:
@@ -554,6 +551,13 @@ class Neural_Network:
             custom_objects: Layers of your own by name, where they are not registered with Keras.
         """
         model_file.read_into(self, file_path, custom_objects)
+
+
+def _merged(outputs: Iterator[np.ndarray], flips: Sequence[int | None]) -> Iterator[np.ndarray]:
+    """The mean of each group of predictions, one per flip, flipped back."""
+    while group := list(islice(outputs, len(flips))):
+        first, *others = map(_flip, group, flips)
+        yield sum(others, first) / len(flips) if others else first
 
 
 def _flip(array: np.ndarray, axis: int | None) -> np.ndarray:
