@@ -130,7 +130,7 @@ def one_operation_at_a_time() -> None:
     TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
     gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. One
     after the other costs nothing measurable, since each operation still uses all cores. TensorFlow's graph optimizer
-    (Grappler) is switched off too: a step it rewrote gave, for the same weights and batch, one of two sets of gradients,
+    (Grappler) is switched off too: a step that it rewrote gave, for the same weights and batch, one of two gradients,
     depending on which memory was free. ``tf.config.experimental.enable_op_determinism`` changes neither. What a network
     was trained on in another precision or with another number of cores still differs.
     """
