@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,12 @@ from toy import ToyInterface
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 HIPPOCAMPUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "hippocampus"
+
+
+@pytest.fixture(autouse=True)
+def plain_logging() -> None:
+    """What a command set for its own run must not be there in the next test."""
+    logging.getLogger("miscnn_tf").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

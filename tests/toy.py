@@ -5,12 +5,14 @@ Tests that are not about files use it; it also is the evidence that a user's own
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 
 class ToyInterface(Abstract_IO):
@@ -61,3 +63,17 @@ class ToyInterface(Abstract_IO):
     @staticmethod
     def check_file_termination(termination):
         return False
+
+
+class Broken(Abstract_Subfunction):
+    """A step that fails. Here, because worker processes have to find it by import."""
+
+    def preprocessing(self, sample, training=True):
+        raise ValueError("boom")
+
+
+class Killed(Abstract_Subfunction):
+    """A step that ends its process as the kernel does when memory runs out."""
+
+    def preprocessing(self, sample, training=True):
+        os._exit(9)

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toy import Broken, Killed
 
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.errors import ConfigurationError, DataError
@@ -16,16 +16,6 @@ from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subf
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.resize import Resize
-
-
-class Broken(Abstract_Subfunction):
-    def preprocessing(self, sample, training=True):
-        raise ValueError("boom")
-
-
-class Killed(Abstract_Subfunction):
-    def preprocessing(self, sample, training=True):
-        os._exit(9)
 
 
 def make(io, **arguments):
