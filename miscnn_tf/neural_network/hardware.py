@@ -128,11 +128,11 @@ def one_operation_at_a_time() -> None:
     """Make the same seed give the same numbers on a CPU; call it before anything else uses TensorFlow.
 
     TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
-    gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. One
-    after the other costs nothing measurable, since each operation still uses all cores. TensorFlow's graph optimizer
-    (Grappler) is switched off too: a step that it rewrote gave, for the same weights and batch, one of two gradients,
-    depending on which memory was free. ``tf.config.experimental.enable_op_determinism`` changes neither. What a network
-    was trained on in another precision or with another number of cores still differs.
+    gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. Here
+    they run one after the other, each still on all cores. TensorFlow's graph optimizer (Grappler) is switched off too: a
+    step that it rewrote gave one of two gradients for the same weights and batch, depending on which memory was free.
+    Both together made training 15 % slower on two cores. ``tf.config.experimental.enable_op_determinism`` changes
+    neither. Another precision or number of cores still gives other numbers.
     """
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:
