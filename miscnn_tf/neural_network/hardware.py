@@ -129,8 +129,8 @@ def one_operation_at_a_time() -> None:
 
     TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
     gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. Here
-    they run one after the other, each still on all cores. TensorFlow's graph optimizer (Grappler) is switched off too: a
-    step that it rewrote gave one of two gradients for the same weights and batch, depending on which memory was free.
+    they run one after the other, each still on all cores. TensorFlow's graph optimizer (Grappler) is switched off too:
+    a step that it rewrote gave one of two gradients for the same weights and batch, depending on which memory was free.
     Both together made training 15 % slower on two cores. ``tf.config.experimental.enable_op_determinism`` changes
     neither. Another precision or number of cores still gives other numbers.
     """

@@ -31,7 +31,7 @@ def convolution(x: Any, filters: int, kernel_size: int, name: str, **options: An
 
 
 def normalise(x: Any, kind: Normalisation, name: str) -> Any:
-    """Batch normalisation (momentum 0.99), instance normalisation (Ulyanov et al., arXiv 1607.08022), or nothing."""
+    """Batch normalisation, instance normalisation (Ulyanov et al., arXiv 1607.08022), or nothing."""
     if kind == "batch":
         return BatchNormalization(momentum=0.99, name=f"{name}_norm")(x)
     if kind == "instance":

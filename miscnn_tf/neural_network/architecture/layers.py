@@ -24,8 +24,12 @@ _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over the last axis with TensorFlow's fused kernel, for any number of spatial axes.
 
-    Arguments, weights and results are those of ``keras.layers.BatchNormalization``, whose code still serves what the
-    fused kernel cannot do (another axis, masks, synchronised statistics, float64).
+    Arguments and results are those of ``keras.layers.BatchNormalization``, whose code still serves what the fused
+    kernel cannot do (another axis, masks, synchronised statistics, float64). One thing is done better: at the n-th
+    update the moving averages have a momentum of at most ``(1 + n) / (10 + n)``, as in TensorFlow's
+    ``ExponentialMovingAverage`` with `num_updates`, so that they describe the data from the first epoch on. With a
+    momentum of 0.99 from the start, 37 % of them are still the initial values after 100 steps, and predictions are much
+    worse than the training.
 
     Input shape: ``(batch, ..., channels)``. Output shape: the same.
 
@@ -35,6 +39,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Reference: Ioffe & Szegedy 2015, arXiv 1502.03167.
     """
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights: Keras' own, and the number of updates so far."""
+        super().build(input_shape)
+        self.updates = self.add_weight(
+            shape=(), name="updates", initializer="zeros", dtype="float32", trainable=False, autocast=False
+        )
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise with the batch's statistics in training, with the moving ones otherwise."""
@@ -60,14 +71,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
             # The kernel gives the sample's variance (n - 1); Keras keeps the population's (n).
             count = tf.cast(tf.shape(flat)[1], variance.dtype)
             variance *= (count - 1.0) / count
-            self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance)
+            updates = tf.convert_to_tensor(self.updates)
+            momentum = tf.minimum(self.momentum, (1.0 + updates) / (10.0 + updates))
+            self.moving_mean.assign(self.moving_mean * momentum + mean * (1.0 - momentum))
+            self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
+            self.updates.assign(updates + 1.0)
         outputs = tf.reshape(outputs, tf.shape(inputs))
         outputs.set_shape(inputs.shape)
         return outputs
-
-    def _move(self, average: Any, value: Any) -> None:
-        average.assign(average * self.momentum + value * (1.0 - self.momentum))
 
     def _can_fuse(self, inputs: Any, mask: Any) -> bool:
         return (

@@ -34,8 +34,9 @@ def test_same_output_gradients_and_moving_averages_as_keras(
     first, second = ours(dtype=dtype, **arguments), reference(dtype=dtype, **arguments)
     first.build(x.shape)
     second.build(x.shape)
-    weights = [np.abs(rng.normal(1, 0.3, weight.shape)) for weight in first.get_weights()]
-    first.set_weights(weights)
+    weights = [np.abs(rng.normal(1, 0.3, weight.shape)) for weight in second.get_weights()]
+    # So many updates that the momentum is the full one.
+    first.set_weights(weights if len(first.weights) == len(weights) else [*weights, np.array(1e6)])
     second.set_weights(weights)
     results = zip(
         output_and_gradients(first, x, upstream, training),
@@ -46,18 +47,36 @@ def test_same_output_gradients_and_moving_averages_as_keras(
         assert result.dtype == expected.dtype
         result, expected = (np.asarray(tf.cast(array, tf.float32)) for array in (result, expected))
         np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
-    for result, expected in zip(first.get_weights(), second.get_weights(), strict=True):
+    for result, expected in zip(first.get_weights()[: len(weights)], second.get_weights(), strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 def test_batch_normalisation_against_its_formula(rng):
     x = rng.normal(3.0, 2.0, (2, 4, 3, 5, 2))
     layer = layers.BatchNormalization(momentum=0.5)
+    layer.build(x.shape)
+    layer.updates.assign(100)
     y = layer(x.astype("float32"), training=True)
     mean, variance = x.mean((0, 1, 2, 3)), x.var((0, 1, 2, 3))
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-3), atol=1e-5)
     np.testing.assert_allclose(layer.moving_mean, 0.5 * mean, rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, 0.5 + 0.5 * variance, rtol=1e-5)
+
+
+def test_moving_averages_describe_the_data_after_a_few_steps(rng):
+    layer = layers.BatchNormalization(momentum=0.99)
+    average = tf.train.ExponentialMovingAverage(0.99, num_updates=0)
+    reference = tf.Variable([0.0, 0.0])
+    average.apply([reference])
+    for step in range(30):
+        x = rng.normal(3.0, 2.0, (2, 8, 8, 2)).astype("float32")
+        layer(x, training=True)
+        average._num_updates = step
+        reference.assign(x.mean((0, 1, 2)))
+        average.apply([reference])
+    np.testing.assert_allclose(layer.moving_mean, average.average(reference), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_mean, 3.0, atol=0.2)
+    np.testing.assert_allclose(layer.moving_variance, 4.0, atol=0.4)
 
 
 def test_a_frozen_layer_keeps_its_statistics(rng):

@@ -23,7 +23,8 @@ def weight_count(axes, channels, classes, filters, depth, normalised=True):
         return before * after * edge**axes + after
 
     def block(before, after):
-        norm = 4 * after if normalised else 0
+        # Scale, offset, mean and variance of each channel, and the number of updates.
+        norm = 4 * after + 1 if normalised else 0
         return convolution(before, after, 3) + convolution(after, after, 3) + 2 * norm
 
     widths = [filters * 2**level for level in range(depth + 1)]
