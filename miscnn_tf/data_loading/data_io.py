@@ -23,11 +23,12 @@ from miscnn_tf.data_loading.sample_files import (
     remove_sample,
     write_sample,
 )
+from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import did_you_mean
 
-__all__ = ["Data_IO", "as_index_list", "backup_evaluation", "backup_history", "create_directories"]
+__all__ = ["Data_IO", "backup_evaluation", "backup_history", "create_directories"]
 
 T = TypeVar("T")
 
@@ -397,45 +398,6 @@ class Data_IO:
 
     def _sample_folder(self, index: Hashable) -> Path:
         return Path(self.batch_path) / f"{self.seed}.{encode_name(index)}"
-
-
-def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
-    """A list of sample names from what users hand in: a list, a tuple, an array, or one name alone.
-
-    Args:
-        samples: Names of samples. One text or number is one sample, not a sequence of letters.
-
-    Returns:
-        A new list.
-
-    Raises:
-        ConfigurationError: If there is no name in it, its order is not defined (a set), or something in it is no name.
-
-    Example:
-        >>> as_index_list("case_00000"), as_index_list(("a", "b"))
-        (['case_00000'], ['a', 'b'])
-    """
-    if isinstance(samples, str | int | np.integer) and not isinstance(samples, bool):
-        return [samples]
-    if isinstance(samples, Sample):
-        raise ConfigurationError(f"sample names are needed, not Sample objects; use {samples.index!r}")
-    if isinstance(samples, set | frozenset):
-        raise ConfigurationError("the order of a set changes from run to run; hand in a list, e.g. sorted(samples)")
-    if isinstance(samples, np.ndarray):
-        samples = samples.ravel().tolist()
-    if not isinstance(samples, Iterable) or isinstance(samples, bytes):
-        raise ConfigurationError(
-            f"a list of sample names is needed, such as data_io.get_indiceslist(); got {samples!r}"
-        )
-    names = list(samples)
-    if not names:
-        raise ConfigurationError("the list of samples is empty; hand in at least one sample name")
-    for name in names:
-        if isinstance(name, Sample):
-            raise ConfigurationError(f"sample names are needed, not Sample objects; use {name.index!r}")
-        if name is None or not isinstance(name, Hashable):
-            raise ConfigurationError(f"{name!r} in the list of samples is not the name of a sample")
-    return names
 
 
 def _require_interface(interface: object) -> None:

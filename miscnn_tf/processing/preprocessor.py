@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.data_io import Data_IO, as_index_list
+from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut

@@ -16,7 +16,6 @@ import pytest
 from miscnn_tf.data_loading import data_io as data_io_module
 from miscnn_tf.data_loading.data_io import (
     Data_IO,
-    as_index_list,
     backup_evaluation,
     backup_history,
     create_directories,
@@ -450,57 +449,6 @@ def test_another_data_set_with_the_same_files_is_told_apart(io: Data_IO, folder:
         os.utime(copy / name, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
     other = Data_IO(Folder_of_arrays(1, 3, True), copy.parent)
     assert other.fingerprint("case_0") != io.fingerprint("case_0")
-
-
-# ---------------------------------------------------------------- lists of names
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [
-        ("case_0", ["case_0"]),
-        (7, [7]),
-        (np.int64(7), [7]),
-        (["a", "b"], ["a", "b"]),
-        (("a", 3), ["a", 3]),
-        (np.array(["a", "b"]), ["a", "b"]),
-        ((name for name in "ab"), ["a", "b"]),
-        ({"a": 1, "b": 2}, ["a", "b"]),
-        ([("a", 1)], [("a", 1)]),
-    ],
-)
-def test_lists_of_names(samples: Any, expected: list[Any]) -> None:
-    result = as_index_list(samples)
-    assert result == expected
-    assert [type(name) for name in result if isinstance(name, str)] == [
-        str for name in expected if isinstance(name, str)
-    ]
-
-
-def test_the_callers_list_is_not_handed_on() -> None:
-    samples = ["a", "b"]
-    as_index_list(samples).clear()
-    assert samples == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [
-        ([], "is empty"),
-        (None, "a list of sample names is needed.*got None"),
-        (1.5, "a list of sample names is needed"),
-        (True, "a list of sample names is needed"),
-        (b"ab", "a list of sample names is needed"),
-        ({"a", "b"}, "sorted"),
-        ([["a", "b"]], r"\['a', 'b'\] in the list"),
-        (["a", None], "None in the list"),
-        (Sample("a", np.zeros((2, 2)), 1, 2), "not Sample objects; use 'a'"),
-        ([Sample("a", np.zeros((2, 2)), 1, 2)], "not Sample objects; use 'a'"),
-    ],
-)
-def test_what_is_no_list_of_names(samples: Any, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        as_index_list(samples)
 
 
 # ---------------------------------------------------------------- batches and prepared samples
