@@ -112,7 +112,7 @@ def test_python_has_a_lower_bound_only_and_the_tools_agree():
 
 def test_the_extras_are_there_and_nothing_abandoned_is_needed():
     lists = requirements()
-    assert {"test", "gpu", "dicom"} <= set(lists)
+    assert {"test", "gpu", "dicom", "onnx"} <= set(lists)
     assert [line.partition(">=")[0] for line in lists["gpu"]] == ["tensorflow[and-cuda]"]
     assert "pytest" in declared("test")
     assert "pydicom" in declared("dicom")
@@ -122,7 +122,7 @@ def test_the_extras_are_there_and_nothing_abandoned_is_needed():
 def test_what_is_imported_is_declared():
     files = list(PACKAGE.rglob("*.py"))
     assert len(files) > 80
-    assert undeclared(iter(files), declared("", "dicom"), own={"miscnn_tf"}) == []
+    assert undeclared(iter(files), declared("", "dicom", "onnx"), own={"miscnn_tf"}) == []
     tests = (ROOT / "tests").rglob("*.py")
     own = {"miscnn_tf", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     assert undeclared(tests, declared("", "test"), own) == []

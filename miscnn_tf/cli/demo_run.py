@@ -25,7 +25,6 @@ from miscnn_tf.errors import StorageError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
-from miscnn_tf.neural_network.hardware import one_operation_at_a_time
 from miscnn_tf.neural_network.losses import dice_crossentropy
 from miscnn_tf.neural_network.model_file import read_metadata
 from miscnn_tf.processing.subfunctions.clipping import Clipping
@@ -71,7 +70,6 @@ def run_demo(
         StorageError: If `output` holds something that is no demo, or cannot be written.
     """
     begin = time.perf_counter()
-    one_operation_at_a_time()
     output = _claim(Path(output))
     data_path = output / "data"
     print(f"Making {cases} phantom scans in {data_path}", flush=True)
@@ -157,6 +155,7 @@ def make_model(
         learning_rate=4e-3,
         # Not "auto": bfloat16 needs instructions that few CPUs have, and the figures are to be alike everywhere.
         precision="float32",
+        deterministic=True,
     )
     if not sys.stdout.isatty():
         model.verbose = 2  # a line per epoch: a progress bar makes a mess of a log file

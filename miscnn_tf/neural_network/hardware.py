@@ -20,7 +20,6 @@ __all__ = [
     "Hardware",
     "choose_hardware",
     "cpu_computes_bfloat16",
-    "one_operation_at_a_time",
     "precision_scope",
 ]
 
@@ -78,7 +77,7 @@ def precision_scope(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def choose_hardware(multi_gpu: bool = False, precision: str = "auto") -> Hardware:
+def choose_hardware(multi_gpu: bool = False, precision: str = "auto", deterministic: bool = False) -> Hardware:
     """Decide how to use this machine, and log it.
 
     ============================== ================ =============================================
@@ -97,6 +96,9 @@ def choose_hardware(multi_gpu: bool = False, precision: str = "auto") -> Hardwar
     Args:
         multi_gpu: Train on all visible GPUs (a MirroredStrategy). Without a GPU, on all logical CPU devices.
         precision: "auto", "float32", "mixed_bfloat16" or "mixed_float16".
+        deterministic: Make the same seed give the same numbers on the same machine, to the last bit, for the rest of
+            the program. Training was 15 % slower with it on two cores. Another kind of device, number of cores or
+            precision still gives other numbers.
 
     Raises:
         ConfigurationError: If `precision` is something else.
@@ -108,6 +110,8 @@ def choose_hardware(multi_gpu: bool = False, precision: str = "auto") -> Hardwar
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision={precision!r} must be one of {', '.join(map(repr, PRECISIONS))}")
     gpus = tf.config.list_physical_devices("GPU")
+    if deterministic:
+        _be_deterministic(gpus)
     if gpus:
         _grow_memory(gpus)
         chosen = _gpu_precision(gpus) if precision == "auto" else precision
@@ -120,25 +124,10 @@ def choose_hardware(multi_gpu: bool = False, precision: str = "auto") -> Hardwar
     # With an explicit True, training under a MirroredStrategy crashes; "auto" keeps XLA off there.
     jit_compile: bool | Literal["auto"] = "auto" if replicas > 1 else bool(gpus)
     description = f"{_devices(gpus, replicas)}, {chosen}, XLA {'on' if jit_compile is True else 'off'}"
+    if deterministic:
+        description += ", deterministic"
     logger.info("hardware: %s", description)
     return Hardware(strategy, chosen, jit_compile, description)
-
-
-def one_operation_at_a_time() -> None:
-    """Make the same seed give the same numbers on a CPU; call it before anything else uses TensorFlow.
-
-    TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
-    gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. Here
-    they run one after the other, each still on all cores. TensorFlow's graph optimizer (Grappler) is switched off too:
-    a step that it rewrote gave one of two gradients for the same weights and batch, depending on which memory was free.
-    Both together made training 15 % slower on two cores. ``tf.config.experimental.enable_op_determinism`` changes
-    neither. Another precision or number of cores still gives other numbers.
-    """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        logger.warning("TensorFlow is in use already: figures may differ a little from run to run")
 
 
 def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:
@@ -153,6 +142,27 @@ def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:
         return False
     flags = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
     return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def _be_deterministic(gpus: Sequence[Any]) -> None:
+    """Make the same seed give the same numbers.
+
+    TensorFlow runs operations that do not depend on each other in whatever order threads happen to be free, and adds up
+    gradients in that order: rounding then differs from run to run, and after some hundred steps so does the Dice. Here
+    they run one after the other, each still on all cores. TensorFlow's graph optimizer (Grappler) is switched off too:
+    a step that it rewrote gave one of two gradients for the same weights and batch, depending on which memory was free.
+    On a CPU ``enable_op_determinism`` changes neither; on a GPU it chooses kernels that add up in one order.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    if gpus:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        logger.warning(
+            "deterministic=True comes too late: TensorFlow is in use already, and figures may differ a little from run "
+            "to run. Make the first Neural_Network of the program with it, before anything else uses TensorFlow"
+        )
 
 
 def _cpu_precision() -> str:

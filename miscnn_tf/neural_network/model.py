@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,19 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from miscnn_tf.arguments import positive, whole_number
-from miscnn_tf.data_loading.data_io import as_index_list
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import losses as losses_module
-from miscnn_tf.neural_network import model_file
+from miscnn_tf.neural_network import model_file, onnx_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
 from miscnn_tf.neural_network.class_weights import apply_class_weight, class_weight_vector
 from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.feed import Feed
-from miscnn_tf.neural_network.hardware import choose_hardware
+from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.metrics import dice_soft
@@ -61,6 +62,8 @@ class Neural_Network:
         multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``).
         seed: Seed of the initial weights; left out: the preprocessor's.
         precision: ``"auto"`` chooses by the hardware; ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
+        deterministic: The same seed gives the same weights on the same machine, to the last bit; somewhat slower. It
+            holds for the whole program, and has to be asked for before anything else uses TensorFlow.
 
     Attributes:
         model: The Keras model, compiled.
@@ -96,6 +99,7 @@ class Neural_Network:
         *,
         seed: int | None = None,
         precision: str = "auto",
+        deterministic: bool = False,
     ) -> None:
         self.preprocessor = preprocessor
         self.architecture = UNet_standard() if architecture is None else architecture
@@ -106,6 +110,7 @@ class Neural_Network:
         self.multi_gpu = multi_gpu
         self.seed = preprocessor.seed if seed is None else int(seed)
         self.precision = precision
+        self.deterministic = deterministic
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
         self.id = uuid.uuid4().hex
@@ -114,7 +119,7 @@ class Neural_Network:
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
-        self.hardware = choose_hardware(multi_gpu=multi_gpu, precision=precision)
+        self.hardware = choose_hardware(multi_gpu, precision, deterministic)
         self._initial_learning_rate = self._learning_rate = positive(learning_rate, "learning_rate")
         self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         axes = 3 if self.three_dim else 2
@@ -124,7 +129,7 @@ class Neural_Network:
         self._compiled_with: tuple[Any, ...] | None = None
         self._predictor: WindowPredictor | None = None
 
-        self.model = self._build()
+        self.model = self._build(self.hardware)
         self.initialization_weights = self.model.get_weights()
         self._compile()
 
@@ -150,13 +155,13 @@ class Neural_Network:
         self._learning_rate = positive(value, "learning_rate")
         self.model.optimizer.learning_rate = self._learning_rate
 
-    def _build(self) -> SegmentationModel:
+    def _build(self, hardware: Hardware) -> SegmentationModel:
         check_shape = getattr(self.architecture, "check_shape", None)
         if check_shape is not None:
             check_shape(self.window_shape)
         input_shape = (*self.window_shape, self.channels)
         create = self.architecture.create_model_3D if self.three_dim else self.architecture.create_model_2D
-        with self.hardware.scope(), _seeded(self.seed):
+        with hardware.scope(), _seeded(self.seed):
             model = create(input_shape, n_labels=self.classes)
             if not getattr(model, "inputs", None):
                 image = keras.Input(input_shape)
@@ -186,6 +191,14 @@ class Neural_Network:
                 jit_compile=False if None in self.window_shape else self.hardware.jit_compile,
             )
         self._compiled_with = wanted
+
+    def in_float32(self) -> keras.Model:
+        """The Keras model in float32, whatever precision it is trained in: itself, or a copy with its weights."""
+        if self.hardware.precision == "float32":
+            return self.model
+        model = self._build(replace(self.hardware, precision="float32"))
+        model.set_weights(self.model.get_weights())
+        return model
 
     def take_over(self, weights: list[np.ndarray], epochs_trained: int) -> None:
         """Go on from these weights, after so many epochs, with a fresh optimizer."""
@@ -525,6 +538,7 @@ class Neural_Network:
             self.multi_gpu,
             seed=self.seed,
             precision=self.precision,
+            deterministic=self.deterministic,
         )
         twin.learning_rate = self._learning_rate
         twin.shuffle_batches = self.shuffle_batches
@@ -540,6 +554,27 @@ class Neural_Network:
             file_path: Ends in ``.keras``, ``.h5`` or ``.hdf5``.
         """
         model_file.write(self, file_path)
+
+    def export_onnx(self, file_path: str | Path) -> None:
+        """Write the network for ONNX runtimes, which need neither Python nor TensorFlow (extra ``onnx``).
+
+        The network maps float32 ``(batch, x, y[, z], channels)`` to probabilities ``(batch, x, y[, z], classes)``; the
+        preprocessing that has to come before it is in the file's metadata under ``"miscnn_tf"``, as JSON.
+
+        Args:
+            file_path: Ends in ``.onnx``.
+
+        Raises:
+            ConfigurationError: If it has another ending.
+            MissingExtraError: If the extra is not installed.
+            StorageError: If the file cannot be written.
+
+        Example:
+            >>> model.export_onnx("model.onnx")  # doctest: +SKIP
+            >>> session = onnxruntime.InferenceSession("model.onnx")  # doctest: +SKIP
+            >>> (probabilities,) = session.run(None, {"image": patches})  # doctest: +SKIP
+        """
+        onnx_file.write(self, file_path)
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
         """Read the weights that `dump` wrote, with the optimizer's state (``.keras``; a fresh one for the others).

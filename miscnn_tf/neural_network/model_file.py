@@ -98,7 +98,7 @@ def write(network: Neural_Network, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in (".keras", *_HDF5):
         raise ConfigurationError(f"the model file {path} must end in .keras (or .h5, .hdf5)")
-    text = json.dumps(_describe_network(network), indent=1)
+    text = describe_network(network)
     with atomic_path(path) as temporary:
         network.model.save(temporary)
         if path.suffix == ".keras":
@@ -109,9 +109,10 @@ def write(network: Neural_Network, path: str | Path) -> None:
                 file.attrs["miscnn_tf"] = text
 
 
-def _describe_network(network: Neural_Network) -> dict[str, Any]:
+def describe_network(network: Neural_Network) -> str:
+    """All that a model file says besides the weights, as JSON."""
     preprocessor = network.preprocessor
-    return {
+    description = {
         "format": FORMAT,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
@@ -145,6 +146,7 @@ def _describe_network(network: Neural_Network) -> dict[str, Any]:
             else get_config(preprocessor.data_augmentation),
         },
     }
+    return json.dumps(description, indent=1)
 
 
 def _serialised(function: Any) -> Any:

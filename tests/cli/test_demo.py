@@ -125,7 +125,7 @@ def test_same_seed_same_numbers(small_demo: tuple[Path, dict[str, Any]], tmp_pat
 
 
 def test_importing_starts_no_tensorflow_so_that_its_threads_can_still_be_set() -> None:
-    """Else `one_operation_at_a_time` has no effect and the same seed gives other numbers; nor could GPU memory grow."""
+    """Else `deterministic=True` has no effect and the same seed gives other numbers; nor could GPU memory grow."""
     code = (
         "import tensorflow as tf\nimport miscnn_tf.cli.demo_run\nfrom miscnn_tf.neural_network import losses, metrics\n"
         "tf.config.threading.set_inter_op_parallelism_threads(1)\n"

@@ -163,3 +163,48 @@ json.dump(result, open("result.json", "w"))
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["2"][0] == "2 CPU devices, float32, XLA off"
     assert result["2"][1:] == pytest.approx(result["1"][1:], rel=1e-4, abs=1e-6)
+
+
+TRAINING = """
+import sys
+import numpy as np
+from miscnn_tf import Data_IO, Neural_Network, Preprocessor
+from miscnn_tf.data_loading.interfaces import Dictionary_interface
+from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+rng = np.random.default_rng(1)
+samples = {
+    f"case_{number}": (rng.normal(size=(24, 24, 24)).astype("float32"), rng.integers(0, 3, (24, 24, 24), np.uint8))
+    for number in range(4)
+}
+io = Data_IO(Dictionary_interface(samples, classes=3), "", batch_path=sys.argv[1])
+preprocessor = Preprocessor(io, batch_size=2, patch_shape=(16, 16, 16), seed=1)
+model = Neural_Network(preprocessor, Architecture(8, 2), deterministic=True)
+model.verbose = 0
+history = model.train(io.get_indiceslist(), epochs=3, iterations=4)
+print(model.hardware.description)
+for weight in model.model.get_weights():
+    print(weight.tobytes().hex())
+"""
+
+
+def test_a_deterministic_training_gives_the_same_weights_to_the_last_bit(tmp_path):
+    def train(name):
+        command = [sys.executable, "-c", TRAINING, str(tmp_path / name)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    first, second = train("a"), train("b")
+    assert first.splitlines()[0].endswith("deterministic")
+    assert len(first.splitlines()) > 20
+    assert first == second
+
+
+def test_determinism_that_comes_too_late_is_said(caplog, monkeypatch):
+    def refuse(threads):
+        raise RuntimeError("Inter op parallelism cannot be modified after initialization.")
+
+    options = []
+    monkeypatch.setattr(tf.config.threading, "set_inter_op_parallelism_threads", refuse)
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", options.append)
+    assert choose_hardware(deterministic=True).description.endswith("deterministic")
+    assert "deterministic=True comes too late" in caplog.text
+    assert options == [{"disable_meta_optimizer": True}]
