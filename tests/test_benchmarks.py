@@ -1,0 +1,42 @@
+"""The benchmarks run and print what they promise; how fast anything is, is not asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    """The line of JSON that a benchmark prints."""
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=BENCHMARKS, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    line: dict[str, Any] = json.loads(result.stdout)
+    return line
+
+
+@pytest.mark.slow
+def test_hippocampus(hippocampus):
+    report = run("hippocampus.py", "--minutes", "0.5", "--data", str(hippocampus))
+    assert report["cases"] == 40
+    assert report["steps"] > 5
+    assert set(report["dice"]) == {"0", "1", "2"}
+    means = [report["dice"][label]["mean"] for label in "12"]
+    assert report["mean_foreground_dice"] == pytest.approx(sum(means) / 2, abs=1e-3)
+    assert 0.3 < report["mean_foreground_dice"] < 1
+    assert 0 <= report["share_waiting_for_data"] < 0.5
+
+
+@pytest.mark.slow
+def test_start():
+    report = run("start.py")
+    assert 0 < report["share_of_importing_tensorflow"]["import miscnn_tf"] < 0.5
+    assert report["seconds"]["python"] < report["seconds"]["import tensorflow"]
