@@ -10,7 +10,7 @@ from miscnn_tf.neural_network.architecture import Abstract_Architecture
 
 def identity(input_shape):
     image = keras.Input(tuple(input_shape))
-    return keras.Model(image, image)
+    return keras.Model(image, keras.layers.ReLU()(image))
 
 
 class Both(Abstract_Architecture):
