@@ -9,21 +9,20 @@ Reference:
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from tqdm.auto import tqdm
 
-from miscnn_tf.data_loading.storage import atomic_path, make_folder
+from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets.abdomen import Patient, draw_abdomen
 from miscnn_tf.datasets.canvas import Canvas
 from miscnn_tf.datasets.geometry import axis_rotation, centred_affine, orientation_matrix
 from miscnn_tf.datasets.kidney import draw_kidneys
+from miscnn_tf.datasets.volume_file import write_volume
 from miscnn_tf.errors import ConfigurationError
 
 #: Default shape: slices, rows, columns.
@@ -144,8 +143,8 @@ def write_kits_phantoms(
     # disable=None: shown on terminals only.
     for number, name in enumerate(tqdm(names, "writing phantoms", unit="case", disable=None if progress else True)):
         phantom = make_kits_phantom([int(seed), number], shape, tumours=tumours)
-        _write_nifti(folder / name / "imaging.nii.gz", phantom.image, phantom.affine)
-        _write_nifti(folder / name / "segmentation.nii.gz", phantom.labels, phantom.affine)
+        write_volume(folder / name / "imaging.nii.gz", phantom.image, phantom.affine)
+        write_volume(folder / name / "segmentation.nii.gz", phantom.labels, phantom.affine)
     return names
 
 
@@ -204,13 +203,3 @@ def _scanned(image: np.ndarray, slice_axis: int, rng: np.random.Generator) -> np
     # Less in air than in the body.
     noise *= level / noise.std() * np.clip((image + 1100) / 1000, 0.25, 1)
     return np.clip(np.rint(image + noise), -1024, 3071).astype(np.int16)
-
-
-def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    image = nib.Nifti1Image(array, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary:
-        # No time in the gzip header: the same phantom is the same file.
-        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
