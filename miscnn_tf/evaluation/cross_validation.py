@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.errors import MissingDataError
+from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus, run_folds
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
-from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, check_arguments, remove_results, run_split
-from miscnn_tf.evaluation.folds import Fold, check_samples, load_disk2fold, make_folds, write_fold2disk
+from miscnn_tf.evaluation.fold_record import read_record
+from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, check_model, remove_results, run_split
+from miscnn_tf.evaluation.folds import Fold, Labelling, check_samples, load_disk2fold, make_folds, write_fold2disk
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 __all__ = ["cross_validation", "load_disk2fold", "run_fold", "split_folds", "write_fold2disk"]
-
-logger = logging.getLogger(__name__)
 
 
 def cross_validation(
@@ -39,6 +38,10 @@ def cross_validation(
     *,
     seed: int = 0,
     resume: bool = True,
+    strata: Labelling | None = None,
+    groups: Labelling | None = None,
+    backup_every: int = 1,
+    executor: Executor | None = None,
 ) -> list[History] | None:
     """Train and measure a model `k_fold` times, so that each sample validates exactly once.
 
@@ -53,8 +56,10 @@ def cross_validation(
       (`run_detailed_evaluation`);
     - ``completed.json``: written last; by it a later run knows that the fold is finished.
 
-    The split depends on the names of the samples and on `seed` only. If a cross-validation was interrupted, the same
-    call goes on with the fold in which it stopped. Finished folds of other samples, of another `k_fold` or of other
+    The split depends on the names of the samples, `strata`, `groups` and `seed` only. If a cross-validation was
+    interrupted, the same call goes on with the fold and the epoch in which it stopped: after every epoch the whole
+    state of the training (weights, optimizer, callbacks, history) replaces ``training_state.npz`` in the fold's folder,
+    which is gone when the fold is complete. Finished folds of other samples, of another `k_fold` or of other
     settings (epochs, architecture, loss, preprocessing, …) are never mixed in nor overwritten: that is an error, unless
     ``resume=False`` asks to start afresh. What cannot be seen in the settings, such as changed image files, other
     callbacks or edited code of a function with the same name, needs ``resume=False`` or another folder too.
@@ -73,6 +78,15 @@ def cross_validation(
         return_output: Return the histories.
         seed: Of the split.
         resume: False throws away the results that the folder holds, and starts afresh.
+        strata: What each fold gets its share of: a mapping or a function from a sample's name to its stratum, or to a
+            set of several (the classes that occur in the case, the hospital, …).
+        groups: What stays together: a mapping or a function from a sample's name to its group, such as the patient.
+        backup_every: After how many epochs the state of the training is written, by which an interrupted fold goes on;
+            0: never. It takes 12 bytes per weight.
+        executor: Runs the folds in other processes or on other machines: any ``concurrent.futures.Executor``, such as
+            ``ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`` or Dask's
+            ``Client.get_executor()``. The workers read the images and write the results themselves, at the same paths;
+            they get the settings of the model, not the model, which is left as it is but reset. Callbacks are copied.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
@@ -81,27 +95,26 @@ def cross_validation(
     Raises:
         ConfigurationError: If an argument cannot work (found before anything is trained), or the folder holds finished
             results of another cross-validation.
+        TrainingError: If a fold failed in its worker; its number is told. Finished folds stay finished.
 
     Example:
         >>> from miscnn_tf.evaluation import cross_validation
         >>> cross_validation(samples, model, k_fold=5, epochs=100, draw_figures=True)  # doctest: +SKIP
+
+        All scans of a patient on one side, and as many of each hospital in each fold:
+
+        >>> cross_validation(
+        ...     samples, model, groups=lambda name: name.split("_")[0], strata=hospital_of
+        ... )  # doctest: +SKIP
     """
-    check_arguments(model, epochs, iterations, callbacks)
-    samples = check_samples(sample_list, model)
-    folds = make_folds(samples, k_fold, seed)
-    return run_folds(
-        folds,
-        model,
-        evaluation_path,
-        epochs=epochs,
-        iterations=iterations,
-        draw_figures=draw_figures,
-        run_detailed_evaluation=run_detailed_evaluation,
-        callbacks=callbacks,
-        save_models=save_models,
-        return_output=return_output,
-        resume=resume,
+    options = RunOptions(
+        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
     )
+    check_model(model)
+    options.check()
+    folds = make_folds(check_samples(sample_list, model), k_fold, seed, strata=strata, groups=groups)
+    histories = run_folds(folds, model, evaluation_path, options, executor)
+    return histories if return_output else None
 
 
 def split_folds(
@@ -111,6 +124,8 @@ def split_folds(
     *,
     seed: int = 0,
     resume: bool = True,
+    strata: Labelling | None = None,
+    groups: Labelling | None = None,
 ) -> None:
     """Write the splits of a cross-validation, to be run with `run_fold` on several machines that share the folder.
 
@@ -120,6 +135,8 @@ def split_folds(
         evaluation_path: Folder of the results; the splits become ``fold_<i>/sample_list.json`` in it.
         seed: Of the split: as in `cross_validation`.
         resume: False throws away finished results of another split that the folder holds.
+        strata: What each fold gets its share of: as in `cross_validation`.
+        groups: What stays together: as in `cross_validation`.
 
     Raises:
         ConfigurationError: If an argument cannot work, or the folder holds finished results of another split.
@@ -127,16 +144,16 @@ def split_folds(
     Example:
         >>> split_folds(io.get_indiceslist(), k_fold=5, evaluation_path="evaluation")  # doctest: +SKIP
     """
-    folds = make_folds(check_samples(sample_list), k_fold, seed)
+    folds = make_folds(check_samples(sample_list), k_fold, seed, strata=strata, groups=groups)
     root = make_folder(evaluation_path)
-    for number, folder in _fold_folders(root).items():
+    for number, folder in fold_folders(root).items():
         record = read_record(folder)
         if record is None or (number < len(folds) and folds[number].same_samples(record.fold)):
             continue
         if resume:
-            raise _other_split(folder, len(folds))
+            raise other_split(folder, len(folds))
         remove_results(folder)
-    _remove_surplus(root, len(folds))
+    remove_surplus(root, len(folds))
     for number, fold in enumerate(folds):
         write_fold2disk(fold_folder(root, number) / SAMPLES_FILE, fold.training, fold.validation)
 
@@ -153,6 +170,7 @@ def run_fold(
     *,
     run_detailed_evaluation: bool = False,
     resume: bool = True,
+    backup_every: int = 1,
 ) -> History:
     """Train and measure a model on one fold that `split_folds` wrote; the arguments are `cross_validation`'s.
 
@@ -167,6 +185,7 @@ def run_fold(
         save_models: Keep the best model.
         run_detailed_evaluation: Predict the validation samples and write their Dice.
         resume: False trains the fold again even though it is finished.
+        backup_every: After how many epochs the state of the training is written; 0: never.
 
     Returns:
         The history: ``{"loss": [per epoch], "val_loss": […], …}``; of a fold that was finished before, the one from
@@ -179,107 +198,21 @@ def run_fold(
     Example:
         >>> run_fold(0, model, epochs=100, evaluation_path="evaluation")  # doctest: +SKIP
     """
-    check_arguments(model, epochs, iterations, callbacks)
+    options = RunOptions(
+        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
+    )
+    check_model(model)
+    options.check()
     folder = fold_folder(evaluation_path, fold)
     if not (folder / SAMPLES_FILE).is_file():
-        written = sorted(_fold_folders(Path(evaluation_path)))
+        written = sorted(fold_folders(Path(evaluation_path)))
         raise MissingDataError(
             f"there is no fold {fold} in {evaluation_path} ({folder / SAMPLES_FILE} is missing; folds there: "
             f"{written or 'none'}). Call split_folds() first, or correct fold or evaluation_path"
         )
     training, validation = load_disk2fold(folder / SAMPLES_FILE)
     check_samples([*training, *validation], model)
-    return run_split(
-        Fold(tuple(training), tuple(validation)),
-        model,
-        folder,
-        epochs=epochs,
-        iterations=iterations,
-        draw_figures=draw_figures,
-        run_detailed_evaluation=run_detailed_evaluation,
-        callbacks=callbacks,
-        save_models=save_models,
-        resume=resume,
-    )
-
-
-def run_folds(
-    folds: Sequence[Fold],
-    model: Neural_Network,
-    evaluation_path: str | Path,
-    *,
-    epochs: int,
-    iterations: int | None,
-    draw_figures: bool,
-    run_detailed_evaluation: bool,
-    callbacks: Sequence[Callback],
-    save_models: bool,
-    return_output: bool,
-    resume: bool,
-) -> list[History] | None:
-    """Run folds one after the other, ``fold_<i>/`` each; the arguments are `cross_validation`'s.
-
-    Raises:
-        ConfigurationError: If the folder holds finished results of other folds; before anything is trained.
-    """
-    root = make_folder(evaluation_path)
-    if resume:
-        settings = training_settings(model, epochs, iterations)
-        for number, folder in _fold_folders(root).items():
-            if number < len(folds):
-                matching_record(folder, folds[number], settings)
-            elif read_record(folder) is not None:
-                raise _other_split(folder, len(folds))
-    else:
-        # All at once: interrupted after the first fold, the others must not pass for new ones.
-        for folder in _fold_folders(root).values():
-            remove_results(folder)
-    _remove_surplus(root, len(folds))
-    histories = []
-    for number, fold in enumerate(folds):
-        logger.info("fold %d of %d (%s)", number + 1, len(folds), fold_folder(root, number))
-        history = run_split(
-            fold,
-            model,
-            fold_folder(root, number),
-            epochs=epochs,
-            iterations=iterations,
-            draw_figures=draw_figures,
-            run_detailed_evaluation=run_detailed_evaluation,
-            callbacks=callbacks,
-            save_models=save_models,
-            resume=True,
-        )
-        histories.append(history)
-    return histories if return_output else None
-
-
-def fold_folder(evaluation_path: str | Path, number: int) -> Path:
-    """The folder of a fold."""
-    return Path(evaluation_path) / f"fold_{number}"
-
-
-def _fold_folders(root: Path) -> dict[int, Path]:
-    """The folders of folds that are there, by number."""
-    names = ((path.name.removeprefix("fold_"), path) for path in root.glob("fold_*") if path.is_dir())
-    return {int(number): path for number, path in names if number.isdecimal()}
-
-
-def _remove_surplus(root: Path, number_of_folds: int) -> None:
-    """Remove unfinished folds of an earlier split that had more of them, lest they be taken for folds of this one."""
-    for number, folder in _fold_folders(root).items():
-        if number >= number_of_folds and read_record(folder) is None:
-            remove_results(folder)
-            (folder / SAMPLES_FILE).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def _other_split(folder: Path, number_of_folds: int) -> ConfigurationError:
-    return ConfigurationError(
-        f"{folder} holds finished results of another split than the {number_of_folds} folds that are asked for now. "
-        "Choose another evaluation_path, or pass resume=False to throw the finished results away"
-    )
+    return run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
 
 
 make_callable(__name__)

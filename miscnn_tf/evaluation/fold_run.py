@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +32,52 @@ TEMPORARY_MODEL_FILE = "best.unsaved.keras"
 History = dict[str, list[float]]
 
 
-def run_split(
-    fold: Fold,
-    model: Neural_Network,
-    folder: Path,
-    *,
-    epochs: int,
-    iterations: int | None,
-    draw_figures: bool,
-    run_detailed_evaluation: bool,
-    callbacks: Sequence[Callback],
-    save_models: bool,
-    resume: bool,
-) -> History:
+@dataclass(frozen=True)
+class RunOptions:
+    """How each fold of a run is trained and measured; the same for all of them.
+
+    Args:
+        epochs: Number of epochs.
+        iterations: Steps per epoch; None: each training sample once.
+        draw_figures: Whether to draw the curves of the loss and metrics.
+        run_detailed_evaluation: Whether to predict the validation samples with the best weights and write their Dice.
+        callbacks: Further Keras callbacks.
+        save_models: Whether to keep the best model.
+        resume: Whether finished work stands; otherwise it is thrown away first.
+        backup_every: After how many epochs the whole state of the training is written; 0: never.
+    """
+
+    epochs: int = 20
+    iterations: int | None = None
+    draw_figures: bool = False
+    run_detailed_evaluation: bool = False
+    callbacks: Sequence[Callback] = ()
+    save_models: bool = True
+    resume: bool = True
+    backup_every: int = 1
+
+    def check(self) -> None:
+        """Find mistakes that would otherwise show after the first fold was set up.
+
+        Raises:
+            ConfigurationError: Naming the argument.
+        """
+        whole_number(self.epochs, "epochs", 1)
+        if self.iterations is not None:
+            whole_number(self.iterations, "iterations", 1)
+        whole_number(self.backup_every, "backup_every")
+        if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Sequence):
+            raise ConfigurationError(f"callbacks={self.callbacks!r} must be a list of Keras callbacks")
+
+    @property
+    def best_file(self) -> str | None:
+        """Name of the file for the best model; None where nobody asks for it."""
+        if self.save_models:
+            return MODEL_FILE
+        return TEMPORARY_MODEL_FILE if self.run_detailed_evaluation else None
+
+
+def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptions) -> History:
     """Train a model afresh on one side of a split and measure it on the other.
 
     What is there already is not done again: a training that finished with the same samples and settings, and its
@@ -55,13 +88,7 @@ def run_split(
         fold: The split.
         model: The model; it is reset before the training.
         folder: Where the results go.
-        epochs: Number of epochs.
-        iterations: Steps per epoch; None: each sample once.
-        draw_figures: Whether to draw the curves of the loss and metrics.
-        run_detailed_evaluation: Whether to predict the validation samples with the best weights and write their Dice.
-        callbacks: Further Keras callbacks.
-        save_models: Whether to keep the best model.
-        resume: Whether finished work stands; otherwise it is thrown away first.
+        options: How.
 
     Returns:
         The history: for each metric a list with a number per epoch.
@@ -73,35 +100,26 @@ def run_split(
     # Only here, where a network is at work, is TensorFlow needed.
     from miscnn_tf.neural_network.checkpoint import restore_weights
 
-    settings = training_settings(model, epochs, iterations)
-    record = matching_record(folder, fold, settings) if resume else None
+    settings = training_settings(model, options.epochs, options.iterations)
+    record = matching_record(folder, fold, settings) if options.resume else None
     if record is not None:
-        needs_model = save_models or (run_detailed_evaluation and not record.detailed)
-        if needs_model and _best_model(folder, save_models) is None:
+        needs_model = options.save_models or (options.run_detailed_evaluation and not record.detailed)
+        if needs_model and _best_model(folder, options.save_models) is None:
             logger.warning("%s: finished before, but its model was not kept and is needed; it is trained again", folder)
             record = None
         else:
             logger.info("%s: finished before with these samples and settings, not trained again", folder)
     if record is None:
-        record = _train(
-            fold,
-            model,
-            folder,
-            settings,
-            epochs=epochs,
-            iterations=iterations,
-            callbacks=callbacks,
-            best=MODEL_FILE if save_models else TEMPORARY_MODEL_FILE if run_detailed_evaluation else None,
-        )
-    if draw_figures:
+        record = _train(fold, model, folder, settings, options)
+    if options.draw_figures:
         # matplotlib takes a while to import.
         from miscnn_tf.evaluation.curves import plot_validation
 
         plot_validation(record.history, model.metrics, str(folder))
-    best = _best_model(folder, save_models)
+    best = _best_model(folder, options.save_models)
     if best is not None:
         restore_weights(model, best)
-    if run_detailed_evaluation and not record.detailed:
+    if options.run_detailed_evaluation and not record.detailed:
         scores = detailed_validation(fold.validation, model, folder)
         record = replace(record, detailed=True)
         record.write(folder)
@@ -110,11 +128,11 @@ def run_split(
     return record.history
 
 
-def check_arguments(model: Neural_Network, epochs: int, iterations: int | None, callbacks: Sequence[Callback]) -> None:
-    """Find mistakes that would otherwise show after the first fold was set up.
+def check_model(model: Neural_Network) -> None:
+    """Find out before anything runs that `model` is none.
 
     Raises:
-        ConfigurationError: Naming the argument.
+        ConfigurationError: If it lacks what a fold needs.
     """
     for method in ("evaluate", "predict", "reset"):
         if not callable(getattr(model, method, None)):
@@ -122,11 +140,6 @@ def check_arguments(model: Neural_Network, epochs: int, iterations: int | None, 
                 f"model is a {type(model).__name__} without {method}(); pass a miscnn_tf.Neural_Network as second "
                 "argument"
             )
-    whole_number(epochs, "epochs", 1)
-    if iterations is not None:
-        whole_number(iterations, "iterations", 1)
-    if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
-        raise ConfigurationError(f"callbacks={callbacks!r} must be a list of Keras callbacks")
 
 
 def remove_results(folder: Path) -> None:
@@ -139,15 +152,7 @@ def remove_results(folder: Path) -> None:
 
 
 def _train(
-    fold: Fold,
-    model: Neural_Network,
-    folder: Path,
-    settings: dict[str, Any],
-    *,
-    epochs: int,
-    iterations: int | None,
-    callbacks: Sequence[Callback],
-    best: str | None,
+    fold: Fold, model: Neural_Network, folder: Path, settings: dict[str, Any], options: RunOptions
 ) -> FoldRecord:
     from miscnn_tf.neural_network.checkpoint import BestModel
 
@@ -158,12 +163,17 @@ def _train(
     rate = model.learning_rate
     model.reset()
     model.learning_rate = rate
-    all_callbacks = [*callbacks]
+    best = options.best_file
+    all_callbacks = [*options.callbacks]
     if best is not None:
         all_callbacks.append(BestModel(model, folder / best))
     logger.info("%s: training on %d samples, validating on %d", folder, len(fold.training), len(fold.validation))
     result = model.evaluate(
-        list(fold.training), list(fold.validation), epochs=epochs, iterations=iterations, callbacks=all_callbacks
+        list(fold.training),
+        list(fold.validation),
+        epochs=options.epochs,
+        iterations=options.iterations,
+        callbacks=all_callbacks,
     )
     history = {name: [float(value) for value in values] for name, values in result.history.items()}
     backup_history(history, str(folder))

@@ -13,6 +13,7 @@ import numpy as np
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
 from miscnn_tf.messages import some_of
 
 if TYPE_CHECKING:
@@ -68,42 +69,74 @@ def check_samples(sample_list: Sequence[Hashable], model: Neural_Network | None 
     return samples
 
 
-def make_folds(samples: Sequence[Hashable], k_fold: int, seed: int = 0) -> list[Fold]:
+def make_folds(
+    samples: Sequence[Hashable],
+    k_fold: int,
+    seed: int = 0,
+    *,
+    strata: Labelling | None = None,
+    groups: Labelling | None = None,
+) -> list[Fold]:
     """Split samples into `k_fold` parts of as equal a size as can be; each part validates once.
 
-    The split depends on the names and the seed alone, not on the order in which the names come.
+    The split depends on the names, strata, groups and the seed alone, not on the order in which the names come.
+    Without groups the folds' sizes, and the numbers of each stratum in them, differ by at most one; with groups they
+    are as near to that as `fold_shares.shares` finds.
 
     Args:
         samples: Names of the samples, each once.
-        k_fold: Number of folds, from 2 to the number of samples.
+        k_fold: Number of folds, from 2 to the number of samples, or of groups.
         seed: Of the shuffling. The same seed gives the same folds on every machine.
+        strata: A mapping or a function from a sample's name to its stratum, or to a set of several.
+        groups: A mapping or a function from a sample's name to the group that must stay together.
 
     Raises:
-        ConfigurationError: If `k_fold` does not fit.
+        ConfigurationError: If `k_fold` does not fit, or a sample has no stratum or group.
 
     Example:
         >>> [len(fold.validation) for fold in make_folds(["a", "b", "c", "d", "e"], k_fold=2)]
         [3, 2]
+        >>> folds = make_folds(["a1", "a2", "b1", "b2"], k_fold=2, groups=lambda name: name[0])
+        >>> sorted(fold.validation for fold in folds)
+        [('a1', 'a2'), ('b1', 'b2')]
     """
     if isinstance(k_fold, bool) or not isinstance(k_fold, int | np.integer) or not 2 <= k_fold <= len(samples):
         raise ConfigurationError(
             f"k_fold={k_fold!r} must be a whole number from 2 to the number of samples ({len(samples)})"
         )
-    parts = np.array_split(_shuffled(samples, seed), int(k_fold))
     ordered = _in_order(samples)
-    return [_fold(ordered, set(part.tolist())) for part in parts]
+    if strata is None and groups is None:
+        parts = np.array_split(_shuffled(samples, seed), int(k_fold))
+        return [_fold(ordered, set(part.tolist())) for part in parts]
+    together = units(ordered, strata, groups)
+    if len(together) < k_fold:
+        raise ConfigurationError(
+            f"k_fold={k_fold} is more than the number of groups ({len(together)}), and a group is never divided; use "
+            "fewer folds"
+        )
+    return [_fold(ordered, part) for part in shares(together, [1.0] * int(k_fold), seed)]
 
 
-def leave_out(samples: Sequence[Hashable], percentage: float, seed: int = 0) -> Fold:
+def leave_out(
+    samples: Sequence[Hashable],
+    percentage: float,
+    seed: int = 0,
+    *,
+    strata: Labelling | None = None,
+    groups: Labelling | None = None,
+) -> Fold:
     """One split in which the share `percentage` of the samples, drawn by chance, validates.
 
     Args:
         samples: Names of the samples, each once.
         percentage: Share of the samples, above 0 and below 1; at least one sample is on each side.
         seed: Of the draw.
+        strata: A mapping or a function from a sample's name to its stratum, or to a set of several.
+        groups: A mapping or a function from a sample's name to the group that must stay together.
 
     Raises:
-        ConfigurationError: If there are fewer than two samples, or `percentage` is not a share.
+        ConfigurationError: If there are fewer than two samples or groups, `percentage` is not a share, or a sample has
+            no stratum or group.
     """
     if isinstance(percentage, bool) or not isinstance(percentage, int | float) or not 0 < percentage < 1:
         raise ConfigurationError(
@@ -111,8 +144,14 @@ def leave_out(samples: Sequence[Hashable], percentage: float, seed: int = 0) -> 
         )
     if len(samples) < 2:
         raise ConfigurationError("sample_list has one sample; a split needs at least two")
-    number = min(max(1, round(len(samples) * percentage)), len(samples) - 1)
-    return _fold(_in_order(samples), set(_shuffled(samples, seed)[:number].tolist()))
+    ordered = _in_order(samples)
+    if strata is None and groups is None:
+        number = min(max(1, round(len(samples) * percentage)), len(samples) - 1)
+        return _fold(ordered, set(_shuffled(samples, seed)[:number].tolist()))
+    together = units(ordered, strata, groups)
+    if len(together) < 2:
+        raise ConfigurationError("all samples belong to one group, which is never divided; a split needs two groups")
+    return _fold(ordered, shares(together, [1 - percentage, percentage], seed)[1])
 
 
 def leave_one_out_folds(samples: Sequence[Hashable]) -> list[Fold]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miscnn_tf.evaluation.all_folds import run_folds
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.cross_validation import run_folds
-from miscnn_tf.evaluation.fold_run import History, check_arguments
+from miscnn_tf.evaluation.fold_run import History, RunOptions, check_model
 from miscnn_tf.evaluation.folds import check_samples, leave_one_out_folds
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def leave_one_out(
     save_models: bool = False,
     return_output: bool = False,
     resume: bool = True,
+    backup_every: int = 1,
+    executor: Executor | None = None,
 ) -> list[History] | None:
     """Train a model once for each sample, on all the others, and measure it on that one.
 
@@ -50,6 +53,8 @@ def leave_one_out(
         save_models: Keep the best model of each fold; off by default, since there are as many as samples.
         return_output: Return the histories.
         resume: False throws away the results that the folder holds, and starts afresh.
+        backup_every: After how many epochs the state of the training is written; 0: never.
+        executor: Runs the folds in other processes or on other machines: as in `cross_validation`.
 
     Returns:
         With `return_output` the history of each fold; otherwise None.
@@ -61,20 +66,12 @@ def leave_one_out(
         >>> from miscnn_tf.evaluation import leave_one_out
         >>> leave_one_out(samples, model, epochs=100)  # doctest: +SKIP
     """
-    check_arguments(model, epochs, iterations, callbacks)
-    return run_folds(
-        leave_one_out_folds(check_samples(sample_list, model)),
-        model,
-        evaluation_path,
-        epochs=epochs,
-        iterations=iterations,
-        draw_figures=draw_figures,
-        run_detailed_evaluation=True,
-        callbacks=callbacks,
-        save_models=save_models,
-        return_output=return_output,
-        resume=resume,
-    )
+    options = RunOptions(epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every)
+    check_model(model)
+    options.check()
+    folds = leave_one_out_folds(check_samples(sample_list, model))
+    histories = run_folds(folds, model, evaluation_path, options, executor)
+    return histories if return_output else None
 
 
 make_callable(__name__)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.fold_run import History, check_arguments, remove_results, run_split
-from miscnn_tf.evaluation.folds import check_samples, leave_out
+from miscnn_tf.evaluation.fold_run import History, RunOptions, check_model, remove_results, run_split
+from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -33,6 +33,9 @@ def split_validation(
     *,
     seed: int = 0,
     resume: bool = True,
+    strata: Labelling | None = None,
+    groups: Labelling | None = None,
+    backup_every: int = 1,
 ) -> History | None:
     """Train a model on a part of the samples and measure it on the rest.
 
@@ -54,6 +57,11 @@ def split_validation(
         return_output: Return the history.
         seed: Of the split, which depends on the samples' names besides.
         resume: False throws away the results that the folder holds, and starts afresh.
+        strata: What both sides get their share of: a mapping or a function from a sample's name to its stratum, or to a
+            set of several.
+        groups: What stays together: a mapping or a function from a sample's name to its group, such as the patient.
+        backup_every: After how many epochs the state of the training is written, by which an interrupted one goes on;
+            0: never.
 
     Returns:
         With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
@@ -65,22 +73,15 @@ def split_validation(
         >>> from miscnn_tf.evaluation import split_validation
         >>> split_validation(samples, model, percentage=0.2, epochs=100)  # doctest: +SKIP
     """
-    check_arguments(model, epochs, iterations, callbacks)
-    fold = leave_out(check_samples(sample_list, model), percentage, seed)
+    options = RunOptions(
+        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
+    )
+    check_model(model)
+    options.check()
+    fold = leave_out(check_samples(sample_list, model), percentage, seed, strata=strata, groups=groups)
     if not resume:
         remove_results(Path(evaluation_path))
-    history = run_split(
-        fold,
-        model,
-        Path(evaluation_path),
-        epochs=epochs,
-        iterations=iterations,
-        draw_figures=draw_figures,
-        run_detailed_evaluation=run_detailed_evaluation,
-        callbacks=callbacks,
-        save_models=save_models,
-        resume=resume,
-    )
+    history = run_split(fold, model, Path(evaluation_path), options)
     return history if return_output else None
 
 

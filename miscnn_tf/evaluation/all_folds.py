@@ -1,0 +1,94 @@
+"""Running all folds of a cross-validation, here or by an executor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
+from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, run_split
+from miscnn_tf.evaluation.folds import Fold
+
+if TYPE_CHECKING:
+    from miscnn_tf.neural_network.model import Neural_Network
+
+logger = logging.getLogger(__name__)
+
+
+def run_folds(
+    folds: Sequence[Fold],
+    model: Neural_Network,
+    evaluation_path: str | Path,
+    options: RunOptions,
+    executor: Executor | None = None,
+) -> list[History]:
+    """Run folds, ``fold_<i>/`` each: one after the other, or by an executor.
+
+    Args:
+        folds: The splits.
+        model: The model.
+        evaluation_path: Folder of the results.
+        options: How each is trained and measured.
+        executor: Whose workers run them; None: this process.
+
+    Returns:
+        The history of each.
+
+    Raises:
+        ConfigurationError: If the folder holds finished results of other folds; before anything is trained.
+    """
+    root = make_folder(evaluation_path)
+    if options.resume:
+        settings = training_settings(model, options.epochs, options.iterations)
+        for number, folder in fold_folders(root).items():
+            if number < len(folds):
+                matching_record(folder, folds[number], settings)
+            elif read_record(folder) is not None:
+                raise other_split(folder, len(folds))
+    else:
+        # All at once: interrupted after the first fold, the others must not pass for new ones.
+        for folder in fold_folders(root).values():
+            remove_results(folder)
+    remove_surplus(root, len(folds))
+    # What had to be thrown away is.
+    options = replace(options, resume=True)
+    histories = []
+    for number, fold in enumerate(folds):
+        logger.info("fold %d of %d (%s)", number + 1, len(folds), fold_folder(root, number))
+        histories.append(run_split(fold, model, fold_folder(root, number), options))
+    return histories
+
+
+def fold_folder(evaluation_path: str | Path, number: int) -> Path:
+    """The folder of a fold."""
+    return Path(evaluation_path) / f"fold_{number}"
+
+
+def fold_folders(root: Path) -> dict[int, Path]:
+    """The folders of folds that are there, by number."""
+    names = ((path.name.removeprefix("fold_"), path) for path in root.glob("fold_*") if path.is_dir())
+    return {int(number): path for number, path in names if number.isdecimal()}
+
+
+def remove_surplus(root: Path, number_of_folds: int) -> None:
+    """Remove unfinished folds of an earlier split that had more of them, lest they be taken for folds of this one."""
+    for number, folder in fold_folders(root).items():
+        if number >= number_of_folds and read_record(folder) is None:
+            remove_results(folder)
+            (folder / SAMPLES_FILE).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def other_split(folder: Path, number_of_folds: int) -> ConfigurationError:
+    """The error for finished results that do not belong to these folds."""
+    return ConfigurationError(
+        f"{folder} holds finished results of another split than the {number_of_folds} folds that are asked for now. "
+        "Choose another evaluation_path, or pass resume=False to throw the finished results away"
+    )
