@@ -372,8 +372,8 @@ class Neural_Network:
             make_folder(data_io.output_path)  # an unwritable one is told now, not after the first prediction
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
-            sample = self._prepared(index)
-            prediction = self._predict_sample(sample, activation_output)
+            sample = self.prepared(index)
+            prediction = self.predict_sample(sample, activation_output)
             if return_output:
                 outputs.append(prediction)
                 continue
@@ -394,7 +394,7 @@ class Neural_Network:
             Float32 probabilities ``(x, y[, z], classes)`` of the original image, one array per axis; their mean (with
             that of `predict`) is test-time augmentation.
         """
-        prepared = self._prepared(sample)
+        prepared = self.prepared(sample)
         return [
             self.preprocessor.assemble(prepared, self._windows(prepared, [axis]), activation_output=True)
             for axis in self._flip_axes(prepared.ndim)
@@ -418,7 +418,7 @@ class Neural_Network:
         """
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
-        return self._predict_sample(self._processed(sample), activation_output)
+        return self.predict_sample(self._processed(sample), activation_output)
 
     def predict_file(
         self,
@@ -448,13 +448,18 @@ class Neural_Network:
             make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
-        prediction = self._predict_sample(self._processed(sample), activation_output)
+        prediction = self.predict_sample(self._processed(sample), activation_output)
         if output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
             interface.write_file(sample, output_path)
         return prediction
 
-    def _prepared(self, index: Hashable) -> Sample:
+    def prepared(self, index: Hashable) -> Sample:
+        """The sample as prediction sees it: after all subfunctions, without a label map.
+
+        Args:
+            index: The sample's name.
+        """
         # Most samples are predicted once: keeping them in memory would only fill it.
         keep = self.preprocessor.prepare_subfunctions
         return self.preprocessor.prepare_sample_subfunctions(index, training=False, keep=keep)
@@ -464,13 +469,24 @@ class Neural_Network:
         complete(sample)
         return sample
 
-    def _predict_sample(self, sample: Sample, activation_output: bool) -> np.ndarray:
+    def predict_sample(self, sample: Sample, activation_output: bool, flips: bool | None = None) -> np.ndarray:
+        """Segment a sample that is prepared already.
+
+        Args:
+            sample: What `prepared` gave.
+            activation_output: Class probabilities instead of labels.
+            flips: Whether to take the mean over the image as it is and flipped along each axis of ``infaug_flip_list``;
+                None: as the augmentation's ``infaug`` says.
+
+        Returns:
+            Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
+        """
         begin = time.perf_counter()
         augmentation = self.preprocessor.data_augmentation
-        flips: list[int | None] = [None]
-        if augmentation is not None and augmentation.infaug:
-            flips += self._flip_axes(sample.ndim)
-        prediction = self.preprocessor.assemble(sample, self._windows(sample, flips), activation_output)
+        if flips is None:
+            flips = augmentation is not None and augmentation.infaug
+        axes: list[int | None] = [None, *self._flip_axes(sample.ndim)] if flips else [None]
+        prediction = self.preprocessor.assemble(sample, self._windows(sample, axes), activation_output)
         logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
         return prediction
 
@@ -486,18 +502,28 @@ class Neural_Network:
         Each is the mean of the predictions of the window flipped along each of these axes (None: as it is), flipped
         back.
         """
+        views = (_flip(image, axis) for image in self.windows(sample) for axis in flips)
+        return _merged(self.window_predictor()(views), flips)
+
+    def windows(self, sample: Sample) -> Iterator[np.ndarray]:
+        """What the network sees of a prepared sample: its windows in grid order, one by one.
+
+        A window is a patch, or the whole image where the analysis is "fullimage"; it reaches beyond the image where
+        that is smaller, or not a multiple of what the network needs.
+
+        Args:
+            sample: What `prepared` gave.
+
+        Returns:
+            float32 arrays ``(x, y[, z], channels)``, of the grid ``preprocessor.boxes().grid(image_shape)``.
+        """
         self.preprocessor.fullimage_divisor = self._divisors
         boxes = self.preprocessor.boxes()
         window = boxes.window(sample.img_data.shape[:-1])
+        return (cut(sample, start, window).image for start in boxes.grid_starts(sample))
 
-        def views() -> Iterator[np.ndarray]:
-            for start in boxes.grid_starts(sample):
-                image = cut(sample, start, window).image
-                yield from (_flip(image, axis) for axis in flips)
-
-        return _merged(self._window_predictor()(views()), flips)
-
-    def _window_predictor(self) -> WindowPredictor:
+    def window_predictor(self) -> WindowPredictor:
+        """The network as a function from windows to their class probabilities, in batches that suit the device."""
         if self._predictor is None:
             on_gpu = bool(tf.config.list_logical_devices("GPU"))
             patch_shape = self.preprocessor.patch_shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -26,7 +26,7 @@ from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
-from miscnn_tf.processing.patching.blending import MODES, Blender
+from miscnn_tf.processing.patching.blending import MODES, Blender, Slab
 from miscnn_tf.processing.patching.slab_rows import cut_slabs
 from miscnn_tf.processing.postprocessing import undo_subfunctions
 from miscnn_tf.processing.preparation import (
@@ -373,15 +373,51 @@ class Preprocessor:
 
     def assemble(self, sample: Sample, patches: Iterator[np.ndarray], activation_output: bool = False) -> np.ndarray:
         """`postprocessing` for patches that come one by one, so that they need not all be held at once."""
+        slabs = self._blended(sample, patches, sample.classes)
+        return undo_subfunctions(
+            sample,
+            self.subfunctions,
+            slabs,
+            sample.img_data.shape[:-1],
+            sample.classes,
+            activation_output=activation_output,
+        )
+
+    def assemble_maps(self, sample: Sample, patches: Iterator[np.ndarray], channels: int) -> np.ndarray:
+        """Put maps of any kind together and onto the original image's grid, as class probabilities are.
+
+        Args:
+            sample: The sample as the subfunctions left it.
+            patches: A map per patch, in grid order, each ``(*patch, channels)``.
+            channels: Their last axis.
+
+        Returns:
+            float32 array ``(x, y[, z], channels)``.
+        """
+        return self.maps_to_image(sample, self._blended(sample, patches, channels), channels)
+
+    def maps_to_image(self, sample: Sample, slabs: Iterable[Slab], channels: int) -> np.ndarray:
+        """Bring maps of any kind from the preprocessed image's grid onto the original image's.
+
+        Args:
+            sample: The sample as the subfunctions left it.
+            slabs: The maps, in consecutive slabs ``(rows, y[, z], channels)`` along the first axis.
+            channels: Their last axis.
+
+        Returns:
+            float32 array ``(x, y[, z], channels)``.
+        """
+        shape = sample.img_data.shape[:-1]
+        return undo_subfunctions(sample, self.subfunctions, slabs, shape, channels, activation_output=True)
+
+    def _blended(self, sample: Sample, patches: Iterator[np.ndarray], channels: int) -> Iterator[Slab]:
+        """Patches of the grid as slabs of the preprocessed image."""
         image_shape = sample.img_data.shape[:-1]
         boxes = self.boxes()
         grid, offset = boxes.grid(image_shape), boxes.offset(image_shape)
-        blender = Blender(grid, sample.classes, mode=self.patchwise_blending)
+        blender = Blender(grid, channels, mode=self.patchwise_blending)
         inner = [slice(before, before + size) for before, size in zip(offset, image_shape, strict=True)]
-        slabs = cut_slabs(blender.blend(_exactly(patches, len(grid), sample)), inner)
-        return undo_subfunctions(
-            sample, self.subfunctions, slabs, image_shape, sample.classes, activation_output=activation_output
-        )
+        return cut_slabs(blender.blend(_exactly(patches, len(grid), sample)), inner)
 
     # ---------------------------------------------------------------- checks
 
