@@ -45,3 +45,7 @@ class MissingExtraError(MiscnnError, ImportError):
 
 class TrainingError(MiscnnError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer a number."""
+
+
+class ModelGroupError(ConfigurationError, RuntimeError):
+    """Models that cannot work together in a group."""

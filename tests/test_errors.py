@@ -18,6 +18,8 @@ from miscnn_tf import errors
         (errors.ModelFileError, ValueError),
         (errors.MissingExtraError, ImportError),
         (errors.TrainingError, RuntimeError),
+        (errors.ModelGroupError, RuntimeError),
+        (errors.ModelGroupError, errors.ConfigurationError),
     ],
 )
 def test_each_error_is_caught_as_the_built_in_one(error: type[Exception], builtin: type[Exception]) -> None:

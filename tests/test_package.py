@@ -36,6 +36,7 @@ FLOORS = {
     "processing": 2,
     "neural_network": 3,
     "evaluation": 4,
+    "multi_model": 4,
     "utils": 5,
     "report": 5,
     "cli": 5,
