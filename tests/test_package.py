@@ -20,9 +20,7 @@ PACKAGE = Path(miscnn_tf.__file__).parent
 ROOT = PACKAGE.parent
 
 #: Declared, but imported by no module of the package.
-NOT_IMPORTED = {
-    "scikit-image": "batchgenerators needs it, and the tests compare with it",
-}
+NOT_IMPORTED: dict[str, str] = {}
 
 #: Lower numbers import nothing of higher ones, but in functions that run something.
 FLOORS = {

@@ -1,10 +1,11 @@
-"""Dice of each validation case and class, as a table on disk."""
+"""The scores of each validation case and class, as tables on disk."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -14,34 +15,55 @@ from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
+from miscnn_tf.evaluation.score_table import SCORES_FILE, with_sample, write_scores
+from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
+from miscnn_tf.evaluation.summary import SUMMARY_FILE, summary_table, write_results
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 __all__ = ["compute_dice", "detailed_validation", "mean_dice"]
 
+logger = logging.getLogger(__name__)
+
 
 def detailed_validation(
-    validation_samples: Sequence[Hashable], model: Neural_Network, evaluation_path: str | Path
+    validation_samples: Sequence[Hashable],
+    model: Neural_Network,
+    evaluation_path: str | Path,
+    *,
+    tolerance_mm: float = 1.0,
+    draw_figures: bool = False,
 ) -> dict[Hashable, list[float]]:
-    """Predict samples and write the Dice of each class, a row per sample.
+    """Predict samples and write the scores of each class.
 
     The samples are predicted one after the other, so that one case is in memory at a time, and measured on the grid of
-    the original image.
+    the original image, in mm where the interface knows the spacing. Into the folder go:
+
+    - ``detailed_validation.tsv``: ``sample_id``, ``dice_class-0``, …, a row per sample. NaN stands for a class that is
+      neither in the segmentation nor in the prediction;
+    - ``scores.csv``: a row per sample and class with all scores of `scores.score_label_maps`, units in the names of the
+      columns;
+    - ``summary.json``: mean, standard deviation, median and confidence interval per class (`summary.summarise`);
+    - ``scores.png``: box plots (`draw_figures`).
+
+    Tables of an earlier run are replaced. Both tables hold each case as soon as it is measured, so that an interruption
+    loses one case; ``summary.json`` is there only when all are.
 
     Args:
         validation_samples: Names of samples that have a segmentation.
         model: The trained model; its present weights predict.
-        evaluation_path: Folder for ``detailed_validation.tsv`` with the columns ``sample_id``, ``dice_class-0``, …,
-            created where missing; a table of an earlier run is replaced. NaN stands for a class that is neither in
-            the segmentation nor in the prediction.
+        evaluation_path: The folder, created where missing.
+        tolerance_mm: Of the normalised surface Dice, in mm (in pixels or voxels where the spacing is not known).
+        draw_figures: Whether to draw the scores.
 
     Returns:
         Dice per class for each sample; `mean_dice` makes their means.
 
     Raises:
-        ConfigurationError: If a sample does not exist.
+        ConfigurationError: If a sample does not exist, or the tolerance is no length.
         DataError: If a segmentation does not fit its image, or holds labels that are not below the number of classes.
+        StorageError: If a table cannot be written.
 
     Example:
         >>> scores = detailed_validation(["case_00000"], model, "evaluation")  # doctest: +SKIP
@@ -49,20 +71,46 @@ def detailed_validation(
         [0.998, 0.951, 0.802]
     """
     samples = check_samples(validation_samples, model)
-    folder = str(make_folder(evaluation_path))
+    check_tolerance(tolerance_mm)
+    folder = make_folder(evaluation_path)
     interface = model.preprocessor.data_io.interface
+    for name in (SUMMARY_FILE, SCORES_FILE):
+        (folder / name).unlink(missing_ok=True)  # those of other weights
     backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
     scores: dict[Hashable, list[float]] = {}
-    for index in tqdm(samples, desc="Dice per case", unit="case", disable=None):
+    rows: list[dict[str, Any]] = []
+    for index in tqdm(samples, desc="Scores per case", unit="case", disable=None):
         predictions = model.predict([index], return_output=True)
         assert predictions is not None  # they were asked for
         try:
             # Straight from the interface: the image itself was decoded for the prediction already.
-            scores[index] = compute_dice(interface.load_segmentation(index), predictions[0], model.classes)
+            case = score_label_maps(
+                interface.load_segmentation(index),
+                predictions[0],
+                model.classes,
+                _spacing(interface, index),
+                tolerance_mm=tolerance_mm,
+            )
         except DataError as error:
             raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
+        scores[index] = [row["dice"] for row in case]
+        rows += with_sample(case, index)
         backup_evaluation([index, *scores[index]], folder)
+        write_scores(folder / SCORES_FILE, rows)
+    summary = write_results(folder, rows, draw_figures=draw_figures)
+    logger.info("%s: scores of %d cases\n%s", folder, len(samples), summary_table(summary))
     return scores
+
+
+def _spacing(interface: Any, index: Hashable) -> tuple[float, ...] | None:
+    """Voxel size in mm of the original image; None where nobody knows it."""
+    # An interface that is not derived from ours may lack either.
+    details = interface.load_details(index) if hasattr(interface, "load_details") else None
+    extended = interface.load_extended(index) if hasattr(interface, "load_extended") else None
+    for facts in (details, extended):
+        if facts and facts.get("spacing") is not None:
+            return tuple(float(length) for length in facts["spacing"])
+    return None
 
 
 make_callable(__name__)

@@ -80,7 +80,7 @@ def class_counts(truth: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarra
         ConfigurationError: If `classes` is not a positive integer.
     """
     classes = whole_number(classes, "classes", 1)
-    truth, pred = _same_grid(np.asanyarray(truth), np.asanyarray(pred))
+    truth, pred = same_grid(np.asanyarray(truth), np.asanyarray(pred))
     counts = np.zeros(classes**2, np.int64)
     for truth_slab, pred_slab in _slabs(truth, pred):
         pairs = _checked(truth_slab, classes, "truth") * np.intp(classes)
@@ -89,15 +89,20 @@ def class_counts(truth: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarra
     return counts.reshape(classes, classes)
 
 
-def _same_grid(truth: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def same_grid(truth: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both label maps, without a last axis of length 1 that only one of them has.
+
+    Raises:
+        DataError: If their grids differ then.
+    """
     if truth.ndim == pred.ndim + 1 and truth.shape[-1] == 1:
         truth = truth[..., 0]
     elif pred.ndim == truth.ndim + 1 and pred.shape[-1] == 1:
         pred = pred[..., 0]
     if truth.shape != pred.shape:
         raise DataError(
-            f"truth has the shape {truth.shape}, pred {pred.shape}: Dice compares label maps on one grid. Resample one "
-            "of them; class probabilities become labels by an argmax over their last axis"
+            f"truth has the shape {truth.shape}, pred {pred.shape}: scores compare label maps on one grid. Resample "
+            "one of them; class probabilities become labels by an argmax over their last axis"
         )
     return truth, pred
 

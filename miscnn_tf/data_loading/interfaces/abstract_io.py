@@ -60,6 +60,13 @@ class Abstract_IO(ABC):
         """Further facts about a sample, which become ``Sample.details``; none by default."""
         return None
 
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the image (``"spacing"``, ``"affine"``, …), without the image.
+
+        By default the image is read for it; a format whose header says it should read that alone.
+        """
+        return self.load_image(index)[1]
+
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Find what is wrong with a sample without decoding it (headers only); nothing by default.
 

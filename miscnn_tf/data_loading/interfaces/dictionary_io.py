@@ -101,6 +101,10 @@ class Dictionary_interface(Abstract_IO):
         view.flags.writeable = False
         return view, self._extended(index)
 
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the image, without looking at it."""
+        return self._extended(index)
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """The label map as uint8 (uint16 above 256 classes).
 

@@ -91,6 +91,10 @@ class Image_interface(Abstract_IO):
         """
         return self.read_file(self._image_path(index))
 
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the image: its type. Such files know no spacing in mm."""
+        return {"type": "image"}
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the mask of a sample: ``(rows, columns)``, uint8 (uint16 above 256 classes).
 

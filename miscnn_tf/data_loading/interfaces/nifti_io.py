@@ -100,6 +100,10 @@ class NIFTI_interface(Abstract_IO):
         """
         return self._read_image(self.image_infos(index))
 
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the image, from its header alone."""
+        return self._extended(self.image_infos(index)[0])
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: ``(x, y[, z])``, uint8 (uint16 above 256 classes).
 

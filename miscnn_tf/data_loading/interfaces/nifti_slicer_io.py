@@ -108,6 +108,13 @@ class NIFTIslicer_interface(Abstract_IO):
             image = image.astype(np.float32)
         return image, self._extended(infos[0], position)
 
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the slice, from the volume's header alone."""
+        folder, position = self._split(index)
+        info = self._volumes.image_infos(folder)[0]
+        self._in_range(index, position, info)
+        return self._extended(info, position)
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a slice: ``(x, y)``, uint8 (uint16 above 256 classes).
 

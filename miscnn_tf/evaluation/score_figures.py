@@ -1,0 +1,128 @@
+"""Pictures of scores: a box per class, and every case as a point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
+from miscnn_tf.evaluation.score_table import KEYS, columns
+from miscnn_tf.evaluation.summary import finite
+
+FIGURE_FILE = "scores.png"
+
+_SHARES = ("dice", "iou", "sensitivity", "specificity", "precision", "nsd")
+# The volumes themselves tell of the patients, not of the model.
+_LEFT_OUT = ("volume_truth", "volume_prediction", "area_truth", "area_prediction")
+_NAMES = {
+    "dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "average surface distance", "nsd": "surface Dice",
+    "volume_difference": "volume difference", "area_difference": "area difference",
+}  # fmt: skip
+_UNITS = {"mm2": "mm²"}
+
+
+def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) -> Path:
+    """Draw box plots of the scores of cases, a panel per score and a box per class, as ``scores.png``.
+
+    Args:
+        rows: Rows of `score_label_maps`, or of ``scores.csv`` (`read_scores`).
+        evaluation_path: Folder of the picture; created where missing.
+
+    Returns:
+        The file.
+
+    Raises:
+        StorageError: If it cannot be written.
+
+    Example:
+        >>> plot_scores(read_scores("evaluation/scores.csv"), "evaluation")  # doctest: +SKIP
+        PosixPath('evaluation/scores.png')
+    """
+    path = Path(evaluation_path) / FIGURE_FILE
+    figure = draw_scores(rows)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return path
+
+
+def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """A figure with a panel per score: box from quartile to quartile, median, whiskers of 1.5 box lengths, all cases.
+
+    The background is left out where there are other classes. Scores that are infinite or not defined have no point;
+    how many are infinite stands below the class, as ``"2 missed"``.
+
+    Args:
+        rows: Rows of `score_label_maps`.
+
+    Returns:
+        A matplotlib Figure, which belongs to no global state and needs no closing.
+    """
+    labels = sorted({row["class"] for row in rows})
+    labels = [label for label in labels if label != 0] or labels
+    shown = [row for row in rows if row["class"] in labels]
+    names = [name for name in columns(shown) if name not in KEYS and not name.startswith(_LEFT_OUT)]
+    across = min(3, max(1, len(names)))
+    down = max(1, -(-len(names) // across))
+    figure = Figure(figsize=(across * max(3.2, 0.7 * len(labels) + 1.2), 2.9 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        values = [[row[name] for row in shown if row["class"] == label and name in row] for label in labels]
+        _draw_panel(axes, name, labels, values)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_panel(axes: Axes, name: str, labels: Sequence[int], values: Sequence[Sequence[float]]) -> None:
+    # Where the points are put aside has no meaning, and is the same in each picture.
+    scatter = np.random.default_rng(0)
+    ticks = []
+    for place, (label, all_values) in enumerate(zip(labels, values, strict=True)):
+        present = finite(all_values)
+        if present:
+            axes.boxplot(
+                [present],
+                positions=[place],
+                widths=0.5,
+                showfliers=False,
+                medianprops={"color": VALIDATION_COLOUR, "linewidth": 1.8},
+                boxprops={"color": TRAINING_COLOUR},
+                whiskerprops={"color": TRAINING_COLOUR},
+                capprops={"color": TRAINING_COLOUR},
+            )
+            aside = scatter.uniform(-0.16, 0.16, len(present))
+            axes.plot(
+                place + aside, present, linestyle="none", marker="o", markersize=3, alpha=0.5, color=TRAINING_COLOUR,
+                markeredgewidth=0,
+            )  # fmt: skip
+        missed = sum(map(np.isinf, all_values))
+        ticks.append(f"{label}\n{missed} missed" if missed else str(label))
+    axes.set_xticks(range(len(labels)), ticks)
+    axes.set_xlim(-0.6, len(labels) - 0.4)
+    axes.set_xlabel("class")
+    axes.set_ylabel(_title(name))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    if name.startswith(_SHARES):
+        axes.set_ylim(top=1.02)
+    elif "difference" in name:
+        axes.axhline(0, color="0.5", linewidth=0.8)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+
+
+def _title(name: str) -> str:
+    """``"hd95_mm"`` as ``"HD95 (mm)"``."""
+    stem, _, unit = name.rpartition("_")
+    if not stem:
+        return _NAMES.get(name, name)
+    unit = _UNITS.get(unit, unit)
+    return f"{_NAMES.get(stem, stem)} {f'at {unit}' if stem == 'nsd' else f'({unit})'}"

@@ -1,0 +1,74 @@
+"""Scores as a CSV table: a row per case and class, units in the names of the columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import DataError, MissingDataError
+
+SCORES_FILE = "scores.csv"
+#: Columns that say what a row is about; all others hold scores.
+KEYS = ("fold", "sample_id", "class")
+
+
+def with_sample(rows: Sequence[Mapping[str, float]], index: Hashable) -> list[dict[str, Any]]:
+    """The rows of one case, with its name in front."""
+    return [{"sample_id": str(index), **row} for row in rows]
+
+
+def write_scores(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table; it appears only when it is complete.
+
+    Args:
+        path: The file, usually ``<evaluation_path>/scores.csv``.
+        rows: Rows with ``"sample_id"``, ``"class"`` and scores. A column is there if any row has it; cells that a row
+            lacks stay empty, those of a score that is not defined for a case hold ``nan`` or ``inf``.
+
+    Raises:
+        StorageError: If it cannot be written.
+
+    Example:
+        >>> write_scores("evaluation/scores.csv", [{"sample_id": "a", "class": 1, "dice": 0.9}])  # doctest: +SKIP
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns(rows), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_scores(path: str | Path) -> list[dict[str, Any]]:
+    """Read a table that `write_scores` wrote.
+
+    Returns:
+        The rows; ``"class"`` and ``"fold"`` are ints, ``"sample_id"`` is text, scores are floats, and empty cells are
+        left out.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is no such table.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            return [_row(cells) for cells in csv.DictReader(file, strict=True)]
+    except FileNotFoundError:
+        raise MissingDataError(f"there is no file {path}; detailed_validation() writes it") from None
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise DataError(f"{path} is not a table of scores ({error!r}); delete it and evaluate again") from error
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of all columns, keys first, the others in the order in which the rows bring them."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in KEYS if name in names] + [name for name in names if name not in KEYS]
+
+
+def _row(cells: Mapping[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"sample_id": cells["sample_id"], "class": int(cells["class"])}
+    if cells.get("fold"):
+        row["fold"] = int(cells["fold"])
+    row.update({name: float(text) for name, text in cells.items() if name not in KEYS and text != ""})
+    return row

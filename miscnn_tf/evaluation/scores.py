@@ -1,0 +1,159 @@
+"""All scores of a prediction, case by case and class by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from miscnn_tf.arguments import number, spacings
+from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.evaluation.dice import class_counts, same_grid
+from miscnn_tf.evaluation.overlap import overlaps
+from miscnn_tf.evaluation.surface import class_surface_distances
+
+#: What the columns mean, in a few words; written into each summary.
+DEFINITIONS = {
+    "dice": "2 TP / (2 TP + FP + FN), counted in voxels; NaN if truth and prediction are both empty",
+    "iou": "TP / (TP + FP + FN); NaN if both are empty",
+    "sensitivity": "TP / (TP + FN); NaN if the truth is empty",
+    "specificity": "TN / (TN + FP); NaN if nothing else is in the truth",
+    "precision": "TP / (TP + FP); NaN if the prediction is empty",
+    "volume": "number of voxels times the size of one; the difference is prediction minus truth",
+    "hd95": (
+        "the larger of the two directed 95th percentiles of the distances between surface elements, weighted by their "
+        "area (as DeepMind's surface-distance); infinite if one of truth and prediction is empty, NaN if both are"
+    ),
+    "assd": (
+        "average symmetric surface distance: mean over the surface elements of both, weighted by their area; infinite "
+        "if one is empty, NaN if both are"
+    ),
+    "nsd": (
+        "normalised surface Dice (Nikolov et al. 2021): share of the area of both surfaces within the tolerance, which "
+        "the column names, of the other one; 0 if one is empty, NaN if both are"
+    ),
+    "classes": "each class against all others; surfaces are not measured for the background, class 0",
+}
+
+Row = dict[str, float]
+
+
+def score_label_maps(
+    truth: np.ndarray,
+    pred: np.ndarray,
+    classes: int,
+    spacing: Sequence[float] | None = None,
+    *,
+    tolerance_mm: float = 1.0,
+) -> list[Row]:
+    """Score a label map against the truth; no network is needed.
+
+    Args:
+        truth: Label map ``(x, y[, z])`` of integers (or whole floats) from 0 to ``classes - 1``. A last axis of length
+            1, as samples have, is ignored where only one of the two has it, or `spacing` shows that it is no axis.
+        pred: Label map of the same grid.
+        classes: Number of classes, background included.
+        spacing: Voxel size in mm, one number per axis. None where it is not known (photographs, microscopy without
+            scale): lengths are then in pixels or voxels, and the names of the columns say so.
+        tolerance_mm: Of the normalised surface Dice, in mm; without `spacing` in pixels or voxels. Take what two
+            experts differ by.
+
+    Returns:
+        One row per class, from class 0, each a dict in the order of the columns:
+
+        - ``class``: its number;
+        - ``dice``, ``iou``, ``sensitivity``, ``specificity``, ``precision``;
+        - ``volume_truth_ml``, ``volume_prediction_ml``, ``volume_difference_ml`` (prediction minus truth); in 2D
+          ``area_truth_mm2`` and so on;
+        - ``hd95_mm``, ``assd_mm`` (average symmetric surface distance) and ``nsd_1mm`` (normalised surface Dice at the
+          tolerance), not of class 0, whose surface is the others'.
+
+        The unit ``mm`` becomes ``pixels`` (2D) or ``voxels`` (3D) where the spacing is not known. `DEFINITIONS` says
+        how each is defined. Where a class is in neither label map, everything but the specificity and the volumes is
+        NaN, and means leave it out; where it is in one of them only, Dice, IoU and surface Dice are 0 and distances
+        infinite.
+
+    Raises:
+        DataError: If the grids differ, have neither 2 nor 3 axes, or a label is not valid.
+        ConfigurationError: If `classes`, `spacing` or `tolerance_mm` cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> truth, pred = np.zeros((2, 20, 20, 20), np.uint8)
+        >>> truth[4:14, 4:14, 4:14] = pred[5:15, 4:14, 4:14] = 1
+        >>> row = score_label_maps(truth, pred, classes=2, spacing=(2.0, 1.0, 1.0))[1]
+        >>> row["dice"], row["volume_truth_ml"], row["hd95_mm"]
+        (0.9, 2.0, 2.0)
+    """
+    tolerance = check_tolerance(tolerance_mm)
+    truth, pred = same_grid(np.asanyarray(truth), np.asanyarray(pred))
+    lengths = None if spacing is None else spacings(spacing, "spacing")
+    if lengths is not None and truth.ndim == len(lengths) + 1 and truth.shape[-1] == 1:
+        truth, pred = truth[..., 0], pred[..., 0]
+    if truth.ndim not in (2, 3):
+        raise DataError(f"label maps of the shape {truth.shape} cannot be scored: give 2D or 3D ones, a case at a time")
+    if lengths is not None and len(lengths) != truth.ndim:
+        raise ConfigurationError(
+            f"spacing={tuple(lengths)} has {len(lengths)} lengths, but the label maps have {truth.ndim} axes; give the "
+            "voxel size of each axis in mm, or None if it is not known"
+        )
+    counts = class_counts(truth, pred, classes)
+    surfaces = class_surface_distances(
+        _integers(truth), _integers(pred), len(counts) - 1, lengths or (1.0,) * truth.ndim
+    )
+    names = _Columns(truth.ndim, lengths, tolerance)
+    rows = []
+    for label, overlap in enumerate(overlaps(counts)):
+        row: Row = {
+            "class": label,
+            "dice": overlap.dice,
+            "iou": overlap.iou,
+            "sensitivity": overlap.sensitivity,
+            "specificity": overlap.specificity,
+            "precision": overlap.precision,
+            names.size.format("truth"): overlap.truth * names.voxel,
+            names.size.format("prediction"): overlap.pred * names.voxel,
+            names.size.format("difference"): (overlap.pred - overlap.truth) * names.voxel,
+        }
+        if label:
+            surface = surfaces[label - 1]
+            row[f"hd95_{names.length}"] = surface.hausdorff(95)
+            row[f"assd_{names.length}"] = surface.average()
+            row[f"nsd_{tolerance:g}{names.length}"] = surface.surface_dice(tolerance)
+        rows.append(row)
+    return rows
+
+
+class _Columns:
+    """The names of the columns that have a unit, and the volume of a voxel in it."""
+
+    def __init__(self, ndim: int, spacing: tuple[float, ...] | None, tolerance: float) -> None:
+        kind = "volume" if ndim == 3 else "area"
+        if spacing is None:
+            self.length = "voxels" if ndim == 3 else "pixels"
+            self.size, self.voxel = f"{kind}_{{}}_{self.length}", 1.0
+        else:
+            self.length = "mm"
+            self.size = f"{kind}_{{}}_{'ml' if ndim == 3 else 'mm2'}"
+            # 1 ml is 1000 mm³.
+            self.voxel = math.prod(spacing) / (1000.0 if ndim == 3 else 1.0)
+
+
+def check_tolerance(value: float) -> float:
+    """The tolerance of the surface Dice as a float.
+
+    Raises:
+        ConfigurationError: If it is negative, infinite or no number.
+    """
+    result = float(number(value, "tolerance_mm"))
+    if not 0 <= result < math.inf:
+        raise ConfigurationError(f"tolerance_mm={value!r} must be a length, 0 or more")
+    return result
+
+
+def _integers(labels: np.ndarray) -> np.ndarray:
+    """Checked labels in an integer type, which most are already."""
+    if labels.dtype == np.bool_:
+        return labels.view(np.uint8)
+    return labels if labels.dtype.kind in "iu" else labels.astype(np.uint16)

@@ -1,0 +1,209 @@
+"""What the scores of many cases come to: mean, deviation, median and confidence interval per class."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import miscnn_tf
+from miscnn_tf.data_loading.json_file import write_json
+from miscnn_tf.evaluation.bootstrap import mean_interval
+from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, columns, read_scores, write_scores
+from miscnn_tf.evaluation.scores import DEFINITIONS
+
+SUMMARY_FILE = "summary.json"
+
+_CONFIDENCE = 0.95
+_RESAMPLES = 2000
+_SEED = 0
+
+Row = Mapping[str, Any]
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean, standard deviation, median and 95 % bootstrap confidence interval of each score and class.
+
+    Args:
+        rows: Rows of `score_label_maps`, with ``"sample_id"`` and, after a cross-validation, ``"fold"``.
+
+    Returns:
+        Plain data::
+
+            {"cases": 20, "folds": 5,
+             "classes": {"1": {"dice": {"mean": …, "standard_deviation": …, "median": …,
+                                        "confidence_interval": [low, high],
+                                        "cases": 19, "undefined": 1, "infinite": 0}, …}, …},
+             "settings": {…}}
+
+        All figures are of the `cases` whose score is a finite number. `undefined` counts those left out because
+        there is nothing to measure (the class is in neither label map), `infinite` those whose distance is infinite
+        (the class is in one of them only): a mean distance with `infinite` above 0 flatters the model, and Dice and
+        surface Dice, where such cases count as 0, tell the rest. None stands for what cannot be computed: anything
+        without cases, a deviation (n - 1 in the denominator) or interval of one case. The interval is that of
+        `mean_interval`; the cases of all folds are drawn alike.
+
+    Example:
+        >>> rows = [{"sample_id": name, "class": 1, "dice": dice} for name, dice in (("a", 0.8), ("b", 0.9))]
+        >>> round(summarise(rows)["classes"]["1"]["dice"]["mean"], 3)
+        0.85
+    """
+    names = columns(rows)
+    scores = [name for name in names if name not in KEYS]
+    cases = {(row.get("fold"), row["sample_id"]) for row in rows}
+    folds = {row["fold"] for row in rows if "fold" in row}
+    classes = {
+        str(label): {
+            name: _figures([row[name] for row in rows if row["class"] == label and name in row])
+            for name in scores
+            if any(name in row for row in rows if row["class"] == label)
+        }
+        for label in sorted({row["class"] for row in rows})
+    }
+    return {
+        "cases": len(cases),
+        **({"folds": len(folds)} if folds else {}),
+        "classes": classes,
+        "settings": _settings(scores),
+    }
+
+
+def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) -> Path | None:
+    """Gather the scores of all folds of a cross-validation.
+
+    Reads each ``<evaluation_path>/fold_<i>/scores.csv`` and writes ``<evaluation_path>/scores.csv``, in which a row
+    says its fold, and ``summary.json`` (`summarise`). May be called again whenever another fold is finished.
+
+    Args:
+        evaluation_path: Folder of the cross-validation.
+        draw_figures: Draw ``scores.png`` too.
+
+    Returns:
+        The path of ``summary.json``; None where no fold has scores, and then nothing is written.
+
+    Raises:
+        DataError: If a table is damaged.
+        StorageError: If a file cannot be written.
+
+    Example:
+        >>> write_summary("evaluation")  # doctest: +SKIP
+        PosixPath('evaluation/summary.json')
+    """
+    root = Path(evaluation_path)
+    rows = [{"fold": fold, **row} for fold, path in _score_files(root) for row in read_scores(path)]
+    if not rows:
+        return None
+    write_results(root, rows, draw_figures=draw_figures)
+    return root / SUMMARY_FILE
+
+
+def write_results(folder: str | Path, rows: Sequence[Row], *, draw_figures: bool = False) -> dict[str, Any]:
+    """Write ``scores.csv`` and ``summary.json``, and ``scores.png`` where asked for, into a folder.
+
+    Args:
+        folder: Created where missing.
+        rows: Rows of `score_label_maps` with ``"sample_id"``.
+        draw_figures: Whether to draw box plots.
+
+    Returns:
+        What ``summary.json`` holds, which is written last (`summarise`).
+
+    Raises:
+        StorageError: If a file cannot be written.
+    """
+    folder = Path(folder)
+    write_scores(folder / SCORES_FILE, rows)
+    if draw_figures:
+        # matplotlib takes a while to import.
+        from miscnn_tf.evaluation.score_figures import plot_scores
+
+        plot_scores(rows, folder)
+    summary = summarise(rows)
+    write_json(folder / SUMMARY_FILE, summary)
+    return summary
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """A summary as text: a line per class and score, mean ± standard deviation [confidence interval].
+
+    Args:
+        summary: What `summarise` returned, or ``summary.json`` holds.
+
+    Example:
+        >>> rows = [{"sample_id": name, "class": 1, "dice": dice} for name, dice in (("a", 0.8), ("b", 0.9))]
+        >>> print(summary_table(summarise(rows)))
+        class  score  mean ± SD [95 % CI]        median  cases  infinite  undefined
+        1      dice   0.85 ± 0.07071 [0.8, 0.9]    0.85      2         0          0
+    """
+    header = ("class", "score", "mean ± SD [95 % CI]", "median", "cases", "infinite", "undefined")
+    lines = [header]
+    for label, scores in summary["classes"].items():
+        for name, figures in scores.items():
+            counts = (str(figures[key]) for key in ("cases", "infinite", "undefined"))
+            lines.append((label, name, _mean_text(figures), _text(figures["median"]), *counts))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if position < 3 else cell.rjust(width)
+            for position, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def finite(values: Iterable[float]) -> list[float]:
+    """The values that can be averaged."""
+    return [value for value in values if math.isfinite(value)]
+
+
+def _figures(values: Sequence[float]) -> dict[str, Any]:
+    present = finite(values)
+    interval = mean_interval(present, _CONFIDENCE, _RESAMPLES, _SEED)
+    return {
+        "mean": math.fsum(present) / len(present) if present else None,
+        "standard_deviation": statistics.stdev(present) if len(present) > 1 else None,
+        "median": statistics.median(present) if present else None,
+        "confidence_interval": None if interval is None else list(interval),
+        "cases": len(present),
+        "undefined": sum(map(math.isnan, values)),
+        "infinite": sum(map(math.isinf, values)),
+    }
+
+
+def _settings(scores: Iterable[str]) -> dict[str, Any]:
+    tolerances = [match for match in (re.fullmatch(r"nsd_(.+?)([a-z]+)", name) for name in scores) if match]
+    return {
+        "surface_dice_tolerance": [{"length": float(match[1]), "unit": match[2]} for match in tolerances],
+        "confidence_interval": {"of": "mean", "method": "bootstrap over cases, BCa", "level": _CONFIDENCE,
+                                "resamples": _RESAMPLES, "seed": _SEED},
+        "definitions": DEFINITIONS,
+        "versions": {"miscnn_tf": miscnn_tf.__version__, **{name: version(name) for name in ("numpy", "scipy")}},
+    }  # fmt: skip
+
+
+def _score_files(root: Path) -> list[tuple[int, Path]]:
+    found = []
+    for path in root.glob(f"fold_*/{SCORES_FILE}"):
+        number = path.parent.name.removeprefix("fold_")
+        if number.isdecimal():
+            found.append((int(number), path))
+    return sorted(found)
+
+
+def _mean_text(figures: Mapping[str, Any]) -> str:
+    text = _text(figures["mean"])
+    if figures["standard_deviation"] is not None:
+        text += f" ± {_text(figures['standard_deviation'])}"
+    if figures["confidence_interval"] is not None:
+        low, high = figures["confidence_interval"]
+        text += f" [{_text(low)}, {_text(high)}]"
+    return text
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
