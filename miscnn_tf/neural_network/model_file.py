@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import platform
 import zipfile
 from collections.abc import Hashable, Mapping, Sequence
@@ -56,21 +57,25 @@ class LoadedArchitecture(Abstract_Architecture):
 
     Args:
         config: Keras' configuration of the model.
-        divisor: What sizes must be divisible by.
+        divisor: What sizes must be divisible by, one number for all spatial axes or one each.
     """
 
-    def __init__(self, config: Mapping[str, Any], divisor: int = 1) -> None:
+    def __init__(self, config: Mapping[str, Any], divisor: int | Sequence[int] = 1) -> None:
         self.config = config
-        self._divisor = divisor
+        self._divisor = divisor if isinstance(divisor, int) else tuple(divisor)
 
     @property
     def divisor(self) -> int:
-        """What every spatial axis must be divisible by."""
-        return self._divisor
+        """A number that suits every spatial axis."""
+        return self._divisor if isinstance(self._divisor, int) else math.lcm(*self._divisor)
+
+    def divisors(self, n_axes: int) -> tuple[int, ...]:
+        """What each spatial axis must be divisible by."""
+        return (self._divisor,) * n_axes if isinstance(self._divisor, int) else self._divisor
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"config": self.config, "divisor": self._divisor}
+        return {"config": self.config, "divisor": plain(self._divisor)}
 
     def create_model(self, input_shape: Sequence[int | None], n_labels: int = 2) -> keras.Model:
         """The model of the file, with initial weights."""
@@ -127,7 +132,7 @@ def describe_network(network: Neural_Network) -> str:
         "three_dim": network.three_dim,
         "interface": _describe_interface(preprocessor.data_io.interface),
         "architecture": _describe_known(network.architecture, architectures),
-        "divisor": getattr(network.architecture, "divisor", 1),
+        "divisor": _divisor(network),
         "learning_rate": network.learning_rate,
         "loss": _serialised(network.loss),
         "metrics": [_serialised(metric) for metric in network.metrics],
@@ -147,6 +152,22 @@ def describe_network(network: Neural_Network) -> str:
         },
     }
     return json.dumps(description, indent=1)
+
+
+def _divisor(network: Neural_Network) -> int | list[int]:
+    """What sizes must be divisible by: a list where the axes differ."""
+    divisors = getattr(network.architecture, "divisors", None)
+    each = list(divisors(3 if network.three_dim else 2)) if divisors else [1]
+    return each if len(set(each)) > 1 else each[0]
+
+
+def training_settings(network: Neural_Network) -> dict[str, Any]:
+    """What a training's result depends on, besides seeds, epochs and class weights, as JSON types."""
+    description = json.loads(describe_network(network))
+    for name in ("format", "written", "versions", "epochs_trained"):
+        del description[name]
+    del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
+    return {**description.pop("preprocessor"), **description}
 
 
 def _serialised(function: Any) -> Any:

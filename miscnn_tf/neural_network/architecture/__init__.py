@@ -15,7 +15,17 @@ Example:
 from __future__ import annotations
 
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
-from miscnn_tf.neural_network.architecture.unet import UNet_standard
+from miscnn_tf.neural_network.architecture.unet import (
+    UNet_attention,
+    UNet_attention_residual,
+    UNet_compact,
+    UNet_dense,
+    UNet_multiPath,
+    UNet_multiRes,
+    UNet_plain,
+    UNet_residual,
+    UNet_standard,
+)
 from miscnn_tf.registry import Registry
 
 __all__ = ["Abstract_Architecture", "architectures"]
@@ -23,3 +33,11 @@ __all__ = ["Abstract_Architecture", "architectures"]
 #: All architectures by name.
 architectures: Registry[type] = Registry("architecture", "miscnn_tf.architectures")
 architectures.register("unet_standard", UNet_standard)
+architectures.register("unet_plain", UNet_plain)
+architectures.register("unet_residual", UNet_residual)
+architectures.register("unet_dense", UNet_dense)
+architectures.register("unet_compact", UNet_compact)
+architectures.register("unet_attention", UNet_attention)
+architectures.register("unet_attention_residual", UNet_attention_residual)
+architectures.register("unet_multiRes", UNet_multiRes)
+architectures.register("unet_multiPath", UNet_multiPath)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
 
-from miscnn_tf.neural_network.architecture.layers import BatchNormalization, Conv2D, Conv3D, MaxPooling3D
+from miscnn_tf.neural_network.architecture.layers import (
+    BatchNormalization,
+    Conv2D,
+    Conv3D,
+    LinearUpsampling,
+    MaxPooling3D,
+)
 
-__all__ = ["conv_block", "convolution", "downsample", "normalise", "output_layer", "upsample"]
+__all__ = [
+    "attention_gate",
+    "conv_block",
+    "conv_unit",
+    "convolution",
+    "downsample",
+    "normalise",
+    "output_layer",
+    "upsample",
+]
 
 Normalisation = Literal["batch", "instance"] | None
 
@@ -30,12 +46,19 @@ def convolution(x: Any, filters: int, kernel_size: int, name: str, **options: An
     return _CONVOLUTION[_axes(x)](filters, kernel_size, padding="same", name=name, **options)(x)
 
 
-def normalise(x: Any, kind: Normalisation, name: str) -> Any:
-    """Batch normalisation, instance normalisation (Ulyanov et al., arXiv 1607.08022), or nothing."""
+def normalise(x: Any, kind: Normalisation, name: str, **options: Any) -> Any:
+    """Batch normalisation, instance normalisation (Ulyanov et al., arXiv 1607.08022), or nothing.
+
+    Args:
+        x: The Keras tensor ``(batch, x, y[, z], channels)``.
+        kind: "batch", "instance" or None.
+        name: The layer is called ``<name>_norm``.
+        **options: Arguments of the layer that take the place of ours (momentum 0.99; epsilon 1e-5).
+    """
     if kind == "batch":
-        return BatchNormalization(momentum=0.99, name=f"{name}_norm")(x)
+        return BatchNormalization(name=f"{name}_norm", **{"momentum": 0.99, **options})(x)
     if kind == "instance":
-        return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, name=f"{name}_norm")(x)
+        return keras.layers.GroupNormalization(groups=-1, name=f"{name}_norm", **{"epsilon": 1e-5, **options})(x)
     return x
 
 
@@ -53,14 +76,64 @@ def conv_block(x: Any, filters: int, normalisation: Normalisation, name: str, re
     return x
 
 
-def downsample(x: Any, name: str) -> Any:
-    """Halve each spatial axis by 2-max-pooling."""
-    return _POOLING[_axes(x)](2, name=name)(x)
+def conv_unit(
+    x: Any, filters: int, kernel_size: int, normalisation: Normalisation, name: str, activation: str | None = "relu"
+) -> Any:
+    """Convolution, normalisation, activation (None: none), in this order; no bias where the normalisation has one.
+
+    Example:
+        >>> conv_unit(keras.Input((16, 16, 1)), 8, 3, "batch", name="unit").shape
+        (None, 16, 16, 8)
+    """
+    x = convolution(x, filters, kernel_size, name, use_bias=normalisation is None)
+    x = normalise(x, normalisation, name)
+    return x if activation is None else keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
 
 
-def upsample(x: Any, filters: int, name: str) -> Any:
-    """Double each spatial axis by a 2-transposed convolution to `filters` channels."""
-    return _TRANSPOSED[_axes(x)](filters, 2, strides=2, padding="same", name=name)(x)
+def attention_gate(x: Any, gating: Any, filters: int, size: Sequence[int], name: str) -> Any:
+    """Weight a skip connection by where the coarser features look: additive, grid-wise attention.
+
+    With the features x of the encoder and the gating signal g of the coarser level,
+    ``α = sigmoid(ψ · relu(W_x x + W_g g + b_g) + b_ψ)`` on the grid of g, interpolated linearly to the grid of x; the
+    result is ``α x``, one weight per voxel for all channels. W_x is a strided convolution that brings x to the grid of
+    g, W_g and ψ are 1-convolutions.
+
+    Args:
+        x: ``(batch, x, y[, z], channels)``, the skip connection.
+        gating: ``(batch, x / size[0], y / size[1], …, channels)``, features of the next coarser level.
+        filters: Channels of the sum before ψ.
+        size: How much coarser the grid of `gating` is, per spatial axis.
+        name: Prefix of the layers' names.
+
+    Returns:
+        A tensor of the shape of `x`.
+
+    Example:
+        >>> skip, coarse = keras.Input((16, 16, 8)), keras.Input((8, 8, 16))
+        >>> attention_gate(skip, coarse, 8, (2, 2), name="gate").shape
+        (None, 16, 16, 8)
+
+    References:
+        Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL 2018, arXiv 1804.03999,
+        equations 1 and 2, figure 2.
+    """
+    size = tuple(size)
+    theta = _CONVOLUTION[_axes(x)](filters, size, strides=size, padding="same", use_bias=False, name=f"{name}_theta")(x)
+    phi = convolution(gating, filters, 1, f"{name}_phi")
+    total = keras.layers.Activation("relu", name=f"{name}_relu")(keras.layers.Add(name=f"{name}_sum")([theta, phi]))
+    alpha = convolution(total, 1, 1, f"{name}_psi", activation="sigmoid")
+    alpha = LinearUpsampling(size, name=f"{name}_alpha")(alpha)
+    return keras.layers.Multiply(name=f"{name}_gated")([x, alpha])
+
+
+def downsample(x: Any, name: str, size: int | Sequence[int] = 2) -> Any:
+    """Make each spatial axis `size` times smaller (one number, or one per axis) by max-pooling."""
+    return _POOLING[_axes(x)](size, name=name)(x)
+
+
+def upsample(x: Any, filters: int, name: str, size: int | Sequence[int] = 2) -> Any:
+    """Make each spatial axis `size` times longer by a transposed convolution to `filters` channels, kernel = stride."""
+    return _TRANSPOSED[_axes(x)](filters, size, strides=size, padding="same", name=name)(x)
 
 
 def output_layer(x: Any, n_labels: int, activation: str, name: str = "output") -> Any:

@@ -1,4 +1,4 @@
-"""Keras layers with the same weights and results as Keras' own, made to run well on a CPU.
+"""Keras layers of our own: Keras' made to run well on a CPU, and two that Keras does not have.
 
 A 3D U-Net spends 30 % of its training step in Keras' batch normalisation, which is written as a dozen elementwise
 operations in float32; TensorFlow's fused kernel makes that 5 %. In bfloat16 another 5 % go into the gradient of the
@@ -9,12 +9,15 @@ The layers are registered: once this package is imported, ``keras.saving.load_mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-__all__ = ["BatchNormalization", "Conv2D", "Conv3D", "MaxPooling3D"]
+from miscnn_tf.arguments import sizes, whole_number
+
+__all__ = ["BatchNormalization", "Conv2D", "Conv3D", "LinearUpsampling", "MaxPooling3D", "SelectChannels"]
 
 # Activations may be of lower precision; the fused kernel keeps the statistics in float32.
 _FUSED_DTYPES = ("float32", "bfloat16", "float16")
@@ -125,6 +128,107 @@ class MaxPooling3D(keras.layers.MaxPooling3D):
         if inputs.dtype == "float16" and not tf.config.list_physical_devices("GPU"):
             return tf.cast(super().call(tf.cast(inputs, tf.float32)), tf.float16)
         return super().call(inputs)
+
+
+@keras.saving.register_keras_serializable(package="miscnn_tf")
+class LinearUpsampling(keras.layers.Layer):
+    """Bilinear or trilinear interpolation to a grid that is a whole number of times finer.
+
+    Voxels are areas, not points (``align_corners=False``): the borders of the image stay where they are, and half a
+    voxel beside the border the nearest value is taken. Keras interpolates in 2D only.
+
+    Args:
+        size: How many voxels are made of one, per spatial axis.
+        **options: Arguments of ``keras.layers.Layer``.
+
+    Input shape: ``(batch, x, y[, z], channels)``. Output shape: ``(batch, x * size[0], y * size[1], …, channels)``.
+
+    Raises:
+        ConfigurationError: If `size` is not made of whole numbers of at least 1.
+
+    Example:
+        >>> LinearUpsampling((1, 2, 2))(tf.zeros((1, 4, 4, 4, 3))).shape
+        TensorShape([1, 4, 8, 8, 3])
+    """
+
+    def __init__(self, size: Sequence[int], **options: Any) -> None:
+        super().__init__(**options)
+        self.size = sizes(size, "LinearUpsampling: size")
+
+    def call(self, inputs: Any) -> Any:
+        """Interpolate along one axis after the other."""
+        outputs = inputs
+        for axis, factor in enumerate(self.size, start=1):
+            outputs = _interpolate(outputs, axis, factor)
+        return outputs
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """The finer grid; an axis of unknown size stays unknown."""
+        grid = [None if n is None else n * f for n, f in zip(input_shape[1:-1], self.size, strict=True)]
+        return (input_shape[0], *grid, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "size": list(self.size)}
+
+
+@keras.saving.register_keras_serializable(package="miscnn_tf")
+class SelectChannels(keras.layers.Layer):
+    """Every `step`-th channel, from number `first` on.
+
+    Args:
+        first: The first channel that is taken, from 0.
+        step: From one channel that is taken to the next.
+        **options: Arguments of ``keras.layers.Layer``.
+
+    Input shape: ``(batch, x, y[, z], channels)``. Output shape: the same with fewer channels.
+
+    Raises:
+        ConfigurationError: If an argument is no such number.
+
+    Example:
+        >>> SelectChannels(first=1, step=2)(tf.constant([[[[0.0, 1.0, 2.0, 3.0]]]])).numpy().tolist()
+        [[[[1.0, 3.0]]]]
+    """
+
+    def __init__(self, first: int, step: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.first = whole_number(first, "SelectChannels: first")
+        self.step = whole_number(step, "SelectChannels: step", 1)
+
+    def call(self, inputs: Any) -> Any:
+        """Take the channels."""
+        return inputs[..., self.first :: self.step]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """The input's, with as many channels as there are."""
+        channels = input_shape[-1]
+        return (*input_shape[:-1], None if channels is None else len(range(self.first, channels, self.step)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "first": self.first, "step": self.step}
+
+
+def _interpolate(x: Any, axis: int, factor: int) -> Any:
+    """Linear interpolation along one axis: each fine voxel lies between a coarse one and the nearer neighbour."""
+    if factor == 1:
+        return x
+
+    def part(start: int | None, stop: int | None) -> Any:
+        return x[(*(slice(None),) * axis, slice(start, stop))]
+
+    before = tf.concat([part(None, 1), part(None, -1)], axis)
+    after = tf.concat([part(1, None), part(-1, None)], axis)
+    fine = []
+    for number in range(factor):
+        # Where the fine voxel's centre lies, in coarse voxels from the coarse one's.
+        offset = (number + 0.5) / factor - 0.5
+        fine.append(x * (1 - abs(offset)) + (after if offset > 0 else before) * abs(offset))
+    static, dynamic = x.shape.as_list(), tf.shape(x)
+    shape = [dynamic[number] if n is None else n for number, n in enumerate(static)]
+    shape[axis] = shape[axis] * factor
+    return tf.reshape(tf.stack(fine, axis + 1), shape)
 
 
 @tf.custom_gradient
