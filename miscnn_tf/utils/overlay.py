@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as LegendPatch
-from scipy import ndimage
 
 from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.utils.slices import View, close_up, hide_frame, interesting_slices, levels_around, window_levels
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any colour vision. Ordered so that the first few differ
 # most from grey and from each other. Black is the background's.
@@ -34,26 +32,6 @@ def class_colours(classes: int) -> np.ndarray:
     """
     colours = [bytes.fromhex(OKABE_ITO[number % len(OKABE_ITO)][1:]) for number in range(classes - 1)]
     return np.array([(0, 0, 0), *(tuple(colour) for colour in colours)], np.uint8)
-
-
-def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
-    """The values to show as black and as white: percentiles, so that a few metal voxels do not darken everything.
-
-    Args:
-        image: Any array; voxels that are not finite are left out.
-        low: Percentile shown as black.
-        high: Percentile shown as white.
-
-    Returns:
-        Two different numbers, the lower first, also for a constant image.
-    """
-    # A million voxels tell the percentiles of a billion.
-    values = image.reshape(-1)[:: max(1, image.size // 2**20)]
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return 0.0, 1.0
-    black, white = (float(value) for value in np.percentile(values, [low, high]))
-    return (black, white) if white > black else (black, black + 1.0)
 
 
 def overlay(
@@ -164,16 +142,16 @@ def draw_case(
         image = image[..., 0]
     if spacing is None:
         spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
-    view = _View.of(image.shape[:axes], spacing, affine)
+    view = View.of(image.shape[:axes], spacing, affine)
     image = view.turn(image)
     maps = {name: view.turn(labels) for name, labels in maps.items()}
     classes = 1 + max(int(labels.max(initial=0)) for labels in maps.values())
     classes = max(classes, len(class_names or ()), 2)
     chosen = interesting_slices(list(maps.values()), slices)
-    box = _close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
+    box = close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
     image = image[chosen][:, *box]
     maps = {name: labels[chosen][:, *box] for name, labels in maps.items()}
-    levels = None if colour else _levels_around(image, np.any([labels > 0 for labels in maps.values()], axis=0))
+    levels = None if colour else levels_around(image, np.any([labels > 0 for labels in maps.values()], axis=0))
 
     panel = 2.6
     proportion = image.shape[1] * view.row_mm / (image.shape[2] * view.column_mm)
@@ -186,9 +164,7 @@ def draw_case(
             shown = maps[name][number] if name in maps else None
             picture = overlay(image[number], shown, classes, levels=levels)
             panel_axes.imshow(picture, aspect=view.row_mm / view.column_mm, interpolation="nearest")
-            panel_axes.set_xticks([])
-            panel_axes.set_yticks([])
-            panel_axes.spines[:].set_visible(False)
+            hide_frame(panel_axes)
             if number == 0:
                 panel_axes.set_title(name, fontsize=10)
             if name == "prediction" and "ground truth" in maps:
@@ -208,114 +184,6 @@ def draw_case(
     figure.legend(keys, names, loc="outside lower center", ncols=min(len(keys), 4), frameon=False, fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
-
-
-def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
-    """Slices of the first axis that show most, apart from each other, in ascending order.
-
-    A class adds to a slice its area there relative to its largest area in any slice, so that a small structure counts
-    like a large one. The best slice is taken, then the next best at some distance from those taken, and so on.
-
-    Args:
-        maps: Label maps ``(slices, rows, columns)`` of one shape.
-        count: Most slices to take.
-
-    Returns:
-        At least one slice; the middle one where all maps are empty.
-
-    Example:
-        >>> labels = np.zeros((9, 4, 4), np.uint8)
-        >>> labels[5, :2] = 1
-        >>> interesting_slices([labels])
-        [5]
-    """
-    interest = np.zeros(maps[0].shape[0])
-    for labels in maps:
-        for number in range(1, int(labels.max(initial=0)) + 1):
-            area = (labels == number).sum(axis=(1, 2), dtype=np.int64)
-            interest += area / max(1, area.max())
-    filled = np.flatnonzero(interest)
-    if not filled.size:
-        return [len(interest) // 2]
-    apart = max(1, int(filled[-1] - filled[0] + 1) // (count + 1))
-    chosen: list[int] = []
-    for position in np.argsort(-interest, kind="stable"):
-        if interest[position] > 0 and all(abs(position - other) >= apart for other in chosen):
-            chosen.append(int(position))
-        if len(chosen) == count:
-            break
-    return sorted(chosen)
-
-
-@dataclass(frozen=True)
-class _View:
-    """How an array is turned to be shown as a stack ``(slices, rows downwards, columns rightwards)``."""
-
-    axes: tuple[int, ...]
-    flips: tuple[bool, ...]
-    slices: int
-    row_mm: float
-    column_mm: float
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], spacing: Sequence[float], affine: np.ndarray | None) -> _View:
-        if len(shape) == 2:
-            return cls((0, 1), (False, False), 1, float(spacing[0]), float(spacing[1]))
-        if affine is not None:
-            # Slices from the feet up, rows to the back, columns to the patient's left.
-            orientation = nib.orientations.io_orientation(np.asarray(affine, float))
-            wanted = [(2, 1), (1, -1), (0, -1)]
-            axes = tuple(int(np.flatnonzero(orientation[:, 0] == world)[0]) for world, _ in wanted)
-            flips = tuple(bool(orientation[axis, 1] != sign) for axis, (_, sign) in zip(axes, wanted, strict=True))
-        else:
-            across = max(range(3), key=lambda axis: (round(float(spacing[axis]), 3), axis))
-            # Slices first, as DICOM and KiTS have it: rows and columns as they are. Else as in NIfTI: up is the second.
-            axes, flips = (
-                ((0, 1, 2), (False, False, False)) if across == 0 else ((across, 3 - across, 0), (False, True, False))
-            )
-        return cls(axes, flips, shape[axes[0]], float(spacing[axes[1]]), float(spacing[axes[2]]))
-
-    def turn(self, array: np.ndarray) -> np.ndarray:
-        rest = tuple(range(len(self.axes), array.ndim))
-        turned = array.transpose((*self.axes, *rest))[
-            tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
-        ]
-        return turned if len(self.axes) == 3 else turned[np.newaxis]
-
-    def number(self, position: int) -> int:
-        """The slice's number in the array as it was given."""
-        return self.slices - 1 - position if self.flips[0] else position
-
-
-def _close_up(marked: np.ndarray, view: _View) -> tuple[slice, slice]:
-    """Rows and columns around what is marked: three times its larger side, as a square in mm where the image allows."""
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    if not rows.size:
-        return slice(None), slice(None)
-    millimetres = (view.row_mm, view.column_mm)
-    sides = [(found[-1] - found[0] + 1) * mm for found, mm in zip((rows, columns), millimetres, strict=True)]
-    # A structure of a few voxels is not shown as a few voxels.
-    half = max(1.5 * max(sides), 16 * max(millimetres))
-    box = []
-    for found, mm in zip((rows, columns), millimetres, strict=True):
-        centre = (found[0] + found[-1] + 1) / 2
-        box.append(slice(max(0, int(centre - half / mm)), int(np.ceil(centre + half / mm))))
-    return box[0], box[1]
-
-
-def _levels_around(image: np.ndarray, marked: np.ndarray) -> tuple[float, float]:
-    """Black and white for the structure and its rim, with some room: neither air nor metal takes the contrast."""
-    if not marked.any():
-        return window_levels(image)
-    rim = max(2, round(float(np.sqrt(marked.sum(axis=(1, 2)).max())) / 5))
-    near = image[ndimage.maximum_filter(marked, size=(1, 2 * rim + 1, 2 * rim + 1))]
-    near = near[np.isfinite(near)].astype(np.float32)
-    if not near.size or near.min() == near.max():
-        return window_levels(image)
-    least, tenth, ninetieth, most = (float(value) for value in np.percentile(near, [0.5, 10, 90, 99.5]))
-    room = 0.75 * (ninetieth - tenth)
-    black, white = max(least, tenth - room), min(most, ninetieth + room)
-    return (black, white) if white > black else window_levels(image)
 
 
 def _outline(axes: Axes, labels: np.ndarray) -> None:

@@ -1,0 +1,218 @@
+"""A network taken apart for Grad-CAM: its layers, its scores before the activation, and gradients between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from miscnn_tf.errors import ConfigurationError
+
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+#: Activations that leave the order of the classes as it is, and hide how sure the network is of the largest.
+_SQUASHING = ("softmax", "sigmoid")
+
+
+class LayerMap(NamedTuple):
+    """A layer that gives a feature map.
+
+    Attributes:
+        name: The layer's name.
+        shape: Spatial shape of its output.
+        kernel: Voxels of its kernel; 0 where it is no convolution.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kernel: int
+
+
+def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
+    """The layers whose output is a feature map, in the order in which they are computed; the output itself is not one.
+
+    Args:
+        model: A functional Keras model of one input and one output.
+        window: Spatial shape of the input, for networks that take any.
+
+    Example:
+        >>> image = keras.Input((None, None, 1))
+        >>> x = keras.layers.MaxPooling2D(2, name="pool")(keras.layers.Conv2D(4, 3, padding="same", name="conv")(image))
+        >>> feature_layers(keras.Model(image, keras.layers.UpSampling2D(2)(x)), (8, 8))
+        [LayerMap(name='conv', shape=(8, 8), kernel=9), LayerMap(name='pool', shape=(4, 4), kernel=0)]
+    """
+    axes = len(window)
+    output = model.outputs[0]
+    layers = [layer for layer in model.layers if _gives_a_map(layer, axes, output)]
+    if not layers:
+        return []
+    inner = keras.Model(model.inputs, [layer.output for layer in layers])
+    image = keras.KerasTensor((1, *window, model.inputs[0].shape[-1]))
+    outputs = inner.compute_output_spec(image)
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return [
+        LayerMap(layer.name, tuple(map(int, tensor.shape[1:-1])), _kernel(layer))
+        for layer, tensor in zip(layers, outputs, strict=True)
+    ]
+
+
+def bottleneck_layer(layers: Sequence[LayerMap]) -> str | None:
+    """The last convolution where the feature maps are smallest: the end of a U-Net's bridge.
+
+    Convolutions of kernel 1 (shortcuts, attention gates) count only where there are no others.
+
+    Args:
+        layers: What `feature_layers` gave.
+
+    Returns:
+        Its name; None where there is no convolution.
+    """
+    for least in (2, 1):
+        convolutions = [layer for layer in layers if layer.kernel >= least]
+        if convolutions:
+            smallest = min(int(np.prod(layer.shape)) for layer in convolutions)
+            return [layer.name for layer in convolutions if int(np.prod(layer.shape)) == smallest][-1]
+    return None
+
+
+def check_layer(name: str | None, layers: Sequence[LayerMap]) -> str:
+    """The name of a usable layer: `name`, or the bottleneck's where it is None.
+
+    Raises:
+        ConfigurationError: If there is no such layer; the message lists those that there are.
+    """
+    if name is None:
+        name = bottleneck_layer(layers)
+    if name is None:
+        raise ConfigurationError(
+            "the network has no convolution that can be looked into: build it with Keras' functional API, its "
+            "convolutions as layers of the model itself"
+        )
+    if name not in {layer.name for layer in layers}:
+        usable = ", ".join(f"{layer.name} {layer.shape}" for layer in layers)
+        raise ConfigurationError(f"layer={name!r} is no layer with a feature map; use one of: {usable}")
+    return name
+
+
+class ClassGradients:
+    """Feature maps of a layer, and how the classes' scores change with them.
+
+    The score of a class at a voxel is what goes into a final softmax or sigmoid (Selvaraju et al. 2017, section 3: the
+    gradient of probabilities vanishes where the network is sure); where the network ends otherwise, its output.
+
+    Args:
+        model: A functional Keras model in float32, from ``(batch, x, y[, z], channels)`` to classes.
+        layer: Name of the layer, known to be one of `feature_layers` (see `check_layer`).
+        window_shape: Spatial shape of the input; None in an axis that varies.
+
+    Attributes:
+        features: How many feature maps the layer has.
+    """
+
+    def __init__(self, model: keras.Model, layer: str, window_shape: Sequence[int | None]) -> None:
+        output = model.get_layer(layer).output
+        self.features = int(output.shape[-1])
+        self._network = keras.Model(model.inputs, [output, _scores(model)])
+        images = tf.TensorSpec((None, *window_shape, model.inputs[0].shape[-1]), tf.float32)
+        weights = tf.TensorSpec((None, *window_shape), tf.float32)
+        single = tf.TensorSpec((), tf.int32)
+
+        @tf.function(input_signature=[images])
+        def scores(batch: tf.Tensor) -> tf.Tensor:
+            return self._network(batch, training=False)[1]
+
+        @tf.function(input_signature=[images])
+        def feature_maps(batch: tf.Tensor) -> tf.Tensor:
+            return self._network(batch, training=False)[0]
+
+        @tf.function(input_signature=[images, weights, single])
+        def gradient(batch: tf.Tensor, weight: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                maps, values = self._network(batch, training=False)
+                # The network's own tape would let go of a tensor that is only passed on.
+                tape.watch(maps)
+                score = tf.reduce_sum(tf.gather(values, number, axis=-1) * weight)
+            found = tape.gradient(score, maps, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            places = list(range(1, len(maps.shape) - 1))
+            return tf.reduce_sum(tf.reduce_mean(found, axis=places), axis=0)
+
+        self._scores, self._feature_maps, self._gradient = scores, feature_maps, gradient
+
+    @classmethod
+    def of(cls, model: keras.Model, layer: str, window_shape: Sequence[int | None]) -> ClassGradients:
+        """Those of a model, which TensorFlow traces once however often they are asked for; its weights may change."""
+        known = _traced.setdefault(model, {})
+        key = (layer, *window_shape)
+        if key not in known:
+            known[key] = cls(model, layer, window_shape)
+        return known[key]
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Scores ``(batch, x, y[, z], classes)`` of a batch of windows."""
+        return _numpy(self._scores(images))
+
+    def feature_maps(self, images: np.ndarray) -> np.ndarray:
+        """The layer's output ``(batch, x', y'[, z'], features)``."""
+        return _numpy(self._feature_maps(images))
+
+    def gradient(self, images: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
+        """The gradient of a class's weighted score by the feature maps: mean over places, sum over windows.
+
+        Args:
+            images: Batch of windows.
+            weights: What each voxel's score counts, ``(batch, x, y[, z])``.
+            number: The class.
+
+        Returns:
+            Array ``(features,)``.
+        """
+        return _numpy(self._gradient(images, weights, tf.constant(number, tf.int32)))
+
+
+#: By model, which they do not keep alive.
+_traced: WeakKeyDictionary[keras.Model, dict[tuple[Any, ...], ClassGradients]] = WeakKeyDictionary()
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    array: np.ndarray = tensor.numpy()
+    return array
+
+
+def _gives_a_map(layer: keras.layers.Layer, axes: int, output: Any) -> bool:
+    if isinstance(layer, keras.layers.InputLayer):
+        return False
+    try:
+        tensor = layer.output
+    except (AttributeError, ValueError):  # called several times, or not as a part of the model
+        return False
+    shape = getattr(tensor, "shape", None)
+    return shape is not None and len(shape) == axes + 2 and tensor is not output
+
+
+def _kernel(layer: keras.layers.Layer) -> int:
+    if isinstance(layer, _TRANSPOSED):
+        return 0
+    size = getattr(layer, "kernel_size", None)
+    return 0 if size is None else int(np.prod(size))
+
+
+def _scores(model: keras.Model) -> Any:
+    """The output before its softmax or sigmoid."""
+    output = model.outputs[0]
+    layer = output._keras_history.operation
+    if isinstance(layer, keras.layers.Softmax):
+        return layer.input
+    activation = getattr(layer, "activation", None)
+    if getattr(activation, "__name__", None) not in _SQUASHING:
+        return output
+    if isinstance(layer, keras.layers.Activation):
+        return layer.input
+    twin = type(layer).from_config(
+        {**layer.get_config(), "activation": "linear", "name": f"{layer.name}_before_activation"}
+    )
+    scores = twin(layer.input)
+    twin.set_weights(layer.get_weights())
+    return scores

@@ -1,0 +1,27 @@
+"""Why a network decided as it did: Grad-CAM, occlusion sensitivity, and how certain it is, as maps over the image.
+
+Each takes the names of samples and a trained model, and works on one sample at a time. The maps lie on the original
+image's grid, whatever the subfunctions do and however the image is cut into windows.
+
+Example:
+    >>> from miscnn_tf.xai import gradcam, occlusion_sensitivity, certaintymap
+    >>> gradcam.compute_gradient_heatmap(samples, model)  # doctest: +SKIP
+    >>> (drop,) = occlusion_sensitivity(samples[:1], model, classes=[1], return_output=True)  # doctest: +SKIP
+    >>> certaintymap.compute_certaintymap(samples, model, kind="entropy")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from miscnn_tf.xai import certaintymap, gradcam
+
+if TYPE_CHECKING:
+    # A type checker sees the function: it does not know that a module can be called.
+    from miscnn_tf.xai.occlusion_sensitivity import occlusion_sensitivity
+else:
+    from miscnn_tf.xai import occlusion_sensitivity
+from miscnn_tf.xai.certaintymap import compute_certaintymap
+from miscnn_tf.xai.gradcam import compute_gradient_heatmap
+
+__all__ = ["certaintymap", "compute_certaintymap", "compute_gradient_heatmap", "gradcam", "occlusion_sensitivity"]

@@ -1,0 +1,177 @@
+"""Occlusion sensitivity: how much a class loses where the image is covered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from miscnn_tf.arguments import number as as_number
+from miscnn_tf.arguments import sizes
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.evaluation.callable_module import make_callable
+from miscnn_tf.processing.patching.blending import Blender
+from miscnn_tf.processing.patching.grid import PatchGrid
+from miscnn_tf.xai.regions import Region, SampleRegion, Window, check_region
+from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
+
+if TYPE_CHECKING:
+    from miscnn_tf.neural_network.model import Neural_Network
+
+__all__ = ["occlusion_sensitivity"]
+
+
+def occlusion_sensitivity(
+    sample_list: Sequence[Hashable] | Hashable,
+    model: Neural_Network,
+    classes: Sequence[int] | int | None = None,
+    size: Sequence[int] | int | None = None,
+    stride: Sequence[int] | int | None = None,
+    value: float | Sequence[float] | None = None,
+    region: Region = "predicted",
+    return_output: bool = False,
+    output_path: str | Path | None = None,
+    overlays: bool = True,
+) -> list[np.ndarray] | None:
+    """Compute how much the probability of a class drops when a box of the image is covered.
+
+    Boxes of `size` voxels, `stride` voxels apart, cover the image as the network sees it, after the subfunctions; one
+    at a time is filled with `value`. What a box tells is the mean probability of the class over a region without it,
+    less that with it. A voxel of the map is the mean of all boxes that cover it: positive where the network needs the
+    image for the class, negative where the image speaks against it.
+
+    The network runs once per window and box that touches it: with the defaults 17 times per window in 2D, 65 times in
+    3D. The mean is that of the blended image, exactly.
+
+    Args:
+        sample_list: Names of the samples, or one name.
+        model: The trained network.
+        classes: The classes, by default all but the background (0).
+        size: Voxels of a box, per axis or for all; by default a quarter of the window.
+        stride: From box to box, at most `size`; by default `size`.
+        value: What covers the image, for all channels or one per channel, in the values that the network sees; by
+            default the mean of the image.
+        region: Where the mean is taken: ``"predicted"`` (each window's voxels that have that label when nothing is
+            covered), ``"all"``, ``"truth"`` (the sample's label map), or masks by sample, ``{index: (x, y[, z])}``, on
+            the original image. A class without any voxel in its region has a map of 0.
+        return_output: Return the maps instead of writing them.
+        output_path: Folder for the files; by default ``occlusion`` below the output path of the model's `Data_IO`.
+        overlays: Draw a picture beside each file.
+
+    Returns:
+        With `return_output` a list of float32 arrays ``(x, y[, z], len(classes))`` on the original images' grids, from
+        -1 to 1. Otherwise, each map is written as soon as it is made: ``<index>.occlusion.class-<number>.nii.gz`` in
+        the image's geometry where that is known, else ``.npy``; and a ``.png``.
+
+    Raises:
+        ConfigurationError: If a class, region, size, stride or value cannot be.
+
+    Example:
+        >>> occlusion_sensitivity(["case_00000"], model, size=8, stride=4)  # doctest: +SKIP
+
+    Reference: Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", section 4.2, arXiv 1311.2901.
+    """
+    numbers = chosen_classes(classes, model.classes)
+    names = [f"class-{number}" for number in numbers]
+    writer = MapWriter(model, "occlusion", names, "drop of the probability", output_path, overlays)
+    axes = 3 if model.three_dim else 2
+    asked_size = None if size is None else _per_axis(size, "size", axes)
+    asked_stride = None if stride is None else _per_axis(stride, "stride", axes)
+    cover = None if value is None else _per_channel(value, model.channels)
+
+    def drops(sample: Sample) -> np.ndarray:
+        places = SampleRegion(model, sample, region)
+        image_shape = sample.img_data.shape[:-1]
+        window = next(model.windows(sample)).shape[:-1]
+        box = asked_size or tuple(max(1, voxels // 4) for voxels in window)
+        box = tuple(min(pair) for pair in zip(box, image_shape, strict=True))
+        step = tuple(min(pair) for pair in zip(asked_stride, box, strict=True)) if asked_stride else box
+        grid = PatchGrid(image_shape, box, tuple(a - b for a, b in zip(box, step, strict=True)))
+        fill = _mean(sample) if cover is None else cover
+        found = _box_drops(model, places, grid, fill, numbers)
+        patches = (np.broadcast_to(drop, (*box, len(numbers))) for drop in found)
+        slabs = Blender(grid, len(numbers), mode="average").blend(patches)
+        return model.preprocessor.maps_to_image(sample, slabs, len(numbers))
+
+    def check(indices: list[Hashable]) -> None:
+        check_region(region, indices)
+        if asked_size and asked_stride and any(a > b for a, b in zip(asked_stride, asked_size, strict=True)):
+            raise ConfigurationError(
+                f"stride={asked_stride} leaves gaps between boxes of size={asked_size}; it must not be larger"
+            )
+
+    return each_sample(sample_list, model, drops, writer, return_output, check, load_seg=region == "truth")
+
+
+def _box_drops(
+    model: Neural_Network, region: SampleRegion, grid: PatchGrid, cover: np.ndarray, numbers: Sequence[int]
+) -> np.ndarray:
+    """The drop of each box, ``(boxes, classes)``, in the grid's order."""
+    # A window, and which box is covered in it; the predictor takes some ahead of what it gives back.
+    running: deque[tuple[Window, int | None]] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for window in region.windows():
+            running.append((window, None))
+            yield window.image
+            for number, inner in _boxes_in(grid, window):
+                running.append((window, number))
+                covered = window.image.copy()
+                covered[inner] = cover
+                yield covered
+
+    drops = np.zeros((len(grid), len(numbers)))
+    total = np.zeros(len(numbers))
+    counts: list[np.ndarray] = []
+    before = np.zeros(len(numbers))
+    runs = tqdm(model.window_predictor()(images()), desc="Occluding", unit="box", delay=1.0, disable=model.verbose == 0)
+    for probabilities in runs:
+        window, number = running.popleft()
+        if number is None:
+            counts = [region.counts(window, probabilities, each) for each in numbers]
+            total += [count.sum(dtype=np.float64) for count in counts]
+        mass = np.array([np.vdot(count, probabilities[..., each]) for count, each in zip(counts, numbers, strict=True)])
+        if number is None:
+            before = mass
+        else:
+            drops[number] += before - mass
+    return (drops / np.where(total > 0, total, 1)).astype(np.float32)
+
+
+def _boxes_in(grid: PatchGrid, window: Window) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """The boxes that touch a window: their numbers, and where they lie in it."""
+    shape = window.image.shape[:-1]
+    for number, location in enumerate(grid):
+        low = [max(first - start, 0) for first, start in zip(location.start, window.start, strict=True)]
+        ends = zip(location.stop, window.start, shape, strict=True)
+        high = [min(last - start, voxels) for last, start, voxels in ends]
+        if all(a < b for a, b in zip(low, high, strict=True)):
+            yield number, tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
+def _mean(sample: Sample) -> np.ndarray:
+    """The mean of each channel, of voxels that are numbers."""
+    means = [sample.img_data[..., channel].mean(dtype=np.float64) for channel in range(sample.img_data.shape[-1])]
+    return np.nan_to_num(np.array(means, np.float32))
+
+
+def _per_axis(values: Sequence[int] | int, argument: str, axes: int) -> tuple[int, ...]:
+    result = sizes([values] * axes if isinstance(values, int | np.integer) else values, argument)
+    if len(result) != axes:
+        raise ConfigurationError(f"{argument}={values!r} needs {axes} numbers, one per axis, or one for all")
+    return result
+
+
+def _per_channel(values: float | Sequence[float], channels: int) -> np.ndarray:
+    given = [values] if np.ndim(values) == 0 else list(values)  # type: ignore[arg-type]
+    if len(given) not in (1, channels):
+        raise ConfigurationError(f"value={values!r} needs one number, or one for each of {channels} channels")
+    return np.array([as_number(each, "value") for each in given], np.float32)
+
+
+make_callable(__name__)
