@@ -4,7 +4,9 @@ A surface is what DeepMind's *surface-distance* takes it to be (Nikolov et al., 
 doi:10.2196/26151): elements that sit at the corners between voxels, wherever the voxels around a corner are not all
 inside or all outside, each with the area in mm² (in 2D: length in mm) that marching cubes gives it (Lorensen & Cline,
 SIGGRAPH 1987). Everything here is weighted by that area, so that a figure does not depend on how finely an axis is
-sampled, as it does where voxels are counted. A mask that the border of the image cuts off has a surface there.
+sampled, as it does where voxels are counted. A mask that the border of the image cuts off has a surface there. Along an
+axis distances are exact; between slanted or curved surfaces they come out up to about half a voxel too small, since the
+elements lie on both sides of the true surface and the nearest counts (so do those of border voxels).
 
 DeepMind's own package is not used: its release (0.1) fails on an empty mask with NumPy 2 and sorts Python tuples, which
 takes minutes on a CT. The tests compare with it.
