@@ -87,8 +87,16 @@ SIGNATURES = {
     "neural_network.metrics:dice_crossentropy": "y_true, y_pred",
     "neural_network.metrics:tversky_loss": "y_true, y_pred",
     "neural_network.metrics:tversky_crossentropy": "y_true, y_pred",
-    # The public name is an object of this class, so that it can be compiled as it stands and called with settings.
+    # The public name is an object of the class, so that it can be compiled as it stands and called with settings.
     "neural_network.losses:CategoricalFocalLoss": "alpha, gamma=2.0",
+    "neural_network.losses:ComboLoss": "alpha=0.5, beta=0.5",
+    "neural_network.losses:FocalTverskyLoss": "delta=0.7, gamma=0.75, smooth=1e-6",
+    "neural_network.losses:SymmetricFocalLoss": "delta=0.7, gamma=2.0",
+    "neural_network.losses:SymmetricFocalTverskyLoss": "delta=0.7, gamma=0.75",
+    "neural_network.losses:AsymmetricFocalLoss": "delta=0.7, gamma=2.0",
+    "neural_network.losses:AsymmetricFocalTverskyLoss": "delta=0.7, gamma=0.75",
+    "neural_network.losses:SymUnifiedFocalLoss": "weight=0.5, delta=0.6, gamma=0.5",
+    "neural_network.losses:AsymUnifiedFocalLoss": "weight=0.5, delta=0.6, gamma=0.5",
     "neural_network.metrics:identify_axis": "shape",
     "neural_network.architecture.abstract_architecture:Abstract_Architecture.create_model_2D": "input_shape, "
     "n_labels=2",
@@ -112,6 +120,20 @@ SIGNATURES = {
     "evaluation_path='evaluation'",
     "evaluation.detailed_validation:detailed_validation": "validation_samples, model, evaluation_path",
     "evaluation.detailed_validation:compute_dice": "truth, pred, classes",
+    # groups of models
+    "multi_model.model:Model": "preprocessor",
+    "multi_model.model:Model.predict": "sample_list, return_output=False, activation_output=False",
+    "multi_model.model_group:Model_Group": "models, preprocessor, verify_preprocessor=True",
+    "multi_model.model_group:Model_Group.train": "sample_list, epochs=20, iterations=None, callbacks=[], "
+    "class_weight=None",
+    "multi_model.model_group:Model_Group.evaluate": "training_samples, validation_samples, epochs=20, "
+    "iterations=None, callbacks=[], class_weight=None",
+    "multi_model.model_group:Model_Group.predict": "sample_list, aggregation_func, activation_output=False",
+    "multi_model.model_group:Model_Group.reset": "",
+    "multi_model.model_group:Model_Group.copy": "",
+    "multi_model.model_group:Model_Group.dump": "file_path",
+    "multi_model.model_group:Model_Group.load": "file_path, custom_objects={}",
+    "multi_model.cross_validation_group:CrossValidationGroup": "model, preprocessor, folds, verify_preprocessor=True",
     # utils
     "utils.patch_operations:slice_matrix": "array, window, overlap, three_dim",
     "utils.patch_operations:concat_matrices": "patches, image_size, window, overlap, three_dim",
@@ -171,6 +193,8 @@ MAY_BE_LEFT_OUT = {
     ("processing.data_augmentation:Data_Augmentation.run", "seg"),
     # The object under the public name is compiled as it stands.
     ("neural_network.losses:CategoricalFocalLoss", "alpha"),
+    # A group averages unless it is told otherwise, so that it predicts wherever a network does.
+    ("multi_model.model_group:Model_Group.predict", "aggregation_func"),
     # A dictionary lies in memory, not in a folder.
     ("data_loading.interfaces.dictionary_io:Dictionary_interface.initialize", "input_path"),
     ("data_loading.interfaces.dictionary_io:Dictionary_interface.load_prediction", "output_path"),
@@ -187,7 +211,11 @@ NAMES = {
     "processing.subfunctions": ["Clipping", "Normalization", "Padding", "Resampling", "Resize", "TransformHU"],
     "processing.subfunctions.abstract_subfunction": ["Abstract_Subfunction"],
     "neural_network.model": ["Neural_Network"],
-    "neural_network.metrics": ["categorical_focal_loss"],
+    "neural_network.metrics": [
+        *("categorical_focal_loss", "combo_loss", "focal_tversky_loss", "symmetric_focal_loss"),
+        *("symmetric_focal_tversky_loss", "asymmetric_focal_loss", "asymmetric_focal_tversky_loss"),
+        *("sym_unified_focal_loss", "asym_unified_focal_loss"),
+    ],
     "neural_network.architecture.unet": ["UNet_standard"],
     "neural_network.architecture.unet.standard": ["Architecture"],
     "evaluation": ["cross_validation", "split_validation", "leave_one_out"],
@@ -274,7 +302,21 @@ def test_the_metrics_module_hands_on_the_losses():
 
     for name in ("dice_soft_loss", "dice_crossentropy", "tversky_loss", "tversky_crossentropy", "dice_weighted"):
         assert getattr(metrics, name) is getattr(losses, name)
-    assert isinstance(metrics.categorical_focal_loss, losses.CategoricalFocalLoss)
+    for name, made_by in {
+        "categorical_focal_loss": losses.CategoricalFocalLoss,
+        "combo_loss": losses.ComboLoss,
+        "focal_tversky_loss": losses.FocalTverskyLoss,
+        "symmetric_focal_loss": losses.SymmetricFocalLoss,
+        "symmetric_focal_tversky_loss": losses.SymmetricFocalTverskyLoss,
+        "asymmetric_focal_loss": losses.AsymmetricFocalLoss,
+        "asymmetric_focal_tversky_loss": losses.AsymmetricFocalTverskyLoss,
+        "sym_unified_focal_loss": losses.SymUnifiedFocalLoss,
+        "asym_unified_focal_loss": losses.AsymUnifiedFocalLoss,
+    }.items():
+        loss = getattr(metrics, name)
+        assert type(loss) is made_by
+        assert loss.__name__ == name
+        assert getattr(losses, name) is loss
 
 
 def test_each_preprocessor_has_the_defaults_of_the_interface_for_itself(toy_io):

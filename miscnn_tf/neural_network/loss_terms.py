@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from miscnn_tf.errors import ConfigurationError
@@ -16,7 +17,9 @@ __all__ = [
     "LOG_FLOOR",
     "Tensor",
     "class_mean",
+    "class_weight_factors",
     "crossentropy_map",
+    "foreground_classes",
     "identify_axis",
     "in_float32",
     "mean_crossentropy",
@@ -33,6 +36,8 @@ Tensor = Any
 
 # The smallest probability whose logarithm is taken: Keras' epsilon, which float32 represents.
 LOG_FLOOR = 1e-7
+
+FLOAT16_MAX = 65504.0
 
 
 def identify_axis(shape: Sequence[int | None]) -> list[int]:
@@ -79,7 +84,7 @@ def soft_dice_per_class(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5) ->
 def pooled_dice(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5, class_weights: Any = None) -> Tensor:
     """The Dice of all voxels, samples and classes together: a scalar. Weights multiply the sums of a class."""
     intersection, truth, prediction = overlaps(y_true, y_pred)
-    weights = _factors(class_weights, intersection.shape[-1])
+    weights = class_weight_factors(class_weights, intersection.shape[-1])
     if weights is not None:
         intersection, truth, prediction = intersection * weights, truth * weights, prediction * weights
     return (2.0 * ops.sum(intersection) + smooth) / (ops.sum(truth) + ops.sum(prediction) + smooth)
@@ -104,7 +109,9 @@ def in_float32(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
         ConfigurationError: If the labels are not one-hot, or of another number of classes than the predictions.
     """
     y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
-    y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+    y_pred = ops.convert_to_tensor(y_pred)
+    half = keras.backend.standardize_dtype(y_pred.dtype) == "float16"
+    y_pred = _float32_from_float16(y_pred) if half else ops.cast(y_pred, "float32")
     # Labels that are not one-hot would be broadcast against the probabilities, and training would go nowhere.
     if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
         raise ConfigurationError(
@@ -112,6 +119,35 @@ def in_float32(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
             "one-hot labels (batch, x, y[, z], classes) with as many classes as the network predicts"
         )
     return y_true, y_pred
+
+
+@ops.custom_gradient
+def _float32_from_float16(values: Tensor) -> Any:
+    """A cast whose gradient ends at float16's largest number: the slope of a loss near 0 or 1 is often beyond it."""
+
+    def gradient(*upstream: Tensor) -> Tensor:
+        return ops.cast(ops.clip(upstream[0], -FLOAT16_MAX, FLOAT16_MAX), "float16")
+
+    return ops.cast(values, "float32"), gradient
+
+
+def foreground_classes(what: str, y_pred: Tensor) -> int:
+    """The number of classes but the background, class 0.
+
+    Args:
+        what: The loss that needs them, for the message.
+        y_pred: Probabilities ``(batch, x, y[, z], classes)``.
+
+    Raises:
+        ConfigurationError: If there are none.
+    """
+    classes = int(y_pred.shape[-1])
+    if classes < 2:
+        raise ConfigurationError(
+            f"{what} tells the background, class 0, from other classes, but the network predicts {classes} class: "
+            "predict the background as a class of its own (classes=2, softmax)"
+        )
+    return classes - 1
 
 
 def safe_log(probability: Tensor) -> Tensor:
@@ -126,18 +162,22 @@ def voxel_mean(values: Tensor) -> Tensor:
 
 def class_mean(terms: Tensor, class_weights: Any) -> Tensor:
     """The (weighted) mean over the classes: ``(batch, classes)`` to ``(batch,)``."""
-    weights = _factors(class_weights, terms.shape[-1])
+    weights = class_weight_factors(class_weights, terms.shape[-1])
     return ops.mean(terms if weights is None else terms * weights, -1)
 
 
 def weighted_truth(y_true: Tensor, class_weights: Any) -> Tensor:
     """One-hot labels times the weight of their class, for losses per voxel."""
-    weights = _factors(class_weights, y_true.shape[-1])
+    weights = class_weight_factors(class_weights, y_true.shape[-1])
     return y_true if weights is None else y_true * weights
 
 
-def _factors(class_weights: Any, classes: int) -> Tensor | None:
-    """The weights, scaled to a mean of one, so that equal weights change nothing."""
+def class_weight_factors(class_weights: Any, classes: int) -> Tensor | None:
+    """The weights scaled to a mean of one, so that equal weights change nothing: ``(classes,)``, or None.
+
+    Raises:
+        ConfigurationError: If there is not one weight for each class.
+    """
     if class_weights is None:
         return None
     weights = per_class("class_weights", class_weights, classes)

@@ -14,25 +14,41 @@ from keras import ops
 
 from miscnn_tf.neural_network.loss_terms import identify_axis, pooled_dice, soft_dice_per_class
 from miscnn_tf.neural_network.losses import (
+    asym_unified_focal_loss,
+    asymmetric_focal_loss,
+    asymmetric_focal_tversky_loss,
     categorical_focal_loss,
+    combo_loss,
     dice_coefficient_loss,
     dice_crossentropy,
     dice_soft_loss,
     dice_weighted,
+    focal_tversky_loss,
+    sym_unified_focal_loss,
+    symmetric_focal_loss,
+    symmetric_focal_tversky_loss,
     tversky_crossentropy,
     tversky_loss,
 )
 
 __all__ = [
     "ClassDice",
+    "asym_unified_focal_loss",
+    "asymmetric_focal_loss",
+    "asymmetric_focal_tversky_loss",
     "categorical_focal_loss",
+    "combo_loss",
     "dice_coefficient",
     "dice_coefficient_loss",
     "dice_crossentropy",
     "dice_soft",
     "dice_soft_loss",
     "dice_weighted",
+    "focal_tversky_loss",
     "identify_axis",
+    "sym_unified_focal_loss",
+    "symmetric_focal_loss",
+    "symmetric_focal_tversky_loss",
     "tversky_crossentropy",
     "tversky_loss",
 ]
