@@ -12,6 +12,7 @@ from typing import Any
 from miscnn_tf.data_loading.storage import atomic_path, make_folder
 
 HISTORY_FILE = "history.tsv"
+STATE_FILE = "training_state.npz"
 EVALUATION_FILE = "detailed_validation.tsv"
 
 

@@ -38,6 +38,14 @@ class TimeLimit(keras.callbacks.Callback):
         if time.monotonic() - self._begin >= 60 * self.minutes:
             self.model.stop_training = True
 
+    def get_state(self) -> dict[str, Any]:
+        """The time that is used up, for a training that is interrupted (see `TrainingState`)."""
+        return {"seconds": time.monotonic() - self._begin}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        self._begin = time.monotonic() - state["seconds"]
+
 
 class PolynomialDecay(keras.callbacks.Callback):
     """Lowers the learning rate from where it stands to 0: ``rate × (1 - progress) ** power``.
@@ -89,6 +97,15 @@ class PolynomialDecay(keras.callbacks.Callback):
         if self._step <= self.warmup_steps:
             rate *= self._step / self.warmup_steps
         self.model.optimizer.learning_rate = rate
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the schedule stands, for a training that is interrupted (see `TrainingState`)."""
+        return {"initial": self._initial, "step": self._step, "seconds": time.monotonic() - self._begin}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        self._initial, self._step = state["initial"], state["step"]
+        self._begin = time.monotonic() - state["seconds"]
 
 
 class NonFiniteGuard(keras.callbacks.Callback):

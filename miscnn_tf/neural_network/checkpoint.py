@@ -1,4 +1,4 @@
-"""Keeping the best model of a training."""
+"""Keeping the best model of a training, and (`TrainingState`) all of a training that may be interrupted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import keras
 
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, ModelFileError
+from miscnn_tf.neural_network.training_state import TrainingState
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
+
+__all__ = ["BestModel", "TrainingState", "restore_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,19 @@ class BestModel(keras.callbacks.Callback):
         with atomic_path(self.path) as temporary:
             self.network.dump(str(temporary))
         self.best, self.best_epoch = value, epoch
+
+    def get_state(self) -> dict[str, Any]:
+        """What is best so far, for a training that is interrupted (see `TrainingState`)."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned; without the file, nothing is best."""
+        if self.path.is_file():
+            self.best, self.best_epoch = state["best"], state["best_epoch"]
+        elif state["best"] is not None:
+            logger.warning(
+                "%s, the best model so far, is gone; the best of the coming epochs takes its place", self.path
+            )
 
 
 def restore_weights(network: Neural_Network, path: str | Path) -> None:

@@ -38,6 +38,7 @@ from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.metrics import dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
+from miscnn_tf.neural_network.training_state import Position, TrainingState
 from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -282,13 +283,17 @@ class Neural_Network:
         # A callback of an earlier training may have changed the rate.
         self.model.optimizer.learning_rate = self._learning_rate
         self.trained_on = {"training": training, "validation": validation_samples or []}
+        callbacks, history = list(callbacks), keras.callbacks.History()
+        state, position = self._resumed(callbacks, history, epochs, iterations, class_weight)
 
         batches = DataGenerator(
             training, self.preprocessor, training=True, shuffle=self.shuffle_batches, iterations=iterations, labels=True
         )
         # A second training goes on with fresh crops, not with the first one's.
-        first = self._epochs_trained
-        feed = Feed(batches, range(first, first + epochs), self.workers, self.batch_queue_size)
+        first = position.first
+        # Keras looks at a batch even where no epoch is left.
+        begin = min(position.begin, epochs - 1)
+        feed = Feed(batches, range(first + begin, first + epochs), self.workers, self.batch_queue_size)
         feeds = [feed]
         if validation_samples is not None:
             checks = DataGenerator(validation_samples, self.preprocessor, validation=True, labels=True)
@@ -303,9 +308,10 @@ class Neural_Network:
             self._epochs_trained = first + epoch + 1
 
         try:
-            history = self.model.fit(
+            self.model.fit(
                 feed.dataset,
                 epochs=epochs,
+                initial_epoch=position.begin,
                 steps_per_epoch=len(batches),
                 validation_data=feeds[1].dataset if len(feeds) > 1 else None,
                 validation_steps=len(feeds[1].batches) if len(feeds) > 1 else None,
@@ -315,6 +321,8 @@ class Neural_Network:
                     DataWait(feed.loader),
                     keras.callbacks.LambdaCallback(on_epoch_end=count),
                     *callbacks,
+                    history,
+                    *state,  # last: it keeps what the others have made of the epoch
                 ],
                 shuffle=False,  # done already, sample by sample
                 verbose=self.verbose,
@@ -331,6 +339,31 @@ class Neural_Network:
             # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
             gc.collect()
         return history
+
+    def _resumed(
+        self,
+        callbacks: list[keras.callbacks.Callback],
+        history: keras.callbacks.History,
+        epochs: int,
+        iterations: int | None,
+        class_weight: ClassWeight | None,
+    ) -> tuple[list[TrainingState], Position]:
+        """Take the `TrainingState` out of the callbacks, if there is one, and ask it where the training stands."""
+        states = [callback for callback in callbacks if isinstance(callback, TrainingState)]
+        if len(states) > 1:
+            raise ConfigurationError("callbacks holds more than one TrainingState; one keeps everything")
+        if not states:
+            return states, Position(self._epochs_trained, 0, 0)
+        callbacks.remove(states[0])
+        settings = {
+            **model_file.training_settings(self),
+            "epochs": epochs,
+            "iterations": iterations,
+            "class_weight": None if class_weight is None else class_weight_vector(class_weight, self.classes),
+        }
+        position = states[0].begin(self, settings, callbacks, history, epochs)
+        self._epochs_trained = position.first + position.done
+        return states, position
 
     def _require_a_share_for_each_device(self) -> None:
         replicas, size = self.hardware.strategy.num_replicas_in_sync, self.preprocessor.batch_size
@@ -489,6 +522,21 @@ class Neural_Network:
         prediction = self.preprocessor.assemble(sample, self._windows(sample, axes), activation_output)
         logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
         return prediction
+
+    def predict_windows(self, sample: Sample) -> Iterator[np.ndarray]:
+        """Class probabilities of a prepared sample's windows, one by one, for ``preprocessor.assemble``.
+
+        Groups of networks average them window by window, so that no member's prediction is ever held.
+
+        Args:
+            sample: The sample after all subfunctions.
+
+        Returns:
+            float32 arrays ``(x, y[, z], classes)`` in grid order; where ``infaug`` is set, the mean over the flips.
+        """
+        augmentation = self.preprocessor.data_augmentation
+        flips = augmentation is not None and augmentation.infaug
+        return self._windows(sample, [None, *self._flip_axes(sample.ndim)] if flips else [None])
 
     def _flip_axes(self, ndim: int) -> list[int]:
         """The spatial axes of the augmentation's ``infaug_flip_list``, which counts from the batch axis."""
