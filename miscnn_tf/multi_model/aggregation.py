@@ -1,0 +1,182 @@
+"""From the predictions of several models to one."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.data_loading.labels import check_labels, label_dtype
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+#: ``aggregation_func(sample, [prediction, …]) -> prediction``
+AggregationFunction = Callable[[Sample, Sequence[np.ndarray]], np.ndarray]
+
+#: Aggregation functions by name; a function of one's own is added with ``aggregations.register("name", function)``.
+aggregations: Registry[AggregationFunction] = Registry("aggregation function", "miscnn_tf.aggregations")
+
+
+class Aggregation(ABC):
+    """An aggregation function that says what it works on, so that nothing else is made for it.
+
+    Attributes:
+        takes_probabilities: Whether it wants class probabilities; labels otherwise. A plain function is given what
+            is asked of the group: labels, or with ``activation_output=True`` probabilities.
+    """
+
+    takes_probabilities = False
+
+    @abstractmethod
+    def __call__(
+        self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
+    ) -> np.ndarray:
+        """The one prediction.
+
+        Args:
+            sample: What was predicted.
+            predictions: One array per member, on the grid of the original image: labels ``(x, y[, z])`` or
+                probabilities ``(x, y[, z], classes)``.
+            activation_output: Return probabilities instead of labels.
+        """
+
+
+class Mean(Aggregation):
+    """The mean of the class probabilities, as in deep ensembles; of equally probable classes the lowest is decided.
+
+    A group does not call it with the members' predictions, which would have to be held: it averages them while they
+    are made.
+
+    Reference:
+        Lakshminarayanan, Pritzel, Blundell: Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
+        NeurIPS 2017, arXiv 1612.01474.
+
+    Example:
+        >>> first, second = np.array([[[0.6, 0.4]]], np.float32), np.array([[[0.1, 0.9]]], np.float32)
+        >>> Mean()(None, [first, second])
+        array([[1]], dtype=uint8)
+    """
+
+    takes_probabilities = True
+
+    def __call__(
+        self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
+    ) -> np.ndarray:
+        """The mean of probabilities ``(x, y[, z], classes)``, or its labels."""
+        total = running_mean(iter(predictions))
+        return total if activation_output else decide_labels(total)
+
+
+class Majority(Aggregation):
+    """The label that most members decided for; of labels with equally many votes the lowest one.
+
+    So two members that disagree give the lower label, which is background where one of them says background.
+
+    With ``activation_output=True`` it gives the share of the votes of each class.
+
+    Example:
+        >>> votes = [np.array([[0, 1, 2]]), np.array([[0, 2, 2]]), np.array([[1, 2, 0]])]
+        >>> sample = Sample("a", np.zeros((1, 3)), channels=1, classes=3)
+        >>> Majority()(sample, votes)
+        array([[0, 2, 2]], dtype=uint8)
+    """
+
+    def __call__(
+        self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
+    ) -> np.ndarray:
+        """The labels ``(x, y[, z])`` of most votes, or the votes' shares ``(x, y[, z], classes)`` as float32."""
+        classes, shape = sample.classes, predictions[0].shape
+        result = np.empty((*shape, classes) if activation_output else shape, np.float32)
+        result = result if activation_output else np.empty(shape, label_dtype(classes))
+        # Plane by plane: the votes of the whole image would be as large as its probabilities.
+        for row in range(shape[0]):
+            votes = sum(
+                (np.asarray(labels[row])[..., np.newaxis] == np.arange(classes)).astype(np.uint16)
+                for labels in predictions
+            )
+            result[row] = votes / np.float32(len(predictions)) if activation_output else np.argmax(votes, axis=-1)
+        return result
+
+
+def running_mean(arrays: Any) -> np.ndarray:
+    """The mean of arrays that come one by one; one of them and the sum are held at once.
+
+    Example:
+        >>> running_mean(np.full(2, value, np.float32) for value in (1, 2, 6))
+        array([3., 3.], dtype=float32)
+    """
+    total, number = None, 0
+    for number, array in enumerate(arrays, start=1):
+        if total is None:
+            total = array
+        elif number == 2:
+            # The first array may belong to somebody else.
+            total = np.add(total, array, dtype=np.float32)
+        else:
+            total += array
+        del array
+    if total is None:
+        raise ConfigurationError("there is nothing to average: the group has no members")
+    if number > 1:
+        total /= np.float32(number)
+    return np.asarray(total)
+
+
+def find_aggregation(aggregation_func: str | AggregationFunction) -> AggregationFunction:
+    """The function for a name, or the function itself.
+
+    Raises:
+        ConfigurationError: If there is none of that name, or it cannot be called.
+
+    Example:
+        >>> find_aggregation("majority")  # doctest: +ELLIPSIS
+        <miscnn_tf.multi_model.aggregation.Majority object at ...>
+    """
+    if isinstance(aggregation_func, str):
+        return aggregations.get(aggregation_func)
+    if isinstance(aggregation_func, type) or not callable(aggregation_func):
+        raise ConfigurationError(
+            f"aggregation_func={aggregation_func!r} must be one of {', '.join(map(repr, aggregations.names()))}, or a "
+            "function of (sample, [prediction, …])"
+        )
+    return aggregation_func
+
+
+def wants_probabilities(function: AggregationFunction, activation_output: bool) -> bool:
+    """Whether an aggregation function is to be given class probabilities."""
+    return function.takes_probabilities if isinstance(function, Aggregation) else activation_output
+
+
+def aggregate(
+    function: AggregationFunction, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool
+) -> np.ndarray:
+    """Call an aggregation function, and look at what it returns.
+
+    Raises:
+        DataError: If that is no prediction of this image.
+    """
+    if isinstance(function, Aggregation):
+        return function(sample, predictions, activation_output)
+    name = getattr(function, "__name__", type(function).__name__)
+    where = f"sample {sample.index!r}: the result of the aggregation function {name}"
+    result = np.asarray(function(sample, predictions))
+    shape = predictions[0].shape
+    if not activation_output and result.shape == (*shape, 1):
+        result = result[..., 0]
+    if result.shape != shape:
+        raise DataError(f"{where} has the shape {result.shape}, the predictions {shape}; return one array like them")
+    if activation_output:
+        return result.astype(np.float32, copy=False)
+    # In memory: what it was given lies in files that are deleted.
+    return np.array(check_labels(result, sample.classes, where))
+
+
+aggregations.register("mean", Mean())
+aggregations.register("majority", Majority())

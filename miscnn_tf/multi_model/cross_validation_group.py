@@ -1,0 +1,260 @@
+"""A group of k members, each trained on its fold: the models of a cross-validation, predicting as one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miscnn_tf.arguments import whole_number
+from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
+from miscnn_tf.evaluation.cross_validation import load_disk2fold, run_fold, split_folds, write_fold2disk
+from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
+from miscnn_tf.multi_model.model import Model
+from miscnn_tf.multi_model.model_group import Model_Group
+from miscnn_tf.processing.preprocessor import Preprocessor
+
+if TYPE_CHECKING:
+    from keras.callbacks import Callback
+
+logger = logging.getLogger(__name__)
+
+Folds = int | Sequence[Fold | tuple[Sequence[Hashable], Sequence[Hashable]]]
+
+
+class CrossValidationGroup(Model_Group):
+    """k copies of a model, each trained on the training samples of its fold.
+
+    Each sample is left out by one member. So `evaluate` measures all of them on samples that they have not seen, and
+    `predict` gives, for new samples, the aggregate of all members.
+
+    Args:
+        model: The model to copy; it is not changed.
+        preprocessor: Prepares the samples, once for all members.
+        folds: How many folds (2 or more), made anew from the samples that are trained on, or the folds themselves:
+            pairs of names ``(training, validation)``, as `load_disk2fold` returns.
+        verify_preprocessor: Whether the model has to have this very preprocessor.
+        seed: Of the split, where `folds` is a number; the same seed gives the folds of `cross_validation`.
+
+    Attributes:
+        models: The members, in the order of the folds.
+        trained_folds: The folds of the last training; None before.
+
+    Raises:
+        ModelGroupError: (a RuntimeError) If `model` is no model, or has another preprocessor.
+        ConfigurationError: If `folds` is neither a number nor folds.
+
+    Example:
+        >>> group = CrossValidationGroup(model, pre_processor, folds=5)  # doctest: +SKIP
+        >>> group.evaluate(samples[:80], epochs=50, evaluation_path="evaluation")  # doctest: +SKIP
+        >>> group.predict(samples[80:], "mean")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        preprocessor: Preprocessor,
+        folds: Folds,
+        verify_preprocessor: bool = True,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.folds = _checked_folds(folds)
+        self.seed = whole_number(seed, "seed")
+        if isinstance(model, type) or not isinstance(model, Model):
+            raise ModelGroupError(f"model={model!r} is no model; hand in a Neural_Network")
+        number = self.folds if isinstance(self.folds, int) else len(self.folds)
+        super().__init__([model], preprocessor, verify_preprocessor)  # looked at before it is copied
+        self.models = [model.copy() for _ in range(number)]
+        self.trained_folds: list[Fold] | None = None
+
+    def train(
+        self,
+        sample_list: Sequence[Hashable],
+        epochs: int = 20,
+        iterations: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        class_weight: Any = None,
+    ) -> list[Any]:
+        """Train each member on the training side of its fold, from the weights that it has.
+
+        Args:
+            sample_list: Names of the samples that are split; where the folds were handed in, all of theirs.
+            epochs: How many epochs.
+            iterations: Steps per epoch; None for once through all samples.
+            callbacks: Keras callbacks, the same objects for each member; the list is not changed.
+            class_weight: ``{class: weight}`` or a weight per class.
+
+        Returns:
+            What each member returned: Keras' History of a network.
+        """
+        self.trained_folds = folds = self._folds_of(sample_list)
+        return [
+            model.train(list(fold.training), epochs, iterations, list(callbacks), class_weight)
+            for model, fold in zip(self._in_turn("trains"), folds, strict=True)
+        ]
+
+    def evaluate(
+        self,
+        training_samples: Sequence[Hashable],
+        validation_samples: Sequence[Hashable] | None = None,
+        epochs: int = 20,
+        iterations: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        class_weight: Any = None,
+        *,
+        evaluation_path: str | Path | None = None,
+        draw_figures: bool = False,
+        run_detailed_evaluation: bool = False,
+        resume: bool = True,
+    ) -> list[Any]:
+        """Train each member on its fold, and measure it after each epoch on samples that it is not fitted to.
+
+        With an `evaluation_path` this is a cross-validation of the group: each fold is trained afresh and leaves the
+        files of `miscnn_tf.evaluation.cross_validation` in ``<evaluation_path>/fold_<i>/``, each member has the
+        weights of its best epoch, and the same call after an interruption goes on where it stopped. A finished
+        `cross_validation` with the same samples and settings is taken over as it is.
+
+        Args:
+            training_samples: Names of the samples that are split into folds.
+            validation_samples: Names of samples that all members are measured on; None: the validation side of each
+                member's own fold.
+            epochs: How many epochs.
+            iterations: Steps per epoch; None for once through all samples.
+            callbacks: Keras callbacks, the same objects for each member; the list is not changed.
+            class_weight: ``{class: weight}`` or a weight per class; not with an `evaluation_path`.
+            evaluation_path: Folder of the results; None writes nothing, and the members go on from their weights.
+            draw_figures: Draw the curves of the loss and the metrics.
+            run_detailed_evaluation: Predict each fold's validation samples and write their scores.
+            resume: False throws away the results that the folder holds, and starts afresh.
+
+        Returns:
+            The history of each member: Keras' History, or with an `evaluation_path` its dict
+            ``{"loss": [per epoch], "val_loss": […], …}``.
+
+        Raises:
+            ConfigurationError: If arguments do not fit, or the folder holds results of other samples or settings.
+        """
+        folds = self._folds_of(training_samples)
+        if evaluation_path is None:
+            if draw_figures or run_detailed_evaluation:
+                raise ConfigurationError("draw_figures and run_detailed_evaluation need an evaluation_path to write to")
+            common = None if validation_samples is None else as_index_list(validation_samples)
+            self.trained_folds = folds
+            return [
+                model.evaluate(
+                    *(list(fold.training), list(fold.validation if common is None else common)),
+                    *(epochs, iterations, list(callbacks), class_weight),
+                )
+                for model, fold in zip(self._in_turn("trains"), folds, strict=True)
+            ]
+        if validation_samples is not None or class_weight is not None:
+            raise ConfigurationError(
+                "with an evaluation_path each fold validates on its own samples and without class_weight; leave "
+                "validation_samples and class_weight out"
+            )
+        self._write_folds(folds, training_samples, evaluation_path, resume)
+        self.trained_folds = folds
+        return [
+            run_fold(
+                number,
+                model,
+                epochs,
+                iterations,
+                evaluation_path,
+                draw_figures,
+                list(callbacks),
+                run_detailed_evaluation=run_detailed_evaluation,
+                resume=resume,
+            )
+            for number, model in enumerate(self._in_turn("trains"))
+        ]
+
+    def copy(self) -> CrossValidationGroup:
+        """A group of its own, of copies of the members, on the same preprocessor and folds."""
+        members = [model.copy() for model in self.models]
+        twin = self.from_description(members, self.preprocessor, self.description(), self.verify_preprocessor)
+        twin.verbose = self.verbose
+        return twin
+
+    def description(self) -> dict[str, Any]:
+        """What the metadata say besides the members: folds and seed."""
+        return {
+            "folds": self.folds if isinstance(self.folds, int) else [fold_to_plain(fold) for fold in self.folds],
+            "seed": self.seed,
+            "trained_folds": None
+            if self.trained_folds is None
+            else [fold_to_plain(fold) for fold in self.trained_folds],
+        }
+
+    @classmethod
+    def from_description(
+        cls, models: Sequence[Any], preprocessor: Preprocessor, description: Mapping[str, Any], verify: bool
+    ) -> CrossValidationGroup:
+        """A group of loaded members.
+
+        Raises:
+            ModelFileError: If the description does not fit them.
+        """
+        group = cls.__new__(cls)
+        Model_Group.__init__(group, models, preprocessor, verify)
+        where = "the group's metadata.json"
+        folds, trained = description.get("folds"), description.get("trained_folds")
+        if isinstance(folds, list):
+            folds = [plain_to_fold(fold, where) for fold in folds]
+        number = len(folds) if isinstance(folds, list) else folds
+        if isinstance(number, bool) or number != len(models) or not isinstance(description.get("seed"), int):
+            raise ModelFileError(f"{where} is damaged: {len(models)} members do not fit its folds; dump the group anew")
+        group.folds = folds if isinstance(folds, list) else len(models)
+        group.seed = description["seed"]
+        group.trained_folds = None if trained is None else [plain_to_fold(fold, where) for fold in trained]
+        return group
+
+    def _folds_of(self, sample_list: Sequence[Hashable]) -> list[Fold]:
+        samples = check_samples(sample_list, self)  # type: ignore[arg-type]  # it asks for the preprocessor only
+        if isinstance(self.folds, int):
+            return make_folds(samples, self.folds, self.seed)
+        missing = {name for fold in self.folds for name in (*fold.training, *fold.validation)} ^ set(samples)
+        if missing:
+            raise ConfigurationError(
+                f"the samples are not those of the folds: {sorted(map(str, missing))[:3]} is in one of them only; hand "
+                "in all samples of the folds"
+            )
+        return self.folds
+
+    def _write_folds(
+        self, folds: list[Fold], samples: Sequence[Hashable], evaluation_path: str | Path, resume: bool
+    ) -> None:
+        if isinstance(self.folds, int):
+            split_folds(samples, self.folds, evaluation_path, seed=self.seed, resume=resume)
+            return
+        for number, fold in enumerate(folds):
+            file = Path(evaluation_path) / f"fold_{number}" / "sample_list.json"
+            if resume and file.is_file():
+                training, validation = load_disk2fold(file)
+                if not fold.same_samples(Fold(tuple(training), tuple(validation))):
+                    raise ConfigurationError(
+                        f"{file} is of another split; choose another evaluation_path, or pass resume=False to throw "
+                        "its results away"
+                    )
+            write_fold2disk(file, fold.training, fold.validation)
+
+
+def _checked_folds(folds: Folds) -> int | list[Fold]:
+    if isinstance(folds, Sequence) and not isinstance(folds, str) and folds:
+        checked = []
+        for fold in folds:
+            sides = (fold.training, fold.validation) if isinstance(fold, Fold) else fold
+            if not isinstance(sides, tuple | list) or len(sides) != 2 or any(isinstance(side, str) for side in sides):
+                raise ConfigurationError(f"folds: {fold!r} is no pair of lists, (training, validation)")
+            training, validation = map(as_index_list, sides)
+            both = set(training) & set(validation)
+            if both:
+                raise ConfigurationError(
+                    f"folds: {min(map(str, both))!r} is on both sides of a fold; take it out of one"
+                )
+            checked.append(Fold(tuple(training), tuple(validation)))
+        return checked
+    return whole_number(folds, "folds", least=2)

@@ -1,0 +1,122 @@
+"""What the members of a group predict for one image: prepared once, and never all in memory."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.multi_model.aggregation import running_mean
+from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.processing.preprocessor import Preprocessor
+
+#: Makes the sample as the subfunctions of a preprocessor leave it.
+Prepare = Callable[[Preprocessor], Sample]
+
+
+class MemberPredictions:
+    """The members' predictions of one image.
+
+    Args:
+        models: The members.
+        index: Name of the sample; None for an image that belongs to no data set.
+        prepare: Makes the prepared sample for a preprocessor; it is called once for each preprocessor.
+    """
+
+    def __init__(self, models: Sequence[Any], index: Hashable | None, prepare: Prepare) -> None:
+        self.models = models
+        self.index = index
+        self.prepare = prepare
+
+    def mean(self, activation_output: bool) -> np.ndarray:
+        """The mean of the members' class probabilities, or the labels that it decides for.
+
+        Networks on one preprocessor are averaged window by window: that takes the memory of one network's prediction,
+        whatever their number, and the label is decided after the mean was resampled, slab by slab. Of other models the
+        sum and one member's probabilities on the original grid are held.
+
+        Returns:
+            Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
+        """
+        preprocessors = _distinct(self.models)
+        if len(preprocessors) == 1 and all(hasattr(model, "predict_windows") for model in self.models):
+            preprocessor = preprocessors[0]
+            sample = self.prepare(preprocessor)
+            streams, divisors = [], set()
+            for model in self.models:
+                streams.append(model.predict_windows(sample))
+                divisors.add(preprocessor.fullimage_divisor)
+            # Networks of several depths pad whole images differently.
+            if len(divisors) == 1 or preprocessor.analysis != "fullimage":
+                windows = (running_mean(group) for group in zip(*streams, strict=True))
+                return preprocessor.assemble(sample, windows, activation_output)
+        mean = running_mean(array for _, array in self.each(activation_output=True))
+        return mean if activation_output else decide_labels(mean)
+
+    def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:
+        """The position and prediction of each member, one by one; members on one preprocessor follow each other."""
+        for preprocessor in _distinct(self.models):
+            sample: Sample | None = None
+            for position, model in enumerate(self.models):
+                if model.preprocessor is not preprocessor:
+                    continue
+                if hasattr(model, "predict_windows"):
+                    sample = sample or self.prepare(preprocessor)
+                    yield position, preprocessor.assemble(sample, model.predict_windows(sample), activation_output)
+                else:
+                    yield position, self._of_other_model(model, activation_output)
+
+    @contextmanager
+    def on_disk(self, folder: Path, activation_output: bool) -> Iterator[list[np.ndarray]]:
+        """All members' predictions in the members' order, as memory maps of files that are gone after the block.
+
+        Args:
+            folder: The group's folder; the files go to a folder of their own in it.
+            activation_output: Class probabilities instead of labels.
+
+        Raises:
+            StorageError: If the folder cannot be written.
+        """
+        above = [folder, *folder.parents]
+        new = [each for each in above if not each.exists()]
+        own = make_folder(folder / uuid.uuid4().hex)
+        maps: list[np.ndarray] = [np.empty(0)] * len(self.models)
+        try:
+            for position, prediction in self.each(activation_output):
+                file = own / f"member_{position}.npy"
+                np.save(file, prediction)
+                del prediction
+                maps[position] = np.load(file, mmap_mode="r")
+            yield maps
+        finally:
+            maps.clear()
+            shutil.rmtree(own, ignore_errors=True)
+            for each in new:
+                with suppress(OSError):  # something else is in it by now
+                    each.rmdir()
+
+    def _of_other_model(self, model: Any, activation_output: bool) -> np.ndarray:
+        if self.index is None:
+            raise ConfigurationError(
+                f"a {type(model).__name__} in the group predicts samples of its data set only, not single files and "
+                "arrays; use predict()"
+            )
+        answer = model.predict([self.index], return_output=True, activation_output=activation_output)
+        if not answer:
+            raise ConfigurationError(
+                f"{type(model).__name__}.predict(…, return_output=True) has to return a list of arrays; got {answer!r}"
+            )
+        return np.asarray(answer[0])
+
+
+def _distinct(models: Sequence[Any]) -> list[Preprocessor]:
+    """The preprocessors of the models, each once."""
+    return list({id(model.preprocessor): model.preprocessor for model in models}.values())
