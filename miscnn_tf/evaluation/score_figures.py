@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf.data_loading.storage import atomic_path
@@ -56,7 +57,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """A figure with a panel per score: box from quartile to quartile, median, whiskers of 1.5 box lengths, all cases.
 
     The background is left out where there are other classes. Scores that are infinite or not defined have no point;
-    how many are infinite stands below the class, as ``"2 missed"``.
+    how many are infinite (only one of truth and prediction has the class) stands below the class, as ``"2×∞"``.
 
     Args:
         rows: Rows of `score_label_maps`.
@@ -68,9 +69,11 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     labels = [label for label in labels if label != 0] or labels
     shown = [row for row in rows if row["class"] in labels]
     names = [name for name in columns(shown) if name not in KEYS and not name.startswith(_LEFT_OUT)]
-    across = min(3, max(1, len(names)))
+    # Panels side by side, but for so many classes that each panel needs the whole width.
+    across = 1 if len(labels) > 12 else min(3, max(1, len(names)))
     down = max(1, -(-len(names) // across))
-    figure = Figure(figsize=(across * max(3.2, 0.7 * len(labels) + 1.2), 2.9 * down), layout="constrained")
+    width = max(3.4, min(0.7 * len(labels) + 1.2, 0.25 * len(labels) + 6))
+    figure = Figure(figsize=(across * width, 2.9 * down), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         values = [[row[name] for row in shown if row["class"] == label and name in row] for label in labels]
@@ -102,15 +105,16 @@ def _draw_panel(axes: Axes, name: str, labels: Sequence[int], values: Sequence[S
                 place + aside, present, linestyle="none", marker="o", markersize=3, alpha=0.5, color=TRAINING_COLOUR,
                 markeredgewidth=0,
             )  # fmt: skip
-        missed = sum(map(np.isinf, all_values))
-        ticks.append(f"{label}\n{missed} missed" if missed else str(label))
+        infinite = sum(map(np.isinf, all_values))
+        ticks.append(f"{label}\n{infinite}×∞" if infinite else str(label))
     axes.set_xticks(range(len(labels)), ticks)
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.set_xlabel("class")
     axes.set_ylabel(_title(name))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     if name.startswith(_SHARES):
-        axes.set_ylim(top=1.02)
+        least, _ = axes.get_ylim()
+        axes.set_ylim(top=1 + 0.03 * (1 - least))
     elif "difference" in name:
         axes.axhline(0, color="0.5", linewidth=0.8)
     else:
@@ -124,5 +128,7 @@ def _title(name: str) -> str:
     stem, _, unit = name.rpartition("_")
     if not stem:
         return _NAMES.get(name, name)
-    unit = _UNITS.get(unit, unit)
-    return f"{_NAMES.get(stem, stem)} {f'at {unit}' if stem == 'nsd' else f'({unit})'}"
+    if stem == "nsd":
+        tolerance = unit.rstrip("abcdefghijklmnopqrstuvwxyz")
+        return f"{_NAMES[stem]} at {tolerance} {unit.removeprefix(tolerance)}"
+    return f"{_NAMES.get(stem, stem)} ({_UNITS.get(unit, unit)})"

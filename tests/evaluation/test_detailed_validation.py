@@ -1,4 +1,6 @@
 import csv
+import json
+import logging
 import math
 
 import numpy as np
@@ -6,6 +8,8 @@ import pytest
 
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, detailed_validation, mean_dice
+from miscnn_tf.evaluation.score_table import read_scores
+from miscnn_tf.evaluation.scores import score_label_maps
 
 
 def test_table_holds_the_dice_of_each_case(fake_model, tmp_path):
@@ -52,3 +56,64 @@ def test_unknown_sample_is_found_first(fake_model, tmp_path):
 
 def test_compute_dice_is_found_here():
     assert compute_dice(np.array([0, 1]), np.array([0, 1]), 2) == [1.0, 1.0]
+
+
+def add_spacing(model, spacing):
+    model.preprocessor.data_io.interface.load_extended = lambda index: {"spacing": spacing}
+
+
+def test_all_scores_are_written_in_millimetres(fake_model, tmp_path):
+    model = fake_model(3, val_losses=(0.5, 0.1))
+    model.weight = 0  # predicts background alone
+    add_spacing(model, np.array([0.5, 1.0, 2.0]))
+    scores = detailed_validation(["case_002", "case_001"], model, tmp_path, tolerance_mm=2.5)
+    rows = read_scores(tmp_path / "scores.csv")
+    assert [(row["sample_id"], row["class"]) for row in rows] == [
+        (name, label) for name in ("case_002", "case_001") for label in range(3)
+    ]
+    truth = model.truth["case_002"]
+    expected = score_label_maps(truth, np.zeros_like(truth), 3, (0.5, 1.0, 2.0), tolerance_mm=2.5)
+    np.testing.assert_equal(rows[:3], [{"sample_id": "case_002", **row} for row in expected])
+    assert [row["dice"] for row in rows[:3]] == scores["case_002"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["classes"]["1"]["hd95_mm"]["infinite"] == 2
+    assert summary["settings"]["surface_dice_tolerance"] == [{"length": 2.5, "unit": "mm"}]
+    assert not (tmp_path / "scores.png").exists()
+
+
+def test_unknown_spacing_is_said_and_figures_are_drawn(fake_model, tmp_path, caplog):
+    model = fake_model(2)
+    model.weight = 1
+    with caplog.at_level(logging.INFO):
+        detailed_validation(["case_000"], model, tmp_path, draw_figures=True)
+    assert "hd95_voxels" in read_scores(tmp_path / "scores.csv")[1]
+    assert (tmp_path / "scores.png").is_file()
+    assert "hd95_voxels" in caplog.text
+
+
+def test_finished_cases_are_kept_when_interrupted(fake_model, tmp_path):
+    model = fake_model(3)
+    detailed_validation(["case_002"], model, tmp_path)
+    model.truth["case_001"][0, 0, 0] = 7
+    with pytest.raises(DataError):
+        detailed_validation(["case_000", "case_001"], model, tmp_path)
+    assert {row["sample_id"] for row in read_scores(tmp_path / "scores.csv")} == {"case_000"}
+    # That of the earlier run would be taken for this one's.
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_wrong_tolerance_is_found_first(fake_model, tmp_path):
+    model = fake_model(2)
+    with pytest.raises(ConfigurationError, match="tolerance_mm"):
+        detailed_validation(["case_000"], model, tmp_path, tolerance_mm=-1)
+    assert not model.predicted
+
+
+def test_details_of_a_sample_know_its_spacing_better(fake_model, tmp_path):
+    model = fake_model(2)
+    model.weight = 1
+    add_spacing(model, (1.0, 1.0, 1.0))
+    model.preprocessor.data_io.interface.load_details = lambda index: {"spacing": (10.0, 10.0, 10.0)}
+    detailed_validation(["case_000"], model, tmp_path)
+    row = read_scores(tmp_path / "scores.csv")[1]
+    assert row["volume_truth_ml"] == (model.truth["case_000"] == 1).sum()

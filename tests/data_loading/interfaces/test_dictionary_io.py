@@ -165,3 +165,10 @@ def test_no_data_in_the_configuration(data):
 def test_something_else_than_a_dict():
     with pytest.raises(ConfigurationError, match="dictionary is a list"):
         Dictionary_interface([np.zeros(SHAPE)])
+
+
+def test_what_is_known_of_an_image_does_not_need_the_image():
+    interface = Dictionary_interface({"a": (np.zeros((4, 5, 6)), None, None, {"spacing": (1.0, 2.0, 3.0)})})
+    found, expected = interface.load_extended("a"), interface.load_image("a")[1]
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["spacing"], (1.0, 2.0, 3.0))

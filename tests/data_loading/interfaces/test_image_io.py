@@ -360,3 +360,11 @@ def test_fingerprint_notices_a_changed_mask(tmp_path, grey, mask):
     assert interface.fingerprint("a", tmp_path) == before
     save(tmp_path / "a" / "segmentation.png", mask[:, ::-1].repeat(2, 0))
     assert interface.fingerprint("a", tmp_path) != before
+
+
+def test_what_is_known_of_an_image_does_not_need_the_image(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a" / "imaging.png")
+    interface = Image_interface()
+    interface.initialize(tmp_path)
+    assert interface.load_extended("a") == interface.load_image("a")[1]

@@ -474,3 +474,17 @@ def test_fingerprint_notices_a_changed_file_and_no_other(two_cases, rng):
     write(two_cases / "case_00000", random_image(rng, (8, 8, 8)))
     assert interface.fingerprint("case_00000", two_cases) != before
     assert interface.fingerprint("nothing", two_cases) is None
+
+
+def test_what_is_known_of_an_image_is_read_from_its_header_alone(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([0.5, 1.5, 3.0, 1.0]))
+    nibabel.save(image, tmp_path / "a" / "imaging.nii.gz")
+    interface = NIFTI_interface()
+    interface.initialize(tmp_path)
+    _, expected = interface.load_image("a")
+    monkeypatch.setattr("miscnn_tf.data_loading.interfaces.nifti_io.read_voxels", None)
+    found = interface.load_extended("a")
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["spacing"], [0.5, 1.5, 3.0])
+    np.testing.assert_array_equal(found["affine"], expected["affine"])

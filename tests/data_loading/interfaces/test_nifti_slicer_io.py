@@ -274,3 +274,17 @@ def test_fingerprint_is_the_volumes(volumes):
 def test_configuration_round_trip():
     interface = NIFTIslicer_interface(2, classes=3, pattern="a.*", label_map={4: 2}, cache_bytes=5)
     assert get_config(NIFTIslicer_interface(**get_config(interface))) == get_config(interface)
+
+
+def test_what_is_known_of_a_slice_is_read_from_the_header_alone(volumes, reads):
+    data_path, _ = volumes
+    interface = NIFTIslicer_interface(slice_axis=1, classes=3)
+    interface.initialize(data_path)
+    found = interface.load_extended("a:#:2")
+    assert not reads
+    np.testing.assert_allclose(found["spacing"], (0.7, 3.0), rtol=1e-6)
+    expected = interface.load_image("a:#:2")[1]
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["affine"], expected["affine"])
+    with pytest.raises(DataError):
+        interface.load_extended("a:#:6")
