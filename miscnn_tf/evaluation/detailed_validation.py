@@ -15,9 +15,9 @@ from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
-from miscnn_tf.evaluation.score_table import SCORES_FILE, with_sample, write_scores
+from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
-from miscnn_tf.evaluation.summary import SUMMARY_FILE, summary_table, write_results
+from miscnn_tf.evaluation.summary import summary_table, write_results
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -74,7 +74,7 @@ def detailed_validation(
     check_tolerance(tolerance_mm)
     folder = make_folder(evaluation_path)
     interface = model.preprocessor.data_io.interface
-    for name in (SUMMARY_FILE, SCORES_FILE):
+    for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)  # those of other weights
     backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
     scores: dict[Hashable, list[float]] = {}

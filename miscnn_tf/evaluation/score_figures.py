@@ -14,10 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
-from miscnn_tf.evaluation.score_table import KEYS, columns
+from miscnn_tf.evaluation.score_table import FIGURE_FILE, KEYS, columns
 from miscnn_tf.evaluation.summary import finite
-
-FIGURE_FILE = "scores.png"
 
 _SHARES = ("dice", "iou", "sensitivity", "specificity", "precision", "nsd")
 # The volumes themselves tell of the patients, not of the model.

@@ -11,6 +11,11 @@ from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import DataError, MissingDataError
 
 SCORES_FILE = "scores.csv"
+SUMMARY_FILE = "summary.json"
+FIGURE_FILE = "scores.png"
+#: All that an evaluation may leave beside ``detailed_validation.tsv``.
+RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, FIGURE_FILE)
+
 #: Columns that say what a row is about; all others hold scores.
 KEYS = ("fold", "sample_id", "class")
 

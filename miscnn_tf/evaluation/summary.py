@@ -13,10 +13,8 @@ from typing import Any
 import miscnn_tf
 from miscnn_tf.data_loading.json_file import write_json
 from miscnn_tf.evaluation.bootstrap import mean_interval
-from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, columns, read_scores, write_scores
+from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns, read_scores, write_scores
 from miscnn_tf.evaluation.scores import DEFINITIONS
-
-SUMMARY_FILE = "summary.json"
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000

@@ -70,7 +70,7 @@ def test_results_lie_where_they_should(fake_model, tmp_path):
     for number, folder in enumerate(sorted(tmp_path.iterdir())):
         assert {path.name for path in folder.iterdir()} == {
             "sample_list.json", "history.tsv", "model.keras", "validation.loss.png", "detailed_validation.tsv",
-            "completed.json",
+            "scores.csv", "summary.json", "completed.json",
         }  # fmt: skip
         split = json.loads((folder / "sample_list.json").read_text())
         assert split == {"TRAINING": model.calls[number]["training"], "VALIDATION": model.calls[number]["validation"]}

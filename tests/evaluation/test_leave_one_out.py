@@ -14,7 +14,8 @@ def test_each_sample_is_left_out_once(fake_model, tmp_path):
     assert (samples, callbacks) == (list(model.truth), [])
     for number in range(4):
         assert {path.name for path in (tmp_path / f"fold_{number}").iterdir()} == {
-            "sample_list.json", "history.tsv", "detailed_validation.tsv", "completed.json",
+            "sample_list.json", "history.tsv", "detailed_validation.tsv", "scores.csv", "summary.json",
+            "completed.json",
         }  # fmt: skip
 
 
