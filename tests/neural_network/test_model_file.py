@@ -16,6 +16,7 @@ import pytest
 import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
+from miscnn_tf.neural_network.architecture.unet import UNet_plain
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.losses import categorical_focal_loss, dice_crossentropy
 from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
@@ -272,6 +273,21 @@ def test_an_architecture_that_is_not_known_here_is_taken_from_the_file(make_netw
     network = make_network(architecture=Unknown(n_filters=4, depth=1))
     network.dump(tmp_path / "model.keras")
     loaded = miscnn_tf.load_model(tmp_path / "model.keras")
+    image = network.preprocessor.data_io.interface.load_image("case_0")[0]
+    np.testing.assert_array_equal(loaded.predict_array(image), network.predict("case_0", return_output=True)[0])
+
+
+def test_axes_that_are_pooled_differently_stay_so_where_the_architecture_is_not_known(make_network, tmp_path):
+    class Flat(UNet_plain):
+        pass
+
+    architecture = Flat(feature_maps=(2, 4), pooling=(1, 2, 2))
+    network = make_network(architecture=architecture, processing={"analysis": "fullimage"}, data={"shape": (6, 9, 7)})
+    network.dump(tmp_path / "model.keras")
+    assert read_metadata(tmp_path / "model.keras")["divisor"] == [2, 4, 4]
+    loaded = miscnn_tf.load_model(tmp_path / "model.keras")
+    assert loaded.architecture.divisors(3) == (2, 4, 4)
+    assert loaded.architecture.divisor == 4
     image = network.preprocessor.data_io.interface.load_image("case_0")[0]
     np.testing.assert_array_equal(loaded.predict_array(image), network.predict("case_0", return_output=True)[0])
 
