@@ -49,7 +49,7 @@ def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
     layers = [layer for layer in model.layers if _gives_a_map(layer, axes, output)]
     if not layers:
         return []
-    inner = keras.Model(model.inputs, [layer.output for layer in layers])
+    inner = keras.Model(model.inputs[0], [layer.output for layer in layers])
     image = keras.KerasTensor((1, *window, model.inputs[0].shape[-1]))
     outputs = inner.compute_output_spec(image)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -115,7 +115,7 @@ class ClassGradients:
     def __init__(self, model: keras.Model, layer: str, window_shape: Sequence[int | None]) -> None:
         output = model.get_layer(layer).output
         self.features = int(output.shape[-1])
-        self._network = keras.Model(model.inputs, [output, _scores(model)])
+        self._network = keras.Model(model.inputs[0], [output, _scores(model)])
         images = tf.TensorSpec((None, *window_shape, model.inputs[0].shape[-1]), tf.float32)
         weights = tf.TensorSpec((None, *window_shape), tf.float32)
         single = tf.TensorSpec((), tf.int32)
