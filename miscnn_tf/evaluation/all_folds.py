@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
-from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, run_split
+from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, restore_best, run_split
 from miscnn_tf.evaluation.folds import Fold
+from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
+from miscnn_tf.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -41,8 +43,12 @@ def run_folds(
         The history of each.
 
     Raises:
-        ConfigurationError: If the folder holds finished results of other folds; before anything is trained.
+        ConfigurationError: If the folder holds finished results of other folds, or the executor cannot run them; before
+            anything is trained.
+        TrainingError: If a fold failed in its worker.
     """
+    if executor is not None:
+        check_executor(executor, model)
     root = make_folder(evaluation_path)
     if options.resume:
         settings = training_settings(model, options.epochs, options.iterations)
@@ -58,10 +64,18 @@ def run_folds(
     remove_surplus(root, len(folds))
     # What had to be thrown away is.
     options = replace(options, resume=True)
-    histories = []
-    for number, fold in enumerate(folds):
-        logger.info("fold %d of %d (%s)", number + 1, len(folds), fold_folder(root, number))
-        histories.append(run_split(fold, model, fold_folder(root, number), options))
+    folders = [fold_folder(root, number) for number in range(len(folds))]
+    if executor is None:
+        histories = []
+        for number, (fold, folder) in enumerate(zip(folds, folders, strict=True)):
+            logger.info("fold %d of %d (%s)", number + 1, len(folds), folder)
+            histories.append(run_split(fold, model, folder, options))
+    else:
+        histories = run_remotely(folds, folders, model, options, executor)
+        if options.save_models:
+            restore_best(model, folders[-1])  # as where it was trained here
+    if options.run_detailed_evaluation:
+        write_summary(root)
     return histories
 
 

@@ -86,7 +86,8 @@ def cross_validation(
         executor: Runs the folds in other processes or on other machines: any ``concurrent.futures.Executor``, such as
             ``ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`` or Dask's
             ``Client.get_executor()``. The workers read the images and write the results themselves, at the same paths;
-            they get the settings of the model, not the model, which is left as it is but reset. Callbacks are copied.
+            they get what the model is made from, and copies of the callbacks. Functions and classes of your own have to
+            be in a module that the workers can import. Threads of one process run one fold at a time.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, backup_history
+from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE, backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
@@ -80,9 +80,9 @@ class RunOptions:
 def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptions) -> History:
     """Train a model afresh on one side of a split and measure it on the other.
 
-    What is there already is not done again: a training that finished with the same samples and settings, and its
-    detailed evaluation. Afterwards `model` has the weights of the best epoch where those were kept (`save_models` or
-    `run_detailed_evaluation`).
+    What is there already is not done again: a training that finished with the same samples and settings, the epochs of
+    one that was interrupted, and the detailed evaluation. Afterwards `model` has the weights of the best epoch where
+    those were kept (`save_models` or `run_detailed_evaluation`).
 
     Args:
         fold: The split.
@@ -94,12 +94,9 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         The history: for each metric a list with a number per epoch.
 
     Raises:
-        ConfigurationError: If the folder holds finished results of other samples or settings.
+        ConfigurationError: If the folder holds results, finished or not, of other samples or settings.
         TrainingError: If the validation loss was a number in no epoch.
     """
-    # Only here, where a network is at work, is TensorFlow needed.
-    from miscnn_tf.neural_network.checkpoint import restore_weights
-
     settings = training_settings(model, options.epochs, options.iterations)
     record = matching_record(folder, fold, settings) if options.resume else None
     if record is not None:
@@ -111,14 +108,13 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
             logger.info("%s: finished before with these samples and settings, not trained again", folder)
     if record is None:
         record = _train(fold, model, folder, settings, options)
+    (folder / STATE_FILE).unlink(missing_ok=True)
     if options.draw_figures:
         # matplotlib takes a while to import.
         from miscnn_tf.evaluation.curves import plot_validation
 
         plot_validation(record.history, model.metrics, str(folder))
-    best = _best_model(folder, options.save_models)
-    if best is not None:
-        restore_weights(model, best)
+    restore_best(model, folder, options.save_models)
     if options.run_detailed_evaluation and not record.detailed:
         scores = detailed_validation(fold.validation, model, folder)
         record = replace(record, detailed=True)
@@ -126,6 +122,22 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         logger.info("%s: mean Dice per class %s", folder, [round(mean, 4) for mean in mean_dice(list(scores.values()))])
     (folder / TEMPORARY_MODEL_FILE).unlink(missing_ok=True)
     return record.history
+
+
+def restore_best(model: Neural_Network, folder: Path, kept_only: bool = True) -> None:
+    """Give the model the best weights of a fold, if they are there.
+
+    Args:
+        model: The model.
+        folder: The fold's folder.
+        kept_only: Not those that are there until they have been evaluated.
+    """
+    # Only here, where a network is at work, is TensorFlow needed.
+    from miscnn_tf.neural_network.checkpoint import restore_weights
+
+    best = _best_model(folder, kept_only)
+    if best is not None:
+        restore_weights(model, best)
 
 
 def check_model(model: Neural_Network) -> None:
@@ -145,7 +157,7 @@ def check_model(model: Neural_Network) -> None:
 def remove_results(folder: Path) -> None:
     """Delete what a run wrote into the folder of a fold, and nothing else."""
     # First the record: without it the rest counts as unfinished, should this be interrupted.
-    for name in (RECORD_FILE, HISTORY_FILE, MODEL_FILE, TEMPORARY_MODEL_FILE, EVALUATION_FILE):
+    for name in (RECORD_FILE, STATE_FILE, HISTORY_FILE, MODEL_FILE, TEMPORARY_MODEL_FILE, EVALUATION_FILE):
         (folder / name).unlink(missing_ok=True)
     for figure in folder.glob("validation.*.png"):
         figure.unlink(missing_ok=True)
@@ -154,17 +166,25 @@ def remove_results(folder: Path) -> None:
 def _train(
     fold: Fold, model: Neural_Network, folder: Path, settings: dict[str, Any], options: RunOptions
 ) -> FoldRecord:
-    from miscnn_tf.neural_network.checkpoint import BestModel
+    from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
+    from miscnn_tf.neural_network.model import Neural_Network
 
     make_folder(folder)
-    remove_results(folder)
+    all_callbacks = [*options.callbacks]
+    # Other models know nothing of it.
+    if options.backup_every and isinstance(model, Neural_Network):
+        all_callbacks.append(TrainingState(folder, options.backup_every, keep=True))
+        interrupted = options.resume and (folder / STATE_FILE).is_file()
+    else:
+        interrupted = False
+    if not interrupted:
+        remove_results(folder)
     write_fold2disk(folder / SAMPLES_FILE, fold.training, fold.validation)
     # A rate that was set on the model is wanted in each fold; reset() goes back to the constructor's.
     rate = model.learning_rate
     model.reset()
     model.learning_rate = rate
     best = options.best_file
-    all_callbacks = [*options.callbacks]
     if best is not None:
         all_callbacks.append(BestModel(model, folder / best))
     logger.info("%s: training on %d samples, validating on %d", folder, len(fold.training), len(fold.validation))
