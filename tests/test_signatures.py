@@ -104,6 +104,9 @@ SIGNATURES = {
     "n_labels=2",
     "neural_network.architecture.unet.standard:Architecture": "n_filters=32, depth=4, activation='softmax', "
     "batch_normalization=True",
+    "neural_network.architecture.unet.plain:Architecture": "activation='softmax', conv_layer_activation='lrelu', "
+    "instance_normalization=True, instance_normalization_params=None, dropout=0, pooling=(1, 2, 2)",
+    "neural_network.architecture.unet.multiRes:Architecture": "activation='softmax'",
     # evaluation
     "evaluation.cross_validation:cross_validation": "sample_list, model, k_fold=3, epochs=20, iterations=None, "
     "evaluation_path='evaluation', draw_figures=False, run_detailed_evaluation=False, callbacks=[], save_models=True, "
@@ -178,6 +181,15 @@ SIGNATURES |= {
     f"processing.subfunctions.{place}.{name}": text for place in SUBFUNCTIONS for name, text in SUBFUNCTION.items()
 }
 
+# The U-Nets that differ from the standard one by their blocks or skips alone.
+U_NETS = ("residual", "dense", "compact", "attention", "attention_residual", "multiPath")
+SIGNATURES |= {
+    f"neural_network.architecture.unet.{name}:Architecture": SIGNATURES[
+        "neural_network.architecture.unet.standard:Architecture"
+    ]
+    for name in U_NETS
+}
+
 #: A default that would be one object for all calls, and what stands for it here: the function makes a fresh one.
 SENTINELS: dict[str, Any] = {
     "[]": (),
@@ -216,8 +228,14 @@ NAMES = {
         *("symmetric_focal_tversky_loss", "asymmetric_focal_loss", "asymmetric_focal_tversky_loss"),
         *("sym_unified_focal_loss", "asym_unified_focal_loss"),
     ],
-    "neural_network.architecture.unet": ["UNet_standard"],
-    "neural_network.architecture.unet.standard": ["Architecture"],
+    "neural_network.architecture.unet": [
+        *("UNet_standard", "UNet_plain", "UNet_residual", "UNet_dense", "UNet_multiRes", "UNet_compact"),
+        *("UNet_attention", "UNet_attention_residual", "UNet_multiPath"),
+    ],
+    **{
+        f"neural_network.architecture.unet.{name}": ["Architecture"]
+        for name in ("standard", "plain", "multiRes", *U_NETS)
+    },
     "evaluation": ["cross_validation", "split_validation", "leave_one_out"],
 }
 
