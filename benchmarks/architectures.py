@@ -1,0 +1,92 @@
+"""How long a training step and a prediction of each U-Net take, beside the standard one, timed in turn in one run.
+
+    python benchmarks/architectures.py --filters 8 --depth 3 --edge 32
+
+Prints one line of JSON: the number of weights of each network, and the median times of its steps and predictions as
+ratios to the standard U-Net's, for one batch of two volumes of that edge, in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from miscnn_tf.neural_network.architecture import architectures
+from miscnn_tf.neural_network.losses import dice_crossentropy
+
+CLASSES = 3
+
+
+def make(name: str, filters: int, depth: int, edge: int) -> keras.Model:
+    """The network of that name, all of the same widths and depth."""
+    if name == "unet_plain":
+        widths = {"feature_maps": [filters * 2**level for level in range(depth)]}
+    else:
+        widths = {"n_filters": filters, "depth": depth}
+    model: keras.Model = architectures.get(name)(**widths).create_model((edge, edge, edge, 1), CLASSES)
+    model.compile(keras.optimizers.Adam(1e-4), loss=dice_crossentropy, jit_compile=False)
+    return model
+
+
+def seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    """Wall-clock time of one call."""
+    begin = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Time in turn, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--filters", type=int, default=8, help="of the first level")
+    parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved")
+    parser.add_argument("--edge", type=int, default=32, help="voxels of the volume along each axis")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    grid = (2, options.edge, options.edge, options.edge)
+    image = rng.normal(size=(*grid, 1)).astype("float32")
+    truth = np.eye(CLASSES, dtype="float32")[rng.integers(0, CLASSES, grid)]
+    names = [name for name in architectures.names() if name.startswith("unet_")]
+    models = {name: make(name, options.filters, options.depth, options.edge) for name in names}
+    steps: dict[str, list[float]] = {name: [] for name in names}
+    predictions: dict[str, list[float]] = {name: [] for name in names}
+    # The first round compiles, and does not count.
+    for counts in [False] + [True] * options.rounds:
+        for name, model in models.items():
+            step = seconds(model.train_on_batch, image, truth)
+            prediction = seconds(model.predict_on_batch, image)
+            if counts:
+                steps[name].append(step)
+                predictions[name].append(prediction)
+
+    def ratios(times: dict[str, list[float]]) -> dict[str, float]:
+        standard = statistics.median(times["unet_standard"])
+        return {name: round(statistics.median(values) / standard, 2) for name, values in times.items()}
+
+    print(
+        json.dumps(
+            {
+                "benchmark": "architectures",
+                "filters": options.filters,
+                "depth": options.depth,
+                "edge": options.edge,
+                "weights": {name: model.count_params() for name, model in models.items()},
+                "standard_step_seconds": round(statistics.median(steps["unet_standard"]), 4),
+                "step_to_standard": ratios(steps),
+                "prediction_to_standard": ratios(predictions),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
