@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -168,7 +169,8 @@ masks = hnp.array_shapes(min_dims=2, max_dims=3, max_side=6).flatmap(
 def test_against_all_pairs(pair, data):
     truth, pred = pair
     spacing = data.draw(st.tuples(*[st.sampled_from([0.3, 1.0, 2.5])] * truth.ndim))
-    found = surface_distances(truth, pred, spacing)
+    with mock.patch.object(surface, "_SPARSE", data.draw(st.sampled_from([0, 10**9]), "tree or transform")):
+        found = surface_distances(truth, pred, spacing)
     places = [np.argwhere(corners(mask)) * spacing for mask in (truth, pred)]
     assert (found.to_pred.size, found.to_truth.size) == tuple(map(len, places))
     if all(map(len, places)):
@@ -235,6 +237,18 @@ def test_does_not_depend_on_the_size_of_the_slabs(rng, monkeypatch, slab):
     found = surface_distances(truth, pred, (1, 2, 3))
     np.testing.assert_array_equal(found.to_pred, expected.to_pred)
     np.testing.assert_array_equal(found.truth_areas, expected.truth_areas)
+
+
+def test_noise_is_measured_by_a_transform(rng, monkeypatch):
+    # A tree takes minutes for that of a large volume.
+    truth, pred = np.zeros((60, 50, 40), bool), rng.random((60, 50, 40)) < 0.5
+    truth[20:40, 20:40, 20:40] = True
+    with mock.patch.object(surface, "_SPARSE", 0):
+        expected = surface_distances(truth, pred, (1, 2, 1))
+    monkeypatch.setattr(surface, "cKDTree", None)
+    found = surface_distances(truth, pred, (1, 2, 1))
+    np.testing.assert_allclose(found.to_pred, expected.to_pred, rtol=1e-9)
+    np.testing.assert_allclose(found.to_truth, expected.to_truth, rtol=1e-9)
 
 
 def test_memory_grows_with_the_surface_not_the_volume():
