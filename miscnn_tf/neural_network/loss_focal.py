@@ -17,10 +17,10 @@ from miscnn_tf.neural_network.loss_terms import (
     LOG_FLOOR,
     Tensor,
     class_mean,
-    identify_axis,
     in_float32,
     per_class,
     safe_log,
+    spatial_sum,
     voxel_mean,
     weighted_truth,
 )
@@ -65,11 +65,10 @@ def focal_tversky_terms(
         class_weights: One number per class, or None; weights the terms.
     """
     y_true, y_pred = in_float32(y_true, y_pred)
-    axes = identify_axis(y_pred.shape)
-    found = ops.sum(y_true * y_pred, axes)
+    found = spatial_sum(y_true * y_pred)
     # Summed as they are: a difference of large sums would leave a residue, of which a small power makes a large one.
-    misses = ops.sum(y_true * (1.0 - y_pred), axes)
-    false_alarms = ops.sum((1.0 - y_true) * y_pred, axes)
+    misses = spatial_sum(y_true * (1.0 - y_pred))
+    false_alarms = spatial_sum((1.0 - y_true) * y_pred)
     errors = delta * misses + (1.0 - delta) * false_alarms
     distance = errors / (found + errors + smooth)
     # The power has an infinite slope at 0; below the floor it is its chord.

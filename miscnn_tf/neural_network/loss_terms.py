@@ -28,6 +28,7 @@ __all__ = [
     "pooled_dice",
     "safe_log",
     "soft_dice_per_class",
+    "spatial_sum",
     "voxel_mean",
     "weighted_truth",
 ]
@@ -67,8 +68,19 @@ def overlaps(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ConfigurationError: If the two arrays do not fit together.
     """
     y_true, y_pred = in_float32(y_true, y_pred)
-    axes = identify_axis(y_pred.shape)
-    return ops.sum(y_true * y_pred, axes), ops.sum(y_true, axes), ops.sum(y_pred, axes)
+    return spatial_sum(y_true * y_pred), spatial_sum(y_true), spatial_sum(y_pred)
+
+
+def spatial_sum(values: Tensor) -> Tensor:
+    """The sum over the voxels of each sample and class: ``(batch, x, y[, z], classes)`` to ``(batch, classes)``.
+
+    Raises:
+        ConfigurationError: If the array has another number of axes.
+    """
+    # Axis by axis: one sum over a million voxels would lose the small ones in float32, and takes longer.
+    for axis in reversed(identify_axis(values.shape)):
+        values = ops.sum(values, axis)
+    return values
 
 
 def soft_dice_per_class(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5) -> Tensor:
