@@ -26,6 +26,7 @@ from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.main_script import can_be_imported_by_workers
 from miscnn_tf.processing.patching.blending import MODES, Blender, Slab
 from miscnn_tf.processing.patching.slab_rows import cut_slabs
 from miscnn_tf.processing.postprocessing import undo_subfunctions
@@ -76,7 +77,7 @@ class Preprocessor:
             prediction by grid. ``"patchwise-grid"``: all patches of a grid in training and prediction.
         patch_shape: Size of a patch in voxels, per axis; needed for the patchwise analyses.
         use_multiprocessing: Prepare samples in `mp_threads` processes instead of threads. The calling script then needs
-            the usual ``if __name__ == "__main__":``.
+            the usual ``if __name__ == "__main__":``; in one without it threads do the work, with a warning.
         seed: Seed of every draw (crops, augmentation, order). None draws one, which is kept in the attribute.
         cache_bytes: RAM for prepared samples; None for a quarter of the machine's.
 
@@ -251,7 +252,7 @@ class Preprocessor:
         # More than there are processors would not be faster, but need more memory.
         number = max(1, min(self.mp_threads, os.cpu_count() or 1))
         with ThreadPoolExecutor(number, thread_name_prefix="prepare") as threads:
-            if not self.use_multiprocessing:
+            if not self.use_multiprocessing or not self._may_start_processes():
                 yield threads, None
                 return
             # Not fork: TensorFlow's threads do not survive it.
@@ -260,6 +261,19 @@ class Preprocessor:
                 number, get_context(method), initializer=start_worker, initargs=(self.data_io, self.subfunctions)
             ) as processes:
                 yield threads, processes
+
+    def _may_start_processes(self) -> bool:
+        if can_be_imported_by_workers():
+            return True
+        # MIScnn's scripts have no guard: they are to run nevertheless, with the same result.
+        remark = (
+            'use_multiprocessing=True needs if __name__ == "__main__": around what the script does, because each '
+            "process imports the script; without it, samples are prepared in threads"
+        )
+        if remark not in self._said:
+            self._said.add(remark)
+            logger.warning("%s", remark)
+        return False
 
     def _require_one_size(self, surveyed: Sequence[Surveyed]) -> None:
         if self.analysis != "fullimage" or self.batch_size == 1:
