@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -24,11 +25,13 @@ class LayerMap(NamedTuple):
         name: The layer's name.
         shape: Spatial shape of its output.
         kernel: Voxels of its kernel; 0 where it is no convolution.
+        shrinks: Whether it is a convolution with strides.
     """
 
     name: str
     shape: tuple[int, ...]
-    kernel: int
+    kernel: int = 0
+    shrinks: bool = False
 
 
 def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
@@ -42,7 +45,8 @@ def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
         >>> image = keras.Input((None, None, 1))
         >>> x = keras.layers.MaxPooling2D(2, name="pool")(keras.layers.Conv2D(4, 3, padding="same", name="conv")(image))
         >>> feature_layers(keras.Model(image, keras.layers.UpSampling2D(2)(x)), (8, 8))
-        [LayerMap(name='conv', shape=(8, 8), kernel=9), LayerMap(name='pool', shape=(4, 4), kernel=0)]
+        [LayerMap(name='conv', shape=(8, 8), kernel=9, shrinks=False), LayerMap(name='pool', shape=(4, 4), kernel=0,
+        shrinks=False)]
     """
     axes = len(window)
     output = model.outputs[0]
@@ -54,7 +58,7 @@ def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
     outputs = inner.compute_output_spec(image)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return [
-        LayerMap(layer.name, tuple(map(int, tensor.shape[1:-1])), _kernel(layer))
+        LayerMap(layer.name, tuple(map(int, tensor.shape[1:-1])), *_kernel(layer))
         for layer, tensor in zip(layers, outputs, strict=True)
     ]
 
@@ -62,20 +66,28 @@ def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
 def bottleneck_layer(layers: Sequence[LayerMap]) -> str | None:
     """The last convolution where the feature maps are smallest: the end of a U-Net's bridge.
 
-    Convolutions of kernel 1 (shortcuts, attention gates) count only where there are no others.
+    Convolutions of kernel 1 (shortcuts) or with strides (attention gates bring a skip to the bridge's size so) count
+    only where there are no others.
 
     Args:
         layers: What `feature_layers` gave.
 
     Returns:
         Its name; None where there is no convolution.
+
+    Example:
+        >>> bottleneck_layer([LayerMap("down", (8, 8), 9), LayerMap("bridge", (4, 4), 9), LayerMap("up", (8, 8), 9)])
+        'bridge'
     """
-    for least in (2, 1):
-        convolutions = [layer for layer in layers if layer.kernel >= least]
-        if convolutions:
-            smallest = min(int(np.prod(layer.shape)) for layer in convolutions)
-            return [layer.name for layer in convolutions if int(np.prod(layer.shape)) == smallest][-1]
-    return None
+    convolutions = [layer for layer in layers if layer.kernel]
+    if not convolutions:
+        return None
+    full = [layer for layer in convolutions if layer.kernel > 1]
+    for choice in ([layer for layer in full if not layer.shrinks], full, convolutions):
+        if choice:
+            break
+    least = min(math.prod(layer.shape) for layer in choice)
+    return [layer.name for layer in choice if math.prod(layer.shape) == least][-1]
 
 
 def check_layer(name: str | None, layers: Sequence[LayerMap]) -> str:
@@ -192,11 +204,12 @@ def _gives_a_map(layer: keras.layers.Layer, axes: int, output: Any) -> bool:
     return shape is not None and len(shape) == axes + 2 and tensor is not output
 
 
-def _kernel(layer: keras.layers.Layer) -> int:
-    if isinstance(layer, _TRANSPOSED):
-        return 0
+def _kernel(layer: keras.layers.Layer) -> tuple[int, bool]:
+    """Voxels of the kernel of a convolution, and whether it has strides."""
     size = getattr(layer, "kernel_size", None)
-    return 0 if size is None else int(np.prod(size))
+    if size is None or isinstance(layer, _TRANSPOSED):
+        return 0, False
+    return int(np.prod(size)), int(np.prod(getattr(layer, "strides", 1))) > 1
 
 
 def _scores(model: keras.Model) -> Any:

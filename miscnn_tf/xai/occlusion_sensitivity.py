@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,17 +121,29 @@ def _box_drops(
         for window in region.windows():
             running.append((window, None))
             yield window.image
-            for number, inner in _boxes_in(grid, window):
+            for number, inner in _boxes_in(grid, window.start, window.image.shape[:-1]):
                 running.append((window, number))
                 covered = window.image.copy()
                 covered[inner] = cover
                 yield covered
 
+    boxes = model.preprocessor.boxes()
     drops = np.zeros((len(grid), len(numbers)))
     total = np.zeros(len(numbers))
     counts: list[np.ndarray] = []
     before = np.zeros(len(numbers))
-    runs = tqdm(model.window_predictor()(images()), desc="Occluding", unit="box", delay=1.0, disable=model.verbose == 0)
+    shape = boxes.window(region.sample.img_data.shape[:-1])
+    number_of_runs = sum(
+        1 + math.prod(map(len, _touching(grid, start, shape))) for start in boxes.grid_starts(region.sample)
+    )
+    runs = tqdm(
+        model.window_predictor()(images()),
+        desc="Occluding",
+        unit="box",
+        total=number_of_runs,
+        delay=1.0,
+        disable=model.verbose == 0,
+    )
     for probabilities in runs:
         window, number = running.popleft()
         if number is None:
@@ -143,15 +157,20 @@ def _box_drops(
     return (drops / np.where(total > 0, total, 1)).astype(np.float32)
 
 
-def _boxes_in(grid: PatchGrid, window: Window) -> Iterator[tuple[int, tuple[slice, ...]]]:
+def _boxes_in(grid: PatchGrid, start: Sequence[int], shape: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
     """The boxes that touch a window: their numbers, and where they lie in it."""
-    shape = window.image.shape[:-1]
-    for number, location in enumerate(grid):
-        low = [max(first - start, 0) for first, start in zip(location.start, window.start, strict=True)]
-        ends = zip(location.stop, window.start, shape, strict=True)
-        high = [min(last - start, voxels) for last, start, voxels in ends]
-        if all(a < b for a, b in zip(low, high, strict=True)):
-            yield number, tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    strides = [math.prod(grid.counts[axis + 1 :]) for axis in range(len(shape))]
+    for each in product(*_touching(grid, start, shape)):
+        yield sum(place * step for (place, _), step in zip(each, strides, strict=True)), tuple(part for _, part in each)
+
+
+def _touching(grid: PatchGrid, start: Sequence[int], shape: Sequence[int]) -> list[list[tuple[int, slice]]]:
+    """Axis by axis, which boxes touch a window: their places along the axis, and the window's voxels they cover."""
+    axes = []
+    for starts, box, first, voxels in zip(grid.starts, grid.patch_shape, start, shape, strict=True):
+        ends = [(max(low - first, 0), min(low + box - first, voxels)) for low in starts]
+        axes.append([(place, slice(low, high)) for place, (low, high) in enumerate(ends) if low < high])
+    return axes
 
 
 def _mean(sample: Sample) -> np.ndarray:
