@@ -6,7 +6,6 @@ import os
 import numpy as np
 from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.evaluation.split_validation import split_validation
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.metrics import dice_coefficient, dice_soft, dice_soft_loss, tversky_loss
 from miscnn_tf.processing.subfunctions.normalization import Normalization
@@ -83,10 +82,7 @@ callbacks = [
     EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True),
     CSVLogger("training.csv"),
 ]
-split_validation(training, model, percentage=0.25, epochs=1, iterations=2, evaluation_path="split", draw_figures=True)
-
-model.reset()
-history = model.evaluate(training[:-2], training[-2:], epochs=14, iterations=12, callbacks=callbacks)
+history = model.evaluate(training[:-2], training[-2:], epochs=12, iterations=12, callbacks=callbacks)
 model.dump("cells.keras")
 model.predict(testing)
 

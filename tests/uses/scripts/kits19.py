@@ -77,7 +77,7 @@ cross_validation(
     model,
     k_fold=3,
     epochs=2,
-    iterations=8,
+    iterations=5,
     evaluation_path="evaluation",
     draw_figures=True,
     run_detailed_evaluation=True,
