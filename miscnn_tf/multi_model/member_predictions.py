@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ class MemberPredictions:
                 divisors.add(preprocessor.fullimage_divisor)
             # Networks of several depths pad whole images differently.
             if len(divisors) == 1 or preprocessor.analysis != "fullimage":
-                windows = (running_mean(group) for group in zip(*streams, strict=True))
-                return preprocessor.assemble(sample, windows, activation_output)
+                return preprocessor.assemble(sample, _means(streams), activation_output)
         mean = running_mean(array for _, array in self.each(activation_output=True))
         return mean if activation_output else decide_labels(mean)
 
@@ -115,6 +115,13 @@ class MemberPredictions:
                 f"{type(model).__name__}.predict(…, return_output=True) has to return a list of arrays; got {answer!r}"
             )
         return np.asarray(answer[0])
+
+
+def _means(streams: Sequence[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
+    """The means of the first arrays, of the second ones, …; each is made when it is added."""
+    first, *others = streams
+    for window in first:
+        yield running_mean(chain([window], (next(other) for other in others)))
 
 
 def _distinct(models: Sequence[Any]) -> list[Preprocessor]:
