@@ -66,8 +66,8 @@ def test_results_lie_where_they_should(fake_model, tmp_path):
         draw_figures=True,
     )  # fmt: skip
     assert result is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_0", "fold_1"]
-    for number, folder in enumerate(sorted(tmp_path.iterdir())):
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_0", "fold_1", "scores.csv", "summary.json"]
+    for number, folder in enumerate(sorted(tmp_path.glob("fold_*"))):
         assert {path.name for path in folder.iterdir()} == {
             "sample_list.json", "history.tsv", "model.keras", "validation.loss.png", "detailed_validation.tsv",
             "scores.csv", "summary.json", "completed.json",
@@ -96,7 +96,7 @@ def test_without_models_nothing_of_them_stays(fake_model, tmp_path):
 def test_best_model_not_the_last_is_evaluated(fake_model, tmp_path):
     model = fake_model(val_losses=(0.9, 0.2, 0.5, 0.4))
     cross_validation(names(model), model, 2, 4, evaluation_path=tmp_path, run_detailed_evaluation=True)
-    for folder in sorted(tmp_path.iterdir()):
+    for folder in sorted(tmp_path.glob("fold_*")):
         assert json.loads((folder / "model.keras").read_text()) == {"weight": 1}
         assert all(set(row[1:]) == {"1.0"} for row in rows(folder / "detailed_validation.tsv")[1:])
     assert model.weight == 1
