@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
-from miscnn_tf.utils.overlay import class_colours, draw_case, interesting_slices, overlay, window_levels
+from miscnn_tf.utils.overlay import class_colours, draw_case, overlay
 
 
 @pytest.fixture
@@ -73,6 +73,11 @@ def test_voxels_that_are_no_number_are_black():
     assert overlay(image, None, 2, levels=(0.0, 1.0))[..., 0].tolist() == [[0, 0], [255, 255]]
 
 
+def test_constant_images_are_black():
+    """users.md: constant images handled."""
+    assert overlay(np.full((4, 4), 7.0), None, 2).max() == 0
+
+
 def test_wrong_input_is_named():
     image = np.zeros((4, 4))
     with pytest.raises(DataError, match="labels from 0 to 3; with classes=3"):
@@ -85,23 +90,6 @@ def test_wrong_input_is_named():
         overlay(np.zeros((4, 4, 4)), None, 2)
     with pytest.raises(ConfigurationError, match="alpha"):
         overlay(image, None, 2, alpha=2)
-
-
-def test_window_is_not_spoilt_by_a_few_extreme_voxels():
-    image = np.random.default_rng(0).uniform(-100, 200, (40, 40, 40))
-    image[0, 0, :5] = 30000
-    image[1, 1, 1] = np.nan
-    black, white = window_levels(image)
-    assert black == pytest.approx(-98.5, abs=2)
-    assert white == pytest.approx(198.5, abs=2)
-
-
-@pytest.mark.parametrize("image", [np.full((4, 4), 7.0), np.full((4, 4), np.nan), np.zeros((0, 4))])
-def test_constant_or_empty_images_have_a_window(image):
-    """users.md: constant images handled."""
-    black, white = window_levels(image)
-    assert white > black
-    assert overlay(image, None, 2).max(initial=0) == 0
 
 
 def test_colours_differ_for_every_kind_of_colour_vision():
@@ -127,38 +115,6 @@ def test_more_classes_than_colours_repeat():
     assert colours[0].tolist() == [0, 0, 0]
     np.testing.assert_array_equal(colours[8], colours[1])
     assert len(np.unique(colours, axis=0)) == 8
-
-
-# ---------------------------------------------------------------- slices
-
-
-def test_a_small_structure_counts_like_a_large_one():
-    labels = np.zeros((40, 20, 20), np.uint8)
-    labels[5:31, 2:18, 2:18] = 1
-    labels[30, 10:18] = 0
-    labels[30, 3:5, 3:5] = 2
-    assert 30 in interesting_slices([labels])
-
-
-def test_slices_lie_apart_within_the_structure():
-    labels = np.zeros((100, 8, 8), np.uint8)
-    labels[40:80, 1:7, 1:7] = 1
-    chosen = interesting_slices([labels], 3)
-    assert len(chosen) == 3
-    assert chosen == sorted(chosen)
-    assert min(np.diff(chosen)) >= 10
-    assert all(40 <= position < 80 for position in chosen)
-
-
-def test_what_only_the_prediction_has_is_shown():
-    truth, prediction = np.zeros((2, 30, 8, 8), np.uint8)
-    truth[5, 2:4] = 1
-    prediction[25, 2:4] = 1
-    assert interesting_slices([truth, prediction]) == [5, 25]
-
-
-def test_without_foreground_the_middle_is_shown():
-    assert interesting_slices([np.zeros((9, 4, 4), np.uint8)]) == [4]
 
 
 # ---------------------------------------------------------------- cases
