@@ -137,6 +137,10 @@ SIGNATURES = {
     "multi_model.model_group:Model_Group.dump": "file_path",
     "multi_model.model_group:Model_Group.load": "file_path, custom_objects={}",
     "multi_model.cross_validation_group:CrossValidationGroup": "model, preprocessor, folds, verify_preprocessor=True",
+    # xai
+    "xai.gradcam:compute_gradient_heatmap": "sample_list, model",
+    "xai.certaintymap:compute_certaintymap": "sample_list, model",
+    "xai.occlusion_sensitivity:occlusion_sensitivity": "sample_list, model",
     # utils
     "utils.patch_operations:slice_matrix": "array, window, overlap, three_dim",
     "utils.patch_operations:concat_matrices": "patches, image_size, window, overlap, three_dim",
@@ -237,6 +241,7 @@ NAMES = {
         for name in ("standard", "plain", "multiRes", *U_NETS)
     },
     "evaluation": ["cross_validation", "split_validation", "leave_one_out"],
+    "xai": ["gradcam", "certaintymap", "occlusion_sensitivity"],
 }
 
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -100,6 +100,6 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
     # Row by row: the terms of a whole volume would be as large as the probabilities.
     for row, values in enumerate(probabilities):
         shares = values / np.maximum(values.sum(axis=-1, keepdims=True), tiny)
-        terms = shares * np.log(np.maximum(shares, tiny))
-        result[row] = np.clip(-terms.sum(axis=-1) / np.log(values.shape[-1]), 0, 1)
+        terms = shares * -np.log(np.maximum(shares, tiny))
+        result[row] = np.clip(terms.sum(axis=-1) / np.log(values.shape[-1]), 0, 1)
     return result
