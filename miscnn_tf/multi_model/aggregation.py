@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -14,8 +12,6 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.labels import decide_labels
 from miscnn_tf.registry import Registry
-
-logger = logging.getLogger(__name__)
 
 #: ``aggregation_func(sample, [prediction, …]) -> prediction``
 AggregationFunction = Callable[[Sample, Sequence[np.ndarray]], np.ndarray]
@@ -93,26 +89,32 @@ class Majority(Aggregation):
     ) -> np.ndarray:
         """The labels ``(x, y[, z])`` of most votes, or the votes' shares ``(x, y[, z], classes)`` as float32."""
         classes, shape = sample.classes, predictions[0].shape
-        result = np.empty((*shape, classes) if activation_output else shape, np.float32)
-        result = result if activation_output else np.empty(shape, label_dtype(classes))
+        result: np.ndarray = (
+            np.empty((*shape, classes), np.float32) if activation_output else np.empty(shape, label_dtype(classes))
+        )
         # Plane by plane: the votes of the whole image would be as large as its probabilities.
         for row in range(shape[0]):
-            votes = sum(
-                (np.asarray(labels[row])[..., np.newaxis] == np.arange(classes)).astype(np.uint16)
-                for labels in predictions
-            )
-            result[row] = votes / np.float32(len(predictions)) if activation_output else np.argmax(votes, axis=-1)
+            votes = np.zeros((classes, *shape[1:]), np.uint16)
+            for labels in predictions:
+                plane = np.asarray(labels[row])
+                for number, of_class in enumerate(votes):
+                    of_class += plane == number
+            if activation_output:
+                result[row] = np.moveaxis(votes, 0, -1) / np.float32(len(predictions))
+            else:
+                result[row] = votes.argmax(axis=0)
         return result
 
 
-def running_mean(arrays: Any) -> np.ndarray:
+def running_mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
     """The mean of arrays that come one by one; one of them and the sum are held at once.
 
     Example:
         >>> running_mean(np.full(2, value, np.float32) for value in (1, 2, 6))
         array([3., 3.], dtype=float32)
     """
-    total, number = None, 0
+    total: np.ndarray | None = None
+    number = 0
     for number, array in enumerate(arrays, start=1):
         if total is None:
             total = array
@@ -126,7 +128,7 @@ def running_mean(arrays: Any) -> np.ndarray:
         raise ConfigurationError("there is nothing to average: the group has no members")
     if number > 1:
         total /= np.float32(number)
-    return np.asarray(total)
+    return total
 
 
 def find_aggregation(aggregation_func: str | AggregationFunction) -> AggregationFunction:

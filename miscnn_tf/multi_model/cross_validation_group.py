@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
-from miscnn_tf.evaluation.cross_validation import load_disk2fold, run_fold, split_folds, write_fold2disk
-from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
+from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus
+from miscnn_tf.evaluation.cross_validation import run_fold
+from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
+from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, remove_results
+from miscnn_tf.evaluation.folds import (
+    Fold,
+    check_samples,
+    fold_to_plain,
+    make_folds,
+    plain_to_fold,
+    write_fold2disk,
+)
+from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.multi_model.model import Model
 from miscnn_tf.multi_model.model_group import Model_Group
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -34,7 +46,8 @@ class CrossValidationGroup(Model_Group):
         model: The model to copy; it is not changed.
         preprocessor: Prepares the samples, once for all members.
         folds: How many folds (2 or more), made anew from the samples that are trained on, or the folds themselves:
-            pairs of names ``(training, validation)``, as `load_disk2fold` returns.
+            pairs of names ``(training, validation)``, as `load_disk2fold` and `make_folds` return, which can keep
+            a patient's scans together.
         verify_preprocessor: Whether the model has to have this very preprocessor.
         seed: Of the split, where `folds` is a number; the same seed gives the folds of `cross_validation`.
 
@@ -127,7 +140,7 @@ class CrossValidationGroup(Model_Group):
             class_weight: ``{class: weight}`` or a weight per class; not with an `evaluation_path`.
             evaluation_path: Folder of the results; None writes nothing, and the members go on from their weights.
             draw_figures: Draw the curves of the loss and the metrics.
-            run_detailed_evaluation: Predict each fold's validation samples and write their scores.
+            run_detailed_evaluation: Predict each fold's validation samples and write their scores, and a summary.
             resume: False throws away the results that the folder holds, and starts afresh.
 
         Returns:
@@ -155,22 +168,18 @@ class CrossValidationGroup(Model_Group):
                 "with an evaluation_path each fold validates on its own samples and without class_weight; leave "
                 "validation_samples and class_weight out"
             )
-        self._write_folds(folds, training_samples, evaluation_path, resume)
+        self._begin(folds, evaluation_path, epochs, iterations, resume)
         self.trained_folds = folds
-        return [
+        histories = [
             run_fold(
-                number,
-                model,
-                epochs,
-                iterations,
-                evaluation_path,
-                draw_figures,
-                list(callbacks),
+                *(number, model, epochs, iterations, evaluation_path, draw_figures, list(callbacks)),
                 run_detailed_evaluation=run_detailed_evaluation,
-                resume=resume,
             )
             for number, model in enumerate(self._in_turn("trains"))
         ]
+        if run_detailed_evaluation:
+            write_summary(evaluation_path)
+        return histories
 
     def copy(self) -> CrossValidationGroup:
         """A group of its own, of copies of the members, on the same preprocessor and folds."""
@@ -224,22 +233,25 @@ class CrossValidationGroup(Model_Group):
             )
         return self.folds
 
-    def _write_folds(
-        self, folds: list[Fold], samples: Sequence[Hashable], evaluation_path: str | Path, resume: bool
+    def _begin(
+        self, folds: list[Fold], evaluation_path: str | Path, epochs: int, iterations: int | None, resume: bool
     ) -> None:
-        if isinstance(self.folds, int):
-            split_folds(samples, self.folds, evaluation_path, seed=self.seed, resume=resume)
-            return
+        """Look at what the folder holds, before anything is trained, and write the splits."""
+        root = make_folder(evaluation_path)
+        if resume:
+            settings = training_settings(self.models[0], epochs, iterations)
+            for number, folder in fold_folders(root).items():
+                if number < len(folds):
+                    matching_record(folder, folds[number], settings)
+                elif read_record(folder) is not None:
+                    raise other_split(folder, len(folds))
+        else:
+            # All at once: interrupted after the first fold, the others must not pass for new ones.
+            for folder in fold_folders(root).values():
+                remove_results(folder)
+        remove_surplus(root, len(folds))
         for number, fold in enumerate(folds):
-            file = Path(evaluation_path) / f"fold_{number}" / "sample_list.json"
-            if resume and file.is_file():
-                training, validation = load_disk2fold(file)
-                if not fold.same_samples(Fold(tuple(training), tuple(validation))):
-                    raise ConfigurationError(
-                        f"{file} is of another split; choose another evaluation_path, or pass resume=False to throw "
-                        "its results away"
-                    )
-            write_fold2disk(file, fold.training, fold.validation)
+            write_fold2disk(fold_folder(root, number) / SAMPLES_FILE, fold.training, fold.validation)
 
 
 def _checked_folds(folds: Folds) -> int | list[Fold]:

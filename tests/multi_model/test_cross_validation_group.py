@@ -147,11 +147,18 @@ def test_a_finished_cross_validation_becomes_a_group(model, tmp_path, monkeypatc
         np.testing.assert_array_equal(found, expected)
 
 
-def test_folds_of_another_split_are_not_overwritten(model, tmp_path):
+@pytest.mark.slow
+def test_finished_folds_of_another_split_are_not_overwritten(model, tmp_path):
     folds = [(["case_0", "case_1"], ["case_2"]), (["case_2"], ["case_0", "case_1"])]
-    file = tmp_path / "fold_0" / "sample_list.json"
-    file.parent.mkdir()
-    file.write_text(json.dumps({"TRAINING": ["case_1"], "VALIDATION": ["case_0"]}))
     group = CrossValidationGroup(model, model.preprocessor, folds)
-    with pytest.raises(ConfigurationError, match="of another split"):
-        group.evaluate(SAMPLES[:3], epochs=1, evaluation_path=tmp_path)
+    group.evaluate(SAMPLES[:3], epochs=1, evaluation_path=tmp_path, run_detailed_evaluation=True)
+    assert (tmp_path / "summary.json").is_file()
+    other = CrossValidationGroup(model, model.preprocessor, folds[:1] + [(["case_1"], ["case_0", "case_2"])])
+    for refused in (other, CrossValidationGroup(model, model.preprocessor, folds[:1])):
+        names = sorted({name for fold in refused.folds for side in (fold.training, fold.validation) for name in side})
+        before = (tmp_path / "fold_1" / "sample_list.json").read_text()
+        with pytest.raises(ConfigurationError, match="resume=False"):
+            refused.evaluate(names, epochs=1, evaluation_path=tmp_path)
+        assert (tmp_path / "fold_1" / "sample_list.json").read_text() == before
+    other.evaluate(SAMPLES[:3], epochs=1, evaluation_path=tmp_path, resume=False)
+    assert json.loads((tmp_path / "fold_1" / "sample_list.json").read_text())["TRAINING"] == ["case_1"]
