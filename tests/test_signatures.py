@@ -227,6 +227,7 @@ NAMES = {
     "processing.subfunctions": ["Clipping", "Normalization", "Padding", "Resampling", "Resize", "TransformHU"],
     "processing.subfunctions.abstract_subfunction": ["Abstract_Subfunction"],
     "neural_network.model": ["Neural_Network"],
+    "neural_network.checkpoint": ["BestModel", "TrainingState"],
     "neural_network.metrics": [
         *("categorical_focal_loss", "combo_loss", "focal_tversky_loss", "symmetric_focal_loss"),
         *("symmetric_focal_tversky_loss", "asymmetric_focal_loss", "asymmetric_focal_tversky_loss"),

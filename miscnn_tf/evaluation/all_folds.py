@@ -15,6 +15,7 @@ from miscnn_tf.evaluation.fold_record import matching_record, read_record, train
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, restore_best, run_split
 from miscnn_tf.evaluation.folds import Fold
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
+from miscnn_tf.evaluation.score_table import RESULT_FILES
 from miscnn_tf.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def run_folds(
         # All at once: interrupted after the first fold, the others must not pass for new ones.
         for folder in fold_folders(root).values():
             remove_results(folder)
+        for name in RESULT_FILES:
+            (root / name).unlink(missing_ok=True)
     remove_surplus(root, len(folds))
     # What had to be thrown away is.
     options = replace(options, resume=True)

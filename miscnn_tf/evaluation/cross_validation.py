@@ -52,8 +52,9 @@ def cross_validation(
     - ``history.tsv``: loss and metrics, a row per epoch;
     - ``model.keras``: the model of the epoch with the lowest ``val_loss`` (`save_models`);
     - ``validation.loss.png`` and ``validation.<metric>.png`` (`draw_figures`);
-    - ``detailed_validation.tsv``: Dice per validation sample and class, of that best model
-      (`run_detailed_evaluation`);
+    - ``detailed_validation.tsv``: Dice per validation sample and class, of that best model, and ``scores.csv``: all
+      other scores (`run_detailed_evaluation`; what they come to over all folds is in ``scores.csv`` and
+      ``summary.json`` in `evaluation_path`);
     - ``completed.json``: written last; by it a later run knows that the fold is finished.
 
     The split depends on the names of the samples, `strata`, `groups` and `seed` only. If a cross-validation was

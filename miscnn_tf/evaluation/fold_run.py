@@ -16,6 +16,7 @@ from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
 from miscnn_tf.evaluation.folds import Fold, write_fold2disk
+from miscnn_tf.evaluation.score_table import RESULT_FILES
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -157,7 +158,15 @@ def check_model(model: Neural_Network) -> None:
 def remove_results(folder: Path) -> None:
     """Delete what a run wrote into the folder of a fold, and nothing else."""
     # First the record: without it the rest counts as unfinished, should this be interrupted.
-    for name in (RECORD_FILE, STATE_FILE, HISTORY_FILE, MODEL_FILE, TEMPORARY_MODEL_FILE, EVALUATION_FILE):
+    for name in (
+        RECORD_FILE,
+        STATE_FILE,
+        HISTORY_FILE,
+        MODEL_FILE,
+        TEMPORARY_MODEL_FILE,
+        EVALUATION_FILE,
+        *RESULT_FILES,
+    ):
         (folder / name).unlink(missing_ok=True)
     for figure in folder.glob("validation.*.png"):
         figure.unlink(missing_ok=True)
@@ -198,6 +207,7 @@ def _train(
     history = {name: [float(value) for value in values] for name, values in result.history.items()}
     backup_history(history, str(folder))
     if best is not None and not (folder / best).is_file():
+        (folder / STATE_FILE).unlink(missing_ok=True)  # nothing to go on from
         raise TrainingError(
             f"{folder}: val_loss was not a finite number in any epoch (see {HISTORY_FILE} there), so that there is no "
             "best model. Lower the learning rate, or look for NaN in the images"

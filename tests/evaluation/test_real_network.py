@@ -2,12 +2,20 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from fold_workers import weights
 
 import miscnn_tf
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation import cross_validation
 from miscnn_tf.evaluation.cross_validation import run_fold, split_folds
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
@@ -71,3 +79,112 @@ def test_weights_of_the_best_epoch_are_restored(model, tmp_path):
     restore_weights(model, tmp_path / "model.keras")
     for found, weight in zip(model.model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(found, weight)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends a training in the middle of its n-th epoch of all."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append(epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if len(self.epochs) == self.number:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_fold_goes_on_with_its_epoch(model, tmp_path):
+    samples = model.preprocessor.data_io.get_indiceslist()
+    arguments = {"k_fold": 2, "epochs": 3, "iterations": 2, "return_output": True}
+    whole = cross_validation(samples, model, evaluation_path=tmp_path / "whole", **arguments)
+    # In the third epoch of the second fold.
+    with pytest.raises(KeyboardInterrupt):
+        cross_validation(samples, model, evaluation_path=tmp_path, callbacks=[Interrupt(6)], **arguments)
+    assert (tmp_path / "fold_1" / "training_state.npz").is_file()
+    assert not (tmp_path / "fold_0" / "training_state.npz").exists()
+    with pytest.raises(ConfigurationError, match="epochs"):
+        cross_validation(samples, model, evaluation_path=tmp_path, **{**arguments, "k_fold": 2, "epochs": 4})
+    rest = Interrupt(0)
+    histories = cross_validation(samples, model, evaluation_path=tmp_path, callbacks=[rest], **arguments)
+    assert rest.epochs == [2]
+    for history, expected in zip(histories, whole, strict=True):
+        for name in set(expected) - {"data_wait"}:
+            assert history[name] == pytest.approx(expected[name], rel=1e-3)
+    for folder in ("fold_0", "fold_1"):
+        files = {path.name for path in (tmp_path / folder).iterdir()}
+        assert files == {path.name for path in (tmp_path / "whole" / folder).iterdir()}
+        assert "training_state.npz" not in files
+
+
+@pytest.mark.slow
+def test_interrupted_fold_of_another_split_is_told(model, tmp_path):
+    samples = model.preprocessor.data_io.get_indiceslist()
+    with pytest.raises(KeyboardInterrupt):
+        cross_validation(samples, model, 2, 2, 1, tmp_path, callbacks=[Interrupt(2)])
+    with pytest.raises(ConfigurationError, match=r"fold_0.*other samples.*resume=False"):
+        cross_validation(samples, model, 2, 2, 1, tmp_path, seed=1)
+    again = Interrupt(0)
+    cross_validation(samples, model, 2, 2, 1, tmp_path, seed=1, resume=False, callbacks=[again])
+    assert again.epochs == [0, 1, 0, 1]
+
+
+def test_nothing_is_kept_of_epochs_when_not_asked_for(model, tmp_path):
+    samples = model.preprocessor.data_io.get_indiceslist()
+    with pytest.raises(KeyboardInterrupt):
+        cross_validation(samples, model, 2, 2, 1, tmp_path, callbacks=[Interrupt(2)], backup_every=0)
+    assert not list(tmp_path.rglob("training_state.npz"))
+
+
+KILLED = """
+    import os, pathlib, signal, sys
+    sys.path.insert(0, sys.argv[1])
+    import keras
+    from fold_workers import network
+    from miscnn_tf.evaluation import cross_validation
+
+    folder, kill = pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    seen = []
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append(epoch)
+
+        def on_train_batch_end(self, batch, logs=None):
+            if len(seen) == kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    model = network(folder / "samples", deterministic=True)
+    samples = model.preprocessor.data_io.get_indiceslist()
+    cross_validation(samples, model, 2, 4, evaluation_path=folder, callbacks=[Kill()], run_detailed_evaluation=True)
+    (folder / "epochs.json").write_text(str(seen))
+"""
+
+
+def run(folder, kill):
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(Path(__file__).parents[1]), str(folder), str(kill)]
+    done = subprocess.run(command, check=False, capture_output=True)
+    assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr.decode()[-3000:]
+
+
+@pytest.mark.slow
+def test_killed_cross_validation_equals_an_uninterrupted_one_to_the_last_bit(tmp_path):
+    run(tmp_path / "whole", 0)
+    run(tmp_path / "killed", 7)  # in the third epoch of the second fold
+    run(tmp_path / "killed", 0)
+    assert json.loads((tmp_path / "killed" / "epochs.json").read_text()) == [2, 3]
+    for number in range(2):
+        whole, killed = (tmp_path / name / f"fold_{number}" for name in ("whole", "killed"))
+        assert {path.name for path in whole.iterdir()} == {path.name for path in killed.iterdir()}
+        table = (whole / "detailed_validation.tsv").read_bytes()
+        assert (killed / "detailed_validation.tsv").read_bytes() == table
+        histories = [json.loads((folder / "completed.json").read_text())["history"] for folder in (whole, killed)]
+        for history in histories:
+            del history["data_wait"]
+        assert histories[0] == histories[1]
+        for found, expected in zip(weights(killed / "model.keras"), weights(whole / "model.keras"), strict=True):
+            np.testing.assert_array_equal(found, expected)
