@@ -148,6 +148,20 @@ def test_wrong_names_and_functions_are_told_before_anything_is_predicted(kit, gr
         group.predict(["case_9"])
 
 
+def test_members_average_over_flips_where_the_augmentation_says_so(make_kit):
+    from miscnn_tf.processing.data_augmentation import Data_Augmentation
+
+    kit = make_kit(data_aug=Data_Augmentation(mirror=True))
+    network = kit.network(0)
+    group = Model_Group([network], kit.preprocessor)
+    (plain,) = group.predict(["case_0"], activation_output=True, return_output=True)
+    kit.preprocessor.data_augmentation.infaug = True
+    (found,) = group.predict(["case_0"], activation_output=True, return_output=True)
+    flipped = [np.asarray(each) for each in network.predict_augmentated("case_0")]
+    np.testing.assert_allclose(found, np.mean([plain, *flipped], axis=0), atol=1e-6)
+    assert np.abs(found - plain).max() > 1e-3
+
+
 def test_whole_images_of_networks_of_different_depths(make_kit):
     kit = make_kit(shape=(10, 14), analysis="fullimage", patch_shape=None, batch_size=1)
     networks = [kit.network(0, depth=1), kit.network(1, depth=2)]  # padded to 10 x 14, and to 12 x 16
