@@ -96,7 +96,9 @@ def compute_gradient_heatmap(
         maps = _weighted_maps(model, gradients, sample, weights)
         if normalize:
             most = maps.max(axis=tuple(range(sample.ndim)))
-            maps = maps / np.where(most > 0, most, np.float32(1))
+            # In place where that is possible: maps of a CT are gigabytes.
+            out = maps if maps.flags.writeable else None
+            maps = np.divide(maps, np.where(most > 0, most, np.float32(1)), out=out)
         return maps
 
     def check(indices: list[Hashable]) -> None:

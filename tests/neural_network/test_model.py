@@ -457,3 +457,30 @@ def test_two_devices_train_as_one_does(tmp_path):
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=600, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_windows_are_the_patches_of_the_grid_and_whole_images_suit_the_network(make_network):
+    network = make_network(data={"shape": (9, 20), "spacing": (1.0, 1.0)})
+    network.preprocessor.patchwise_overlap = (0, 4)
+    sample = network.prepared("case_0")
+    assert sample.seg_data is None
+    patches = network.preprocessor.analysis_patchwise_grid(sample, training=False, data_aug=False)
+    windows = list(network.windows(sample))
+    assert len(windows) == 8
+    np.testing.assert_array_equal(windows, [patch for (patch,) in patches])
+    whole = make_network(network.preprocessor.data_io, processing={"analysis": "fullimage", "patch_shape": None})
+    (window,) = whole.windows(whole.prepared("case_0"))
+    assert window.shape == (10, 20, 1)
+
+
+def test_a_prepared_sample_is_predicted_with_or_without_flips(make_network):
+    network = make_network(data={"shape": (9, 20), "spacing": (1.0, 1.0)})
+    sample = network.prepared("case_0")
+    (plain,) = network.predict("case_0", return_output=True, activation_output=True)
+    np.testing.assert_array_equal(network.predict_sample(sample, activation_output=True), plain)
+    network.preprocessor.data_augmentation.infaug = True
+    (flipped,) = network.predict("case_0", return_output=True, activation_output=True)
+    assert not np.allclose(flipped, plain)
+    np.testing.assert_array_equal(network.predict_sample(sample, True), flipped)
+    np.testing.assert_array_equal(network.predict_sample(sample, True, flips=False), plain)
+    np.testing.assert_array_equal(network.predict_sample(sample, False, flips=True), flipped.argmax(-1))

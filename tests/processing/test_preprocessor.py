@@ -11,10 +11,13 @@ from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.batches import TrainingBatches
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.patching.blending import Slab
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
+from miscnn_tf.processing.subfunctions.padding import Padding
+from miscnn_tf.processing.subfunctions.resampling import Resampling
 from miscnn_tf.processing.subfunctions.resize import Resize
 
 
@@ -432,3 +435,23 @@ def test_a_wrong_number_of_patches_is_told(toy_io):
         preprocessor.postprocessing("case_0", np.zeros((7, 8, 8, 8, 2), np.float32))
     with pytest.raises(ConfigurationError, match=r"has 8 patches.*9 were predicted"):
         preprocessor.postprocessing("case_0", np.zeros((9, 8, 8, 8, 2), np.float32))
+
+
+def test_maps_of_any_kind_come_to_the_original_image_as_probabilities_do(toy_io, rng):
+    steps = [Resampling((2.0, 1.0, 1.0)), Padding((20, 28, 20))]
+    preprocessor = Preprocessor(toy_io(), batch_size=1, subfunctions=steps, patch_shape=(8, 12, 8))
+    preprocessor.patchwise_overlap = (2, 6, 4)
+    sample = preprocessor.prepare_sample_subfunctions("case_0", training=False)
+    patches = rng.normal(size=(len(preprocessor.boxes().grid_starts(sample)), 8, 12, 8, 5)).astype(np.float32)
+    maps = preprocessor.assemble_maps(sample, iter(patches), channels=5)
+    assert maps.shape == (20, 22, 18, 5)  # more than there are classes
+    expected = preprocessor.assemble(sample, iter(patches[..., 3:]), activation_output=True)
+    np.testing.assert_allclose(maps[..., 3:], expected, atol=1e-6)
+    # On the preprocessed image's grid, in slabs.
+    whole = rng.normal(size=(*sample.img_data.shape[:-1], 1)).astype(np.float32)
+    slabs = [Slab(0, 5, whole[:5]), Slab(5, len(whole), whole[5:])]
+    brought = preprocessor.maps_to_image(sample, slabs, channels=1)
+    assert brought.shape == (20, 22, 18, 1)
+    padding, resampling = steps[1], steps[0]
+    cropped = padding.postprocessing(sample, whole, activation_output=True)
+    np.testing.assert_allclose(brought, resampling.postprocessing(sample, cropped, activation_output=True), atol=1e-6)
