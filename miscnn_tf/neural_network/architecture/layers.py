@@ -126,8 +126,10 @@ class Conv3D(_FastBias, keras.layers.Conv3D):
         length = inputs.shape[1]
         if (length is not None and length != 2) or set(self.strides) != {1} or self.kernel_size[0] == 1:
             return super().convolution_op(inputs, kernel)
-        length = tf.shape(inputs)[1]
-        missing = tf.cast(tf.equal(length, 2), tf.int32)
+        missing: Any = 1
+        if length is None:
+            length = tf.shape(inputs)[1]
+            missing = tf.cast(tf.equal(length, 2), tf.int32)
         padded = tf.pad(inputs, [[0, 0], [0, missing], [0, 0], [0, 0], [0, 0]])
         outputs = super().convolution_op(padded, kernel)[:, :length]
         outputs.set_shape((*inputs.shape[:-1], self.filters))
