@@ -317,3 +317,29 @@ def test_missing_fold_is_named(fake_model, tmp_path):
         run_fold(2, fake_model(), evaluation_path=tmp_path)
     with pytest.raises(MissingDataError, match="none"):
         run_fold(0, fake_model(), evaluation_path=tmp_path / "elsewhere")
+
+
+def test_patients_stay_together_and_strata_are_shared_out(fake_model, tmp_path):
+    model = fake_model(12)
+    arguments = {
+        "groups": {name: int(name[-3:]) // 2 for name in names(model)},
+        "strata": lambda name: "rare" if int(name[-3:]) < 6 else "common",
+    }
+    cross_validation(names(model), model, 3, 1, evaluation_path=tmp_path, **arguments)
+    for call in model.calls:
+        assert sorted(int(name[-3:]) // 2 for name in call["validation"])[::2] == sorted(
+            {int(name[-3:]) // 2 for name in call["validation"]}
+        )
+        assert sum(int(name[-3:]) < 6 for name in call["validation"]) == 2
+    # The same folds for machines that run one each.
+    split_folds(names(model)[::-1], 3, tmp_path / "parts", **arguments)
+    for number, call in enumerate(model.calls):
+        split = load_disk2fold(tmp_path / "parts" / f"fold_{number}" / "sample_list.json")
+        assert split == (call["training"], call["validation"])
+
+
+@pytest.mark.parametrize("backup_every", [-1, 0.5, "1", None])
+def test_interval_of_backups_is_checked(fake_model, tmp_path, backup_every):
+    model = fake_model()
+    with pytest.raises(ConfigurationError, match="backup_every"):
+        cross_validation(names(model), model, evaluation_path=tmp_path, backup_every=backup_every)

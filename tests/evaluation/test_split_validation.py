@@ -65,3 +65,18 @@ def test_share_is_checked_before_anything_is_written(fake_model, tmp_path, perce
     with pytest.raises(ConfigurationError, match="percentage"):
         split_validation(list(model.truth), model, percentage, evaluation_path=tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_patients_stay_together_and_strata_are_shared_out(fake_model, tmp_path):
+    model = fake_model(12)
+    split_validation(
+        *(list(model.truth), model, 1 / 3, 1),
+        evaluation_path=tmp_path,
+        groups=lambda name: int(name[-3:]) // 2,
+        strata={name: int(name[-3:]) < 6 for name in model.truth},
+    )
+    (call,) = model.calls
+    numbers = [int(name[-3:]) for name in call["validation"]]
+    assert len(numbers) == 4
+    assert sum(number < 6 for number in numbers) == 2
+    assert all((number ^ 1) in numbers for number in numbers)
