@@ -223,7 +223,8 @@ class Neural_Network:
             sample_list: Names of the samples.
             epochs: How many epochs.
             iterations: Steps per epoch; None for once through all samples.
-            callbacks: Keras callbacks; the list is not changed.
+            callbacks: Keras callbacks; the list is not changed. With a `checkpoint.TrainingState` among them, a
+                training that was killed goes on with the epoch in which it stopped.
             class_weight: ``{class: weight}`` or a weight per class.
 
         Returns:
