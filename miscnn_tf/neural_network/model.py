@@ -37,7 +37,7 @@ from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.metrics import dice_soft
-from miscnn_tf.neural_network.segmentation_model import SegmentationModel
+from miscnn_tf.neural_network.segmentation_model import SegmentationModel, float32_output
 from miscnn_tf.neural_network.training_state import Position, TrainingState
 from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.preparation import complete, run_subfunctions
@@ -166,8 +166,8 @@ class Neural_Network:
             model = create(input_shape, n_labels=self.classes)
             if not getattr(model, "inputs", None):
                 image = keras.Input(input_shape)
-                return SegmentationModel(image, model(image))
-            return SegmentationModel(model.inputs[0], model.outputs[0], name=model.name)
+                return SegmentationModel(image, float32_output(model(image)))
+            return SegmentationModel(model.inputs[0], float32_output(model.outputs[0]), name=model.name)
 
     def _compile(self, class_weight: ClassWeight | None = None, new_optimizer: bool = False) -> None:
         """Compile the model anew where its loss, metrics or class weights changed; the optimizer's state is kept."""

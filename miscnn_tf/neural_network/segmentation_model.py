@@ -59,3 +59,25 @@ def _one_hot(y: Any, y_pred: Any) -> Any:
     if y is None or len(y.shape) == len(y_pred.shape):
         return y
     return keras.ops.one_hot(keras.ops.cast(y, "int32"), y_pred.shape[-1], dtype="float32")
+
+
+def float32_output(output: Any) -> Any:
+    """The output of a network in float32, whatever the precision of its layers.
+
+    A network of a user's own says nothing of precision, and under a mixed policy its probabilities would have 8 bits:
+    the logarithms and sums of a loss go wrong by then. The layer that makes them, often with the softmax in it,
+    computes in float32 instead.
+
+    Args:
+        output: The network's symbolic output.
+
+    Returns:
+        A symbolic output, float32: `output` itself where it is one already.
+    """
+    if output.dtype == "float32":
+        return output
+    last = output._keras_history.operation
+    if last.__class__.__module__.startswith("keras."):
+        last.dtype_policy = "float32"
+    # For what is traced from now on it is done by that; this makes it known, and holds for layers of any kind.
+    return keras.layers.Activation("linear", dtype="float32", name="in_float32")(output)

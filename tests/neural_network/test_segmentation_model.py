@@ -3,7 +3,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
+from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.losses import dice_crossentropy
 from miscnn_tf.neural_network.metrics import dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
@@ -22,3 +24,44 @@ def test_labels_and_one_hot_targets_are_the_same_to_the_step(rng, axes):
     as_one_hot = model.evaluate(images, one_hot, verbose=0, return_dict=True)
     assert as_labels == pytest.approx(as_one_hot, rel=1e-6)
     assert as_labels["loss"] > 0.1
+
+
+class PlainNet(Abstract_Architecture):
+    """A network as users write them: not a word of precision."""
+
+    def create_model_2D(self, input_shape, n_labels=2):
+        inputs = keras.Input(input_shape)
+        hidden = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+        return keras.Model(inputs, keras.layers.Conv2D(n_labels, 1, activation="softmax")(hidden))
+
+    def create_model_3D(self, input_shape, n_labels=2):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_users_network_gives_its_probabilities_in_float32_to_losses_and_predictions(
+    make_network, precision, tmp_path
+):
+    seen = []
+
+    def loss(y_true, y_pred):
+        seen.append(keras.backend.standardize_dtype(y_pred.dtype))
+        return -ops.mean(ops.sum(y_true * ops.log(y_pred + 1e-7), -1))
+
+    network = make_network(data={"shape": (16, 16)}, architecture=PlainNet(), precision=precision, loss=loss)
+    assert network.model.layers[1].compute_dtype != "float32"  # the work is done in the lower precision
+    network.train(["case_0", "case_1"], epochs=1)
+    assert set(seen) == {"float32"}
+    (probabilities,) = network.predict(["case_0"], return_output=True, activation_output=True)
+    # Rounded to 8 or 11 bits, probabilities of two classes would sum to 1 up to about 1e-3.
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    assert len(np.unique(probabilities.astype("float16"))) < len(np.unique(probabilities))
+    network.dump(tmp_path / "model.keras")
+    other = make_network(data={"shape": (16, 16)}, architecture=PlainNet(), precision="float32", loss=loss)
+    other.load(tmp_path / "model.keras")
+    np.testing.assert_array_equal(other.model.get_weights()[0], network.model.get_weights()[0])
+
+
+def test_in_float32_a_users_network_is_left_as_it_is(make_network):
+    network = make_network(data={"shape": (16, 16)}, architecture=PlainNet())
+    assert len(network.model.layers) == 3
