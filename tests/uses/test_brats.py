@@ -70,6 +70,7 @@ def test_split_validation_saves_the_split_the_model_and_the_curves(with_interfac
     assert (len(split["TRAINING"]), len(split["VALIDATION"])) == (6, 2)
 
 
+@pytest.mark.slow
 def test_four_files_are_four_channels_and_label_4_is_declared_3(with_files):
     folder, results = with_files
     assert results["shape"] == [40, 40, 26, 4]

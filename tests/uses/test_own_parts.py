@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+# The parts have fast tests of their own where they belong.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def own(run_use, tmp_path_factory):

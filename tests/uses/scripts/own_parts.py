@@ -58,10 +58,11 @@ class SmallNet(Abstract_Architecture):
         return Model(inputs=[inputs], outputs=[Conv3D(n_labels, (1, 1, 1), activation=self.activation)(merged)])
 
 
-def my_dice_loss(y_true, y_pred, smooth=1.0):
+def my_loss(y_true, y_pred, smooth=1.0):
     y_true_f = K.flatten(y_true)
     y_pred_f = K.flatten(y_pred)
-    return 1 - (2 * K.sum(y_true_f * y_pred_f) + smooth) / (K.sum(y_true_f) + K.sum(y_pred_f) + smooth)
+    dice = (2 * K.sum(y_true_f * y_pred_f) + smooth) / (K.sum(y_true_f) + K.sum(y_pred_f) + smooth)
+    return 1 - dice + K.mean(K.categorical_crossentropy(y_true, y_pred))
 
 
 def my_metric(y_true, y_pred):
@@ -86,7 +87,7 @@ result = {
     "generator": [[image.shape, seg.shape] for image, seg in generator],
 }
 
-model = Neural_Network(pp, SmallNet(), my_dice_loss, [my_metric, dice_soft], learning_rate=0.01)
+model = Neural_Network(pp, SmallNet(), my_loss, [my_metric, dice_soft], learning_rate=0.005)
 logs_seen = []
 callbacks = [
     ModelCheckpoint(os.path.join("best.keras"), monitor="val_loss", save_best_only=True, mode="min"),
@@ -99,7 +100,7 @@ folder = create_directories("evaluation", "own")
 backup_history(history.history, folder)
 plot_validation(history.history, model.metrics, folder)
 
-model.load("best.keras", custom_objects={"my_dice_loss": my_dice_loss, "my_metric": my_metric})
+model.load("best.keras", custom_objects={"my_loss": my_loss, "my_metric": my_metric})
 result["score"] = model.model.evaluate(DataGenerator(samples[4:], pp, training=True, validation=True), verbose=0)
 for index in samples[4:]:
     model.predict([index])
