@@ -41,3 +41,12 @@ def test_start():
     report = run("start.py")
     assert 0 < report["share_of_importing_tensorflow"]["import miscnn_tf"] < 0.5
     assert report["seconds"]["python"] < report["seconds"]["import tensorflow"]
+
+
+@pytest.mark.slow
+def test_architectures():
+    report = run("architectures.py", "--filters", "4", "--depth", "2", "--edge", "8", "--rounds", "1")
+    assert len(report["weights"]) >= 9
+    for ratios in (report["step_to_standard"], report["prediction_to_standard"]):
+        assert ratios["unet_standard"] == 1
+        assert min(ratios.values()) > 0
