@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.hardware import precision_scope
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 
 
@@ -55,3 +57,13 @@ def test_small_patches_are_predicted_together_large_ones_alone():
     assert prediction_batch_size((64, 64), 32, on_gpu=False) == 8
     assert prediction_batch_size((64, 64), 4, on_gpu=False) == 4
     assert prediction_batch_size((128, 128, 128), 4, on_gpu=True) == 4
+
+
+@pytest.mark.parametrize("window", [(8, 16, 16), (None, 16, 16)])
+def test_the_compiled_prediction_in_bfloat16_is_the_networks(window, rng):
+    """Where the bottom of the network has a first axis of length 2, which its convolutions treat apart."""
+    with precision_scope("mixed_bfloat16"):
+        model = Architecture(n_filters=2, depth=2).create_model((*window, 1), n_labels=3)
+    images = rng.normal(size=(2, 8, 16, 16, 1)).astype(np.float32)
+    predicted = np.stack(list(WindowPredictor(model, window, 1, batch_size=2)(images)))
+    np.testing.assert_allclose(predicted, model(images, training=False), atol=1e-2)

@@ -130,7 +130,8 @@ class Conv3D(_FastBias, keras.layers.Conv3D):
         if length is None:
             length = tf.shape(inputs)[1]
             missing = tf.cast(tf.equal(length, 2), tf.int32)
-        padded = tf.pad(inputs, [[0, 0], [0, missing], [0, 0], [0, 0], [0, 0]])
+        # Not tf.pad: TensorFlow's graph optimizer takes it together with the convolution, and gives another shape.
+        padded = tf.concat([inputs, tf.zeros_like(inputs[:, :missing])], axis=1)
         outputs = super().convolution_op(padded, kernel)[:, :length]
         outputs.set_shape((*inputs.shape[:-1], self.filters))
         return outputs
