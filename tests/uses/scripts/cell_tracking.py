@@ -82,7 +82,7 @@ callbacks = [
     EarlyStopping(monitor="val_loss", patience=10, restore_best_weights=True),
     CSVLogger("training.csv"),
 ]
-history = model.evaluate(training[:-2], training[-2:], epochs=12, iterations=12, callbacks=callbacks)
+history = model.evaluate(training[:-2], training[-2:], epochs=10, iterations=12, callbacks=callbacks)
 model.dump("cells.keras")
 model.predict(testing)
 
