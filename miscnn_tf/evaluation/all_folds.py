@@ -78,7 +78,7 @@ def run_folds(
         if options.save_models:
             restore_best(model, folders[-1])  # as where it was trained here
     if options.run_detailed_evaluation:
-        write_summary(root)
+        write_summary(root, draw_figures=options.draw_figures)
     return histories
 
 

@@ -72,7 +72,7 @@ def cross_validation(
         epochs: Epochs per fold.
         iterations: Steps per epoch; None: each training sample once.
         evaluation_path: Folder of the results.
-        draw_figures: Draw the curves of the loss and the metrics.
+        draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
         run_detailed_evaluation: Predict each fold's validation samples and write their Dice.
         callbacks: Further Keras callbacks, the same objects in each fold; the list is not changed.
         save_models: Keep the best model of each fold.
@@ -182,7 +182,7 @@ def run_fold(
         epochs: Number of epochs.
         iterations: Steps per epoch; None: each training sample once.
         evaluation_path: The folder that was given to `split_folds`.
-        draw_figures: Draw the curves of the loss and the metrics.
+        draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
         callbacks: Further Keras callbacks; the list is not changed.
         save_models: Keep the best model.
         run_detailed_evaluation: Predict the validation samples and write their Dice.

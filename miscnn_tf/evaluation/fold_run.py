@@ -117,7 +117,7 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         plot_validation(record.history, model.metrics, str(folder))
     restore_best(model, folder, options.save_models)
     if options.run_detailed_evaluation and not record.detailed:
-        scores = detailed_validation(fold.validation, model, folder)
+        scores = detailed_validation(fold.validation, model, folder, draw_figures=options.draw_figures)
         record = replace(record, detailed=True)
         record.write(folder)
         logger.info("%s: mean Dice per class %s", folder, [round(mean, 4) for mean in mean_dice(list(scores.values()))])

@@ -49,7 +49,7 @@ def leave_one_out(
         iterations: Steps per epoch; None: each training sample once.
         callbacks: Further Keras callbacks, the same objects in each fold; the list is not changed.
         evaluation_path: Folder of the results.
-        draw_figures: Draw the curves of the loss and the metrics.
+        draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
         save_models: Keep the best model of each fold; off by default, since there are as many as samples.
         return_output: Return the histories.
         resume: False throws away the results that the folder holds, and starts afresh.

@@ -50,7 +50,7 @@ def split_validation(
         epochs: Number of epochs.
         iterations: Steps per epoch; None: each training sample once.
         evaluation_path: Folder of the results.
-        draw_figures: Draw the curves of the loss and the metrics.
+        draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
         run_detailed_evaluation: Predict the validation samples and write their Dice.
         callbacks: Further Keras callbacks; the list is not changed.
         save_models: Keep the best model.

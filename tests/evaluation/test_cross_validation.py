@@ -66,11 +66,12 @@ def test_results_lie_where_they_should(fake_model, tmp_path):
         draw_figures=True,
     )  # fmt: skip
     assert result is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_0", "fold_1", "scores.csv", "summary.json"]
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"fold_0", "fold_1", "scores.csv", "scores.png", "summary.json"}
     for number, folder in enumerate(sorted(tmp_path.glob("fold_*"))):
         assert {path.name for path in folder.iterdir()} == {
             "sample_list.json", "history.tsv", "model.keras", "validation.loss.png", "detailed_validation.tsv",
-            "scores.csv", "summary.json", "completed.json",
+            "scores.csv", "scores.png", "summary.json", "completed.json",
         }  # fmt: skip
         split = json.loads((folder / "sample_list.json").read_text())
         assert split == {"TRAINING": model.calls[number]["training"], "VALIDATION": model.calls[number]["validation"]}
