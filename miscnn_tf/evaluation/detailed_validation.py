@@ -104,9 +104,15 @@ def detailed_validation(
 
 def _spacing(interface: Any, index: Hashable) -> tuple[float, ...] | None:
     """Voxel size in mm of the original image; None where nobody knows it."""
-    # An interface that is not derived from ours may lack either.
+    # An interface that is not derived from ours may lack what is cheaper than loading the image.
     details = interface.load_details(index) if hasattr(interface, "load_details") else None
-    extended = interface.load_extended(index) if hasattr(interface, "load_extended") else None
+    extended = None
+    # A subclass that reads images in its own way knows more than what its base finds in headers.
+    reads = next((cls for cls in type(interface).__mro__ if {"load_extended", "load_image"} & vars(cls).keys()), None)
+    if reads is not None and "load_extended" not in vars(reads):
+        extended = interface.load_image(index)[1]
+    elif hasattr(interface, "load_extended"):
+        extended = interface.load_extended(index)
     for facts in (details, extended):
         if facts and facts.get("spacing") is not None:
             return tuple(float(length) for length in facts["spacing"])

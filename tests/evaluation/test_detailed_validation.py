@@ -117,3 +117,32 @@ def test_details_of_a_sample_know_its_spacing_better(fake_model, tmp_path):
     detailed_validation(["case_000"], model, tmp_path)
     row = read_scores(tmp_path / "scores.csv")[1]
     assert row["volume_truth_ml"] == (model.truth["case_000"] == 1).sum()
+
+
+def test_the_spacing_is_that_of_the_subclass_that_reads_the_image(fake_model, tmp_path):
+    """Not what its base class would find in a header, of a file that may not even be there."""
+
+    class Headers:
+        def load_extended(self, index):
+            raise AssertionError("the subclass reads images elsewhere")
+
+        def load_image(self, index):
+            raise AssertionError("the subclass reads images elsewhere")
+
+    class Own(Headers):
+        def __init__(self, truth):
+            self.truth = truth
+
+        def load_image(self, index):
+            return np.zeros(self.truth[index].shape), {"spacing": (10.0, 10.0, 10.0)}
+
+        def load_segmentation(self, index):
+            return self.truth[index]
+
+    model = fake_model(1)
+    truth = model.truth
+    model.preprocessor.data_io.interface = Own(truth)
+    detailed_validation(["case_000"], model, tmp_path)
+    voxels = int((truth["case_000"] == 1).sum())
+    assert voxels > 0
+    assert read_scores(tmp_path / "scores.csv")[1]["volume_truth_ml"] == pytest.approx(voxels)
