@@ -10,7 +10,7 @@ SKIPPED = {"ruff", "mypy"}
 config = configparser.ConfigParser()
 config.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
 requirements = [config["options"]["install_requires"], *config["options.extras_require"].values()]
-bounds = dict(re.findall(r"^([\w-]+)>=([\w.]+)$", "\n".join(requirements), re.MULTILINE))
+bounds = dict(re.findall(r"^([\w-]+)(?:\[[\w,-]+\])?>=([\w.]+)$", "\n".join(requirements), re.MULTILINE))
 for name, version in sorted(bounds.items()):
     if name not in SKIPPED:
         print(f"{name}=={version}")
