@@ -127,7 +127,8 @@ class ClassGradients:
     def __init__(self, model: keras.Model, layer: str, window_shape: Sequence[int | None]) -> None:
         output = model.get_layer(layer).output
         self.features = int(output.shape[-1])
-        self._network = keras.Model(model.inputs[0], [output, _scores(model)])
+        scores_before, self._twins = _scores(model)
+        self._network = keras.Model(model.inputs[0], [output, scores_before])
         images = tf.TensorSpec((None, *window_shape, model.inputs[0].shape[-1]), tf.float32)
         weights = tf.TensorSpec((None, *window_shape), tf.float32)
         single = tf.TensorSpec((), tf.int32)
@@ -160,7 +161,13 @@ class ClassGradients:
         key = (layer, *window_shape)
         if key not in known:
             known[key] = cls(model, layer, window_shape)
+        known[key].take_over_weights()
         return known[key]
+
+    def take_over_weights(self) -> None:
+        """Bring the scores to the model's present weights; those of the feature maps are the model's own."""
+        for layer, twin in self._twins:
+            twin.set_weights(layer.get_weights())
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Scores ``(batch, x, y[, z], classes)`` of a batch of windows."""
@@ -212,20 +219,22 @@ def _kernel(layer: keras.layers.Layer) -> tuple[int, bool]:
     return int(np.prod(size)), int(np.prod(getattr(layer, "strides", 1))) > 1
 
 
-def _scores(model: keras.Model) -> Any:
-    """The output before its softmax or sigmoid."""
+def _scores(
+    model: keras.Model,
+) -> tuple[Any, list[tuple[keras.layers.Layer, keras.layers.Layer]]]:
+    """The output before its softmax or sigmoid; and the layer that was made for it, with the one it copies, if any."""
     output = model.outputs[0]
     layer = output._keras_history.operation
     if isinstance(layer, keras.layers.Softmax):
-        return layer.input
+        return layer.input, []
     activation = getattr(layer, "activation", None)
     if getattr(activation, "__name__", None) not in _SQUASHING:
-        return output
+        return output, []
     if isinstance(layer, keras.layers.Activation):
-        return layer.input
+        return layer.input, []
     twin = type(layer).from_config(
         {**layer.get_config(), "activation": "linear", "name": f"{layer.name}_before_activation"}
     )
     scores = twin(layer.input)
     twin.set_weights(layer.get_weights())
-    return scores
+    return scores, [(layer, twin)]

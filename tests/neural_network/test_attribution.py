@@ -99,3 +99,20 @@ def test_a_model_is_traced_once():
     parts = ClassGradients.of(model, "features", (4, 4))
     assert ClassGradients.of(model, "features", (4, 4)) is parts
     assert ClassGradients.of(ends("softmax_inside"), "features", (4, 4)) is not parts
+
+
+@pytest.mark.parametrize("kind", ["softmax_inside", "sigmoid_inside"])
+def test_scores_follow_a_model_that_is_trained_on(kind, rng):
+    """The last layer without its activation is a copy, which must not stay as it was when it was traced."""
+    model = ends(kind)
+    image = rng.normal(size=(1, 4, 4, 1)).astype(np.float32)
+    parts = ClassGradients.of(model, "features", (4, 4))
+    last = model.get_layer("linear")
+    last.set_weights([weight + rng.normal(size=weight.shape) for weight in last.get_weights()])
+    kernel, bias = last.get_weights()
+    assert ClassGradients.of(model, "features", (4, 4)) is parts
+    np.testing.assert_allclose(
+        parts.scores(image), parts.feature_maps(image) @ kernel[0, 0] + bias, rtol=1e-5, atol=1e-6
+    )
+    gradient = parts.gradient(image, np.ones((1, 4, 4), np.float32), 1)
+    np.testing.assert_allclose(gradient, kernel[0, 0, :, 1], rtol=1e-5)
