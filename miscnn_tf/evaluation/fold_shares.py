@@ -62,7 +62,8 @@ def shares(together: Sequence[Unit], weights: Sequence[float], seed: int) -> lis
     where the sum over all strata (and over the samples as a whole) and parts of ``(share of the stratum)**2 / weight``
     grows least, which is least of all where each part has exactly its share. With groups alone and equal weights this
     is scikit-learn's ``GroupKFold``; with both it is the greedy way of its ``StratifiedGroupKFold``, whose result,
-    however, has changed between versions, while folds have to be the same tomorrow.
+    however, has changed between versions, while folds have to be the same tomorrow. Where the weights differ, units are
+    moved in the end until the numbers of samples are right, too.
 
     Args:
         together: The units, at least as many as parts.
@@ -102,8 +103,38 @@ def shares(together: Sequence[Unit], weights: Sequence[float], seed: int) -> lis
         parts[part].append(unit)
         have[part].update(unit.strata)
         sizes[part] += len(unit.members)
+    if len(set(weights)) > 1:
+        _even_out(parts, [weight / sum(weights) for weight in weights], totals)
     _fill_empty(parts)
     return [{position for unit in part for position in unit.members} for part in parts]
+
+
+def _even_out(parts: list[list[Unit]], portions: Sequence[float], totals: Counter[Hashable]) -> None:
+    """Move units until each part has its portion of the samples, as near as can be.
+
+    A stratum of two has nothing to give to a part that is to have a fifth: many such strata would leave it without
+    samples. Those units are moved whose strata the part lacks most.
+    """
+    samples = sum(len(unit.members) for part in parts for unit in part)
+    while True:
+        missing = [
+            portion * samples - sum(len(unit.members) for unit in part)
+            for part, portion in zip(parts, portions, strict=True)
+        ]
+        poor, rich = missing.index(max(missing)), missing.index(min(missing))
+        have: Counter[Hashable] = Counter()
+        for unit in parts[poor]:
+            have.update(unit.strata)
+        lacks = {stratum: portions[poor] * total - have[stratum] for stratum, total in totals.items()}
+        # Only moves after which both are nearer to their portions: so there is an end.
+        most = min(missing[poor], -missing[rich]) * 2 - 1e-9
+        movable = [unit for unit in parts[rich] if len(unit.members) < most]
+        if not movable:
+            return
+        gains = [round(sum(n * (2 * lacks[one] - n) for one, n in unit.strata.items()), 9) for unit in movable]
+        best = movable[gains.index(max(gains))]
+        parts[rich].remove(best)
+        parts[poor].append(best)
 
 
 def _fill_empty(parts: list[list[Unit]]) -> None:

@@ -166,6 +166,15 @@ def test_the_share_that_is_left_out_is_that_of_each_stratum(sizes, share):
         assert abs(counts[str(stratum)] - size * share) <= 1
 
 
+@pytest.mark.parametrize("of_each", [1, 2, 3, 5])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_many_small_strata_do_not_keep_the_share_small(of_each, grouped):
+    samples = [f"{number // of_each:02}_{number}" for number in range(60)]
+    groups = (lambda name: int(name[3:]) // 2) if grouped else None
+    fold = leave_out(samples, 0.2, strata=lambda name: name[:2], groups=groups)
+    assert len(fold.validation) == 12
+
+
 def test_both_sides_have_a_group_however_small_the_share():
     for share in (0.001, 0.5, 0.999):
         fold = leave_out(["a1", "a2", "b1"], share, groups=lambda name: name[0])
