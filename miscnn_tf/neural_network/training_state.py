@@ -107,7 +107,7 @@ class TrainingState(keras.callbacks.Callback):
         """
         self._network, self._others, self._history, self._epochs = network, others, history, epochs
         # As they will be read.
-        self._settings = json.loads(json.dumps(settings))
+        self._settings = json.loads(json.dumps(settings, default=_number))
         self._position = Position(network.epochs_trained, 0, 0)
         make_folder(self.folder)  # an unwritable one is told now, not after the first epoch
         if not self.path.is_file():

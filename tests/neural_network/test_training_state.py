@@ -76,6 +76,15 @@ def callbacks(network, folder):
     ]
 
 
+def test_numbers_of_numpy_may_say_how_long(network, tmp_path):
+    model = network()
+    state = TrainingState(tmp_path, keep=True)
+    model.train(CASES[:2], epochs=np.int64(1), iterations=np.int32(1), callbacks=[state])
+    history = model.train(CASES[:2], epochs=1, iterations=1, callbacks=[TrainingState(tmp_path)])  # the same to it
+    assert history.epoch == [0]
+    assert not (tmp_path / "training_state.npz").exists()
+
+
 def test_interrupted_training_is_as_if_it_had_not_been(network, tmp_path):
     whole = network()
     expected = whole.evaluate(CASES[:3], CASES[3:], epochs=5, callbacks=callbacks(whole, tmp_path / "whole"))
