@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import DataError
+from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
@@ -61,7 +61,8 @@ def detailed_validation(
         Dice per class for each sample; `mean_dice` makes their means.
 
     Raises:
-        ConfigurationError: If a sample does not exist, or the tolerance is no length.
+        ConfigurationError: If a sample does not exist, the tolerance is no length, or the interface gives a
+            spacing that is not one positive length per axis.
         DataError: If a segmentation does not fit its image, or holds labels that are not below the number of classes.
         StorageError: If a table cannot be written.
 
@@ -93,6 +94,8 @@ def detailed_validation(
             )
         except DataError as error:
             raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"sample {index!r}: what the interface tells of it: {error}") from error
         scores[index] = [row["dice"] for row in case]
         rows += with_sample(case, index)
         backup_evaluation([index, *scores[index]], folder)

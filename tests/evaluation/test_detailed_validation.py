@@ -146,3 +146,10 @@ def test_the_spacing_is_that_of_the_subclass_that_reads_the_image(fake_model, tm
     voxels = int((truth["case_000"] == 1).sum())
     assert voxels > 0
     assert read_scores(tmp_path / "scores.csv")[1]["volume_truth_ml"] == pytest.approx(voxels)
+
+
+def test_spacing_that_does_not_fit_names_the_sample(fake_model, tmp_path):
+    model = fake_model(2)
+    model.preprocessor.data_io.interface.load_extended = lambda index: {"spacing": (1.0, 1.0)}
+    with pytest.raises(ConfigurationError, match=r"case_000.*spacing"):
+        detailed_validation(["case_000"], model, tmp_path)
