@@ -16,7 +16,7 @@ from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
 from miscnn_tf.evaluation.folds import Fold, write_fold2disk
-from miscnn_tf.evaluation.score_table import RESULT_FILES
+from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, read_scores
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -121,6 +121,10 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         record = replace(record, detailed=True)
         record.write(folder)
         logger.info("%s: mean Dice per class %s", folder, [round(mean, 4) for mean in mean_dice(list(scores.values()))])
+    elif options.run_detailed_evaluation and options.draw_figures and (folder / SCORES_FILE).is_file():
+        from miscnn_tf.evaluation.score_figures import plot_scores
+
+        plot_scores(read_scores(folder / SCORES_FILE), folder)  # asked for only now that all is finished
     (folder / TEMPORARY_MODEL_FILE).unlink(missing_ok=True)
     return record.history
 

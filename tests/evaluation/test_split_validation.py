@@ -50,6 +50,18 @@ def test_detailed_evaluation_and_figures(fake_model, tmp_path):
     assert sorted(model.predicted) == sorted(model.calls[0]["validation"])
 
 
+def test_figures_of_the_scores_may_be_asked_for_later(fake_model, tmp_path):
+    model = fake_model()
+    arguments = {"epochs": 3, "evaluation_path": tmp_path, "run_detailed_evaluation": True}
+    split_validation(list(model.truth), model, **arguments)
+    assert not (tmp_path / "scores.png").exists()
+    predicted = list(model.predicted)
+    split_validation(list(model.truth), model, **arguments, draw_figures=True)
+    assert (tmp_path / "scores.png").is_file()
+    assert model.predicted == predicted
+    assert len(model.calls) == 1
+
+
 def test_finished_results_of_another_split_are_not_overwritten(fake_model, tmp_path):
     model = fake_model()
     split_validation(list(model.truth), model, epochs=1, evaluation_path=tmp_path)
