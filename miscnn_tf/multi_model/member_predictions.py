@@ -30,12 +30,21 @@ class MemberPredictions:
         models: The members.
         index: Name of the sample; None for an image that belongs to no data set.
         prepare: Makes the prepared sample for a preprocessor; it is called once for each preprocessor.
+        of_group: Where `index` is None: what a member that is a group predicts for the image, given the group and
+            whether probabilities are wanted.
     """
 
-    def __init__(self, models: Sequence[Any], index: Hashable | None, prepare: Prepare) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        index: Hashable | None,
+        prepare: Prepare,
+        of_group: Callable[[Any, bool], np.ndarray] | None = None,
+    ) -> None:
         self.models = models
         self.index = index
         self.prepare = prepare
+        self.of_group = of_group
 
     def mean(self, activation_output: bool) -> np.ndarray:
         """The mean of the members' class probabilities, or the labels that it decides for.
@@ -104,6 +113,8 @@ class MemberPredictions:
                     each.rmdir()
 
     def _of_other_model(self, model: Any, activation_output: bool) -> np.ndarray:
+        if self.index is None and self.of_group is not None and hasattr(model, "predict_image"):
+            return self.of_group(model, activation_output)
         if self.index is None:
             raise ConfigurationError(
                 f"a {type(model).__name__} in the group predicts samples of its data set only, not single files and "

@@ -230,7 +230,7 @@ class Model_Group(Model):
         """
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         function = find_aggregation(aggregation_func)
-        return self._predict_image("array", np.asarray(image), extended, function, activation_output)
+        return self.predict_image("array", np.asarray(image), extended, function, activation_output)
 
     def predict_file(
         self,
@@ -264,7 +264,7 @@ class Model_Group(Model):
                 model_file.require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
-        prediction = self._predict_image(str(image_path), image, extended, function, activation_output)
+        prediction = self.predict_image(str(image_path), image, extended, function, activation_output)
         if output_path is not None:
             sample = self._sample(str(image_path), image, extended)
             sample.add_prediction(prediction, activation_output=activation_output)
@@ -298,7 +298,7 @@ class Model_Group(Model):
         prediction, sample = self._from_all(members, original, function, activation_output)
         return sample, prediction
 
-    def _predict_image(
+    def predict_image(
         self,
         name: str,
         image: np.ndarray,
@@ -306,13 +306,29 @@ class Model_Group(Model):
         function: AggregationFunction,
         activation_output: bool,
     ) -> np.ndarray:
+        """Segment an image that belongs to no data set; members that are groups give the mean of theirs.
+
+        Args:
+            name: What messages call it.
+            image: ``(x, y[, z][, channels])``.
+            extended: What an interface reads beside an image, such as ``"spacing"`` and ``"affine"``.
+            function: The aggregation function.
+            activation_output: Class probabilities instead of labels.
+
+        Returns:
+            Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
+        """
+
         def prepare(preprocessor: Preprocessor) -> Sample:
             sample = self._sample(name, image, extended)
             run_subfunctions(sample, preprocessor.subfunctions, training=False)
             complete(sample)
             return sample
 
-        members = MemberPredictions(self.models, None, prepare)
+        def of_group(group: Model_Group, activation_output: bool) -> np.ndarray:
+            return group.predict_image(name, image, extended, find_aggregation("mean"), activation_output)
+
+        members = MemberPredictions(self.models, None, prepare, of_group)
         if isinstance(function, Mean):
             return members.mean(activation_output)
         return self._from_all(members, lambda: self._sample(name, image, extended), function, activation_output)[0]

@@ -191,6 +191,17 @@ def test_members_with_preprocessors_of_their_own(make_kit, kit):
         Model_Group([kit.networks[0], other.network()], kit.preprocessor, verify_preprocessor=False)
 
 
+@pytest.mark.parametrize("function", ["mean", "majority"])
+def test_groups_in_a_group_segment_arrays_too(kit, group, function):
+    """`load_group(...).predict_file` is how a group is used on a new scan, whatever its members are."""
+    outer = Model_Group([group, kit.network(5)], kit.preprocessor)
+    image = kit.preprocessor.data_io.interface.load_image("case_1")[0]
+    probable = function == "mean"
+    (expected,) = outer.predict(["case_1"], function, activation_output=probable, return_output=True)
+    found = outer.predict_array(image, (1.0, 1.0), function, activation_output=probable)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_users_own_model_and_a_group_are_members(kit, group):
     constant = Constant(kit.preprocessor, label=2)
     mixed = Model_Group([constant, group], kit.preprocessor)
