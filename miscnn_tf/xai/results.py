@@ -45,6 +45,9 @@ class MapWriter:
         output_path: Folder; None for ``<output path of the Data_IO>/<kind>``.
         overlays: Whether to draw pictures.
         limits: Values at the ends of the colours; None for the map's own.
+
+    Raises:
+        ConfigurationError: If the model is a group of networks.
     """
 
     def __init__(
@@ -57,6 +60,11 @@ class MapWriter:
         overlays: bool = True,
         limits: tuple[float, float] | None = None,
     ) -> None:
+        if hasattr(model, "models"):
+            raise ConfigurationError(
+                f"the model is a {type(model).__name__}; explanations are of one network: call them with each of its "
+                "models (of the whole, predict(..., activation_output=True) gives the probabilities)"
+            )
         self.data_io = model.preprocessor.data_io
         self.kind = kind
         self.names = list(names)

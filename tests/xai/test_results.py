@@ -7,6 +7,7 @@ import pytest
 from pointwise import Pointwise
 
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
+from miscnn_tf.multi_model import Model_Group
 from miscnn_tf.xai import compute_certaintymap, compute_gradient_heatmap, occlusion_sensitivity
 from miscnn_tf.xai.results import chosen_classes
 
@@ -72,3 +73,10 @@ def test_classes_are_all_but_the_background_unless_named():
     for wrong in (3, -1, [], [1.5], True):
         with pytest.raises(ConfigurationError, match="classes"):
             chosen_classes(wrong, 3)
+
+
+@pytest.mark.parametrize("explain", [compute_certaintymap, compute_gradient_heatmap, occlusion_sensitivity])
+def test_a_group_is_told_that_explanations_are_of_one_network(network, explain):
+    group = Model_Group([network], network.preprocessor)
+    with pytest.raises(ConfigurationError, match=r"Model_Group.*each of its models"):
+        explain("a", group, return_output=True)
