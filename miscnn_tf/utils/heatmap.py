@@ -70,6 +70,8 @@ def draw_heatmap(
         spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
     view = View.of(heat.shape, spacing, affine)
     image, heat = view.turn(image), view.turn(heat)
+    if heat.dtype not in (np.float32, np.float64):
+        heat = heat.astype(np.float32)  # matplotlib takes no half precision
     colours, scale = _colours(heat, limits)
     chosen = telling_slices(heat, whole_number(slices, "slices", 1))
     levels = None if colour else window_levels(image)
@@ -99,7 +101,7 @@ def draw_heatmap(
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)  # a sample may be called "a$_$"
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 

@@ -172,7 +172,7 @@ def draw_case(
         if axes == 3:
             row[0].set_ylabel(f"slice {view.number(chosen[number])}", fontsize=9)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)  # a sample may be called "a$_$"
     names = list(class_names or ())
     names += [f"class {number}" for number in range(len(names), classes)]
     colours = class_colours(classes) / 255.0
@@ -181,7 +181,9 @@ def draw_case(
     if len(maps) == 2:
         keys.append((LegendPatch(color="0.35"), Line2D([], [], color="white", linewidth=1.2)))
         names.append("outline of ground truth")
-    figure.legend(keys, names, loc="outside lower center", ncols=min(len(keys), 4), frameon=False, fontsize=9)
+    legend = figure.legend(keys, names, loc="outside lower center", ncols=min(len(keys), 4), frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 

@@ -24,6 +24,8 @@ def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tu
     """
     # A million voxels tell the percentiles of a billion.
     values = image.reshape(-1)[:: max(1, image.size // 2**20)]
+    if values.dtype == bool:
+        values = values.astype(np.uint8)  # truth values have no percentiles
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0

@@ -93,3 +93,13 @@ def test_what_does_not_fit_is_refused(tmp_path):
     for image, heat in ((np.zeros((4, 4)), np.zeros((4, 5))), (np.zeros((4, 4, 4, 1)), np.zeros((4, 4)))):
         with pytest.raises(ConfigurationError, match="same grid"):
             draw_heatmap(image, heat, tmp_path / "a.png")
+
+
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path):
+    draw_heatmap(np.zeros((5, 6)), np.ones((5, 6)), tmp_path / "heat.png", title=r"case$_$, $\b$")
+    assert (tmp_path / "heat.png").is_file()
+
+
+def test_maps_in_half_precision_of_binary_images_are_drawn(tmp_path):
+    draw_heatmap(np.eye(6, dtype=bool), np.eye(6, dtype=np.float16), tmp_path / "heat.png")
+    assert (tmp_path / "heat.png").is_file()

@@ -294,3 +294,9 @@ def test_wrong_cases_are_named(tmp_path):
     with pytest.raises(StorageError):
         draw_case(image, truth, None, tmp_path / "file" / "a.png", (1, 1, 1))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path):
+    names = ["", r"class$_$, $\b$"]
+    draw_case(np.zeros((5, 6)), np.eye(5, 6, dtype=int), None, tmp_path / "a.png", title="case$_$", class_names=names)
+    assert (tmp_path / "a.png").is_file()

@@ -73,3 +73,7 @@ def test_an_image_is_one_slice_as_it_is():
     view = View.of(image.shape, (1.0, 2.0), None)
     np.testing.assert_array_equal(view.turn(image), image[None])
     assert (view.row_mm, view.column_mm) == (1, 2)
+
+
+def test_binary_images_have_a_window():
+    assert window_levels(np.eye(4, dtype=bool)) == (0, 1)
