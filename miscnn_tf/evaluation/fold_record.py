@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miscnn_tf.configuration import describe
+from miscnn_tf.configuration import describe, plain
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
@@ -131,9 +132,23 @@ def _described(thing: Any) -> Any:
         return thing
     if inspect.isroutine(thing) or isinstance(thing, type):
         return thing.__name__
+    if isinstance(thing, functools.partial):
+        # Losses are given other settings in this way.
+        arguments = {str(number): value for number, value in enumerate(thing.args)} | thing.keywords
+        return {
+            "partial": _described(thing.func),
+            "arguments": {name: _plain_or_described(value) for name, value in arguments.items()},
+        }
     # With its module: every architecture of MIScnn's is called Architecture.
     name = f"{type(thing).__module__}.{type(thing).__qualname__}"
     try:
         return describe(thing, name)
     except (ConfigurationError, NotImplementedError, TypeError, ValueError):
         return name
+
+
+def _plain_or_described(value: Any) -> Any:
+    try:
+        return plain(value)
+    except ConfigurationError:
+        return _described(value)

@@ -15,7 +15,7 @@ from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
-from miscnn_tf.evaluation.folds import Fold, write_fold2disk
+from miscnn_tf.evaluation.folds import Fold, load_disk2fold, write_fold2disk
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, read_scores
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ def _train(
         interrupted = False
     if not interrupted:
         remove_results(folder)
+    elif (folder / SAMPLES_FILE).is_file():
+        _require_same_samples(fold, folder)
     write_fold2disk(folder / SAMPLES_FILE, fold.training, fold.validation)
     # A rate that was set on the model is wanted in each fold; reset() goes back to the constructor's.
     rate = model.learning_rate
@@ -219,6 +221,15 @@ def _train(
     record = FoldRecord(fold, settings, history)
     record.write(folder)
     return record
+
+
+def _require_same_samples(fold: Fold, folder: Path) -> None:
+    """Before its list of samples is written anew, so that an interrupted fold can still go on as it was."""
+    if not fold.same_samples(Fold(*map(tuple, load_disk2fold(folder / SAMPLES_FILE)))):
+        raise ConfigurationError(
+            f"{folder} holds an interrupted training with other samples. Train with the same arguments to go on with "
+            "it, choose another evaluation_path, or pass resume=False to throw it away"
+        )
 
 
 def _best_model(folder: Path, kept_only: bool) -> Path | None:

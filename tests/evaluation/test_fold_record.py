@@ -1,3 +1,4 @@
+import functools
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -102,3 +103,12 @@ def test_damaged_record_is_named(tmp_path, content):
     (tmp_path / RECORD_FILE).write_text(content)
     with pytest.raises(DataError, match=r"completed\.json"):
         read_record(tmp_path)
+
+
+def test_settings_bound_to_a_loss_are_noticed():
+    def settings(**bound):
+        return training_settings(network(loss=functools.partial(tversky, **bound)), 5, None)
+
+    assert settings(alpha=0.3) == settings(alpha=0.3) == json.loads(json.dumps(settings(alpha=0.3)))
+    assert settings(alpha=0.3) != settings(alpha=0.7)
+    assert settings(inner=tversky) != settings(inner=other_loss)

@@ -125,8 +125,10 @@ def test_interrupted_fold_of_another_split_is_told(model, tmp_path):
     samples = model.preprocessor.data_io.get_indiceslist()
     with pytest.raises(KeyboardInterrupt):
         cross_validation(samples, model, 2, 2, 1, tmp_path, callbacks=[Interrupt(2)])
+    split = (tmp_path / "fold_0" / "sample_list.json").read_text()
     with pytest.raises(ConfigurationError, match=r"fold_0.*other samples.*resume=False"):
         cross_validation(samples, model, 2, 2, 1, tmp_path, seed=1)
+    assert (tmp_path / "fold_0" / "sample_list.json").read_text() == split
     again = Interrupt(0)
     cross_validation(samples, model, 2, 2, 1, tmp_path, seed=1, resume=False, callbacks=[again])
     assert again.epochs == [0, 1, 0, 1]
