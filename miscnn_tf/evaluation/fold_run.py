@@ -157,6 +157,12 @@ def check_model(model: Neural_Network) -> None:
                 f"model is a {type(model).__name__} without {method}(); pass a miscnn_tf.Neural_Network as second "
                 "argument"
             )
+    for attribute in ("learning_rate", "metrics"):
+        if not hasattr(model, attribute):
+            raise ConfigurationError(
+                f"model is a {type(model).__name__} without {attribute}; pass a miscnn_tf.Neural_Network. The members "
+                "of a group are trained by its own evaluate()"
+            )
 
 
 def remove_results(folder: Path) -> None:

@@ -92,3 +92,14 @@ def test_patients_stay_together_and_strata_are_shared_out(fake_model, tmp_path):
     assert len(numbers) == 4
     assert sum(number < 6 for number in numbers) == 2
     assert all((number ^ 1) in numbers for number in numbers)
+
+
+def test_a_group_is_refused_before_anything_is_written(tmp_path):
+    class Group:
+        def evaluate(self): ...
+        def predict(self): ...
+        def reset(self): ...
+
+    with pytest.raises(ConfigurationError, match="Group without learning_rate"):
+        split_validation(["a", "b"], Group(), evaluation_path=tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
