@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 SCRIPTS = Path(__file__).parent / "scripts"
+SAME_SEEDS = Path(__file__).parent / "same_seeds"
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +28,8 @@ def run_use() -> Callable[[str, Path], dict[str, Any]]:
             text=True,
             timeout=900,
             check=False,
-            # No GPU, if there is one: these are seconds of work.
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+            # No GPU, if there is one: these are seconds of work. And no other seeds each time.
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(SAME_SEEDS)},
         )
         assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-4000:]}"
         assert "Traceback" not in done.stderr, done.stderr[-4000:]

@@ -29,9 +29,9 @@ def with_files(run_use, tmp_path_factory):
 def test_an_interface_of_ones_own_finds_the_whole_tumour(with_interface):
     _, results = with_interface
     # Chance: the tumour is 1 to 2 % of the voxels.
-    assert np.mean(results["dice"]["whole"]) > 0.5, results["dice"]
+    assert np.mean(results["dice"]["whole"]) > 0.4, results["dice"]
     # Only the contrast after contrast agent shows it: the channels are in their places.
-    assert np.mean(results["dice"]["enhancing"]) > 0.2, results["dice"]
+    assert np.mean(results["dice"]["enhancing"]) > 0.1, results["dice"]
     assert set(results["dice"]) == {"whole", "core", "enhancing"}
 
 
