@@ -14,6 +14,7 @@ from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_record import read_record
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, check_model, remove_results, run_split
 from miscnn_tf.evaluation.folds import Fold, Labelling, check_samples, load_disk2fold, make_folds, write_fold2disk
+from miscnn_tf.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -185,7 +186,8 @@ def run_fold(
         draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
         callbacks: Further Keras callbacks; the list is not changed.
         save_models: Keep the best model.
-        run_detailed_evaluation: Predict the validation samples and write their Dice.
+        run_detailed_evaluation: Predict the validation samples and write their scores; ``scores.csv`` and
+            ``summary.json`` in `evaluation_path` are then those of all folds that are finished by now.
         resume: False trains the fold again even though it is finished.
         backup_every: After how many epochs the state of the training is written; 0: never.
 
@@ -214,7 +216,10 @@ def run_fold(
         )
     training, validation = load_disk2fold(folder / SAMPLES_FILE)
     check_samples([*training, *validation], model)
-    return run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
+    history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
+    if run_detailed_evaluation:
+        write_summary(evaluation_path, draw_figures=draw_figures)  # over the folds that are finished by now
+    return history
 
 
 make_callable(__name__)

@@ -131,6 +131,7 @@ def describe_network(network: Neural_Network) -> str:
         "classes": network.classes,
         "three_dim": network.three_dim,
         "interface": _describe_interface(preprocessor.data_io.interface),
+        "class_names": _class_names(preprocessor.data_io.interface),
         "architecture": _describe_known(network.architecture, architectures),
         "divisor": _divisor(network),
         "learning_rate": network.learning_rate,
@@ -202,6 +203,12 @@ def _describe_interface(interface: Abstract_IO) -> dict[str, Any]:
         logger.debug("the interface is described by its dimensions alone: %s", reason)
         config = None
     return {"class_name": name, "config": config}
+
+
+def _class_names(interface: Abstract_IO) -> list[str] | None:
+    # An interface that is not derived from ours has no such attribute.
+    names = getattr(interface, "class_names", None)
+    return None if names is None else [str(name) for name in names]
 
 
 # ---------------------------------------------------------------- reading
@@ -377,6 +384,14 @@ def _general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -
 
 
 def _build_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
+    interface = _described_interface(metadata, own)
+    names = metadata.get("class_names")
+    if names is not None:
+        interface.class_names = tuple(names)
+    return interface
+
+
+def _described_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
     description = metadata["interface"]
     known = {**miscnn_data_interfaces, **own}
     if description["config"] is not None and description["class_name"] in known:

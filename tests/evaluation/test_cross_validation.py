@@ -297,6 +297,13 @@ def test_folds_one_by_one_are_the_cross_validation(fake_model, tmp_path):
     assert sorted([*training, *validation]) == names(model)
 
 
+def test_folds_one_by_one_gather_their_scores(fake_model, tmp_path):
+    split_folds(names(fake_model()), 3, evaluation_path=tmp_path)
+    for finished, number in enumerate((2, 0, 1), start=1):
+        run_fold(number, fake_model(), 3, None, tmp_path, draw_figures=False, run_detailed_evaluation=True)
+        assert json.loads((tmp_path / "summary.json").read_text())["folds"] == finished
+
+
 def test_splitting_again_keeps_finished_folds_of_the_same_split_only(fake_model, tmp_path):
     model = fake_model()
     split_folds(names(model), 3, tmp_path)

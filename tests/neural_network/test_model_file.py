@@ -164,6 +164,21 @@ def test_loss_metrics_and_samples_are_in_the_file(make_network, tmp_path, caplog
     assert "does not hold its loss" in caplog.text
 
 
+def test_the_names_of_the_classes_are_in_the_file(make_network, tmp_path):
+    network = make_network()
+    network.dump(tmp_path / "model.keras")
+    interface = miscnn_tf.load_model(tmp_path / "model.keras").preprocessor.data_io.interface
+    assert interface.class_names is None
+    assert interface.names_of_classes() == ("0", "1")
+    network.preprocessor.data_io.interface.class_names = ["background", "box"]
+    network.dump(tmp_path / "model.keras")
+    interface = miscnn_tf.load_model(tmp_path / "model.keras").preprocessor.data_io.interface
+    assert interface.names_of_classes() == ("background", "box")
+    interface.class_names = ("box",)
+    with pytest.raises(ConfigurationError, match="must be 2 names"):
+        interface.names_of_classes()
+
+
 @pytest.mark.parametrize("ending", [".h5", ".hdf5"])
 def test_the_old_endings_work(make_network, tmp_path, ending):
     network = make_network()

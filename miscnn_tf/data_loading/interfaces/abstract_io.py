@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,14 @@ class Abstract_IO(ABC):
         channels: Number of image channels.
         classes: Number of classes, background included.
         three_dim: Whether the data are volumes.
+
+    Attributes:
+        class_names: What the classes are called in tables, legends and pages, background first; None: by their number.
+            May be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is kept in
+            model files.
     """
+
+    class_names: Sequence[str] | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
         self.channels = channels
@@ -55,6 +62,26 @@ class Abstract_IO(ABC):
     @abstractmethod
     def check_file_termination(termination: str) -> bool:
         """Whether files with this ending (``".nii.gz"``) are of this format."""
+
+    def names_of_classes(self) -> tuple[str, ...]:
+        """A name for each class, `class_names` or "0", "1", ….
+
+        Raises:
+            ConfigurationError: If there are more or fewer names than classes.
+
+        Example:
+            >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+            >>> NIFTI_interface(classes=3).names_of_classes()
+            ('0', '1', '2')
+        """
+        if self.class_names is None:
+            return tuple(str(number) for number in range(self.classes))
+        if len(self.class_names) != self.classes:
+            raise ConfigurationError(
+                f"class_names={tuple(self.class_names)!r} of {type(self).__name__} must be {self.classes} names, "
+                "background first"
+            )
+        return tuple(str(name) for name in self.class_names)
 
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
         """Further facts about a sample, which become ``Sample.details``; none by default."""
