@@ -5,6 +5,7 @@ their own geometry, and prints one line of JSON: Dice per class and its spread o
 and the share of the time in which the training waited for data.
 
     python benchmarks/hippocampus.py --minutes 10
+    python benchmarks/hippocampus.py --epochs 72
 
 The clock runs from the first step, whose graph is built within the time; preparing the samples, before it, and
 predicting, after it, are reported apart. Progress goes to stderr.
@@ -88,7 +89,7 @@ class Progress(keras.callbacks.Callback):
         return (self.seconds - self._first) / (self.steps - 1) if self.steps > 1 else math.nan
 
 
-def run(minutes: float, seed: int, data: Path) -> dict[str, Any]:
+def run(minutes: float, seed: int, data: Path, epochs: int | None = None) -> dict[str, Any]:
     """Train, predict, and return the figures."""
     split = json.loads((data / "split.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
@@ -122,12 +123,11 @@ def run(minutes: float, seed: int, data: Path) -> dict[str, Any]:
         preprocessor.run_subfunctions(split["TRAINING"], training=True)
         prepared = time.perf_counter()
         progress = Progress()
-        # More epochs than there is time for.
-        model.train(
-            split["TRAINING"],
-            epochs=1_000_000,
-            callbacks=[PolynomialDecay(power=0.9, minutes=minutes), TimeLimit(minutes), progress],
-        )
+        if epochs is None:  # more of them than there is time for
+            limits = [PolynomialDecay(power=0.9, minutes=minutes), TimeLimit(minutes)]
+            model.train(split["TRAINING"], epochs=1_000_000, callbacks=[*limits, progress])
+        else:
+            model.train(split["TRAINING"], epochs=epochs, callbacks=[PolynomialDecay(power=0.9), progress])
         trained = time.perf_counter()
         model.predict(split["VALIDATION"])
         predicted = time.perf_counter()
@@ -140,7 +140,7 @@ def run(minutes: float, seed: int, data: Path) -> dict[str, Any]:
     means = mean_dice(dice)
     return {
         "benchmark": "hippocampus",
-        "minutes": minutes,
+        "minutes": minutes if epochs is None else None,
         "seed": seed,
         "dice": {
             str(number): {
@@ -185,6 +185,7 @@ def main() -> None:
     """Read the arguments, run, print."""
     parser = argparse.ArgumentParser(description="Dice on the hippocampus split after so many minutes of training.")
     parser.add_argument("--minutes", type=float, default=10.0, help="time to train (default: 10)")
+    parser.add_argument("--epochs", type=int, help="train so many epochs instead, however long they take")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, crops and augmentation (default: 0)")
     parser.add_argument(
         "--data", type=Path, default=DATA, help="folder with cases/ and split.json (default: %(default)s)"
@@ -192,7 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.data / "split.json").is_file():
         parser.error(f"there is no split.json in {arguments.data}; name the data set's folder with --data")
-    print(json.dumps(run(arguments.minutes, arguments.seed, arguments.data)))
+    print(json.dumps(run(arguments.minutes, arguments.seed, arguments.data, arguments.epochs)))
 
 
 if __name__ == "__main__":

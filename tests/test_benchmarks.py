@@ -25,14 +25,14 @@ def run(*arguments: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_hippocampus(hippocampus):
-    report = run("hippocampus.py", "--minutes", "1", "--data", str(hippocampus))
+    # Epochs, not minutes: what a busy machine reaches in a minute is no property of the code.
+    report = run("hippocampus.py", "--epochs", "4", "--data", str(hippocampus))
     assert report["cases"] == 40
-    assert report["steps"] > 5
+    assert report["steps"] == 100
     assert set(report["dice"]) == {"0", "1", "2"}
     means = [report["dice"][label]["mean"] for label in "12"]
     assert report["mean_foreground_dice"] == pytest.approx(sum(means) / 2, abs=1e-3)
-    # Far more than chance, after as few steps as a busy machine makes in a minute.
-    assert 0.2 < report["mean_foreground_dice"] < 1
+    assert 0.6 < report["mean_foreground_dice"] < 1
     assert 0 <= report["share_waiting_for_data"] < 0.5
 
 

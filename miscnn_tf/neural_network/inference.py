@@ -36,7 +36,9 @@ class WindowPredictor:
         def predict(images: tf.Tensor) -> tf.Tensor:
             return tf.cast(model(images, training=False), tf.float32)
 
-        self._predict = predict
+        # One graph, traced here: a tf.function that is called counts its traces over all networks of the process, and
+        # warns of a group of them.
+        self._predict = predict.get_concrete_function()
 
     def __call__(self, windows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Class probabilities of each window, float32 ``(x, y[, z], classes)``, in order.
@@ -49,7 +51,7 @@ class WindowPredictor:
             images = np.zeros((self.batch_size, *batch[0].shape), np.float32)
             for place, window in enumerate(batch):
                 images[place] = window
-            yield from self._predict(images).numpy()[: len(batch)]
+            yield from self._predict(tf.constant(images)).numpy()[: len(batch)]
 
 
 def prediction_batch_size(patch_shape: tuple[int, ...], batch_size: int, on_gpu: bool) -> int:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -43,6 +46,19 @@ def test_the_graph_is_traced_once():
         list(predictor(np.zeros((5, 4, 4, 1), np.float32)))
     assert len(traces) == 1
     assert tuple(traces[0]) == (2, 4, 4, 1)
+
+
+def test_many_networks_are_no_reason_to_warn():
+    """In a process of its own: TensorFlow warns twice of functions that stand in one place, then never again."""
+    script = """
+import keras, numpy as np
+from miscnn_tf.neural_network.inference import WindowPredictor
+image = keras.Input((4, 4, 1))
+for _ in range(8):
+    list(WindowPredictor(keras.Model(image, image * 2), (4, 4), 1)([np.ones((4, 4, 1), np.float32)]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
+    assert "retracing" not in done.stderr
 
 
 def test_whole_images_of_many_sizes_share_one_graph():
