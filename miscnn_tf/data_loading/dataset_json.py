@@ -10,7 +10,7 @@ from typing import Any
 
 from miscnn_tf.data_loading.json_file import read_json
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import DataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -216,11 +216,3 @@ def _relative(entry: Any, path: Path) -> str:
             f"{path}: the file {entry!r} lies outside the folder, or is no path; nothing outside {path.parent} is "
             'read. Copy or link it there, and name it like "./imagesTr/case_00.nii.gz"'
         ) from None
-
-
-def missing_folder(root: Path, folder: str) -> MissingDataError:
-    """The error for a folder of the layout that is not there."""
-    shown = some_of(sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")))
-    inner = next((entry.parent for entry in sorted(root.glob(f"*/{folder}")) if entry.is_dir()), None)
-    hint = f"; give the folder of one data set, such as {inner}" if inner else ""
-    return MissingDataError(f"{root} holds no folder {folder} (found: {shown}){hint}")
