@@ -183,14 +183,11 @@ def _listed(
 
 def _with_labels(root: Path, cls: type[Abstract_IO], arguments: dict[str, Any]) -> Abstract_IO:
     """An interface for folders of samples; its classes are looked for where they are not given."""
-    interface = _made(cls, arguments)
+    probe = _made(cls, {"classes": _ANY, **arguments})
     if "classes" in arguments:
-        return interface
-    volumes = {**arguments, "classes": _ANY, "label_map": None}
-    if cls is NIFTIslicer_interface:
-        probe: Abstract_IO = NIFTI_interface(volumes["channels"], _ANY, True, arguments.get("pattern"))
-    else:
-        probe = cls(**volumes)
+        return probe
+    if cls is NIFTIslicer_interface:  # a volume is looked through at once, not slice by slice
+        probe = NIFTI_interface(arguments["channels"], _ANY, True, arguments.get("pattern"))
     classes, label_map = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
     return cls(**{**arguments, "classes": classes, "label_map": label_map})
 

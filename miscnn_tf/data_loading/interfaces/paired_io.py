@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
 from miscnn_tf.data_loading.pairing import bare_mask, pair
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,12 @@ class Paired_interface(ListedFiles_interface):
     @staticmethod
     def _folder(root: Path, given: str | None, names: Sequence[str], argument: str) -> Path | None:
         if given is not None:
-            folder = root if str(given) in ("", ".") else inside(root, given)
+            try:
+                folder = root if str(given) in ("", ".") else inside(root, given)
+            except DataError:
+                raise ConfigurationError(
+                    f"{argument}={given!r} is no folder below {root}; give one relative to it, such as 'train/images'"
+                ) from None
             if not folder.is_dir():
                 raise MissingDataError(f"{argument}={given!r}: there is no folder {folder}; it holds {_listing(root)}")
             return folder
