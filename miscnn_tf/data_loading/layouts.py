@@ -30,7 +30,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
-from miscnn_tf.data_loading.label_scan import classes_of, scan_labels
+from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
@@ -136,9 +136,7 @@ def find_interface(
     elif cls in (NIFTI_interface, NIFTIslicer_interface):
         interface = _with_labels(root, cls, _look_at_nifti(root, cls, given))
     else:
-        if "classes" not in given and isinstance(given.get("structure_dict"), Mapping):
-            given["classes"] = 1 + max([1, *map(int, given["structure_dict"].values())])
-        interface = _made(cls, given)
+        interface = _made(cls, _with_structures(root, cls, given))
     if class_names is not None:
         interface.class_names = class_names
         interface.names_of_classes()
@@ -190,6 +188,20 @@ def _with_labels(root: Path, cls: type[Abstract_IO], arguments: dict[str, Any]) 
         probe = NIFTI_interface(arguments["channels"], _ANY, True, arguments.get("pattern"))
     classes, label_map = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
     return cls(**{**arguments, "classes": classes, "label_map": label_map})
+
+
+def _with_structures(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, and for a format whose structures have names the labels and classes that follow from them."""
+    if "classes" in given or not hasattr(cls, "get_ROI_names"):
+        return given
+    structures = given.get("structure_dict")
+    if not structures:
+        probe = _made(cls, {**given, "classes": _ANY})
+        structures = structures_of(probe, probe.initialize(str(root)), str(root))
+    if not isinstance(structures, Mapping):
+        raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
+    labels = [label for label in structures.values() if isinstance(label, int)]
+    return {**given, "structure_dict": structures, "classes": max([1, *labels]) + 1}
 
 
 def _labels_of(

@@ -285,14 +285,36 @@ class TestGiven:
                 self.structure_dict = structure_dict
 
             def initialize(self, input_path):
-                return ["a"]
+                return ["a", "b", "c"]
 
             load_image = load_segmentation = load_prediction = save_prediction = initialize
             check_file_termination = staticmethod(lambda termination: False)
 
         monkeypatch.setitem(miscnn_data_interfaces._entries, "OWN", Own)
-        interface = find_interface(tmp_path, "OWN", channels=2, structure_dict={"liver": 1, "tumour": 2})
-        assert (type(interface), interface.channels, interface.classes) == (Own, 2, 3)
+        interface = find_interface(tmp_path, "OWN", channels=2)
+        assert (type(interface), interface.channels, interface.classes) == (Own, 2, 2)
+
+        # One whose structures have names, as those of DICOM have.
+        rois = {"a": ["Lung", "Heart "], "b": ["Heart", "Lung"]}
+
+        def get_ROI_names(self, index):
+            if index not in rois:
+                raise MissingDataError(f"{index} has no annotation")
+            return [[number, name] for number, name in enumerate(rois[index], start=4)]
+
+        Own.get_ROI_names = get_ROI_names
+        interface = find_interface(tmp_path, "OWN")
+        assert (interface.structure_dict, interface.classes) == ({"Heart": 1, "Lung": 2}, 3)
+        assert find_interface(tmp_path, "OWN", structure_dict={"Heart": 1}).classes == 2
+        assert find_interface(tmp_path, "OWN", classes=4).structure_dict is None
+        with pytest.raises(ConfigurationError, match="structure_dict must be a dict"):
+            find_interface(tmp_path, "OWN", structure_dict=["Heart"])
+        rois["b"].append("Cord")
+        with pytest.raises(DataError, match=r"Cord \(in 1 of 2\), Heart .*structure_dict=\{'Heart': 1, 'Lung': 2\}"):
+            find_interface(tmp_path, "OWN")
+        rois.clear()
+        with pytest.raises(MissingDataError, match=r"give classes to predict only\. a has no annotation"):
+            find_interface(tmp_path, "OWN")
 
 
 class TestUnknown:
