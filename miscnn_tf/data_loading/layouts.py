@@ -291,10 +291,11 @@ def _format_in(folder: Path) -> str | None:
 def _has_dicom(folder: Path) -> bool:
     """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return any(_is_dicom(path) for path in islice(files, _LOOKED_AT))
+    return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its ending or what it begins with."""
     if path.suffix.lower() in _DICOM_ENDINGS:
         return True
     try:
@@ -307,7 +308,7 @@ def _is_dicom(path: Path) -> bool:
 def _unknown(root: Path, pattern: str | None) -> str:
     """What was found, what may be meant, and the layouts that are known."""
     entries = _visible(root)
-    if image_files(root) or _format_in(root) or any(_is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
+    if image_files(root) or _format_in(root) or any(is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
         return f"{root} is itself one sample; give the folder above it, {root.parent}"
     said = f"{root} is laid out in no way that is known here. It holds {_shown(entries)}."
     folders = [path for path in entries if path.is_dir()]

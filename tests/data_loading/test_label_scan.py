@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
@@ -34,6 +34,7 @@ def interface(**labels) -> Dictionary_interface:
     )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([np.uint8, np.int16, np.uint16, np.int64, np.float32, np.float64, np.bool_]),
     st.lists(st.integers(0, 120), min_size=1, max_size=60),
@@ -107,6 +108,7 @@ def test_gaps_are_told_with_the_label_map_to_pass(values, advice):
     assert classes_of(found(a=values), "data", mapping) == (len(values), mapping)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(-50, 50), min_size=2, max_size=10))
 def test_a_proposed_label_map_always_works(values):
     mapping = proposed_label_map(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf.data_loading.pairing import bare_mask, pair
@@ -70,6 +70,7 @@ def test_what_is_ambiguous_is_named(images, masks, named):
 WORDS = st.text("abcxyz019_-. ", min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS, unique=True, max_size=8), st.lists(WORDS, unique=True, max_size=8), st.integers(0, 100))
 def test_no_mask_is_given_twice_and_the_order_does_not_count(images, masks, seed):
     try:
@@ -84,6 +85,7 @@ def test_no_mask_is_given_twice_and_the_order_does_not_count(images, masks, seed
     assert pair(shuffled.sample(images, len(images)), shuffled.sample(masks, len(masks))) == found
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS, unique=True, min_size=1, max_size=8), st.sampled_from(["{}_mask", "seg-{}", "{}.label"]))
 def test_one_suffix_for_all_masks_pairs_all(images, form):
     images = [name for name in images if bare_mask(name) == name and bare_mask(form.format(name)) == name]

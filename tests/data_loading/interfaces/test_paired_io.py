@@ -85,6 +85,8 @@ class TestNames:
         assert Paired_interface(part="all").initialize(tmp_path) == ["x", "y"]
         with pytest.raises(MissingDataError, match=r"holds no folder of images .*found: x\.png, y\.png"):
             Paired_interface().initialize(tmp_path)
+        save_image(tmp_path / "more" / "imgs" / "z.png", np.zeros(SIZE, np.uint8))
+        assert Paired_interface(part="test").initialize(tmp_path / "more") == ["z"]
         write_pairs(tmp_path / "pairs", ["a"])
         with pytest.raises(MissingDataError, match="every image has a mask"):
             Paired_interface(part="test").initialize(tmp_path / "pairs")
