@@ -82,6 +82,13 @@ class TestDecathlon:
         assert interface.initialize(write_msd(tmp_path, UNLISTED)) == names
         interface.check("hippocampus_367")
 
+    def test_label_maps_of_other_names_as_btcv_lists_them(self, tmp_path):
+        save_nifti(tmp_path / "imagesTr" / "img0001.nii.gz", image_of("a"))
+        save_nifti(tmp_path / "labelsTr" / "label0001.nii.gz", labels_of("a"))
+        pair = {"image": "imagesTr/img0001.nii.gz", "label": "labelsTr/label0001.nii.gz"}
+        write_description(tmp_path, UNLISTED | {"training": [pair]})
+        np.testing.assert_array_equal(opened(tmp_path).load_segmentation("img0001"), labels_of("a"))
+
     def test_several_modalities_in_one_file(self, tmp_path):
         volume = np.stack([image_of("a", channel) for channel in range(4)], axis=-1)
         save_nifti(tmp_path / "imagesTr" / "a.nii.gz", volume)
@@ -124,6 +131,14 @@ class TestDecathlon:
 
 
 class TestNnUNet:
+    def test_numbered_cases_with_a_file_per_channel_as_flare_has_them(self, tmp_path):
+        for number in range(2):
+            save_nifti(tmp_path / "imagesTr" / f"FLARE22_Tr_{number:04d}_0000.nii.gz", image_of(f"{number}"))
+            save_nifti(tmp_path / "labelsTr" / f"FLARE22_Tr_{number:04d}.nii.gz", labels_of(f"{number}"))
+        interface = DatasetJSON_interface(classes=3)
+        assert interface.initialize(tmp_path) == ["FLARE22_Tr_0000", "FLARE22_Tr_0001"]
+        interface.check("FLARE22_Tr_0000")
+
     def test_a_file_per_channel(self, tmp_path):
         interface = DatasetJSON_interface()
         assert interface.initialize(write_nnunet(tmp_path)) == ["prostate_01", "prostate_03"]

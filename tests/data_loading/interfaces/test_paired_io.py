@@ -27,7 +27,7 @@ def opened(root, **arguments) -> Paired_interface:
 
 class TestNames:
     @pytest.mark.parametrize("images", IMAGE_FOLDERS)
-    @pytest.mark.parametrize("masks", [*MASK_FOLDERS, "Masks", "GroundTruth"])
+    @pytest.mark.parametrize("masks", [*MASK_FOLDERS, "Masks", "Ground Truth"])
     def test_folders_are_found_by_their_usual_names(self, tmp_path, images, masks):
         write_pairs(tmp_path, ["a"], images, masks)
         assert is_paired(tmp_path)
@@ -251,6 +251,10 @@ class TestTroubles:
         (tmp_path / "masks").mkdir()
         (tmp_path / "images" / "a.gif").write_bytes(b"GIF89a")
         with pytest.raises(MissingDataError, match=r"images holds no images \(found: a\.gif\); they end in \.nii\.gz"):
+            opened(tmp_path)
+        save_image(tmp_path / "images" / "a.jpg", np.zeros(SIZE, np.uint8))
+        (tmp_path / "masks" / "a_mask.gif").write_bytes(b"GIF89a")
+        with pytest.raises(MissingDataError, match=r"masks holds no masks \(found: a_mask\.gif\); .*convert others"):
             opened(tmp_path)
 
     def test_more_channels_than_an_image_has(self, tmp_path):
