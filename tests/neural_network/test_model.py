@@ -259,10 +259,11 @@ def test_images_of_different_sizes_one_after_the_other(toy_io, make_network):
 def test_the_prediction_graph_is_traced_once(make_network):
     network = make_network()
     network.predict(CASES[:2], return_output=True)
+    predictor = network.window_predictor()  # which has one graph
     network.predict_augmentated("case_0")
     network.train(CASES[:2], epochs=1)
     network.predict_array(np.zeros((9, 30, 8), np.float32))
-    assert network._predictor._predict.experimental_get_tracing_count() == 1
+    assert network.window_predictor() is predictor
 
 
 def test_batches_on_disk_are_removed_after_the_training_and_nothing_else(make_network, tmp_path):
