@@ -102,3 +102,62 @@ def save_series(folder: Path, series: Sequence[Dataset], name: str = "{:06d}.dcm
 def random_volume(rng: np.random.Generator, shape: Sequence[int] = (6, 9, 7)) -> np.ndarray:
     """Stored values of 12 bits."""
     return rng.integers(0, 4096, shape)
+
+
+def make_rtstruct(series: Sequence[Dataset], rois: dict[str, list[Any]], **values: Any) -> Dataset:
+    """An RTSTRUCT on a series.
+
+    Args:
+        series: The images.
+        rois: Of each structure its contours: ``(slice, points)`` or ``(slice, points, kind)``; the points are
+            ``(row, column)`` of the slice, fractions included, and so may the slice be a fraction.
+        values: Any attribute of the file.
+    """
+    first = series[0]
+    one = Dataset()
+    one.SOPClassUID, one.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.3", generate_uid()
+    one.StudyInstanceUID, one.SeriesInstanceUID = first.StudyInstanceUID, generate_uid()
+    one.Modality, one.StructureSetLabel, one.PatientID = "RTSTRUCT", "test", "T-1"
+    referenced = Dataset()
+    referenced.SeriesInstanceUID = first.SeriesInstanceUID
+    study = Dataset()
+    study.ReferencedSOPInstanceUID, study.RTReferencedSeriesSequence = first.StudyInstanceUID, [referenced]
+    frame = Dataset()
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = first.FrameOfReferenceUID, [study]
+    one.ReferencedFrameOfReferenceSequence = [frame]
+    one.StructureSetROISequence, one.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(rois.items(), start=7):
+        roi, item = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        item.ReferencedROINumber, item.ContourSequence = number, []
+        for at, points, *kind in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = kind[0] if kind else "CLOSED_PLANAR"
+            placed = in_patient(series, at, np.asarray(points, float))
+            contour.NumberOfContourPoints = len(placed)
+            contour.ContourData = [f"{value:.6f}"[:16] for value in placed.ravel()]
+            item.ContourSequence.append(contour)
+        one.StructureSetROISequence.append(roi)
+        one.ROIContourSequence.append(item)
+    for name, value in values.items():
+        setattr(one, name, value)
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return one
+
+
+def in_patient(series: Sequence[Dataset], at: float, points: np.ndarray) -> np.ndarray:
+    """Points of a slice in DICOM's mm, by the standard's equation (PS3.3, C.7.6.2.1.1), slice by slice."""
+    below = series[min(int(at), len(series) - 1)]
+    position = np.array(below.ImagePositionPatient, float)
+    if at != int(at):
+        position = position + (at - int(at)) * (np.array(series[int(at) + 1].ImagePositionPatient, float) - position)
+    along, down = (np.array(below.ImageOrientationPatient[part], float) for part in (slice(3), slice(3, 6)))
+    rows, columns = points.T
+    spacing = [float(value) for value in below.PixelSpacing]
+    return position + np.outer(columns * spacing[1], along) + np.outer(rows * spacing[0], down)
+
+
+def square(low: float, high: float) -> list[tuple[float, float]]:
+    """The corners of a square in rows and columns."""
+    return [(low, low), (low, high), (high, high), (high, low)]

@@ -85,7 +85,7 @@ def _wall(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
     # Ribs run down and forward: a slice meets each of them as a short oval.
     angle = np.arctan2(np.abs(x), -y)
     shift = rng.uniform(0, 26)
-    rib = np.abs((z + shift - 14 * np.cos(angle)) % 26 - 13) < 4.5
+    rib = np.abs((z + shift + 38 * angle) % 26 - 13) < 4.5
     canvas.paint(where, rib & (np.abs(wall - 1.14) < 0.07) & (angle > 0.35) & (angle < 2.7), 350.0, organ=False)
     sternum = (np.abs(x) < 17) & (np.abs(y - cb - 7) < 5)
     canvas.paint(where, sternum, 260.0, unevenness=40, organ=False)

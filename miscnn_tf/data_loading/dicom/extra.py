@@ -14,5 +14,12 @@ def require_dicom() -> None:
         MissingExtraError: If a package is missing.
     """
     for name in ("pydicom", "highdicom"):
-        if importlib.util.find_spec(name) is None:
+        if not _is_installed(name):
             raise MissingExtraError(f"DICOM files need the package {name}: pip install 'miscnn_tf[dicom]'")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False

@@ -22,6 +22,8 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 #: Images of parameters, doses and the like, which are no scan.
 _NO_SCANS = frozenset(("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "PR", "KO", "SR", "REG", "OT", "SC"))
 _PREAMBLE = 128
+# Tag and length of the element that holds the pixels.
+_PIXELS_HEADER = 8
 _TAGS = [
     *("SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
     *("FrameOfReferenceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber", "AcquisitionNumber"),
@@ -81,7 +83,7 @@ class Header:
         columns: Pixels along a row.
         samples: Values per pixel: 3 for colours.
         frames: Number of planes of pixels.
-        stored_bytes: What the pixels take where they are not compressed, else 0.
+        least_size: Bytes that the file must have for its pixels, where they are not compressed; else 0.
         planes: Where they lie; fewer than frames where the header does not say.
         referenced_series: UIDs of the series that an annotation was made on.
         referenced_frames: UIDs of the coordinate systems that an annotation lies in.
@@ -101,7 +103,7 @@ class Header:
     columns: int
     samples: int
     frames: int
-    stored_bytes: int
+    least_size: int
     planes: tuple[Plane, ...]
     referenced_series: frozenset[str]
     referenced_frames: frozenset[str]
@@ -151,19 +153,21 @@ def _read_header(name: str, size: int, changed: int) -> Header | None:
     if not looks_like_dicom(path):
         return None
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        with open(path, "rb") as stream:
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+            before_pixels = stream.tell()
         if dataset.get("SOPClassUID") is None and dataset.get("SOPInstanceUID") is None:
             if dataset.file_meta.get("MediaStorageSOPClassUID", _DICOMDIR) == _DICOMDIR:
                 logger.info("%s is left out: it is a DICOMDIR or no DICOM file", path)
                 return None
             raise ValueError("the header says neither what it is nor to what it belongs")
-        header = _header(path, dataset)
+        header = _header(path, dataset, before_pixels)
     except Exception as error:  # whatever a damaged file can provoke in the parser
         raise DataError(f"{path}: the DICOM header is damaged ({error}); copy or export the file again") from error
     return header if header.sop_class != _DICOMDIR else None
 
 
-def _header(path: Path, dataset: Any) -> Header:
+def _header(path: Path, dataset: Any, before_pixels: int) -> Header:
     from pydicom.uid import UID
 
     frames = int(dataset.get("NumberOfFrames") or 1)
@@ -190,7 +194,7 @@ def _header(path: Path, dataset: Any) -> Header:
         columns=columns,
         samples=samples,
         frames=frames,
-        stored_bytes=0 if packed else -(-bits // 8),
+        least_size=0 if packed or not bits else before_pixels + _PIXELS_HEADER + bits // 8,
         planes=_planes(dataset, frames),
         referenced_series=series,
         referenced_frames=references,

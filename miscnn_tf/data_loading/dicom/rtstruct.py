@@ -23,6 +23,7 @@ from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+_UNDEFINED = 0xFFFFFFFF
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
@@ -37,6 +38,7 @@ def read_rtstruct(path: Path) -> Any:
 
     try:
         dataset = pydicom.dcmread(path, force=True)
+        _require_whole(dataset)
         # Sequences are parsed when they are looked at: now, so that damage is told with the file's name.
         for item in dataset.ROIContourSequence:
             for contour in item.get("ContourSequence") or ():
@@ -48,6 +50,20 @@ def read_rtstruct(path: Path) -> Any:
             f"{path}: the RTSTRUCT is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"
         ) from error
     return dataset
+
+
+def _require_whole(dataset: Any) -> None:
+    """Refuse a file that was cut off: pydicom takes what is there of the last value, and says nothing."""
+    from pydicom.dataelem import RawDataElement
+
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over the dataset itself would parse the values
+        raw = dataset.get_item(tag)
+        if (
+            isinstance(raw, RawDataElement)
+            and isinstance(raw.value, bytes)
+            and len(raw.value) < raw.length < _UNDEFINED
+        ):
+            raise ValueError(f"it ends within the element {raw.tag}")
 
 
 def roi_names(dataset: Any) -> dict[int, str]:
@@ -141,7 +157,7 @@ def _warn_of_thick_slices(slices: list[int], where: str, grid: Grid) -> None:
     steps = np.diff(slices)
     if len(steps) > 1 and float(np.median(steps)) > 1 + GRID_TOLERANCE:
         warnings.warn(
-            f"{where} was drawn on about every {float(np.median(steps)):.0f}th slice of {grid.where} only; the slices "
+            f"{where} was drawn on one of about {float(np.median(steps)):.0f} slices of {grid.where} only; those "
             "between have none of it. Interpolate the contours before training",
             UserWarning,
             stacklevel=4,

@@ -22,8 +22,8 @@ def check_files(grid: Grid) -> None:
     """
     for header in {header.path: header for header, _ in grid.planes}.values():
         size = os.stat(header.path).st_size
-        if size < header.stored_bytes:
-            raise _truncated(header.path, f"{size} bytes are less than its {header.stored_bytes} bytes of pixels")
+        if size < header.least_size:
+            raise _truncated(header.path, f"it has {size} bytes, and needs {header.least_size} for its pixels")
 
 
 def read_volume(grid: Grid) -> np.ndarray:

@@ -12,10 +12,12 @@ import numpy as np
 import miscnn_tf
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.grid import Grid
+from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.errors import ConfigurationError, DataError
 
 MANUFACTURER = "miscnn_tf"
 _LONGEST_NAME = 64
+_MOST_LABELS = 2**16
 #: What a study says of itself; the second part may be left out.
 _ALWAYS = [
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime"),
@@ -40,10 +42,10 @@ def checked_labels(labels: np.ndarray, names: Mapping[int, str], grid: Grid, pat
     """A label map that lies on a grid, and whose labels have names.
 
     Raises:
-        DataError: If its shape is not the grid's, or a label has no name.
+        DataError: If it holds no labels, its shape is not the grid's, or a label has no name.
         ConfigurationError: If a name is empty or there twice.
     """
-    labels = np.asarray(labels)
+    labels = check_labels(labels, _MOST_LABELS, path)
     if labels.shape != grid.shape:
         raise DataError(
             f"{path}: the label map has the shape {labels.shape}, {grid.where} has {grid.shape} (slices, rows, "
