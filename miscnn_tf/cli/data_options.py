@@ -39,19 +39,24 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_data(arguments: argparse.Namespace) -> Data_IO:
+def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
     """The data set that the options name.
+
+    Args:
+        arguments: What was parsed.
+        labels: Whether its samples have label maps.
 
     Raises:
         DataError: If there is none, or it cannot be told what it is.
     """
     from miscnn_tf.data_loading.data_io import Data_IO
-    from miscnn_tf.data_loading.layouts import find_interface
+    from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
 
     folder = data_folder(arguments)
-    interface = find_interface(
+    interface = find_interface_despite_errors(
         folder,
         arguments.type,
+        labels=labels,
         channels=arguments.channels,
         classes=arguments.classes,
         pattern=arguments.pattern,

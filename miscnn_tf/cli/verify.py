@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
     from miscnn_tf.data_loading.verification import BAD, SUSPICIOUS, verify
 
-    data_io = open_data(arguments)
+    data_io = open_data(arguments, labels=not arguments.no_labels)
     print(describe_data(data_io), flush=True)
     found = verify(data_io, labels=not arguments.no_labels, quick=arguments.quick)
     for bad in (True, False):

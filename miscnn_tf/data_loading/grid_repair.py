@@ -12,6 +12,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces.listed_files import ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.data_loading.nifti_file import NiftiInfo, read_voxels, write_nifti
 from miscnn_tf.data_loading.storage import make_folder
@@ -93,6 +94,8 @@ def resample_labels(
 
 
 def _resample(interface: Any, index: Hashable, root: Path, folder: Path) -> Repaired:
+    if isinstance(interface, ListedFiles_interface):
+        interface = interface.reader
     if not isinstance(interface, NIFTI_interface):
         return Repaired(
             index, None, f"files of {type(interface).__name__} do not say where they lie; resize the mask by hand"

@@ -302,7 +302,8 @@ def _intensity_cells(intensities: Sequence[RunningStatistics]) -> dict[str, Any]
 
 def _files_of(data_io: Data_IO, index: Hashable) -> list[Path] | None:
     """The files of a sample, if that can be told."""
-    sources = getattr(data_io.interface, "source_paths", None)
+    interface = data_io.interface
+    sources = getattr(getattr(interface, "reader", interface), "source_paths", None)
     if sources is not None:
         return list(sources(index, data_io.input_path))
     folder = Path(str(data_io.input_path)) / str(index).partition(SEPARATOR)[0]
