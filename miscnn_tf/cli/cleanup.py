@@ -1,3 +1,9 @@
 """x"""
-def add_arguments(p): pass
-def run(a): return 1
+
+
+def add_arguments(p):
+    pass
+
+
+def run(a):
+    return 1

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
-from miscnn_tf.cli.text_table import plural, text_table
+from miscnn_tf.utils.text_table import plural, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
