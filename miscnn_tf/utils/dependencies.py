@@ -52,12 +52,14 @@ def _of_extra(extra: str | None) -> list[dict[str, Any]] | None:
     found = []
     for line in lines:
         requirement = Requirement(line)
-        marker = requirement.marker
-        in_base = marker is None or marker.evaluate({"extra": ""})
-        wanted = in_base if extra is None else not in_base and bool(marker) and marker.evaluate({"extra": extra})
-        if wanted:
+        in_base = _is_wanted(requirement, "")
+        if in_base if extra is None else not in_base and _is_wanted(requirement, extra):
             found.append(_look_up(requirement))
     return found
+
+
+def _is_wanted(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _look_up(requirement: Requirement) -> dict[str, Any]:

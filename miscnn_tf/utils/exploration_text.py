@@ -142,7 +142,7 @@ def _classes(exploration: Exploration) -> str:
 
 
 def _intensities(exploration: Exploration) -> str:
-    rows = [("intensity of", "min", "0.5 %", "mean", "SD", "99.5 %", "max")]
+    rows: list[tuple[str, ...]] = [("intensity of", "min", "0.5 %", "mean", "SD", "99.5 %", "max")]
     missing = 0
     for channel, overall in enumerate(exploration.intensities):
         place = f", channel {channel}" if exploration.channels > 1 else ""
