@@ -10,6 +10,7 @@ from small_data import write_cases
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.errors import DataError
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -58,6 +59,22 @@ def test_what_is_left_out_is_guessed(tmp_path: Path) -> None:
     write_cases(tmp_path, 2)
     data_io = open_data(parse("--data_dir", str(tmp_path)))
     assert "NIFTI_interface: 3D, 1 channel, 3 classes" in describe_data(data_io)
+
+
+def test_structures_of_dicom_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from miscnn_tf.data_loading import tolerant_layout
+
+    got = {}
+
+    def find(path: object, name: object, **settings: object) -> object:
+        got.update(settings)
+        raise DataError("enough")
+
+    monkeypatch.setattr(tolerant_layout, "find_interface", find)
+    with pytest.raises(DataError, match="enough"):
+        open_data(parse(str(tmp_path), "-t", "DICOM", "--structures", "Lung=L=1", "Heart=2", "--annotation-tag", "RT"))
+    assert got["structure_dict"] == {"Lung=L": 1, "Heart": 2}
+    assert got["annotation_tag"] == "RT"
 
 
 def test_an_unknown_type_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ def test_good_data_are_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     code, text = run(capsys, tmp_path)
     assert code == 0
     assert "3 samples" in text
-    assert text.splitlines()[-3].split() == ["bad", "0"]
+    assert ["bad", "0"] in [line.split() for line in text.splitlines()]
     assert "BAD" not in text
     assert run(capsys, tmp_path, "--quick")[0] == 0
 
