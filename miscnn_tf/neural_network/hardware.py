@@ -14,13 +14,13 @@ import keras
 import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.nvidia import NVIDIA_TRACES
 
 __all__ = [
     "PRECISIONS",
     "Hardware",
     "choose_hardware",
     "cpu_computes_bfloat16",
-    "nvidia_driver",
     "precision_scope",
 ]
 
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 _CPUINFO = Path("/proc/cpuinfo")
-# What an NVIDIA driver leaves on Linux, and under Windows' Linux subsystem.
-_NVIDIA_TRACES = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 # Half precision is faster from the first GPUs with tensor cores on.
 _TENSOR_CORES = (7, 0)
 
@@ -145,11 +143,6 @@ def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
-def nvidia_driver() -> Path | None:
-    """What shows that this machine has an NVIDIA driver; None where there is no trace of one."""
-    return next((path for path in _NVIDIA_TRACES if path.exists()), None)
-
-
 def _be_deterministic(gpus: Sequence[Any]) -> None:
     """Make the same seed give the same numbers.
 
@@ -205,8 +198,8 @@ def _strategy(multi_gpu: bool, gpus: Sequence[Any]) -> tf.distribute.Strategy:
 
 
 def _warn_of_unused_gpu() -> None:
-    trace = nvidia_driver()
-    if trace is None:
+    traces = [path for path in NVIDIA_TRACES if path.exists()]
+    if not traces:
         return
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         logger.info("the GPU is hidden by CUDA_VISIBLE_DEVICES; running on the CPU")
@@ -214,7 +207,7 @@ def _warn_of_unused_gpu() -> None:
     logger.warning(
         "RUNNING ON THE CPU although this machine has an NVIDIA driver (%s): TensorFlow sees no GPU, and training will "
         "be many times slower. Install TensorFlow's CUDA libraries (pip install 'miscnn_tf[gpu]') and check nvidia-smi",
-        trace,
+        traces[0],
     )
 
 
