@@ -27,6 +27,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "demo": Command(
         "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
     ),
+    "verify": Command("look at every sample of a data set and list all that is wrong", "miscnn_tf.cli.verify"),
+    "data_exp": Command("say what is in a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),
+    "doctor": Command("say what this installation and machine can do, and what is missing", "miscnn_tf.cli.doctor"),
+    "cleanup": Command("remove batches, evaluations and predictions that were written here", "miscnn_tf.cli.cleanup"),
 }
 
 #: Exit codes: as usual under Unix, 130 is "interrupted".
