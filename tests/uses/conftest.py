@@ -28,7 +28,7 @@ def run_use() -> Callable[[str, Path], dict[str, Any]]:
             [sys.executable, str(SCRIPTS / f"{name}.py")],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=900,
             check=False,
             # No GPU, if there is one: these are seconds of work. And no other seeds each time.

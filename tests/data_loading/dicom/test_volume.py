@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import locale
 
 import numpy as np
 import pydicom
@@ -128,6 +129,15 @@ def test_compressed_pixels(tmp_path, rng, syntax):
     np.testing.assert_array_equal(by_itk(tmp_path), stored - 1024)
 
 
+@pytest.fixture
+def kept_locale():
+    """ITK's writer of DICOM leaves the process in the locale "C", in which later tests read text as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("kept_locale")
 @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000", "JPEGLS"])
 def test_lossless_compression_by_another_program(tmp_path, rng, compressor):
     image = sitk.GetImageFromArray(random_volume(rng, (1, 16, 20)).astype(np.int16))
