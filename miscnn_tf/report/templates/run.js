@@ -272,6 +272,7 @@
     panels.classList.toggle("two", number_shown === 2);
     all(".of-both", viewer).forEach((item) => { item.hidden = !has.difference; });
     find(".controls", viewer).hidden = pictures.slices.length === 1;
+    find("#stage-help").hidden = pictures.slices.length === 1;
     slider.max = pictures.slices.length - 1;
     position = pictures.start;
     show();
