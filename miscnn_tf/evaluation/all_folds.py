@@ -59,10 +59,10 @@ def run_folds(
         check_executor(executor, model)
     root = make_folder(evaluation_path)
     if options.resume:
-        settings = training_settings(model, options.epochs, options.iterations)
+        now = training_settings(model, options.epochs, options.iterations)
         for number, folder in fold_folders(root).items():
             if number < len(folds):
-                matching_record(folder, folds[number], settings)
+                matching_record(folder, folds[number], now)
             elif read_record(folder) is not None:
                 raise other_split(folder, len(folds))
     else:
