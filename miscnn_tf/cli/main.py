@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, Command]] = {
     ),
     "verify": Command("look at every sample of a data set and list all that is wrong", "miscnn_tf.cli.verify"),
     "data_exp": Command("say what is in a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),
+    "report": Command("turn the folder of a run into one HTML page", "miscnn_tf.cli.report"),
     "doctor": Command("say what this installation and machine can do, and what is missing", "miscnn_tf.cli.doctor"),
     "cleanup": Command("remove batches, evaluations and predictions that were written here", "miscnn_tf.cli.cleanup"),
 }
