@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ def cross_validation(
     groups: Labelling | None = None,
     backup_every: int = 1,
     executor: Executor | None = None,
+    class_weight: Mapping[int, float] | Sequence[float] | None = None,
 ) -> list[History] | None:
     """Train and measure a model `k_fold` times, so that each sample validates exactly once.
 
@@ -90,6 +91,7 @@ def cross_validation(
             ``Client.get_executor()``. The workers read the images and write the results themselves, at the same paths;
             they get what the model is made from, and copies of the callbacks. Functions and classes of your own have to
             be in a module that the workers can import. Threads of one process run one fold at a time.
+        class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
@@ -111,7 +113,8 @@ def cross_validation(
         ... )  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
+        *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every),
+        class_weight=class_weight,
     )
     check_model(model)
     options.check()

@@ -105,18 +105,20 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] = ("output",)) -> list[str]:
+def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] = ()) -> list[str]:
     """Each key that is not as it was, in words: ``"network.epochs was 5, now 10"``.
 
     Args:
         before: The earlier configuration.
         now: The present one.
-        leave_out: Tables that make no difference.
+        leave_out: Tables, and keys with their tables, that make no difference.
     """
     first, second = dict(_flat(before.given())), dict(_flat(now.given()))
     found = []
     for key in dict.fromkeys([*first, *second]):
-        if key.partition(".")[0] in leave_out or (key in first and key in second and first[key] == second[key]):
+        if any(f"{key}.".startswith(f"{name}.") for name in leave_out):
+            continue
+        if key in first and key in second and first[key] == second[key]:
             continue
         old, new = (_value(values[key]) if key in values else "not given" for values in (first, second))
         found.append(f"{key} was {old}, now {new}")
