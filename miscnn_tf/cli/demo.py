@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import whole_number
-from miscnn_tf.cli.quiet import held_back_stderr
+from miscnn_tf.cli.quiet import start_tensorflow
 
 DEFAULT_CASES = 24
 DEFAULT_EPOCHS = 30
@@ -57,13 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
-    print("Starting TensorFlow …", flush=True)
-    with held_back_stderr(hold=not arguments.verbose):
-        import tensorflow as tf
-
-        from miscnn_tf.cli.demo_run import run_demo
-
-        tf.config.list_physical_devices()  # looks for GPUs, and says so
+    start_tensorflow(arguments.verbose)
+    from miscnn_tf.cli.demo_run import run_demo
 
     summary = run_demo(arguments.output, arguments.cases, arguments.epochs, arguments.seed)
     print()

@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "demo": Command(
         "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
     ),
+    "train": Command("train a network as a configuration file says", "miscnn_tf.cli.train"),
+    "cross-validate": Command("train and measure a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
 }
 
 #: Exit codes: as usual under Unix, 130 is "interrupted".

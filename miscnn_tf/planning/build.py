@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.folds import Fold, check_samples, leave_out, load_disk2fold, make_folds
 from miscnn_tf.planning.experiment import (
@@ -54,19 +55,13 @@ def make_interface(data: Data) -> Abstract_IO:
     Raises:
         DataError: If the folder is missing, or has another layout.
     """
-    from miscnn_tf.data_loading.layouts import find_interface
-
-    interface = find_interface(
+    return find_interface(
         data.path,
         None if data.layout == AUTO else data.layout,
-        **{name: getattr(data, name) for name in ("channels", "classes", "three_dim", "pattern")},
+        **{name: getattr(data, name) for name in ("channels", "classes", "three_dim", "pattern", "class_names")},
         label_map=None if data.label_map is None else {int(old): new for old, new in data.label_map.items()},
         **data.settings,
     )
-    if data.class_names is not None:
-        interface.class_names = tuple(data.class_names)
-        interface.names_of_classes()  # as many as there are classes
-    return interface
 
 
 def make_data_io(experiment: Experiment, folder: str | Path) -> Data_IO:
