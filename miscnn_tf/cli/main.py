@@ -28,6 +28,8 @@ COMMANDS: Final[dict[str, Command]] = {
         "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
     ),
     "train": Command("train a network as a configuration file says", "miscnn_tf.cli.train"),
+    "predict": Command("segment images with a trained model", "miscnn_tf.cli.predict"),
+    "evaluate": Command("measure predictions against the truth", "miscnn_tf.cli.evaluate"),
     "cross-validate": Command("train and measure a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
 }
 

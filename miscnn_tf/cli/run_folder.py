@@ -43,12 +43,18 @@ def run_folder(experiment: Experiment, config: str | Path, kind: str, output: st
     return config.parent / f"{config.stem}_{Path(KINDS[kind]).stem}"
 
 
-def claim(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
-    """Make a folder that of this run, or make sure that it is: what another one left is not touched.
+def claim(folder: Path, experiment: Experiment, kind: str) -> None:
+    """Make a folder, which `check_folder` was asked about, that of this run, by keeping the configuration in it."""
+    make_folder(folder)
+    write_experiment(experiment, folder / KINDS[kind], f"The configuration of this {kind}, with absolute paths.")
+
+
+def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
+    """Make sure that a run may go on, or begin, in a folder: what another one left is not touched.
 
     Args:
-        folder: The folder; made where missing.
-        experiment: The configuration, which is kept in it.
+        folder: The folder; it may be missing.
+        experiment: The configuration.
         kind: ``"training"`` or ``"cross-validation"``.
         fresh: Whether results of the same kind may be thrown away.
 
@@ -71,5 +77,3 @@ def claim(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
         raise StorageError(
             f"the folder {folder} holds files that no {kind} wrote; choose an empty or new one with --output"
         )
-    make_folder(folder)
-    write_experiment(experiment, mark, f"The configuration of this {kind}, with absolute paths.")

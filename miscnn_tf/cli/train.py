@@ -4,7 +4,7 @@ Part of the samples ([split] in the file; a fifth if it says nothing) is kept fo
 with the least loss on them is kept, and segments them in the end. An interrupted training goes on where it stopped when
 the same command is given again.
 
-example:
+For example:
   miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change
   miscnn-tf train experiment.toml
   miscnn-tf train experiment.toml --set network.epochs=5 --output short_try
@@ -33,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # A mistake in the file is told before TensorFlow starts, which takes seconds.
-    from miscnn_tf.cli.run_folder import run_folder
+    from miscnn_tf.cli.run_folder import check_folder, run_folder
     from miscnn_tf.planning.toml_file import read_experiment
 
     experiment = read_experiment(arguments.config, arguments.set)
     folder = run_folder(experiment, arguments.config, "training", arguments.output)
+    check_folder(folder, experiment, "training", arguments.fresh)
     start_tensorflow(arguments.verbose)
     from miscnn_tf.cli.training_run import run_training
 

@@ -44,7 +44,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     samples = model.preprocessor.data_io.get_indiceslist()
     fold = make_split(experiment, samples)
     model.preprocessor.data_io.check([*fold.training, *fold.validation])
-    claim(folder, experiment, "training", fresh)
+    claim(folder, experiment, "training")
     options = _options(experiment, bool(fold.validation), fresh)
     print(
         f"Training on {len(fold.training)} samples, {_validating(len(fold.validation))} "
@@ -64,7 +64,7 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
     samples = model.preprocessor.data_io.get_indiceslist()
     folds = number_of_folds(experiment, samples)
     model.preprocessor.data_io.check(samples)
-    claim(folder, experiment, "cross-validation", fresh)
+    claim(folder, experiment, "cross-validation")
     options = _options(experiment, True, fresh)
     print(f"{folds} folds of {len(samples)} samples ({model.hardware.description}) in {folder}", flush=True)
     _record(folder, "cross-validation", model, experiment)

@@ -250,10 +250,11 @@ def _format_in(folder: Path) -> str | None:
 def _has_dicom(folder: Path) -> bool:
     """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return any(_is_dicom(path) for path in islice(files, _LOOKED_AT))
+    return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its ending or what it begins with."""
     if path.suffix.lower() in _DICOM_ENDINGS:
         return True
     try:

@@ -51,7 +51,8 @@ class PolynomialDecay(keras.callbacks.Callback):
     """Lowers the learning rate from where it stands to 0: ``rate × (1 - progress) ** power``.
 
     Progress is that of the epochs, or of the time where `minutes` is given and that is further, so that the schedule
-    ends with the training however long it is. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per step.
+    ends with the training however long it is. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per
+    step.
 
     Args:
         power: The exponent.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
 
@@ -103,23 +103,30 @@ class Data(Table):
         description="Folder of the data set. Here as everywhere, a relative path begins at the folder of this file."
     )
     layout: Annotated[str, _one_of((AUTO, *LAYOUTS), "layout")] = Field(
-        AUTO,
+        default=AUTO,
         description="How the files lie: a name of a data interface, or `auto`, which looks at the folder.",
     )
-    channels: PositiveInt | None = Field(None, description="Channels of an image. Left out: what the files have.")
+    channels: PositiveInt | None = Field(
+        default=None, description="Channels of an image. Left out: what the files have."
+    )
     classes: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="Classes, background included. Left out: what the data set says, or the segmentations hold."
+        default=None,
+        description="Classes, background included. Left out: what the data set says, or the segmentations hold.",
     )
-    three_dim: bool | None = Field(None, description="Whether images are volumes. Left out: what the files are.")
+    three_dim: bool | None = Field(
+        default=None, description="Whether images are volumes. Left out: what the files are."
+    )
     class_names: list[str] | None = Field(
-        None, description="What the classes are called in tables and pictures, background first."
+        default=None, description="What the classes are called in tables and pictures, background first."
     )
-    pattern: str | None = Field(None, description="Regular expression that the whole name of a sample has to match.")
+    pattern: str | None = Field(
+        default=None, description="Regular expression that the whole name of a sample has to match."
+    )
     label_map: dict[str, int] | None = Field(
-        None, description="What values in the segmentations mean, `{255 = 1}`; others stay as they are."
+        default=None, description="What values in the segmentations mean, `{255 = 1}`; others stay as they are."
     )
     settings: dict[str, Any] = Field(
-        {}, description="Further arguments of the layout's interface, such as `slice_axis` or `structure_dict`."
+        default={}, description="Further arguments of the layout's interface, such as `slice_axis` or `structure_dict`."
     )
 
     @field_validator("pattern")
@@ -148,22 +155,24 @@ class Split(Table):
     """Which samples train and which validate, and what belongs together."""
 
     validation_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="Share of the samples that `train` keeps for validation; 0 for none."
+        default=None, description="Share of the samples that `train` keeps for validation; 0 for none."
     )
-    training: list[str] | None = Field(None, description="Names of the training samples.")
-    validation: list[str] | None = Field(None, description="Names of the validation samples.")
-    file: str | None = Field(None, description='A JSON file with the names: `{"TRAINING": […], "VALIDATION": […]}`.')
+    training: list[str] | None = Field(default=None, description="Names of the training samples.")
+    validation: list[str] | None = Field(default=None, description="Names of the validation samples.")
+    file: str | None = Field(
+        default=None, description='A JSON file with the names: `{"TRAINING": […], "VALIDATION": […]}`.'
+    )
     groups: str | None = Field(
-        None,
+        default=None,
         description="What stays on one side of a split, such as all scans of a patient: a regular expression with one "
         "group in parentheses, which picks the patient's name out of a sample's name: `'(patient_\\d+)_.*'`.",
     )
     strata: str | None = Field(
-        None,
+        default=None,
         description="What every side gets its share of, such as the hospital: a regular expression like `groups`.",
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Of the split. The same number, the same split, on every machine."
+        default=None, description="Of the split. The same number, the same split, on every machine."
     )
 
     @field_validator("groups", "strata")
@@ -188,55 +197,68 @@ class Split(Table):
 class Preprocessing(Table):
     """What is done to a sample before the network, and undone on its prediction."""
 
-    clip: Range | None = Field(None, description="Cut off intensities: `[least, greatest]` (the step `Clipping`).")
+    clip: Range | None = Field(
+        default=None, description="Cut off intensities: `[least, greatest]` (the step `Clipping`)."
+    )
     spacing: list[PositiveFloat] | None = Field(
-        None, description="Resample to this voxel size in mm, one number per axis (`Resampling`)."
+        default=None, description="Resample to this voxel size in mm, one number per axis (`Resampling`)."
     )
     resize: PerAxis | None = Field(
-        None, description="Interpolate to this shape instead, one number per axis (`Resize`)."
+        default=None, description="Interpolate to this shape instead, one number per axis (`Resize`)."
     )
     normalization: Annotated[str, _one_of(NORMALIZATIONS, "normalization")] | None = Field(
-        None, description="Bring intensities to one scale: `z-score`, `minmax` or `grayscale` (`Normalization`)."
+        default=None,
+        description="Bring intensities to one scale: `z-score`, `minmax` or `grayscale` (`Normalization`).",
     )
     padding: PerAxis | None = Field(
-        None, description="Pad to a least size, one number per axis (`Padding`). Patches pad by themselves."
+        default=None, description="Pad to a least size, one number per axis (`Padding`). Patches pad by themselves."
     )
     steps: list[Step] | None = Field(
-        None,
+        default=None,
         description="Any steps in any order, instead of the five keys above, which are done in the order of this "
         "table: `[[preprocessing.steps]]` with the `name` of a subfunction and its arguments.",
     )
     analysis: Annotated[str, _one_of(ANALYSES, "analysis")] | None = Field(
-        None,
+        default=None,
         description="`patchwise-crop`: random patches; `patchwise-grid`: all patches of a grid; `fullimage`: images as "
         "a whole.",
     )
     patch_shape: PerAxis | None = Field(
-        None, description="Size of a patch in voxels, after resampling, one number per axis. Not for `fullimage`."
+        default=None,
+        description="Size of a patch in voxels, after resampling, one number per axis. Not for `fullimage`.",
     )
     overlap: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="Voxels that neighbouring patches share in prediction, one number per axis. Half is usual."
+        default=None,
+        description="Voxels that neighbouring patches share in prediction, one number per axis. Half is usual.",
     )
     blending: Annotated[str, _one_of(BLENDINGS, "blending")] | None = Field(
-        None, description="How overlapping predictions are merged: `gaussian` or `average`."
+        default=None, description="How overlapping predictions are merged: `gaussian` or `average`."
     )
-    foreground: Share | None = Field(None, description="Share of random patches that are drawn around foreground.")
-    skip_blanks: bool | None = Field(None, description="Leave out training patches that hold `skip_class` only.")
-    skip_class: Annotated[int, Field(ge=0)] | None = Field(None, description="The class that makes a patch blank.")
+    foreground: Share | None = Field(
+        default=None, description="Share of random patches that are drawn around foreground."
+    )
+    skip_blanks: bool | None = Field(
+        default=None, description="Leave out training patches that hold `skip_class` only."
+    )
+    skip_class: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="The class that makes a patch blank."
+    )
     prepare_subfunctions: bool | None = Field(
-        None, description="Keep prepared samples on disk, for the next run and the next fold."
+        default=None, description="Keep prepared samples on disk, for the next run and the next fold."
     )
     prepare_batches: bool | None = Field(
-        None, description="Make one epoch's batches before training and use the same ones in every epoch."
+        default=None, description="Make one epoch's batches before training and use the same ones in every epoch."
     )
     prepared_folder: str | None = Field(
-        None, description="Folder for prepared samples and batches. Left out: `batches` in the run's folder."
+        default=None, description="Folder for prepared samples and batches. Left out: `batches` in the run's folder."
     )
     cache_bytes: PositiveInt | None = Field(
-        None, description="Memory for prepared samples. Left out: a quarter of the machine's."
+        default=None, description="Memory for prepared samples. Left out: a quarter of the machine's."
     )
-    use_multiprocessing: bool | None = Field(None, description="Prepare samples in processes instead of threads.")
-    threads: PositiveInt | None = Field(None, description="How many threads, or processes, prepare samples.")
+    use_multiprocessing: bool | None = Field(
+        default=None, description="Prepare samples in processes instead of threads."
+    )
+    threads: PositiveInt | None = Field(default=None, description="How many threads, or processes, prepare samples.")
 
     @model_validator(mode="after")
     def _fit(self) -> Preprocessing:
@@ -276,7 +298,7 @@ def _augmentation_key(name: str) -> str:
 class AugmentationBase(Table):
     """Random changes of training patches."""
 
-    enabled: bool = Field(True, description="`false`: no augmentation at all.")
+    enabled: bool = Field(default=True, description="`false`: no augmentation at all.")
 
     @model_validator(mode="after")
     def _can_be_made(self) -> AugmentationBase:
@@ -331,82 +353,91 @@ def _augmentation_field(name: str) -> tuple[Any, Any]:
         kind = kinds[type(default)]
     else:
         kind = list[int] if name in ("config_mirror_axes", "infaug_flip_list", "cropping_patch_shape") else Range
-    return kind | None, Field(None, description=_AUGMENTATION_TEXTS[name])
+    return kind | None, Field(default=None, description=_AUGMENTATION_TEXTS[name])
 
 
-Augmentation = create_model(
-    "Augmentation",
-    __base__=AugmentationBase,
-    __doc__=AugmentationBase.__doc__,
-    **{_augmentation_key(name): _augmentation_field(name) for name in (*SWITCHES, *AUGMENTATION_SETTINGS)},
-)
+if TYPE_CHECKING:
+
+    class Augmentation(AugmentationBase):
+        """Random changes of training patches."""
+else:
+    Augmentation = create_model(
+        "Augmentation",
+        __base__=AugmentationBase,
+        __doc__=AugmentationBase.__doc__,
+        **{_augmentation_key(name): _augmentation_field(name) for name in (*SWITCHES, *AUGMENTATION_SETTINGS)},
+    )
 
 
 class Network(Table):
     """The network, and how long and how fast it learns."""
 
     architecture: Named | None = Field(
-        None,
+        default=None,
         description="Name of an architecture, or a table with `name` and its arguments: "
         "`{name = 'unet_standard', n_filters = 16, depth = 3}`.",
     )
     loss: Named | None = Field(
-        None, description="Name of a loss, or a table: `{name = 'focal_tversky_loss', delta = 0.8}`."
+        default=None, description="Name of a loss, or a table: `{name = 'focal_tversky_loss', delta = 0.8}`."
     )
     metrics: list[Named] | None = Field(
-        None, description="Names of metrics, or tables: `['dice_soft', {name = 'ClassDice', label = 2}]`."
+        default=None, description="Names of metrics, or tables: `['dice_soft', {name = 'ClassDice', label = 2}]`."
     )
-    batch_size: PositiveInt = Field(2, description="Patches, or images, per training step.")
-    learning_rate: PositiveFloat | None = Field(None, description="Of the Adam optimizer, at the beginning.")
+    batch_size: PositiveInt = Field(default=2, description="Patches, or images, per training step.")
+    learning_rate: PositiveFloat | None = Field(default=None, description="Of the Adam optimizer, at the beginning.")
     schedule: Annotated[str, _one_of(("polynomial", "constant"), "schedule")] = Field(
-        "constant", description="`polynomial` lowers the learning rate to 0 until the training ends; or `constant`."
+        default="constant",
+        description="`polynomial` lowers the learning rate to 0 until the training ends; or `constant`.",
     )
     epochs: PositiveInt | None = Field(
-        None, description="How long to train. Left out, with `minutes`: until the time is up."
+        default=None, description="How long to train. Left out, with `minutes`: until the time is up."
     )
-    iterations: PositiveInt | None = Field(None, description="Steps per epoch. Left out: once through all samples.")
+    iterations: PositiveInt | None = Field(
+        default=None, description="Steps per epoch. Left out: once through all samples."
+    )
     minutes: PositiveFloat | None = Field(
-        None,
+        default=None,
         description="A time limit, in a cross-validation of each fold; whichever of this and `epochs` comes first.",
     )
     patience: PositiveInt | None = Field(
-        None, description="End the training when so many epochs brought no better `val_loss` (or `loss`)."
+        default=None, description="End the training when so many epochs brought no better `val_loss` (or `loss`)."
     )
     class_weight: list[Annotated[float, Field(ge=0)]] | None = Field(
-        None, description="What an error in each class costs, background first; only the ratios matter."
+        default=None, description="What an error in each class costs, background first; only the ratios matter."
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Of the initial weights, patches and augmentation. Left out: drawn."
+        default=None, description="Of the initial weights, patches and augmentation. Left out: drawn."
     )
     precision: Annotated[str, _one_of(("auto", "float32", "mixed_bfloat16", "mixed_float16"), "precision")] | None = (
-        Field(None, description="Of the computation; `auto` takes what the hardware is fast at.")
+        Field(default=None, description="Of the computation; `auto` takes what the hardware is fast at.")
     )
     deterministic: bool | None = Field(
-        None, description="The same seed gives the same weights on the same machine, to the last bit; a bit slower."
+        default=None,
+        description="The same seed gives the same weights on the same machine, to the last bit; a bit slower.",
     )
-    multi_gpu: bool | None = Field(None, description="Train on all GPUs.")
-    shuffle_batches: bool | None = Field(None, description="Draw the order of the samples anew in each epoch.")
-    workers: PositiveInt | None = Field(None, description="Threads that make batches.")
-    batch_queue_size: PositiveInt | None = Field(None, description="How many batches are made ahead.")
+    multi_gpu: bool | None = Field(default=None, description="Train on all GPUs.")
+    shuffle_batches: bool | None = Field(default=None, description="Draw the order of the samples anew in each epoch.")
+    workers: PositiveInt | None = Field(default=None, description="Threads that make batches.")
+    batch_queue_size: PositiveInt | None = Field(default=None, description="How many batches are made ahead.")
 
 
 class CrossValidation(Table):
     """For `miscnn-tf cross-validate`; what belongs together is said in `[split]`."""
 
-    k_fold: Annotated[int, Field(ge=2)] | None = Field(None, description="Number of folds.")
+    k_fold: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Number of folds.")
 
 
 class Output(Table):
     """Where results land, and which."""
 
     folder: str | None = Field(
-        None,
+        default=None,
         description="Folder of the run. Left out: the name of this file without its ending, and `_training` or "
         "`_cross_validation`. The option `--output` comes first.",
     )
-    figures: bool = Field(True, description="Draw the curves of loss and metrics, and box plots of the scores.")
+    figures: bool = Field(default=True, description="Draw the curves of loss and metrics, and box plots of the scores.")
     backup_every: Annotated[int, Field(ge=0)] = Field(
-        1,
+        default=1,
         description="After how many epochs the state is written, from which an interrupted training goes on; 0: never.",
     )
 
@@ -417,7 +448,7 @@ class Experiment(Table):
     data: Data = Field(description="The samples.")
     split: Split = Field(default_factory=Split, description="Training and validation samples.")
     preprocessing: Preprocessing = Field(description="Preprocessing.")
-    augmentation: Augmentation = Field(default_factory=Augmentation, description="Augmentation.")  # type: ignore[valid-type]
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="Augmentation.")
     network: Network = Field(default_factory=Network, description="Network and training.")
     cross_validation: CrossValidation = Field(default_factory=CrossValidation, description="Cross-validation.")
     output: Output = Field(default_factory=Output, description="Output.")
