@@ -29,6 +29,7 @@ FLOORS = {
     "registry": 0,
     "arguments": 0,
     "configuration": 0,
+    "nvidia": 0,
     "data_loading": 1,
     "datasets": 1,
     "processing": 2,

@@ -56,10 +56,29 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
     """
     path = Path(path)
     content = _read(path)
-    for change in changes:
-        _apply(content, change)
+    apply_changes(content, changes)
     content = _with_absolute_paths(content, Path(os.path.abspath(path)).parent)
     return check_experiment(content, path)
+
+
+def apply_changes(content: dict[str, Any], changes: Sequence[str]) -> None:
+    """Change keys of tables that were read.
+
+    Args:
+        content: The tables, which are changed.
+        changes: ``"network.epochs=5"``, each.
+
+    Raises:
+        ConfigurationError: If one is not written so.
+
+    Example:
+        >>> content = {"network": {"epochs": 100}}
+        >>> apply_changes(content, ["network.epochs=5", "network.precision=float32"])
+        >>> content
+        {'network': {'epochs': 5, 'precision': 'float32'}}
+    """
+    for change in changes:
+        _apply(content, change)
 
 
 def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experiment:
