@@ -126,8 +126,8 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
                 "batch_normalization": False,
                 "instance_normalization": True,
             },
-            f"{filters} filters {'as usual' if machine.gpu else '(no GPU was seen here; take 32 with one)'}; depth: halvings, "
-            "until the smallest axis has a few voxels; instance normalisation suits small batches",
+            f"{filters} filters {'as usual' if machine.gpu else '(no GPU was seen here; take 32 with one)'}; "
+            "depth: halvings, until the smallest axis has a few voxels; instance normalisation suits small batches",
         ),
         "loss": Choice("dice_crossentropy", "overlap and cross-entropy together: a good first choice"),
         "metrics": Choice(metrics, "shown in each epoch; ClassDice for one class, so that a rare one is seen"),
@@ -168,7 +168,7 @@ def plan_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...] | None, st
         finer = max(finer, min(size for axis, size in enumerate(spacing) if axis != thick))
         spacing = tuple(finer if axis == thick else size for axis, size in enumerate(spacing))
         reason = f"mm; the median of all cases; across the thick slices, axis {thick}, a tenth of them are finer"
-    return tuple(_neat(size) for size in spacing), reason
+    return tuple(_rounded_down(size) for size in spacing), reason
 
 
 def plan_patch(
@@ -256,6 +256,12 @@ def _neat(value: float) -> float:
     """Three or four digits: what lies behind is chance."""
     rounded = float(f"{value:.4g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) >= 10 else rounded
+
+
+def _rounded_down(spacing: float) -> float:
+    """Four digits, and no less than all voxels: a spacing that is a little too large would cost the last one."""
+    digits = 3 - math.floor(math.log10(spacing))
+    return math.floor(spacing * 10**digits + 1e-6) / 10**digits
 
 
 def _times(shape: Sequence[int]) -> str:
