@@ -11,6 +11,7 @@ For example:
 In the output folder:
   fold_0/ …              of each fold what 'miscnn-tf train' writes
   scores.csv             the scores of all cases; summary.json: their means
+  report.html            all of it as a page
   cross_validation.toml  the configuration that was used
 """
 

@@ -86,5 +86,5 @@ def run(arguments: argparse.Namespace) -> int:
                 "tolerance_mm": arguments.tolerance,
             },
         )
-        print(f"\nAll scores: {arguments.output}/scores.csv; their means: {arguments.output}/summary.json")
+        print(f"\nAll scores: {arguments.output}/scores.csv; as a page: miscnn-tf report {arguments.output}")
     return 0

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "predict": Command("segment images with a trained model", "miscnn_tf.cli.predict"),
     "evaluate": Command("measure predictions against the truth", "miscnn_tf.cli.evaluate"),
     "cross-validate": Command("train and measure a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
+    "report": Command("turn the folder of a run into one HTML page", "miscnn_tf.cli.report"),
 }
 
 #: Exit codes: as usual under Unix, 130 is "interrupted".

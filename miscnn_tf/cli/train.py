@@ -13,6 +13,7 @@ In the output folder:
   model.keras        the model with its preprocessing, for 'miscnn-tf predict'
   history.tsv        loss and metrics of each epoch, and validation.*.png, their curves
   scores.csv         Dice, HD95 and other scores of each validation case and class; summary.json: their means
+  report.html        all of it as a page, with pictures of the cases
   predictions/       what the model found in the validation cases
   training.toml      the configuration that was used
 """

@@ -10,6 +10,7 @@ from typing import Any
 from miscnn_tf.cli.run_folder import claim
 from miscnn_tf.cli.tables import scores_table
 from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, run_split
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, write_run_record
@@ -26,6 +27,7 @@ from miscnn_tf.planning.build import (
     number_of_folds,
 )
 from miscnn_tf.planning.experiment import Experiment
+from miscnn_tf.report.run_page import REPORT_FILE
 
 
 def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
@@ -51,11 +53,15 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
         f"({model.hardware.description}) in {folder}",
         flush=True,
     )
-    _record(folder, "training", model, experiment)
+    settings = {**make_training(experiment), **_said(experiment)}
+    # Before the training, so that an interrupted one can be looked at, too.
+    write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER)
     run_split(fold, model, folder, options)
+    page = write_report_if_possible(folder, model.preprocessor.data_io)
     if fold.validation:
         _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
-    print(f"\nThe model: {folder / MODEL_FILE}. To segment new images: miscnn-tf predict {folder} IMAGES PREDICTIONS")
+    _print_page(page)
+    print(f"The model: {folder / MODEL_FILE}. To segment new images: miscnn-tf predict {folder} IMAGES PREDICTIONS")
 
 
 def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
@@ -67,7 +73,6 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
     claim(folder, experiment, "cross-validation")
     options = _options(experiment, True, fresh)
     print(f"{folds} folds of {len(samples)} samples ({model.hardware.description}) in {folder}", flush=True)
-    _record(folder, "cross-validation", model, experiment)
     cross_validation(
         samples,
         model,
@@ -83,9 +88,8 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
         **make_cross_validation(experiment),
     )
     _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
-    print(
-        f"\nThe models of all folds segment new images together: miscnn-tf predict {folder} IMAGES PREDICTIONS",
-    )
+    _print_page(folder / REPORT_FILE)
+    print(f"The models of all folds segment new images together: miscnn-tf predict {folder} IMAGES PREDICTIONS")
 
 
 def _make(experiment: Experiment, folder: Path) -> Neural_Network:
@@ -108,14 +112,9 @@ def _options(experiment: Experiment, validates: bool, fresh: bool) -> RunOptions
     )
 
 
-def _record(folder: Path, kind: str, model: Neural_Network, experiment: Experiment) -> None:
-    # Before the training, so that an interrupted one can be looked at, too.
-    settings: dict[str, Any] = make_training(experiment)
-    settings |= experiment.network.given("schedule", "minutes", "patience", "class_weight", "seed")
-    if kind == "training":
-        write_run_record(folder, kind, model, settings=settings, predictions=folder / PREDICTIONS_FOLDER)
-    else:
-        write_run_record(folder, kind, model, settings=settings)
+def _said(experiment: Experiment) -> dict[str, Any]:
+    """What the model itself does not know about its training."""
+    return experiment.network.given("schedule", "minutes", "patience", "class_weight", "seed")
 
 
 def _validating(number: int) -> str:
@@ -125,3 +124,8 @@ def _validating(number: int) -> str:
 def _print_scores(folder: Path, names: Sequence[str]) -> None:
     summary = read_json(folder / SUMMARY_FILE, "the evaluation writes it")
     print(f"\n{scores_table(summary, names)}")
+
+
+def _print_page(page: Path | None) -> None:
+    if page is not None and page.is_file():
+        print(f"\nScores, curves and pictures: {page.resolve().as_uri()}")
