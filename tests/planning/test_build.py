@@ -78,7 +78,9 @@ def test_groups_and_strata_are_taken_out_of_the_names() -> None:
     fold = make_split(experiment(split=groups), NAMES)
     assert len({name[:2] for name in fold.validation}) == 1
     assert len(fold.validation) == 2
-    arguments = make_cross_validation(experiment(split={"strata": r".*_(\w)", "seed": 3}, cross_validation={"k_fold": 4}))
+    arguments = make_cross_validation(
+        experiment(split={"strata": r".*_(\w)", "seed": 3}, cross_validation={"k_fold": 4})
+    )
     assert arguments["k_fold"] == 4
     assert arguments["seed"] == 3
     assert arguments["strata"]("p1_b") == "b"
