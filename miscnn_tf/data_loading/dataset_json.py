@@ -10,7 +10,7 @@ from typing import Any
 
 from miscnn_tf.data_loading.json_file import read_json
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import DataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def _channel_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | 
         if isinstance(names, list):
             return tuple(str(name) for name in names)
         numbers = {_whole(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
-        if sorted(map(str, numbers)) != sorted(map(str, range(len(names)))):
+        if not numbers or set(numbers) != set(range(len(names))):
             raise DataError(
                 f'{path}: "{key}" is {names!r}, but one name per channel is needed, {{"0": "T2", "1": "ADC"}}; correct '
                 "it"
@@ -216,11 +216,3 @@ def _relative(entry: Any, path: Path) -> str:
             f"{path}: the file {entry!r} lies outside the folder, or is no path; nothing outside {path.parent} is "
             'read. Copy or link it there, and name it like "./imagesTr/case_00.nii.gz"'
         ) from None
-
-
-def missing_folder(root: Path, folder: str) -> MissingDataError:
-    """The error for a folder of the layout that is not there."""
-    shown = some_of(sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")))
-    inner = next((entry.parent for entry in sorted(root.glob(f"*/{folder}")) if entry.is_dir()), None)
-    hint = f"; give the folder of one data set, such as {inner}" if inner else ""
-    return MissingDataError(f"{root} holds no folder {folder} (found: {shown}){hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ _CHUNK = 2**22
 _PROGRESS_AFTER = 2.0  # seconds
 _MOST_VALUES = 1000
 _SHOWN = 10
+_LISTED = 20
+#: So many classes are more than anatomy has in one data set, as a rule; numbered objects are rather meant.
+_MANY = 30
 
 
 @dataclass
@@ -58,12 +62,12 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
 
     Raises:
         MissingDataError: If no sample has a segmentation.
-        DataError: If one is damaged, or holds values that are no whole numbers, or more than 1000 different ones; the
-            message names the file or sample.
+        DataError: If some are damaged, or hold values that are no whole numbers, or more than 1000 different ones; the
+            message names the first 20 of them.
     """
     found = FoundLabels()
     names = list(indices)
-    without = []
+    without, bad = [], []
     for index in tqdm(names, desc="Looking for labels", delay=_PROGRESS_AFTER, disable=None, leave=False):
         try:
             labels = interface.stored_labels(index)
@@ -71,7 +75,18 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
             logger.debug("%s", error)
             without.append(index)
             continue
-        found.add(index, count_values(labels, f"sample {index!r}"))
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        try:
+            found.add(index, count_values(labels))
+        except DataError as error:
+            bad.append(f"sample {index!r}: {error}")
+    if bad:
+        lines = [f"  {line}" for line in bad[:_LISTED]] + (
+            [f"  … and {len(bad) - _LISTED} more"] * (len(bad) > _LISTED)
+        )
+        raise DataError(f"{len(bad)} of {len(names)} segmentations cannot be used; repair them:\n" + "\n".join(lines))
     if names and len(without) == len(names):
         raise MissingDataError(
             f"none of the {len(names)} samples has a segmentation ({some_of(names)}); add them, or give classes to "
@@ -82,14 +97,53 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
     return found
 
 
-def count_values(labels: np.ndarray, where: str) -> dict[int, int]:
+def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> dict[str, int]:
+    """Labels for structures that have names (the ROIs of an RTSTRUCT), numbered in the alphabet's order.
+
+    Only where it is clear which ones are meant: the same few in every sample that has an annotation.
+
+    Args:
+        interface: An interface with a method ``get_ROI_names(index) -> [[number, name], …]``.
+        indices: Names of samples.
+        where: The data, for messages.
+
+    Raises:
+        MissingDataError: If no sample has an annotation.
+        DataError: If not all samples have the same structures, or they have many; the message shows what to pass.
+    """
+    names: Counter[str] = Counter()
+    annotated, trouble = 0, None
+    for index in tqdm(list(indices), desc="Looking for structures", delay=_PROGRESS_AFTER, disable=None, leave=False):
+        try:
+            names.update({str(name).strip() for _, name in interface.get_ROI_names(index)})
+            annotated += 1
+        except DataError as error:  # whatever it is, the check of the samples names it
+            trouble = trouble or error
+    if trouble is not None and not annotated:
+        raise type(trouble)(f"{where}: no sample's structures can be read; give classes to predict only. {trouble}")
+    everywhere = sorted(name for name, number in names.items() if number == annotated)
+    structures = {name: label for label, name in enumerate(everywhere or sorted(names), start=1)}
+    if everywhere and len(everywhere) == len(names) <= _SHOWN:
+        logger.info("%s: the structures are numbered: structure_dict=%s", where, structures)
+        return structures
+    found = some_of((f"{name} (in {number} of {annotated})" for name, number in sorted(names.items())), _LISTED)
+    raise DataError(
+        f"{where}: the structures are called {found}; say which ones are wanted, and their labels, for instance "
+        f"structure_dict={dict(list(structures.items())[:_SHOWN])}"
+    )
+
+
+def count_values(labels: np.ndarray) -> dict[int, int]:
     """How many voxels have each value, without a copy of the whole.
+
+    Args:
+        labels: Numbers of any type and shape.
 
     Raises:
         DataError: If there are values that are no whole numbers, or more than 1000 different ones.
 
     Example:
-        >>> count_values(np.array([[0, 255], [255, 255]], np.uint8), "mask.png")
+        >>> count_values(np.array([[0, 255], [255, 255]], np.uint8))
         {0: 1, 255: 3}
     """
     counts: dict[int, int] = {}
@@ -105,14 +159,14 @@ def count_values(labels: np.ndarray, where: str) -> dict[int, int]:
         if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
             odd = values[~np.isfinite(values) | (values != np.round(values))]
             raise DataError(
-                f"{where}: the label map holds {some_of(f'{value:g}' for value in odd)}, but labels are whole numbers: "
+                f"the label map holds {some_of(f'{value:g}' for value in odd)}, but labels are whole numbers: "
                 "was it interpolated, or is it a probability map? Save it again with nearest-neighbour interpolation"
             )
         for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(number)
         if len(counts) > _MOST_VALUES:
             raise DataError(
-                f"{where}: the label map holds more than {_MOST_VALUES} different values; is it the image? Labels are "
+                f"the label map holds more than {_MOST_VALUES} different values; is it the image? Labels are "
                 "0 for the background, 1, 2, … for the classes"
             )
     return counts
@@ -143,9 +197,22 @@ def classes_of(
             "classes"
         )
     if labels == list(range(len(labels))):
+        logger.info("%s: %d classes: %s", where, len(labels), some_of(labels, _SHOWN))
+        if len(labels) > _MANY:
+            logger.warning(
+                "%s: the segmentations hold the values 0 to %d, so that %d classes are assumed. If they number objects "
+                "(cells, lesions), turn these into one class: label_map={2: 1, 3: 1, …}",
+                *(where, labels[-1], len(labels)),
+            )
         return len(labels), mapping
     shown = ", ".join(f"{value} (in {found.first[value]!r})" for value in values[:_SHOWN])
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    if len(labels) > _SHOWN and mapping is None and values[-1] == 255:
+        raise DataError(
+            f"{where}: the masks hold {len(values)} values between {values[0]} and 255 ({shown}{more}): they were "
+            "resized smoothly, or compressed with loss. Save them again with nearest-neighbour interpolation, as PNG "
+            "or TIFF; or give classes and a label_map for all values"
+        )
     said = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
     raise DataError(
         f"{where}: the segmentations hold the values {shown}{more}{said}, but classes are numbered 0, 1, 2, … without "

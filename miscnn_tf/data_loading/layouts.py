@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf import configuration
-from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.dataset_json import DATASET_JSON
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces import (
@@ -21,11 +20,17 @@ from miscnn_tf.data_loading.interfaces import (
     NIFTIslicer_interface,
     miscnn_data_interfaces,
 )
-from miscnn_tf.data_loading.interfaces.listed_files import ListedFiles_interface, nifti_form
+from miscnn_tf.data_loading.interfaces.listed_files import (
+    PARTS,
+    ListedFiles_interface,
+    any_coloured,
+    first_answer,
+    nifti_form,
+)
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
-from miscnn_tf.data_loading.label_scan import classes_of, scan_labels
+from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
@@ -110,8 +115,9 @@ def find_interface(
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise MissingDataError(f"the data folder {root} {what}; give the folder of the data set")
+    part = settings.get("part", PARTS[0])
     if name is None:
-        name = recognise(root, pattern)
+        name = recognise(root, pattern, labelled=part == PARTS[0])
         logger.info("%s is read as %r: %s", root, name, LAYOUTS[name].partition("\n")[0])
     cls = miscnn_data_interfaces.get(name)
     class_names = settings.pop("class_names", None)
@@ -121,45 +127,37 @@ def find_interface(
     arguments = {"channels": channels, "classes": classes, "three_dim": three_dim, "pattern": pattern}
     given: dict[str, Any] = {**arguments, "label_map": label_map, **settings}
     given = {key: value for key, value in given.items() if value is not None}
+    if not issubclass(cls, ListedFiles_interface) and part != "test":
+        given.pop("part", None)  # a folder per sample: all samples are listed in any case
     if issubclass(cls, ListedFiles_interface):
         interface = _listed(root, cls, given, class_names)
-    elif issubclass(cls, NIFTI_interface | NIFTIslicer_interface | Image_interface):
-        look = _look_at_images if issubclass(cls, Image_interface) else _look_at_nifti
-        interface = _with_labels(root, cls, look(root, cls, given))
+    elif cls is Image_interface:
+        interface = _with_labels(root, cls, _look_at_images(root, given))
+    elif cls in (NIFTI_interface, NIFTIslicer_interface):
+        interface = _with_labels(root, cls, _look_at_nifti(root, cls, given))
     else:
-        if "classes" not in given and isinstance(given.get("structure_dict"), Mapping):
-            given["classes"] = 1 + max([1, *map(int, given["structure_dict"].values())])
-        interface = _made(cls, given)
+        interface = _made(cls, _with_structures(root, cls, given))
     if class_names is not None:
         interface.class_names = class_names
         interface.names_of_classes()
     return interface
 
 
-def recognise(root: Path, pattern: str | None = None) -> str:
+def recognise(root: Path, pattern: str | None = None, labelled: bool = True) -> str:
     """The layout of a folder, a key of `LAYOUTS`.
 
     Args:
         root: An existing folder.
         pattern: Regular expression that the names of sample folders must match; None takes all.
+        labelled: Whether segmentations are needed; if not, images alone are a layout, too ("PAIRED").
 
     Raises:
         MissingDataError: If it is none that is known; the message says what was found.
     """
-    expression = name_expression(pattern)
-    if (root / DATASET_JSON).is_file() or (root / "imagesTr").is_dir():
-        return "DATASET_JSON"
-    entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    folders = [path for path in entries if path.is_dir() and (expression is None or expression.fullmatch(path.name))]
-    if any(image_files(folder) for folder in folders[:_LOOKED_AT]):
-        return "NIFTI"
-    if any(_format_in(folder) for folder in folders[:_LOOKED_AT]):
-        return "IMG"
-    if is_paired(root):
-        return "PAIRED"
-    if any(_has_dicom(folder) for folder in folders[:_LOOKED_AT]):
-        return "DICOM"
-    raise MissingDataError(_unknown(root, entries, pattern))
+    found = _layout_of(root, pattern, labelled)
+    if found is None:
+        raise MissingDataError(_unknown(root, pattern))
+    return found
 
 
 def layout_help() -> str:
@@ -182,13 +180,28 @@ def _listed(
 
 
 def _with_labels(root: Path, cls: type[Abstract_IO], arguments: dict[str, Any]) -> Abstract_IO:
+    """An interface for folders of samples; its classes are looked for where they are not given."""
+    probe = _made(cls, {"classes": _ANY, **arguments})
     if "classes" in arguments:
-        return _made(cls, arguments)
-    volumes = NIFTI_interface if issubclass(cls, NIFTIslicer_interface) else cls
-    known = {key: value for key, value in arguments.items() if key in inspect.signature(volumes).parameters}
-    probe = volumes(**{**known, "classes": _ANY, "label_map": None})
-    found = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
-    return _made(cls, {**arguments, "classes": found[0], "label_map": found[1]})
+        return probe
+    if cls is NIFTIslicer_interface:  # a volume is looked through at once, not slice by slice
+        probe = NIFTI_interface(arguments["channels"], _ANY, True, arguments.get("pattern"))
+    classes, label_map = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
+    return cls(**{**arguments, "classes": classes, "label_map": label_map})
+
+
+def _with_structures(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, and for a format whose structures have names the labels and classes that follow from them."""
+    if "classes" in given or not hasattr(cls, "get_ROI_names"):
+        return given
+    structures = given.get("structure_dict")
+    if not structures:
+        probe = _made(cls, {**given, "classes": _ANY})
+        structures = structures_of(probe, probe.initialize(str(root)), str(root))
+    if not isinstance(structures, Mapping):
+        raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
+    labels = [label for label in structures.values() if isinstance(label, int)]
+    return {**given, "structure_dict": structures, "classes": max([1, *labels]) + 1}
 
 
 def _labels_of(
@@ -199,19 +212,18 @@ def _labels_of(
 
 
 def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, and channels and dimension from the first sample's headers."""
+    """The arguments of an interface for NIfTI files, with channels and dimension from their headers."""
     probe = NIFTI_interface(pattern=given.get("pattern"))
-    first = probe.initialize(root)[0]
-    channels, three_dim = nifti_form(probe.image_paths(first))
-    if issubclass(cls, NIFTIslicer_interface):
-        arguments = {"channels": channels, **given}
-        if arguments.pop("three_dim", False):
+    channels, three_dim = first_answer(lambda index: nifti_form(probe.image_paths(index)), probe.initialize(root))
+    arguments = {"channels": channels, "three_dim": three_dim, **given}
+    if cls is NIFTIslicer_interface:
+        del arguments["three_dim"]
+        if given.get("three_dim"):
             raise ConfigurationError("three_dim=True: slices have two dimensions; choose 'NIFTI' for volumes")
-        return arguments
-    return {"channels": channels, "three_dim": three_dim, **given}
+    return arguments
 
 
-def _look_at_images(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
+def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an `Image_interface`, with format and colours of the files in the sample folders."""
     arguments = dict(given)
     channels = arguments.pop("channels", None)
@@ -221,25 +233,54 @@ def _look_at_images(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -
         raise ConfigurationError(f"channels={channels}: images in such files have 1 channel (grey) or 3 (colours)")
     if "img_format" not in arguments:
         names = find_samples(root, given.get("pattern"), lambda folder: _format_in(folder) is not None, "imaging.png")
-        formats = (_format_in(root / str(name)) for name in names)
-        arguments["img_format"] = next(found for found in formats if found)
-    if "img_type" not in arguments and channels is None:
+        arguments["img_format"] = _format_in(root / str(names[0]))
+    if "img_type" not in arguments:
         probe = Image_interface(img_format=arguments["img_format"], pattern=given.get("pattern"))
-        coloured = any(image_file.is_coloured(probe.image_path(index)) for index in probe.initialize(root))
-        channels = 3 if coloured else 1
-    arguments.setdefault("img_type", "rgb" if channels == 3 else "grayscale")
+        if channels is None:
+            channels = 3 if any_coloured(probe.image_path(index) for index in probe.initialize(root)) else 1
+        arguments["img_type"] = "rgb" if channels == 3 else "grayscale"
     return arguments
 
 
 def _made(cls: type[Abstract_IO], arguments: Mapping[str, Any]) -> Abstract_IO:
-    """The interface, or an error that says which argument it does not have."""
+    """The interface, or an error that says which argument it does not have, or needs."""
     known = inspect.signature(cls).parameters
-    for key, value in arguments.items():
-        if key not in known and value is not None:
-            raise ConfigurationError(
-                f"{cls.__name__} has no argument {key!r}.{did_you_mean(key, known)} It has {', '.join(known)}"
-            )
-    return cls(**{key: value for key, value in arguments.items() if key in known})
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for key in arguments:
+            if key not in known:
+                raise ConfigurationError(
+                    f"{cls.__name__} has no argument {key!r}.{did_you_mean(key, known)} It has {', '.join(known)}"
+                )
+    needed = [
+        key
+        for key, parameter in known.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and key not in arguments
+    ]
+    if needed:
+        raise ConfigurationError(f"{cls.__name__} cannot be made from a folder alone: it needs {', '.join(needed)}")
+    return cls(**arguments)
+
+
+def _layout_of(root: Path, pattern: str | None = None, labelled: bool = True) -> str | None:
+    expression = name_expression(pattern)
+    if (root / DATASET_JSON).is_file() or (root / "imagesTr").is_dir():
+        return "DATASET_JSON"
+    folders = [path for path in _visible(root) if path.is_dir() and (not expression or expression.fullmatch(path.name))]
+    if any(image_files(folder) for folder in folders[:_LOOKED_AT]):
+        return "NIFTI"
+    if any(_format_in(folder) for folder in folders[:_LOOKED_AT]):
+        return "IMG"
+    if is_paired(root, labelled):
+        return "PAIRED"
+    if any(_has_dicom(folder) for folder in folders[:_LOOKED_AT]):
+        return "DICOM"
+    return None
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _format_in(folder: Path) -> str | None:
@@ -264,20 +305,25 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def _unknown(root: Path, entries: list[Path], pattern: str | None) -> str:
-    shown = some_of([f"{path.name}/" if path.is_dir() else path.name for path in entries], 8)
-    inner = next((path for path in entries if path.is_dir() and _known(path)), None)
-    hint = f" Did you mean {inner}?" if inner else ""
+def _unknown(root: Path, pattern: str | None) -> str:
+    """What was found, what may be meant, and the layouts that are known."""
+    entries = _visible(root)
+    if image_files(root) or _format_in(root) or any(is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
+        return f"{root} is itself one sample; give the folder above it, {root.parent}"
+    said = f"{root} is laid out in no way that is known here. It holds {_shown(entries)}."
+    folders = [path for path in entries if path.is_dir()]
+    inner = next((path for path in folders[:_LOOKED_AT] if _layout_of(path)), None)
+    if inner is not None:
+        said += f" Did you mean {inner}?"
+    elif folders:
+        said += f" {folders[0].name}/ holds {_shown(_visible(folders[0]))}."
     if pattern is not None:
-        hint += f" Only folders that pattern={pattern!r} matches as a whole were looked at."
+        said += f" Sample folders have to match pattern={pattern!r} as a whole."
     return (
-        f"{root} is laid out in no way that is known here. It holds {shown}.{hint} Rearrange or link the files as one "
-        f"of these, or write an interface of your own (a subclass of Abstract_IO):\n{layout_help()}"
+        f"{said} Rename, move or link the files to one of these layouts, or write an interface of your own, a subclass "
+        f"of Abstract_IO:\n{layout_help()}"
     )
 
 
-def _known(folder: Path) -> bool:
-    if (folder / DATASET_JSON).is_file() or (folder / "imagesTr").is_dir() or is_paired(folder):
-        return True
-    inner = (path for path in folder.iterdir() if path.is_dir())
-    return any(image_files(path) or _format_in(path) for path in islice(inner, _LOOKED_AT))
+def _shown(paths: list[Path]) -> str:
+    return some_of([f"{path.name}/" if path.is_dir() else path.name for path in paths], 8)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, missing_folder, read_description
+from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, read_description
 from miscnn_tf.data_loading.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.listed_files import (
     FoundFiles,
@@ -91,7 +91,7 @@ class DatasetJSON_interface(ListedFiles_interface):
         description = read_description(root)
         endings = self._endings(root, description)
         names = None if description is None else description.channel_names
-        channels = self.channels_asked or (len(names) if names else None)
+        channels = self._asked["channels"] or (len(names) if names else None)
         samples: dict[str, SampleFiles] = {}
         if self.part in ("training", "all"):
             samples |= _training_cases(root, description, endings, channels)
@@ -105,11 +105,6 @@ class DatasetJSON_interface(ListedFiles_interface):
                 )
             samples |= test
         return FoundFiles(samples, endings[0], channels, self._class_names(description))
-
-    @property
-    def channels_asked(self) -> int | None:
-        """The number of channels that the constructor was given."""
-        return self._asked["channels"]
 
     def _class_names(self, description: DatasetDescription | None) -> tuple[str, ...] | None:
         if description is None:
@@ -141,8 +136,8 @@ def _training_cases(
 ) -> dict[str, SampleFiles]:
     listed = None if description is None else description.training
     if listed is not None:
-        labels = {image: None if label is None else root / label for image, label in listed}
-        images = _listed(root, labels, endings, channels)
+        labels = {image: None if label is None else _as_it_is(root / label, endings) for image, label in listed}
+        images = _listed(root, [image for image, _ in listed], endings, channels)
         cases = {case: SampleFiles(files, labels[name]) for case, (name, files) in images.items()}
     else:
         labelled = _by_stem(root / "labelsTr", endings)
@@ -163,7 +158,8 @@ def _test_cases(
     root: Path, description: DatasetDescription | None, endings: tuple[str, ...], channels: int | None, needed: bool
 ) -> dict[str, SampleFiles]:
     listed = None if description is None else description.test
-    if listed is not None:
+    # The Decathlon lists its test cases in any case; whoever did not unpack them has none.
+    if listed is not None and (needed or (root / listed[0]).parent.is_dir()):
         images = {case: files for case, (_, files) in _listed(root, listed, endings, channels).items()}
     elif needed or (root / "imagesTs").is_dir():
         images = _found(root, "imagesTs", endings, channels, needed)
@@ -176,23 +172,23 @@ def _test_cases(
 def _listed(
     root: Path, names: Iterable[str], endings: tuple[str, ...], channels: int | None
 ) -> dict[str, tuple[str, tuple[Path, ...]]]:
-    """The entry and the image files of each case that ``dataset.json`` lists."""
+    """The entry and the image files of each case that ``dataset.json`` lists; of missing ones, where they should be."""
     cases: dict[str, tuple[str, tuple[Path, ...]]] = {}
     numbered = _numbers_are_channels(root, endings)
     for name in names:
-        path = root / name
-        case = without_ending(path.name, endings)
+        case = without_ending(Path(name).name, endings)
         if case is None:
-            raise _other_format(root, path.name, endings)
-        ending = path.name[len(case) :]
+            raise _other_format(root, Path(name).name, endings)
+        path = _as_it_is(root / name, endings)
         files: tuple[Path, ...] = (path,)
         number = _CHANNEL.fullmatch(case)
         if number and number[2] == "0000" and numbered:
             case = number[1]
-            files = _channel_files(path.parent, case, ending, channels)
-        # nnU-Net 1 lists cases without the channel that their files' names have.
-        elif not path.is_file() and path.with_name(f"{case}_0000{ending}").is_file():
-            files = _channel_files(path.parent, case, ending, channels)
+            files = _channel_files(path, case, endings, channels)
+        elif not path.is_file():
+            # nnU-Net 1 lists cases without the channel that their files' names have.
+            first = _as_it_is(path.with_name(f"{case}_0000{endings[0]}"), endings)
+            files = _channel_files(first, case, endings, channels) if first.is_file() else files
         if case in cases:
             raise DataError(f"{root / DATASET_JSON} lists the case {case!r} twice; correct it")
         cases[case] = (name, files)
@@ -202,10 +198,10 @@ def _listed(
 def _found(
     root: Path, folder_name: str, endings: tuple[str, ...], channels: int | None, needed: bool = True
 ) -> dict[str, tuple[Path, ...]]:
-    """The image files of each case in a folder; those that are missing, by the name that they should have."""
+    """The image files of each case in a folder; channels that are missing by the name that they should have."""
     folder = root / folder_name
     if not folder.is_dir():
-        raise missing_folder(root, folder_name)
+        raise _missing_folder(root, folder_name)
     stems = _by_stem(folder, endings)
     if not stems:
         others = visible_files(folder)
@@ -214,29 +210,51 @@ def _found(
         if needed:
             raise MissingDataError(f"{folder} holds no images; add them, as <case>_0000{endings[0]}")
     numbered = _numbers_are_channels(root, endings)
-    cases: dict[str, tuple[Path, ...]] = {}
+    parts: dict[str, dict[int | None, Path]] = {}
     for stem, path in stems.items():
         number = _CHANNEL.fullmatch(stem) if numbered else None
-        case = number[1] if number else stem
-        files = _channel_files(folder, case, path.name[len(stem) :], channels) if number else (path,)
-        if len({cases.setdefault(case, files), files}) > 1:
-            raise DataError(f"{folder}: is the case {case!r} in {files[0].name} or {cases[case][0].name}? Remove one")
+        parts.setdefault(number[1] if number else stem, {})[int(number[2]) if number else None] = path
+    cases: dict[str, tuple[Path, ...]] = {}
+    for case, files in parts.items():
+        if None in files and len(files) > 1:
+            raise DataError(
+                f"{folder}: is the case {case!r} in {some_of(path.name for path in files.values())}? Keep one"
+            )
+        known = {number: path for number, path in files.items() if number is not None}
+        cases[case] = _without_gaps(known, case, channels) if known else tuple(files.values())
     return cases
 
 
-def _channel_files(folder: Path, case: str, ending: str, channels: int | None) -> tuple[Path, ...]:
-    """All channels of a case, those too that are missing."""
-    there = 0
-    while (folder / f"{case}_{there:04d}{ending}").is_file():
-        there += 1
+def _channel_files(first: Path, case: str, endings: tuple[str, ...], channels: int | None) -> tuple[Path, ...]:
+    """All channels of a case, by the file of channel 0."""
+    there: dict[int, Path] = {}
+    path = first
+    while path.is_file() or not there:
+        there[len(there)] = path
+        path = _as_it_is(first.with_name(f"{case}_{len(there):04d}{endings[0]}"), endings)
+    return _without_gaps(there, case, channels)
+
+
+def _without_gaps(there: Mapping[int, Path], case: str, channels: int | None) -> tuple[Path, ...]:
+    """The files of all channels; those that are missing by the name that they should have."""
+    one = next(iter(there.values()))
+    ending = one.name[len(case) + len("_0000") :]
     # Colours of a PNG are three channels in one file.
     least = (channels or 1) if is_nifti(ending) else 1
-    return tuple(folder / f"{case}_{number:04d}{ending}" for number in range(max(there, least)))
+    numbers = range(max(max(there) + 1, least))
+    return tuple(there.get(number, one.with_name(f"{case}_{number:04d}{ending}")) for number in numbers)
+
+
+def _as_it_is(path: Path, endings: tuple[str, ...]) -> Path:
+    """A listed file, or the same with another of the endings, where that is there: some people unpack ``.nii.gz``."""
+    stem = without_ending(path.name, endings)
+    return next((other for ending in endings if (other := path.with_name(f"{stem}{ending}")).is_file()), path)
 
 
 def _numbers_are_channels(root: Path, endings: tuple[str, ...]) -> bool:
     """Whether ``case_0000.nii.gz`` is channel 0 of a case, and not a case whose label map is called so, too."""
-    return not (_by_stem(root / "imagesTr", endings).keys() & _by_stem(root / "labelsTr", endings).keys())
+    images, labels = _by_stem(root / "imagesTr", endings), _by_stem(root / "labelsTr", endings)
+    return any(f"{label}_0000" in images for label in labels) or not images.keys() & labels.keys()
 
 
 def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
@@ -245,6 +263,14 @@ def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
         return {}
     stems = {path: without_ending(path.name, endings) for path in visible_files(folder)}
     return {stem: path for path, stem in stems.items() if stem is not None}
+
+
+def _missing_folder(root: Path, folder: str) -> MissingDataError:
+    """The error for a folder of the layout that is not there."""
+    shown = some_of(sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")))
+    inner = next((entry.parent for entry in sorted(root.glob(f"*/{folder}")) if entry.is_dir()), None)
+    hint = f"; give the folder of one data set, such as {inner}" if inner else ""
+    return MissingDataError(f"{root} holds no folder {folder} (found: {shown}){hint}")
 
 
 def _other_format(place: Path, name: str, endings: tuple[str, ...]) -> DataError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from miscnn_tf.data_loading.nifti_file import is_nifti, read_info
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
+
+F = TypeVar("F")
+A = TypeVar("A")
 
 #: Which samples of a data set are wanted.
 PARTS = ("training", "test", "all")
@@ -133,6 +137,7 @@ class ListedFiles_interface(Abstract_IO):
         self.file_ending = found.file_ending
         self._fill_in(found, root)
         self.data_directory = root
+        self._reader_for(self.file_ending)  # says so if such files cannot have these channels
         return list(names)
 
     def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
@@ -202,6 +207,11 @@ class ListedFiles_interface(Abstract_IO):
         self._reader_of(path).write_file(sample, path)
 
     @property
+    def reader(self) -> NIFTI_interface | Image_interface:
+        """What reads and writes the files: the interface of their format, for this layout."""
+        return self._reader
+
+    @property
     def _reader(self) -> NIFTI_interface | Image_interface:
         return self._reader_for(self.file_ending)
 
@@ -248,12 +258,10 @@ class ListedFiles_interface(Abstract_IO):
 
     def _look_at_images(self) -> tuple[int, bool]:
         """Channels and whether they are volumes."""
-        files = next(iter(self._files.values()))
-        if is_nifti(files.images[0]):
-            channels, three_dim = nifti_form(files.images)
-            return channels, three_dim
-        coloured = any(image_file.is_coloured(part.images[0]) for part in self._files.values())
-        return (3 if coloured else 1), False
+        files = [sample.images for sample in self._files.values()]
+        if is_nifti(files[0][0]):
+            return first_answer(nifti_form, files)
+        return (3 if any_coloured(images[0] for images in files) else 1), False
 
     def _sample(self, index: Hashable) -> SampleFiles:
         if self.data_directory is None and not self._files:
@@ -337,6 +345,30 @@ def nifti_form(paths: Sequence[Path]) -> tuple[int, bool]:
     return channels, len(shape) > 2 and shape[2] > 1
 
 
+def any_coloured(paths: Iterable[Path]) -> bool:
+    """Whether one of some images is in colours, by their headers; one that cannot be read is left to `check`."""
+    for path in paths:
+        with suppress(DataError):
+            if image_file.is_coloured(path):
+                return True
+    return False
+
+
+def first_answer(question: Callable[[F], A], files: Iterable[F]) -> A:
+    """What can be told of the first files that can be read: a damaged one is left to `check`, which names them all.
+
+    Raises:
+        DataError: If none can be read.
+    """
+    trouble: DataError | None = None
+    for one in files:
+        try:
+            return question(one)
+        except DataError as error:
+            trouble = trouble or error
+    raise trouble or MissingDataError("there are no samples to look at")
+
+
 def without_ending(name: str, endings: Sequence[str]) -> str | None:
     """A file's name without the first of these endings that it has, in any case of letters; None if it has none."""
     return next((name[: -len(ending)] for ending in endings if name.lower().endswith(ending)), None)
@@ -344,4 +376,4 @@ def without_ending(name: str, endings: Sequence[str]) -> str | None:
 
 def visible_files(folder: Path) -> list[Path]:
     """The files directly in a folder, sorted, but no hidden ones: macOS leaves ``._<name>`` beside each file."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))

@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
 from miscnn_tf.data_loading.pairing import bare_mask, pair
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,13 @@ logger = logging.getLogger(__name__)
 #: What folders of images and of masks are called, in any case of letters.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth", "gt"),
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth"),
+    *("ground truth", "ground-truth", "gt"),
     *("segmentations", "segmentation", "segs", "seg"),
 )
 
 _READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
+_LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS))
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -49,7 +51,8 @@ class Paired_interface(ListedFiles_interface):
 
     Images are PNG, TIFF, BMP or JPEG (masks without loss: no JPEG), grey or in colours; or NIfTI, with several channels
     as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Both may lie in one folder, too, if the masks' names say
-    that they are. A sample is called as its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
+    that they are; and with ``part="all"`` there may be images alone, in the data folder itself. A sample is called as
+    its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
 
     Predictions are ``<output_path>/<name>.nii.gz`` for NIfTI; for images in the images' format, or PNG if that loses
     something.
@@ -109,14 +112,33 @@ class Paired_interface(ListedFiles_interface):
             raise MissingDataError(
                 f"{image_folder} holds no images (found: {_listing(image_folder)}); they end in {', '.join(_READ)}"
             )
+        if not masks and mask_folder is not None and self.part == "training":
+            raise MissingDataError(
+                f"{mask_folder} holds no masks (found: {_listing(mask_folder)}); they end in "
+                f"{', '.join(_LOSSLESS)}: convert others"
+            )
+        both, single = self._pair_up(images, masks, where)
+        samples = {"training": both, "test": single, "all": both | single}[self.part]
+        if not samples:
+            raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
+        return FoundFiles(samples, _ending([file for files in samples.values() for file in files.images], where))
+
+    def _pair_up(
+        self, images: Mapping[str, Path], masks: Mapping[str, Path], where: str
+    ) -> tuple[dict[str, SampleFiles], dict[str, SampleFiles]]:
+        """The samples with a mask, and those without; what has no partner is told."""
         pairs = pair(images, masks, where)
         groups = _channel_groups(pairs.images_alone, pairs.masks_alone, images)
+        if not masks and self.part != "training":
+            groups = _numbered_channels(images)
         grouped = {part for parts in groups.values() for part in parts}
         alone = [name for name in pairs.images_alone if name not in grouped]
         lonely = [name for name in pairs.masks_alone if name not in groups]
         both = {name: SampleFiles((images[name],), masks[mask]) for name, mask in pairs.masks.items()}
-        both |= {name: SampleFiles(tuple(images[it] for it in parts), masks[name]) for name, parts in groups.items()}
         single = {name: SampleFiles((images[name],)) for name in alone}
+        for name, parts in groups.items():
+            kind = both if name in masks else single
+            kind[name] = SampleFiles(tuple(images[part] for part in parts), masks.get(name))
         if lonely:
             logger.warning("%s: no image belongs to %d masks: %s", where, len(lonely), some_of(lonely))
         if self.part == "training" and alone and both:
@@ -124,10 +146,7 @@ class Paired_interface(ListedFiles_interface):
                 "%s: %d images have no mask and are left out: %s (part='all' takes them for prediction)",
                 *(where, len(alone), some_of(alone)),
             )
-        samples = {"training": both, "test": single, "all": both | single}[self.part]
-        if not samples:
-            raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
-        return FoundFiles(samples, _ending([file for files in samples.values() for file in files.images], where))
+        return both, single
 
     def _nothing(self, where: str, images: list[str], masks: list[str]) -> str:
         if self.part == "test":
@@ -143,6 +162,8 @@ class Paired_interface(ListedFiles_interface):
         masks = self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
         if images is None and masks is None and is_flat(root):
             return root, root
+        if images is None and self.part != "training" and _by_stem(root):
+            return root, masks
         if images is None:
             inner = next((path for path in sorted(root.glob("*/*")) if _is_called(path, IMAGE_FOLDERS)), None)
             hint = f"; give {inner.parent}, or image_folder" if inner else "; rename it, or give image_folder"
@@ -159,7 +180,12 @@ class Paired_interface(ListedFiles_interface):
     @staticmethod
     def _folder(root: Path, given: str | None, names: Sequence[str], argument: str) -> Path | None:
         if given is not None:
-            folder = root if str(given) in ("", ".") else inside(root, given)
+            try:
+                folder = root if str(given) in ("", ".") else inside(root, given)
+            except DataError:
+                raise ConfigurationError(
+                    f"{argument}={given!r} is no folder below {root}; give one relative to it, such as 'train/images'"
+                ) from None
             if not folder.is_dir():
                 raise MissingDataError(f"{argument}={given!r}: there is no folder {folder}; it holds {_listing(root)}")
             return folder
@@ -172,11 +198,18 @@ class Paired_interface(ListedFiles_interface):
         return found[0] if found else None
 
 
-def is_paired(root: Path) -> bool:
-    """Whether a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``."""
+def is_paired(root: Path, labelled: bool = True) -> bool:
+    """Whether a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``.
+
+    Args:
+        root: An existing folder.
+        labelled: Whether masks are needed; if not, images alone are enough, in a folder or in `root` itself.
+    """
     folders = list(root.iterdir())
-    named = [any(_is_called(path, names) for path in folders) for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
-    return all(named) or is_flat(root)
+    images, masks = (any(_is_called(path, names) for path in folders) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
+    if images and (masks or not labelled):
+        return True
+    return is_flat(root) or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
 
 
 def is_flat(root: Path) -> bool:
@@ -217,6 +250,17 @@ def _channel_groups(
                 "numbered from 0000 without gaps"
             )
     return {name: tuple(parts) for name, parts in groups.items()}
+
+
+def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
+    """NIfTI images that are all called ``x_0000``, ``x_0001``, …, as nnU-Net's test cases are; nothing otherwise."""
+    matches = [_CHANNEL.fullmatch(name) for name in images]
+    if not all(match and is_nifti(images[match[0]]) for match in matches):
+        return {}
+    names = {match[1] for match in matches if match}
+    if not all(f"{name}_0000" in images for name in names):
+        return {}
+    return _channel_groups(images, names, images)
 
 
 def _ending(paths: Sequence[Path], where: str) -> str:
