@@ -181,7 +181,7 @@ def test_every_loss_and_metric_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ({"architecture": "unet_standart"}, r"\[network\] there is no architecture called .* Did you mean 'unet_standard"),
+        ({"architecture": "unet_standart"}, r"\[network\] there is no architecture .* Did you mean 'unet_standard"),
         ({"architecture": {"name": "unet_standard", "dept": 3}}, r"takes no 'dept'. Did you mean 'depth'\?"),
         ({"architecture": {"name": "unet_standard", "depth": 0}}, "depth must be a whole number"),
         ({"loss": "dice_crosentropy"}, r"\[network\] there is no loss called .* Did you mean 'dice_crossentropy'"),
