@@ -177,8 +177,10 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
         "fingerprint": model.fingerprint(),
         "probabilities": probabilities,
     }
-    before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else record
-    if before != record:
+    before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else None
+    if before == record:
+        return
+    if before is not None:
         if not overwrite:
             raise ConfigurationError(
                 f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, or of "
