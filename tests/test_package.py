@@ -36,6 +36,7 @@ FLOORS = {
     "neural_network": 3,
     "evaluation": 4,
     "multi_model": 4,
+    "planning": 4,
     "xai": 4,
     "utils": 5,
     "report": 5,

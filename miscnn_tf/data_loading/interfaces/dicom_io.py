@@ -162,6 +162,11 @@ class DICOM_interface(Abstract_IO):
         """That the values are Hounsfield units already, for `TransformHU`."""
         return {"slope": 1.0, "intercept": 0.0}
 
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """The spatial shape of the series, from its headers alone."""
+        shape = self.grid(index).shape
+        return shape if self.three_dim else shape[1:]
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the RTSTRUCT or SEG of a sample as a label map ``(slice, row, column)``.
 
