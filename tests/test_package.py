@@ -199,3 +199,16 @@ def test_the_lower_floors_do_not_import_the_network():
         assert "tensorflow" not in sys.modules and "keras" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, timeout=120)
+
+
+def test_a_clone_in_the_current_folder_does_not_pass_for_the_package(tmp_path):
+    """A person who cloned the repository starts Python beside it: the clone's folder has the package's name."""
+    (tmp_path / "miscnn_tf").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "import miscnn_tf; print(miscnn_tf.__version__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.stdout.strip() == miscnn_tf.__version__, done.stderr
