@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -14,12 +17,11 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE / "extensions")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import miscnn_tf
 
 project = "miscnn_tf"
 author = "the authors of miscnn_tf"
 copyright = "the authors of miscnn_tf, Apache License 2.0"
-version = release = miscnn_tf.__version__
+version = release = importlib.import_module("miscnn_tf").__version__
 
 extensions = [
     "sphinx.ext.autodoc",
@@ -66,6 +68,19 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 default_role = "py:obj"
 viewcode_line_numbers = True
+
+
+def list_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
+    """The tutorials in the index of their section, where there are any."""
+    if page == "tutorials/index" and NOTEBOOKS:
+        entries = "\n".join(f"notebooks/{path.stem}" for path in NOTEBOOKS)
+        source[0] += f"\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    """What has no setting of its own."""
+    app.connect("source-read", list_notebooks)
+
 
 html_theme = "pydata_sphinx_theme"
 html_title = "miscnn_tf"

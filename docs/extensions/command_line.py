@@ -90,9 +90,7 @@ def _table(parser: argparse.ArgumentParser, actions: list[argparse.Action]) -> n
         term = nodes.term("", "", *_names(formatter, action))
         explained = formatter._expand_help(action) if action.help else ""
         items.append(
-            nodes.definition_list_item(
-                "", term, nodes.definition("", nodes.paragraph("", "", *_inline(explained)))
-            )
+            nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph("", "", *_inline(explained))))
         )
     return nodes.definition_list("", *items, classes=["options"])
 
