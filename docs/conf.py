@@ -33,6 +33,7 @@ extensions = [
     "offline_math",
     "plain_names",
     "command_line",
+    "source_links",
 ]
 exclude_patterns = ["extensions", "pictures"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
@@ -60,11 +61,12 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
+python_trailing_comma_in_multi_line_signatures = False
 toc_object_entries_show_parents = "hide"
 default_role = "py:obj"
 viewcode_line_numbers = True

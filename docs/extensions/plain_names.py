@@ -95,7 +95,8 @@ def _places(module: str, cls: str | None) -> list[Any]:
 def _parameters(place: Any) -> set[str]:
     """The arguments of a class, its methods, or the functions of a module."""
     names: set[str] = set()
-    for member in (place, *getattr(place, "__dict__", {}).values()):
+    # dir(), because names at the top of the package are imported when they are asked for.
+    for member in (place, *(getattr(place, name, None) for name in dir(place))):
         if inspect.isroutine(member) or inspect.isclass(member):
             try:
                 names |= set(inspect.signature(member).parameters)
