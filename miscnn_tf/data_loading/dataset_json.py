@@ -117,7 +117,7 @@ def _channel_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | 
         if isinstance(names, list):
             return tuple(str(name) for name in names)
         numbers = {_whole(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
-        if sorted(map(str, numbers)) != sorted(map(str, range(len(names)))):
+        if not numbers or set(numbers) != set(range(len(names))):
             raise DataError(
                 f'{path}: "{key}" is {names!r}, but one name per channel is needed, {{"0": "T2", "1": "ADC"}}; correct '
                 "it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,42 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
     if without:
         logger.warning("%d of %d samples have no segmentation: %s", len(without), len(names), some_of(without))
     return found
+
+
+def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> dict[str, int]:
+    """Labels for structures that have names (the ROIs of an RTSTRUCT), numbered in the alphabet's order.
+
+    Only where it is clear which ones are meant: the same few in every sample that has an annotation.
+
+    Args:
+        interface: An interface with a method ``get_ROI_names(index) -> [[number, name], …]``.
+        indices: Names of samples.
+        where: The data, for messages.
+
+    Raises:
+        MissingDataError: If no sample has an annotation.
+        DataError: If not all samples have the same structures, or they have many; the message shows what to pass.
+    """
+    names: Counter[str] = Counter()
+    annotated, trouble = 0, None
+    for index in tqdm(list(indices), desc="Looking for structures", delay=_PROGRESS_AFTER, disable=None, leave=False):
+        try:
+            names.update({str(name).strip() for _, name in interface.get_ROI_names(index)})
+            annotated += 1
+        except DataError as error:  # whatever it is, the check of the samples names it
+            trouble = trouble or error
+    if trouble is not None and not annotated:
+        raise type(trouble)(f"{where}: no sample's structures can be read; give classes to predict only. {trouble}")
+    everywhere = sorted(name for name, number in names.items() if number == annotated)
+    structures = {name: label for label, name in enumerate(everywhere or sorted(names), start=1)}
+    if everywhere and len(everywhere) == len(names) <= _SHOWN:
+        logger.info("%s: the structures are numbered: structure_dict=%s", where, structures)
+        return structures
+    found = some_of((f"{name} (in {number} of {annotated})" for name, number in sorted(names.items())), _LISTED)
+    raise DataError(
+        f"{where}: the structures are called {found}; say which ones are wanted, and their labels, for instance "
+        f"structure_dict={dict(list(structures.items())[:_SHOWN])}"
+    )
 
 
 def count_values(labels: np.ndarray) -> dict[int, int]:

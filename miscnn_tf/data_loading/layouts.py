@@ -30,7 +30,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
-from miscnn_tf.data_loading.label_scan import classes_of, scan_labels
+from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
@@ -136,9 +136,7 @@ def find_interface(
     elif cls in (NIFTI_interface, NIFTIslicer_interface):
         interface = _with_labels(root, cls, _look_at_nifti(root, cls, given))
     else:
-        if "classes" not in given and isinstance(given.get("structure_dict"), Mapping):
-            given["classes"] = 1 + max([1, *map(int, given["structure_dict"].values())])
-        interface = _made(cls, given)
+        interface = _made(cls, _with_structures(root, cls, given))
     if class_names is not None:
         interface.class_names = class_names
         interface.names_of_classes()
@@ -183,16 +181,27 @@ def _listed(
 
 def _with_labels(root: Path, cls: type[Abstract_IO], arguments: dict[str, Any]) -> Abstract_IO:
     """An interface for folders of samples; its classes are looked for where they are not given."""
-    interface = _made(cls, arguments)
+    probe = _made(cls, {"classes": _ANY, **arguments})
     if "classes" in arguments:
-        return interface
-    volumes = {**arguments, "classes": _ANY, "label_map": None}
-    if cls is NIFTIslicer_interface:
-        probe: Abstract_IO = NIFTI_interface(volumes["channels"], _ANY, True, arguments.get("pattern"))
-    else:
-        probe = cls(**volumes)
+        return probe
+    if cls is NIFTIslicer_interface:  # a volume is looked through at once, not slice by slice
+        probe = NIFTI_interface(arguments["channels"], _ANY, True, arguments.get("pattern"))
     classes, label_map = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
     return cls(**{**arguments, "classes": classes, "label_map": label_map})
+
+
+def _with_structures(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, and for a format whose structures have names the labels and classes that follow from them."""
+    if "classes" in given or not hasattr(cls, "get_ROI_names"):
+        return given
+    structures = given.get("structure_dict")
+    if not structures:
+        probe = _made(cls, {**given, "classes": _ANY})
+        structures = structures_of(probe, probe.initialize(str(root)), str(root))
+    if not isinstance(structures, Mapping):
+        raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
+    labels = [label for label in structures.values() if isinstance(label, int)]
+    return {**given, "structure_dict": structures, "classes": max([1, *labels]) + 1}
 
 
 def _labels_of(
@@ -282,10 +291,11 @@ def _format_in(folder: Path) -> str | None:
 def _has_dicom(folder: Path) -> bool:
     """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return any(_is_dicom(path) for path in islice(files, _LOOKED_AT))
+    return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its ending or what it begins with."""
     if path.suffix.lower() in _DICOM_ENDINGS:
         return True
     try:
@@ -298,7 +308,7 @@ def _is_dicom(path: Path) -> bool:
 def _unknown(root: Path, pattern: str | None) -> str:
     """What was found, what may be meant, and the layouts that are known."""
     entries = _visible(root)
-    if image_files(root) or _format_in(root) or any(_is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
+    if image_files(root) or _format_in(root) or any(is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
         return f"{root} is itself one sample; give the folder above it, {root.parent}"
     said = f"{root} is laid out in no way that is known here. It holds {_shown(entries)}."
     folders = [path for path in entries if path.is_dir()]

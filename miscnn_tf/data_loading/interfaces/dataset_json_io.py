@@ -137,7 +137,7 @@ def _training_cases(
     listed = None if description is None else description.training
     if listed is not None:
         labels = {image: None if label is None else _as_it_is(root / label, endings) for image, label in listed}
-        images = _listed(root, labels, endings, channels)
+        images = _listed(root, [image for image, _ in listed], endings, channels)
         cases = {case: SampleFiles(files, labels[name]) for case, (name, files) in images.items()}
     else:
         labelled = _by_stem(root / "labelsTr", endings)
@@ -253,7 +253,8 @@ def _as_it_is(path: Path, endings: tuple[str, ...]) -> Path:
 
 def _numbers_are_channels(root: Path, endings: tuple[str, ...]) -> bool:
     """Whether ``case_0000.nii.gz`` is channel 0 of a case, and not a case whose label map is called so, too."""
-    return not (_by_stem(root / "imagesTr", endings).keys() & _by_stem(root / "labelsTr", endings).keys())
+    images, labels = _by_stem(root / "imagesTr", endings), _by_stem(root / "labelsTr", endings)
+    return any(f"{label}_0000" in images for label in labels) or not images.keys() & labels.keys()
 
 
 def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
 from miscnn_tf.data_loading.pairing import bare_mask, pair
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,13 @@ logger = logging.getLogger(__name__)
 #: What folders of images and of masks are called, in any case of letters.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth", "gt"),
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth"),
+    *("ground truth", "ground-truth", "gt"),
     *("segmentations", "segmentation", "segs", "seg"),
 )
 
 _READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
+_LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS))
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -110,6 +112,21 @@ class Paired_interface(ListedFiles_interface):
             raise MissingDataError(
                 f"{image_folder} holds no images (found: {_listing(image_folder)}); they end in {', '.join(_READ)}"
             )
+        if not masks and mask_folder is not None and self.part == "training":
+            raise MissingDataError(
+                f"{mask_folder} holds no masks (found: {_listing(mask_folder)}); they end in "
+                f"{', '.join(_LOSSLESS)}: convert others"
+            )
+        both, single = self._pair_up(images, masks, where)
+        samples = {"training": both, "test": single, "all": both | single}[self.part]
+        if not samples:
+            raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
+        return FoundFiles(samples, _ending([file for files in samples.values() for file in files.images], where))
+
+    def _pair_up(
+        self, images: Mapping[str, Path], masks: Mapping[str, Path], where: str
+    ) -> tuple[dict[str, SampleFiles], dict[str, SampleFiles]]:
+        """The samples with a mask, and those without; what has no partner is told."""
         pairs = pair(images, masks, where)
         groups = _channel_groups(pairs.images_alone, pairs.masks_alone, images)
         if not masks and self.part != "training":
@@ -129,10 +146,7 @@ class Paired_interface(ListedFiles_interface):
                 "%s: %d images have no mask and are left out: %s (part='all' takes them for prediction)",
                 *(where, len(alone), some_of(alone)),
             )
-        samples = {"training": both, "test": single, "all": both | single}[self.part]
-        if not samples:
-            raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
-        return FoundFiles(samples, _ending([file for files in samples.values() for file in files.images], where))
+        return both, single
 
     def _nothing(self, where: str, images: list[str], masks: list[str]) -> str:
         if self.part == "test":
@@ -166,7 +180,12 @@ class Paired_interface(ListedFiles_interface):
     @staticmethod
     def _folder(root: Path, given: str | None, names: Sequence[str], argument: str) -> Path | None:
         if given is not None:
-            folder = root if str(given) in ("", ".") else inside(root, given)
+            try:
+                folder = root if str(given) in ("", ".") else inside(root, given)
+            except DataError:
+                raise ConfigurationError(
+                    f"{argument}={given!r} is no folder below {root}; give one relative to it, such as 'train/images'"
+                ) from None
             if not folder.is_dir():
                 raise MissingDataError(f"{argument}={given!r}: there is no folder {folder}; it holds {_listing(root)}")
             return folder
