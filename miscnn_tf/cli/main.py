@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "demo": Command(
         "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
     ),
+    "report": Command("turn the folder of a run into one HTML page", "miscnn_tf.cli.report"),
 }
 
 #: Exit codes: as usual under Unix, 130 is "interrupted".

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, restore_best, run_split
 from miscnn_tf.evaluation.folds import Fold
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
+from miscnn_tf.evaluation.run_record import RUN_FILE, write_run_record
 from miscnn_tf.evaluation.score_table import RESULT_FILES
 from miscnn_tf.evaluation.summary import write_summary
 
@@ -30,6 +32,9 @@ def run_folds(
     evaluation_path: str | Path,
     options: RunOptions,
     executor: Executor | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    report: bool = True,
 ) -> list[History]:
     """Run folds, ``fold_<i>/`` each: one after the other, or by an executor.
 
@@ -39,6 +44,8 @@ def run_folds(
         evaluation_path: Folder of the results.
         options: How each is trained and measured.
         executor: Whose workers run them; None: this process.
+        settings: What the caller was asked for besides, for ``run.json``.
+        report: Whether to write the page of the run.
 
     Returns:
         The history of each.
@@ -62,9 +69,16 @@ def run_folds(
         # All at once: interrupted after the first fold, the others must not pass for new ones.
         for folder in fold_folders(root).values():
             remove_results(folder)
-        for name in RESULT_FILES:
+        for name in (RUN_FILE, *RESULT_FILES):
             (root / name).unlink(missing_ok=True)
     remove_surplus(root, len(folds))
+    # Now that nothing of another run can be overwritten, and before the first fold: it may be interrupted.
+    write_run_record(
+        root,
+        "cross-validation",
+        model,
+        settings={"folds": len(folds), **(settings or {}), "epochs": options.epochs, "iterations": options.iterations},
+    )
     # What had to be thrown away is.
     options = replace(options, resume=True)
     folders = [fold_folder(root, number) for number in range(len(folds))]
@@ -79,6 +93,8 @@ def run_folds(
             restore_best(model, folders[-1])  # as where it was trained here
     if options.run_detailed_evaluation:
         write_summary(root, draw_figures=options.draw_figures)
+    if report:
+        write_report_if_possible(root, model.preprocessor.data_io)
     return histories
 
 

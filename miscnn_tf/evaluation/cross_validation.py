@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import MissingDataError
 from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus, run_folds
+from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_record import read_record
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, check_model, remove_results, run_split
 from miscnn_tf.evaluation.folds import Fold, Labelling, check_samples, load_disk2fold, make_folds, write_fold2disk
+from miscnn_tf.evaluation.run_record import RUN_FILE, write_run_record
 from miscnn_tf.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def cross_validation(
     groups: Labelling | None = None,
     backup_every: int = 1,
     executor: Executor | None = None,
+    save_predictions: bool = True,
+    report: bool = True,
 ) -> list[History] | None:
     """Train and measure a model `k_fold` times, so that each sample validates exactly once.
 
@@ -56,7 +60,11 @@ def cross_validation(
     - ``detailed_validation.tsv``: Dice per validation sample and class, of that best model, and ``scores.csv``: all
       other scores (`run_detailed_evaluation`; what they come to over all folds is in ``scores.csv`` and
       ``summary.json`` in `evaluation_path`);
+    - ``predictions/``: what was predicted for the validation samples, as label maps (`run_detailed_evaluation`);
     - ``completed.json``: written last; by it a later run knows that the fold is finished.
+
+    In `evaluation_path` itself are ``run.json``, which says what was run, and ``report.html``: all of it as one page,
+    with the worst and the best cases to be paged through.
 
     The split depends on the names of the samples, `strata`, `groups` and `seed` only. If a cross-validation was
     interrupted, the same call goes on with the fold and the epoch in which it stopped: after every epoch the whole
@@ -90,6 +98,9 @@ def cross_validation(
             ``Client.get_executor()``. The workers read the images and write the results themselves, at the same paths;
             they get what the model is made from, and copies of the callbacks. Functions and classes of your own have to
             be in a module that the workers can import. Threads of one process run one fold at a time.
+        save_predictions: Keep the predictions of the validation samples, from which the report draws pictures, in
+            ``predictions/`` of the fold's folder (`run_detailed_evaluation`).
+        report: Write ``report.html``, a page with all of it (`miscnn_tf.report.run_page.write_report`).
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
@@ -111,12 +122,28 @@ def cross_validation(
         ... )  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
+        epochs,
+        iterations,
+        draw_figures,
+        run_detailed_evaluation,
+        callbacks,
+        save_models,
+        resume,
+        backup_every,
+        save_predictions,
     )
     check_model(model)
     options.check()
     folds = make_folds(check_samples(sample_list, model), k_fold, seed, strata=strata, groups=groups)
-    histories = run_folds(folds, model, evaluation_path, options, executor)
+    histories = run_folds(
+        folds,
+        model,
+        evaluation_path,
+        options,
+        executor,
+        settings={"seed": seed, "stratified": strata is not None, "grouped": groups is not None},
+        report=report,
+    )
     return histories if return_output else None
 
 
@@ -157,6 +184,8 @@ def split_folds(
             raise other_split(folder, len(folds))
         remove_results(folder)
     remove_surplus(root, len(folds))
+    if all(read_record(folder) is None for folder in fold_folders(root).values()):
+        (root / RUN_FILE).unlink(missing_ok=True)  # of another run
     for number, fold in enumerate(folds):
         write_fold2disk(fold_folder(root, number) / SAMPLES_FILE, fold.training, fold.validation)
 
@@ -174,6 +203,8 @@ def run_fold(
     run_detailed_evaluation: bool = False,
     resume: bool = True,
     backup_every: int = 1,
+    save_predictions: bool = True,
+    report: bool = False,
 ) -> History:
     """Train and measure a model on one fold that `split_folds` wrote; the arguments are `cross_validation`'s.
 
@@ -190,6 +221,8 @@ def run_fold(
             ``summary.json`` in `evaluation_path` are then those of all folds that are finished by now.
         resume: False trains the fold again even though it is finished.
         backup_every: After how many epochs the state of the training is written; 0: never.
+        save_predictions: Keep the predictions of the validation samples.
+        report: Write ``report.html`` of all folds that are finished by now into `evaluation_path`.
 
     Returns:
         The history: ``{"loss": [per epoch], "val_loss": […], …}``; of a fold that was finished before, the one from
@@ -203,7 +236,15 @@ def run_fold(
         >>> run_fold(0, model, epochs=100, evaluation_path="evaluation")  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
+        epochs,
+        iterations,
+        draw_figures,
+        run_detailed_evaluation,
+        callbacks,
+        save_models,
+        resume,
+        backup_every,
+        save_predictions,
     )
     check_model(model)
     options.check()
@@ -217,8 +258,13 @@ def run_fold(
     training, validation = load_disk2fold(folder / SAMPLES_FILE)
     check_samples([*training, *validation], model)
     history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
+    if not (Path(evaluation_path) / RUN_FILE).is_file():  # one that is there may know more, as the seed of the split
+        settings = {"folds": len(fold_folders(Path(evaluation_path))), "epochs": epochs, "iterations": iterations}
+        write_run_record(evaluation_path, "cross-validation", model, settings=settings)
     if run_detailed_evaluation:
         write_summary(evaluation_path, draw_figures=draw_figures)  # over the folds that are finished by now
+    if report:
+        write_report_if_possible(evaluation_path, model.preprocessor.data_io)
     return history
 
 

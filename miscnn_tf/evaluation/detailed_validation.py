@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.results import backup_evaluation
@@ -15,6 +16,7 @@ from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
+from miscnn_tf.evaluation.kept_predictions import KeptPredictions, remove_predictions
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import summary_table, write_results
@@ -34,6 +36,7 @@ def detailed_validation(
     *,
     tolerance_mm: float = 1.0,
     draw_figures: bool = False,
+    save_predictions: bool = True,
 ) -> dict[Hashable, list[float]]:
     """Predict samples and write the scores of each class.
 
@@ -45,10 +48,13 @@ def detailed_validation(
     - ``scores.csv``: a row per sample and class with all scores of `scores.score_label_maps`, units in the names of the
       columns;
     - ``summary.json``: mean, standard deviation, median and confidence interval per class (`summary.summarise`);
-    - ``scores.png``: box plots (`draw_figures`).
+    - ``scores.png``: box plots (`draw_figures`);
+    - ``predictions/``: the label maps, in the interface's format (`save_predictions`), from which a report draws
+      pictures. Data in memory, and interfaces that cannot save, get ``.npy`` files.
 
     Tables of an earlier run are replaced. Both tables hold each case as soon as it is measured, so that an interruption
-    loses one case; ``summary.json`` is there only when all are.
+    loses one case; ``summary.json`` is there only when all are. What the same weights and settings have predicted
+    before the interruption is not predicted again; predictions of others are removed.
 
     Args:
         validation_samples: Names of samples that have a segmentation.
@@ -56,6 +62,7 @@ def detailed_validation(
         evaluation_path: The folder, created where missing.
         tolerance_mm: Of the normalised surface Dice, in mm (in pixels or voxels where the spacing is not known).
         draw_figures: Whether to draw the scores.
+        save_predictions: Whether to keep the label maps.
 
     Returns:
         Dice per class for each sample; `mean_dice` makes their means.
@@ -78,16 +85,22 @@ def detailed_validation(
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)  # those of other weights
     backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
+    if not save_predictions:
+        remove_predictions(folder)
+    kept = KeptPredictions(folder, model) if save_predictions else None
     scores: dict[Hashable, list[float]] = {}
     rows: list[dict[str, Any]] = []
     for index in tqdm(samples, desc="Scores per case", unit="case", disable=None):
-        predictions = model.predict([index], return_output=True)
-        assert predictions is not None  # they were asked for
+        prediction = None if kept is None else kept.load(index)
+        if prediction is None:
+            prediction = _predicted(model, index)
+            if kept is not None:
+                kept.save(index, prediction)
         try:
             # Straight from the interface: the image itself was decoded for the prediction already.
             case = score_label_maps(
                 interface.load_segmentation(index),
-                predictions[0],
+                prediction,
                 model.classes,
                 _spacing(interface, index),
                 tolerance_mm=tolerance_mm,
@@ -103,6 +116,12 @@ def detailed_validation(
     summary = write_results(folder, rows, draw_figures=draw_figures)
     logger.info("%s: scores of %d cases\n%s", folder, len(samples), summary_table(summary))
     return scores
+
+
+def _predicted(model: Neural_Network, index: Hashable) -> np.ndarray:
+    predictions = model.predict([index], return_output=True)
+    assert predictions is not None  # they were asked for
+    return predictions[0]
 
 
 def _spacing(interface: Any, index: Hashable) -> tuple[float, ...] | None:

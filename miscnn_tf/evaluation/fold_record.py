@@ -103,8 +103,21 @@ def training_settings(model: Neural_Network, epochs: int, iterations: int | None
         epochs: As given to the training.
         iterations: As given to the training.
     """
+    return {
+        "epochs": int(epochs),
+        "iterations": None if iterations is None else int(iterations),
+        **model_settings(model),
+    }
+
+
+def model_settings(model: Neural_Network) -> dict[str, Any]:
+    """What a model is made of and how it is fed, as plain data: of `training_settings` what no single training says.
+
+    Args:
+        model: The model, or what can be asked like one.
+    """
     preprocessor = model.preprocessor
-    settings: dict[str, Any] = {"epochs": int(epochs), "iterations": None if iterations is None else int(iterations)}
+    settings: dict[str, Any] = {}
     for name in ("architecture", "loss"):
         settings[name] = _described(getattr(model, name, None))
     settings["metrics"] = [_described(metric) for metric in getattr(model, "metrics", None) or []]

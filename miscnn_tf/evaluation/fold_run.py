@@ -16,6 +16,7 @@ from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
 from miscnn_tf.evaluation.folds import Fold, load_disk2fold, write_fold2disk
+from miscnn_tf.evaluation.kept_predictions import remove_predictions
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, read_scores
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RunOptions:
         save_models: Whether to keep the best model.
         resume: Whether finished work stands; otherwise it is thrown away first.
         backup_every: After how many epochs the whole state of the training is written; 0: never.
+        save_predictions: Whether to keep the predictions of the validation samples.
     """
 
     epochs: int = 20
@@ -56,6 +58,7 @@ class RunOptions:
     save_models: bool = True
     resume: bool = True
     backup_every: int = 1
+    save_predictions: bool = True
 
     def check(self) -> None:
         """Find mistakes that would otherwise show after the first fold was set up.
@@ -117,7 +120,13 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         plot_validation(record.history, model.metrics, str(folder))
     restore_best(model, folder, options.save_models)
     if options.run_detailed_evaluation and not record.detailed:
-        scores = detailed_validation(fold.validation, model, folder, draw_figures=options.draw_figures)
+        scores = detailed_validation(
+            fold.validation,
+            model,
+            folder,
+            draw_figures=options.draw_figures,
+            save_predictions=options.save_predictions,
+        )
         record = replace(record, detailed=True)
         record.write(folder)
         logger.info("%s: mean Dice per class %s", folder, [round(mean, 4) for mean in mean_dice(list(scores.values()))])
@@ -180,6 +189,7 @@ def remove_results(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for figure in folder.glob("validation.*.png"):
         figure.unlink(missing_ok=True)
+    remove_predictions(folder)
 
 
 def _train(

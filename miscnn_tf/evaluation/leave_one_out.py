@@ -34,6 +34,8 @@ def leave_one_out(
     resume: bool = True,
     backup_every: int = 1,
     executor: Executor | None = None,
+    save_predictions: bool = True,
+    report: bool = True,
 ) -> list[History] | None:
     """Train a model once for each sample, on all the others, and measure it on that one.
 
@@ -55,6 +57,8 @@ def leave_one_out(
         resume: False throws away the results that the folder holds, and starts afresh.
         backup_every: After how many epochs the state of the training is written; 0: never.
         executor: Runs the folds in other processes or on other machines: as in `cross_validation`.
+        save_predictions: Keep what was predicted for each sample in ``predictions/`` of its fold.
+        report: Write ``report.html``, a page with all of it.
 
     Returns:
         With `return_output` the history of each fold; otherwise None.
@@ -66,11 +70,15 @@ def leave_one_out(
         >>> from miscnn_tf.evaluation import leave_one_out
         >>> leave_one_out(samples, model, epochs=100)  # doctest: +SKIP
     """
-    options = RunOptions(epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every)
+    options = RunOptions(
+        epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every, save_predictions
+    )
     check_model(model)
     options.check()
     folds = leave_one_out_folds(check_samples(sample_list, model))
-    histories = run_folds(folds, model, evaluation_path, options, executor)
+    histories = run_folds(
+        folds, model, evaluation_path, options, executor, settings={"leave_one_out": True}, report=report
+    )
     return histories if return_output else None
 
 

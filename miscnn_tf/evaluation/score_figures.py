@@ -14,17 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
-from miscnn_tf.evaluation.score_table import FIGURE_FILE, KEYS, columns
+from miscnn_tf.evaluation.score_names import is_difference, is_share, measured, score_title
+from miscnn_tf.evaluation.score_table import FIGURE_FILE, columns
 from miscnn_tf.evaluation.summary import finite
-
-_SHARES = ("dice", "iou", "sensitivity", "specificity", "precision", "nsd")
-# The volumes themselves tell of the patients, not of the model.
-_LEFT_OUT = ("volume_truth", "volume_prediction", "area_truth", "area_prediction")
-_NAMES = {
-    "dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "average surface distance", "nsd": "surface Dice",
-    "volume_difference": "volume difference", "area_difference": "area difference",
-}  # fmt: skip
-_UNITS = {"mm2": "mm²"}
 
 
 def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) -> Path:
@@ -66,7 +58,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     labels = sorted({row["class"] for row in rows})
     labels = [label for label in labels if label != 0] or labels
     shown = [row for row in rows if row["class"] in labels]
-    names = [name for name in columns(shown) if name not in KEYS and not name.startswith(_LEFT_OUT)]
+    names = measured(columns(shown))
     # Panels side by side, but for so many classes that each panel needs the whole width.
     across = 1 if len(labels) > 12 else min(3, max(1, len(names)))
     down = max(1, -(-len(names) // across))
@@ -108,25 +100,14 @@ def _draw_panel(axes: Axes, name: str, labels: Sequence[int], values: Sequence[S
     axes.set_xticks(range(len(labels)), ticks)
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.set_xlabel("class")
-    axes.set_ylabel(_title(name))
+    axes.set_ylabel(score_title(name))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    if name.startswith(_SHARES):
+    if is_share(name):
         least, _ = axes.get_ylim()
         axes.set_ylim(top=1 + 0.03 * (1 - least))
-    elif "difference" in name:
+    elif is_difference(name):
         axes.axhline(0, color="0.5", linewidth=0.8)
     else:
         axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
-
-
-def _title(name: str) -> str:
-    """``"hd95_mm"`` as ``"HD95 (mm)"``."""
-    stem, _, unit = name.rpartition("_")
-    if not stem:
-        return _NAMES.get(name, name)
-    if stem == "nsd":
-        tolerance = unit.rstrip("abcdefghijklmnopqrstuvwxyz")
-        return f"{_NAMES[stem]} at {tolerance} {unit.removeprefix(tolerance)}"
-    return f"{_NAMES.get(stem, stem)} ({_UNITS.get(unit, unit)})"

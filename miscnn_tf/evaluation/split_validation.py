@@ -6,9 +6,11 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_run import History, RunOptions, check_model, remove_results, run_split
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
+from miscnn_tf.evaluation.run_record import write_run_record
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -36,6 +38,8 @@ def split_validation(
     strata: Labelling | None = None,
     groups: Labelling | None = None,
     backup_every: int = 1,
+    save_predictions: bool = True,
+    report: bool = True,
 ) -> History | None:
     """Train a model on a part of the samples and measure it on the rest.
 
@@ -62,6 +66,8 @@ def split_validation(
         groups: What stays together: a mapping or a function from a sample's name to its group, such as the patient.
         backup_every: After how many epochs the state of the training is written, by which an interrupted one goes on;
             0: never.
+        save_predictions: Keep what was predicted for the validation samples in ``predictions/``.
+        report: Write ``report.html``, a page with all of it.
 
     Returns:
         With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
@@ -74,7 +80,15 @@ def split_validation(
         >>> split_validation(samples, model, percentage=0.2, epochs=100)  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every
+        epochs,
+        iterations,
+        draw_figures,
+        run_detailed_evaluation,
+        callbacks,
+        save_models,
+        resume,
+        backup_every,
+        save_predictions,
     )
     check_model(model)
     options.check()
@@ -82,6 +96,17 @@ def split_validation(
     if not resume:
         remove_results(Path(evaluation_path))
     history = run_split(fold, model, Path(evaluation_path), options)
+    settings = {
+        "validation_share": percentage,
+        "seed": seed,
+        "stratified": strata is not None,
+        "grouped": groups is not None,
+        "epochs": epochs,
+        "iterations": iterations,
+    }
+    write_run_record(evaluation_path, "training", model, settings=settings)
+    if report:
+        write_report_if_possible(evaluation_path, model.preprocessor.data_io)
     return history if return_output else None
 
 

@@ -28,6 +28,7 @@ from miscnn_tf.configuration import build, describe, get_config, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Image_interface, get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.description import build_interface, class_names_of, describe_interface
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
@@ -130,8 +131,8 @@ def describe_network(network: Neural_Network) -> str:
         "channels": network.channels,
         "classes": network.classes,
         "three_dim": network.three_dim,
-        "interface": _describe_interface(preprocessor.data_io.interface),
-        "class_names": _class_names(preprocessor.data_io.interface),
+        "interface": describe_interface(preprocessor.data_io.interface),
+        "class_names": class_names_of(preprocessor.data_io.interface),
         "architecture": _describe_known(network.architecture, architectures),
         "divisor": _divisor(network),
         "learning_rate": network.learning_rate,
@@ -192,23 +193,6 @@ def _describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]
     except ConfigurationError as reason:
         logger.warning("the model file will not hold the settings of %s: %s", name, reason)
         return {"class_name": name, "config": None}
-
-
-def _describe_interface(interface: Abstract_IO) -> dict[str, Any]:
-    name = miscnn_data_interfaces.name_of(type(interface)) or type(interface).__name__
-    try:
-        # In-memory data are no setting.
-        config = None if name == "DICT" else get_config(interface)
-    except ConfigurationError as reason:
-        logger.debug("the interface is described by its dimensions alone: %s", reason)
-        config = None
-    return {"class_name": name, "config": config}
-
-
-def _class_names(interface: Abstract_IO) -> list[str] | None:
-    # An interface that is not derived from ours has no such attribute.
-    names = getattr(interface, "class_names", None)
-    return None if names is None else [str(name) for name in names]
 
 
 # ---------------------------------------------------------------- reading
@@ -386,24 +370,19 @@ def _general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -
 
 
 def _build_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
-    interface = _described_interface(metadata, own)
     names = metadata.get("class_names")
-    if names is not None:
-        interface.class_names = tuple(names)
+    interface = build_interface(metadata["interface"], own, names)
+    if interface is None:
+        name = "NIFTI" if metadata["three_dim"] or metadata["channels"] not in (1, 3) else "IMG"
+        logger.info(
+            "the interface %r is not known here; files are read by %s", metadata["interface"]["class_name"], name
+        )
+        interface = _general_interface(
+            miscnn_data_interfaces[name], metadata["channels"], metadata["classes"], metadata["three_dim"]
+        )
+        if names is not None:
+            interface.class_names = tuple(names)
     return interface
-
-
-def _described_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
-    description = metadata["interface"]
-    known = {**miscnn_data_interfaces, **own}
-    if description["config"] is not None and description["class_name"] in known:
-        interface: Abstract_IO = build(description, known, "interface")
-        return interface
-    name = "NIFTI" if metadata["three_dim"] or metadata["channels"] not in (1, 3) else "IMG"
-    logger.info("the interface %r is not known here; files are read by %s", description["class_name"], name)
-    return _general_interface(
-        miscnn_data_interfaces[name], metadata["channels"], metadata["classes"], metadata["three_dim"]
-    )
 
 
 def _build_preprocessor(

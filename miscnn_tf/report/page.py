@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import MissingDataError
@@ -99,7 +103,45 @@ def _environment() -> Environment:
     environment.filters["dice"] = _format_dice
     environment.filters["address"] = _relative_address
     environment.filters["minutes"] = _format_seconds
+    environment.filters["number"] = format_score
     return environment
+
+
+def script_source(template: str) -> tuple[Markup, str]:
+    """A script of this package for a page, and what a Content-Security-Policy calls it: no other one may run there.
+
+    Args:
+        template: File name below ``report/templates``.
+
+    Returns:
+        The text to put between the tags as it is, and its hash as a ``script-src`` source.
+    """
+    text = (resources.files("miscnn_tf.report") / "templates" / template).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return Markup(text), f"'sha256-{digest}'"
+
+
+def format_score(value: float | None, share: bool = False) -> str:
+    """A score in as many digits as tell something; a dash where there is none.
+
+    Args:
+        value: The score.
+        share: Whether it is from 0 to 1, and all have three decimals.
+
+    Example:
+        >>> [format_score(value) for value in (0.91234, 12.345, -1234.5, float("inf"), None)]
+        ['0.91', '12.3', '−1234', '∞', '–']
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if share:
+        text = f"{value:.3f}"
+    else:
+        decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+        text = f"{value:.{decimals}f}"
+    return text.replace("-", "−")
 
 
 def _format_dice(value: float | None) -> str:

@@ -1,0 +1,71 @@
+"""Interfaces as plain data: what a model file or a run record says of one, and the interface that is made from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from miscnn_tf.configuration import build, get_config
+from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+
+def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
+    """``{"class_name": …, "config": …}`` of an interface.
+
+    Args:
+        interface: Ours by its name in the registry, another one by its class's.
+
+    Returns:
+        Plain data; ``"config"`` is None where the interface cannot be made again from it: its data are in memory, or
+        its class does not keep its arguments.
+
+    Example:
+        >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+        >>> describe_interface(NIFTI_interface(classes=3))["class_name"]
+        'NIFTI'
+    """
+    name = miscnn_data_interfaces.name_of(type(interface)) or type(interface).__name__
+    try:
+        # In-memory data are no setting.
+        config = None if name == "DICT" else get_config(interface)
+    except ConfigurationError as reason:
+        logger.debug("the interface is described by its dimensions alone: %s", reason)
+        config = None
+    return {"class_name": name, "config": config}
+
+
+def build_interface(
+    description: Mapping[str, Any], known: Mapping[str, Any] | None = None, class_names: Sequence[str] | None = None
+) -> Abstract_IO | None:
+    """The interface that `describe_interface` described, without its data (`Data_IO` initialises it).
+
+    Args:
+        description: What `describe_interface` returned.
+        known: Further classes by name, beside the registered ones.
+        class_names: What its classes are called.
+
+    Returns:
+        The interface; None where the description does not hold enough, or its class is not known here.
+
+    Raises:
+        ConfigurationError: If the class does not take what was stored.
+    """
+    classes = {**miscnn_data_interfaces, **(known or {})}
+    if description["config"] is None or description["class_name"] not in classes:
+        return None
+    interface: Abstract_IO = build(description, classes, "interface")
+    if class_names is not None:
+        interface.class_names = tuple(class_names)
+    return interface
+
+
+def class_names_of(interface: object) -> list[str] | None:
+    """What an interface calls its classes; None where it only numbers them."""
+    # One that is not derived from ours has no such attribute.
+    names = getattr(interface, "class_names", None)
+    return None if names is None else [str(name) for name in names]

@@ -1,0 +1,153 @@
+"""What was run, as ``run.json`` in the folder of its results: from it and the tables beside it a report is made."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import miscnn_tf
+from miscnn_tf.configuration import plain
+from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface
+from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.evaluation.fold_record import model_settings
+
+if TYPE_CHECKING:
+    from miscnn_tf.data_loading.data_io import Data_IO
+    from miscnn_tf.neural_network.model import Neural_Network
+
+RUN_FILE: Final = "run.json"
+#: Where the predictions of the validation samples are kept, in the folder of a fold.
+PREDICTIONS_FOLDER: Final = "predictions"
+
+KINDS: Final = ("training", "cross-validation", "evaluation")
+
+_LIBRARIES = ("tensorflow", "keras", "numpy")
+
+
+def write_run_record(
+    folder: str | Path,
+    kind: str,
+    model: Neural_Network | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    data_io: Data_IO | None = None,
+    predictions: str | Path | None = None,
+    **facts: Any,
+) -> Path:
+    """Write ``run.json``, in the place of an earlier one.
+
+    ::
+
+        {"kind": "cross-validation", "written": "2026-11-23T10:00:00+00:00", "versions": {"miscnn_tf": …, …},
+         "data": {"interface": {"class_name": "NIFTI", "config": {…}}, "class_names": ["background", …],
+                  "input_path": "/home/me/kits19/data"},
+         "predictions": null, "settings": {"epochs": 100, …}}
+
+    Args:
+        folder: The folder of the results, created where missing.
+        kind: ``"training"``, ``"cross-validation"`` or ``"evaluation"`` (of predictions that were there).
+        model: What was trained or evaluated; what it is made of becomes part of the settings.
+        settings: What else was asked for, plain data; a report shows it as a table. Comes before the model's.
+        data_io: Where the samples come from; by default the model's.
+        predictions: The folder of the predictions; None where each fold has its own. Stored relative to `folder` where
+            it lies in it, absolute otherwise.
+        **facts: More that is to be kept, plain data.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigurationError: If `kind` is another one, or a setting or fact is no plain data.
+        StorageError: If the file cannot be written.
+
+    Example:
+        >>> write_run_record("run", "training", model, settings={"epochs": 100})  # doctest: +SKIP
+        PosixPath('run/run.json')
+    """
+    if kind not in KINDS:
+        raise ConfigurationError(f"kind={kind!r} must be one of {', '.join(map(repr, KINDS))}")
+    if data_io is None and model is not None:
+        data_io = model.preprocessor.data_io
+    all_settings = dict(plain(settings or {}, "settings"))
+    if model is not None:
+        all_settings |= {name: value for name, value in _model_facts(model).items() if name not in all_settings}
+    record = {
+        "kind": kind,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "data": None if data_io is None else _describe_data(data_io),
+        "predictions": None if predictions is None else _place(Path(predictions), Path(folder)),
+        "settings": all_settings,
+        **{name: plain(value, name) for name, value in facts.items()},
+    }
+    path = Path(folder) / RUN_FILE
+    write_json(path, record)
+    return path
+
+
+def read_run_record(folder: str | Path) -> dict[str, Any]:
+    """Read what `write_run_record` wrote.
+
+    Raises:
+        MissingDataError: If the folder holds no ``run.json``.
+        DataError: If it is damaged.
+
+    Example:
+        >>> read_run_record("evaluation")["kind"]  # doctest: +SKIP
+        'cross-validation'
+    """
+    path = Path(folder) / RUN_FILE
+    record = read_json(path, "training and cross-validation write it into the folder of their results")
+    if (
+        not isinstance(record, dict)
+        or record.get("kind") not in KINDS
+        or not isinstance(record.get("settings"), dict)
+        or not isinstance(record.get("versions"), dict)
+        or not isinstance(record.get("data"), dict | None)
+        or not isinstance(record.get("predictions"), str | None)
+    ):
+        raise DataError(f"{path} is not the record of a run, or is damaged; delete it and run again")
+    return record
+
+
+def _describe_data(data_io: Data_IO) -> dict[str, Any]:
+    # A user's own Data_IO need not have all of it.
+    place = getattr(data_io, "input_path", None)
+    return {
+        "interface": describe_interface(data_io.interface),
+        "class_names": class_names_of(data_io.interface),
+        "input_path": os.path.abspath(place) if isinstance(place, str | os.PathLike) else None,
+    }
+
+
+def _model_facts(model: Neural_Network) -> dict[str, Any]:
+    facts = model_settings(model)
+    count = getattr(getattr(model, "model", None), "count_params", None)
+    if callable(count):
+        facts["weights"] = int(count())
+    device = getattr(getattr(model, "hardware", None), "description", None)
+    if device is not None:
+        facts["device"] = str(device)
+    return facts
+
+
+def _place(predictions: Path, folder: Path) -> str:
+    absolute, root = Path(os.path.abspath(predictions)), Path(os.path.abspath(folder))
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+
+
+def _versions() -> dict[str, str]:
+    """Of what matters for the result; no library is imported for it."""
+    versions = {"miscnn_tf": miscnn_tf.__version__}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # installed under another name, such as tensorflow-cpu
+            continue
+    return {**versions, "python": platform.python_version()}

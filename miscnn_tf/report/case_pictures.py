@@ -1,0 +1,261 @@
+"""A case as a stack of small pictures and label maps that a page can hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.geometry import is_usable, spacing_of
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.evaluation.kept_predictions import load_prediction
+from miscnn_tf.utils.overlay import overlay
+from miscnn_tf.utils.slices import View, close_up, levels_around
+
+#: Pixels of the longer side of a picture at most, and slices of a case at most.
+MOST_PIXELS = 384
+MOST_SLICES = 40
+_QUALITY = 80
+# Slices without the structure that are shown on both sides of it.
+_RIM = 2
+
+
+class Case(NamedTuple):
+    """What is shown of a case.
+
+    Attributes:
+        image: ``(x, y[, z])``, or ``(x, y, 3)`` of a colour image; None where it cannot be read.
+        truth: Label map of the same grid; None where it cannot be read.
+        prediction: Likewise.
+        spacing: Voxel size in mm per axis.
+        affine: 4x4, from voxels to mm; None where it is not known.
+        channels: How many channels the image has, of which the first is shown.
+        problems: What could not be read, and why.
+    """
+
+    image: np.ndarray | None
+    truth: np.ndarray | None
+    prediction: np.ndarray | None
+    spacing: tuple[float, ...]
+    affine: np.ndarray | None
+    channels: int
+    problems: list[str]
+
+
+def load_case(data_io: Data_IO, index: Hashable, predictions: str | Path) -> Case:
+    """Read a case for pictures; what cannot be read is told, not raised.
+
+    Args:
+        data_io: Where the image and the truth come from.
+        index: The case.
+        predictions: The folder of its prediction.
+
+    Raises:
+        DataError: If neither its truth nor its prediction can be read, or they do not lie on the image's grid.
+    """
+    problems: list[str] = []
+    axes = 3 if data_io.interface.three_dim else 2
+    image: np.ndarray | None = None
+    facts: dict[str, Any] = {}
+    image, facts = _read(problems, "the image", lambda: _image(data_io, index)) or (image, facts)
+    truth = _read(problems, "the truth", lambda: _labels(data_io.interface.load_segmentation(index), axes))
+    prediction = _read(problems, "the prediction", lambda: load_prediction(data_io, index, predictions))
+    if truth is None and prediction is None:
+        raise DataError("; ".join(problems))
+    maps = [labels for labels in (truth, prediction) if labels is not None]
+    shape = maps[0].shape if image is None else image.shape[:axes]
+    for labels in maps:
+        if labels.shape != shape:
+            raise DataError(f"a label map has the shape {labels.shape}, the image {shape}")
+    channels = image.shape[-1] if image is not None else 1
+    if image is not None and not (axes == 2 and channels == 3):
+        image = image[..., 0]
+        if channels > 1:
+            problems.append(f"Shown is the first of {channels} channels.")
+    affine = facts.get("affine")
+    affine = np.asarray(affine, float) if affine is not None and axes == 3 and is_usable(affine) else None
+    spacing = facts.get("spacing")
+    if spacing is None:
+        spacing = spacing_of(affine) if affine is not None else (1.0,) * axes
+    lengths = tuple(float(length) for length in spacing)[:axes]
+    return Case(image, truth, prediction, lengths, affine, channels, problems)
+
+
+def draw_slices(
+    case: Case, most_slices: int = MOST_SLICES, most_pixels: int = MOST_PIXELS, most_bytes: int | None = None
+) -> dict[str, Any]:
+    """The slices of a case through its structure, as a page holds them.
+
+    Args:
+        case: The case.
+        most_slices: Of a longer structure slices are taken evenly.
+        most_pixels: Of the longer side; larger pictures are scaled down.
+        most_bytes: What all pictures together may take; there are fewer slices where they would take more.
+
+    Returns:
+        Plain data: ``"width"``, ``"height"`` of the pictures in pixels, which are square; ``"slices"``, each with its
+        ``"number"`` in the array, ``"image"`` (an address of the kind ``data:``, or None), ``"truth"`` and
+        ``"prediction"`` (see `pack_labels`, or None); ``"total"`` slices of the volume; ``"start"``, the place in
+        ``"slices"`` of the one that shows most; ``"sides"``, the letters at the left, right, top and bottom (None where
+        nobody knows); ``"plane"``, how the slices lie.
+    """
+    maps = {
+        name: labels for name, labels in (("truth", case.truth), ("prediction", case.prediction)) if labels is not None
+    }
+    shape = next(iter(maps.values())).shape
+    view = View.of(shape, case.spacing, case.affine)
+    turned = {name: view.turn(labels) for name, labels in maps.items()}
+    chosen = _chosen(list(turned.values()), most_slices)
+    # From here on only the slices that are shown: a CT is large.
+    turned = {name: labels[chosen] for name, labels in turned.items()}
+    marked = np.any([labels > 0 for labels in turned.values()], axis=0)
+    box = close_up(marked.any(axis=0), view)
+    marked = marked[:, *box]
+    turned = {name: labels[:, *box] for name, labels in turned.items()}
+    image = None if case.image is None else view.turn(case.image)[chosen][:, *box]
+    colour = image is not None and image.ndim == 4
+    levels = None if image is None or colour else levels_around(image, marked)
+    rows, columns = marked.shape[1:]
+    width, height = _pixels(rows * view.row_mm, columns * view.column_mm, min(view.row_mm, view.column_mm), most_pixels)
+    pictures = [None if image is None else _picture(image[one], levels, (width, height)) for one in range(len(chosen))]
+    size = sum(len(picture) for picture in pictures if picture)
+    kept = list(range(len(chosen)))
+    if most_bytes is not None and size > most_bytes:
+        kept = _evenly(kept, max(1, int(len(kept) * most_bytes / size)))
+    area = marked.sum(axis=(1, 2))
+    return {
+        "width": width,
+        "height": height,
+        "slices": [
+            {
+                "number": view.number(int(chosen[one])),
+                "image": pictures[one],
+                **{
+                    name: pack_labels(_scaled(turned[name][one], width, height)) if name in turned else None
+                    for name in ("truth", "prediction")
+                },
+            }
+            for one in kept
+        ],
+        "total": view.slices,
+        "start": int(np.argmax(area[kept])),
+        "sides": _sides(view, case.affine),
+        "plane": _plane(case.affine) if len(shape) == 3 else None,
+    }
+
+
+def pack_labels(labels: np.ndarray) -> str:
+    r"""A label map as runs: for each, the label and how many pixels long it is, row after row.
+
+    Both are numbers of 7 bits per byte, the lowest first, with the eighth bit set where more follow; base64. A page
+    reads them without decoding a picture, whose colours a browser may change.
+
+    Example:
+        >>> base64.b64decode(pack_labels(np.array([[0, 0, 0], [0, 2, 2]])))
+        b'\x00\x04\x02\x02'
+    """
+    flat = labels.ravel()
+    starts = (
+        np.concatenate(([0], np.flatnonzero(np.diff(flat.astype(np.int64))) + 1)) if flat.size else np.empty(0, int)
+    )
+    lengths = np.diff(np.append(starts, flat.size))
+    packed = bytearray()
+    for label, length in zip(flat[starts].tolist(), lengths.tolist(), strict=True):
+        for number in (label, length):
+            while number > 127:
+                packed.append(number & 127 | 128)
+                number >>= 7
+            packed.append(number)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _image(data_io: Data_IO, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of NaN in the image; the training has told it
+        sample = data_io.sample_loader(index, load_seg=False)
+    # What a sample's details say of its spacing goes before what its file does.
+    return sample.img_data, {**sample.extended, "spacing": sample.spacing}
+
+
+def _labels(labels: Any, axes: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim == axes + 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.ndim != axes:
+        raise DataError(f"a label map of the shape {labels.shape} has not {axes} axes")
+    return labels if labels.dtype.kind in "iu" else labels.astype(np.uint16)
+
+
+def _read(problems: list[str], what: str, read: Any) -> Any:
+    try:
+        return read()
+    except Exception as error:  # whatever an interface raises, the page is made
+        missing = "" if isinstance(error, MissingDataError | DataError | OSError) else f"{type(error).__name__}: "
+        problems.append(f"{what[0].upper()}{what[1:]} cannot be shown: {missing}{error}")
+        return None
+
+
+def _chosen(maps: Sequence[np.ndarray], most: int) -> np.ndarray:
+    """The slices that hold the structure, and a few around; all where there is none."""
+    filled = np.flatnonzero(np.any([labels.any(axis=(1, 2)) for labels in maps], axis=0))
+    slices = len(maps[0])
+    low, high = (int(filled[0]), int(filled[-1])) if filled.size else (0, slices - 1)
+    span = list(range(max(0, low - _RIM), min(slices, high + 1 + _RIM)))
+    return np.array(_evenly(span, most))
+
+
+def _evenly(items: Sequence[int], most: int) -> list[int]:
+    if len(items) <= most:
+        return list(items)
+    if most == 1:
+        return [items[len(items) // 2]]
+    return [items[place] for place in np.rint(np.linspace(0, len(items) - 1, most)).astype(int).tolist()]
+
+
+def _pixels(height_mm: float, width_mm: float, smallest_mm: float, most: int) -> tuple[int, int]:
+    """Width and height in square pixels as fine as the finer side of a voxel, as far as `most` allows."""
+    pixel = max(smallest_mm, max(height_mm, width_mm) / most)
+    return max(1, round(width_mm / pixel)), max(1, round(height_mm / pixel))
+
+
+def _picture(image: np.ndarray, levels: tuple[float, float] | None, size: tuple[int, int]) -> str:
+    shown = overlay(image, None, 1, levels=levels)
+    picture = Image.fromarray(shown if image.ndim == 3 else np.ascontiguousarray(shown[..., 0]))
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "WEBP", quality=_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _scaled(labels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The label in the middle of each pixel."""
+    rows, columns = labels.shape
+    down = ((np.arange(height) + 0.5) * rows / height).astype(int)
+    across = ((np.arange(width) + 0.5) * columns / width).astype(int)
+    return labels[down[:, np.newaxis], across]
+
+
+def _sides(view: View, affine: np.ndarray | None) -> list[str] | None:
+    """The letters at the left, right, top and bottom of the pictures."""
+    if affine is None:
+        return None
+    codes = nib.orientations.aff2axcodes(affine)
+    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
+    sides = []
+    for axis, flip in ((view.axes[2], view.flips[2]), (view.axes[1], view.flips[1])):
+        end = opposite[codes[axis]] if flip else codes[axis]
+        sides += [opposite[end], end]
+    return sides
+
+
+def _plane(affine: np.ndarray | None) -> str:
+    return "slices across the longest spacing" if affine is None else "axial slices"

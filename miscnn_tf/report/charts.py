@@ -1,0 +1,267 @@
+"""Curves and box plots as plain geometry, which a template draws as SVG in the colours of the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from miscnn_tf.evaluation.score_names import is_difference, is_share, score_title
+from miscnn_tf.evaluation.summary import finite
+
+# In units of the SVG, which is as wide as its place on the page.
+_WIDTH, _HEIGHT = 340, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 30
+# Points that can be pointed at; more of them would only be a thick line.
+_MOST_POINTS = 80
+_MOST_CASES = 400
+
+
+class Tick(NamedTuple):
+    """A place on an axis, and what is written there."""
+
+    place: float
+    text: str
+
+
+class Point(NamedTuple):
+    """A point, and what is told of it."""
+
+    x: float
+    y: float
+    text: str
+
+
+class Curve(NamedTuple):
+    """A line of a chart.
+
+    Attributes:
+        kind: ``"training"`` or ``"validation"``.
+        path: SVG path; it is interrupted where a value is not finite.
+        points: Points that tell their value.
+    """
+
+    kind: str
+    path: str
+    points: list[Point]
+
+
+class LineChart(NamedTuple):
+    """One quantity of one training by epoch.
+
+    Attributes:
+        title: Of the chart.
+        summary: The same in words, for those who do not see it.
+        width: Of the drawing.
+        height: Of the drawing.
+        frame: Left, top, right and bottom of the plotted area.
+        x_ticks: Epochs.
+        y_ticks: Values.
+        curves: One or two lines.
+        best: The epoch of the lowest validation loss.
+    """
+
+    title: str
+    summary: str
+    width: int
+    height: int
+    frame: tuple[float, float, float, float]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    curves: list[Curve]
+    best: Point | None
+
+
+class Box(NamedTuple):
+    """The scores of one class.
+
+    Attributes:
+        label: The class.
+        name: What it is called.
+        x: Middle of the box.
+        half: Half of its width.
+        quartiles: Places of the lower quartile, the median and the upper quartile; None without a value.
+        whiskers: Places of the lower and the upper end.
+        points: The cases.
+        infinite: How many scores are infinite.
+    """
+
+    label: int
+    name: str
+    x: float
+    half: float
+    quartiles: tuple[float, float, float] | None
+    whiskers: tuple[float, float]
+    points: list[Point]
+    infinite: int
+
+
+class BoxChart(NamedTuple):
+    """One score, a box per class. Attributes as `LineChart`'s; `zero` is the place of 0 where it means something."""
+
+    title: str
+    summary: str
+    width: int
+    height: int
+    frame: tuple[float, float, float, float]
+    y_ticks: list[Tick]
+    boxes: list[Box]
+    zero: float | None
+
+
+def shared_range(histories: Iterable[Mapping[str, Sequence[float]]], name: str) -> tuple[float, float]:
+    """Least and largest value of a quantity in all trainings, so that their charts can be compared; (0, 1) if none."""
+    values = finite(value for history in histories for key in (name, f"val_{name}") for value in history.get(key, ()))
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def line_chart(title: str, name: str, history: Mapping[str, Sequence[float]], limits: tuple[float, float]) -> LineChart:
+    """The chart of a quantity.
+
+    Args:
+        title: What is written above it.
+        name: The quantity's name in the history; ``val_<name>`` is that of the validation.
+        history: A number per epoch for each.
+        limits: Least and largest value on the axis.
+    """
+    lines = {"training": list(history.get(name, ())), "validation": list(history.get(f"val_{name}", ()))}
+    epochs = max(map(len, lines.values()), default=0)
+    frame = (_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
+    low, high, ticks = _scale(*limits, frame)
+
+    def across(epoch: float) -> float:
+        return _round(frame[0] + (frame[2] - frame[0]) * ((epoch - 1) / (epochs - 1) if epochs > 1 else 0.5))
+
+    def up(value: float) -> float:
+        return _round(frame[3] - (frame[3] - frame[1]) * (value - low) / (high - low))
+
+    curves = []
+    for kind, values in lines.items():
+        places = [(across(epoch), value) for epoch, value in enumerate(values, start=1)]
+        path, pen = [], "M"
+        for x, value in places:
+            if not math.isfinite(value):
+                pen = "M"
+                continue
+            path.append(f"{pen}{x:g} {up(value):g}")
+            pen = "L"
+        points = [
+            Point(x, up(value), f"{kind}, epoch {epoch}: {value:.4g}")
+            for epoch, (x, value) in enumerate(places, start=1)
+            if math.isfinite(value)
+        ]
+        if path:
+            curves.append(Curve(kind, "".join(path), points if len(points) <= _MOST_POINTS else []))
+    best = None
+    numbers = [(value, epoch) for epoch, value in enumerate(lines["validation"], start=1) if math.isfinite(value)]
+    if name == "loss" and numbers:
+        least, epoch = min(numbers)
+        best = Point(across(epoch), up(least), f"lowest validation loss: {least:.4g}, epoch {epoch}")
+    x_ticks = [Tick(across(epoch), str(epoch)) for epoch in _epochs(epochs)]
+    ends = [f"{kind} ends at {finite(values)[-1]:.4g}" for kind, values in lines.items() if finite(values)]
+    summary = f"{title} by epoch: " + ("; ".join(ends) or "no finite value")
+    return LineChart(title, summary, _WIDTH, _HEIGHT, frame, x_ticks, ticks, curves, best)
+
+
+def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], names: Mapping[int, str]) -> BoxChart:
+    """The box plot of a score: quartiles, median, whiskers of 1.5 box lengths, and the cases.
+
+    Args:
+        name: The column of the score.
+        values: For each class the cases' names and their scores.
+        names: What the classes are called.
+    """
+    width = max(_WIDTH, _LEFT + _RIGHT + 54 * len(values))
+    frame = (_LEFT, _TOP, width - _RIGHT, _HEIGHT - _BOTTOM)
+    numbers = finite(value for cases in values.values() for _, value in cases)
+    least, most = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
+    if is_share(name):
+        most = 1.0
+    elif is_difference(name):
+        least, most = min(least, 0.0), max(most, 0.0)
+    else:
+        least = 0.0
+    low, high, ticks = _scale(least, most, frame)
+
+    def up(value: float) -> float:
+        return _round(frame[3] - (frame[3] - frame[1]) * (value - low) / (high - low))
+
+    scatter = np.random.default_rng(0)  # where a point is put aside has no meaning, and is the same on each page
+    step = (frame[2] - frame[0]) / max(1, len(values))
+    half = min(26.0, 0.3 * step)
+    boxes = []
+    for place, (label, cases) in enumerate(values.items()):
+        x = frame[0] + (place + 0.5) * step
+        present = [(case, value) for case, value in cases if math.isfinite(value)]
+        infinite = sum(math.isinf(value) for _, value in cases)
+        quartiles, whiskers = None, (0.0, 0.0)
+        if present:
+            scores = np.array([value for _, value in present])
+            first, median, third = (float(value) for value in np.percentile(scores, [25, 50, 75]))
+            reach = 1.5 * (third - first)
+            ends = float(scores[scores >= first - reach].min()), float(scores[scores <= third + reach].max())
+            quartiles = (up(first), up(median), up(third))
+            whiskers = (up(ends[0]), up(ends[1]))
+            # The outliers always, of the others as many as can be told apart.
+            outside = [case for case in present if not ends[0] <= case[1] <= ends[1]]
+            inside = [case for case in present if ends[0] <= case[1] <= ends[1]]
+            present = outside[:_MOST_CASES] + inside[:: max(1, -(-len(inside) // _MOST_CASES))]
+        points = [
+            Point(_round(x + half * 0.7 * scatter.uniform(-1, 1)), up(value), f"{case}: {value:.4g}")
+            for case, value in present
+        ]
+        boxes.append(Box(label, names[label], _round(x), _round(half), quartiles, whiskers, points, infinite))
+    medians = [
+        f"{names[label]} median {np.median(finite(value for _, value in cases)):.4g}"
+        for label, cases in values.items()
+        if finite(value for _, value in cases)
+    ]
+    title = score_title(name)
+    zero = up(0.0) if is_difference(name) else None
+    return BoxChart(
+        title, f"{title}: {'; '.join(medians) or 'no finite value'}", width, _HEIGHT, frame, ticks, boxes, zero
+    )
+
+
+def _scale(least: float, most: float, frame: Sequence[float]) -> tuple[float, float, list[Tick]]:
+    """Ends of the axis around these values, and its ticks."""
+    if not most > least:
+        room = abs(least) * 0.1 or 0.5
+        least, most = least - room, most + room
+    places = [float(value) for value in MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(least, most)]
+    step = places[1] - places[0]
+    # Whole steps, but no empty one at the ends.
+    shown = [value for value in places if least - step < value < most + step]
+    low, high = shown[0], shown[-1]
+    if most - high > 1e-9 * step or low - least > 1e-9 * step:
+        low, high = min(low, least), max(high, most)
+    ticks = [
+        Tick(_round(frame[3] - (frame[3] - frame[1]) * (value - low) / (high - low)), _tick_text(value, step))
+        for value in shown
+    ]
+    return low, high, ticks
+
+
+def _tick_text(value: float, step: float) -> str:
+    if abs(value) < step / 1000:
+        return "0"
+    if abs(value) >= 1e5 or step < 1e-3:
+        return f"{value:.3g}".replace("-", "−")
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    if abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6:
+        decimals += 1  # steps of 0.25
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def _epochs(epochs: int) -> list[int]:
+    if epochs <= 1:
+        return [1] if epochs else []
+    ticks: Any = MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]).tick_values(1, epochs)
+    return sorted({1, *(int(value) for value in ticks if 1 < value <= epochs and value - 1 > 0.08 * epochs)})
+
+
+def _round(value: float) -> float:
+    return round(float(value), 1)

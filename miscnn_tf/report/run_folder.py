@@ -1,0 +1,210 @@
+"""What a run has left in its folder, read so that whatever is missing or damaged is told, and the rest is there."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.evaluation.all_folds import fold_folders
+from miscnn_tf.evaluation.fold_record import RECORD_FILE
+from miscnn_tf.evaluation.fold_run import SAMPLES_FILE
+from miscnn_tf.evaluation.folds import load_disk2fold
+from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, RUN_FILE, read_run_record
+from miscnn_tf.evaluation.score_table import SCORES_FILE, SUMMARY_FILE, read_scores
+from miscnn_tf.evaluation.summary import summarise
+from miscnn_tf.messages import some_of
+
+#: A folder with one of these is that of a run, or of a fold.
+_SIGNS = (RUN_FILE, RECORD_FILE, HISTORY_FILE, SCORES_FILE, SUMMARY_FILE, EVALUATION_FILE, SAMPLES_FILE)
+
+T = TypeVar("T")
+History = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One training of a run.
+
+    Attributes:
+        number: Of the fold; None where the run has no folds.
+        folder: Its folder.
+        history: A number per epoch for each metric; NaN where there is none. Empty where the training left none.
+        training: How many samples it was trained on; None where that is not known.
+        validation: How many it was measured on; likewise.
+        finished: Whether it is complete.
+        predictions: Where its predictions are; the folder need not exist.
+    """
+
+    number: int | None
+    folder: Path
+    history: History
+    training: int | None
+    validation: int | None
+    finished: bool
+    predictions: Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """All that is known of a run.
+
+    Attributes:
+        folder: Its folder.
+        kind: ``"cross-validation"``, ``"training"`` or ``"evaluation"``.
+        record: What ``run.json`` holds; None where there is none.
+        folds: Its trainings, by number; one without a number where the run has no folds.
+        rows: Scores, a row per case and class; ``"fold"`` in a cross-validation.
+        summary: What the scores come to; None without scores.
+        problems: What could not be read, a sentence each.
+    """
+
+    folder: Path
+    kind: str
+    record: dict[str, Any] | None
+    folds: tuple[FoldResult, ...]
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[int]:
+        """The classes that were measured, ascending."""
+        return sorted({int(row["class"]) for row in self.rows})
+
+    @property
+    def class_names(self) -> list[str]:
+        """A name per class, as far as they are known."""
+        names = ((self.record or {}).get("data") or {}).get("class_names")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    def name_of(self, label: int) -> str:
+        """What a class is called: ``"kidney"``, or ``"class 1"``."""
+        names = self.class_names
+        return names[label] if label < len(names) and names[label].strip() else f"class {label}"
+
+    def predictions_of(self, fold: int | None) -> Path:
+        """The folder of the predictions of a fold's cases."""
+        found = next((one for one in self.folds if one.number == fold), None)
+        return found.predictions if found is not None else self.folder / PREDICTIONS_FOLDER
+
+
+def read_run_folder(folder: str | Path) -> RunFolder:
+    """Read the folder of a training, a cross-validation, a fold or an evaluation.
+
+    Args:
+        folder: What was given as `evaluation_path`, or one of its ``fold_<i>``.
+
+    Raises:
+        MissingDataError: If it is no such folder; the message says what was looked for, and where there is one.
+    """
+    root = Path(folder)
+    _require_run(root)
+    problems: list[str] = []
+    record = _tried(problems, lambda: read_run_record(root), None)
+    if record is None and root.name.startswith("fold_"):
+        # A fold alone: what is above it says what was run, but as one training.
+        record = _tried([], lambda: read_run_record(root.parent), None)
+        record = None if record is None else {**record, "kind": "training"}
+    numbered = sorted(fold_folders(root).items())
+    predictions = _predictions(root, record)
+    folds = tuple(_fold(path, number, path / PREDICTIONS_FOLDER, problems) for number, path in numbered) or (
+        _fold(root, None, predictions, problems),
+    )
+    rows = _rows(root, numbered, problems)
+    summary = _summary(root, rows, problems)
+    kind = record["kind"] if record else "cross-validation" if numbered else "training"
+    return RunFolder(root, kind, record, folds, rows, summary, problems)
+
+
+def _require_run(root: Path) -> None:
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise MissingDataError(f"{root} {what}; give the folder of a run, such as the evaluation_path of a training")
+    if _is_run(root):
+        return
+    inside = sorted(path.name for path in root.iterdir() if path.is_dir() and _is_run(path))
+    hint = f" It holds folders of runs: {some_of(inside)}." if inside else ""
+    raise MissingDataError(
+        f"{root} is not the folder of a run: it has none of {', '.join(_SIGNS)}, and no fold_0.{hint} Give the folder "
+        "that the results were written to (evaluation_path)"
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _SIGNS) or bool(fold_folders(folder))
+
+
+def _predictions(root: Path, record: dict[str, Any] | None) -> Path:
+    place = (record or {}).get("predictions")
+    return root / (place or PREDICTIONS_FOLDER)  # an absolute place stays one
+
+
+def _fold(folder: Path, number: int | None, predictions: Path, problems: list[str]) -> FoldResult:
+    nothing: History = {}
+    history = _tried(problems, lambda: read_history(folder / HISTORY_FILE), nothing)
+    sides: tuple[Sequence[Any] | None, Sequence[Any] | None] = (None, None)
+    sides = _tried(problems, lambda: load_disk2fold(folder / SAMPLES_FILE), sides)
+    training, validation = (None if side is None else len(side) for side in sides)
+    finished = (folder / RECORD_FILE).is_file() or (number is None and not (folder / SAMPLES_FILE).is_file())
+    return FoldResult(number, folder, history, training, validation, finished, predictions)
+
+
+def read_history(path: str | Path) -> History:
+    """Read what `backup_history` wrote: a list with a number per epoch for each metric; NaN where a cell is empty.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is no such table.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", strict=True))
+        names = [name for name in (rows[0] if rows else {}) if name and name != "epoch"]
+        return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in names}
+    except FileNotFoundError:
+        raise MissingDataError(f"there is no file {path}; a training writes it at its end") from None
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise DataError(f"{path} is not the history of a training ({error!r}); delete it and train again") from error
+
+
+def _rows(root: Path, numbered: Sequence[tuple[int, Path]], problems: list[str]) -> list[dict[str, Any]]:
+    if (root / SCORES_FILE).is_file():
+        return _tried(problems, lambda: read_scores(root / SCORES_FILE), [])
+    # A cross-validation that is not finished has those of its finished folds.
+    rows: list[dict[str, Any]] = []
+    for number, folder in numbered:
+        path = folder / SCORES_FILE
+        found: list[dict[str, Any]] = _tried(problems, lambda path=path: read_scores(path), [])  # type: ignore[misc]
+        rows += [{"fold": number, **row} for row in found]
+    return rows
+
+
+def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    computed = summarise(rows)
+    stored = _tried(problems, lambda: read_json(root / SUMMARY_FILE, ""), None)
+    if isinstance(stored, dict) and stored.get("classes") and stored.get("cases") == computed["cases"]:
+        definitions = (stored.get("settings") or {}).get("definitions")
+        if isinstance(definitions, dict):
+            # How the scores were measured then, should the definitions have changed since.
+            computed["settings"]["definitions"] = definitions
+    return computed
+
+
+def _tried(problems: list[str], read: Callable[[], T], otherwise: T) -> T:
+    """What `read` returns; a missing file is none, a damaged one is told."""
+    try:
+        return read()
+    except MissingDataError:
+        return otherwise
+    except (DataError, OSError) as error:
+        problems.append(f"{str(error)[0].upper()}{str(error)[1:]}.")
+        return otherwise
