@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from miscnn_tf.cli.quiet import held_back_stderr
+from miscnn_tf.cli.argument_types import whole_number
+from miscnn_tf.cli.quiet import start_tensorflow
 
 DEFAULT_CASES = 24
 DEFAULT_EPOCHS = 30
@@ -33,21 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cases",
-        type=_whole_number(2),
+        type=whole_number(2),
         default=DEFAULT_CASES,
         metavar="N",
         help="how many scans to make; a quarter is held out (default: %(default)s)",
     )
     parser.add_argument(
         "--epochs",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=DEFAULT_EPOCHS,
         metavar="N",
         help="how long to train; more is slower and better (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
-        type=_whole_number(0),
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="another number makes other scans; the same one gives the same result (default: %(default)s)",
@@ -56,13 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
-    print("Starting TensorFlow …", flush=True)
-    with held_back_stderr(hold=not arguments.verbose):
-        import tensorflow as tf
-
-        from miscnn_tf.cli.demo_run import run_demo
-
-        tf.config.list_physical_devices()  # looks for GPUs, and says so
+    start_tensorflow(arguments.verbose)
+    from miscnn_tf.cli.demo_run import run_demo
 
     summary = run_demo(arguments.output, arguments.cases, arguments.epochs, arguments.seed)
     print()
@@ -92,17 +88,3 @@ def score_table(classes: list[str], dice: dict[str, dict[str, float | None]], me
     for name, scores in [*dice.items(), ("mean", mean)]:
         rows.append(line(name, ["–" if (score := scores[one]) is None else f"{score:.3f}" for one in classes]))
     return "\n".join(rows)
-
-
-class _whole_number:
-    """An argparse type: a whole number that is not below a least one."""
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-        self.__name__ = f"whole number of at least {least}"
-
-    def __call__(self, text: str) -> int:
-        number = int(text)
-        if number < self.least:
-            raise ValueError
-        return number

@@ -9,6 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def start_tensorflow(verbose: int = 0) -> None:
+    """Import TensorFlow and let it look for devices, which takes seconds; what it writes then is held back.
+
+    Args:
+        verbose: Above 0 lets its messages through.
+    """
+    if "tensorflow" not in sys.modules:
+        print("Starting TensorFlow …", flush=True)
+    with held_back_stderr(hold=not verbose):
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for GPUs, and says so
+
+
 @contextmanager
 def held_back_stderr(hold: bool = True) -> Iterator[None]:
     """Hold back all that is written to standard error, also by C++ code; it comes out if the block fails.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
-from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
+from miscnn_tf.evaluation.fold_record import matching_record, read_record
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, restore_best, run_split
 from miscnn_tf.evaluation.folds import Fold
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
@@ -59,7 +59,7 @@ def run_folds(
         check_executor(executor, model)
     root = make_folder(evaluation_path)
     if options.resume:
-        settings = training_settings(model, options.epochs, options.iterations)
+        settings = options.settings(model)
         for number, folder in fold_folders(root).items():
             if number < len(folds):
                 matching_record(folder, folds[number], settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ def cross_validation(
     executor: Executor | None = None,
     save_predictions: bool = True,
     report: bool = True,
+    class_weight: Mapping[int, float] | Sequence[float] | None = None,
 ) -> list[History] | None:
     """Train and measure a model `k_fold` times, so that each sample validates exactly once.
 
@@ -101,6 +102,7 @@ def cross_validation(
         save_predictions: Keep the predictions of the validation samples, from which the report draws pictures, in
             ``predictions/`` of the fold's folder (`run_detailed_evaluation`).
         report: Write ``report.html``, a page with all of it (`miscnn_tf.report.run_page.write_report`).
+        class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
@@ -122,15 +124,9 @@ def cross_validation(
         ... )  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs,
-        iterations,
-        draw_figures,
-        run_detailed_evaluation,
-        callbacks,
-        save_models,
-        resume,
-        backup_every,
-        save_predictions,
+        *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every),
+        save_predictions=save_predictions,
+        class_weight=class_weight,
     )
     check_model(model)
     options.check()

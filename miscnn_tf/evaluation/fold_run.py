@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.arguments import whole_number
+from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE, backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, TrainingError
@@ -48,6 +49,7 @@ class RunOptions:
         resume: Whether finished work stands; otherwise it is thrown away first.
         backup_every: After how many epochs the whole state of the training is written; 0: never.
         save_predictions: Whether to keep the predictions of the validation samples.
+        class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
     """
 
     epochs: int = 20
@@ -59,6 +61,7 @@ class RunOptions:
     resume: bool = True
     backup_every: int = 1
     save_predictions: bool = True
+    class_weight: Any = None
 
     def check(self) -> None:
         """Find mistakes that would otherwise show after the first fold was set up.
@@ -73,6 +76,13 @@ class RunOptions:
         if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Sequence):
             raise ConfigurationError(f"callbacks={self.callbacks!r} must be a list of Keras callbacks")
 
+    def settings(self, model: Neural_Network) -> dict[str, Any]:
+        """What the result of such a training depends on besides the samples, as plain data."""
+        settings = training_settings(model, self.epochs, self.iterations)
+        if self.class_weight is not None:
+            settings["class_weight"] = plain(self.class_weight, "class_weight")
+        return settings
+
     @property
     def best_file(self) -> str | None:
         """Name of the file for the best model; None where nobody asks for it."""
@@ -83,6 +93,8 @@ class RunOptions:
 
 def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptions) -> History:
     """Train a model afresh on one side of a split and measure it on the other.
+
+    Where no sample validates, the model of the last epoch is the best one, and there is nothing to measure.
 
     What is there already is not done again: a training that finished with the same samples and settings, the epochs of
     one that was interrupted, and the detailed evaluation. Afterwards `model` has the weights of the best epoch where
@@ -101,7 +113,7 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         ConfigurationError: If the folder holds results, finished or not, of other samples or settings.
         TrainingError: If the validation loss was a number in no epoch.
     """
-    settings = training_settings(model, options.epochs, options.iterations)
+    settings = options.settings(model)
     record = matching_record(folder, fold, settings) if options.resume else None
     if record is not None:
         needs_model = options.save_models or (options.run_detailed_evaluation and not record.detailed)
@@ -119,6 +131,8 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
 
         plot_validation(record.history, model.metrics, str(folder))
     restore_best(model, folder, options.save_models)
+    if not fold.validation:
+        return record.history
     if options.run_detailed_evaluation and not record.detailed:
         scores = detailed_validation(
             fold.validation,
@@ -216,16 +230,18 @@ def _train(
     model.reset()
     model.learning_rate = rate
     best = options.best_file
-    if best is not None:
+    if best is not None and fold.validation:
         all_callbacks.append(BestModel(model, folder / best))
     logger.info("%s: training on %d samples, validating on %d", folder, len(fold.training), len(fold.validation))
-    result = model.evaluate(
-        list(fold.training),
-        list(fold.validation),
-        epochs=options.epochs,
-        iterations=options.iterations,
-        callbacks=all_callbacks,
-    )
+    arguments: dict[str, Any] = {"epochs": options.epochs, "iterations": options.iterations, "callbacks": all_callbacks}
+    if options.class_weight is not None:
+        arguments["class_weight"] = options.class_weight
+    if fold.validation:
+        result = model.evaluate(list(fold.training), list(fold.validation), **arguments)
+    else:
+        result = model.train(list(fold.training), **arguments)
+        if best is not None:
+            model.dump(folder / best)
     history = {name: [float(value) for value in values] for name, values in result.history.items()}
     backup_history(history, str(folder))
     if best is not None and not (folder / best).is_file():

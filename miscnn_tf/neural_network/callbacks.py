@@ -50,8 +50,9 @@ class TimeLimit(keras.callbacks.Callback):
 class PolynomialDecay(keras.callbacks.Callback):
     """Lowers the learning rate from where it stands to 0: ``rate × (1 - progress) ** power``.
 
-    Progress is that of the epochs, or of the time where `minutes` is given, so that the schedule ends with the training
-    however long it is. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per step.
+    Progress is that of the epochs, or of the time where `minutes` is given and that is further, so that the schedule
+    ends with the training however long it is. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per
+    step.
 
     Args:
         power: The exponent.
@@ -88,10 +89,9 @@ class PolynomialDecay(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Set the rate of this step."""
-        if self.minutes is None:
-            progress = (self._epoch + batch / self.params["steps"]) / self.params["epochs"]
-        else:
-            progress = (time.monotonic() - self._begin) / (60 * self.minutes)
+        progress = (self._epoch + batch / self.params["steps"]) / self.params["epochs"]
+        if self.minutes is not None:
+            progress = max(progress, (time.monotonic() - self._begin) / (60 * self.minutes))
         rate = self._initial * (1 - min(progress, 1.0)) ** self.power
         self._step += 1
         if self._step <= self.warmup_steps:

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.nvidia import NVIDIA_TRACES
 
 __all__ = [
     "PRECISIONS",
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 _CPUINFO = Path("/proc/cpuinfo")
-# What an NVIDIA driver leaves on Linux, and under Windows' Linux subsystem.
-_NVIDIA_TRACES = (Path("/dev/nvidia0"), Path("/dev/nvidiactl"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 # Half precision is faster from the first GPUs with tensor cores on.
 _TENSOR_CORES = (7, 0)
 
@@ -199,7 +198,7 @@ def _strategy(multi_gpu: bool, gpus: Sequence[Any]) -> tf.distribute.Strategy:
 
 
 def _warn_of_unused_gpu() -> None:
-    traces = [path for path in _NVIDIA_TRACES if path.exists()]
+    traces = [path for path in NVIDIA_TRACES if path.exists()]
     if not traces:
         return
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):

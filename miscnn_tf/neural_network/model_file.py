@@ -229,6 +229,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
+def interface_of(path: str | Path) -> Abstract_IO:
+    """The interface that a model was trained with, without data.
+
+    Where its class is not known here, it is the one of ours that reads such images.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ModelFileError: If it is damaged.
+    """
+    return _build_interface(read_metadata(path), {})
+
+
 def load_model(
     path: str | Path,
     data_io: Data_IO | None = None,

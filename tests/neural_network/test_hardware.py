@@ -27,7 +27,7 @@ def machine(monkeypatch, tmp_path):
         if driver:
             (tmp_path / "nvidia0").touch()
         monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "cpuinfo")
-        monkeypatch.setattr(hardware, "_NVIDIA_TRACES", (tmp_path / "nvidia0",))
+        monkeypatch.setattr(hardware, "NVIDIA_TRACES", (tmp_path / "nvidia0",))
         devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{gpu}", "GPU") for gpu in range(len(gpus))]
         grown = []
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: devices if kind == "GPU" else [])

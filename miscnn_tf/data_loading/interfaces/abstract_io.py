@@ -98,6 +98,13 @@ class Abstract_IO(ABC):
         """
         return self.load_image(index)[1]
 
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """The spatial shape of a sample's image, without the image.
+
+        By default the image is read for it; a format whose header says it should read that alone.
+        """
+        return tuple(self.load_image(index)[0].shape[: 3 if self.three_dim else 2])
+
     def stored_labels(self, index: Hashable) -> np.ndarray:
         """The label map with the values that are in the file, to find out which there are.
 

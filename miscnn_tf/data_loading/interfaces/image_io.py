@@ -95,6 +95,10 @@ class Image_interface(Abstract_IO):
         """What `load_image` knows of the image: its type. Such files know no spacing in mm."""
         return {"type": "image"}
 
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """Rows and columns of the image, from its header alone."""
+        return image_file.image_size(self.image_path(index))
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the mask of a sample: ``(rows, columns)``, uint8 (uint16 above 256 classes).
 

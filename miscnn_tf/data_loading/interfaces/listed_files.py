@@ -148,6 +148,10 @@ class ListedFiles_interface(Abstract_IO):
         """What `load_image` knows of the image, from its header alone."""
         return self._reader.load_extended(index)
 
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """The spatial shape of the image, from its header alone."""
+        return self._reader.load_shape(index)
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: uint8 (uint16 above 256 classes).
 

@@ -104,6 +104,10 @@ class NIFTI_interface(Abstract_IO):
         """What `load_image` knows of the image, from its header alone."""
         return self._extended(self.image_infos(index)[0])
 
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """The spatial shape of the image, from its header alone."""
+        return self._image_shape(self.image_infos(index)[0])[: 3 if self.three_dim else 2]
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: ``(x, y[, z])``, uint8 (uint16 above 256 classes).
 

@@ -115,6 +115,13 @@ class NIFTIslicer_interface(Abstract_IO):
         self._in_range(index, position, info)
         return self._extended(info, position)
 
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """The shape of the slice, from the volume's header alone."""
+        folder, position = self._split(index)
+        info = self._volumes.image_infos(folder)[0]
+        self._in_range(index, position, info)
+        return tuple(size for axis, size in enumerate(info.shape[:3]) if axis != self.slice_axis)
+
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a slice: ``(x, y)``, uint8 (uint16 above 256 classes).
 

@@ -1,0 +1,90 @@
+"""Measure predictions against the truth: Dice, Hausdorff distance and other scores of each case and class.
+
+PRED and TRUTH are two files, or two folders whose files are paired by their names: NIfTI or PNG, TIFF, BMP files, or a
+data set in any layout that 'miscnn-tf init' knows. The grids of each pair have to agree; all that do not are listed.
+
+For example:
+  miscnn-tf evaluate predictions labelsTs -o evaluation
+  miscnn-tf evaluate segmentation.nii.gz truth.nii.gz
+  miscnn-tf evaluate predicted_masks masks --label-map 255=1 -o evaluation
+
+In the output folder:
+  scores.csv     a row per case and class, units in the names of the columns
+  summary.json   mean, standard deviation, median and 95 % confidence interval, and what the scores mean
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from miscnn_tf.cli.argument_types import label_pair, positive_number, whole_number
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``miscnn-tf evaluate``."""
+    parser.add_argument("predictions", metavar="PRED", help="a prediction, or a folder of them")
+    parser.add_argument("truth", metavar="TRUTH", help="the true segmentation, or a folder of them")
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", help="where tables are written (default: scores are only printed)"
+    )
+    parser.add_argument(
+        "--classes",
+        type=whole_number(2),
+        metavar="N",
+        help="how many classes there are, background included (default: as many as the label maps hold)",
+    )
+    parser.add_argument(
+        "--label-map",
+        type=label_pair(),
+        action="append",
+        metavar="VALUE=LABEL",
+        help="what a value in the files means, for instance 255=1; may be repeated",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=positive_number(),
+        default=1.0,
+        metavar="MM",
+        help="of the surface Dice, nsd: what two experts differ by (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; returns the exit code."""
+    from miscnn_tf.cli.tables import scores_table
+    from miscnn_tf.evaluation.label_folders import evaluate_label_maps, find_label_maps, pair
+    from miscnn_tf.evaluation.run_record import write_run_record
+
+    label_map = dict(arguments.label_map) if arguments.label_map else None
+    predictions = find_label_maps(arguments.predictions, arguments.classes)
+    truth = find_label_maps(arguments.truth, arguments.classes, label_map=label_map)
+    found = len(pair(predictions, truth))
+    left = len(truth.maps) - found
+    print(
+        f"{found} case{'s' if found != 1 else ''}" + (f"; {left} more of the truth have no prediction" if left else "")
+    )
+    summary = evaluate_label_maps(
+        predictions,
+        truth,
+        arguments.output,
+        classes=arguments.classes,
+        label_map=label_map,
+        tolerance_mm=arguments.tolerance,
+        draw_figures=arguments.output is not None,
+    )
+    print()
+    print(scores_table(summary, truth.class_names or ()))
+    if arguments.output is not None:
+        write_run_record(
+            arguments.output,
+            "evaluation",
+            data_io=truth.data_io,
+            predictions=arguments.predictions,
+            settings={
+                "predictions": str(arguments.predictions),
+                "truth": str(arguments.truth),
+                "tolerance_mm": arguments.tolerance,
+            },
+        )
+        print(f"\nAll scores: {arguments.output}/scores.csv; as a page: miscnn-tf report {arguments.output}")
+    return 0

@@ -1,0 +1,101 @@
+"""What ``miscnn-tf init`` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.errors import ConfigurationError, StorageError
+from miscnn_tf.planning.build import make_interface
+from miscnn_tf.planning.experiment import AUTO, Experiment
+from miscnn_tf.planning.fingerprint import take_fingerprint
+from miscnn_tf.planning.machine import this_machine
+from miscnn_tf.planning.plan import Choice, make_plan, to_tables
+from miscnn_tf.planning.plan_file import describe_data, plan_text
+from miscnn_tf.planning.toml_file import apply_changes, check_experiment, write_text
+
+
+def run_init(
+    folder: str | Path,
+    output: Path,
+    layout: str | None = None,
+    memory_gb: float | None = None,
+    changes: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Experiment:
+    """Look at a data set, and write a configuration and the fingerprint.
+
+    Args:
+        folder: The data set.
+        output: The file to write.
+        layout: Name of the layout; None: found out.
+        memory_gb: What a step of training may take; None: by the machine.
+        changes: Keys that are said, not found out: ``"data.classes=3"``.
+        overwrite: Replace a file that is there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        StorageError: If the file is there already.
+        DataError: If the data cannot be used.
+    """
+    if output.exists() and not overwrite:
+        raise StorageError(f"{output} is there already; choose another name with -o, or replace it with --overwrite")
+    if output.suffix != ".toml":
+        raise ConfigurationError(f"-o {output}: the name of a configuration ends in .toml")
+    said: dict[str, Any] = {"data": {"path": os.path.abspath(folder), "layout": layout or AUTO}}
+    apply_changes(said, changes)
+    # Mistakes in what was said are told before the data are looked at, which may take a while.
+    patches = said.get("preprocessing", {}).get("patch_shape") is not None
+    preprocessing = {**({} if patches else {"analysis": "fullimage"}), **said.get("preprocessing", {})}
+    checked = check_experiment({**said, "preprocessing": preprocessing}, "--set")
+    interface = make_interface(checked.data)
+    data_io = Data_IO(interface, checked.data.path)
+    name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
+    print(f"{len(data_io.indices_list)} cases, laid out as {name}", flush=True)
+    fingerprint = take_fingerprint(data_io)
+    machine = this_machine(memory_gb)
+    names = interface.names_of_classes()
+    plan = make_plan(fingerprint, machine, names)
+
+    data = {"path": Choice(_shown_path(checked.data.path, output), ""), "layout": Choice(name, "how the files lie")}
+    data["channels"] = Choice(interface.channels, "")
+    data["classes"] = Choice(interface.classes, "background included")
+    if interface.class_names is not None:
+        data["class_names"] = Choice(list(interface.class_names), "")
+    label_map = getattr(interface, "label_map", None)
+    if label_map:
+        data["label_map"] = Choice({str(old): new for old, new in label_map.items()}, "what values in the masks mean")
+    for key, value in said["data"].items():
+        if key not in ("path", "layout"):
+            data[key] = Choice(value, "as you said")
+    for table, keys in said.items():
+        if table != "data":
+            plan.setdefault(table, {}).update({key: Choice(value, "as you said") for key, value in keys.items()})
+
+    experiment = check_experiment(
+        {"data": {**{key: choice.value for key, choice in data.items()}, "path": checked.data.path}, **to_tables(plan)},
+        output,
+    )
+    fingerprint_file = output.with_suffix(".fingerprint.json")
+    header = [
+        "A configuration for miscnn-tf: 'miscnn-tf train' and 'miscnn-tf cross-validate' read it.",
+        *describe_data(fingerprint, names, interface.channels, str(folder)),
+        f"The figures are in {fingerprint_file.name}. Planned for {machine.description}.",
+    ]
+    fingerprint.write(fingerprint_file)
+    write_text(output, plan_text(data, plan, header))
+    print("\n".join(header[1:-1]))
+    print(f"Wrote {output} and {fingerprint_file.name}, planned for {machine.description}")
+    return experiment
+
+
+def _shown_path(path: str, output: Path) -> str:
+    """Relative to the configuration where the data lie beside or below it: both may then be moved together."""
+    beside = Path(os.path.abspath(output)).parent
+    return os.path.relpath(path, beside) if Path(path).is_relative_to(beside) else path

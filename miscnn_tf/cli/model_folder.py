@@ -1,0 +1,80 @@
+"""What ``miscnn-tf predict MODEL`` may be given: a file, the folder of a run, a cross-validation, a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from miscnn_tf.configuration import fingerprint
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
+from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.evaluation.all_folds import fold_folders
+from miscnn_tf.evaluation.fold_run import MODEL_FILE
+from miscnn_tf.messages import some_of
+from miscnn_tf.multi_model.fold_models import fold_model_files, load_fold_models
+from miscnn_tf.multi_model.group_file import METADATA, load_group
+from miscnn_tf.neural_network.model_file import interface_of, load_model
+
+_ENDINGS: Final = (".keras", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model on disk.
+
+    Attributes:
+        path: What was asked for.
+        kind: ``"network"``, ``"folds"`` or ``"group"``.
+        files: The model files that it consists of.
+    """
+
+    path: Path
+    kind: str
+    files: tuple[Path, ...]
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        many = f"{len(self.files)} models, averaged" if len(self.files) > 1 else "one model"
+        return f"{self.path} ({many})"
+
+    def fingerprint(self) -> str:
+        """A digest that changes when the model does."""
+        return fingerprint(self.kind, stat_fingerprint(list(self.files)))
+
+    def interface(self) -> Abstract_IO:
+        """The interface that it was trained with, without data."""
+        return interface_of(self.files[0])
+
+    def load(self, data_io: Data_IO | None = None) -> Any:
+        """The model: a `Neural_Network` or a `Model_Group`."""
+        if self.kind == "network":
+            return load_model(self.files[0], data_io)
+        return load_fold_models(self.path, data_io) if self.kind == "folds" else load_group(self.path, data_io)
+
+
+def find_model(path: str | Path) -> TrainedModel:
+    """Find out what a path holds.
+
+    Raises:
+        MissingDataError: If there is no model; the message says what would be one.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix not in _ENDINGS:
+            raise ConfigurationError(f"{path} is no model file; their names end in .keras")
+        return TrainedModel(path, "network", (path,))
+    if not path.is_dir():
+        raise MissingDataError(f"there is no model {path}; 'miscnn-tf train' makes one")
+    if (path / MODEL_FILE).is_file():
+        return TrainedModel(path, "network", (path / MODEL_FILE,))
+    if fold_folders(path):
+        return TrainedModel(path, "folds", tuple(fold_model_files(path)))
+    if (path / METADATA).is_file() or any(path.glob(f"group_*/{METADATA}")):
+        return TrainedModel(path, "group", tuple(sorted(path.rglob("member_*.keras"))))
+    raise MissingDataError(
+        f"{path} holds no model: neither {MODEL_FILE} (a training), nor fold_0/{MODEL_FILE} (a cross-validation), nor "
+        f"group_…/{METADATA}. It holds {some_of(sorted(one.name for one in path.iterdir()))}"
+    )

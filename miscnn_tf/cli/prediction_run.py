@@ -1,0 +1,189 @@
+"""What ``miscnn-tf predict`` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from miscnn_tf.cli.input_images import ImageSource, data_set_interface, ending_of, find_images, stem_of
+from miscnn_tf.cli.model_folder import TrainedModel, find_model
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.image_file import LOSSY
+from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
+from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
+from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.storage import inside, make_folder
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
+
+logger = logging.getLogger(__name__)
+
+#: In a folder of predictions: which model made them.
+RECORD_FILE: Final = "predictions.json"
+
+
+def run_prediction(
+    model_path: str | Path, images: str | Path, output: str | Path, probabilities: bool = False, overwrite: bool = False
+) -> list[Path]:
+    """Segment images.
+
+    Args:
+        model_path: A model file, or the folder of a training, a cross-validation or a group.
+        images: A file, a DICOM series, a folder of files, or a data set.
+        output: A file, or a folder for a file per image.
+        probabilities: Class probabilities instead of labels.
+        overwrite: Replace predictions that are there; otherwise such images are left out.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: If images could not be segmented; all others are, and the message lists them.
+    """
+    model = find_model(model_path)
+    output = Path(output)
+    sources = find_images(images, model.interface().channels)
+    print(f"Model: {model.description}", flush=True)
+    if sources is None:
+        return _predict_data_set(model, Path(images), output, probabilities, overwrite)
+    return _predict_files(model, sources, output, probabilities, overwrite)
+
+
+def _predict_files(
+    model: TrainedModel, sources: Sequence[ImageSource], output: Path, probabilities: bool, overwrite: bool
+) -> list[Path]:
+    _require_same_format(model, sources)
+    single = len(sources) == 1 and ending_of(output) != "" and not output.is_dir()
+    targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
+    if not single:
+        _claim(output, model, probabilities, overwrite, targets)
+    wanted = [
+        (source, target) for source, target in zip(sources, targets, strict=True) if overwrite or not target.exists()
+    ]
+    _tell(len(sources), len(sources) - len(wanted), output)
+    if not wanted:
+        return []
+    loaded = model.load()
+
+    def predict(pair: tuple[ImageSource, Path]) -> Path:
+        source, target = pair
+        loaded.predict_file(source.source, target, activation_output=probabilities)
+        return target
+
+    return _each(wanted, predict, lambda pair: str(pair[0].paths[0]))
+
+
+def _predict_data_set(
+    model: TrainedModel, images: Path, output: Path, probabilities: bool, overwrite: bool
+) -> list[Path]:
+    interface = data_set_interface(images, model.interface())
+    slices = isinstance(interface, NIFTIslicer_interface)
+    predictions = output / "slices" if slices else output
+    data_io = Data_IO(interface, images, output_path=str(predictions), batch_path=str(output / "batches"))
+    names = data_io.get_indiceslist()
+    _claim(output, model, probabilities, overwrite, _predictions_of(predictions, names))
+    wanted = [name for name in names if overwrite or not _is_there(data_io, name, probabilities)]
+    _tell(len(names), len(names) - len(wanted), output)
+    written: list[Path] = []
+    if wanted:
+        loaded = model.load(data_io)
+
+        def predict(name: Hashable) -> Path:
+            loaded.predict([name], activation_output=probabilities)
+            return inside(predictions, name)
+
+        written = _each(wanted, predict, repr)
+    if isinstance(interface, NIFTIslicer_interface):
+        volumes = dict.fromkeys(str(name).rpartition(SEPARATOR)[0] for name in names)
+        written = [interface.assemble_volume(name, predictions, output / f"{name}.nii.gz") for name in volumes]
+    return written
+
+
+def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str]) -> list[Path]:
+    """Predict one after the other; what is wrong with one does not keep the others from being predicted."""
+    written, bad = [], []
+    for item in tqdm(items, desc="Predicting", unit="image", disable=None):
+        try:
+            written.append(predict(item))
+        except DataError as error:
+            logger.info("%s: %s", name(item), error)
+            bad.append(f"  {name(item)}: {error}")
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(items)} images could not be segmented; the others are done:\n" + "\n".join(bad)
+        )
+    return written
+
+
+def _is_there(data_io: Data_IO, name: Hashable, probabilities: bool) -> bool:
+    """Whether a sample has a prediction of this kind that can be read."""
+    try:
+        array = data_io.interface.load_prediction(name, str(data_io.output_path))
+    except MissingDataError:
+        return False
+    except MiscnnError as error:
+        logger.info("predicted again, as it cannot be read: %s", error)
+        return False
+    return (array.ndim > (3 if data_io.interface.three_dim else 2)) == probabilities
+
+
+def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bool, targets: Sequence[Path]) -> None:
+    """Note which model makes the predictions of a folder: those of another one must not pass for its own."""
+    make_folder(output)
+    path = output / RECORD_FILE
+    record = {
+        "model": str(model.path.resolve()),
+        "fingerprint": model.fingerprint(),
+        "probabilities": probabilities,
+    }
+    before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else record
+    if before != record:
+        if not overwrite:
+            raise ConfigurationError(
+                f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, or of "
+                "another kind. Choose another folder, or replace them with --overwrite"
+            )
+        # First of all: when this is interrupted, the old ones must not be taken for done.
+        for target in targets:
+            target.unlink(missing_ok=True)
+    write_json(path, record)
+
+
+def _predictions_of(folder: Path, names: Sequence[Hashable]) -> list[Path]:
+    """The files of earlier predictions of these samples, whatever their endings."""
+    if not folder.is_dir():
+        return []
+    wanted = {inside(folder, name).name for name in names}
+    return [path for path in folder.iterdir() if path.is_file() and stem_of(path) in wanted]
+
+
+def _tell(all_images: int, done: int, output: Path) -> None:
+    text = f"{all_images} image{'s' if all_images != 1 else ''}, into {output}"
+    if done:
+        text += f"; {done} {'are' if done != 1 else 'is'} there already (--overwrite segments them again)"
+    print(text, flush=True)
+
+
+def _ending(source: ImageSource, probabilities: bool) -> str:
+    """How the prediction of an image is called: like the image, in a format without loss."""
+    if source.is_nifti or source.is_dicom or source.paths[0].is_dir():
+        return ".nii.gz"
+    if probabilities:
+        return ".npy"
+    ending = ending_of(source.paths[0])
+    return ".png" if ending.lstrip(".") in LOSSY else ending
+
+
+def _require_same_format(model: TrainedModel, sources: Sequence[ImageSource]) -> None:
+    """The axes of a DICOM volume are (slice, row, column), those of a NIfTI file are others."""
+    trained_on_dicom = type(model.interface()).__name__ == "DICOM_interface"
+    for source in sources:
+        if (source.is_dicom and not trained_on_dicom) or (source.is_nifti and trained_on_dicom):
+            raise ConfigurationError(
+                f"{source.paths[0]} is {'DICOM' if source.is_dicom else 'NIfTI'}, but the model was trained on "
+                f"{'NIfTI' if source.is_dicom else 'DICOM'}, where the axes of a volume come in another order; convert "
+                f"it{', for instance with dcm2niix' if source.is_dicom else ''}"
+            )

@@ -1,0 +1,79 @@
+"""The folder of a run: the configuration in it says what it is, and whether a run may go on in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError, StorageError
+from miscnn_tf.planning.experiment import Experiment
+from miscnn_tf.planning.toml_file import changed_keys, read_experiment, write_experiment
+
+#: What each kind of run is called, and the configuration in its folder.
+KINDS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
+
+#: Keys and tables that change nothing about the result.
+_HARMLESS: Final = (
+    "output",
+    "preprocessing.prepare_subfunctions",
+    "preprocessing.prepared_folder",
+    "preprocessing.cache_bytes",
+    "preprocessing.use_multiprocessing",
+    "preprocessing.threads",
+    "network.workers",
+    "network.batch_queue_size",
+)
+
+
+def run_folder(experiment: Experiment, config: str | Path, kind: str, output: str | Path | None) -> Path:
+    """Where the results of a run land.
+
+    Args:
+        experiment: The configuration.
+        config: Its file.
+        kind: ``"training"`` or ``"cross-validation"``.
+        output: What the command line says; it comes first.
+    """
+    if output is not None:
+        return Path(output)
+    if experiment.output.folder is not None:
+        return Path(experiment.output.folder)
+    config = Path(config)
+    return config.parent / f"{config.stem}_{Path(KINDS[kind]).stem}"
+
+
+def claim(folder: Path, experiment: Experiment, kind: str) -> None:
+    """Make a folder, which `check_folder` was asked about, that of this run, by keeping the configuration in it."""
+    make_folder(folder)
+    write_experiment(experiment, folder / KINDS[kind], f"The configuration of this {kind}, with absolute paths.")
+
+
+def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
+    """Make sure that a run may go on, or begin, in a folder: what another one left is not touched.
+
+    Args:
+        folder: The folder; it may be missing.
+        experiment: The configuration.
+        kind: ``"training"`` or ``"cross-validation"``.
+        fresh: Whether results of the same kind may be thrown away.
+
+    Raises:
+        StorageError: If it holds files that no run wrote.
+        ConfigurationError: If it holds a run of another kind, or of another configuration.
+    """
+    mark = folder / KINDS[kind]
+    for other, name in KINDS.items():
+        if other != kind and (folder / name).is_file():
+            raise ConfigurationError(f"{folder} holds a {other}; choose another folder for this {kind} with --output")
+    if mark.is_file() and not fresh:
+        changed = changed_keys(read_experiment(mark), experiment, _HARMLESS)
+        if changed:
+            raise ConfigurationError(
+                f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
+                "choose another folder with --output, or throw the earlier results away with --fresh"
+            )
+    elif not mark.is_file() and folder.is_dir() and any(folder.iterdir()):
+        raise StorageError(
+            f"the folder {folder} holds files that no {kind} wrote; choose an empty or new one with --output"
+        )

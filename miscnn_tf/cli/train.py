@@ -1,0 +1,47 @@
+"""Train a network as a configuration file says, and measure it on samples that it has not seen.
+
+Part of the samples ([split] in the file; a fifth if it says nothing) is kept for validation: the model of the epoch
+with the least loss on them is kept, and segments them in the end. An interrupted training goes on where it stopped when
+the same command is given again.
+
+For example:
+  miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change
+  miscnn-tf train experiment.toml
+  miscnn-tf train experiment.toml --set network.epochs=5 --output short_try
+
+In the output folder:
+  model.keras        the model with its preprocessing, for 'miscnn-tf predict'
+  history.tsv        loss and metrics of each epoch, and validation.*.png, their curves
+  scores.csv         Dice, HD95 and other scores of each validation case and class; summary.json: their means
+  report.html        all of it as a page, with pictures of the cases
+  predictions/       what the model found in the validation cases
+  training.toml      the configuration that was used
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from miscnn_tf.cli.argument_types import add_config_options
+from miscnn_tf.cli.quiet import start_tensorflow
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``miscnn-tf train``."""
+    add_config_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
+    # A mistake in the file is told before TensorFlow starts, which takes seconds.
+    from miscnn_tf.cli.run_folder import check_folder, run_folder
+    from miscnn_tf.planning.toml_file import read_experiment
+
+    experiment = read_experiment(arguments.config, arguments.set)
+    folder = run_folder(experiment, arguments.config, "training", arguments.output)
+    check_folder(folder, experiment, "training", arguments.fresh)
+    start_tensorflow(arguments.verbose)
+    from miscnn_tf.cli.training_run import run_training
+
+    run_training(experiment, folder, arguments.fresh)
+    return 0

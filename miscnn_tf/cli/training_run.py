@@ -1,0 +1,131 @@
+"""What ``miscnn-tf train`` and ``cross-validate`` do, through the public interface, as a script of a user would."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf.cli.run_folder import claim
+from miscnn_tf.cli.tables import scores_table
+from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.evaluation.automatic_report import write_report_if_possible
+from miscnn_tf.evaluation.cross_validation import cross_validation
+from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, run_split
+from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, write_run_record
+from miscnn_tf.evaluation.score_table import SUMMARY_FILE
+from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.planning.build import (
+    make_callbacks,
+    make_cross_validation,
+    make_data_io,
+    make_model,
+    make_preprocessor,
+    make_split,
+    make_training,
+    number_of_folds,
+)
+from miscnn_tf.planning.experiment import Experiment
+from miscnn_tf.report.run_page import REPORT_FILE
+
+
+def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
+    """Train on one split, and measure where samples validate.
+
+    Args:
+        experiment: The configuration.
+        folder: Where results land; a run in it that was interrupted goes on.
+        fresh: Throw away what an earlier run left there.
+
+    Raises:
+        ConfigurationError: If something in the configuration cannot work, or the folder is another run's.
+        DataError: If a sample cannot be used.
+    """
+    model = _make(experiment, folder)
+    samples = model.preprocessor.data_io.get_indiceslist()
+    fold = make_split(experiment, samples)
+    model.preprocessor.data_io.check([*fold.training, *fold.validation])
+    claim(folder, experiment, "training")
+    options = _options(experiment, bool(fold.validation), fresh)
+    print(
+        f"Training on {len(fold.training)} samples, {_validating(len(fold.validation))} "
+        f"({model.hardware.description}) in {folder}",
+        flush=True,
+    )
+    settings = {**make_training(experiment), **_said(experiment)}
+    # Before the training, so that an interrupted one can be looked at, too.
+    write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER)
+    run_split(fold, model, folder, options)
+    page = write_report_if_possible(folder, model.preprocessor.data_io)
+    if fold.validation:
+        _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
+    _print_page(page)
+    print(f"The model: {folder / MODEL_FILE}. To segment new images: miscnn-tf predict {folder} IMAGES PREDICTIONS")
+
+
+def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
+    """Train and measure a model per fold; arguments and errors are those of `run_training`."""
+    model = _make(experiment, folder)
+    samples = model.preprocessor.data_io.get_indiceslist()
+    folds = number_of_folds(experiment, samples)
+    model.preprocessor.data_io.check(samples)
+    claim(folder, experiment, "cross-validation")
+    options = _options(experiment, True, fresh)
+    print(f"{folds} folds of {len(samples)} samples ({model.hardware.description}) in {folder}", flush=True)
+    cross_validation(
+        samples,
+        model,
+        epochs=options.epochs,
+        iterations=options.iterations,
+        evaluation_path=folder,
+        draw_figures=options.draw_figures,
+        run_detailed_evaluation=True,
+        callbacks=options.callbacks,
+        resume=not fresh,
+        backup_every=options.backup_every,
+        class_weight=options.class_weight,
+        **make_cross_validation(experiment),
+    )
+    _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
+    _print_page(folder / REPORT_FILE)
+    print(f"The models of all folds segment new images together: miscnn-tf predict {folder} IMAGES PREDICTIONS")
+
+
+def _make(experiment: Experiment, folder: Path) -> Neural_Network:
+    data_io = make_data_io(experiment, folder)
+    model = make_model(experiment, make_preprocessor(experiment, data_io))
+    if not sys.stdout.isatty():
+        model.verbose = 2  # a line per epoch: a progress bar makes a mess of a log file
+    return model
+
+
+def _options(experiment: Experiment, validates: bool, fresh: bool) -> RunOptions:
+    return RunOptions(
+        draw_figures=experiment.output.figures,
+        run_detailed_evaluation=validates,
+        callbacks=make_callbacks(experiment, validates),
+        resume=not fresh,
+        backup_every=experiment.output.backup_every,
+        class_weight=experiment.network.class_weight,
+        **make_training(experiment),
+    )
+
+
+def _said(experiment: Experiment) -> dict[str, Any]:
+    """What the model itself does not know about its training."""
+    return experiment.network.given("schedule", "minutes", "patience", "class_weight", "seed")
+
+
+def _validating(number: int) -> str:
+    return f"validating on {number}" if number else "none to validate on"
+
+
+def _print_scores(folder: Path, names: Sequence[str]) -> None:
+    summary = read_json(folder / SUMMARY_FILE, "the evaluation writes it")
+    print(f"\n{scores_table(summary, names)}")
+
+
+def _print_page(page: Path | None) -> None:
+    if page is not None and page.is_file():
+        print(f"\nScores, curves and pictures: {page.resolve().as_uri()}")

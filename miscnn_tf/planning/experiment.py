@@ -1,0 +1,496 @@
+"""What a configuration may say: a class per table, a field per key.
+
+What a key is left out of the file is not repeated here: the default is that of the Python interface, which the key is
+handed to (`build`). Only keys that the Python interface has no default for have one here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
+
+from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.messages import did_you_mean
+from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
+from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
+from miscnn_tf.processing.patching.blending import MODES as BLENDINGS
+from miscnn_tf.processing.preprocessor import ANALYSES
+from miscnn_tf.processing.subfunctions import Clipping, Normalization, Padding, Resampling, Resize, subfunctions
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATIONS
+
+AUTO: Final = "auto"
+
+#: What can be read from a folder; arrays in memory have no place in a file.
+LAYOUTS: Final = tuple(name for name in miscnn_data_interfaces.names() if name != "DICT")
+
+#: Epochs of a training that only its time ends.
+UNLIMITED_EPOCHS: Final = 1_000_000
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+PerAxis = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
+
+
+class Table(BaseModel):
+    """Base of all tables: no key that is not known, no silent change of type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of these keys (all, without names) that the file gives, as plain data."""
+        return {
+            name: value for name, value in self.model_dump(exclude_unset=True).items() if not names or name in names
+        }
+
+
+def _one_of(choices: tuple[str, ...], what: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value not in choices:
+            raise ValueError(f"{value!r} is no {what}.{did_you_mean(value, choices)} Known: {', '.join(choices)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+class Named(Table):
+    """Something that is found by its name, and its arguments: ``{name = "unet_standard", depth = 3}``."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All keys but the name."""
+        return dict(self.model_extra or {})
+
+
+class Step(Named):
+    """A subfunction."""
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Step:
+        self.make()
+        return self
+
+    def make(self) -> Abstract_Subfunction:
+        """The subfunction itself.
+
+        Raises:
+            ConfigurationError: If there is none of that name, or its arguments cannot work.
+        """
+        step: Abstract_Subfunction = make_named(subfunctions, self.name, self.arguments, "subfunction")
+        return step
+
+
+class Data(Table):
+    """Where the samples are, and how they lie there."""
+
+    path: str = Field(
+        description="Folder of the data set. Here as everywhere, a relative path begins at the folder of this file."
+    )
+    layout: Annotated[str, _one_of((AUTO, *LAYOUTS), "layout")] = Field(
+        default=AUTO,
+        description="How the files lie: a name of a data interface, or `auto`, which looks at the folder.",
+    )
+    channels: PositiveInt | None = Field(
+        default=None, description="Channels of an image. Left out: what the files have."
+    )
+    classes: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Classes, background included. Left out: what the data set says, or the segmentations hold.",
+    )
+    three_dim: bool | None = Field(
+        default=None, description="Whether images are volumes. Left out: what the files are."
+    )
+    class_names: list[str] | None = Field(
+        default=None, description="What the classes are called in tables and pictures, background first."
+    )
+    pattern: str | None = Field(
+        default=None, description="Regular expression that the whole name of a sample has to match."
+    )
+    label_map: dict[str, int] | None = Field(
+        default=None, description="What values in the segmentations mean, `{255 = 1}`; others stay as they are."
+    )
+    settings: dict[str, Any] = Field(
+        default={}, description="Further arguments of the layout's interface, such as `slice_axis` or `structure_dict`."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        return None if value is None else _expression(value)
+
+    @field_validator("label_map")
+    @classmethod
+    def _has_numbers(cls, value: dict[str, int] | None) -> dict[str, int] | None:
+        for key in value or {}:
+            if not re.fullmatch(r"-?\d+", key):
+                raise ValueError(f"{key!r} is no whole number; write it like {{255 = 1}}")
+        return value
+
+    @model_validator(mode="after")
+    def _fit(self) -> Data:
+        if self.class_names is not None and self.classes is not None and len(self.class_names) != self.classes:
+            raise ValueError(f"class_names has {len(self.class_names)} names, but classes = {self.classes}")
+        if self.layout != AUTO:
+            check_arguments(miscnn_data_interfaces[self.layout], self.settings, f"the layout {self.layout!r}")
+        return self
+
+
+class Split(Table):
+    """Which samples train and which validate, and what belongs together."""
+
+    validation_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share of the samples that `train` keeps for validation; 0 for none."
+    )
+    training: list[str] | None = Field(default=None, description="Names of the training samples.")
+    validation: list[str] | None = Field(default=None, description="Names of the validation samples.")
+    file: str | None = Field(
+        default=None, description='A JSON file with the names: `{"TRAINING": […], "VALIDATION": […]}`.'
+    )
+    groups: str | None = Field(
+        default=None,
+        description="What stays on one side of a split, such as all scans of a patient: a regular expression with one "
+        "group in parentheses, which picks the patient's name out of a sample's name: `'(patient_\\d+)_.*'`.",
+    )
+    strata: str | None = Field(
+        default=None,
+        description="What every side gets its share of, such as the hospital: a regular expression like `groups`.",
+    )
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Of the split. The same number, the same split, on every machine."
+    )
+
+    @field_validator("groups", "strata")
+    @classmethod
+    def _has_a_group(cls, value: str | None) -> str | None:
+        if value is not None and re.compile(_expression(value)).groups != 1:
+            raise ValueError(
+                f"{value!r} needs exactly one group in parentheses, such as '(patient_\\d+)_.*'; write (?:…) for others"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Split:
+        ways = [name for name in ("file", "training", "validation_share") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} say the same thing twice; keep one of them")
+        if self.validation is not None and self.training is None:
+            raise ValueError("validation without training; name the training samples, too")
+        return self
+
+
+class Preprocessing(Table):
+    """What is done to a sample before the network, and undone on its prediction."""
+
+    clip: Range | None = Field(
+        default=None, description="Cut off intensities: `[least, greatest]` (the step `Clipping`)."
+    )
+    spacing: list[PositiveFloat] | None = Field(
+        default=None, description="Resample to this voxel size in mm, one number per axis (`Resampling`)."
+    )
+    resize: PerAxis | None = Field(
+        default=None, description="Interpolate to this shape instead, one number per axis (`Resize`)."
+    )
+    normalization: Annotated[str, _one_of(NORMALIZATIONS, "normalization")] | None = Field(
+        default=None,
+        description="Bring intensities to one scale: `z-score`, `minmax` or `grayscale` (`Normalization`).",
+    )
+    padding: PerAxis | None = Field(
+        default=None, description="Pad to a least size, one number per axis (`Padding`). Patches pad by themselves."
+    )
+    steps: list[Step] | None = Field(
+        default=None,
+        description="Any steps in any order, instead of the five keys above, which are done in the order of this "
+        "table: `[[preprocessing.steps]]` with the `name` of a subfunction and its arguments.",
+    )
+    analysis: Annotated[str, _one_of(ANALYSES, "analysis")] | None = Field(
+        default=None,
+        description="`patchwise-crop`: random patches; `patchwise-grid`: all patches of a grid; `fullimage`: images as "
+        "a whole.",
+    )
+    patch_shape: PerAxis | None = Field(
+        default=None,
+        description="Size of a patch in voxels, after resampling, one number per axis. Not for `fullimage`.",
+    )
+    overlap: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None,
+        description="Voxels that neighbouring patches share in prediction, one number per axis. Half is usual.",
+    )
+    blending: Annotated[str, _one_of(BLENDINGS, "blending")] | None = Field(
+        default=None, description="How overlapping predictions are merged: `gaussian` or `average`."
+    )
+    foreground: Share | None = Field(
+        default=None, description="Share of random patches that are drawn around foreground."
+    )
+    skip_blanks: bool | None = Field(
+        default=None, description="Leave out training patches that hold `skip_class` only."
+    )
+    skip_class: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="The class that makes a patch blank."
+    )
+    prepare_subfunctions: bool | None = Field(
+        default=None, description="Keep prepared samples on disk, for the next run and the next fold."
+    )
+    prepare_batches: bool | None = Field(
+        default=None, description="Make one epoch's batches before training and use the same ones in every epoch."
+    )
+    prepared_folder: str | None = Field(
+        default=None, description="Folder for prepared samples and batches. Left out: `batches` in the run's folder."
+    )
+    cache_bytes: PositiveInt | None = Field(
+        default=None, description="Memory for prepared samples. Left out: a quarter of the machine's."
+    )
+    use_multiprocessing: bool | None = Field(
+        default=None, description="Prepare samples in processes instead of threads."
+    )
+    threads: PositiveInt | None = Field(default=None, description="How many threads, or processes, prepare samples.")
+
+    @model_validator(mode="after")
+    def _fit(self) -> Preprocessing:
+        short = [name for name in _SHORT_STEPS if getattr(self, name) is not None]
+        if self.steps is not None and short:
+            raise ValueError(f"{short[0]} and steps are both there; say it in steps, too, or take steps out")
+        if self.spacing is not None and self.resize is not None:
+            raise ValueError("spacing and resize are both there; keep one of them, or write steps")
+        if self.analysis == "fullimage" and self.patch_shape is not None:
+            raise ValueError("patch_shape is for patches; take it out, or take analysis = 'fullimage' out")
+        if self.analysis != "fullimage" and self.patch_shape is None:
+            raise ValueError("patch_shape is missing; give it, or analysis = 'fullimage' for images as a whole")
+        self.make_steps()
+        return self
+
+    def make_steps(self) -> list[Abstract_Subfunction]:
+        """All steps, in their order."""
+        if self.steps is not None:
+            return [step.make() for step in self.steps]
+        return [make(getattr(self, name)) for name, make in _SHORT_STEPS.items() if getattr(self, name) is not None]
+
+
+_SHORT_STEPS: Final[dict[str, Any]] = {
+    "clip": lambda limits: Clipping(*limits),
+    "spacing": lambda spacing: Resampling(tuple(spacing)),
+    "resize": lambda shape: Resize(tuple(shape)),
+    "normalization": lambda mode: Normalization(mode),
+    "padding": lambda size: Padding(tuple(size)),
+}
+
+
+def _augmentation_key(name: str) -> str:
+    """The key of a setting of `Data_Augmentation`: shorter, as all of them are in one table."""
+    return name.removeprefix("config_")
+
+
+class AugmentationBase(Table):
+    """Random changes of training patches."""
+
+    enabled: bool = Field(default=True, description="`false`: no augmentation at all.")
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> AugmentationBase:
+        self.make()
+        return self
+
+    def make(self) -> Data_Augmentation | None:
+        """The augmentation, or None."""
+        if not self.enabled:
+            return None
+        names = {_augmentation_key(name): name for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
+        return Data_Augmentation(**{names[key]: value for key, value in self.given().items() if key in names})
+
+
+#: What the attributes of `Data_Augmentation` are; their names, and with them the keys, are taken from there.
+_AUGMENTATION_TEXTS: Final[dict[str, str]] = {
+    "cycles": "How often an epoch sees each sample.",
+    "scaling": "Zoom all axes by one factor of `scaling_range`.",
+    "rotations": "Rotate around each axis (2D: in the plane) by angles of `rotations_angleX`, `…Y`, `…Z`.",
+    "elastic_deform": "Displace smoothly, by `elastic_deform_alpha` and `elastic_deform_sigma`.",
+    "mirror": "Flip each of `mirror_axes` with probability 0.5.",
+    "brightness": "Multiply by a factor of `brightness_range`.",
+    "contrast": "Multiply the distance from the mean by a factor of `contrast_range`.",
+    "gamma": "Gamma correction by an exponent of `gamma_range`.",
+    "gaussian_noise": "Add noise of a standard deviation of `gaussian_noise_range`.",
+    "config_p_per_sample": "Probability of each change but mirroring.",
+    "config_mirror_axes": "Axes that may be flipped, counted from 0.",
+    "config_contrast_range": "Least and greatest factor.",
+    "config_brightness_range": "Least and greatest factor.",
+    "config_gamma_range": "Least and greatest exponent.",
+    "config_gaussian_noise_range": "Least and greatest standard deviation.",
+    "config_elastic_deform_alpha": "Least and greatest strength.",
+    "config_elastic_deform_sigma": "Least and greatest smoothness, voxels.",
+    "config_rotations_angleX": "Least and greatest angle, in radians; the only one in 2D.",
+    "config_rotations_angleY": "Least and greatest angle, in radians.",
+    "config_rotations_angleZ": "Least and greatest angle, in radians.",
+    "config_scaling_range": "Least and greatest factor; above 1 everything gets smaller.",
+    "config_contrast_preserverange": "Whether contrast clips to the values that there were.",
+    "coloraug_per_channel": "Whether each channel draws its own brightness, contrast and gamma.",
+    "cropping": "Whether batches are cropped to `cropping_patch_shape`; patches are cropped without it.",
+    "cropping_patch_shape": "Size of that crop.",
+    "seg_augmentation": "Whether label maps follow the image.",
+    "infaug": "Whether `predict` averages over flips along `infaug_flip_list`: more exact after `mirror`, and slower.",
+    "infaug_flip_list": "Axes to be flipped for that, counted from 1.",
+}
+
+
+def _augmentation_field(name: str) -> tuple[Any, Any]:
+    default = getattr(Data_Augmentation(), name)
+    kinds: dict[type, Any] = {bool: bool, int: PositiveInt, float: float}
+    if type(default) in kinds:
+        kind = kinds[type(default)]
+    else:
+        kind = list[int] if name in ("config_mirror_axes", "infaug_flip_list", "cropping_patch_shape") else Range
+    return kind | None, Field(default=None, description=_AUGMENTATION_TEXTS[name])
+
+
+if TYPE_CHECKING:
+
+    class Augmentation(AugmentationBase):
+        """Random changes of training patches."""
+else:
+    Augmentation = create_model(
+        "Augmentation",
+        __base__=AugmentationBase,
+        __doc__=AugmentationBase.__doc__,
+        **{_augmentation_key(name): _augmentation_field(name) for name in (*SWITCHES, *AUGMENTATION_SETTINGS)},
+    )
+
+
+class Network(Table):
+    """The network, and how long and how fast it learns."""
+
+    architecture: Named | None = Field(
+        default=None,
+        description="Name of an architecture, or a table with `name` and its arguments: "
+        "`{name = 'unet_standard', n_filters = 16, depth = 3}`.",
+    )
+    loss: Named | None = Field(
+        default=None, description="Name of a loss, or a table: `{name = 'focal_tversky_loss', delta = 0.8}`."
+    )
+    metrics: list[Named] | None = Field(
+        default=None, description="Names of metrics, or tables: `['dice_soft', {name = 'ClassDice', label = 2}]`."
+    )
+    batch_size: PositiveInt = Field(default=2, description="Patches, or images, per training step.")
+    learning_rate: PositiveFloat | None = Field(default=None, description="Of the Adam optimizer, at the beginning.")
+    schedule: Annotated[str, _one_of(("polynomial", "constant"), "schedule")] = Field(
+        default="constant",
+        description="`polynomial` lowers the learning rate to 0 until the training ends; or `constant`.",
+    )
+    epochs: PositiveInt | None = Field(
+        default=None, description="How long to train. Left out, with `minutes`: until the time is up."
+    )
+    iterations: PositiveInt | None = Field(
+        default=None, description="Steps per epoch. Left out: once through all samples."
+    )
+    minutes: PositiveFloat | None = Field(
+        default=None,
+        description="A time limit, in a cross-validation of each fold; whichever of this and `epochs` comes first.",
+    )
+    patience: PositiveInt | None = Field(
+        default=None, description="End the training when so many epochs brought no better `val_loss` (or `loss`)."
+    )
+    class_weight: list[Annotated[float, Field(ge=0)]] | None = Field(
+        default=None, description="What an error in each class costs, background first; only the ratios matter."
+    )
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Of the initial weights, patches and augmentation. Left out: drawn."
+    )
+    precision: Annotated[str, _one_of(("auto", "float32", "mixed_bfloat16", "mixed_float16"), "precision")] | None = (
+        Field(default=None, description="Of the computation; `auto` takes what the hardware is fast at.")
+    )
+    deterministic: bool | None = Field(
+        default=None,
+        description="The same seed gives the same weights on the same machine, to the last bit; a bit slower.",
+    )
+    multi_gpu: bool | None = Field(default=None, description="Train on all GPUs.")
+    shuffle_batches: bool | None = Field(default=None, description="Draw the order of the samples anew in each epoch.")
+    workers: PositiveInt | None = Field(default=None, description="Threads that make batches.")
+    batch_queue_size: PositiveInt | None = Field(default=None, description="How many batches are made ahead.")
+
+
+class CrossValidation(Table):
+    """For `miscnn-tf cross-validate`; what belongs together is said in `[split]`."""
+
+    k_fold: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Number of folds.")
+
+
+class Output(Table):
+    """Where results land, and which."""
+
+    folder: str | None = Field(
+        default=None,
+        description="Folder of the run. Left out: the name of this file without its ending, and `_training` or "
+        "`_cross_validation`. The option `--output` comes first.",
+    )
+    figures: bool = Field(default=True, description="Draw the curves of loss and metrics, and box plots of the scores.")
+    backup_every: Annotated[int, Field(ge=0)] = Field(
+        default=1,
+        description="After how many epochs the state is written, from which an interrupted training goes on; 0: never.",
+    )
+
+
+class Experiment(Table):
+    """A whole configuration."""
+
+    data: Data = Field(description="The samples.")
+    split: Split = Field(default_factory=Split, description="Training and validation samples.")
+    preprocessing: Preprocessing = Field(description="Preprocessing.")
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="Augmentation.")
+    network: Network = Field(default_factory=Network, description="Network and training.")
+    cross_validation: CrossValidation = Field(default_factory=CrossValidation, description="Cross-validation.")
+    output: Output = Field(default_factory=Output, description="Output.")
+
+
+def make_named(known: Mapping[str, Any], name: str, arguments: Mapping[str, Any], kind: str) -> Any:
+    """Make what is registered under a name, with arguments from a file.
+
+    Raises:
+        ConfigurationError: If there is none of that name, or the arguments cannot work; naming the nearest that can.
+    """
+    if name not in known:
+        raise ConfigurationError(
+            f"there is no {kind} called {name!r}.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
+        )
+    check_arguments(known[name], arguments, f"the {kind} {name!r}")
+    try:
+        return known[name](
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+        )
+    except TypeError as error:
+        raise ConfigurationError(f"the {kind} {name!r} could not be made: {error}") from error
+
+
+def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> None:
+    """Make sure that a class or function takes these arguments by name.
+
+    Raises:
+        ConfigurationError: If it lacks one, with the nearest that it has; or if one that it needs is not there.
+    """
+    parameters = inspect.signature(function).parameters
+    named = [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    for argument in arguments:
+        if argument not in named and not takes_any:
+            hint = did_you_mean(argument, named)
+            raise ConfigurationError(f"{what} takes no {argument!r}.{hint} It takes: {', '.join(named) or 'nothing'}")
+
+
+def _expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression ({error})") from error
+    return value

@@ -1,0 +1,198 @@
+"""What a data set is like, in numbers: sizes and spacings of all cases, intensities and classes of some."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tqdm import tqdm
+
+from miscnn_tf.configuration import plain
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: Of how many cases the intensities are measured, and how many foreground voxels of each.
+CASES_MEASURED: Final = 24
+VOXELS_PER_CASE: Final = 20_000
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Of one channel.
+
+    Attributes:
+        least: Least value of the images as a whole; the median over the measured cases.
+        greatest: Greatest value, likewise.
+        percentile_00_5: 0.5 % of the foreground voxels are below; all measured cases together.
+        percentile_99_5: 99.5 % are below.
+        mean: Of the foreground.
+        deviation: Standard deviation of the foreground.
+    """
+
+    least: float
+    greatest: float
+    percentile_00_5: float
+    percentile_99_5: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A data set.
+
+    Attributes:
+        cases: How many there are.
+        shapes: Spatial shape of each case, voxels.
+        spacings: Voxel size of each case in mm, or None where some case does not know it.
+        whole_numbers: Whether intensities are integers.
+        intensities: Per channel.
+        class_shares: Share of each class's voxels in the measured cases.
+        class_cases: In how many of the measured cases each class is.
+        measured: Names of the cases whose voxels were looked at.
+    """
+
+    cases: int
+    shapes: tuple[tuple[int, ...], ...]
+    spacings: tuple[tuple[float, ...], ...] | None
+    whole_numbers: bool
+    intensities: tuple[Intensities, ...]
+    class_shares: tuple[float, ...]
+    class_cases: tuple[int, ...]
+    measured: tuple[str, ...]
+
+    @property
+    def median_shape(self) -> tuple[int, ...]:
+        """Median size of each axis, voxels."""
+        return tuple(round(float(size)) for size in np.median(np.array(self.shapes), axis=0))
+
+    @property
+    def median_spacing(self) -> tuple[float, ...] | None:
+        """Median voxel size of each axis, mm."""
+        if self.spacings is None:
+            return None
+        return tuple(float(f"{size:.6g}") for size in np.median(np.array(self.spacings), axis=0))
+
+    def write(self, path: str | Path) -> None:
+        """Write it as JSON, atomically."""
+        content: dict[str, Any] = {"format": _FORMAT, **plain(self.__dict__ | {"intensities": ()})}
+        content["intensities"] = [plain(channel.__dict__) for channel in self.intensities]
+        write_json(path, content)
+
+
+def read_fingerprint(path: str | Path) -> Fingerprint:
+    """Read what `Fingerprint.write` wrote.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is damaged.
+    """
+    content = read_json(path, "'miscnn-tf init' writes it")
+    try:
+        if content.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        content["shapes"] = tuple(map(tuple, content["shapes"]))
+        content["spacings"] = None if content["spacings"] is None else tuple(map(tuple, content["spacings"]))
+        content["intensities"] = tuple(Intensities(**channel) for channel in content["intensities"])
+        for name in ("class_shares", "class_cases", "measured"):
+            content[name] = tuple(content[name])
+        return Fingerprint(**content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no fingerprint of a data set ({error!r}); make it anew") from error
+
+
+def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, seed: int = 0) -> Fingerprint:
+    """Look at a data set: at the headers of all cases, and at the voxels of some, evenly taken from the list.
+
+    Args:
+        data_io: The samples.
+        cases_measured: Of how many cases the voxels are looked at.
+        seed: Of the draw of voxels; the same data give the same fingerprint.
+
+    Raises:
+        DataError: If a case cannot be used.
+
+    Example:
+        >>> take_fingerprint(data_io).median_shape  # doctest: +SKIP
+        (36, 50, 35)
+    """
+    interface, names = data_io.interface, data_io.get_indiceslist()
+    data_io.check(names)
+    shapes, spacings = [], []
+    axes = 3 if interface.three_dim else 2
+    for name in tqdm(names, desc="Reading headers", unit="case", delay=2.0, disable=None, leave=False):
+        shapes.append(tuple(int(size) for size in interface.load_shape(name)))
+        spacings.append(_spacing(interface.load_extended(name), axes))
+    known = [spacing for spacing in spacings if spacing is not None]
+    measured = _evenly(names, cases_measured)
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = [[] for _ in range(interface.channels)]
+    limits: list[list[tuple[float, float]]] = [[] for _ in range(interface.channels)]
+    voxels = np.zeros(interface.classes, np.int64)
+    present = np.zeros(interface.classes, np.int64)
+    whole_numbers = True
+    for name in tqdm(measured, desc="Measuring intensities", unit="case", delay=2.0, disable=None, leave=False):
+        sample = data_io.sample_loader(name, load_seg=True)
+        assert sample.seg_data is not None
+        labels = sample.seg_data[..., 0]
+        whole_numbers &= sample.img_data.dtype.kind in "iub"
+        counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)
+        voxels += counts
+        present += counts > 0
+        foreground = np.flatnonzero(labels.ravel(order="F"))
+        chosen = (
+            rng.choice(foreground, VOXELS_PER_CASE, replace=False) if len(foreground) > VOXELS_PER_CASE else foreground
+        )
+        for channel in range(interface.channels):
+            values = sample.img_data[..., channel].ravel(order="F")
+            finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+            if finite.size:
+                limits[channel].append((float(finite.min()), float(finite.max())))
+            taken = values[chosen].astype(np.float64)
+            parts[channel].append(taken[np.isfinite(taken)])
+    return Fingerprint(
+        cases=len(names),
+        shapes=tuple(shapes),
+        spacings=tuple(known) if len(known) == len(names) else None,
+        whole_numbers=bool(whole_numbers),
+        intensities=tuple(_intensities(one, many) for one, many in zip(limits, parts, strict=True)),
+        class_shares=tuple(float(f"{share:.4g}") for share in voxels / max(1, int(voxels.sum()))),
+        class_cases=tuple(int(number) for number in present),
+        measured=tuple(str(name) for name in measured),
+    )
+
+
+def _spacing(extended: dict[str, Any], axes: int) -> tuple[float, ...] | None:
+    spacing = extended.get("spacing")
+    if spacing is None or len(spacing) != axes or not all(0 < float(size) < np.inf for size in spacing):
+        return None
+    return tuple(float(size) for size in spacing)
+
+
+def _evenly(names: Sequence[Hashable], number: int) -> list[Hashable]:
+    """Some of the names, from the first to the last."""
+    if len(names) <= number:
+        return list(names)
+    return [names[int(position)] for position in np.linspace(0, len(names) - 1, number).round()]
+
+
+def _intensities(limits: Sequence[tuple[float, float]], parts: Sequence[np.ndarray]) -> Intensities:
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    if not values.size:  # no foreground in any of the cases: what there is must do
+        values = np.array([limit for pair in limits for limit in pair] or [0.0])
+    low, high = np.percentile(values, (0.5, 99.5))
+    numbers = (
+        float(np.median([low for low, _ in limits])) if limits else 0.0,
+        float(np.median([high for _, high in limits])) if limits else 0.0,
+        *(float(low), float(high), float(values.mean()), float(values.std())),
+    )
+    return Intensities(*(float(f"{number:.6g}") for number in numbers))

@@ -1,0 +1,297 @@
+"""Reading a configuration, with every mistake in it named, and writing one."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import tomlkit
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.messages import did_you_mean
+from miscnn_tf.planning.experiment import Experiment, Named, Table
+
+#: Keys that hold a path, which begins at the folder of the file.
+_PATHS: Final = (("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder"), ("output", "folder"))
+
+_WANTED: Final = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text in quotes",
+    "list_type": "a list in brackets",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment:
+    """Read a configuration and check all of it.
+
+    Args:
+        path: A TOML file.
+        changes: Keys that are to be other than in the file: ``"network.epochs=5"``. The value is written as in TOML;
+            text needs no quotes.
+
+    Returns:
+        The configuration, with absolute paths.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ConfigurationError: If it is no TOML file, or has a key that is not known, or a value that cannot work; all
+            mistakes are listed.
+
+    Example:
+        >>> read_experiment("experiment.toml", ["network.epochs=5"]).network.epochs  # doctest: +SKIP
+        5
+    """
+    path = Path(path)
+    content = _read(path)
+    apply_changes(content, changes)
+    content = _with_absolute_paths(content, Path(os.path.abspath(path)).parent)
+    return check_experiment(content, path)
+
+
+def apply_changes(content: dict[str, Any], changes: Sequence[str]) -> None:
+    """Change keys of tables that were read.
+
+    Args:
+        content: The tables, which are changed.
+        changes: ``"network.epochs=5"``, each.
+
+    Raises:
+        ConfigurationError: If one is not written so.
+
+    Example:
+        >>> content = {"network": {"epochs": 100}}
+        >>> apply_changes(content, ["network.epochs=5", "network.precision=float32"])
+        >>> content
+        {'network': {'epochs': 5, 'precision': 'float32'}}
+    """
+    for change in changes:
+        _apply(content, change)
+
+
+def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experiment:
+    """Check a configuration that was read.
+
+    Args:
+        content: The tables.
+        where: The file, for messages.
+
+    Raises:
+        ConfigurationError: If there are mistakes; all are listed.
+    """
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        lines = list(dict.fromkeys(_mistake(detail) for detail in error.errors(include_url=False)))
+    if len(lines) == 1:
+        raise ConfigurationError(f"{where}: {lines[0]}")
+    raise ConfigurationError(f"{where} has {len(lines)} mistakes:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def write_experiment(experiment: Experiment, path: str | Path, comment: str) -> None:
+    """Write what a configuration gives, atomically; it reads back as an equal one.
+
+    Args:
+        experiment: The configuration.
+        path: The file.
+        comment: Its first line.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    document = tomlkit.document()
+    document.add(tomlkit.comment(comment))
+    for name, table in experiment.given().items():
+        document.add(name, tomlkit.item(table))
+    write_text(path, tomlkit.dumps(document))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] = ()) -> list[str]:
+    """Each key that is not as it was, in words: ``"network.epochs was 5, now 10"``.
+
+    Args:
+        before: The earlier configuration.
+        now: The present one.
+        leave_out: Tables, and keys with their tables, that make no difference.
+    """
+    first, second = dict(_flat(before.given())), dict(_flat(now.given()))
+    found = []
+    for key in dict.fromkeys([*first, *second]):
+        if any(f"{key}.".startswith(f"{name}.") for name in leave_out):
+            continue
+        if key in first and key in second and first[key] == second[key]:
+            continue
+        old, new = (_value(values[key]) if key in values else "not given" for values in (first, second))
+        found.append(f"{key} was {old}, now {new}")
+    return found
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _value(value: Any) -> str:
+    return tomlkit.item(value).as_string() if not isinstance(value, list) or value else "[]"
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingDataError(
+            f"there is no configuration {path}; 'miscnn-tf init FOLDER -o {path}' writes one for a folder of data"
+        ) from None
+    except IsADirectoryError:
+        raise ConfigurationError(f"{path} is a folder; name the TOML file with the configuration") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} is no TOML file: {error}. Text needs quotes, lists brackets: https://toml.io"
+        ) from error
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    """Change one key of the tables."""
+    key, equals, text = change.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or len(parts) < 2 or not all(parts):
+        raise ConfigurationError(
+            f"--set {change}: write table.key=value, for instance --set network.epochs=5 --set data.layout=NIFTI"
+        )
+    place = content
+    for part in parts[:-1]:
+        inner = place.setdefault(part, {})
+        if isinstance(inner, str):  # architecture = "unet_plain" is short for a table with that name
+            inner = place[part] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise ConfigurationError(f"--set {change}: {part} is no table; it is {inner!r}")
+        place = inner
+    place[parts[-1]] = _parsed(text.strip())
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    content = dict(content)
+    for table, key in _PATHS:
+        inside = content.get(table)
+        if isinstance(inside, dict) and isinstance(inside.get(key), str):
+            # With "~" for the home folder, as in a shell.
+            content[table] = {**inside, key: os.path.normpath(folder / Path(inside[key]).expanduser())}
+    return content
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def _mistake(detail: ErrorDetails) -> str:
+    """One mistake in words."""
+    place, kind = detail["loc"], detail["type"]
+    context = detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(place)
+    if kind == "missing":
+        return f"{_table(place[:-1])}{place[-1]} is missing{_needed(place)}"
+    if kind in ("value_error", "assertion_error"):
+        return f"{_named(place)}{context.get('error', detail['msg'])}"
+    limits = {
+        "greater_than": "above {gt}",
+        "greater_than_equal": "at least {ge}",
+        "less_than": "below {lt}",
+        "less_than_equal": "at most {le}",
+    }
+    if kind in limits:
+        wanted = f"{limits[kind].format(**context)}"
+    elif kind == "too_short":
+        wanted = f"a list of at least {context['min_length']}"
+    elif kind == "too_long":
+        wanted = f"a list of at most {context['max_length']}"
+    elif kind in ("model_type", "model_attributes_type") and len(place) > 1:
+        wanted = "a name, or a table with a name"
+    else:
+        wanted = _WANTED.get(kind, detail["msg"])
+    where = f"{place[-2]}, entry {place[-1] + 1}," if isinstance(place[-1], int) else place[-1]
+    return (
+        f"{_table(place[: -2 if isinstance(place[-1], int) else -1])}{where} must be {wanted}, got {detail['input']!r}"
+    )
+
+
+def _unknown(place: tuple[int | str, ...]) -> str:
+    key, table = str(place[-1]), place[:-1]
+    known = _keys(table)
+    home = next((name for name in Experiment.model_fields if key in _keys((name,))), None)
+    if not table and home is not None:
+        return f"{key} stands in no table; it belongs into [{home}]"
+    # Whoever knows the Python interface may try its longer names.
+    hint = did_you_mean(key.removeprefix("patchwise_").removeprefix("config_"), known)
+    if home is not None:
+        hint = f" It belongs into [{home}]"
+    hint = hint or f" Known are: {', '.join(known)}"
+    return f"{_table(table)}there is no key {key!r}.{hint}" if table else f"there is no table [{key}].{hint}"
+
+
+def _keys(table: tuple[int | str, ...]) -> list[str]:
+    """The keys that a table may have."""
+    model: Any = Experiment
+    for part in table:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = None if field is None else field.annotation
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Table) else []
+
+
+def _needed(place: tuple[int | str, ...]) -> str:
+    known = Experiment.model_fields if len(place) == 1 else None
+    if known is not None:
+        return f": add the table [{place[0]}]"
+    return f": name the {'subfunction' if 'steps' in place else 'thing'}" if place[-1] in Named.model_fields else ""
+
+
+def _table(place: tuple[int | str, ...]) -> str:
+    """``"[network] "``; of the third step ``"[[preprocessing.steps]] number 3: "``."""
+    if not place:
+        return ""
+    names = [str(part) for part in place if isinstance(part, str)]
+    numbers = [part for part in place if isinstance(part, int)]
+    if numbers and len(names) > 1:
+        return f"[[{'.'.join(names)}]] number {numbers[0] + 1}: "
+    return f"[{names[0]}] {'.'.join(names[1:])}{'.' if len(names) > 1 else ''}"
+
+
+def _named(place: tuple[int | str, ...]) -> str:
+    """Before a message that does not name the key itself."""
+    if not place:
+        return ""
+    if len(place) == 1:
+        return f"[{place[0]}] "
+    text = _table(place)
+    return f"{text[:-1]}: " if text.endswith(".") else text
