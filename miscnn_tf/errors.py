@@ -28,6 +28,14 @@ class MissingDataError(DataError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class GridError(DataError):
+    """An image and its label map do not lie on one grid of voxels."""
+
+
+class LabelError(DataError):
+    """A label map holds values that are no classes."""
+
+
 class StorageError(MiscnnError, OSError):
     """Something could not be written: no space, no permission, not a folder."""
 

@@ -28,11 +28,15 @@ COMMANDS: Final[dict[str, Command]] = {
         "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
     ),
     "init": Command("look at a folder of data, and write a configuration for it", "miscnn_tf.cli.init"),
+    "verify": Command("look at every sample of a data set and list all that is wrong", "miscnn_tf.cli.verify"),
+    "data_exp": Command("say what is in a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),
     "train": Command("train a network as a configuration file says", "miscnn_tf.cli.train"),
     "predict": Command("segment images with a trained model", "miscnn_tf.cli.predict"),
     "evaluate": Command("measure predictions against the truth", "miscnn_tf.cli.evaluate"),
     "cross-validate": Command("train and measure a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
     "report": Command("turn the folder of a run into one HTML page", "miscnn_tf.cli.report"),
+    "doctor": Command("say what this installation and machine can do, and what is missing", "miscnn_tf.cli.doctor"),
+    "cleanup": Command("remove batches, evaluations and predictions that were written here", "miscnn_tf.cli.cleanup"),
 }
 
 #: Exit codes: as usual under Unix, 130 is "interrupted".

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
+from miscnn_tf.data_loading import origin
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -17,6 +19,7 @@ LOSSLESS = ("png", "tif", "tiff", "bmp")
 LOSSY = ("jpg", "jpeg")
 
 _TWINS = {"tif": "tiff", "tiff": "tif", "jpg": "jpeg", "jpeg": "jpg"}
+_PNG_SOFTWARE, _TIFF_SOFTWARE = "Software", 305
 _LOSSY_CODECS = ("JPEG", "MPO")
 # ITU-R BT.601, as Pillow and scikit-image's predecessors weigh the colours.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -108,7 +111,7 @@ def check_mask(path: str | Path) -> tuple[int, int]:
 
 
 def write_mask(path: str | Path, labels: np.ndarray) -> None:
-    """Write labels as grey values, atomically.
+    """Write labels as grey values, atomically, with a mark that this package wrote them where the format has room.
 
     Args:
         path: Ends in one of `LOSSLESS`.
@@ -124,8 +127,42 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
         raise ConfigurationError(f"{path}: labels would not survive this format; name the file .png, .tif or .bmp")
     if ending == "bmp" and labels.dtype != np.uint8:
         raise ConfigurationError(f"{path}: BMP holds 256 labels at most; choose img_format='png'")
+    line = origin.mark(origin.checksum_of([str(labels.shape).encode(), labels]))
     with atomic_path(path) as temporary:
-        Image.fromarray(labels).save(temporary)
+        # BMP has no place for such a line.
+        if ending == "png":
+            text = PngInfo()
+            text.add_text(_PNG_SOFTWARE, line)
+            Image.fromarray(labels).save(temporary, pnginfo=text)
+        elif ending in ("tif", "tiff"):
+            Image.fromarray(labels).save(temporary, tiffinfo={_TIFF_SOFTWARE: line})
+        else:
+            Image.fromarray(labels).save(temporary)
+
+
+def written_by(path: str | Path) -> str | None:
+    """The program that a PNG or TIFF file names as the one that wrote it; None where it names none.
+
+    Raises:
+        DataError: If it is no image that can be read.
+    """
+    with _open(path) as image:
+        tags = getattr(image, "tag_v2", {})
+        found = image.info.get(_PNG_SOFTWARE) or tags.get(_TIFF_SOFTWARE)
+        return found if isinstance(found, str) else None
+
+
+def was_written_here(path: str | Path) -> bool:
+    """Whether `write_mask` wrote this file, and nobody has changed it since; of BMP files this cannot be told.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    line = written_by(path)
+    if not origin.is_mark(line):
+        return False
+    labels = read_mask(path)
+    return origin.matches(line, origin.checksum_of([str(labels.shape).encode(), labels]))
 
 
 def _open(path: str | Path) -> ImageFile.ImageFile:

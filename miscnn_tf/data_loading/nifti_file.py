@@ -22,7 +22,7 @@ from isal import igzip, isal_zlib
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading import geometry, origin
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -38,6 +38,8 @@ _CHUNK = 2**23
 _DEFLATE_LIMIT = 1040
 _TRUSTED = 2**24
 _SLACK = 2**16
+_ESSENTIAL = ("dim", "datatype", "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+              "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")  # fmt: skip
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, cast(type[Exception], isal_zlib.error))
 
@@ -267,7 +269,7 @@ def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -
 
     The codes are the source's. Where the source has both forms unset, they stay so, since every viewer then makes up
     its own grid, and makes up the same for both files. A sheared affine, which a qform cannot express, goes into the
-    sform only.
+    sform only. The header's description says that this package wrote the file (`was_written_here`).
 
     Args:
         path: Name ending in ``.nii.gz`` or ``.nii``.
@@ -287,6 +289,7 @@ def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -
     kind = nibabel.Nifti2Image if max(array.shape) > np.iinfo(np.int16).max else nibabel.Nifti1Image
     image = kind(array, None)
     _set_geometry(image.header, facts)
+    image.header["descrip"] = origin.mark(origin.checksum_of([_essence(image.header), array]))
     with atomic_path(path) as temporary, open(temporary, "wb") as raw:
         if not path.name.lower().endswith(".gz"):
             image.to_stream(raw)
@@ -294,6 +297,36 @@ def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -
         # No name and no time in the gzip header: the same labels give the same bytes.
         with igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0) as packed:
             image.to_stream(packed)
+
+
+def was_written_here(path: str | Path) -> bool:
+    """Whether `write_nifti` wrote this file, and nobody has changed it since.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    path = Path(path)
+    header = _parse(_first_bytes(path, 540), path)
+    line = bytes(header["descrip"].tobytes()).rstrip(b"\0").decode("latin-1")
+    if not origin.is_mark(line):
+        return False
+    info = read_info(path)
+
+    def parts() -> Iterator[bytes]:
+        yield _essence(header)
+        with _opened(path) as stream:
+            _skip(stream, info)
+            left = info.claimed - info.offset
+            while left and (part := stream.read(min(left, _CHUNK))):
+                left -= len(part)
+                yield part
+
+    return origin.matches(line, origin.checksum_of(parts()))
+
+
+def _essence(header: Any) -> bytes:
+    """What of a header makes an image another one: shape, type and place."""
+    return b"".join(header[name].tobytes() for name in _ESSENTIAL)
 
 
 def _set_geometry(header: Any, facts: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError
 
 
 class Sample:
@@ -94,7 +94,7 @@ class Sample:
                 "label map has one number per voxel; turn colours or one-hot channels into labels 0, 1, … first"
             )
         if seg.shape[:-1] != self.img_data.shape[:-1]:
-            raise DataError(
+            raise GridError(
                 f"sample {self.index!r}: the image is {self.img_data.shape[:-1]} voxels, its segmentation "
                 f"{seg.shape[:-1]}; they must be the same grid"
             )

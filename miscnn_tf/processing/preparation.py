@@ -13,11 +13,11 @@ import numpy as np
 from miscnn_tf import __version__
 from miscnn_tf.configuration import code_fingerprint, describe, fingerprint
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.labels import count_voxels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.patching.sampling import class_locations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.survey import count_voxels
 
 logger = logging.getLogger(__name__)
 

@@ -32,19 +32,6 @@ def survey(sample: Sample) -> Surveyed:
     return Surveyed(sample.index, sample.img_data.shape[:-1], sample.details.get("voxels"))
 
 
-def count_voxels(labels: np.ndarray, classes: int) -> list[int]:
-    """Voxels of each class in labels ``(x, y[, z])``, plane by plane: numpy's ``bincount`` needs eight bytes per voxel.
-
-    Example:
-        >>> count_voxels(np.array([[0, 1], [2, 2]]), classes=4)
-        [1, 1, 2, 0]
-    """
-    counts = np.zeros(classes, np.int64)
-    for plane in labels:
-        counts += np.bincount(plane.ravel(), minlength=classes)[:classes]
-    return [int(count) for count in counts]
-
-
 def remarks(samples: Sequence[Surveyed], patch_shape: tuple[int, ...] | None) -> list[str]:
     """What the user should know, in sentences.
 

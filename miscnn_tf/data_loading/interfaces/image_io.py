@@ -17,7 +17,7 @@ from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, list_
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import atomic_path, inside
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
 
 _CHANNELS = {"grayscale": 1, "rgb": 3}
 
@@ -155,7 +155,7 @@ class Image_interface(Abstract_IO):
         mask = self.segmentation_path(index)
         other = image_file.check_mask(mask)
         if size != other:
-            raise DataError(f"{mask} is {other} (rows, columns), {image} is {size}; they must be the same size")
+            raise GridError(f"{mask} is {other} (rows, columns), {image} is {size}; they must be the same size")
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""

@@ -207,6 +207,11 @@ class ListedFiles_interface(Abstract_IO):
         self._reader_of(path).write_file(sample, path)
 
     @property
+    def reader(self) -> NIFTI_interface | Image_interface:
+        """What reads and writes the files: the interface of their format, for this layout."""
+        return self._reader
+
+    @property
     def _reader(self) -> NIFTI_interface | Image_interface:
         return self._reader_for(self.file_ending)
 

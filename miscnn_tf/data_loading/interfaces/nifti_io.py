@@ -26,7 +26,7 @@ from miscnn_tf.data_loading.nifti_file import (
 )
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import DataError, GridError, MissingDataError
 
 _MODALITY = re.compile(r"imaging_(\d{4})\.nii(\.gz)?")
 
@@ -167,7 +167,7 @@ class NIFTI_interface(Abstract_IO):
         check_size(segmentation)
         difference = _grid_difference(infos[0], segmentation)
         if difference:
-            raise DataError(
+            raise GridError(
                 f"{segmentation.path} does not lie on the grid of {infos[0].path}: {difference} (image against "
                 "segmentation). Resample the segmentation to the image with nearest-neighbour interpolation, or "
                 "correct its header"

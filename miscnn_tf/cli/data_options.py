@@ -1,0 +1,100 @@
+"""The options by which commands are told where the data are and what they are like."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from miscnn_tf.data_loading.data_io import Data_IO
+
+#: The names that a type goes by; written out, because to ask for them would import all formats.
+TYPES = ("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the data folder, and what is guessed where it is left out."""
+    folder = parser.add_mutually_exclusive_group(required=True)
+    folder.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of the data set")
+    folder.add_argument("--data_dir", "--data-dir", dest="data_dir", metavar="FOLDER", help="the same, as an option")
+    group = parser.add_argument_group("what the data are like", "All of it is guessed where it is left out.")
+    group.add_argument(
+        "-t",
+        "--type",
+        type=str.upper,
+        metavar="TYPE",
+        help=f"the format and layout: {', '.join(TYPES)}, or what an installed package adds",
+    )
+    group.add_argument("--channels", type=_at_least_one, metavar="N", help="channels per image")
+    group.add_argument("--classes", type=_at_least_one, metavar="N", help="classes, background included")
+    group.add_argument("--pattern", metavar="REGEX", help="take only samples whose whole name matches, 'case_0[0-9]+'")
+    group.add_argument(
+        "--label-map",
+        "--label_map",
+        type=_label_pair,
+        nargs="+",
+        action="extend",
+        metavar="VALUE=CLASS",
+        help="what values in the label maps mean, '--label-map 255=1'; others stay as they are",
+    )
+
+
+def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
+    """The data set that the options name.
+
+    Args:
+        arguments: What was parsed.
+        labels: Whether its samples have label maps.
+
+    Raises:
+        DataError: If there is none, or it cannot be told what it is.
+    """
+    from miscnn_tf.data_loading.data_io import Data_IO
+    from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
+
+    folder = data_folder(arguments)
+    interface = find_interface_despite_errors(
+        folder,
+        arguments.type,
+        labels=labels,
+        channels=arguments.channels,
+        classes=arguments.classes,
+        pattern=arguments.pattern,
+        label_map=dict(arguments.label_map) if arguments.label_map else None,
+    )
+    return Data_IO(interface, folder)
+
+
+def data_folder(arguments: argparse.Namespace) -> str:
+    """The folder, however it was given."""
+    folder: str = arguments.folder if arguments.folder is not None else arguments.data_dir
+    return folder
+
+
+def describe_data(data_io: Data_IO) -> str:
+    """One line: how many samples of what are where."""
+    interface = data_io.interface
+    number = len(data_io.indices_list)
+    return (
+        f"{number} {'sample' if number == 1 else 'samples'} in {data_io.input_path}, read by "
+        f"{type(interface).__name__}: {'3D' if interface.three_dim else '2D'}, {interface.channels} "
+        f"{'channel' if interface.channels == 1 else 'channels'}, {interface.classes} classes"
+    )
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_at_least_one.__name__ = "whole number of at least 1"
+
+
+def _label_pair(text: str) -> tuple[int, int]:
+    value, _, label = text.partition("=")
+    return int(value), int(label)
+
+
+_label_pair.__name__ = "VALUE=CLASS (255=1)"

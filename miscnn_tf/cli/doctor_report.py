@@ -1,0 +1,248 @@
+"""What ``miscnn-tf doctor`` finds out, as plain data and as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import miscnn_tf
+from miscnn_tf.utils import dependencies, machine
+from miscnn_tf.utils.text_table import size_text
+
+Report = dict[str, Any]
+
+# What TensorFlow takes from the environment, or we do.
+_ENVIRONMENT = re.compile(
+    r"CUDA_\w+|XLA_FLAGS|TF_(CONFIG|(CPP|XLA|FORCE|GPU|ENABLE|DISABLE|DETERMINISTIC|NUM|USE)_\w+)|KERAS_\w+"
+    r"|OMP_NUM_THREADS|LD_LIBRARY_PATH"
+)
+_TELLING = re.compile(r"cuda|cudnn|dlopen|libdevice|GPU|ptxas|TensorRT", re.IGNORECASE)
+_WIDTH = 80
+_PROBE_SECONDS = 300
+_LITTLE_ROOM = 2 * 2**30
+_LITTLE_MEMORY = 2 * 2**30
+
+
+def examine() -> Report:
+    """Look at everything; takes as long as TensorFlow takes to start."""
+    report: Report = {
+        "miscnn_tf": miscnn_tf.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": machine.processor(),
+        "memory": machine.memory(),
+        "disk": machine.room([Path.cwd(), Path(tempfile.gettempdir())]),
+        "graphics": machine.graphics(),
+        "required": dependencies.required(),
+        "extras": dependencies.extras(),
+        "nvidia_packages": dependencies.nvidia_packages(),
+        "environment": _environment(),
+        "tensorflow": probe_devices(),
+    }
+    report = _without_home(report)
+    report["problems"] = list(_problems(report))
+    report["remarks"] = list(_remarks(report))
+    return report
+
+
+def probe_devices() -> Report:
+    """What `device_probe` found in a process of its own; ``{"failed": …}`` where that did not end well."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    command = [sys.executable, "-m", "miscnn_tf.neural_network.device_probe"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"failed": str(error), "said": []}
+    said = list(dict.fromkeys(_message(line) for line in done.stderr.splitlines() if _TELLING.search(line)))
+    try:
+        return {**json.loads(done.stdout.splitlines()[-1]), "said": said}
+    except (ValueError, IndexError):
+        return {"failed": _ending(done.returncode, done.stderr), "said": said}
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report for people, problems first."""
+    lines = []
+    for problem in report["problems"]:
+        lines += [*_wrapped(problem, "PROBLEM  "), ""]
+    for remark in report["remarks"]:
+        lines += [*_wrapped(remark, "note     "), ""]
+    if not report["problems"]:
+        lines += ["All is well.", ""]
+    for title, rows in _sections(report):
+        lines.append(title)
+        for name, value in rows:
+            lines += _wrapped(str(value), f"  {name.ljust(22)} ")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _problems(report: Mapping[str, Any]) -> Iterable[str]:
+    found = report["tensorflow"]
+    # TensorFlow without a GPU that is there comes first: it is what nobody says otherwise.
+    yield from (warning for warning in found.get("warnings", ()) if "RUNNING ON THE CPU" in warning)
+    cards, gpus = report["graphics"]["cards"], [one for one in found.get("devices", ()) if one["kind"] == "GPU"]
+    if cards and not gpus and "failed" not in found and not found.get("driver") and not _hidden():
+        yield (
+            f"RUNNING ON THE CPU although nvidia-smi shows {cards[0].get('name')}: TensorFlow sees no GPU. Install its "
+            "CUDA libraries: pip install 'miscnn_tf[gpu]'"
+        )
+    if report["graphics"]["nvidia_smi"] == "fails":
+        yield (
+            f"nvidia-smi fails: {report['graphics']['message']}. The driver is not working: reinstall it, or restart "
+            "the machine after an update"
+        )
+    for package in report["required"] or ():
+        if not package["fits"]:
+            have = "is missing" if package["installed"] is None else f"is {package['installed']}"
+            yield f"{package['name']} {have}, needed is {package['wanted']}: pip install --upgrade miscnn_tf"
+    if "failed" in found:
+        yield f"TensorFlow does not start: {found['failed']}"
+    elif found["keras_backend"] != "tensorflow":
+        yield (
+            f"Keras uses {found['keras_backend']}; unset KERAS_BACKEND, or set it to tensorflow, and look at "
+            "~/.keras/keras.json"
+        )
+    for device in found.get("devices", ()):
+        if device["error"]:
+            yield f"{device['name']} does not compute: {device['error']}"
+
+
+def _remarks(report: Mapping[str, Any]) -> Iterable[str]:
+    if report["required"] is None:
+        yield "miscnn_tf is not installed, only on the path: versions of its dependencies were not compared"
+    if report["graphics"]["cards"] and _hidden():
+        yield "the GPU is hidden by CUDA_VISIBLE_DEVICES"
+    for place in report["disk"]:
+        if place["free_bytes"] is not None and place["free_bytes"] < _LITTLE_ROOM:
+            yield f"little room in {place['folder']}: {size_text(place['free_bytes'])}"
+    available = report["memory"]["available_bytes"]
+    if available is not None and available < _LITTLE_MEMORY:
+        yield f"little memory is free: {size_text(available)}"
+
+
+def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+    found, processor, memory = report["tensorflow"], report["processor"], report["memory"]
+    hardware = found.get("hardware")
+    if hardware is not None:
+        xla = {True: "on", False: "off", "auto": "left to Keras"}[hardware["xla"]]
+        yield (
+            "what a network would use",
+            [
+                ("in short", hardware["description"]),
+                ("strategy", f"{hardware['strategy']}, {hardware['devices_used']} device(s)"),
+                ("precision", hardware["precision"]),
+                ("XLA", xla),
+            ],
+        )
+    yield "devices", list(_device_rows(report))
+    usable = processor["cores_usable"]
+    rows = [
+        ("processor", processor["model"]),
+        ("cores", f"{processor['cores']}" + (f", usable {usable}" if usable != processor["cores"] else "")),
+        ("instructions", ", ".join(processor["instructions"]) or "unknown"),
+    ]
+    if "bfloat16_instructions" in found:
+        rows.append(("bfloat16 in hardware", "yes" if found["bfloat16_instructions"] else "no"))
+    rows.append(("memory", f"{_size(memory['total_bytes'])}, free {_size(memory['available_bytes'])}"))
+    for place in report["disk"]:
+        room = f"{_size(place['free_bytes'])} of {_size(place['total_bytes'])} free"
+        rows.append(("disk", f"{place['folder']}: {room}" + ("" if place["writable"] else ", NOT writable")))
+    yield "machine", rows
+    rows = [("miscnn_tf", report["miscnn_tf"]), ("Python", report["python"]), ("system", report["system"])]
+    rows += [(package["name"], _package(package)) for package in report["required"] or ()]
+    yield "versions", rows
+    rows = []
+    for name, packages in report["extras"].items():
+        missing = [package["name"] for package in packages if not package["fits"]]
+        purpose = dependencies.FEATURES.get(name, "")
+        state = f"not installed: {', '.join(missing)}" if missing else "installed"
+        rows.append((f"miscnn_tf[{name}]", f"{purpose} – {state}" if purpose else state))
+    yield "extras, and what they are for", rows
+    if report["environment"]:
+        yield "environment", list(report["environment"].items())
+
+
+def _device_rows(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    found, graphics = report["tensorflow"], report["graphics"]
+    yield "nvidia-smi", graphics["nvidia_smi"]
+    for card in graphics["cards"]:
+        yield "card", ", ".join(f"{key} {value}" for key, value in card.items())
+    if "failed" not in found:
+        yield "driver's trace", found["driver"] or "none"
+        built = found["built_with"]
+        cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
+        yield "TensorFlow", f"{found['tensorflow']}, built with {cuda}"
+    nvidia = ", ".join(f"{name.removeprefix('nvidia-')} {text}" for name, text in report["nvidia_packages"].items())
+    yield "CUDA packages", nvidia or "none installed by pip"
+    for device in found.get("devices", ()):
+        about = [text for text in (device["model"], device["compute_capability"]) if text]
+        state = f"does NOT compute: {device['error']}" if device["error"] else f"computes ({device['seconds']} s)"
+        yield device["name"], ", ".join([*about, state])
+    for line in found["said"]:
+        yield "TensorFlow said", line
+
+
+def _package(package: Mapping[str, Any]) -> str:
+    if package["fits"]:
+        return str(package["installed"])
+    return f"{package['installed'] or 'MISSING'}, needed is {package['wanted']}"
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in sorted(os.environ) if _ENVIRONMENT.fullmatch(name)}
+
+
+def _hidden() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
+
+
+def _message(line: str) -> str:
+    """A line of TensorFlow's log without time, process and place in its source."""
+    return re.sub(r"^.*?[\w/]+\.(cc|h|cpp):\d+\]\s*", "", line).strip()
+
+
+def _ending(code: int, stderr: str) -> str:
+    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; this TensorFlow may need instructions that the processor lacks" if name == "SIGILL" else ""
+        return f"it was ended by {name}{hint} ({last})"
+    return last
+
+
+def _without_home(value: Any) -> Any:
+    """Names of users have no place in a bug report."""
+    if isinstance(value, dict):
+        return {key: _without_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_home(item) for item in value]
+    home = str(Path.home())
+    return value.replace(home, "~") if isinstance(value, str) and len(home) > 1 else value
+
+
+def _wrapped(text: str, head: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [head.rstrip()]
+
+
+def _size(number: int | None) -> str:
+    return "unknown" if number is None else size_text(number)

@@ -1,0 +1,126 @@
+"""Look at every sample of a data set, whole, and list all that is wrong with any of them.
+
+Bad samples, which cannot be used as they are:
+  files missing, truncated or damaged, or with other channels or axes than the rest
+  image and label map on different grids (shape, voxel size, orientation, origin)
+  labels that are no classes, such as 255
+  NaN or infinite voxels
+
+Worth a look: voxel sizes unlike the others', label maps without foreground, images of a single value, the same image
+twice. Nothing in the data folder is changed.
+
+Exit code: 0 if no sample is bad, 1 if one is.
+
+Examples:
+  miscnn-tf verify data
+  miscnn-tf verify masks --label-map 255=1
+  miscnn-tf verify data --fix-grids resampled
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.utils.text_table import plural, text_table
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from miscnn_tf.data_loading.data_io import Data_IO
+    from miscnn_tf.data_loading.verification import Verification
+
+_WIDTH = 80
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``miscnn-tf verify``."""
+    add_data_arguments(parser)
+    parser.add_argument("--quick", action="store_true", help="read headers only; labels and voxels are not looked at")
+    parser.add_argument(
+        "--no-labels", action="store_true", help="the images alone: there are no label maps, or they do not matter"
+    )
+    parser.add_argument(
+        "--fix-grids",
+        type=Path,
+        metavar="OUT_FOLDER",
+        help="write copies of the label maps that lie on another grid than their images, resampled to it with "
+        "nearest-neighbour interpolation, to a new folder; the originals stay as they are",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify a data set; returns 1 if a sample is bad."""
+    from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
+    from miscnn_tf.data_loading.verification import BAD, SUSPICIOUS, verify
+
+    data_io = open_data(arguments, labels=not arguments.no_labels)
+    print(describe_data(data_io), flush=True)
+    found = verify(data_io, labels=not arguments.no_labels, quick=arguments.quick)
+    for bad in (True, False):
+        _list(found, bad)
+    print()
+    rows = [
+        (text, str(len(found.of_kind(kind)))) for kind, text in {**BAD, **SUSPICIOUS}.items() if found.of_kind(kind)
+    ]
+    number = len(found.samples)
+    depth = "headers only" if arguments.quick else "images decoded" if arguments.no_labels else "images, labels decoded"
+    print(text_table([(f"{plural(number, 'sample')}, {depth}", "cases"), *rows, ("bad", str(len(found.bad)))], "lr"))
+    print()
+    print(
+        f"Grids count as one where no corner voxel lies more than {GRID_TOLERANCE:g} of the smallest voxel size apart."
+    )
+    if found.of_kind("labels"):
+        print(
+            "Labels are whole numbers from 0. Declare what others mean: --label-map 255=1 (Python: label_map={255: 1})"
+        )
+    _fix_grids(data_io, found.of_kind("grid"), arguments)
+    return 1 if found.bad else 0
+
+
+def _list(found: Verification, bad: bool) -> None:
+    """Everything of one severity, grouped by sample."""
+    last: Hashable | None = object()
+    for finding in found.findings:
+        if finding.bad != bad:
+            continue
+        if finding.index != last:
+            last = finding.index
+            print(f"\n{'BAD' if bad else 'look at'}  {'the whole data set' if last is None else last}")
+        print(_wrapped(finding.message))
+
+
+def _wrapped(text: str) -> str:
+    # Paths stay whole, so that they can be copied.
+    return textwrap.fill(
+        text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Namespace) -> None:
+    if not indices:
+        if arguments.fix_grids is not None:
+            print(f"No label map has to be resampled; {arguments.fix_grids} was not made.")
+        return
+    if arguments.fix_grids is None:
+        print(
+            f"Copies of {plural(len(indices), 'label map')}, resampled to the images' grids: "
+            f"miscnn-tf verify {data_folder(arguments)} --fix-grids OUT_FOLDER"
+        )
+        return
+    from miscnn_tf.data_loading.grid_repair import resample_label_maps
+
+    print()
+    done = resample_label_maps(data_io, indices, arguments.fix_grids)
+    for one in done:
+        print(f"{one.index}: {one.path or 'not resampled'}")
+        if one.message:
+            print(_wrapped(one.message))
+    written = sum(one.path is not None for one in done)
+    print(
+        f"{plural(written, 'label map')} resampled into {arguments.fix_grids}; the originals are as they were. Look at "
+        "them over their images, then put them in the originals' place."
+    )

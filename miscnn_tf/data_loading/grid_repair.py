@@ -1,0 +1,137 @@
+"""Label maps that lie on another grid than their images, resampled onto it: copies, never the files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces.listed_files import ListedFiles_interface
+from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.nifti_file import NiftiInfo, read_voxels, write_nifti
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError, MiscnnError
+
+#: Where less of the foreground than this is left, the header is rather wrong than the grid another one.
+LEAST_KEPT = 0.9
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What became of one label map.
+
+    Attributes:
+        index: The sample.
+        path: The copy; None where none was written.
+        message: What is to be known of it; empty where all is well.
+    """
+
+    index: Hashable
+    path: Path | None
+    message: str = ""
+
+
+def resample_label_maps(data_io: Data_IO, indices: Sequence[Hashable], folder: str | Path) -> list[Repaired]:
+    """Write copies of label maps, resampled to their images' grids with nearest-neighbour interpolation.
+
+    Each voxel of the image gets the label of the voxel of the label map in which its centre lies, by the two affines,
+    and 0 outside. The copies lie in `folder` as the originals lie in the data folder, which is not touched.
+
+    Args:
+        data_io: The data set; its files are NIfTI.
+        indices: The samples.
+        folder: A new or empty folder outside the data.
+
+    Returns:
+        What became of each.
+
+    Raises:
+        ConfigurationError: If the folder is not empty, or lies in the data.
+        StorageError: If it cannot be written.
+
+    Example:
+        >>> resample_label_maps(data_io, ["case_00003"], "resampled")[0].path  # doctest: +SKIP
+        PosixPath('resampled/case_00003/segmentation.nii.gz')
+    """
+    root, folder = Path(str(data_io.input_path)), Path(folder)
+    if folder.resolve().is_relative_to(root.resolve()):
+        raise ConfigurationError(f"{folder} lies in the data, {root}, which are not changed; choose a folder elsewhere")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigurationError(f"{folder} is not empty; choose a new or an empty folder, lest something be replaced")
+    make_folder(folder)
+    progress = tqdm(indices, desc="Resampling", unit="case", disable=None)
+    return [_resample(data_io.interface, index, root, folder) for index in progress]
+
+
+def resample_labels(
+    labels: np.ndarray, affine: np.ndarray, new_shape: Sequence[int], new_affine: np.ndarray
+) -> np.ndarray:
+    """Labels on another grid: at each of its voxels the label of the nearest voxel, 0 outside.
+
+    Args:
+        labels: ``(x, y, z)``.
+        affine: 4x4, voxel to mm.
+        new_shape: Of the other grid.
+        new_affine: Of the other grid.
+
+    Example:
+        >>> coarse = np.array([1, 2]).reshape(2, 1, 1)
+        >>> resample_labels(coarse, np.diag([3.0, 1, 1, 1]), (7, 1, 1), np.eye(4)).ravel().tolist()
+        [1, 1, 2, 2, 2, 0, 0]
+    """
+    matrix = np.linalg.inv(affine) @ new_affine
+    # "grid-constant": a place in the outer half of a border voxel still is inside of it.
+    result: np.ndarray = ndimage.affine_transform(
+        labels, matrix, output_shape=tuple(new_shape), order=0, mode="grid-constant", cval=0, prefilter=False
+    )
+    return result
+
+
+def _resample(interface: Any, index: Hashable, root: Path, folder: Path) -> Repaired:
+    if isinstance(interface, ListedFiles_interface):
+        interface = interface.reader
+    if not isinstance(interface, NIFTI_interface):
+        return Repaired(
+            index, None, f"files of {type(interface).__name__} do not say where they lie; resize the mask by hand"
+        )
+    try:
+        image, segmentation = interface.image_infos(index)[0], interface.segmentation_info(index)
+        labels = read_voxels(segmentation).reshape(_spatial(segmentation), order="F")
+    except MiscnnError as error:
+        return Repaired(index, None, str(error))
+    result = resample_labels(labels, segmentation.affine, _spatial(image), image.affine)
+    before, after = _foreground(labels, segmentation), _foreground(result, image)
+    share = after / before if before else 1.0
+    if not after and before:
+        return Repaired(
+            index,
+            None,
+            f"not written: by its header all of {segmentation.path} lies outside of the image. Its header is wrong, "
+            "rather than its grid; copy the image's affine into it if the voxels fit",
+        )
+    path = folder / _below(segmentation.path, root)
+    shape = (image.shape + (1,))[:3] if len(image.shape) > 2 else image.shape
+    write_nifti(path, result.reshape(shape, order="A"), image.geometry())
+    if share < LEAST_KEPT:
+        return Repaired(index, path, f"only {share:.0%} of the foreground lies inside of the image; look at it")
+    return Repaired(index, path)
+
+
+def _spatial(info: NiftiInfo) -> tuple[int, ...]:
+    return (info.shape + (1, 1))[:3]
+
+
+def _foreground(labels: np.ndarray, info: NiftiInfo) -> float:
+    """In mm³."""
+    return float(np.count_nonzero(labels)) * abs(float(np.linalg.det(info.affine[:3, :3])))
+
+
+def _below(path: Path, root: Path) -> Path:
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)

@@ -1,0 +1,123 @@
+"""The interface of a data folder in which some files are bad: those that are to be found out are no hindrance."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf.data_loading.interfaces import NIFTI_interface
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.listed_files import nifti_form
+from miscnn_tf.data_loading.label_scan import count_values
+from miscnn_tf.data_loading.layouts import find_interface, recognise
+from miscnn_tf.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_ANY = 2**16
+_FOLDERS_OF_NIFTI = ("NIFTI", "NIFTI_S")
+
+
+def find_interface_despite_errors(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    labels: bool = True,
+    channels: int | None = None,
+    classes: int | None = None,
+    pattern: str | None = None,
+    label_map: Mapping[int, int] | None = None,
+) -> Abstract_IO:
+    """As `find_interface`, but what the data are like is said by most of the samples, not by all of them.
+
+    Channels are those of most images. Classes are numbered from 0 without a gap; a value beyond a gap in some of the
+    label maps is a mistake in these.
+
+    Args:
+        path: The folder of the data set.
+        name: Its layout; None: what it looks like.
+        labels: Whether the samples have label maps.
+        channels: Number of channels; None: to be found out, as all that follows.
+        classes: Number of classes.
+        pattern: Regular expression that a sample's whole name must match.
+        label_map: What values in the segmentation files mean.
+
+    Raises:
+        DataError: If there are no samples, or nothing can be told from any of them.
+
+    Example:
+        >>> find_interface_despite_errors("data").classes  # doctest: +SKIP
+        3
+    """
+    root = Path(path)
+    given: dict[str, Any] = {"channels": channels, "pattern": pattern, "part": "training" if labels else "all"}
+    if root.is_dir():
+        name = name or recognise(root, pattern, labelled=labels)
+        if channels is None and name in _FOLDERS_OF_NIFTI:
+            given |= _usual_form(root, name, pattern)
+        if not labels and classes is None and name != "DATASET_JSON":
+            classes = 2  # nobody will ask
+    try:
+        return find_interface(root, name, classes=classes, label_map=label_map, **given)
+    except DataError as error:
+        if classes is not None or not root.is_dir() or name == "DICOM":
+            raise
+        interface = find_interface(root, name, classes=_ANY, label_map=label_map, **given)
+        told = usual_classes(_values(interface, root), label_map)
+        if told is None:
+            raise
+        classes, label_map = told
+        logger.info("the label maps are read with classes=%d, as most of them say (%s)", classes, error)
+    return find_interface(root, name, classes=classes, label_map=label_map, **given)
+
+
+def usual_classes(
+    values: Iterable[Set[int]], label_map: Mapping[int, int] | None = None
+) -> tuple[int, Mapping[int, int] | None] | None:
+    """How many classes there are, and the label map, given which values each label map holds; None where none fit.
+
+    Example:
+        >>> usual_classes([{0, 1, 2}, {0, 1}, {0, 1, 200}])
+        (3, None)
+        >>> usual_classes([{0, 255}, {0, 255}, {0, 255, 254}])
+        (2, {255: 1})
+    """
+    held = list(values)
+    often = Counter(value for one in held for value in one)
+    usual = {value for value, number in often.items() if 2 * number >= len(held)} - {0}
+    if label_map is None and usual in ({255}, {2**16 - 1}):
+        label_map = {usual.pop(): 1}
+    labels = {(label_map or {}).get(value, value) for value in often}
+    classes = 0
+    while classes in labels:
+        classes += 1
+    return (classes, label_map) if classes > 1 else None
+
+
+def _usual_form(root: Path, name: str, pattern: str | None) -> dict[str, Any]:
+    """Channels and dimension that most of the images have."""
+    probe = NIFTI_interface(pattern=pattern)
+    forms: Counter[tuple[int, bool]] = Counter()
+    for index in probe.initialize(root):
+        try:
+            forms[nifti_form(probe.image_paths(index))] += 1
+        except DataError as error:
+            logger.debug("%s", error)
+    if not forms:
+        return {}
+    channels, three_dim = max(forms, key=lambda form: forms[form])
+    return {"channels": channels, **({"three_dim": three_dim} if name == "NIFTI" else {})}
+
+
+def _values(interface: Abstract_IO, root: Path) -> list[set[int]]:
+    """The values of each label map that can be read."""
+    held = []
+    for index in interface.initialize(str(root)):
+        try:
+            held.append(set(count_values(interface.stored_labels(index))))
+        except DataError as error:
+            logger.debug("%s", error)
+    return held

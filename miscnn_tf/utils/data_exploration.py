@@ -1,0 +1,321 @@
+"""What is in a data set: how many samples, how large, of which classes, how bright; each sample is read once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
+from miscnn_tf.data_loading.labels import check_labels, count_voxels
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import MissingDataError
+from miscnn_tf.utils.running_histogram import RunningStatistics
+
+# Entries of a table of classes and whole numbers: 8 bytes each.
+_LARGEST_TABLE = 2**22
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """A class in one sample.
+
+    Attributes:
+        label: The class.
+        voxels: How many voxels it has.
+        share: Of all voxels of the sample.
+        size: Its volume in ml (2D: area in mm²); None where the voxel size is not known.
+        intensities: Statistics per channel.
+    """
+
+    label: int
+    voxels: int
+    share: float
+    size: float | None
+    intensities: tuple[RunningStatistics, ...]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One sample.
+
+    Attributes:
+        index: Its name.
+        shape: Spatial shape.
+        spacing: Voxel size in mm; None where the format does not say it.
+        dtype: Of the image as it is read.
+        files: The names of its files; None where that cannot be told.
+        disk_bytes: Their size.
+        memory_bytes: Of the decoded image and label map.
+        intensities: Statistics per channel.
+        classes: All classes in order; None without a label map.
+    """
+
+    index: Hashable
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...] | None
+    dtype: str
+    files: tuple[str, ...] | None
+    disk_bytes: int | None
+    memory_bytes: int
+    intensities: tuple[RunningStatistics, ...]
+    classes: tuple[ClassFacts, ...] | None
+
+
+@dataclass
+class Exploration:
+    """A data set.
+
+    Attributes:
+        class_names: A name per class.
+        channels: Number of channels.
+        three_dim: Whether the images are volumes.
+        cases: The samples that could be read.
+        unreadable: Name and error of each that could not.
+        intensities: Statistics per channel over all samples.
+        class_intensities: The same per class.
+        endings: How many files there are of each ending, below the data folder.
+        folders: How many folders there are.
+    """
+
+    class_names: tuple[str, ...]
+    channels: int
+    three_dim: bool
+    cases: list[CaseFacts] = field(default_factory=list)
+    unreadable: list[tuple[Hashable, Exception]] = field(default_factory=list)
+    intensities: list[RunningStatistics] = field(default_factory=list)
+    class_intensities: list[list[RunningStatistics]] = field(default_factory=list)
+    endings: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+
+    @property
+    def labelled(self) -> list[CaseFacts]:
+        """The samples that have a label map."""
+        return [case for case in self.cases if case.classes is not None]
+
+    @property
+    def size_unit(self) -> str:
+        """Of the sizes of classes."""
+        return "ml" if self.three_dim else "mm²"
+
+
+def explore(data_io: Data_IO, *, labels: bool = True) -> Exploration:
+    """Read each sample once and gather what there is to say; one sample is in memory at a time.
+
+    Args:
+        data_io: The data set.
+        labels: Whether to read label maps; samples that have none count without.
+
+    Example:
+        >>> from miscnn_tf.data_loading.interfaces import Dictionary_interface
+        >>> data = {"a": (np.arange(8).reshape(2, 2, 2), np.eye(2, dtype=int)[:, :, None] * np.ones(2, int))}
+        >>> found = explore(Data_IO(Dictionary_interface(data, classes=2), ""))
+        >>> found.cases[0].shape, found.cases[0].classes[1].voxels, found.class_intensities[1][0].mean
+        ((2, 2, 2), 4, 3.5)
+    """
+    interface = data_io.interface
+    channels, classes = interface.channels, interface.classes
+    result = Exploration(interface.names_of_classes(), channels, interface.three_dim)
+    result.intensities = [RunningStatistics() for _ in range(channels)]
+    result.class_intensities = [[RunningStatistics() for _ in range(channels)] for _ in range(classes)]
+    root = Path(str(data_io.input_path))
+    if root.is_dir():
+        _count_files(root, result)
+    for index in tqdm(data_io.get_indiceslist(), desc="Exploring", unit="case", disable=None):
+        try:
+            case = _explore_case(data_io, index, labels)
+        except Exception as error:  # whatever is wrong with this one, the others are looked at
+            result.unreadable.append((index, error))
+            continue
+        _merge(result.intensities, case.intensities)
+        for facts in case.classes or ():
+            _merge(result.class_intensities[facts.label], facts.intensities)
+        result.cases.append(_compact(case))
+    return result
+
+
+def case_rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
+    """A row per sample, for a table."""
+    for case in exploration.cases:
+        row: dict[str, Any] = {"sample_id": str(case.index)}
+        axes = "xyz"[: len(case.shape)] if exploration.three_dim else ("rows", "columns")
+        row |= {f"size_{axis}": size for axis, size in zip(axes, case.shape, strict=True)}
+        if case.spacing is not None:
+            row |= {f"spacing_{axis}_mm": length for axis, length in zip(axes, case.spacing, strict=True)}
+        row |= {"dtype": case.dtype, "disk_bytes": case.disk_bytes, "memory_bytes": case.memory_bytes}
+        row["files"] = None if case.files is None else len(case.files)
+        row |= _intensity_cells(case.intensities)
+        row["label_map"] = case.classes is not None
+        yield row
+
+
+def class_rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
+    """A row per sample and class, for a table."""
+    size = "volume_ml" if exploration.three_dim else "area_mm2"
+    for case in exploration.labelled:
+        for facts in case.classes or ():
+            yield {
+                "sample_id": str(case.index),
+                "class": facts.label,
+                "name": exploration.class_names[facts.label],
+                "voxels": facts.voxels,
+                "share": facts.share,
+                size: facts.size,
+                **_intensity_cells(facts.intensities),
+            }
+
+
+def _explore_case(data_io: Data_IO, index: Hashable, labels: bool) -> CaseFacts:
+    interface = data_io.interface
+    sample = data_io.sample_loader(index, load_seg=False)
+    image = sample.img_data
+    label_map = _label_map(data_io, sample) if labels else None
+    # Without a label map all is one class.
+    classes = 1 if label_map is None else interface.classes
+    places = np.zeros(image.shape[:-1], np.uint8, order="F") if label_map is None else label_map
+    per_channel = [_statistics_per_class(image[..., channel], places, classes) for channel in range(image.shape[-1])]
+    intensities = [RunningStatistics() for _ in per_channel]
+    for statistics, of_channel in zip(intensities, per_channel, strict=True):
+        for of_class in of_channel:
+            statistics.merge(of_class)
+    facts = None
+    if label_map is not None:
+        counts = count_voxels(label_map, classes)
+        voxel = None if sample.spacing is None else float(np.prod(sample.spacing)) / (1000 if sample.three_dim else 1)
+        facts = tuple(
+            ClassFacts(
+                label,
+                voxels,
+                voxels / label_map.size,
+                None if voxel is None else voxels * voxel,
+                tuple(of_channel[label] for of_channel in per_channel),
+            )
+            for label, voxels in enumerate(counts)
+        )
+    files = _files_of(data_io, index)
+    return CaseFacts(
+        index=index,
+        shape=image.shape[:-1],
+        spacing=sample.spacing,
+        dtype=image.dtype.name,
+        files=None if files is None else tuple(sorted(path.name for path in files)),
+        disk_bytes=None if files is None else sum(path.stat().st_size for path in files),
+        memory_bytes=image.nbytes + (0 if label_map is None else label_map.nbytes),
+        intensities=tuple(intensities),
+        classes=facts,
+    )
+
+
+def _label_map(data_io: Data_IO, sample: Sample) -> np.ndarray | None:
+    """The label map ``(x, y[, z])`` of a sample; None where there is none."""
+    interface = data_io.interface
+    try:
+        segmentation = interface.load_segmentation(sample.index)
+    except MissingDataError:
+        return None
+    if segmentation is None:
+        return None
+    sample.add_segmentation(
+        check_labels(np.asarray(segmentation), interface.classes, f"sample {sample.index!r}: label map")
+    )
+    assert sample.seg_data is not None
+    return sample.seg_data[..., 0]
+
+
+def _statistics_per_class(values: np.ndarray, labels: np.ndarray, classes: int) -> list[RunningStatistics]:
+    """Statistics of one channel ``(x, y[, z])`` in each class."""
+    if labels.flags.f_contiguous:
+        # Volumes from files are in Fortran order; turned round, neighbours are neighbours in memory.
+        values, labels = values.T, labels.T
+    if values.dtype.kind in "iu":
+        lowest, highest = int(values.min()), int(values.max())
+        if (highest - lowest + 1) * classes <= _LARGEST_TABLE:
+            return _from_table(values, labels, classes, lowest, highest - lowest + 1)
+    result = []
+    # In one pass the box around each class: only that is looked through for it.
+    boxes = [tuple(slice(0, size) for size in labels.shape), *ndimage.find_objects(labels, max_label=classes - 1)]
+    for label, box in enumerate(boxes):
+        statistics = RunningStatistics()
+        if box is not None:
+            statistics.add(values[box][labels[box] == label])
+        result.append(statistics)
+    return result
+
+
+def _from_table(
+    values: np.ndarray, labels: np.ndarray, classes: int, lowest: int, numbers: int
+) -> list[RunningStatistics]:
+    """How often each class has each whole number, in one pass; all else follows from that."""
+    table = np.zeros(classes * numbers, np.int64)
+    for plane, place in zip(values, labels, strict=True):
+        keys = place.astype(np.int64)
+        keys *= numbers
+        keys += plane
+        keys -= lowest
+        table += np.bincount(keys.ravel(order="K"), minlength=len(table))
+    result = []
+    for counts in table.reshape(classes, numbers):
+        statistics = RunningStatistics()
+        statistics.add_counts(lowest, counts)
+        result.append(statistics)
+    return result
+
+
+def _merge(into: Sequence[RunningStatistics], more: Sequence[RunningStatistics]) -> None:
+    for statistics, other in zip(into, more, strict=True):
+        statistics.merge(other)
+
+
+def _compact(case: CaseFacts) -> CaseFacts:
+    """Without histograms, which would need more memory than all else that is remembered."""
+
+    def compact(intensities: Sequence[RunningStatistics]) -> tuple[RunningStatistics, ...]:
+        return tuple(statistics.without_histogram() for statistics in intensities)
+
+    classes = case.classes
+    if classes is not None:
+        classes = tuple(replace(facts, intensities=compact(facts.intensities)) for facts in classes)
+    return replace(case, intensities=compact(case.intensities), classes=classes)
+
+
+def _intensity_cells(intensities: Sequence[RunningStatistics]) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for channel, statistics in enumerate(intensities):
+        suffix = "" if len(intensities) == 1 else f"_channel-{channel}"
+        empty = statistics.count == 0
+        cells |= {
+            f"min{suffix}": None if empty else statistics.lowest,
+            f"max{suffix}": None if empty else statistics.highest,
+            f"mean{suffix}": None if empty else statistics.mean,
+            f"sd{suffix}": None if empty else statistics.deviation,
+            f"not_finite{suffix}": statistics.not_finite,
+        }
+    return cells
+
+
+def _files_of(data_io: Data_IO, index: Hashable) -> list[Path] | None:
+    """The files of a sample, if that can be told."""
+    interface = data_io.interface
+    sources = getattr(getattr(interface, "reader", interface), "source_paths", None)
+    if sources is not None:
+        return list(sources(index, data_io.input_path))
+    folder = Path(str(data_io.input_path)) / str(index).partition(SEPARATOR)[0]
+    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else None
+
+
+def _count_files(root: Path, result: Exploration) -> None:
+    for path in root.rglob("*"):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            result.folders += 1
+        elif path.is_file():
+            name = path.name.lower()
+            result.endings[".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower() or "no ending"] += 1

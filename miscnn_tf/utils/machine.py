@@ -1,0 +1,106 @@
+"""What the machine has: processor, memory, room on disk, graphics driver. Nothing here imports TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+#: Instructions that matter for the speed of a network.
+_INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+_NVIDIA_SMI = ("name", "driver_version", "memory.total", "memory.used", "compute_cap")
+
+
+def processor() -> dict[str, Any]:
+    """Model, cores (of the machine, and those that this program may use) and instructions."""
+    text = ""
+    with suppress(OSError):
+        text = _CPUINFO.read_text(errors="replace")
+    flags: set[str] = set()
+    model = None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "flags":
+            flags.update(value.split())
+        elif key.strip() == "model name" and model is None:
+            model = value.strip()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with suppress(OSError, ValueError):  # a container's share; "max" where there is no limit
+        quota, period = _CGROUP_CPU.read_text().split()
+        usable = min(usable or 1, max(1, round(int(quota) / int(period))))
+    return {
+        "model": model or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_usable": usable,
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
+    }
+
+
+def memory() -> dict[str, int | None]:
+    """Bytes in all and free, at most what a container may use."""
+    found: dict[str, int] = {}
+    with suppress(OSError):
+        for line in _MEMINFO.read_text().splitlines():
+            key, _, value = line.partition(":")
+            with suppress(ValueError, IndexError):
+                found[key] = int(value.split()[0]) * 1024
+    total = found.get("MemTotal")
+    if total is None:
+        with suppress(AttributeError, ValueError, OSError):  # not a POSIX system
+            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = found.get("MemAvailable")
+    for path in _CGROUP_MEMORY:
+        with suppress(OSError, ValueError):  # no such limit
+            limit = int(path.read_text())
+            total = limit if total is None else min(total, limit)
+            available = None if available is None else min(available, limit)
+    return {"total_bytes": total, "available_bytes": available}
+
+
+def room(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Free bytes where files would be written."""
+    found = []
+    for folder in folders:
+        usage = None
+        with suppress(OSError):
+            usage = shutil.disk_usage(folder)
+        found.append(
+            {
+                "folder": str(folder),
+                "free_bytes": None if usage is None else usage.free,
+                "total_bytes": None if usage is None else usage.total,
+                "writable": os.access(folder, os.W_OK),
+            }
+        )
+    return found
+
+
+def graphics() -> dict[str, Any]:
+    """What ``nvidia-smi``, which comes with NVIDIA's driver, says of the cards.
+
+    Returns:
+        ``{"nvidia_smi": "not there" | "works" | "fails", "message": …, "cards": [{"name": …, "driver_version": …}]}``.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {"nvidia_smi": "not there", "message": None, "cards": []}
+    command = [program, f"--query-gpu={','.join(_NVIDIA_SMI)}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"nvidia_smi": "fails", "message": str(error), "cards": []}
+    if done.returncode:
+        return {"nvidia_smi": "fails", "message": (done.stdout + done.stderr).strip()[:500], "cards": []}
+    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
+    cards = [dict(zip(_NVIDIA_SMI, row, strict=False)) for row in rows]
+    return {"nvidia_smi": "works", "message": None, "cards": cards}

@@ -1,0 +1,54 @@
+"""Tables and amounts as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
+    """Rows as columns of text, the first row a header with a line under it.
+
+    Args:
+        rows: Cells.
+        align: A letter per column: "l" or "r".
+
+    Example:
+        >>> print(text_table([("class", "voxels"), ("kidney", "12")], "lr"))
+        class   voxels
+        ──────────────
+        kidney      12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "─" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "sample"), plural(12000, "sample")
+        ('1 sample', '12,000 samples')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size_text(number: float) -> str:
+    """Bytes as people read them.
+
+    Example:
+        >>> size_text(512), size_text(3_500_000)
+        ('512 B', '3.3 MB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        units.pop(0)
+    return f"{number:.0f} {units[0]}" if units[0] == "B" or number >= 100 else f"{number:.1f} {units[0]}"
