@@ -322,6 +322,8 @@ def test_interfaces_have_their_short_names():
         "NIFTI_S": "NIFTIslicer_interface",
         "IMG": "Image_interface",
         "DICT": "Dictionary_interface",
+        "DATASET_JSON": "DatasetJSON_interface",
+        "PAIRED": "Paired_interface",
     }
 
 

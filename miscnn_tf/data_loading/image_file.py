@@ -38,6 +38,20 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def is_coloured(path: str | Path) -> bool:
+    """Whether an image is in colours, from its header: grey ones, also as a palette of greys, are not.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is no image that can be read, or has several pages.
+    """
+    with _open(path) as image:
+        if image.mode == "P" and image.palette is not None:
+            colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+            return bool((colours != colours[:, :1]).any())
+        return image.mode not in ("1", "L", "LA", "La", "F") and not image.mode.startswith("I")
+
+
 def read_colours(path: str | Path, img_type: str) -> np.ndarray:
     """Read an image.
 

@@ -20,20 +20,21 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def read_json(path: str | Path, origin: str) -> Any:
+def read_json(path: str | Path, origin: str, advice: str = "delete it and run again") -> Any:
     """Read a JSON file.
 
     Args:
         path: The file.
         origin: What writes it, for the message: ``"split_folds() writes it"``.
+        advice: What to do about a damaged one, for the message.
 
     Raises:
         MissingDataError: If there is none.
         DataError: If it is damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise MissingDataError(f"there is no file {path}; {origin}") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); delete it and run again") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}); {advice}") from error

@@ -30,7 +30,18 @@ def test_a_missing_file_says_what_writes_it(tmp_path):
         read_json(tmp_path / "file.json", "split_folds() writes it")
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe"])
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    (tmp_path / "file.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "file.json", "") == {"a": 1}
+
+
+def test_what_to_do_about_a_damaged_file_can_be_said(tmp_path):
+    (tmp_path / "file.json").write_text("{")
+    with pytest.raises(DataError, match=r"file\.json is damaged .*; mend it"):
+        read_json(tmp_path / "file.json", "", "mend it")
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "file.json").write_bytes(content)
     with pytest.raises(DataError, match=r"file\.json is damaged"):

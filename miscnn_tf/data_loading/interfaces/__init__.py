@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import NIFTIslicer_interface
+from miscnn_tf.data_loading.interfaces.paired_io import Paired_interface
 from miscnn_tf.registry import Registry
 
 __all__ = [
     "Abstract_IO",
+    "DatasetJSON_interface",
     "Dictionary_interface",
     "Image_interface",
     "NIFTI_interface",
     "NIFTIslicer_interface",
+    "Paired_interface",
     "get_data_interface_from_file_term",
     "miscnn_data_interfaces",
 ]
@@ -25,6 +29,8 @@ miscnn_data_interfaces.register("NIFTI", NIFTI_interface)
 miscnn_data_interfaces.register("NIFTI_S", NIFTIslicer_interface)
 miscnn_data_interfaces.register("IMG", Image_interface)
 miscnn_data_interfaces.register("DICT", Dictionary_interface)
+miscnn_data_interfaces.register("DATASET_JSON", DatasetJSON_interface)
+miscnn_data_interfaces.register("PAIRED", Paired_interface)
 
 
 def get_data_interface_from_file_term(file_term: str) -> type[Abstract_IO] | None:

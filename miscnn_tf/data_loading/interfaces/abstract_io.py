@@ -94,6 +94,13 @@ class Abstract_IO(ABC):
         """
         return self.load_image(index)[1]
 
+    def stored_labels(self, index: Hashable) -> np.ndarray:
+        """The label map with the values that are in the file, to find out which there are.
+
+        By default what `load_segmentation` gives; a format that checks the labels, or maps them, has another answer.
+        """
+        return self.load_segmentation(index)
+
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Find what is wrong with a sample without decoding it (headers only); nothing by default.
 

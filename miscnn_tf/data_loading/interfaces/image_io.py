@@ -89,7 +89,7 @@ class Image_interface(Abstract_IO):
             MissingDataError: If there is none.
             DataError: If it is damaged or has several pages.
         """
-        return self.read_file(self._image_path(index))
+        return self.read_file(self.image_path(index))
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
         """What `load_image` knows of the image: its type. Such files know no spacing in mm."""
@@ -102,8 +102,12 @@ class Image_interface(Abstract_IO):
             MissingDataError: If there is none.
             DataError: If it was compressed with loss, or its values are no labels below `classes`.
         """
-        path = self._mask_path(index)
+        path = self.segmentation_path(index)
         return check_labels(image_file.read_mask(path), self.classes, path, self.label_map)
+
+    def stored_labels(self, index: Hashable) -> np.ndarray:
+        """The values of the mask as they are, whatever `classes` and `label_map` say."""
+        return image_file.read_mask(self.segmentation_path(index))
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read what `save_prediction` wrote: labels ``(rows, columns)``, or probabilities ``(rows, columns, classes)``.
@@ -140,19 +144,18 @@ class Image_interface(Abstract_IO):
         Raises:
             DataError: If something does not fit; the message names the file.
         """
-        image = self._image_path(index)
+        image = self.image_path(index)
         size = image_file.image_size(image)
         if not load_seg:
             return
-        mask = self._mask_path(index)
+        mask = self.segmentation_path(index)
         other = image_file.check_mask(mask)
         if size != other:
             raise DataError(f"{mask} is {other} (rows, columns), {image} is {size}; they must be the same size")
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
-        folder = inside(input_path, index)
-        files = [path for path in (self._image_in(folder), self._mask_in(folder)) if path is not None]
+        files = self.source_paths(index, input_path)
         return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -187,21 +190,27 @@ class Image_interface(Abstract_IO):
         with atomic_path(path) as temporary:
             np.save(temporary, array, allow_pickle=False)
 
-    def _image_in(self, folder: Path) -> Path | None:
-        return _first(folder, "imaging", image_file.spellings(self.img_format))
+    # Where the files lie. A subclass for another layout overrides these three (and `initialize`).
 
-    def _mask_in(self, folder: Path) -> Path | None:
-        wanted = image_file.spellings(self.img_format) if self.img_format in LOSSLESS else []
-        return _first(folder, "segmentation", [*wanted, *LOSSLESS])
+    def image_path(self, index: Hashable) -> Path:
+        """The image file of a sample.
 
-    def _image_path(self, index: Hashable) -> Path:
+        Raises:
+            MissingDataError: If there is none.
+        """
         folder = sample_folder(self.data_directory, index, self)
         path = self._image_in(folder)
         if path is None:
             raise MissingDataError(f"{folder} holds no imaging.{self.img_format} (found: {list_files(folder)}); add it")
         return path
 
-    def _mask_path(self, index: Hashable) -> Path:
+    def segmentation_path(self, index: Hashable) -> Path:
+        """The mask of a sample.
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If it is in a format with loss.
+        """
         folder = sample_folder(self.data_directory, index, self)
         path = self._mask_in(folder)
         if path is not None:
@@ -217,6 +226,18 @@ class Image_interface(Abstract_IO):
             f"{folder} holds no segmentation.{wanted} (found: {list_files(folder)}); add it, or leave {index!r} out "
             "of training"
         )
+
+    def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
+        """All files of a sample that exist."""
+        folder = inside(input_path, index)
+        return [path for path in (self._image_in(folder), self._mask_in(folder)) if path is not None]
+
+    def _image_in(self, folder: Path) -> Path | None:
+        return _first(folder, "imaging", image_file.spellings(self.img_format))
+
+    def _mask_in(self, folder: Path) -> Path | None:
+        wanted = image_file.spellings(self.img_format) if self.img_format in LOSSLESS else []
+        return _first(folder, "segmentation", [*wanted, *LOSSLESS])
 
     def _prediction_paths(self, index: Hashable, output_path: str | Path) -> tuple[Path, Path]:
         ending = self.img_format if self.img_format in LOSSLESS else "png"

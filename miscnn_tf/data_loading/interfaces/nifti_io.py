@@ -111,9 +111,12 @@ class NIFTI_interface(Abstract_IO):
             MissingDataError: If there is none.
             DataError: If its values are no labels below `classes`.
         """
-        info = self.segmentation_info(index)
-        labels = read_voxels(info).reshape(self.label_shape(info), order="F")
-        return check_labels(labels, self.classes, info.path, self.label_map)
+        labels, path = self._labels(index)
+        return check_labels(labels, self.classes, path, self.label_map)
+
+    def stored_labels(self, index: Hashable) -> np.ndarray:
+        """The values of the segmentation file as they are, whatever `classes` and `label_map` say."""
+        return self._labels(index)[0]
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read what `save_prediction` wrote.
@@ -168,9 +171,7 @@ class NIFTI_interface(Abstract_IO):
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
-        folder = inside(input_path, index)
-        segmentation = find_nifti(folder / "segmentation")
-        files = image_files(folder) + ([segmentation] if segmentation else [])
+        files = self.source_paths(index, input_path)
         return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -183,7 +184,7 @@ class NIFTI_interface(Abstract_IO):
         if not isinstance(path, str | Path):
             return self._read_image(self._checked([read_info(part) for part in path]))
         if Path(path).is_dir():
-            return self._read_image(self._infos_of(Path(path)))
+            return self._read_image(self._checked([read_info(part) for part in _image_paths(Path(path))]))
         return self._read_image(self._checked([read_info(path)]))
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
@@ -205,20 +206,38 @@ class NIFTI_interface(Abstract_IO):
             MissingDataError: If there is no image, or one of its channels is missing.
             DataError: If the dimension, the channels or the grids do not fit.
         """
-        return self._infos_of(sample_folder(self.data_directory, index, self))
+        return self._checked([read_info(path) for path in self.image_paths(index)])
 
-    def _infos_of(self, folder: Path) -> list[NiftiInfo]:
-        files = image_files(folder)
-        if not files:
+    # Where the files lie. A subclass for another layout overrides these three (and `initialize`).
+
+    def image_paths(self, index: Hashable) -> list[Path]:
+        """The image files of a sample: one, or one per channel.
+
+        Raises:
+            MissingDataError: If there is none, or one of the channels is missing.
+        """
+        return _image_paths(sample_folder(self.data_directory, index, self))
+
+    def segmentation_path(self, index: Hashable) -> Path:
+        """The segmentation file of a sample.
+
+        Raises:
+            MissingDataError: If there is none.
+        """
+        folder = sample_folder(self.data_directory, index, self)
+        path = find_nifti(folder / "segmentation")
+        if path is None:
             raise MissingDataError(
-                f"{folder} holds no imaging.nii.gz (found: {list_files(folder)}); add or rename the image"
+                f"{folder} holds no segmentation.nii.gz (found: {list_files(folder)}); add it, or leave {index!r} out "
+                "of training"
             )
-        for position, path in enumerate(files if len(files) > 1 else []):
-            if not path.name.startswith(f"imaging_{position:04d}."):
-                raise MissingDataError(
-                    f"{folder}: imaging_{position:04d}.nii.gz is missing; channels are numbered from 0000 without gaps"
-                )
-        return self._checked([read_info(path) for path in files])
+        return path
+
+    def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
+        """All files of a sample that exist."""
+        folder = inside(input_path, index)
+        segmentation = find_nifti(folder / "segmentation")
+        return image_files(folder) + ([segmentation] if segmentation else [])
 
     def _checked(self, infos: list[NiftiInfo]) -> list[NiftiInfo]:
         """The files of one image, known to be of this interface's dimension and channels and on one grid."""
@@ -285,14 +304,11 @@ class NIFTI_interface(Abstract_IO):
         Raises:
             MissingDataError: If there is none.
         """
-        folder = sample_folder(self.data_directory, index, self)
-        path = find_nifti(folder / "segmentation")
-        if path is None:
-            raise MissingDataError(
-                f"{folder} holds no segmentation.nii.gz (found: {list_files(folder)}); add it, or leave {index!r} out "
-                "of training"
-            )
-        return read_info(path)
+        return read_info(self.segmentation_path(index))
+
+    def _labels(self, index: Hashable) -> tuple[np.ndarray, Path]:
+        info = self.segmentation_info(index)
+        return read_voxels(info).reshape(self.label_shape(info), order="F"), info.path
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -304,6 +320,21 @@ def image_files(folder: Path) -> list[Path]:
         return []
     numbered = {match[1]: path for path in sorted(folder.iterdir()) if (match := _MODALITY.fullmatch(path.name))}
     return [numbered[number] for number in sorted(numbered)]
+
+
+def _image_paths(folder: Path) -> list[Path]:
+    """As `image_files`, but neither none nor with a gap."""
+    files = image_files(folder)
+    if not files:
+        raise MissingDataError(
+            f"{folder} holds no imaging.nii.gz (found: {list_files(folder)}); add or rename the image"
+        )
+    for position, path in enumerate(files if len(files) > 1 else []):
+        if not path.name.startswith(f"imaging_{position:04d}."):
+            raise MissingDataError(
+                f"{folder}: imaging_{position:04d}.nii.gz is missing; channels are numbered from 0000 without gaps"
+            )
+    return files
 
 
 def find_prediction(index: Hashable, output_path: str | Path) -> Path:

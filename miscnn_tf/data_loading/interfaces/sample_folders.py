@@ -32,10 +32,7 @@ def find_samples(
         MissingDataError: If there is no such folder, or no sample in it; the message says what was found.
     """
     root = Path(input_path)
-    try:
-        expression = None if pattern is None else re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise ConfigurationError(f"pattern={pattern!r} is no regular expression ({error})") from error
+    expression = name_expression(pattern)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise MissingDataError(f"the data folder {root} {what}; give the folder that holds one folder per sample")
@@ -51,6 +48,18 @@ def find_samples(
     names: list[Hashable] = []
     names.extend(sorted(path.name for path in samples))
     return names
+
+
+def name_expression(pattern: str | None) -> re.Pattern[str] | None:
+    """`pattern`, compiled.
+
+    Raises:
+        ConfigurationError: If it is no regular expression.
+    """
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ConfigurationError(f"pattern={pattern!r} is no regular expression ({error})") from error
 
 
 def sample_folder(input_path: str | Path | None, index: Hashable, owner: object) -> Path:

@@ -12,6 +12,7 @@ import skimage.color
 from PIL import Image
 
 from miscnn_tf.configuration import get_config
+from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.interfaces import Image_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -368,3 +369,29 @@ def test_what_is_known_of_an_image_does_not_need_the_image(tmp_path):
     interface = Image_interface()
     interface.initialize(tmp_path)
     assert interface.load_extended("a") == interface.load_image("a")[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "coloured"),
+    [("1", False), ("L", False), ("LA", False), ("I", False), ("I;16", False), ("F", False), ("RGB", True)]
+    + [("RGBA", True), ("CMYK", True)],
+)
+def test_colours_are_told_by_the_header(tmp_path, mode, coloured):
+    Image.new(mode, (4, 3)).save(tmp_path / "a.tif")
+    assert image_file.is_coloured(tmp_path / "a.tif") is coloured
+
+
+def test_a_palette_of_greys_is_no_colour(tmp_path, grey):
+    save(tmp_path / "grey.png", grey, "P")
+    assert not image_file.is_coloured(tmp_path / "grey.png")
+    image = Image.fromarray(grey % 3, mode="P")
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    image.save(tmp_path / "colours.png")
+    assert image_file.is_coloured(tmp_path / "colours.png")
+
+
+def test_the_values_of_a_mask_are_there_to_be_looked_at(tmp_path, grey):
+    save(tmp_path / "a" / "imaging.png", grey)
+    save(tmp_path / "a" / "segmentation.png", grey)
+    interface = opened(tmp_path, label_map={255: 1})
+    np.testing.assert_array_equal(interface.stored_labels("a"), grey)

@@ -10,10 +10,12 @@ from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading import interfaces
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,
+    DatasetJSON_interface,
     Dictionary_interface,
     Image_interface,
     NIFTI_interface,
     NIFTIslicer_interface,
+    Paired_interface,
     get_data_interface_from_file_term,
     miscnn_data_interfaces,
 )
@@ -28,6 +30,8 @@ PUBLIC = {
         Dictionary_interface,
         {"dictionary": inspect.Parameter.empty, "channels": 1, "classes": 2, "three_dim": True},
     ),
+    "DATASET_JSON": (DatasetJSON_interface, dict.fromkeys(("channels", "classes", "three_dim", "pattern"))),
+    "PAIRED": (Paired_interface, {"channels": None, "classes": 2, "three_dim": None, "pattern": None}),
 }
 
 

@@ -488,3 +488,11 @@ def test_what_is_known_of_an_image_is_read_from_its_header_alone(tmp_path, monke
     assert found.keys() == expected.keys()
     np.testing.assert_array_equal(found["spacing"], [0.5, 1.5, 3.0])
     np.testing.assert_array_equal(found["affine"], expected["affine"])
+
+
+def test_the_values_of_a_segmentation_are_there_to_be_looked_at(tmp_path, rng):
+    labels = random_labels(rng) * np.uint8(100)
+    write(tmp_path / "data" / "a", random_image(rng), labels)
+    interface = NIFTI_interface(label_map={100: 1})
+    interface.initialize(tmp_path / "data")
+    np.testing.assert_array_equal(interface.stored_labels("a"), labels)

@@ -1,0 +1,218 @@
+"""The ``dataset.json`` of the Medical Segmentation Decathlon and of nnU-Net, read without trusting it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.data_loading.storage import inside
+from miscnn_tf.errors import DataError
+from miscnn_tf.messages import some_of
+
+logger = logging.getLogger(__name__)
+
+#: How the file is called.
+DATASET_JSON = "dataset.json"
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """What a ``dataset.json`` says.
+
+    Attributes:
+        path: The file.
+        channel_names: ``("T2", "ADC")``; None if it says nothing.
+        labels: Value in the segmentations and what it stands for; None if it says nothing that can be used.
+        trouble: Why `labels` cannot be used, as a sentence for an error; None if they can.
+        file_ending: ``".nii.gz"``; None if it says nothing.
+        training: The cases that it lists, as name of the image file and of the label file (None: no label), relative to
+            the folder; None if it lists none.
+        test: The image files of the test cases that it lists; None if it lists none.
+        cases_expected: How many training cases it promises.
+    """
+
+    path: Path
+    channel_names: tuple[str, ...] | None
+    labels: dict[int, str] | None
+    trouble: str | None
+    file_ending: str | None
+    training: list[tuple[str, str | None]] | None
+    test: list[str] | None
+    cases_expected: int | None
+
+    def class_names(self, label_map: Mapping[int, int] | None = None) -> tuple[str, ...]:
+        """A name per class, background first.
+
+        Args:
+            label_map: What values in the files mean, ``{4: 3}``.
+
+        Raises:
+            DataError: If the labels are not 0, 1, 2, … (after `label_map`), or are regions, or have to be ignored.
+        """
+        if self.labels is None:
+            raise DataError(f"{self.path}: {self.trouble}")
+        names: dict[int, str] = {}
+        for value, name in sorted(self.labels.items()):
+            names.setdefault((label_map or {}).get(value, value), name)
+        names.setdefault(0, "background")
+        if sorted(names) != list(range(len(names))):
+            values = [0, *sorted(value for value in self.labels if value != 0)]
+            proposal = {value: place for place, value in enumerate(values) if value != place}
+            raise DataError(
+                f"{self.path}: the labels are {some_of(sorted(self.labels), 10)}, but classes are numbered 0, 1, 2, … "
+                f"without gaps; say what the values mean with label_map={proposal}"
+            )
+        return tuple(names[value] for value in sorted(names))
+
+
+def read_description(folder: Path) -> DatasetDescription | None:
+    """Read the ``dataset.json`` of a folder; None if there is none.
+
+    Raises:
+        DataError: If it is no JSON, or says something that cannot be; the message names file and entry.
+    """
+    path = folder / DATASET_JSON
+    if not path.is_file():
+        return None
+    content = read_json(path, "it comes with the data set", "mend it, or take it from the data set's archive again")
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__} where an object {{…}} with labels is needed; mend it")
+    labels, trouble = _labels(content.get("labels"))
+    return DatasetDescription(
+        path=path,
+        channel_names=_channel_names(content, path),
+        labels=labels,
+        trouble=trouble,
+        file_ending=_file_ending(content, path),
+        training=_training(content, path),
+        test=_test(content, path),
+        cases_expected=_count(content.get("numTraining")),
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _file_ending(content: Mapping[str, Any], path: Path) -> str | None:
+    ending = content.get("file_ending")
+    if ending is None:
+        return None
+    if not isinstance(ending, str) or not ending.strip(". ") or "/" in ending or "\\" in ending:
+        raise DataError(f'{path}: "file_ending" is {ending!r}, but an ending such as ".nii.gz" is needed; correct it')
+    return (ending if ending.startswith(".") else f".{ending}").lower()
+
+
+def _channel_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | None:
+    for key in ("channel_names", "modality"):
+        names = content.get(key)
+        if not names:
+            continue
+        if isinstance(names, str):
+            return (names,)
+        if isinstance(names, list):
+            return tuple(str(name) for name in names)
+        numbers = {_whole(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
+        if not numbers or set(numbers) != set(range(len(names))):
+            raise DataError(
+                f'{path}: "{key}" is {names!r}, but one name per channel is needed, {{"0": "T2", "1": "ADC"}}; correct '
+                "it"
+            )
+        return tuple(numbers[number] for number in range(len(numbers)))
+    return None
+
+
+def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
+    """Labels by their value, or why there are none."""
+    if not isinstance(entry, dict) or not entry:
+        return (
+            None,
+            f'"labels" is {entry!r}, but {{"0": "background", "1": "liver"}} is needed; correct it, or give classes',
+        )
+    regions = [name for name, value in entry.items() if isinstance(value, list)]
+    if regions:
+        return None, (
+            f'"labels" has regions, several values under one name ({some_of(regions)}), which this package does not '
+            "train on; give classes (and class_names) to train on the values in the files, or label_map={value: label} "
+            "to merge some"
+        )
+    labels: dict[int, str] = {}
+    for key, value in entry.items():
+        # MSD and nnU-Net 1 have {"1": "liver"}, nnU-Net 2 has {"liver": 1}.
+        number, name = (_whole(key), value) if _whole(key) is not None else (_whole(value), key)
+        if number is None or number < 0 or not isinstance(name, str | int | float):
+            return None, (
+                f'"labels" has the entry {key!r}: {value!r}, but {{"1": "liver"}} or {{"liver": 1}} is needed; correct '
+                "it, or give classes"
+            )
+        if number in labels:
+            return None, (
+                f'"labels" has two names for {number}, {labels[number]!r} and {name!r}; correct it, or give classes'
+            )
+        labels[number] = str(name)
+    ignored = next((number for number, name in labels.items() if name.lower() == "ignore"), None)
+    if ignored is not None:
+        return None, (
+            f'"labels" has voxels to ignore (value {ignored}), which the losses here cannot leave out; to count them '
+            f"as background give label_map={{{ignored}: 0}} and classes={len(labels) - 1}"
+        )
+    return labels, None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().isdecimal() and len(value.strip()) <= 9:
+        return int(value)
+    return None
+
+
+def _training(content: Mapping[str, Any], path: Path) -> list[tuple[str, str | None]] | None:
+    entries = content.get("training")
+    if entries is None or entries == []:
+        # nnU-Net 2 can list files anywhere on the disk; nothing outside the folder is read here.
+        if content.get("dataset"):
+            logger.warning(
+                '%s: the files listed under "dataset" are not looked at; those in imagesTr and labelsTr are read', path
+            )
+        return None
+    if not isinstance(entries, list):
+        raise DataError(
+            f'{path}: "training" is a {type(entries).__name__}, but a list of {{"image": …, "label": …}} is needed; '
+            "correct it, or take it out: the folders are read then"
+        )
+    found = []
+    for entry in entries:
+        pair = entry if isinstance(entry, dict) else {"image": entry}
+        image, label = pair.get("image"), pair.get("label")
+        found.append((_relative(image, path), None if label is None else _relative(label, path)))
+    return [pair for pair in found if not _hidden(pair[0])] or None
+
+
+def _test(content: Mapping[str, Any], path: Path) -> list[str] | None:
+    entries = content.get("test")
+    if not isinstance(entries, list):
+        return None
+    found = [_relative(entry.get("image") if isinstance(entry, dict) else entry, path) for entry in entries]
+    return [name for name in found if not _hidden(name)] or None
+
+
+def _hidden(name: str) -> bool:
+    return Path(name).name.startswith(".")
+
+
+def _relative(entry: Any, path: Path) -> str:
+    """A file's name relative to the folder of ``dataset.json``, which it does not leave."""
+    if not isinstance(entry, str):
+        raise DataError(f"{path}: {entry!r} stands where the path of a file is needed; correct it")
+    try:
+        return inside(path.parent, entry).relative_to(path.parent).as_posix()
+    except DataError:
+        raise DataError(
+            f"{path}: the file {entry!r} lies outside the folder, or is no path; nothing outside {path.parent} is "
+            'read. Copy or link it there, and name it like "./imagesTr/case_00.nii.gz"'
+        ) from None

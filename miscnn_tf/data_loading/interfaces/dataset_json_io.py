@@ -1,0 +1,281 @@
+"""The layout of the Medical Segmentation Decathlon and of nnU-Net, read in place."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, read_description
+from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.interfaces.listed_files import (
+    FoundFiles,
+    ListedFiles_interface,
+    SampleFiles,
+    visible_files,
+    without_ending,
+)
+from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.messages import some_of
+
+logger = logging.getLogger(__name__)
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_IMAGES = tuple(f".{ending}" for ending in LOSSLESS)
+
+
+class DatasetJSON_interface(ListedFiles_interface):
+    """Data sets of the Medical Segmentation Decathlon and of nnU-Net, versions 1 and 2, as they come.
+
+    ::
+
+        Task04_Hippocampus/               Dataset004_Hippocampus/
+          dataset.json                      dataset.json
+          imagesTr/                         imagesTr/
+            hippocampus_001.nii.gz            hippocampus_001_0000.nii.gz    a file per channel
+          labelsTr/                         labelsTr/
+            hippocampus_001.nii.gz            hippocampus_001.nii.gz
+          imagesTs/                         imagesTs/                        test cases
+            hippocampus_002.nii.gz            hippocampus_002_0000.nii.gz
+
+    A sample is called by its files, without the channel: ``"hippocampus_001"``. The cases are those that
+    ``dataset.json`` lists (the Decathlon, nnU-Net 1), or else those in the folders (nnU-Net 2). Hidden files are left
+    out, those too that macOS puts into archives. Files are NIfTI; two-dimensional ones may be PNG, TIFF or BMP.
+
+    Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry (``.png`` and so on for such data).
+
+    Channels, classes and their names come from ``dataset.json`` when `initialize` reads it, unless they are given. From
+    then on they are attributes, and a model file holds them: it needs no ``dataset.json`` to be used.
+
+    Args:
+        channels: Number of channels; None: as many as ``dataset.json`` has ``modality`` or ``channel_names``.
+        classes: Number of classes, background included; None: the labels of ``dataset.json``.
+        three_dim: Whether the images are volumes; None: as the first image is.
+        pattern: Regular expression that a case's whole name must match; None takes all.
+        part: "training" (imagesTr), "test" (imagesTs, whose label maps are those in labelsTs, if any) or "all".
+        label_map: What values in the segmentation files mean, ``{4: 3}``; others stay as they are.
+        class_names: A name per class, background first; None: those of ``dataset.json``.
+        file_ending: What files are like where no data are; `initialize` sees for itself.
+
+    Example:
+        >>> interface = DatasetJSON_interface()
+        >>> interface.initialize("Task04_Hippocampus")[0]  # doctest: +SKIP
+        'hippocampus_001'
+        >>> interface.names_of_classes()  # doctest: +SKIP
+        ('background', 'Anterior', 'Posterior')
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        classes: int | None = None,
+        three_dim: bool | None = None,
+        pattern: str | None = None,
+        *,
+        part: str = "training",
+        label_map: Mapping[int, int] | None = None,
+        class_names: Sequence[str] | None = None,
+        file_ending: str | None = None,
+    ) -> None:
+        super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
+
+    def find_files(self, root: Path) -> FoundFiles:
+        """The cases of the wanted part, from ``dataset.json`` and the folders beside it.
+
+        Raises:
+            MissingDataError: If there are none, or a folder is missing.
+            DataError: If ``dataset.json`` cannot be used, or the files are of another format.
+        """
+        description = read_description(root)
+        endings = self._endings(root, description)
+        names = None if description is None else description.channel_names
+        channels = self._asked["channels"] or (len(names) if names else None)
+        samples: dict[str, SampleFiles] = {}
+        if self.part in ("training", "all"):
+            samples |= _training_cases(root, description, endings, channels)
+        if self.part in ("test", "all"):
+            test = _test_cases(root, description, endings, channels, needed=self.part == "test")
+            twice = sorted(samples.keys() & test.keys())
+            if twice:
+                raise DataError(
+                    f"{root}: {some_of(twice)} are names of training and of test cases; rename the files, or take "
+                    "part='training' and part='test' one at a time"
+                )
+            samples |= test
+        return FoundFiles(samples, endings[0], channels, self._class_names(description))
+
+    def _class_names(self, description: DatasetDescription | None) -> tuple[str, ...] | None:
+        if description is None:
+            return None
+        try:
+            return description.class_names(self.label_map)
+        except DataError:
+            # Whoever says how many classes there are can do without the file's labels.
+            if self._asked["classes"] is None and self._asked["class_names"] is None:
+                raise
+            return None
+
+    def _endings(self, root: Path, description: DatasetDescription | None) -> tuple[str, ...]:
+        """The endings that image files have: any of NIfTI's, unless ``dataset.json`` names another one."""
+        ending = None if description is None else description.file_ending
+        if ending is None or is_nifti(ending):
+            return ENDINGS
+        if ending in _IMAGES:
+            return (ending,)
+        assert description is not None
+        raise DataError(
+            f'{description.path}: files that end in "{ending}" are not read. Convert them to .nii.gz, for instance '
+            "with SimpleITK: WriteImage(ReadImage(old), new); and correct file_ending"
+        )
+
+
+def _training_cases(
+    root: Path, description: DatasetDescription | None, endings: tuple[str, ...], channels: int | None
+) -> dict[str, SampleFiles]:
+    listed = None if description is None else description.training
+    if listed is not None:
+        labels = {image: None if label is None else _as_it_is(root / label, endings) for image, label in listed}
+        images = _listed(root, [image for image, _ in listed], endings, channels)
+        cases = {case: SampleFiles(files, labels[name]) for case, (name, files) in images.items()}
+    else:
+        labelled = _by_stem(root / "labelsTr", endings)
+        found = _found(root, "imagesTr", endings, channels)
+        # A label map that is missing is asked for by its usual name.
+        cases = {
+            name: SampleFiles(files, labelled.pop(name, root / "labelsTr" / f"{name}{endings[0]}"))
+            for name, files in found.items()
+        }
+        if labelled:
+            logger.warning("%s: no image belongs to the label maps %s", root, some_of(sorted(labelled)))
+    if description is not None and description.cases_expected not in (None, len(cases)):
+        logger.warning("%s promises %s cases, %d are there", description.path, description.cases_expected, len(cases))
+    return cases
+
+
+def _test_cases(
+    root: Path, description: DatasetDescription | None, endings: tuple[str, ...], channels: int | None, needed: bool
+) -> dict[str, SampleFiles]:
+    listed = None if description is None else description.test
+    # The Decathlon lists its test cases in any case; whoever did not unpack them has none.
+    if listed is not None and (needed or (root / listed[0]).parent.is_dir()):
+        images = {case: files for case, (_, files) in _listed(root, listed, endings, channels).items()}
+    elif needed or (root / "imagesTs").is_dir():
+        images = _found(root, "imagesTs", endings, channels, needed)
+    else:
+        images = {}
+    labelled = _by_stem(root / "labelsTs", endings)
+    return {name: SampleFiles(files, labelled.get(name)) for name, files in images.items()}
+
+
+def _listed(
+    root: Path, names: Iterable[str], endings: tuple[str, ...], channels: int | None
+) -> dict[str, tuple[str, tuple[Path, ...]]]:
+    """The entry and the image files of each case that ``dataset.json`` lists; of missing ones, where they should be."""
+    cases: dict[str, tuple[str, tuple[Path, ...]]] = {}
+    numbered = _numbers_are_channels(root, endings)
+    for name in names:
+        case = without_ending(Path(name).name, endings)
+        if case is None:
+            raise _other_format(root, Path(name).name, endings)
+        path = _as_it_is(root / name, endings)
+        files: tuple[Path, ...] = (path,)
+        number = _CHANNEL.fullmatch(case)
+        if number and number[2] == "0000" and numbered:
+            case = number[1]
+            files = _channel_files(path, case, endings, channels)
+        elif not path.is_file():
+            # nnU-Net 1 lists cases without the channel that their files' names have.
+            first = _as_it_is(path.with_name(f"{case}_0000{endings[0]}"), endings)
+            files = _channel_files(first, case, endings, channels) if first.is_file() else files
+        if case in cases:
+            raise DataError(f"{root / DATASET_JSON} lists the case {case!r} twice; correct it")
+        cases[case] = (name, files)
+    return cases
+
+
+def _found(
+    root: Path, folder_name: str, endings: tuple[str, ...], channels: int | None, needed: bool = True
+) -> dict[str, tuple[Path, ...]]:
+    """The image files of each case in a folder; channels that are missing by the name that they should have."""
+    folder = root / folder_name
+    if not folder.is_dir():
+        raise _missing_folder(root, folder_name)
+    stems = _by_stem(folder, endings)
+    if not stems:
+        others = visible_files(folder)
+        if others:
+            raise _other_format(folder, others[0].name, endings)
+        if needed:
+            raise MissingDataError(f"{folder} holds no images; add them, as <case>_0000{endings[0]}")
+    numbered = _numbers_are_channels(root, endings)
+    parts: dict[str, dict[int | None, Path]] = {}
+    for stem, path in stems.items():
+        number = _CHANNEL.fullmatch(stem) if numbered else None
+        parts.setdefault(number[1] if number else stem, {})[int(number[2]) if number else None] = path
+    cases: dict[str, tuple[Path, ...]] = {}
+    for case, files in parts.items():
+        if None in files and len(files) > 1:
+            raise DataError(
+                f"{folder}: is the case {case!r} in {some_of(path.name for path in files.values())}? Keep one"
+            )
+        known = {number: path for number, path in files.items() if number is not None}
+        cases[case] = _without_gaps(known, case, channels) if known else tuple(files.values())
+    return cases
+
+
+def _channel_files(first: Path, case: str, endings: tuple[str, ...], channels: int | None) -> tuple[Path, ...]:
+    """All channels of a case, by the file of channel 0."""
+    there: dict[int, Path] = {}
+    path = first
+    while path.is_file() or not there:
+        there[len(there)] = path
+        path = _as_it_is(first.with_name(f"{case}_{len(there):04d}{endings[0]}"), endings)
+    return _without_gaps(there, case, channels)
+
+
+def _without_gaps(there: Mapping[int, Path], case: str, channels: int | None) -> tuple[Path, ...]:
+    """The files of all channels; those that are missing by the name that they should have."""
+    one = next(iter(there.values()))
+    ending = one.name[len(case) + len("_0000") :]
+    # Colours of a PNG are three channels in one file.
+    least = (channels or 1) if is_nifti(ending) else 1
+    numbers = range(max(max(there) + 1, least))
+    return tuple(there.get(number, one.with_name(f"{case}_{number:04d}{ending}")) for number in numbers)
+
+
+def _as_it_is(path: Path, endings: tuple[str, ...]) -> Path:
+    """A listed file, or the same with another of the endings, where that is there: some people unpack ``.nii.gz``."""
+    stem = without_ending(path.name, endings)
+    return next((other for ending in endings if (other := path.with_name(f"{stem}{ending}")).is_file()), path)
+
+
+def _numbers_are_channels(root: Path, endings: tuple[str, ...]) -> bool:
+    """Whether ``case_0000.nii.gz`` is channel 0 of a case, and not a case whose label map is called so, too."""
+    images, labels = _by_stem(root / "imagesTr", endings), _by_stem(root / "labelsTr", endings)
+    return any(f"{label}_0000" in images for label in labels) or not images.keys() & labels.keys()
+
+
+def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+    """The visible files of a folder that have one of these endings, by their name without it."""
+    if not folder.is_dir():
+        return {}
+    stems = {path: without_ending(path.name, endings) for path in visible_files(folder)}
+    return {stem: path for path, stem in stems.items() if stem is not None}
+
+
+def _missing_folder(root: Path, folder: str) -> MissingDataError:
+    """The error for a folder of the layout that is not there."""
+    shown = some_of(sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")))
+    inner = next((entry.parent for entry in sorted(root.glob(f"*/{folder}")) if entry.is_dir()), None)
+    hint = f"; give the folder of one data set, such as {inner}" if inner else ""
+    return MissingDataError(f"{root} holds no folder {folder} (found: {shown}){hint}")
+
+
+def _other_format(place: Path, name: str, endings: tuple[str, ...]) -> DataError:
+    return DataError(
+        f"{place}: {name} does not end in {' or '.join(endings)}. Other formats have to be converted, for instance "
+        "with SimpleITK: WriteImage(ReadImage(old), new); images of two dimensions may be PNG, TIFF or BMP if "
+        "dataset.json says so in file_ending"
+    )

@@ -1,0 +1,370 @@
+"""Samples whose files are told by a table, not by folders of fixed names: what the layouts in common use share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.image_io import Image_interface
+from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.interfaces.sample_folders import name_expression
+from miscnn_tf.data_loading.labels import normalised_label_map
+from miscnn_tf.data_loading.nifti_file import is_nifti, read_info
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.messages import did_you_mean, some_of
+
+F = TypeVar("F")
+A = TypeVar("A")
+
+#: Which samples of a data set are wanted.
+PARTS = ("training", "test", "all")
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """The files of one sample.
+
+    Attributes:
+        images: One file, or one per channel.
+        segmentation: The label map; None where the sample has none.
+    """
+
+    images: tuple[Path, ...]
+    segmentation: Path | None = None
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What a layout says about a data folder.
+
+    Attributes:
+        samples: The files of each sample.
+        file_ending: How predictions end, and files where no data are: ``".nii.gz"``, ``".png"``.
+        channels: Number of channels, where the layout tells.
+        class_names: A name per class, background first, where the layout tells.
+    """
+
+    samples: Mapping[str, SampleFiles]
+    file_ending: str
+    channels: int | None = None
+    class_names: Sequence[str] | None = None
+
+
+class ListedFiles_interface(Abstract_IO):
+    """Base of interfaces for layouts where a table says which files make a sample.
+
+    A subclass finds the files; they are read and written by `NIFTI_interface` or, images of two dimensions in other
+    formats, by `Image_interface`. What is None is taken from the data by `initialize`, and is an attribute from then
+    on, so that a model file rebuilds the interface without the data.
+
+    Args:
+        channels: Number of channels.
+        classes: Number of classes, background included.
+        three_dim: Whether the images are volumes.
+        pattern: Regular expression that a sample's whole name must match; None takes all.
+        part: "training" (samples with a segmentation), "test" (the others) or "all".
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        class_names: A name per class, background first.
+        file_ending: ``".nii.gz"``, ``".png"``, …: what files are like where no data are; `initialize` sees for itself.
+    """
+
+    def __init__(
+        self,
+        channels: int | None,
+        classes: int | None,
+        three_dim: bool | None,
+        pattern: str | None,
+        part: str,
+        label_map: Mapping[int, int] | None,
+        class_names: Sequence[str] | None,
+        file_ending: str | None,
+    ) -> None:
+        if part not in PARTS:
+            raise ConfigurationError(f"part={part!r}: choose one of {', '.join(PARTS)}.{did_you_mean(part, PARTS)}")
+        super().__init__(channels, classes, three_dim)  # type: ignore[arg-type]  # None until `initialize`
+        self.pattern = pattern
+        self.part = part
+        self.label_map = normalised_label_map(label_map, 2**16 if classes is None else classes)
+        self.class_names = None if class_names is None else tuple(str(name) for name in class_names)
+        self.file_ending = file_ending
+        self.data_directory: Path | None = None
+        # What was asked for holds on the next folder, too; what was found there does not.
+        self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
+        self._files: dict[Hashable, SampleFiles] = {}
+
+    @abstractmethod
+    def find_files(self, root: Path) -> FoundFiles:
+        """Look at an existing folder, and say which samples it holds; `pattern` is seen to elsewhere.
+
+        Raises:
+            MissingDataError: If there are none.
+            DataError: If the folder cannot be understood.
+        """
+
+    def initialize(self, input_path: str | Path) -> list[Hashable]:
+        """Find the samples below `input_path`, and fill in what was None.
+
+        Returns:
+            Their names, sorted.
+
+        Raises:
+            MissingDataError: If there are none; the message says what was found instead.
+            DataError: If the folder is not laid out as it should be.
+            ConfigurationError: If an argument does not fit the data.
+        """
+        root = Path(input_path)
+        expression = name_expression(self.pattern)
+        if not root.is_dir():
+            what = "is a file, not a folder" if root.exists() else "does not exist"
+            raise MissingDataError(f"the data folder {root} {what}; give the folder of the data set")
+        found = self.find_files(root)
+        names = sorted(name for name in found.samples if expression is None or expression.fullmatch(name))
+        if not names:
+            raise MissingDataError(
+                f"pattern={self.pattern!r} matches none of the {len(found.samples)} samples in {root} "
+                f"({some_of(sorted(found.samples))}); it has to match the whole name"
+            )
+        self._files = {name: found.samples[name] for name in names}
+        self.file_ending = found.file_ending
+        self._fill_in(found, root)
+        self.data_directory = root
+        self._reader_for(self.file_ending)  # says so if such files cannot have these channels
+        return list(names)
+
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read the image of a sample, as `NIFTI_interface` or `Image_interface` does."""
+        return self._reader.load_image(index)
+
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the image, from its header alone."""
+        return self._reader.load_extended(index)
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """Read the label map of a sample: uint8 (uint16 above 256 classes).
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If its values are no labels below `classes`.
+        """
+        return self._reader.load_segmentation(index)
+
+    def stored_labels(self, index: Hashable) -> np.ndarray:
+        """The values of the segmentation file as they are, whatever `classes` and `label_map` say."""
+        return self._reader.stored_labels(index)
+
+    def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
+        """Read what `save_prediction` wrote: labels, or class probabilities.
+
+        Raises:
+            MissingDataError: If there is no prediction.
+        """
+        return self._reader.load_prediction(index, str(output_path))
+
+    def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
+        """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, or ``.png``, atomically."""
+        self._reader.save_prediction(sample, str(output_path))
+
+    @staticmethod
+    def check_file_termination(termination: str) -> bool:
+        """Whether files with this ending can be read: NIfTI, PNG, TIFF, BMP, JPEG."""
+        return NIFTI_interface.check_file_termination(termination) or Image_interface.check_file_termination(
+            termination
+        )
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Check a sample by its headers: files there and whole, channels, dimension, one grid.
+
+        Raises:
+            DataError: If something does not fit; the message names the file.
+        """
+        self._reader.check(index, load_seg)
+
+    def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
+        """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
+        return self._reader.fingerprint(index, str(input_path))
+
+    def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read an image from anywhere, as `load_image` does; a list of NIfTI files is one with a channel each."""
+        first = path if isinstance(path, str | Path) else next(iter(path), "")
+        reader = self._reader_of(first)
+        return reader.read_file(path)  # type: ignore[arg-type]  # each reader says itself what it cannot read
+
+    def write_file(self, sample: Sample, path: str | Path) -> None:
+        """Write ``sample.pred_data`` to a NIfTI or image file, atomically, in the image's geometry."""
+        self._reader_of(path).write_file(sample, path)
+
+    @property
+    def _reader(self) -> NIFTI_interface | Image_interface:
+        return self._reader_for(self.file_ending)
+
+    def _reader_of(self, path: str | Path) -> NIFTI_interface | Image_interface:
+        """The reader of a file that need not be of the data set."""
+        ending = Path(path).suffix.lower()
+        image = Image_interface.check_file_termination(ending) and self.three_dim is False
+        return self._reader_for(ending if image else self.file_ending if Path(path).is_dir() else ".nii.gz")
+
+    def _reader_for(self, ending: str | None) -> NIFTI_interface | Image_interface:
+        missing = [name for name in ("channels", "classes", "three_dim") if getattr(self, name) is None]
+        if missing or ending is None:
+            raise ConfigurationError(
+                f"{type(self).__name__} does not know {', '.join(missing) or 'its files'} yet: call "
+                "initialize(input_path), or use Data_IO"
+            )
+        if is_nifti(ending):
+            return _ListedNifti(self)
+        return _ListedImages(self, ending)
+
+    def _fill_in(self, found: FoundFiles, root: Path) -> None:
+        """Everything that was not given, from the layout or from the images' headers."""
+        for name, value in self._asked.items():
+            setattr(self, name, value)
+        if self.channels is None and found.channels is not None:
+            self.channels = found.channels
+        if self.channels is None or self.three_dim is None:
+            channels, three_dim = self._look_at_images()
+            self.channels = channels if self.channels is None else self.channels
+            self.three_dim = three_dim if self.three_dim is None else self.three_dim
+        names = found.class_names
+        if self.classes is None:
+            given = names if self.class_names is None else self.class_names
+            if given is None:
+                raise ConfigurationError(
+                    f"{root} does not say how many classes there are: give classes, or use "
+                    "miscnn_tf.data_loading.layouts.find_interface, which looks into the segmentations"
+                )
+            self.classes = len(given)
+        if self.class_names is None and names is not None and len(names) == self.classes:
+            self.class_names = tuple(names)
+        self.names_of_classes()
+        self.label_map = normalised_label_map(self.label_map, self.classes)
+
+    def _look_at_images(self) -> tuple[int, bool]:
+        """Channels and whether they are volumes."""
+        files = [sample.images for sample in self._files.values()]
+        if is_nifti(files[0][0]):
+            return first_answer(nifti_form, files)
+        return (3 if any_coloured(images[0] for images in files) else 1), False
+
+    def _sample(self, index: Hashable) -> SampleFiles:
+        if self.data_directory is None and not self._files:
+            raise ConfigurationError(
+                f"{type(self).__name__} does not know where the data are: call initialize(input_path), or use Data_IO"
+            )
+        try:
+            return self._files[index]
+        except KeyError:
+            raise MissingDataError(
+                f"there is no sample {index!r} in {self.data_directory}.{did_you_mean(index, self._files)} "
+                "Data_IO.get_indiceslist() lists them"
+            ) from None
+
+    def _segmentation(self, index: Hashable) -> Path:
+        path = self._sample(index).segmentation
+        if path is None:
+            raise MissingDataError(
+                f"the sample {index!r} of {self.data_directory} has no label map; leave it out of training "
+                "(part='training' does), or add the file"
+            )
+        return path
+
+    def _sources(self, index: Hashable) -> list[Path]:
+        files = self._sample(index)
+        paths = [*files.images, *([] if files.segmentation is None else [files.segmentation])]
+        return [path for path in paths if path.is_file()]
+
+
+class _ListedNifti(NIFTI_interface):
+    """Reads and writes the NIfTI files of an interface's table."""
+
+    def __init__(self, owner: ListedFiles_interface) -> None:
+        super().__init__(owner.channels, owner.classes, owner.three_dim, label_map=owner.label_map)
+        self.owner = owner
+
+    def image_paths(self, index: Hashable) -> list[Path]:
+        return list(self.owner._sample(index).images)
+
+    def segmentation_path(self, index: Hashable) -> Path:
+        return self.owner._segmentation(index)
+
+    def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
+        return self.owner._sources(index)
+
+
+class _ListedImages(Image_interface):
+    """Reads and writes the PNG, TIFF, … files of an interface's table."""
+
+    def __init__(self, owner: ListedFiles_interface, ending: str) -> None:
+        if owner.channels not in (1, 3) or owner.three_dim:
+            raise DataError(
+                f"{owner.data_directory or type(owner).__name__}: images in {ending} files have 1 channel (grey) or 3 "
+                f"(colours) and two dimensions, not channels={owner.channels}, three_dim={owner.three_dim}; convert "
+                "the files to .nii.gz, or give what they have"
+            )
+        img_type = "rgb" if owner.channels == 3 else "grayscale"
+        super().__init__(owner.classes, img_type, ending, label_map=owner.label_map)
+        self.owner = owner
+
+    def image_path(self, index: Hashable) -> Path:
+        images = self.owner._sample(index).images
+        if len(images) > 1:
+            raise DataError(
+                f"{images[0]} is one of {len(images)} files of the sample {index!r}; channels in a file each are read "
+                "from NIfTI only: convert them, or save colours as one image"
+            )
+        return images[0]
+
+    def segmentation_path(self, index: Hashable) -> Path:
+        return self.owner._segmentation(index)
+
+    def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
+        return self.owner._sources(index)
+
+
+def nifti_form(paths: Sequence[Path]) -> tuple[int, bool]:
+    """Number of channels, and whether it is a volume, of an image in one NIfTI file or in one per channel."""
+    shape = read_info(paths[0]).shape
+    channels = len(paths) if len(paths) > 1 else shape[3] if len(shape) > 3 else 1
+    return channels, len(shape) > 2 and shape[2] > 1
+
+
+def any_coloured(paths: Iterable[Path]) -> bool:
+    """Whether one of some images is in colours, by their headers; one that cannot be read is left to `check`."""
+    for path in paths:
+        with suppress(DataError):
+            if image_file.is_coloured(path):
+                return True
+    return False
+
+
+def first_answer(question: Callable[[F], A], files: Iterable[F]) -> A:
+    """What can be told of the first files that can be read: a damaged one is left to `check`, which names them all.
+
+    Raises:
+        DataError: If none can be read.
+    """
+    trouble: DataError | None = None
+    for one in files:
+        try:
+            return question(one)
+        except DataError as error:
+            trouble = trouble or error
+    raise trouble or MissingDataError("there are no samples to look at")
+
+
+def without_ending(name: str, endings: Sequence[str]) -> str | None:
+    """A file's name without the first of these endings that it has, in any case of letters; None if it has none."""
+    return next((name[: -len(ending)] for ending in endings if name.lower().endswith(ending)), None)
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files directly in a folder, sorted, but no hidden ones: macOS leaves ``._<name>`` beside each file."""
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))

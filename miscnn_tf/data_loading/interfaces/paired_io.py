@@ -1,0 +1,264 @@
+"""Paired folders of images and masks, as 2D U-Net users have them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.interfaces.listed_files import (
+    FoundFiles,
+    ListedFiles_interface,
+    SampleFiles,
+    visible_files,
+    without_ending,
+)
+from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
+from miscnn_tf.data_loading.pairing import bare_mask, pair
+from miscnn_tf.data_loading.storage import inside
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.messages import some_of
+
+logger = logging.getLogger(__name__)
+
+#: What folders of images and of masks are called, in any case of letters.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth", "gt"),
+    *("segmentations", "segmentation", "segs", "seg"),
+)
+
+_READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+
+class Paired_interface(ListedFiles_interface):
+    """A folder of images beside a folder of masks.
+
+    ::
+
+        data/
+          images/         or image, imgs, img
+            cell_01.png
+            cell_02.png
+          masks/          or labels, annotations, groundtruth, gt, segmentations, …
+            cell_01.png   or cell_01_mask.png, cell_01-seg.tif, …; img_01.png has mask_01.png
+            cell_02.png
+
+    Images are PNG, TIFF, BMP or JPEG (masks without loss: no JPEG), grey or in colours; or NIfTI, with several channels
+    as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Both may lie in one folder, too, if the masks' names say
+    that they are; and with ``part="all"`` there may be images alone, in the data folder itself. A sample is called as
+    its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
+
+    Predictions are ``<output_path>/<name>.nii.gz`` for NIfTI; for images in the images' format, or PNG if that loses
+    something.
+
+    Args:
+        channels: 1, 3 for colours, or more (NIfTI); None: as the images' headers say.
+        classes: Number of classes, background included.
+        three_dim: Whether the images are volumes (NIfTI); None: as the first image is.
+        pattern: Regular expression that a sample's whole name must match; None takes all.
+        image_folder: Where the images are, relative to the data folder (``"train/images"``); None: by the usual names.
+        mask_folder: Where the masks are, likewise.
+        part: "training" (images with a mask), "test" (images without) or "all".
+        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are.
+        class_names: A name per class, background first.
+        file_ending: What files are like where no data are; `initialize` sees for itself.
+
+    Example:
+        >>> interface = Paired_interface(classes=2, label_map={255: 1})
+        >>> interface.initialize("data")  # doctest: +SKIP
+        ['cell_01', 'cell_02']
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        classes: int | None = 2,
+        three_dim: bool | None = None,
+        pattern: str | None = None,
+        *,
+        image_folder: str | None = None,
+        mask_folder: str | None = None,
+        part: str = "training",
+        label_map: Mapping[int, int] | None = None,
+        class_names: Sequence[str] | None = None,
+        file_ending: str | None = None,
+    ) -> None:
+        super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
+        self.image_folder = image_folder
+        self.mask_folder = mask_folder
+
+    def find_files(self, root: Path) -> FoundFiles:
+        """The images and their masks.
+
+        Raises:
+            MissingDataError: If a folder is missing or empty, or nothing fits together.
+            DataError: If it is not clear what belongs to what.
+        """
+        image_folder, mask_folder = self._folders(root)
+        images, masks = _by_stem(image_folder), {}
+        if mask_folder == image_folder:
+            masks = {stem: path for stem, path in images.items() if bare_mask(stem) != stem}
+            images = {stem: path for stem, path in images.items() if stem not in masks}
+        elif mask_folder is not None:
+            masks = _by_stem(mask_folder)
+        where = f"{image_folder} and {mask_folder or 'no masks'}"
+        if not images:
+            raise MissingDataError(
+                f"{image_folder} holds no images (found: {_listing(image_folder)}); they end in {', '.join(_READ)}"
+            )
+        pairs = pair(images, masks, where)
+        groups = _channel_groups(pairs.images_alone, pairs.masks_alone, images)
+        if not masks and self.part != "training":
+            groups = _numbered_channels(images)
+        grouped = {part for parts in groups.values() for part in parts}
+        alone = [name for name in pairs.images_alone if name not in grouped]
+        lonely = [name for name in pairs.masks_alone if name not in groups]
+        both = {name: SampleFiles((images[name],), masks[mask]) for name, mask in pairs.masks.items()}
+        single = {name: SampleFiles((images[name],)) for name in alone}
+        for name, parts in groups.items():
+            kind = both if name in masks else single
+            kind[name] = SampleFiles(tuple(images[part] for part in parts), masks.get(name))
+        if lonely:
+            logger.warning("%s: no image belongs to %d masks: %s", where, len(lonely), some_of(lonely))
+        if self.part == "training" and alone and both:
+            logger.warning(
+                "%s: %d images have no mask and are left out: %s (part='all' takes them for prediction)",
+                *(where, len(alone), some_of(alone)),
+            )
+        samples = {"training": both, "test": single, "all": both | single}[self.part]
+        if not samples:
+            raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
+        return FoundFiles(samples, _ending([file for files in samples.values() for file in files.images], where))
+
+    def _nothing(self, where: str, images: list[str], masks: list[str]) -> str:
+        if self.part == "test":
+            return f"{where}: every image has a mask; part='training' or part='all' takes these"
+        return (
+            f"{where}: no mask fits an image by its name (images: {some_of(images, 3)}; masks: {some_of(masks, 3)}). "
+            "A mask is called as its image, or x_mask for x, or mask_1 for img_1; part='all' takes images without masks"
+        )
+
+    def _folders(self, root: Path) -> tuple[Path, Path | None]:
+        """The folder of the images, and that of the masks if there is one."""
+        images = self._folder(root, self.image_folder, IMAGE_FOLDERS, "image_folder")
+        masks = self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
+        if images is None and masks is None and is_flat(root):
+            return root, root
+        if images is None and self.part != "training" and _by_stem(root):
+            return root, masks
+        if images is None:
+            inner = next((path for path in sorted(root.glob("*/*")) if _is_called(path, IMAGE_FOLDERS)), None)
+            hint = f"; give {inner.parent}, or image_folder" if inner else "; rename it, or give image_folder"
+            raise MissingDataError(
+                f"{root} holds no folder of images called {', '.join(IMAGE_FOLDERS)} (found: {_listing(root)}){hint}"
+            )
+        if masks is None and self.part == "training":
+            raise MissingDataError(
+                f"{root} holds no folder of masks called {', '.join(MASK_FOLDERS)} (found: {_listing(root)}); rename "
+                "it, or give mask_folder; part='all' takes images without masks"
+            )
+        return images, masks
+
+    @staticmethod
+    def _folder(root: Path, given: str | None, names: Sequence[str], argument: str) -> Path | None:
+        if given is not None:
+            try:
+                folder = root if str(given) in ("", ".") else inside(root, given)
+            except DataError:
+                raise ConfigurationError(
+                    f"{argument}={given!r} is no folder below {root}; give one relative to it, such as 'train/images'"
+                ) from None
+            if not folder.is_dir():
+                raise MissingDataError(f"{argument}={given!r}: there is no folder {folder}; it holds {_listing(root)}")
+            return folder
+        found = [path for path in sorted(root.iterdir()) if _is_called(path, names)]
+        if len(found) > 1:
+            raise DataError(
+                f"{root} holds {', '.join(path.name for path in found)}; say which one is meant: "
+                f"{argument}={found[0].name!r}"
+            )
+        return found[0] if found else None
+
+
+def is_paired(root: Path, labelled: bool = True) -> bool:
+    """Whether a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``.
+
+    Args:
+        root: An existing folder.
+        labelled: Whether masks are needed; if not, images alone are enough, in a folder or in `root` itself.
+    """
+    folders = list(root.iterdir())
+    images, masks = (any(_is_called(path, names) for path in folders) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
+    if images and (masks or not labelled):
+        return True
+    return is_flat(root) or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
+
+
+def is_flat(root: Path) -> bool:
+    """Whether a folder itself holds images beside masks that say so in their names."""
+    stems = [stem for path in visible_files(root) if (stem := without_ending(path.name, _READ))]
+    return bool(set(stems) & {bare for stem in stems if (bare := bare_mask(stem)) != stem})
+
+
+def _is_called(path: Path, names: Sequence[str]) -> bool:
+    return path.name.lower() in names and path.is_dir()
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for path in visible_files(folder):
+        stem = without_ending(path.name, _READ)
+        if stem:
+            other = stems.setdefault(stem, path)
+            if other != path:
+                raise DataError(f"{folder} holds {other.name} and {path.name}; which one is meant? Remove one")
+    return stems
+
+
+def _channel_groups(
+    images: Iterable[str], masks: Iterable[str], paths: Mapping[str, Path]
+) -> dict[str, tuple[str, ...]]:
+    """NIfTI images ``x_0000``, ``x_0001``, … where there is a mask ``x``."""
+    wanted = set(masks)
+    groups: dict[str, list[str]] = {}
+    for name in sorted(images):
+        match = _CHANNEL.fullmatch(name)
+        if match and match[1] in wanted and is_nifti(paths[name]):
+            groups.setdefault(match[1], []).append(name)
+    for name, parts in groups.items():
+        if parts != [f"{name}_{number:04d}" for number in range(len(parts))]:
+            raise MissingDataError(
+                f"{paths[parts[0]].parent}: a channel of {name!r} is missing (found: {', '.join(parts)}); channels are "
+                "numbered from 0000 without gaps"
+            )
+    return {name: tuple(parts) for name, parts in groups.items()}
+
+
+def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
+    """NIfTI images that are all called ``x_0000``, ``x_0001``, …, as nnU-Net's test cases are; nothing otherwise."""
+    matches = [_CHANNEL.fullmatch(name) for name in images]
+    if not all(match and is_nifti(images[match[0]]) for match in matches):
+        return {}
+    names = {match[1] for match in matches if match}
+    if not all(f"{name}_0000" in images for name in names):
+        return {}
+    return _channel_groups(images, names, images)
+
+
+def _ending(paths: Sequence[Path], where: str) -> str:
+    nifti = {is_nifti(path) for path in paths}
+    if nifti == {True}:
+        return ENDINGS[0]
+    if nifti == {True, False}:
+        first = next(path.name for path in paths if is_nifti(path) is not is_nifti(paths[0]))
+        raise DataError(f"{where}: {paths[0].name} and {first} are of different kinds; keep NIfTI and others apart")
+    endings = {path.suffix.lower() for path in paths}
+    return endings.pop() if len(endings) == 1 else ".png"
+
+
+def _listing(folder: Path) -> str:
+    return some_of(sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")))

@@ -1,0 +1,234 @@
+"""Which values the segmentations hold, where nothing says so: what the classes are, or why they cannot be told."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.labels import normalised_label_map
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.messages import some_of
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 2**22
+_PROGRESS_AFTER = 2.0  # seconds
+_MOST_VALUES = 1000
+_SHOWN = 10
+_LISTED = 20
+#: So many classes are more than anatomy has in one data set, as a rule; numbered objects are rather meant.
+_MANY = 30
+
+
+@dataclass
+class FoundLabels:
+    """The values of segmentations.
+
+    Attributes:
+        voxels: How many voxels have each value.
+        first: A sample that holds the value.
+    """
+
+    voxels: dict[int, int] = field(default_factory=dict)
+    first: dict[int, Hashable] = field(default_factory=dict)
+
+    def add(self, index: Hashable, counts: dict[int, int]) -> None:
+        """Count a sample's voxels in."""
+        for value, count in counts.items():
+            self.voxels[value] = self.voxels.get(value, 0) + count
+            self.first.setdefault(value, index)
+
+    @property
+    def values(self) -> list[int]:
+        """The values, sorted."""
+        return sorted(self.voxels)
+
+
+def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLabels:
+    """Read the segmentation of every sample once, and count the voxels of each value.
+
+    All of them: a rare class may be in a single one.
+
+    Args:
+        interface: An interface that knows its data.
+        indices: Names of samples.
+
+    Raises:
+        MissingDataError: If no sample has a segmentation.
+        DataError: If some are damaged, or hold values that are no whole numbers, or more than 1000 different ones; the
+            message names the first 20 of them.
+    """
+    found = FoundLabels()
+    names = list(indices)
+    without, bad = [], []
+    for index in tqdm(names, desc="Looking for labels", delay=_PROGRESS_AFTER, disable=None, leave=False):
+        try:
+            labels = interface.stored_labels(index)
+        except MissingDataError as error:
+            logger.debug("%s", error)
+            without.append(index)
+            continue
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        try:
+            found.add(index, count_values(labels))
+        except DataError as error:
+            bad.append(f"sample {index!r}: {error}")
+    if bad:
+        lines = [f"  {line}" for line in bad[:_LISTED]] + (
+            [f"  … and {len(bad) - _LISTED} more"] * (len(bad) > _LISTED)
+        )
+        raise DataError(f"{len(bad)} of {len(names)} segmentations cannot be used; repair them:\n" + "\n".join(lines))
+    if names and len(without) == len(names):
+        raise MissingDataError(
+            f"none of the {len(names)} samples has a segmentation ({some_of(names)}); add them, or give classes to "
+            "predict only"
+        )
+    if without:
+        logger.warning("%d of %d samples have no segmentation: %s", len(without), len(names), some_of(without))
+    return found
+
+
+def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> dict[str, int]:
+    """Labels for structures that have names (the ROIs of an RTSTRUCT), numbered in the alphabet's order.
+
+    Only where it is clear which ones are meant: the same few in every sample that has an annotation.
+
+    Args:
+        interface: An interface with a method ``get_ROI_names(index) -> [[number, name], …]``.
+        indices: Names of samples.
+        where: The data, for messages.
+
+    Raises:
+        MissingDataError: If no sample has an annotation.
+        DataError: If not all samples have the same structures, or they have many; the message shows what to pass.
+    """
+    names: Counter[str] = Counter()
+    annotated, trouble = 0, None
+    for index in tqdm(list(indices), desc="Looking for structures", delay=_PROGRESS_AFTER, disable=None, leave=False):
+        try:
+            names.update({str(name).strip() for _, name in interface.get_ROI_names(index)})
+            annotated += 1
+        except DataError as error:  # whatever it is, the check of the samples names it
+            trouble = trouble or error
+    if trouble is not None and not annotated:
+        raise type(trouble)(f"{where}: no sample's structures can be read; give classes to predict only. {trouble}")
+    everywhere = sorted(name for name, number in names.items() if number == annotated)
+    structures = {name: label for label, name in enumerate(everywhere or sorted(names), start=1)}
+    if everywhere and len(everywhere) == len(names) <= _SHOWN:
+        logger.info("%s: the structures are numbered: structure_dict=%s", where, structures)
+        return structures
+    found = some_of((f"{name} (in {number} of {annotated})" for name, number in sorted(names.items())), _LISTED)
+    raise DataError(
+        f"{where}: the structures are called {found}; say which ones are wanted, and their labels, for instance "
+        f"structure_dict={dict(list(structures.items())[:_SHOWN])}"
+    )
+
+
+def count_values(labels: np.ndarray) -> dict[int, int]:
+    """How many voxels have each value, without a copy of the whole.
+
+    Args:
+        labels: Numbers of any type and shape.
+
+    Raises:
+        DataError: If there are values that are no whole numbers, or more than 1000 different ones.
+
+    Example:
+        >>> count_values(np.array([[0, 255], [255, 255]], np.uint8))
+        {0: 1, 255: 3}
+    """
+    counts: dict[int, int] = {}
+    flat = np.asarray(labels).ravel(order="K")
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        if part.dtype == np.bool_ or part.dtype == np.uint8:
+            every = np.bincount(part.view(np.uint8))
+            values = np.flatnonzero(every)
+            numbers = every[values]
+        else:
+            values, numbers = np.unique(part, return_counts=True)
+        if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
+            odd = values[~np.isfinite(values) | (values != np.round(values))]
+            raise DataError(
+                f"the label map holds {some_of(f'{value:g}' for value in odd)}, but labels are whole numbers: "
+                "was it interpolated, or is it a probability map? Save it again with nearest-neighbour interpolation"
+            )
+        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(number)
+        if len(counts) > _MOST_VALUES:
+            raise DataError(
+                f"the label map holds more than {_MOST_VALUES} different values; is it the image? Labels are "
+                "0 for the background, 1, 2, … for the classes"
+            )
+    return counts
+
+
+def classes_of(
+    found: FoundLabels, where: str, label_map: Mapping[Any, Any] | None = None
+) -> tuple[int, dict[int, int] | None]:
+    """How many classes there are, and the label map: the given one, or {255: 1} for masks of 0 and 255.
+
+    Args:
+        found: The values.
+        where: The data, for messages.
+        label_map: What values mean, where the user said so.
+
+    Raises:
+        DataError: If there is nothing but background, or the values have gaps; the message shows the label map to pass.
+    """
+    values = found.values
+    mapping = normalised_label_map(label_map, 2**16)
+    if mapping is None and values in ([0, 255], [0, 2**16 - 1]):
+        mapping = {values[1]: 1}
+        logger.info("%s: the masks hold 0 and %d; they are read with label_map=%s", where, values[1], mapping)
+    labels = sorted({(mapping or {}).get(value, value) for value in values})
+    if labels in ([0], []):
+        raise DataError(
+            f"{where}: the segmentations hold nothing but background; are these the right files? If they are, give "
+            "classes"
+        )
+    if labels == list(range(len(labels))):
+        logger.info("%s: %d classes: %s", where, len(labels), some_of(labels, _SHOWN))
+        if len(labels) > _MANY:
+            logger.warning(
+                "%s: the segmentations hold the values 0 to %d, so that %d classes are assumed. If they number objects "
+                "(cells, lesions), turn these into one class: label_map={2: 1, 3: 1, …}",
+                *(where, labels[-1], len(labels)),
+            )
+        return len(labels), mapping
+    shown = ", ".join(f"{value} (in {found.first[value]!r})" for value in values[:_SHOWN])
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    if len(labels) > _SHOWN and mapping is None and values[-1] == 255:
+        raise DataError(
+            f"{where}: the masks hold {len(values)} values between {values[0]} and 255 ({shown}{more}): they were "
+            "resized smoothly, or compressed with loss. Save them again with nearest-neighbour interpolation, as PNG "
+            "or TIFF; or give classes and a label_map for all values"
+        )
+    said = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
+    raise DataError(
+        f"{where}: the segmentations hold the values {shown}{more}{said}, but classes are numbered 0, 1, 2, … without "
+        f"gaps. Say what the values mean, for instance label_map={proposed_label_map(values)}, or give classes if some "
+        "class is in none of these samples"
+    )
+
+
+def proposed_label_map(values: Iterable[int]) -> dict[int, int]:
+    """The other values of a list in their order, numbered from 1; 0 stays the background.
+
+    Example:
+        >>> proposed_label_map([0, 1, 4])
+        {4: 2}
+    """
+    order = sorted(values)
+    # Without a 0 the least value is taken for the background.
+    numbers = {value: place for place, value in enumerate(order if 0 not in order else [0, *[v for v in order if v]])}
+    return {value: place for value, place in numbers.items() if value != place}

@@ -1,0 +1,328 @@
+"""From a folder, as it lies on somebody's disk, to the interface that reads it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Hashable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf import configuration
+from miscnn_tf.data_loading.dataset_json import DATASET_JSON
+from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.interfaces import (
+    Abstract_IO,
+    DatasetJSON_interface,
+    Image_interface,
+    NIFTI_interface,
+    NIFTIslicer_interface,
+    miscnn_data_interfaces,
+)
+from miscnn_tf.data_loading.interfaces.listed_files import (
+    PARTS,
+    ListedFiles_interface,
+    any_coloured,
+    first_answer,
+    nifti_form,
+)
+from miscnn_tf.data_loading.interfaces.nifti_io import image_files
+from miscnn_tf.data_loading.interfaces.paired_io import is_paired
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
+from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
+from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.messages import did_you_mean, some_of
+
+logger = logging.getLogger(__name__)
+
+#: What each layout looks like, for messages and help.
+LAYOUTS = {
+    "NIFTI": """\
+a folder per sample, with NIfTI files
+  case_00/imaging.nii.gz          or imaging_0000.nii.gz, imaging_0001.nii.gz, …
+  case_00/segmentation.nii.gz""",
+    "IMG": """\
+a folder per sample, with images
+  case_00/imaging.png             or .tif, .bmp, .jpg
+  case_00/segmentation.png""",
+    "DICOM": """\
+a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere below it
+  case_00/….dcm""",
+    "DATASET_JSON": """\
+the Medical Segmentation Decathlon's and nnU-Net's layout
+  dataset.json
+  imagesTr/case_00.nii.gz         or case_00_0000.nii.gz, case_00_0001.nii.gz, …
+  labelsTr/case_00.nii.gz""",
+    "PAIRED": """\
+a folder of images beside a folder of masks
+  images/x.png                    or imgs/; .tif, .bmp, .jpg, .nii.gz
+  masks/x.png                     or labels/, annotations/, gt/, …; x_mask.png""",
+}
+
+# As many classes as a label map can have: no value that the files hold is refused before it was looked at.
+_ANY = 2**16
+_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+_LOOKED_AT = 50
+
+
+def find_interface(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    channels: int | None = None,
+    classes: int | None = None,
+    three_dim: bool | None = None,
+    pattern: str | None = None,
+    label_map: Mapping[int, int] | None = None,
+    **settings: Any,
+) -> Abstract_IO:
+    """Look at a folder of data, and make the interface that reads it.
+
+    What is not given is found out: channels and dimension from the headers of the images; classes and their names from
+    ``dataset.json``, or else the classes from the values in the segmentations, of which each is read once. Masks of 0
+    and 255 get ``label_map={255: 1}``.
+
+    Args:
+        path: The folder of the data set.
+        name: Which layout it has, a key of `miscnn_data_interfaces`: "NIFTI", "NIFTI_S", "IMG", "DICOM",
+            "DATASET_JSON", "PAIRED"; None: what the folder looks like.
+        channels: Number of channels.
+        classes: Number of classes, background included.
+        three_dim: Whether the images are volumes.
+        pattern: Regular expression that a sample's whole name must match; None takes all.
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        **settings: Further arguments of the interface, such as ``part="test"`` or ``structure_dict``; and
+            ``class_names``, a name per class, for any of them.
+
+    Returns:
+        The interface, to be handed to `Data_IO` with the same path.
+
+    Raises:
+        MissingDataError: If there is no such folder, or its layout is none that is known; the message says what was
+            found, and shows the layouts.
+        DataError: If the files cannot be read, or the values in the segmentations are not 0, 1, 2, …; the message shows
+            the label map to pass.
+        ConfigurationError: If an argument is not one that the interface has.
+
+    Example:
+        >>> interface = find_interface("Task04_Hippocampus")  # doctest: +SKIP
+        >>> interface.channels, interface.names_of_classes()  # doctest: +SKIP
+        (1, ('background', 'Anterior', 'Posterior'))
+        >>> data_io = miscnn_tf.Data_IO(interface, "Task04_Hippocampus")  # doctest: +SKIP
+    """
+    root = Path(path)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise MissingDataError(f"the data folder {root} {what}; give the folder of the data set")
+    part = settings.get("part", PARTS[0])
+    if name is None:
+        name = recognise(root, pattern, labelled=part == PARTS[0])
+        logger.info("%s is read as %r: %s", root, name, LAYOUTS[name].partition("\n")[0])
+    cls = miscnn_data_interfaces.get(name)
+    class_names = settings.pop("class_names", None)
+    if class_names is not None:
+        class_names = tuple(str(one) for one in class_names)
+        classes = len(class_names) if classes is None else classes
+    arguments = {"channels": channels, "classes": classes, "three_dim": three_dim, "pattern": pattern}
+    given: dict[str, Any] = {**arguments, "label_map": label_map, **settings}
+    given = {key: value for key, value in given.items() if value is not None}
+    if not issubclass(cls, ListedFiles_interface) and part != "test":
+        given.pop("part", None)  # a folder per sample: all samples are listed in any case
+    if issubclass(cls, ListedFiles_interface):
+        interface = _listed(root, cls, given, class_names)
+    elif cls is Image_interface:
+        interface = _with_labels(root, cls, _look_at_images(root, given))
+    elif cls in (NIFTI_interface, NIFTIslicer_interface):
+        interface = _with_labels(root, cls, _look_at_nifti(root, cls, given))
+    else:
+        interface = _made(cls, _with_structures(root, cls, given))
+    if class_names is not None:
+        interface.class_names = class_names
+        interface.names_of_classes()
+    return interface
+
+
+def recognise(root: Path, pattern: str | None = None, labelled: bool = True) -> str:
+    """The layout of a folder, a key of `LAYOUTS`.
+
+    Args:
+        root: An existing folder.
+        pattern: Regular expression that the names of sample folders must match; None takes all.
+        labelled: Whether segmentations are needed; if not, images alone are a layout, too ("PAIRED").
+
+    Raises:
+        MissingDataError: If it is none that is known; the message says what was found.
+    """
+    found = _layout_of(root, pattern, labelled)
+    if found is None:
+        raise MissingDataError(_unknown(root, pattern))
+    return found
+
+
+def layout_help() -> str:
+    """The layouts that are known, a little tree of each."""
+    return "\n".join(f"{name}: {picture}" for name, picture in LAYOUTS.items())
+
+
+def _listed(
+    root: Path, cls: type[ListedFiles_interface], given: dict[str, Any], class_names: tuple[str, ...] | None
+) -> Abstract_IO:
+    """An interface that fills in from the data what it is not given, but for labels that no file tells."""
+    arguments = {"classes": None, **given, "class_names": class_names}
+    told = arguments["classes"] is not None or (cls is DatasetJSON_interface and (root / DATASET_JSON).is_file())
+    probe = _made(cls, arguments if told else {**arguments, "classes": _ANY})
+    indices = probe.initialize(str(root))
+    config = configuration.get_config(probe)
+    if not told:
+        config["classes"], config["label_map"] = _labels_of(root, probe, indices, given.get("label_map"))
+    return cls(**config)
+
+
+def _with_labels(root: Path, cls: type[Abstract_IO], arguments: dict[str, Any]) -> Abstract_IO:
+    """An interface for folders of samples; its classes are looked for where they are not given."""
+    probe = _made(cls, {"classes": _ANY, **arguments})
+    if "classes" in arguments:
+        return probe
+    if cls is NIFTIslicer_interface:  # a volume is looked through at once, not slice by slice
+        probe = NIFTI_interface(arguments["channels"], _ANY, True, arguments.get("pattern"))
+    classes, label_map = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
+    return cls(**{**arguments, "classes": classes, "label_map": label_map})
+
+
+def _with_structures(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, and for a format whose structures have names the labels and classes that follow from them."""
+    if "classes" in given or not hasattr(cls, "get_ROI_names"):
+        return given
+    structures = given.get("structure_dict")
+    if not structures:
+        probe = _made(cls, {**given, "classes": _ANY})
+        structures = structures_of(probe, probe.initialize(str(root)), str(root))
+    if not isinstance(structures, Mapping):
+        raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
+    labels = [label for label in structures.values() if isinstance(label, int)]
+    return {**given, "structure_dict": structures, "classes": max([1, *labels]) + 1}
+
+
+def _labels_of(
+    root: Path, probe: Abstract_IO, indices: Iterable[Hashable], label_map: Mapping[Any, Any] | None
+) -> tuple[int, dict[int, int] | None]:
+    logger.info("%s: nothing says which classes there are; the segmentations are looked through", root)
+    return classes_of(scan_labels(probe, indices), str(root), label_map)
+
+
+def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an interface for NIfTI files, with channels and dimension from their headers."""
+    probe = NIFTI_interface(pattern=given.get("pattern"))
+    channels, three_dim = first_answer(lambda index: nifti_form(probe.image_paths(index)), probe.initialize(root))
+    arguments = {"channels": channels, "three_dim": three_dim, **given}
+    if cls is NIFTIslicer_interface:
+        del arguments["three_dim"]
+        if given.get("three_dim"):
+            raise ConfigurationError("three_dim=True: slices have two dimensions; choose 'NIFTI' for volumes")
+    return arguments
+
+
+def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an `Image_interface`, with format and colours of the files in the sample folders."""
+    arguments = dict(given)
+    channels = arguments.pop("channels", None)
+    if arguments.pop("three_dim", False):
+        raise ConfigurationError("three_dim=True: images in such files have two dimensions; save volumes as NIfTI")
+    if channels not in (None, 1, 3):
+        raise ConfigurationError(f"channels={channels}: images in such files have 1 channel (grey) or 3 (colours)")
+    if "img_format" not in arguments:
+        names = find_samples(root, given.get("pattern"), lambda folder: _format_in(folder) is not None, "imaging.png")
+        arguments["img_format"] = _format_in(root / str(names[0]))
+    if "img_type" not in arguments:
+        probe = Image_interface(img_format=arguments["img_format"], pattern=given.get("pattern"))
+        if channels is None:
+            channels = 3 if any_coloured(probe.image_path(index) for index in probe.initialize(root)) else 1
+        arguments["img_type"] = "rgb" if channels == 3 else "grayscale"
+    return arguments
+
+
+def _made(cls: type[Abstract_IO], arguments: Mapping[str, Any]) -> Abstract_IO:
+    """The interface, or an error that says which argument it does not have, or needs."""
+    known = inspect.signature(cls).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for key in arguments:
+            if key not in known:
+                raise ConfigurationError(
+                    f"{cls.__name__} has no argument {key!r}.{did_you_mean(key, known)} It has {', '.join(known)}"
+                )
+    needed = [
+        key
+        for key, parameter in known.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        and key not in arguments
+    ]
+    if needed:
+        raise ConfigurationError(f"{cls.__name__} cannot be made from a folder alone: it needs {', '.join(needed)}")
+    return cls(**arguments)
+
+
+def _layout_of(root: Path, pattern: str | None = None, labelled: bool = True) -> str | None:
+    expression = name_expression(pattern)
+    if (root / DATASET_JSON).is_file() or (root / "imagesTr").is_dir():
+        return "DATASET_JSON"
+    folders = [path for path in _visible(root) if path.is_dir() and (not expression or expression.fullmatch(path.name))]
+    if any(image_files(folder) for folder in folders[:_LOOKED_AT]):
+        return "NIFTI"
+    if any(_format_in(folder) for folder in folders[:_LOOKED_AT]):
+        return "IMG"
+    if is_paired(root, labelled):
+        return "PAIRED"
+    if any(_has_dicom(folder) for folder in folders[:_LOOKED_AT]):
+        return "DICOM"
+    return None
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _format_in(folder: Path) -> str | None:
+    """The ending of ``imaging.<ending>`` in a folder."""
+    return next((ending for ending in LOSSLESS + LOSSY if (folder / f"imaging.{ending}").is_file()), None)
+
+
+def _has_dicom(folder: Path) -> bool:
+    """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return any(_is_dicom(path) for path in islice(files, _LOOKED_AT))
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.suffix.lower() in _DICOM_ENDINGS:
+        return True
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _unknown(root: Path, pattern: str | None) -> str:
+    """What was found, what may be meant, and the layouts that are known."""
+    entries = _visible(root)
+    if image_files(root) or _format_in(root) or any(_is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
+        return f"{root} is itself one sample; give the folder above it, {root.parent}"
+    said = f"{root} is laid out in no way that is known here. It holds {_shown(entries)}."
+    folders = [path for path in entries if path.is_dir()]
+    inner = next((path for path in folders[:_LOOKED_AT] if _layout_of(path)), None)
+    if inner is not None:
+        said += f" Did you mean {inner}?"
+    elif folders:
+        said += f" {folders[0].name}/ holds {_shown(_visible(folders[0]))}."
+    if pattern is not None:
+        said += f" Sample folders have to match pattern={pattern!r} as a whole."
+    return (
+        f"{said} Rename, move or link the files to one of these layouts, or write an interface of your own, a subclass "
+        f"of Abstract_IO:\n{layout_help()}"
+    )
+
+
+def _shown(paths: list[Path]) -> str:
+    return some_of([f"{path.name}/" if path.is_dir() else path.name for path in paths], 8)

@@ -1,0 +1,175 @@
+"""The file dataset.json, whoever wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from layout_data import MSD, NNUNET, write_description
+
+from miscnn_tf.data_loading.dataset_json import DatasetDescription, read_description
+from miscnn_tf.errors import DataError
+
+
+def read(folder, description) -> DatasetDescription:
+    write_description(folder, description)
+    found = read_description(folder)
+    assert found is not None
+    return found
+
+
+class TestWhatItSays:
+    def test_the_decathlons(self, tmp_path):
+        found = read(tmp_path, MSD)
+        assert found.channel_names == ("MRI",)
+        assert found.labels == {0: "background", 1: "Anterior", 2: "Posterior"}
+        assert found.class_names() == ("background", "Anterior", "Posterior")
+        assert found.training == [
+            ("imagesTr/hippocampus_367.nii.gz", "labelsTr/hippocampus_367.nii.gz"),
+            ("imagesTr/hippocampus_304.nii.gz", "labelsTr/hippocampus_304.nii.gz"),
+        ]
+        assert found.test == ["imagesTs/hippocampus_267.nii.gz"]
+        assert found.cases_expected == 2
+
+    def test_nnunets(self, tmp_path):
+        found = read(tmp_path, NNUNET)
+        assert found.channel_names == ("T2", "ADC")
+        assert found.class_names() == ("background", "PZ", "TZ")
+        assert found.file_ending == ".nii.gz"
+        assert found.training is None
+        assert found.test is None
+
+    def test_none(self, tmp_path):
+        assert read_description(tmp_path) is None
+
+    def test_with_a_byte_order_mark_as_windows_writes_it(self, tmp_path):
+        (tmp_path / "dataset.json").write_text(json.dumps(NNUNET), encoding="utf-8-sig")
+        assert read_description(tmp_path).class_names() == ("background", "PZ", "TZ")
+
+    def test_channels_in_the_order_of_their_numbers(self, tmp_path):
+        names = {str(number): f"channel {number}" for number in (10, 2, *range(2), *range(3, 10))}
+        assert read(tmp_path, {"modality": names}).channel_names == tuple(f"channel {number}" for number in range(11))
+
+    @pytest.mark.parametrize("modality", [["T1"], "T1", {"0": "T1"}])
+    def test_one_channel_in_any_form(self, tmp_path, modality):
+        assert read(tmp_path, {"modality": modality}).channel_names == ("T1",)
+
+    def test_hidden_files_that_are_listed_are_left_out(self, tmp_path):
+        entry = {"image": "./imagesTr/._a.nii.gz", "label": "./labelsTr/._a.nii.gz"}
+        found = read(tmp_path, {**MSD, "training": [entry, *MSD["training"]], "test": ["./imagesTs/._b.nii.gz"]})
+        assert len(found.training) == 2
+        assert found.test is None
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            {"1": "liver", "0": "background"},
+            {"background": 0, "liver": 1},
+            {"liver": 1},
+            {"background": "0", "liver": "1"},
+        ],
+    )
+    def test_both_directions(self, tmp_path, labels):
+        assert read(tmp_path, {"labels": labels}).class_names() == ("background", "liver")
+
+    def test_gaps_are_told_with_the_label_map_to_pass(self, tmp_path):
+        found = read(tmp_path, {"labels": {"0": "background", "1": "edema", "2": "core", "4": "enhancing"}})
+        with pytest.raises(DataError, match=r"labels are 0, 1, 2, 4, .* label_map=\{4: 3\}"):
+            found.class_names()
+        assert found.class_names({4: 3}) == ("background", "edema", "core", "enhancing")
+
+    def test_merged_labels_keep_the_first_name(self, tmp_path):
+        found = read(tmp_path, {"labels": {"background": 0, "kidney": 1, "tumour": 2}})
+        assert found.class_names({2: 1}) == ("background", "kidney")
+
+    @pytest.mark.parametrize(
+        ("labels", "reason"),
+        [
+            ({"background": 0, "whole tumour": [1, 2, 3], "core": [2, 3]}, "regions.*whole tumour, core.*classes"),
+            ({"background": 0, "liver": 1, "ignore": 2}, r"to ignore \(value 2\).*label_map=\{2: 0\} and classes=2"),
+            ({"background": 0, "liver": 1, "spleen": 1}, "two names for 1, 'liver' and 'spleen'"),
+            ({"background": 0, "liver": -1}, "'liver': -1"),
+            ({"background": 0, "liver": 1.5}, "'liver': 1.5"),
+            ({"background": 0, "liver": True}, "'liver': True"),
+            ({"0": None}, "'0': None"),
+            ({}, "is needed"),
+            (["background", "liver"], "is needed"),
+            (None, "is needed"),
+        ],
+    )
+    def test_what_cannot_be_used_is_said_when_it_is_needed(self, tmp_path, labels, reason):
+        found = read(tmp_path, {"labels": labels})
+        with pytest.raises(DataError, match=rf"dataset\.json: \"labels\".*{reason}"):
+            found.class_names()
+
+
+class TestHostile:
+    @pytest.mark.parametrize("text", ["", "{", "[1, 2", "\0", "[" * 100_000, "{'labels': 1}"])
+    def test_no_json(self, tmp_path, text):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match=r"dataset\.json is damaged .*mend it"):
+            read_description(tmp_path)
+
+    @pytest.mark.parametrize("content", [[], [1], "x", 3, None, True])
+    def test_no_object(self, tmp_path, content):
+        write_description(tmp_path, content)
+        with pytest.raises(DataError, match=r"dataset\.json holds a \w+ where an object"):
+            read_description(tmp_path)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("../elsewhere/a.nii.gz", "imagesTr/../../a.nii.gz", "/etc/passwd", "", ".", "C:/a.nii.gz"),
+            *("..\\a.nii.gz", "imagesTr\0/a.nii.gz"),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["image", "label", "test"])
+    def test_paths_that_lead_out_of_the_folder(self, tmp_path, path, place):
+        pair = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
+        content = {"training": [pair | {place: path}]} if place != "test" else {"test": [path]}
+        write_description(tmp_path, content)
+        with pytest.raises(DataError, match=r"dataset\.json: the file .* lies outside the folder"):
+            read_description(tmp_path)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"training": "imagesTr"},
+            {"training": [3]},
+            {"training": [{"label": "a.nii.gz"}]},
+            {"training": [{"image": ["a.nii.gz"]}]},
+            {"training": {"a": "b"}},
+            {"test": [{"file": "a"}]},
+            {"modality": {"0": "T1", "2": "T2"}},
+            {"modality": {"T1": "0"}},
+            {"modality": 1},
+            {"file_ending": 3},
+            {"file_ending": "../x"},
+            {"file_ending": "."},
+        ],
+    )
+    def test_entries_of_the_wrong_kind(self, tmp_path, content):
+        write_description(tmp_path, content)
+        with pytest.raises(DataError, match=r"dataset\.json: "):
+            read_description(tmp_path)
+
+    JSON = st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=6),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=8,
+    )
+    KEYS = ("labels", "modality", "channel_names", "training", "test", "file_ending", "numTraining", "dataset")
+
+    @given(st.dictionaries(st.sampled_from(KEYS), JSON))
+    @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    def test_anything_gives_an_answer_or_one_clear_error(self, tmp_path, content):
+        write_description(tmp_path, content)
+        with contextlib.suppress(DataError):
+            names = read_description(tmp_path).class_names()
+            assert names
+            assert all(isinstance(name, str) for name in names)
