@@ -36,7 +36,6 @@ extensions = [
     "source_links",
 ]
 exclude_patterns = ["extensions", "pictures"]
-source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 # Whatever has a name has to be found: `plain_names` says what becomes of names without a page.
 nitpicky = True
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from miscnn_tf.arguments import positive, spacings, whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
-from miscnn_tf.data_loading.labels import check_labels
+from miscnn_tf.data_loading.labels import check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import inside
@@ -24,7 +24,6 @@ from miscnn_tf.processing.labels import decide_labels
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.survey import count_voxels
 from miscnn_tf.utils.animation import Sheet, overlay_palette, panel_size, write_gif
 from miscnn_tf.utils.overlay import OKABE_ITO, class_colours, overlay
 from miscnn_tf.utils.slices import View, displayed, interesting_slices, levels_around, window_levels
