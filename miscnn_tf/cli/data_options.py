@@ -37,6 +37,17 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="VALUE=CLASS",
         help="what values in the label maps mean, '--label-map 255=1'; others stay as they are",
     )
+    group.add_argument(
+        "--structures",
+        type=_structure_pair,
+        nargs="+",
+        action="extend",
+        metavar="NAME=CLASS",
+        help="DICOM: which class each structure of an RTSTRUCT or SEG is, '--structures Lung_L=1 Heart=2'",
+    )
+    group.add_argument(
+        "--annotation-tag", metavar="TEXT", help="DICOM: what the folder with the RTSTRUCT has in its name"
+    )
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
@@ -53,6 +64,10 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
     from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
 
     folder = data_folder(arguments)
+    of_dicom = {
+        "structure_dict": dict(arguments.structures) if arguments.structures else None,
+        "annotation_tag": arguments.annotation_tag,
+    }
     interface = find_interface_despite_errors(
         folder,
         arguments.type,
@@ -61,6 +76,7 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         classes=arguments.classes,
         pattern=arguments.pattern,
         label_map=dict(arguments.label_map) if arguments.label_map else None,
+        **{name: value for name, value in of_dicom.items() if value is not None},
     )
     return Data_IO(interface, folder)
 
@@ -98,3 +114,14 @@ def _label_pair(text: str) -> tuple[int, int]:
 
 
 _label_pair.__name__ = "VALUE=CLASS (255=1)"
+
+
+def _structure_pair(text: str) -> tuple[str, int]:
+    # Names may have such a sign in them; the class has none.
+    name, _, label = text.rpartition("=")
+    if not name:
+        raise ValueError
+    return name, int(label)
+
+
+_structure_pair.__name__ = "NAME=CLASS (Lung_L=1)"

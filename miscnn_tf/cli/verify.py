@@ -70,11 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     depth = "headers only" if arguments.quick else "images decoded" if arguments.no_labels else "images, labels decoded"
     print(text_table([(f"{plural(number, 'sample')}, {depth}", "cases"), *rows, ("bad", str(len(found.bad)))], "lr"))
     print()
-    print(
+    _say(
         f"Grids count as one where no corner voxel lies more than {GRID_TOLERANCE:g} of the smallest voxel size apart."
     )
     if found.of_kind("labels"):
-        print(
+        _say(
             "Labels are whole numbers from 0. Declare what others mean: --label-map 255=1 (Python: label_map={255: 1})"
         )
     _fix_grids(data_io, found.of_kind("grid"), arguments)
@@ -93,23 +93,25 @@ def _list(found: Verification, bad: bool) -> None:
         print(_wrapped(finding.message))
 
 
-def _wrapped(text: str) -> str:
+def _wrapped(text: str, first: str = "  - ", others: str = "    ") -> str:
     # Paths stay whole, so that they can be copied.
     return textwrap.fill(
-        text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        text, _WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
+
+
+def _say(text: str) -> None:
+    print(_wrapped(text, "", ""))
 
 
 def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Namespace) -> None:
     if not indices:
         if arguments.fix_grids is not None:
-            print(f"No label map has to be resampled; {arguments.fix_grids} was not made.")
+            _say(f"No label map has to be resampled; {arguments.fix_grids} was not made.")
         return
     if arguments.fix_grids is None:
-        print(
-            f"Copies of {plural(len(indices), 'label map')}, resampled to the images' grids: "
-            f"miscnn-tf verify {data_folder(arguments)} --fix-grids OUT_FOLDER"
-        )
+        _say(f"Copies of {plural(len(indices), 'label map')}, resampled to the images' grids, are written by:")
+        print(f"  miscnn-tf verify {data_folder(arguments)} --fix-grids OUT_FOLDER")
         return
     from miscnn_tf.data_loading.grid_repair import resample_label_maps
 
@@ -120,7 +122,7 @@ def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Na
         if one.message:
             print(_wrapped(one.message))
     written = sum(one.path is not None for one in done)
-    print(
+    _say(
         f"{plural(written, 'label map')} resampled into {arguments.fix_grids}; the originals are as they were. Look at "
         "them over their images, then put them in the originals' place."
     )

@@ -30,6 +30,7 @@ def find_interface_despite_errors(
     classes: int | None = None,
     pattern: str | None = None,
     label_map: Mapping[int, int] | None = None,
+    **settings: Any,
 ) -> Abstract_IO:
     """As `find_interface`, but what the data are like is said by most of the samples, not by all of them.
 
@@ -44,6 +45,7 @@ def find_interface_despite_errors(
         classes: Number of classes.
         pattern: Regular expression that a sample's whole name must match.
         label_map: What values in the segmentation files mean.
+        **settings: Further arguments of the interface.
 
     Raises:
         DataError: If there are no samples, or nothing can be told from any of them.
@@ -54,6 +56,7 @@ def find_interface_despite_errors(
     """
     root = Path(path)
     given: dict[str, Any] = {"channels": channels, "pattern": pattern, "part": "training" if labels else "all"}
+    given |= settings
     if root.is_dir():
         name = name or recognise(root, pattern, labelled=labels)
         if channels is None and name in _FOLDERS_OF_NIFTI:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.metadata import PackageNotFoundError, distributions, metadata, version
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ def extras() -> dict[str, list[dict[str, Any]]]:
     return {name: _of_extra(name) or [] for name in names}
 
 
+@functools.cache  # it looks at every package that is installed
 def nvidia_packages() -> dict[str, str]:
     """NVIDIA's libraries that were installed as Python packages, as the extra ``gpu`` does."""
     found = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}

@@ -169,7 +169,10 @@ def _unlike(cases: Sequence[CaseFacts]) -> str:
         return ""
     (least, first), (most, last) = min(tops), max(tops)
     middle = float(np.median([top for top, _ in tops]))
-    return f"\nmaximum per case: {_short(least)} ({first}) … median {_short(middle)} … {_short(most)} ({last})"
+    return (
+        f"\nmaximum per case: median {_short(middle)}, least {_short(least)} ({_clipped(first, 24)}),"
+        f"\n  most {_short(most)} ({_clipped(last, 24)})"
+    )
 
 
 def _figures(statistics: RunningStatistics) -> tuple[str, ...]:

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_data import write_cases
+
+from miscnn_tf.cli import main as cli
+from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.errors import DataError
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_data_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize("arguments", [["data"], ["--data_dir", "data"], ["--data-dir", "data"], ["--data_dir=data"]])
+def test_the_folder_is_given_in_either_way(arguments: list[str]) -> None:
+    assert data_folder(parse(*arguments)) == "data"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "one of the arguments FOLDER --data_dir"),
+        (["a", "--data_dir", "b"], "not allowed with"),
+        (["a", "--classes", "0"], "whole number of at least 1"),
+        (["a", "--label-map", "255"], "255=1"),
+        (["a", "--label-map", "255=one"], "255=1"),
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("verify", "data_exp"):
+        assert cli.main([command, *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_everything_is_handed_on(tmp_path: Path) -> None:
+    write_cases(tmp_path, 3)
+    data_io = open_data(
+        parse(
+            str(tmp_path), "-t", "nifti", "--channels", "1", "--classes", "4", "--pattern", "case_[01]",
+            "--label-map", "7=1", "8=2", "--label-map", "9=3",
+        )
+    )  # fmt: skip
+    interface = data_io.interface
+    assert data_io.indices_list == ["case_0", "case_1"]
+    assert (interface.channels, interface.classes) == (1, 4)
+    assert interface.label_map == {7: 1, 8: 2, 9: 3}  # type: ignore[attr-defined]
+    assert "2 samples in" in describe_data(data_io)
+
+
+def test_what_is_left_out_is_guessed(tmp_path: Path) -> None:
+    write_cases(tmp_path, 2)
+    data_io = open_data(parse("--data_dir", str(tmp_path)))
+    assert "NIFTI_interface: 3D, 1 channel, 3 classes" in describe_data(data_io)
+
+
+def test_structures_of_dicom_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from miscnn_tf.data_loading import tolerant_layout
+
+    got = {}
+
+    def find(path: object, name: object, **settings: object) -> object:
+        got.update(settings)
+        raise DataError("enough")
+
+    monkeypatch.setattr(tolerant_layout, "find_interface", find)
+    with pytest.raises(DataError, match="enough"):
+        open_data(parse(str(tmp_path), "-t", "DICOM", "--structures", "Lung=L=1", "Heart=2", "--annotation-tag", "RT"))
+    assert got["structure_dict"] == {"Lung=L": 1, "Heart": 2}
+    assert got["annotation_tag"] == "RT"
+
+
+def test_an_unknown_type_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cases(tmp_path, 2)
+    assert cli.main(["verify", str(tmp_path), "--type", "NIFTY"]) == 1
+    printed = capsys.readouterr().err
+    assert "Did you mean 'NIFTI'" in printed
+    assert printed.count("\n") == 1
+
+
+def test_the_types_in_the_help_are_registered() -> None:
+    from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+
+    # DICOM's needs an extra, and is not there without it.
+    assert set(TYPES) - {"DICOM"} <= set(miscnn_data_interfaces)
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, miscnn_tf.cli.main as cli\n"
+        "for name in ('verify', 'data_exp', 'cleanup', 'doctor'): cli.main([name, '--help'])\n"
+        "heavy = ('tensorflow', 'keras', 'numpy', 'scipy', 'matplotlib', 'nibabel', 'jinja2', 'packaging')\n"
+        "print('HEAVY', [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize("command", ["verify", "data_exp", "cleanup"])
+def test_the_commands_need_no_tensorflow(command: str, tmp_path: Path) -> None:
+    write_cases(tmp_path / "data", 2)
+    arguments = [str(tmp_path / "data")] if command != "cleanup" else [str(tmp_path), "--dry-run"]
+    code = (
+        "import sys, miscnn_tf.cli.main as cli\n"
+        f"code = cli.main([{command!r}, *{arguments!r}])\n"
+        "print('LOADED', code, [name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED 0 []", done.stderr
