@@ -310,7 +310,10 @@ class AugmentationBase(Table):
         if not self.enabled:
             return None
         names = {_augmentation_key(name): name for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
-        return Data_Augmentation(**{names[key]: value for key, value in self.given().items() if key in names})
+        try:
+            return Data_Augmentation(**{names[key]: value for key, value in self.given().items() if key in names})
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace("config_", "")) from error
 
 
 #: What the attributes of `Data_Augmentation` are; their names, and with them the keys, are taken from there.

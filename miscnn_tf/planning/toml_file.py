@@ -225,10 +225,10 @@ def _mistake(detail: ErrorDetails) -> str:
     if kind in ("value_error", "assertion_error"):
         return f"{_named(place)}{context.get('error', detail['msg'])}"
     limits = {
-        "greater_than": "above {gt}",
-        "greater_than_equal": "at least {ge}",
-        "less_than": "below {lt}",
-        "less_than_equal": "at most {le}",
+        "greater_than": "above {gt:g}",
+        "greater_than_equal": "at least {ge:g}",
+        "less_than": "below {lt:g}",
+        "less_than_equal": "at most {le:g}",
     }
     if kind in limits:
         wanted = f"{limits[kind].format(**context)}"
