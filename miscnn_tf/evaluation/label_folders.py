@@ -280,7 +280,10 @@ def _classes(
     found = {"truth": FoundLabels(), "prediction": FoundLabels()}
     for name, both in tqdm(pairs.items(), desc="Looking for labels", delay=2.0, disable=None, leave=False):
         for kind, one in zip(("prediction", "truth"), both, strict=True):
-            found[kind].add(name, count_values(one.values(), str(one)))
+            try:
+                found[kind].add(name, count_values(one.values()))
+            except DataError as error:
+                raise DataError(f"{one}: {error}") from error
     if label_map is None:
         _, label_map = _understood(found["truth"])
     values = {(label_map or {}).get(value, value) for each in found.values() for value in each.values}
