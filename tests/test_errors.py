@@ -14,6 +14,8 @@ from miscnn_tf import errors
         (errors.DataError, ValueError),
         (errors.MissingDataError, FileNotFoundError),
         (errors.MissingDataError, errors.DataError),
+        (errors.GridError, errors.DataError),
+        (errors.LabelError, errors.DataError),
         (errors.StorageError, OSError),
         (errors.ModelFileError, ValueError),
         (errors.MissingExtraError, ImportError),

@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miscnn_tf.cli.output import forgive_encoding
+
 if TYPE_CHECKING:
     from miscnn_tf.utils.traces import Traces
 
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Clean up; returns 1 if something that was to be removed is still there."""
     from miscnn_tf.utils.text_table import plural, size_text
 
+    forgive_encoding()
     if arguments.data_dir is not None:
         print("The data are not touched, and --data_dir makes no difference here.")
     found = list(_find(arguments))

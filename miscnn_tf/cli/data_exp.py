@@ -23,6 +23,7 @@ import argparse
 from pathlib import Path
 
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.cli.output import forgive_encoding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.utils.exploration_export import export_exploration
     from miscnn_tf.utils.exploration_text import exploration_text
 
+    forgive_encoding()
     labels = not arguments.no_labels
     data_io = open_data(arguments, labels=labels)
     print(describe_data(data_io), flush=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from miscnn_tf.cli.argument_types import label_pair, whole_number
+
 if TYPE_CHECKING:
     from miscnn_tf.data_loading.data_io import Data_IO
 
@@ -25,13 +27,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         help=f"the format and layout: {', '.join(TYPES)}, or what an installed package adds",
     )
-    group.add_argument("--channels", type=_at_least_one, metavar="N", help="channels per image")
-    group.add_argument("--classes", type=_at_least_one, metavar="N", help="classes, background included")
+    group.add_argument("--channels", type=whole_number(1), metavar="N", help="channels per image")
+    group.add_argument("--classes", type=whole_number(1), metavar="N", help="classes, background included")
     group.add_argument("--pattern", metavar="REGEX", help="take only samples whose whole name matches, 'case_0[0-9]+'")
     group.add_argument(
         "--label-map",
         "--label_map",
-        type=_label_pair,
+        type=label_pair(),
         nargs="+",
         action="extend",
         metavar="VALUE=CLASS",
@@ -96,24 +98,6 @@ def describe_data(data_io: Data_IO) -> str:
         f"{type(interface).__name__}: {'3D' if interface.three_dim else '2D'}, {interface.channels} "
         f"{'channel' if interface.channels == 1 else 'channels'}, {interface.classes} classes"
     )
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-_at_least_one.__name__ = "whole number of at least 1"
-
-
-def _label_pair(text: str) -> tuple[int, int]:
-    value, _, label = text.partition("=")
-    return int(value), int(label)
-
-
-_label_pair.__name__ = "VALUE=CLASS (255=1)"
 
 
 def _structure_pair(text: str) -> tuple[str, int]:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from miscnn_tf.cli.output import forgive_encoding
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf doctor``."""
@@ -26,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine; returns 1 if there is a problem."""
     from miscnn_tf.cli.doctor_report import examine, report_text
 
+    forgive_encoding()
     report = examine()
     print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else report_text(report))
     return 1 if report["problems"] else 0

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf.configuration import get_config, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.planning.build import make_interface
-from miscnn_tf.planning.experiment import AUTO, Experiment
+from miscnn_tf.planning.experiment import AUTO, Data, Experiment
 from miscnn_tf.planning.fingerprint import take_fingerprint
 from miscnn_tf.planning.machine import this_machine
 from miscnn_tf.planning.plan import Choice, make_plan, to_tables
@@ -71,8 +74,11 @@ def run_init(
     label_map = getattr(interface, "label_map", None)
     if label_map:
         data["label_map"] = Choice({str(old): new for old, new in label_map.items()}, "what values in the masks mean")
+    settings = {**_settings(interface), **said["data"].get("settings", {})}
+    if settings:
+        data["settings"] = Choice(settings, "further arguments of the layout")
     for key, value in said["data"].items():
-        if key not in ("path", "layout"):
+        if key not in ("path", "layout", "settings"):
             data[key] = Choice(value, "as you said")
     for table, keys in said.items():
         if table != "data":
@@ -93,6 +99,18 @@ def run_init(
     print("\n".join(header[1:-1]))
     print(f"Wrote {output} and {fingerprint_file.name}, planned for {machine.description}")
     return experiment
+
+
+def _settings(interface: Abstract_IO) -> dict[str, Any]:
+    """What else was found out about the files: arguments of the interface that are not its defaults."""
+    parameters = inspect.signature(type(interface)).parameters
+    # The ending is seen each time, and has no say where the data are.
+    own = {*Data.model_fields, "file_ending"}
+    return {
+        name: value
+        for name, value in get_config(interface).items()
+        if name not in own and value is not None and value != plain(parameters[name].default)
+    }
 
 
 def _shown_path(path: str, output: Path) -> str:

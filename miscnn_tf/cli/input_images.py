@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
-from miscnn_tf.data_loading.layouts import find_interface, is_dicom, recognise
+from miscnn_tf.data_loading.interfaces.paired_io import is_flat
+from miscnn_tf.data_loading.layouts import find_interface, is_dicom
 from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -79,7 +79,7 @@ def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
     if image_files(path) or _holds_dicom(path):
         return [ImageSource(path.resolve().name, (path,))]
     files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".") and _is_image(one))
-    if not files:
+    if not files or is_flat(path):  # masks lie among the images
         return None
     return _with_channels(files, channels)
 
@@ -102,13 +102,9 @@ def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
             pass  # it has another layout
         else:
             return _of_all_samples(trained) or own
-    name = recognise(Path(path))
     # Where a layout tells samples with segmentations from others, all are wanted.
-    part: dict[str, Any] = (
-        {"part": "all"} if "part" in inspect.signature(miscnn_data_interfaces[name]).parameters else {}
-    )
     return find_interface(
-        path, name, channels=trained.channels, classes=trained.classes, three_dim=trained.three_dim, **part
+        path, channels=trained.channels, classes=trained.classes, three_dim=trained.three_dim, part="all"
     )
 
 

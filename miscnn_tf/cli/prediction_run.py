@@ -55,7 +55,6 @@ def run_prediction(
 def _predict_files(
     model: TrainedModel, sources: Sequence[ImageSource], output: Path, probabilities: bool, overwrite: bool
 ) -> list[Path]:
-    _require_same_format(model, sources)
     single = len(sources) == 1 and ending_of(output) != "" and not output.is_dir()
     targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
     if not single:
@@ -175,15 +174,3 @@ def _ending(source: ImageSource, probabilities: bool) -> str:
         return ".npy"
     ending = ending_of(source.paths[0])
     return ".png" if ending.lstrip(".") in LOSSY else ending
-
-
-def _require_same_format(model: TrainedModel, sources: Sequence[ImageSource]) -> None:
-    """The axes of a DICOM volume are (slice, row, column), those of a NIfTI file are others."""
-    trained_on_dicom = type(model.interface()).__name__ == "DICOM_interface"
-    for source in sources:
-        if (source.is_dicom and not trained_on_dicom) or (source.is_nifti and trained_on_dicom):
-            raise ConfigurationError(
-                f"{source.paths[0]} is {'DICOM' if source.is_dicom else 'NIfTI'}, but the model was trained on "
-                f"{'NIfTI' if source.is_dicom else 'DICOM'}, where the axes of a volume come in another order; convert "
-                f"it{', for instance with dcm2niix' if source.is_dicom else ''}"
-            )

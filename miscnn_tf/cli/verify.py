@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.cli.output import forgive_encoding
 from miscnn_tf.utils.text_table import plural, text_table
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
     from miscnn_tf.data_loading.verification import BAD, SUSPICIOUS, verify
 
+    forgive_encoding()
     data_io = open_data(arguments, labels=not arguments.no_labels)
     print(describe_data(data_io), flush=True)
     found = verify(data_io, labels=not arguments.no_labels, quick=arguments.quick)

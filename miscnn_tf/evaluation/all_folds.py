@@ -16,7 +16,7 @@ from miscnn_tf.evaluation.fold_record import matching_record, read_record
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, restore_best, run_split
 from miscnn_tf.evaluation.folds import Fold
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
-from miscnn_tf.evaluation.run_record import RUN_FILE, write_run_record
+from miscnn_tf.evaluation.run_record import REPORT_FILE, RUN_FILE, write_run_record
 from miscnn_tf.evaluation.score_table import RESULT_FILES
 from miscnn_tf.evaluation.summary import write_summary
 
@@ -59,17 +59,17 @@ def run_folds(
         check_executor(executor, model)
     root = make_folder(evaluation_path)
     if options.resume:
-        settings = options.settings(model)
+        now = options.settings(model)
         for number, folder in fold_folders(root).items():
             if number < len(folds):
-                matching_record(folder, folds[number], settings)
+                matching_record(folder, folds[number], now)
             elif read_record(folder) is not None:
                 raise other_split(folder, len(folds))
     else:
         # All at once: interrupted after the first fold, the others must not pass for new ones.
         for folder in fold_folders(root).values():
             remove_results(folder)
-        for name in (RUN_FILE, *RESULT_FILES):
+        for name in (RUN_FILE, REPORT_FILE, *RESULT_FILES):
             (root / name).unlink(missing_ok=True)
     remove_surplus(root, len(folds))
     # Now that nothing of another run can be overwritten, and before the first fold: it may be interrupted.

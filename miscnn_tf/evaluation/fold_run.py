@@ -18,6 +18,7 @@ from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
 from miscnn_tf.evaluation.folds import Fold, load_disk2fold, write_fold2disk
 from miscnn_tf.evaluation.kept_predictions import remove_predictions
+from miscnn_tf.evaluation.run_record import REPORT_FILE
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, read_scores
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ def remove_results(folder: Path) -> None:
         MODEL_FILE,
         TEMPORARY_MODEL_FILE,
         EVALUATION_FILE,
+        REPORT_FILE,
         *RESULT_FILES,
     ):
         (folder / name).unlink(missing_ok=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 RUN_FILE: Final = "run.json"
+#: The page that is made from it all.
+REPORT_FILE: Final = "report.html"
 #: Where the predictions of the validation samples are kept, in the folder of a fold.
 PREDICTIONS_FOLDER: Final = "predictions"
 

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf.neural_network.hardware import Hardware, choose_hardware, cpu_computes_bfloat16, nvidia_driver
+from miscnn_tf.neural_network.hardware import Hardware, choose_hardware, cpu_computes_bfloat16
+from miscnn_tf.nvidia import NVIDIA_TRACES
 
 
 def probe() -> dict[str, Any]:
@@ -34,7 +35,7 @@ def probe() -> dict[str, Any]:
     finally:
         logger.removeHandler(said)
     build = tf.sysconfig.get_build_info()
-    trace = nvidia_driver()
+    trace = next((path for path in NVIDIA_TRACES if path.exists()), None)
     return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

@@ -21,7 +21,6 @@ __all__ = [
     "Hardware",
     "choose_hardware",
     "cpu_computes_bfloat16",
-    "nvidia_driver",
     "precision_scope",
 ]
 
@@ -144,11 +143,6 @@ def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
-def nvidia_driver() -> Path | None:
-    """What shows that this machine has an NVIDIA driver; None where there is no trace of one."""
-    return next((path for path in NVIDIA_TRACES if path.exists()), None)
-
-
 def _be_deterministic(gpus: Sequence[Any]) -> None:
     """Make the same seed give the same numbers.
 
@@ -204,8 +198,8 @@ def _strategy(multi_gpu: bool, gpus: Sequence[Any]) -> tf.distribute.Strategy:
 
 
 def _warn_of_unused_gpu() -> None:
-    trace = nvidia_driver()
-    if trace is None:
+    traces = [path for path in NVIDIA_TRACES if path.exists()]
+    if not traces:
         return
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         logger.info("the GPU is hidden by CUDA_VISIBLE_DEVICES; running on the CPU")
@@ -213,7 +207,7 @@ def _warn_of_unused_gpu() -> None:
     logger.warning(
         "RUNNING ON THE CPU although this machine has an NVIDIA driver (%s): TensorFlow sees no GPU, and training will "
         "be many times slower. Install TensorFlow's CUDA libraries (pip install 'miscnn_tf[gpu]') and check nvidia-smi",
-        trace,
+        traces[0],
     )
 
 

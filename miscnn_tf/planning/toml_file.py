@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import tomlkit
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingDataError
@@ -214,7 +213,7 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
 # ---------------------------------------------------------------- mistakes
 
 
-def _mistake(detail: ErrorDetails) -> str:
+def _mistake(detail: Mapping[str, Any]) -> str:
     """One mistake in words."""
     place, kind = detail["loc"], detail["type"]
     context = detail.get("ctx", {})

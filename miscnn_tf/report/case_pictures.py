@@ -23,7 +23,8 @@ from miscnn_tf.utils.slices import View, close_up, levels_around
 #: Pixels of the longer side of a picture at most, and slices of a case at most.
 MOST_PIXELS = 384
 MOST_SLICES = 40
-_QUALITY = 80
+# Of WebP; pictures of few pixels are enlarged on the page, and cost little.
+_QUALITY, _QUALITY_OF_SMALL, _SMALL = 82, 94, 128
 # Slices without the structure that are shown on both sides of it.
 _RIM = 2
 
@@ -232,7 +233,8 @@ def _picture(image: np.ndarray, levels: tuple[float, float] | None, size: tuple[
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=_QUALITY, method=4)
+    quality = _QUALITY if max(size) > _SMALL else _QUALITY_OF_SMALL
+    picture.save(file, "WEBP", quality=quality, method=2)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 

@@ -17,7 +17,7 @@ from miscnn_tf.data_loading.results import HISTORY_FILE
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.evaluation.fold_run import MODEL_FILE
-from miscnn_tf.evaluation.run_record import RUN_FILE
+from miscnn_tf.evaluation.run_record import REPORT_FILE, RUN_FILE
 from miscnn_tf.evaluation.score_names import is_share, measured, score_title
 from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns
 from miscnn_tf.report.case_choice import RankedCase, choose_cases, rank_cases
@@ -31,7 +31,6 @@ from miscnn_tf.utils.overlay import OKABE_ITO
 
 logger = logging.getLogger(__name__)
 
-REPORT_FILE = "report.html"
 # Addresses of pictures on a page together, in characters; a page of this size opens at once and can be sent by mail.
 _MOST_BYTES = 7_000_000
 _MOST_ROWS = 4000
@@ -324,6 +323,9 @@ def _curves(run: RunFolder) -> list[dict[str, Any]]:
                 title = _readable(name) if fold.number is None else f"Fold {fold.number}"
                 charts.append(line_chart(title, name, fold.history, limits))
         groups.append({"name": _readable(name), "charts": charts})
+    if all(fold.number is None for fold in run.folds):
+        # Of one training each quantity is one chart, which has its name.
+        return [{"name": None, "charts": [chart for group in groups for chart in group["charts"]]}] if groups else []
     return groups
 
 

@@ -145,10 +145,9 @@ def case_rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
     """A row per sample, for a table."""
     for case in exploration.cases:
         row: dict[str, Any] = {"sample_id": str(case.index)}
-        axes = "xyz"[: len(case.shape)] if exploration.three_dim else ("rows", "columns")
-        row |= {f"size_{axis}": size for axis, size in zip(axes, case.shape, strict=True)}
-        if case.spacing is not None:
-            row |= {f"spacing_{axis}_mm": length for axis, length in zip(axes, case.spacing, strict=True)}
+        # In the order of the array's axes, which are x, y, z for NIfTI, but slice, row, column for DICOM.
+        row |= {f"size_axis-{axis}": size for axis, size in enumerate(case.shape)}
+        row |= {f"spacing_axis-{axis}_mm": length for axis, length in enumerate(case.spacing or ())}
         row |= {"dtype": case.dtype, "disk_bytes": case.disk_bytes, "memory_bytes": case.memory_bytes}
         row["files"] = None if case.files is None else len(case.files)
         row |= _intensity_cells(case.intensities)

@@ -84,8 +84,7 @@ def _structure(exploration: Exploration) -> str:
 def _grids(cases: Sequence[CaseFacts]) -> str:
     """Sizes per axis: least, middle and largest."""
     axes = len(cases[0].shape)
-    names = ("x", "y", "z") if axes == 3 else ("rows", "columns")
-    rows = [("", *names)]
+    rows = [("", *(f"axis {axis}" for axis in range(axes)))]
     table = np.array([case.shape for case in cases])
     rows += _ranges("voxels" if axes == 3 else "pixels", table)
     known = np.array([case.spacing for case in cases if case.spacing is not None and len(case.spacing) == axes])
@@ -227,10 +226,10 @@ def _clipped(text: str, width: int) -> str:
 
 
 def _short(value: float) -> str:
-    """Four digits, whole numbers as such."""
+    """Four digits, and whole numbers as such."""
     if not math.isfinite(value):
         return "–"
-    if float(value).is_integer() and abs(value) < 1e9:
+    if (float(value).is_integer() or abs(value) >= 1000) and abs(value) < 1e8:
         return f"{value:.0f}"
     return f"{value:.4g}"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, count_voxels, normalised_label_map
 from miscnn_tf.errors import ConfigurationError, DataError
 
 TYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64, np.uint64, np.float32, np.float64, np.bool_]
@@ -138,3 +138,11 @@ def test_axes_that_fit(shape, three_dim, channels):
 def test_axes_that_do_not_fit(shape, three_dim, channels, message):
     with pytest.raises(DataError, match=message):
         check_axes(shape, three_dim, channels, "a.nii")
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_voxels_are_counted_in_any_order_of_memory(shape, order, rng):
+    labels = np.asarray(rng.integers(0, 4, shape).astype(np.uint8), order=order)
+    for view in (labels, labels[::2], labels[:, 1:]):
+        assert count_voxels(view, 5) == [int((view == label).sum()) for label in range(5)]

@@ -12,6 +12,10 @@ import miscnn_tf.evaluation.cross_validation as cv
 from miscnn_tf.errors import ConfigurationError, MissingDataError, TrainingError
 from miscnn_tf.evaluation import cross_validation
 from miscnn_tf.evaluation.cross_validation import load_disk2fold, run_fold, split_folds
+from miscnn_tf.evaluation.run_record import read_run_record
+
+#: Files that tell when and where a run was.
+TOLD = ("run.json", "report.html")
 
 
 def names(model) -> list[str]:
@@ -67,11 +71,11 @@ def test_results_lie_where_they_should(fake_model, tmp_path):
     )  # fmt: skip
     assert result is None
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"fold_0", "fold_1", "scores.csv", "scores.png", "summary.json"}
+    assert written == {"fold_0", "fold_1", "run.json", "scores.csv", "scores.png", "summary.json", "report.html"}
     for number, folder in enumerate(sorted(tmp_path.glob("fold_*"))):
         assert {path.name for path in folder.iterdir()} == {
             "sample_list.json", "history.tsv", "model.keras", "validation.loss.png", "detailed_validation.tsv",
-            "scores.csv", "scores.png", "summary.json", "completed.json",
+            "scores.csv", "scores.png", "summary.json", "predictions", "completed.json",
         }  # fmt: skip
         split = json.loads((folder / "sample_list.json").read_text())
         assert split == {"TRAINING": model.calls[number]["training"], "VALIDATION": model.calls[number]["validation"]}
@@ -163,7 +167,7 @@ def test_interrupted_cross_validation_goes_on_where_it_stopped(fake_model, tmp_p
     whole = fake_model()
     cross_validation(names(whole), whole, **{**arguments, "evaluation_path": tmp_path / "whole"})
     for path in (tmp_path / "whole").rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.name not in TOLD:
             assert path.read_bytes() == (tmp_path / path.relative_to(tmp_path / "whole")).read_bytes()
 
 
@@ -218,14 +222,14 @@ def test_finished_results_of_another_run_are_never_mixed_in(fake_model, tmp_path
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     cross_validation(samples, model, **arguments, resume=False)
     assert len(model.calls) == 3 + arguments["k_fold"]
-    assert len(list(tmp_path.iterdir())) == arguments["k_fold"]
+    assert len(list(tmp_path.glob("fold_*"))) == arguments["k_fold"]
 
 
 def test_unfinished_results_of_another_split_are_replaced(fake_model, tmp_path):
     model = fake_model()
     split_folds(names(model), k_fold=5, evaluation_path=tmp_path)
     cross_validation(names(model), model, 2, 1, evaluation_path=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_0", "fold_1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_0", "fold_1", "report.html", "run.json"]
 
 
 def test_files_of_others_are_left_alone(fake_model, tmp_path):
@@ -291,7 +295,7 @@ def test_folds_one_by_one_are_the_cross_validation(fake_model, tmp_path):
         history = run_fold(number, fake_model(), 3, evaluation_path=tmp_path / "parts", draw_figures=False)
         assert history["val_loss"] == [0.9, 0.5, 0.7]
     for path in (tmp_path / "whole").rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.name not in TOLD:
             assert path.read_bytes() == (tmp_path / "parts" / path.relative_to(tmp_path / "whole")).read_bytes()
     training, validation = load_disk2fold(tmp_path / "parts" / "fold_2" / "sample_list.json")
     assert sorted([*training, *validation]) == names(model)
@@ -351,3 +355,52 @@ def test_interval_of_backups_is_checked(fake_model, tmp_path, backup_every):
     model = fake_model()
     with pytest.raises(ConfigurationError, match="backup_every"):
         cross_validation(names(model), model, evaluation_path=tmp_path, backup_every=backup_every)
+
+
+def test_what_was_run_is_recorded_and_drawn(fake_model, tmp_path):
+    model = fake_model()
+    cross_validation(
+        names(model), model, 2, 3, 5, tmp_path, run_detailed_evaluation=True, seed=4, groups=lambda name: name
+    )  # fmt: skip
+    record = read_run_record(tmp_path)
+    assert record["kind"] == "cross-validation"
+    expected = {"folds": 2, "seed": 4, "grouped": True, "stratified": False, "epochs": 3, "iterations": 5}
+    assert {name: record["settings"][name] for name in expected} == expected
+    page = (tmp_path / "report.html").read_text()
+    assert "2-fold cross-validation of 7 cases" in page
+    assert sorted(path.stem for path in tmp_path.rglob("predictions/*.npy")) == names(model)
+    # Of another run nothing stays.
+    other = fake_model()
+    cross_validation(
+        names(other), other, 2, 3, evaluation_path=tmp_path, resume=False, run_detailed_evaluation=True, report=False,
+        save_predictions=False,
+    )  # fmt: skip
+    assert not (tmp_path / "report.html").exists()
+    assert not list(tmp_path.rglob("predictions"))
+    assert read_run_record(tmp_path)["settings"]["seed"] == 0
+
+
+def test_an_interrupted_run_says_already_what_it_is(fake_model, tmp_path):
+    model = fake_model()
+    model.fail_in_call = 1
+    with pytest.raises(KeyboardInterrupt):
+        cross_validation(names(model), model, 3, 3, evaluation_path=tmp_path)
+    assert read_run_record(tmp_path)["settings"]["folds"] == 3
+
+
+def test_the_page_costs_no_result(fake_model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("miscnn_tf.report.run_page.render_page", lambda *_, **__: 1 / 0)
+    model = fake_model()
+    histories = cross_validation(names(model), model, 2, 3, evaluation_path=tmp_path, return_output=True)
+    assert len(histories) == 2
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_folds_one_by_one_record_what_was_run_and_draw_on_request(fake_model, tmp_path):
+    model = fake_model()
+    split_folds(names(model), 3, evaluation_path=tmp_path)
+    run_fold(1, model, 3, evaluation_path=tmp_path, draw_figures=False)
+    assert read_run_record(tmp_path)["settings"]["epochs"] == 3
+    assert not (tmp_path / "report.html").exists()
+    run_fold(0, model, 3, evaluation_path=tmp_path, draw_figures=False, report=True)
+    assert "1 of 3 folds are not finished (2)" in (tmp_path / "report.html").read_text()

@@ -63,6 +63,11 @@ def test_cross_validation_of_a_network(model, cases, tmp_path):
         predicted = network.predict_array(image) == 1
         dice = 2 * np.sum(predicted & (labels == 1)) / (np.sum(predicted) + np.sum(labels == 1))
         assert float(row["dice_class-1"]) == pytest.approx(dice, abs=1e-12)
+        np.testing.assert_array_equal(np.load(folder / "predictions" / f"{name}.npy"), predicted)
+    # The data are in memory only, and still there is a page with each case.
+    page = (tmp_path / "report.html").read_text()
+    assert all(f'id="case-{number}"' in page for number in range(4))
+    assert page.count("data:image/webp") == 4
     # The second fold began with the same weights, optimizer and rate as if it were the first.
     split_folds(samples, 2, tmp_path / "alone")
     alone = run_fold(1, model, 2, 2, tmp_path / "alone", draw_figures=False)

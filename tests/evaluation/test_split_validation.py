@@ -4,6 +4,7 @@ import pytest
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation import split_validation
+from miscnn_tf.evaluation.run_record import read_run_record
 
 
 def test_module_and_function_are_one():
@@ -28,7 +29,7 @@ def test_save_models_saves_the_best(fake_model, tmp_path):
     split_validation(list(model.truth), model, epochs=3, evaluation_path=tmp_path, save_models=True)
     assert json.loads((tmp_path / "model.keras").read_text()) == {"weight": 1}
     assert {path.name for path in tmp_path.iterdir()} == {
-        "model.keras", "history.tsv", "sample_list.json", "completed.json",
+        "model.keras", "history.tsv", "sample_list.json", "completed.json", "run.json", "report.html",
     }  # fmt: skip
 
 
@@ -48,6 +49,19 @@ def test_detailed_evaluation_and_figures(fake_model, tmp_path):
     )
     assert (tmp_path / "validation.loss.png").is_file()
     assert sorted(model.predicted) == sorted(model.calls[0]["validation"])
+    assert sorted(path.stem for path in tmp_path.glob("predictions/*.npy")) == sorted(model.predicted)
+    record = read_run_record(tmp_path)
+    assert record["kind"] == "training"
+    assert record["settings"]["validation_share"] == 0.2
+    assert "Training, validated on 1 case" in (tmp_path / "report.html").read_text()
+
+
+def test_page_and_predictions_only_where_wanted(fake_model, tmp_path):
+    model = fake_model()
+    arguments = {"epochs": 3, "evaluation_path": tmp_path, "run_detailed_evaluation": True}
+    split_validation(list(model.truth), model, **arguments, report=False, save_predictions=False)
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "predictions").exists()
 
 
 def test_figures_of_the_scores_may_be_asked_for_later(fake_model, tmp_path):

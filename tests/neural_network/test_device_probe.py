@@ -33,7 +33,8 @@ def test_a_device_that_does_not_compute_is_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_warning_of_an_unused_gpu_is_among_the_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(hardware, "_NVIDIA_TRACES", (tmp_path,))
+    for module in (hardware, device_probe):
+        monkeypatch.setattr(module, "NVIDIA_TRACES", (tmp_path,))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     handlers = list(logging.getLogger("miscnn_tf.neural_network.hardware").handlers)
     if tf.config.list_physical_devices("GPU"):

@@ -78,7 +78,9 @@ def test_groups_and_strata_are_taken_out_of_the_names() -> None:
     fold = make_split(experiment(split=groups), NAMES)
     assert len({name[:2] for name in fold.validation}) == 1
     assert len(fold.validation) == 2
-    arguments = make_cross_validation(experiment(split={"strata": r".*_(\w)", "seed": 3}, cross_validation={"k_fold": 4}))
+    arguments = make_cross_validation(
+        experiment(split={"strata": r".*_(\w)", "seed": 3}, cross_validation={"k_fold": 4})
+    )
     assert arguments["k_fold"] == 4
     assert arguments["seed"] == 3
     assert arguments["strata"]("p1_b") == "b"
@@ -179,7 +181,7 @@ def test_every_loss_and_metric_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ({"architecture": "unet_standart"}, r"\[network\] there is no architecture called .* Did you mean 'unet_standard"),
+        ({"architecture": "unet_standart"}, r"\[network\] there is no architecture .* Did you mean 'unet_standard"),
         ({"architecture": {"name": "unet_standard", "dept": 3}}, r"takes no 'dept'. Did you mean 'depth'\?"),
         ({"architecture": {"name": "unet_standard", "depth": 0}}, "depth must be a whole number"),
         ({"loss": "dice_crosentropy"}, r"\[network\] there is no loss called .* Did you mean 'dice_crossentropy'"),

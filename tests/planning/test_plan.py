@@ -11,7 +11,16 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.datasets import write_brats_phantoms, write_cell_phantoms, write_kits_phantoms
 from miscnn_tf.planning.fingerprint import Fingerprint, Intensities, take_fingerprint
-from miscnn_tf.planning.plan import Machine, Plan, make_plan, plan_batch, plan_patch, plan_spacing, to_tables, training_gb
+from miscnn_tf.planning.plan import (
+    Machine,
+    Plan,
+    make_plan,
+    plan_batch,
+    plan_patch,
+    plan_spacing,
+    to_tables,
+    training_gb,
+)
 from miscnn_tf.planning.toml_file import check_experiment
 
 CPU, GPU = Machine(gpu=False, memory_gb=4), Machine(gpu=True, memory_gb=8)
@@ -93,7 +102,7 @@ def test_brats_mri(tmp_path: Path) -> None:
 def test_cells_2d(tmp_path: Path) -> None:
     """Microscopy: two dimensions, no voxel size."""
     write_cell_phantoms(tmp_path / "cells")
-    images = sorted((tmp_path / "cells" / "01").glob("*.tif"))
+    images = sorted((tmp_path / "cells" / "01").glob("*.png"))
     (tmp_path / "data" / "images").mkdir(parents=True)
     (tmp_path / "data" / "masks").mkdir()
     from PIL import Image
@@ -191,7 +200,9 @@ def test_few_cases() -> None:
     one = make_plan(fingerprint((40, 40, 40), None, cases=1), CPU, ["0", "1"])
     assert value(one, "split", "validation_share") == 0
     assert "cross_validation" not in one
-    assert value(make_plan(fingerprint((40, 40, 40), None, cases=3), CPU, ["0", "1"]), "cross_validation", "k_fold") == 3
+    assert (
+        value(make_plan(fingerprint((40, 40, 40), None, cases=3), CPU, ["0", "1"]), "cross_validation", "k_fold") == 3
+    )
 
 
 def test_the_batch_is_no_large_share_of_the_data() -> None:

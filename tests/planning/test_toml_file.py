@@ -155,7 +155,7 @@ def test_what_is_written_reads_back_equal(write, tmp_path) -> None:
         SMALL.replace("[pre", 'label_map = {255 = 1, "-1" = 0}\nclass_names = ["Hintergrund", "Zelle \\"α\\""]\n[pre')
         + "clip = [-79, 304.5]\n"
         + '[network]\nmetrics = ["dice_soft", {name = "ClassDice", label = 1}]\nlearning_rate = 1e-4\n'
-        + '[network.architecture]\nname = "unet_plain"\nfeature_maps = [4, 8]\n[split]\ngroups = \'(p\\d+)_.*\'\n'
+        + "[network.architecture]\nname = \"unet_plain\"\nfeature_maps = [4, 8]\n[split]\ngroups = '(p\\d+)_.*'\n"
     )
     experiment = read_experiment(path)
     write_experiment(experiment, tmp_path / "run" / "copy.toml", "A copy.")

@@ -35,8 +35,8 @@ def test_tables_and_pictures(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in written}
     cases = rows_of(tmp_path / "out" / "cases.csv")
     assert [row["sample_id"] for row in cases] == ["case_0", "case_1", "case_2"]
-    assert (cases[0]["size_x"], cases[0]["size_z"], cases[0]["dtype"]) == ("12", "6", "int16")
-    assert float(cases[0]["spacing_z_mm"]) == 2.5
+    assert (cases[0]["size_axis-0"], cases[0]["size_axis-2"], cases[0]["dtype"]) == ("12", "6", "int16")
+    assert float(cases[0]["spacing_axis-2_mm"]) == 2.5
     classes = rows_of(tmp_path / "out" / "classes.csv")
     assert [(row["sample_id"], row["class"]) for row in classes[:4]] == [
         ("case_0", "0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -160,6 +161,11 @@ class DICOM_interface(Abstract_IO):
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
         """That the values are Hounsfield units already, for `TransformHU`."""
         return {"slope": 1.0, "intercept": 0.0}
+
+    def load_shape(self, index: Hashable) -> tuple[int, ...]:
+        """The spatial shape of the series, from its headers alone."""
+        shape = self.grid(index).shape
+        return shape if self.three_dim else shape[1:]
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the RTSTRUCT or SEG of a sample as a label map ``(slice, row, column)``.
@@ -359,7 +365,8 @@ class DICOM_interface(Abstract_IO):
             "affine": affine.copy(),
             "spacing": spacing.copy(),
             "series": grid.planes[0][0].series,
-            "files": grid.files,
+            # Absolute: prepared samples outlive a change of the working folder.
+            "files": [os.path.abspath(path) for path in grid.files],
         }
 
     def _without_slice_axis(self, array: np.ndarray) -> np.ndarray:

@@ -108,35 +108,39 @@
   }
 
   function load(number) {
-    if (cases[number]) return cases[number];
-    const content = read(`case-${number}`);
-    const { width, height, slices } = content.pictures;
-    for (const slice of slices) {
-      slice.truth = slice.truth === null ? null : unpack(slice.truth, width * height);
-      slice.prediction = slice.prediction === null ? null : unpack(slice.prediction, width * height);
-      if (slice.image === null) continue;
-      const picture = new Image();
-      picture.src = slice.image;
-      slice.picture = picture;
-    }
-    cases[number] = content;
-    return content;
+    cases[number] ??= read(`case-${number}`);
+    return cases[number];
   }
 
-  function differing(slice) {
+  // Label maps and pictures only of what is looked at: a phone has not much memory.
+  function mapsOf(slice, { width, height }) {
+    const open = (text) => (text === null ? null : unpack(text, width * height));
+    return { truth: open(slice.truth), prediction: open(slice.prediction) };
+  }
+
+  function pictureOf(slice) {
+    if (slice && slice.image !== null && !slice.picture) {
+      slice.picture = new Image();
+      slice.picture.src = slice.image;
+    }
+    return slice ? slice.picture : undefined;
+  }
+
+  function differing(slice, size) {
+    const { truth, prediction } = mapsOf(slice, size);
     let count = 0;
-    if (slice.truth && slice.prediction) {
-      for (let place = 0; place < slice.truth.length; place++) count += slice.truth[place] !== slice.prediction[place];
+    if (truth && prediction) {
+      for (let place = 0; place < truth.length; place++) count += truth[place] !== prediction[place];
     }
     return count;
   }
 
   // The colour of each pixel of a panel that lies over the image; 0 where there is none.
-  function layer(kind, slice, size, scale) {
+  function layer(kind, maps, size, scale) {
     const { width, height } = size;
     const [across, down] = [width * scale, height * scale];
     const pixels = new Uint32Array(across * down);
-    const { truth, prediction } = slice;
+    const { truth, prediction } = maps;
     const shown = kind === "truth" ? truth : prediction;
     const only = outlines.checked;
     const fill = classes.map((_, number) => packed(colours[number], 118));
@@ -172,7 +176,7 @@
 
   const spare = document.createElement("canvas");
 
-  function draw(canvas, kind, slice, size, longest) {
+  function draw(canvas, kind, picture, maps, size, longest) {
     const scale = Math.max(1, Math.ceil(longest / Math.max(size.width, size.height)));
     canvas.width = size.width * scale;
     canvas.height = size.height * scale;
@@ -180,32 +184,35 @@
     context.fillStyle = "#000";
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingQuality = "high";
-    if (slice.picture && slice.picture.complete && slice.picture.naturalWidth) {
-      context.drawImage(slice.picture, 0, 0, canvas.width, canvas.height);
+    if (picture && picture.complete && picture.naturalWidth) {
+      context.drawImage(picture, 0, 0, canvas.width, canvas.height);
     }
-    const needed = { truth: slice.truth, prediction: slice.prediction, difference: slice.truth && slice.prediction };
+    const needed = { truth: maps.truth, prediction: maps.prediction, difference: maps.truth && maps.prediction };
     if (kind === "image" || !needed[kind]) return;
     spare.width = canvas.width;
     spare.height = canvas.height;
-    spare.getContext("2d").putImageData(layer(kind, slice, size, scale), 0, 0);
+    spare.getContext("2d").putImageData(layer(kind, maps, size, scale), 0, 0);
     context.drawImage(spare, 0, 0);
   }
 
   function show() {
     const { pictures, name } = current;
     const slice = pictures.slices[position];
+    const picture = pictureOf(slice);
+    const maps = mapsOf(slice, pictures);
     const paint = () => {
       if (current.pictures.slices[position] !== slice) return;  // paged on meanwhile
       for (const panel of all(".panel", panels)) {
         if (panel.hidden || (panels.classList.contains("one") && !panel.classList.contains("chosen"))) continue;
         const canvas = find("canvas", panel);
-        draw(canvas, panel.dataset.panel, slice, pictures, 560);
+        draw(canvas, panel.dataset.panel, picture, maps, pictures, 560);
         canvas.setAttribute("aria-label", `${find("figcaption", panel).textContent.trim()}, ${name}, slice ${slice.number}`);
       }
       viewer.dataset.painted = slice.number;
     };
-    if (slice.picture && !slice.picture.complete) slice.picture.decode().then(paint, paint);
-    paint();
+    if (picture && !picture.complete) picture.decode().then(paint, paint);
+    else paint();
+    for (const near of [-1, 1, 2]) pictureOf(pictures.slices[position + near]);
     slider.value = position;
     const text = pictures.slices.length > 1 ? `slice ${slice.number}` : "";
     slider.setAttribute("aria-valuetext", text);
@@ -246,7 +253,7 @@
   function open(number) {
     current = load(number);
     const { pictures } = current;
-    current.errors ??= pictures.slices.map(differing);
+    current.errors ??= pictures.slices.map((slice) => differing(slice, pictures));
     tabs.forEach((tab, place) => {
       tab.setAttribute("aria-selected", String(place === number));
       tab.tabIndex = place === number ? 0 : -1;
@@ -255,12 +262,13 @@
     find("#stage-title").textContent = current.fold === null ? current.name : `${current.name}, fold ${current.fold}`;
     find("#stage-scores").textContent = current.dice.map((one) => `${one.name} ${one.dice}`).join(" · ");
     find("#stage-problems").textContent = pictures.problems.join(" ");
-    const has = { image: true, truth: pictures.slices[0].truth, prediction: pictures.slices[0].prediction };
+    const [{ truth, prediction }] = pictures.slices;
+    const has = { image: true, truth: truth !== null, prediction: prediction !== null };
     has.difference = has.truth && has.prediction;
-    let number_shown = 0;
+    let panelsShown = 0;
     for (const panel of all(".panel", panels)) {
       panel.hidden = !has[panel.dataset.panel];
-      number_shown += !panel.hidden;
+      panelsShown += !panel.hidden;
       const frame = find(".frame", panel);
       frame.classList.toggle("wide", pictures.width >= pictures.height);
       frame.classList.toggle("high", pictures.width < pictures.height);
@@ -269,9 +277,10 @@
       });
     }
     if (panels.classList.contains("one") && find(".chosen", panels).hidden) enlarge(find(".chosen", panels), false);
-    panels.classList.toggle("two", number_shown === 2);
+    panels.classList.toggle("two", panelsShown === 2);
     all(".of-both", viewer).forEach((item) => { item.hidden = !has.difference; });
     find(".controls", viewer).hidden = pictures.slices.length === 1;
+    find("#stage-help").hidden = pictures.slices.length === 1;
     slider.max = pictures.slices.length - 1;
     position = pictures.start;
     show();
@@ -348,14 +357,15 @@
     if (number === tabs.length) return;
     const { pictures } = load(number);
     const slice = pictures.slices[pictures.start];
+    const picture = pictureOf(slice);
     const paint = () => {
       const canvas = find("canvas", tabs[number]);
-      draw(canvas, slice.prediction ? "prediction" : "truth", slice, pictures, 88);
+      draw(canvas, slice.prediction === null ? "truth" : "prediction", picture, mapsOf(slice, pictures), pictures, 88);
       // Square, cut at the longer side.
       canvas.style.objectFit = "cover";
       setTimeout(thumbnails, 0, number + 1);
     };
-    if (slice.picture) slice.picture.decode().then(paint, paint);
+    if (picture) picture.decode().then(paint, paint);
     else paint();
   }
 

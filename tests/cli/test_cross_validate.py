@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from miscnn_tf.cli import main as cli
+from miscnn_tf.evaluation import fold_run
+from miscnn_tf.evaluation.run_record import read_run_record
+
+
+def test_each_case_validates_once(cross_validated: Path) -> None:
+    names = {path.name for path in cross_validated.iterdir()}
+    assert {"fold_0", "fold_1", "scores.csv", "summary.json", "run.json", "cross_validation.toml"} <= names
+    validating = [
+        name
+        for fold in ("fold_0", "fold_1")
+        for name in json.loads((cross_validated / fold / "sample_list.json").read_text())["VALIDATION"]
+    ]
+    assert sorted(validating) == [f"case_0000{number}" for number in range(4)]
+    assert json.loads((cross_validated / "summary.json").read_text())["cases"] == 4
+    for fold in ("fold_0", "fold_1"):
+        assert (cross_validated / fold / "model.keras").is_file()
+    assert read_run_record(cross_validated)["kind"] == "cross-validation"
+    assert (cross_validated / "report.html").is_file()
+
+
+def test_an_interrupted_one_goes_on_with_the_fold_that_is_left(
+    cross_validated: Path, experiment: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folds"
+    shutil.copytree(cross_validated, folder)
+    fold_run.remove_results(folder / "fold_1")
+    trained = []
+    train = fold_run._train
+
+    def noted(fold: object, model: object, place: Path, *args: object) -> object:
+        trained.append(place.name)
+        return train(fold, model, place, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fold_run, "_train", noted)
+    arguments = ["cross-validate", str(experiment), "-o", str(folder), "--set", "network.epochs=1"]
+    assert cli.main(arguments) == 0
+    assert trained == ["fold_1"]
+    assert (folder / "fold_1" / "model.keras").is_file()
+    assert cli.main([*arguments, "--set", "cross_validation.k_fold=3"]) == 1
+    assert "cross_validation.k_fold was 2, now 3" in capsys.readouterr().err
+
+
+def test_groups_stay_together(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["cross-validate", str(experiment), "-o", str(tmp_path / "none")]
+    assert cli.main([*arguments, "--set", "split.groups='(case)_.*'"]) == 1
+    assert "more than the number of groups (1)" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import miscnn_tf
+from miscnn_tf.cli import main as cli
+from miscnn_tf.evaluation.fold_run import RECORD_FILE, RunOptions
+from miscnn_tf.evaluation.run_record import read_run_record
+from miscnn_tf.evaluation.score_table import read_scores
+from miscnn_tf.neural_network.model_file import read_metadata
+from miscnn_tf.planning.toml_file import read_experiment
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.tsv").open() as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def copy_of(experiment: Path, folder: Path) -> Path:
+    """The configuration, with the data where they are."""
+    text = experiment.read_text().replace('path = "data"', f'path = "{experiment.parent / "data"}"')
+    (folder / "small.toml").write_text(text)
+    return folder / "small.toml"
+
+
+def test_everything_is_in_the_folder(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert {"model.keras", "history.tsv", "sample_list.json", "run.json", "training.toml"} <= names
+    assert {"detailed_validation.tsv", "scores.csv", "summary.json", "predictions", "report.html"} <= names
+    split = json.loads((trained / "sample_list.json").read_text())
+    assert len(split["TRAINING"]) == 3
+    assert len(split["VALIDATION"]) == 1
+    assert len(rows(trained)) == 2
+    assert {row["sample_id"] for row in read_scores(trained / "scores.csv")} == set(split["VALIDATION"])
+    assert (trained / "predictions" / f"{split['VALIDATION'][0]}.nii.gz").is_file()
+
+
+def test_the_model_is_what_the_file_says(trained: Path) -> None:
+    metadata = read_metadata(trained / "model.keras")
+    assert metadata["class_names"] == ["background", "kidney", "tumour"]
+    assert metadata["preprocessor"]["patch_shape"] == [8, 16, 16]
+    assert metadata["preprocessor"]["patchwise_overlap"] == [4, 8, 8]
+    assert metadata["preprocessor"]["data_augmentation"] is None
+    assert [step["class_name"] for step in metadata["preprocessor"]["subfunctions"]] == [
+        "Clipping", "Resampling", "Normalization",
+    ]  # fmt: skip
+    assert metadata["architecture"]["config"]["n_filters"] == 2
+    assert metadata["precision"] == "float32"
+    record = read_run_record(trained)
+    assert (record["kind"], record["predictions"]) == ("training", "predictions")
+    assert record["settings"]["epochs"] == 2
+
+
+def test_the_kept_configuration_is_the_one_that_was_used(trained: Path, experiment: Path) -> None:
+    assert read_experiment(trained / "training.toml") == read_experiment(experiment)
+
+
+def test_a_finished_training_is_not_done_again(trained: Path, experiment: Path, monkeypatch) -> None:
+    before = (trained / "model.keras").stat().st_mtime_ns
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(miscnn_tf.Neural_Network, "evaluate", fail)
+    assert cli.main(["train", str(experiment)]) == 0
+    assert (trained / "model.keras").stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_and_names_the_key(
+    trained: Path, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in trained.iterdir()}
+    assert cli.main(["train", str(experiment), "--set", "network.epochs=3"]) == 1
+    error = capsys.readouterr().err
+    assert "network.epochs was 2, now 3" in error
+    assert "--fresh" in error
+    assert "--output" in error
+    assert {path.name: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+def test_an_interrupted_training_goes_on(
+    trained: Path, experiment: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Interrupted in its second epoch, it does that one, and no other; the numbers are those of an undisturbed one."""
+    config, epochs = copy_of(experiment, tmp_path), []
+
+    class Interrupt(keras.callbacks.Callback):
+        def __init__(self, where: int | None) -> None:
+            super().__init__()
+            self.where = where
+
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            epochs.append(epoch)
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            if epochs[-1] == self.where:
+                raise KeyboardInterrupt
+
+    from miscnn_tf.cli import training_run
+
+    monkeypatch.setattr(training_run, "make_callbacks", lambda *args: [Interrupt(1)])
+    assert cli.main(["train", str(config)]) == 130
+    assert "what was finished is kept" in capsys.readouterr().err
+    folder = tmp_path / "small_training"
+    assert not (folder / "summary.json").exists()
+    monkeypatch.setattr(training_run, "make_callbacks", lambda *args: [Interrupt(None)])
+    assert cli.main(["train", str(config)]) == 0
+    assert epochs == [0, 1, 1]
+    assert len(rows(folder)) == 2
+    for one, other in zip(rows(folder), rows(trained), strict=True):
+        assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-4)
+
+
+def test_anew_where_that_is_asked_for(trained: Path, experiment: Path, tmp_path: Path, monkeypatch) -> None:
+    from miscnn_tf.cli import training_run
+
+    folder, asked = tmp_path / "again", []
+    shutil.copytree(trained, folder)
+
+    def run(fold: object, model: object, place: Path, options: RunOptions) -> None:
+        asked.append((place, options.resume, options.epochs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_run, "run_split", run)
+    arguments = ["train", str(experiment), "-o", str(folder), "--set", "network.epochs=1"]
+    assert cli.main(arguments) == 1
+    assert cli.main([*arguments, "--fresh"]) == 130
+    assert asked == [(folder, False, 1)]
+    assert read_experiment(folder / "training.toml").network.epochs == 1
+
+
+def test_without_validation_the_last_model_is_kept(experiment: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(experiment), "-o", str(tmp_path / "all"), "--set", "split.validation_share=0"]
+    arguments += ["--set", "network.epochs=1"]
+    assert cli.main(arguments) == 0
+    folder = tmp_path / "all"
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.keras", "history.tsv", "sample_list.json", "run.json"} <= names
+    assert not {"scores.csv", "summary.json", "predictions"} & names
+    metadata = read_metadata(folder / "model.keras")
+    assert len(metadata["trained_on"]["training"]) == 4
+    assert metadata["epochs_trained"] == 1
+    before = (folder / "model.keras").stat().st_mtime_ns
+    assert cli.main(arguments) == 0
+    assert (folder / "model.keras").stat().st_mtime_ns == before
+
+
+def test_folders_with_other_things_are_left_alone(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.docx").write_text("years of work")
+    assert cli.main(["train", str(experiment), "-o", str(tmp_path), "--fresh"]) == 1
+    assert "holds files that no training wrote" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+    (tmp_path / "folds").mkdir()
+    (tmp_path / "folds" / "cross_validation.toml").touch()
+    assert cli.main(["train", str(experiment), "-o", str(tmp_path / "folds"), "--fresh"]) == 1
+    assert "holds a cross-validation" in capsys.readouterr().err
+
+
+def test_bad_data_leave_nothing_behind(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(experiment.parent / "data", tmp_path / "data")
+    (tmp_path / "data" / "case_00001" / "segmentation.nii.gz").unlink()
+    shutil.copy(experiment, tmp_path / "small.toml")
+    assert cli.main(["train", str(tmp_path / "small.toml"), "--set", "data.classes=3"]) == 1
+    assert "case_00001" in capsys.readouterr().err
+    assert not (tmp_path / "small_training").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX'")
+def test_exit_codes_in_a_process_of_its_own(experiment: Path, tmp_path: Path) -> None:
+    """A mistake is 1 without TensorFlow; Ctrl-C is 130, and the same command goes on."""
+    config = copy_of(experiment, tmp_path)
+    command = [sys.executable, "-m", "miscnn_tf", "train", str(config)]
+    wrong = subprocess.run([*command, "--set", "network.epoch=1"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("miscnn-tf: error: ")
+    assert "Did you mean 'epochs'?" in wrong.stderr
+    assert "TensorFlow" not in wrong.stdout
+    many = ["--set", "network.epochs=100000"]
+    process = subprocess.Popen([*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "small_training" / "training_state.npz"
+    deadline = time.monotonic() + 120
+    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "interrupted; what was finished is kept" in error
+    assert not (state.parent / RECORD_FILE).exists()
+    with np.load(state, allow_pickle=False) as file:
+        assert file.files
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("init", "train", "predict", "evaluate", "cross-validate"):
+        assert cli.main([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"\n  miscnn-tf {name} " in shown
+        assert "For example:" in shown

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toy import ToyInterface
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import Dictionary_interface
+from miscnn_tf.errors import DataError, MissingDataError, StorageError
+from miscnn_tf.evaluation.detailed_validation import detailed_validation
+from miscnn_tf.evaluation.kept_predictions import KeptPredictions, load_prediction, remove_predictions
+
+
+class Model:
+    """Predicts a case as its truth, once told so; its weights are a number."""
+
+    def __init__(self, interface, weight=1.0):
+        data_io = Data_IO(interface, "toy")
+        self.preprocessor = SimpleNamespace(data_io=data_io, batch_size=1, patch_shape=None, subfunctions=[])
+        self.model = SimpleNamespace(get_weights=lambda: [np.array([self.weight])])
+        self.weight = weight
+        self.classes = interface.classes
+        self.predicted: list[str] = []
+
+    def predict(self, samples, return_output):
+        self.predicted += samples
+        return [np.asarray(self.preprocessor.data_io.interface.load_segmentation(name)) for name in samples]
+
+
+def toy_model(**arguments):
+    return Model(ToyInterface(shape=(8, 9, 7), **arguments))
+
+
+def test_predictions_are_kept_in_the_interfaces_format_and_used_again(tmp_path):
+    model = toy_model()
+    scores = detailed_validation(["case_0", "case_1"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_1"]
+    kept = load_prediction(model.preprocessor.data_io, "case_1", tmp_path / "predictions")
+    np.testing.assert_array_equal(kept, model.preprocessor.data_io.interface.load_segmentation("case_1"))
+    # Interrupted, and called again with one case more.
+    (tmp_path / "summary.json").unlink()
+    assert detailed_validation(["case_0", "case_1", "case_2"], model, tmp_path) | scores
+    assert model.predicted == ["case_0", "case_1", "case_2"]
+    assert model.preprocessor.data_io.output_path == "predictions"  # the model's own is not touched
+
+
+@pytest.mark.parametrize("change", ["weight", "settings"])
+def test_predictions_of_others_are_thrown_away(tmp_path, change):
+    model = toy_model()
+    detailed_validation(["case_0", "case_1"], model, tmp_path)
+    if change == "weight":
+        model.weight = 2.0
+    else:
+        model.preprocessor.batch_size = 7
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_1", "case_0"]
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == ["case_0.npy", "made_by.json"]
+
+
+def test_a_damaged_prediction_is_made_again(tmp_path):
+    model = toy_model()
+    detailed_validation(["case_0"], model, tmp_path)
+    (tmp_path / "predictions" / "case_0.npy").write_bytes(b"")
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_0"]
+
+
+def test_switched_off_nothing_is_kept_and_what_is_there_is_removed(tmp_path):
+    model = toy_model()
+    detailed_validation(["case_0"], model, tmp_path, save_predictions=False)
+    assert not (tmp_path / "predictions").exists()
+    detailed_validation(["case_0"], model, tmp_path)
+    detailed_validation(["case_0"], model, tmp_path, save_predictions=False)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_data_in_memory_stay_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    data = {name: (rng.normal(size=(6, 6)), rng.integers(0, 2, (6, 6)).astype(np.uint8)) for name in ("a", "b")}
+    model = Model(Dictionary_interface(data, three_dim=False))
+    detailed_validation(["a", "b"], model, tmp_path)
+    assert all(len(entry) == 2 for entry in data.values())
+    kept = load_prediction(model.preprocessor.data_io, "a", tmp_path / "predictions")
+    np.testing.assert_array_equal(kept, data["a"][1])
+    with pytest.raises(MissingDataError):
+        load_prediction(model.preprocessor.data_io, "c", tmp_path / "predictions")
+
+
+class Pretends(ToyInterface):
+    def save_prediction(self, sample, output_path):
+        pass
+
+
+class Refuses(ToyInterface):
+    def save_prediction(self, sample, output_path):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("cls", [Pretends, Refuses])
+def test_an_interface_that_cannot_save_is_told_once_and_written_for(tmp_path, cls, caplog):
+    model = Model(cls(shape=(8, 9, 7)))
+    with caplog.at_level(logging.WARNING):
+        detailed_validation(["case_0", "case_1"], model, tmp_path)
+    assert len([one for one in caplog.records if "written as .npy" in one.message]) == 1
+    detailed_validation(["case_0", "case_1"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_1"]
+
+
+def test_somebody_elses_files_are_neither_used_nor_removed(tmp_path):
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    model = toy_model()
+    detailed_validation(["case_0"], model, tmp_path)
+    model.weight = 2.0
+    detailed_validation(["case_0"], model, tmp_path)
+    remove_predictions(tmp_path)
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_removal_takes_folders_and_leaves_links_targets(tmp_path):
+    model = toy_model()
+    detailed_validation(["case_0"], model, tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("x")
+    (tmp_path / "predictions" / "inner").mkdir()
+    (tmp_path / "predictions" / "inner" / "file").write_text("x")
+    (tmp_path / "predictions" / "link").symlink_to(outside)
+    remove_predictions(tmp_path)
+    assert not (tmp_path / "predictions").exists()
+    assert (outside / "kept").exists()
+
+
+def test_a_full_disk_is_an_error_not_a_warning(tmp_path):
+    class Full(ToyInterface):
+        def save_prediction(self, sample, output_path):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match="No space left"):
+        KeptPredictions(tmp_path, Model(Full())).save("case_0", np.zeros((20, 22, 18), np.uint8))
+
+
+def test_what_is_loaded_are_labels(tmp_path):
+    data_io = Data_IO(ToyInterface(shape=(3, 4), classes=3), "toy")
+    np.save(tmp_path / "case_0.npy", np.eye(3, dtype=np.float32)[np.array([[0, 1, 2, 1]] * 3)])
+    np.testing.assert_array_equal(load_prediction(data_io, "case_0", tmp_path), [[0, 1, 2, 1]] * 3)
+    np.save(tmp_path / "case_0.npy", np.full((3, 4, 1), 2.0))
+    assert load_prediction(data_io, "case_0", tmp_path).dtype == np.uint8
+    np.save(tmp_path / "case_0.npy", np.full((3, 4), 7))
+    with pytest.raises(DataError, match="7"):
+        load_prediction(data_io, "case_0", tmp_path)
+    np.save(tmp_path / "case_0.npy", np.array([[None]]), allow_pickle=True)
+    with pytest.raises(DataError, match="damaged"):
+        load_prediction(data_io, "case_0", tmp_path)
