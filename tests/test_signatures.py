@@ -39,6 +39,9 @@ SIGNATURES = {
     "data_loading.interfaces.image_io:Image_interface": "classes=2, img_type='grayscale', img_format='png', "
     "pattern=None",
     "data_loading.interfaces.dictionary_io:Dictionary_interface": "dictionary, channels=1, classes=2, three_dim=True",
+    "data_loading.interfaces.dicom_io:DICOM_interface": "channels=1, classes=2, three_dim=True, mask_background=0, "
+    "structure_dict={}, annotation_tag=None",
+    "data_loading.interfaces.dicom_io:DICOM_interface.get_ROI_names": "index",
     # processing
     "processing.preprocessor:Preprocessor": "data_io, batch_size, subfunctions=[], data_aug=Data_Augmentation(), "
     "prepare_subfunctions=False, prepare_batches=False, analysis='patchwise-crop', patch_shape=None, "
@@ -167,6 +170,7 @@ INTERFACES = {
     "nifti_io:NIFTI_interface",
     "nifti_slicer_io:NIFTIslicer_interface",
     "image_io:Image_interface",
+    "dicom_io:DICOM_interface",
     "dictionary_io:Dictionary_interface",
 }
 SUBFUNCTION = {
@@ -226,7 +230,7 @@ NAMES = {
     "": ["Data_IO", "Preprocessor", "Data_Augmentation", "Neural_Network", "load_model"],
     "data_loading.interfaces": [
         *("NIFTI_interface", "NIFTIslicer_interface", "Image_interface", "Dictionary_interface"),
-        *("miscnn_data_interfaces", "get_data_interface_from_file_term"),
+        *("DICOM_interface", "miscnn_data_interfaces", "get_data_interface_from_file_term"),
     ],
     "processing.subfunctions": ["Clipping", "Normalization", "Padding", "Resampling", "Resize", "TransformHU"],
     "processing.subfunctions.abstract_subfunction": ["Abstract_Subfunction"],
@@ -321,6 +325,7 @@ def test_interfaces_have_their_short_names():
         "NIFTI": "NIFTI_interface",
         "NIFTI_S": "NIFTIslicer_interface",
         "IMG": "Image_interface",
+        "DICOM": "DICOM_interface",
         "DICT": "Dictionary_interface",
         "DATASET_JSON": "DatasetJSON_interface",
         "PAIRED": "Paired_interface",

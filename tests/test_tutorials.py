@@ -169,9 +169,7 @@ def test_each_cell_is_introduced(name):
     assert cells[0].cell_type == "markdown"
     number = name.partition("_")[0]
     assert cells[0].source.startswith(f"# {number} · ")
-    alone = [
-        cell.id for before, cell in itertools.pairwise(cells) if before.cell_type == cell.cell_type == "code"
-    ]
+    alone = [cell.id for before, cell in itertools.pairwise(cells) if before.cell_type == cell.cell_type == "code"]
     assert len(alone) <= 1, f"no text before {alone}"
 
 

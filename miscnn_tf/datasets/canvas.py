@@ -150,13 +150,15 @@ class Canvas:
         n = OVERSAMPLING
         blocks = tuple(part for size in self.shape for part in (size, n))
         image = self.hounsfield.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float32)
-        kidney, tumour = (
-            np.count_nonzero((self.labels == label).reshape(blocks), axis=(1, 3, 5)).astype(np.int8) for label in (1, 2)
-        )
-        background = n**3 - kidney - tumour
+        parts = self.labels.reshape(blocks)
         labels = np.zeros(self.shape, np.uint8)
-        labels[(kidney > 0) & (kidney >= background)] = 1
-        labels[(tumour > 0) & (tumour >= np.maximum(kidney, background))] = 2
+        most = np.count_nonzero(parts == 0, axis=(1, 3, 5)).astype(np.int8)
+        for label in range(1, int(self.labels.max()) + 1):
+            count = np.count_nonzero(parts == label, axis=(1, 3, 5)).astype(np.int8)
+            # Of two that share a voxel evenly the higher label gets it.
+            wins = (count > 0) & (count >= most)
+            labels[wins] = label
+            most = np.maximum(most, count)
         return image, labels
 
 

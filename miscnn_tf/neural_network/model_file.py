@@ -365,7 +365,9 @@ def require_ending(interface: Abstract_IO, path: str | Path) -> None:
         ConfigurationError: If it is not.
     """
     ending = _ending(Path(path))
-    if not interface.check_file_termination(ending):
+    # An interface that is not derived from ours has the older of the two methods.
+    writes = getattr(interface, "writes_file_termination", interface.check_file_termination)
+    if not writes(ending):
         raise ConfigurationError(
             f"output_path={str(path)!r}: {type(interface).__name__} writes no files that end in {ending!r}; name the "
             "result like the image it is made from"

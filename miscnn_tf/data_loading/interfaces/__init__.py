@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
+from miscnn_tf.data_loading.interfaces.dicom_io import DICOM_interface
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
@@ -13,6 +14,7 @@ from miscnn_tf.registry import Registry
 
 __all__ = [
     "Abstract_IO",
+    "DICOM_interface",
     "DatasetJSON_interface",
     "Dictionary_interface",
     "Image_interface",
@@ -28,6 +30,7 @@ miscnn_data_interfaces: Registry[type[Abstract_IO]] = Registry("data interface",
 miscnn_data_interfaces.register("NIFTI", NIFTI_interface)
 miscnn_data_interfaces.register("NIFTI_S", NIFTIslicer_interface)
 miscnn_data_interfaces.register("IMG", Image_interface)
+miscnn_data_interfaces.register("DICOM", DICOM_interface)
 miscnn_data_interfaces.register("DICT", Dictionary_interface)
 miscnn_data_interfaces.register("DATASET_JSON", DatasetJSON_interface)
 miscnn_data_interfaces.register("PAIRED", Paired_interface)

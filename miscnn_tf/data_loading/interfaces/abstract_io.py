@@ -63,6 +63,10 @@ class Abstract_IO(ABC):
     def check_file_termination(termination: str) -> bool:
         """Whether files with this ending (``".nii.gz"``) are of this format."""
 
+    def writes_file_termination(self, termination: str) -> bool:
+        """Whether `write_file` writes files with this ending; by default those of this format."""
+        return self.check_file_termination(termination)
+
     def names_of_classes(self) -> tuple[str, ...]:
         """A name for each class, `class_names` or "0", "1", ….
 

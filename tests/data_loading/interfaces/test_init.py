@@ -11,6 +11,7 @@ from miscnn_tf.data_loading import interfaces
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,
     DatasetJSON_interface,
+    DICOM_interface,
     Dictionary_interface,
     Image_interface,
     NIFTI_interface,
@@ -26,6 +27,17 @@ PUBLIC = {
     "NIFTI": (NIFTI_interface, {"channels": 1, "classes": 2, "three_dim": True, "pattern": None}),
     "NIFTI_S": (NIFTIslicer_interface, {"slice_axis": 0, "channels": 1, "classes": 2, "pattern": None}),
     "IMG": (Image_interface, {"classes": 2, "img_type": "grayscale", "img_format": "png", "pattern": None}),
+    "DICOM": (
+        DICOM_interface,
+        {
+            "channels": 1,
+            "classes": 2,
+            "three_dim": True,
+            "mask_background": 0,
+            "structure_dict": None,
+            "annotation_tag": None,
+        },
+    ),
     "DICT": (
         Dictionary_interface,
         {"dictionary": inspect.Parameter.empty, "channels": 1, "classes": 2, "three_dim": True},
@@ -60,6 +72,7 @@ def test_names_signatures_and_configuration(name):
         (".jpg", Image_interface),
         (".tiff", Image_interface),
         (".bmp", Image_interface),
+        (".dcm", DICOM_interface),
         (".txt", None),
         (".gz", None),
     ],

@@ -1,0 +1,132 @@
+"""Contours to masks and masks to contours, in the pixels of one slice.
+
+Points are ``(row, column)``; whole numbers are the centres of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from skimage.measure import find_contours
+
+# Coordinates are written with a few decimals: a point this close to a pixel's centre is meant to be on it.
+_ON_CONTOUR = 5e-3
+
+
+def fill_contours(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre the contours surround, by the even-odd rule over all of them.
+
+    A contour within another one is a hole, one within the hole an island again; a hole that is joined to its outer
+    contour by a channel of no width ("keyhole") is one, too. Pixels whose centre lies on a contour belong to the
+    region: several programs put the points on the centres of the outermost pixels. (`skimage.draw.polygon` fills one
+    polygon at a time, and would take those pixels out again for a hole.)
+
+    Args:
+        contours: Closed polygons ``(points, 2)``; the last point is joined to the first.
+        shape: Rows and columns.
+
+    Returns:
+        bool array of `shape`.
+
+    Example:
+        >>> fill_contours([np.array([[0.5, 0.5], [0.5, 2.5], [1.5, 2.5], [1.5, 0.5]])], (3, 4)).astype(int).tolist()
+        [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    """
+    # A contour that is there twice would cancel itself.
+    distinct = list({np.round(points, 3).tobytes(): points for points in contours if len(points)}.values())
+    mask = np.zeros(shape, bool)
+    if not distinct:
+        return mask
+    starts = np.concatenate(distinct).astype(np.float64)
+    ends = np.concatenate([np.roll(points, -1, axis=0) for points in distinct]).astype(np.float64)
+    # Just above and just below each row of centres, so that no edge can lie along the line.
+    for shift in (-_ON_CONTOUR, _ON_CONTOUR):
+        _fill_rows(mask, starts, ends, shift)
+    at = np.rint(starts)
+    on = (np.abs(starts - at).max(axis=1) <= _ON_CONTOUR) & (at >= 0).all(axis=1) & (at < shape).all(axis=1)
+    rows, columns = at[on].astype(int).T
+    mask[rows, columns] = True
+    return mask
+
+
+def _fill_rows(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, shift: float) -> None:
+    """Fill each row of pixels between every second pair of edges that the line `shift` beside it crosses."""
+    low, high = np.minimum(starts[:, 0], ends[:, 0]), np.maximum(starts[:, 0], ends[:, 0])
+    # Half open, so that a corner on the line counts once, and an edge along it not at all.
+    first = np.maximum(np.ceil(low - shift), 0).astype(int)
+    last = np.minimum(np.ceil(high - shift), len(mask)).astype(int)
+    counts = np.maximum(last - first, 0)
+    edges = np.repeat(np.arange(len(starts)), counts)
+    if not edges.size:
+        return
+    rows = np.arange(edges.size) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
+    start, end = starts[edges], ends[edges]
+    share = (rows + shift - start[:, 0]) / (end[:, 0] - start[:, 0])
+    columns = start[:, 1] + share * (end[:, 1] - start[:, 1])
+    order = np.lexsort((columns, rows))
+    # A closed polygon crosses a line an even number of times: the sorted crossings are pairs.
+    row = rows[order][::2]
+    left = np.maximum(np.ceil(columns[order][::2] - _ON_CONTOUR), 0).astype(int)
+    right = np.minimum(np.floor(columns[order][1::2] + _ON_CONTOUR), mask.shape[1] - 1).astype(int)
+    inside = left <= right
+    # Up where a run of pixels begins, down behind its end.
+    change = np.zeros((mask.shape[0], mask.shape[1] + 1), np.int32)
+    np.add.at(change, (row[inside], left[inside]), 1)
+    np.add.at(change, (row[inside], right[inside] + 1), -1)
+    mask |= np.cumsum(change, axis=1)[:, :-1] > 0
+
+
+def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
+    """Contours that surround the pixels of a mask, each hole joined to its outer contour by a channel of no width.
+
+    That is how DICOM wants a CLOSED_PLANAR contour with a hole: programs that fill each contour alone read it rightly,
+    too. The points lie halfway between the centres of pixels, so that `fill_contours` gives back the same mask.
+
+    Args:
+        mask: bool ``(rows, columns)``.
+
+    Returns:
+        Polygons ``(points, 2)``; the last point is not the first again.
+
+    Example:
+        >>> [len(contour) for contour in trace_contours(np.array([[0, 1, 0], [0, 0, 0]], bool))]
+        [4]
+    """
+    padded = np.pad(mask, 1).astype(np.float32)
+    loops = [contour[:-1] - 1 for contour in find_contours(padded, 0.5)]
+    outer = [loop for loop in loops if not _is_hole(loop, mask)]
+    # A hole's leftmost point looks along its row at the next contour to the left: one that begins further left.
+    holes = sorted((loop for loop in loops if _is_hole(loop, mask)), key=lambda loop: float(loop[:, 1].min()))
+    for hole in holes:
+        start = int(np.argmin(hole[:, 1]))
+        row, column = hole[start]
+        left = int(np.ceil(column)) - 1
+        while left >= 0 and mask[int(row), left]:
+            left -= 1
+        opposite = np.array([row, left + 0.5])
+        for number, loop in enumerate(outer):
+            at = np.flatnonzero((loop == opposite).all(axis=1))
+            if at.size:
+                turned = np.roll(hole, -start, axis=0)
+                parts = [loop[: at[0] + 1], turned, turned[:1], loop[at[0] :]]
+                outer[number] = np.concatenate(parts)
+                break
+        else:
+            raise AssertionError(f"a hole at row {row}, column {column} has no contour around it")
+    return [_without_needless_points(loop) for loop in outer]
+
+
+def _is_hole(loop: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether the pixel beside the leftmost point of a loop, on its inner side, is none of the mask."""
+    row, column = loop[int(np.argmin(loop[:, 1]))]
+    return not mask[int(row), int(np.ceil(column))]
+
+
+def _without_needless_points(loop: np.ndarray) -> np.ndarray:
+    """The points at which the direction changes."""
+    before = loop - np.roll(loop, 1, axis=0)
+    after = np.roll(loop, -1, axis=0) - loop
+    turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
+    back = (before * after).sum(axis=1) < 0
+    return loop[(np.abs(turns) > 1e-9) | back]

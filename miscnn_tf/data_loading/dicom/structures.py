@@ -1,0 +1,108 @@
+"""Named structures of a sample (the ROIs of an RTSTRUCT, the segments of a SEG) as one label map."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf.data_loading.labels import label_dtype
+from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.messages import did_you_mean, some_of
+
+logger = logging.getLogger(__name__)
+
+
+def normalised_structure_dict(structure_dict: Mapping[Any, Any] | None, classes: int) -> dict[str, int]:
+    """Names to labels below `classes`.
+
+    Raises:
+        ConfigurationError: If it is no dict, or a label is no class.
+    """
+    if structure_dict is None:
+        return {}
+    if not isinstance(structure_dict, Mapping):
+        raise ConfigurationError(
+            f"structure_dict must be a dict such as {{'Heart': 1}}, got a {type(structure_dict).__name__}"
+        )
+    result = {}
+    for name, label in structure_dict.items():
+        whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
+        if not whole or not 0 <= label < classes:
+            raise ConfigurationError(
+                f"structure_dict gives {name!r} the label {label!r}, which is none of the {classes} classes (0 to "
+                f"{classes - 1})"
+            )
+        result[str(name).strip()] = int(label)
+    return result
+
+
+def choose_structures(
+    found: Mapping[int, str], structure_dict: Mapping[str, int], path: Path
+) -> list[tuple[int, str, int]]:
+    """Number, name and label of the structures that are wanted, in the order of `structure_dict`.
+
+    Args:
+        found: Name of each structure in the file, by its number.
+        structure_dict: What is wanted.
+        path: The file, for messages.
+
+    Raises:
+        DataError: If there is none of them.
+
+    Warns:
+        UserWarning: With the names that are in one of the two only.
+    """
+    names = {number: name.strip() for number, name in found.items()}
+    if not structure_dict:
+        example = {name: label for label, name in enumerate(names.values(), start=1)}
+        raise DataError(
+            f"{path}: nothing says which structures are which labels; make the interface with "
+            f"structure_dict={example or {'Heart': 1}}, or a part of it"
+        )
+    chosen = [
+        (number, name, label)
+        for wanted, label in structure_dict.items()
+        for number, name in names.items()
+        if name == wanted
+    ]
+    if not chosen:
+        raise DataError(
+            f"{path} holds none of the structures of structure_dict ({some_of(structure_dict)}); it holds "
+            f"{some_of(names.values(), 20)}. Correct the names in structure_dict"
+        )
+    unknown = sorted(set(names.values()) - set(structure_dict))
+    if unknown:
+        warnings.warn(
+            f"{path}: {some_of(unknown, 20)} {'is' if len(unknown) == 1 else 'are'} not in structure_dict and left "
+            "out: background",
+            UserWarning,
+            stacklevel=4,
+        )
+    missing = [f"{name!r}{did_you_mean(name, unknown)}" for name in structure_dict if name not in names.values()]
+    if missing:
+        warnings.warn(
+            f"{path} does not hold {some_of(missing)} of structure_dict; its label is empty there",
+            UserWarning,
+            stacklevel=4,
+        )
+    return chosen
+
+
+def merge_structures(
+    masks: Iterable[tuple[str, int, np.ndarray]], shape: tuple[int, ...], classes: int, background: int, path: Path
+) -> np.ndarray:
+    """One label map of the masks; where they overlap, the later one wins."""
+    labels = np.full(shape, background, label_dtype(classes))
+    taken = np.zeros(shape, bool)
+    for name, label, mask in masks:
+        overlap = int(np.count_nonzero(taken & mask))
+        if overlap:
+            logger.info("%s: %s overlaps structures before it in %d voxels, and wins them", path, name, overlap)
+        taken |= mask
+        labels[mask] = label
+    return labels

@@ -1,0 +1,109 @@
+"""What the DICOM files share that are written here: whose they are, and on which images they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import miscnn_tf
+from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.grid import Grid
+from miscnn_tf.data_loading.labels import check_labels
+from miscnn_tf.errors import ConfigurationError, DataError
+
+MANUFACTURER = "miscnn_tf"
+_LONGEST_NAME = 64
+_MOST_LABELS = 2**16
+#: What a study says of itself; the second part may be left out.
+_ALWAYS = [
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime"),
+    *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
+]
+_WHERE_KNOWN = ["StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved"]
+#: Colours that people who do not see all colours can tell apart (Okabe and Ito), for structures in their order.
+COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
+)
+
+
+def source_headers(grid: Grid) -> list[Any]:
+    """The datasets of a series without their pixels, in the order of its files."""
+    require_dicom()
+    import pydicom
+
+    return [pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in grid.files]
+
+
+def checked_labels(labels: np.ndarray, names: Mapping[int, str], grid: Grid, path: str | Path) -> np.ndarray:
+    """A label map that lies on a grid, and whose labels have names.
+
+    Raises:
+        DataError: If it holds no labels, its shape is not the grid's, or a label has no name.
+        ConfigurationError: If a name is empty or there twice.
+    """
+    labels = check_labels(labels, _MOST_LABELS, path)
+    if labels.shape != grid.shape:
+        raise DataError(
+            f"{path}: the label map has the shape {labels.shape}, {grid.where} has {grid.shape} (slices, rows, "
+            "columns); only a label map on the images' own voxels can be written as DICOM"
+        )
+    unknown = sorted(set(np.unique(labels).tolist()) - {0} - set(names))
+    if unknown:
+        raise DataError(f"{path}: the label map holds {unknown}, but names are given for {sorted(names)} only")
+    texts = [name.strip() for name in names.values()]
+    if not all(texts) or len(set(texts)) < len(texts):
+        raise ConfigurationError(f"{path}: each structure needs a name of its own, got {texts}")
+    return labels
+
+
+def short_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Names as they fit into a file, by ascending label."""
+    return {int(label): str(names[label]).strip()[:_LONGEST_NAME] for label in sorted(names)}
+
+
+def new_dataset(sop_class: str, source: Any, moment: datetime, uids: Sequence[str]) -> Any:
+    """A dataset of the patient and study of `source`, in a series of its own.
+
+    Args:
+        sop_class: UID of its kind.
+        source: An image of the study.
+        moment: When it is said to have been made.
+        uids: UIDs of its series and of itself.
+    """
+    import pydicom
+
+    dataset = pydicom.Dataset()
+    # Names of structures may be of any alphabet.
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    for name in _ALWAYS:
+        value = source.get(name)
+        setattr(dataset, name, "" if value is None else str(value))
+    for name in _WHERE_KNOWN:
+        if source.get(name):
+            setattr(dataset, name, str(source.get(name)))
+    dataset.SOPClassUID = pydicom.uid.UID(sop_class)
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID = map(pydicom.uid.UID, uids)
+    dataset.InstanceCreationDate = dataset.SeriesDate = moment.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = dataset.SeriesTime = moment.strftime("%H%M%S")
+    dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
+    dataset.SoftwareVersions = miscnn_tf.__version__
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.ImplementationClassUID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
+    dataset.file_meta = meta
+    return dataset
+
+
+def new_uids(count: int, uid_seed: str | None) -> list[str]:
+    """UIDs that nobody else has; with a seed always the same ones."""
+    import pydicom
+
+    if uid_seed is None:
+        return [str(pydicom.uid.generate_uid()) for _ in range(count)]
+    return [str(pydicom.uid.generate_uid(entropy_srcs=[uid_seed, str(number)])) for number in range(count)]

@@ -1,0 +1,429 @@
+"""DICOM series: a sample is a folder with the images of one scan, and an RTSTRUCT or SEG for training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miscnn_tf import configuration
+from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.grid import Grid, make_grid
+from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
+from miscnn_tf.data_loading.dicom.rtstruct import read_rtstruct, roi_mask, roi_names
+from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
+from miscnn_tf.data_loading.dicom.seg import read_seg, segment_masks, segment_names
+from miscnn_tf.data_loading.dicom.seg_writer import write_seg
+from miscnn_tf.data_loading.dicom.series import (
+    choose_annotation,
+    choose_series,
+    grid_of_files,
+    holds_images,
+    scan_folder,
+)
+from miscnn_tf.data_loading.dicom.structures import (
+    choose_structures,
+    merge_structures,
+    normalised_structure_dict,
+)
+from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, sample_folder
+from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
+from miscnn_tf.data_loading.nifti_file import ENDINGS, find_nifti, is_nifti, read_info, read_voxels, write_nifti
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.storage import inside
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.messages import did_you_mean
+
+#: What predictions can be written as, and the ending of the file.
+PREDICTION_FORMATS = {"nifti": ENDINGS[0], "seg": ".dcm", "rtstruct": ".dcm"}
+
+
+class DICOM_interface(Abstract_IO):
+    """Volumes from DICOM series (CT, MR, PET), with RTSTRUCT or SEG files as label maps.
+
+    A sample is a folder; its files may be called anything and lie in folders below it. The images of one
+    SeriesInstanceUID are the volume, in the order in which they lie in the patient. With several series the one is
+    taken on which the annotation was drawn. CT values are Hounsfield units: the rescale slope and intercept are
+    applied. Overview images, DICOMDIRs and other files are left out.
+
+    The axes of the arrays are (slice, row, column); the affine says where they point. Missing slices, several images
+    of one place and mixed series are errors that name the files. The slices of a tilted gantry are read as they are,
+    with a sheared affine and a warning.
+
+    Predictions are ``<output_path>/<index>.nii.gz``, or ``.dcm``; class probabilities always are NIfTI.
+
+    Args:
+        channels: Number of channels; a series has one.
+        classes: Number of classes, background included.
+        three_dim: Whether the samples are volumes; False for single images ``(row, column)``.
+        mask_background: Label of the voxels that belong to no structure.
+        structure_dict: What structures of an RTSTRUCT, or segments of a SEG, are called, and their labels:
+            ``{"Heart": 1}``. Several names may have one label; where structures overlap, the later entry wins. A
+            SEG can do without: its segment numbers are the labels then.
+        annotation_tag: A part of the name of the annotation's folder (or file), where a sample holds several.
+        pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
+        label_map: What labels mean in the end, ``{2: 1}``; others stay as they are.
+        series: Regular expression that the description or the UID of the series must match as a whole, where a sample
+            holds several.
+        prediction_format: What predictions are written as: "nifti", "seg" or "rtstruct".
+
+    Raises:
+        MissingExtraError: If the extra ``dicom`` is not installed.
+        ConfigurationError: If an argument cannot be used.
+
+    Example:
+        >>> structures = {"Esophagus": 1, "Heart": 2, "Lung_L": 3, "Lung_R": 4, "SpinalCord": 5}
+        >>> interface = DICOM_interface(classes=6, structure_dict=structures)
+        >>> interface.names_of_classes()
+        ('background', 'Esophagus', 'Heart', 'Lung_L', 'Lung_R', 'SpinalCord')
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        classes: int = 2,
+        three_dim: bool = True,
+        mask_background: int = 0,
+        structure_dict: Mapping[str, int] | None = None,
+        annotation_tag: str | None = None,
+        *,
+        pattern: str | None = None,
+        label_map: Mapping[int, int] | None = None,
+        series: str | None = None,
+        prediction_format: str = "nifti",
+    ) -> None:
+        require_dicom()
+        super().__init__(channels=channels, classes=classes, three_dim=three_dim)
+        self.structure_dict = normalised_structure_dict(structure_dict, classes)
+        self.mask_background = mask_background
+        self.annotation_tag = annotation_tag
+        self.pattern = pattern
+        self.label_map = normalised_label_map(label_map, classes)
+        self.series = series
+        self.prediction_format = prediction_format
+        self.data_directory: Path | None = None
+        if not 0 <= mask_background < classes:
+            raise ConfigurationError(
+                f"mask_background={mask_background!r} is none of the {classes} classes (0 to {classes - 1})"
+            )
+        if prediction_format not in PREDICTION_FORMATS:
+            hint = did_you_mean(prediction_format, PREDICTION_FORMATS)
+            raise ConfigurationError(
+                f"prediction_format={prediction_format!r} is none of {', '.join(PREDICTION_FORMATS)}.{hint}"
+            )
+        try:
+            re.compile(series or "")
+        except (re.error, TypeError) as error:
+            raise ConfigurationError(f"series={series!r} is no regular expression ({error})") from error
+        self.class_names = self._named_classes()
+
+    def initialize(self, input_path: str | Path) -> list[Hashable]:
+        """Find the sample folders below `input_path`: those with a DICOM image in them, or in a folder below.
+
+        Returns:
+            Their names, sorted.
+
+        Raises:
+            MissingDataError: If there are none; the message says what was found instead.
+        """
+        root = Path(input_path)
+        indices = find_samples(
+            root, self.pattern, lambda folder: holds_images(folder, nested=folder != root), "a DICOM series"
+        )
+        self.data_directory = root
+        return indices
+
+    def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read the series of a sample.
+
+        Returns:
+            The volume ``(slice, row, column)`` in Hounsfield units (or what the rescale slope and intercept give) as
+            int16, int32 or float32; and ``{"type": "dicom", "affine": 4x4, "spacing": mm per axis, "files": the
+            images, …}``.
+
+        Raises:
+            MissingDataError: If there is no series.
+            DataError: If it makes no volume, or a file is damaged.
+        """
+        return self._read(self.grid(index))
+
+    def load_extended(self, index: Hashable) -> dict[str, Any]:
+        """What `load_image` knows of the volume, from the headers alone."""
+        return self._extended(self.grid(index))
+
+    def load_details(self, index: Hashable) -> dict[str, Any] | None:
+        """That the values are Hounsfield units already, for `TransformHU`."""
+        return {"slope": 1.0, "intercept": 0.0}
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        """Read the RTSTRUCT or SEG of a sample as a label map ``(slice, row, column)``.
+
+        Raises:
+            MissingDataError: If there is none.
+            DataError: If there are several, it lies elsewhere, or holds none of the wanted structures.
+
+        Warns:
+            UserWarning: With the names that are only in the file, or only in `structure_dict`.
+        """
+        grid, annotation = self._annotated(index)
+        labels = self._label_map(annotation, grid)
+        return check_labels(self._without_slice_axis(labels), self.classes, annotation.path, self.label_map)
+
+    def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
+        """Read what `save_prediction` wrote, in whichever format.
+
+        Returns:
+            Labels ``(slice, row, column)``, uint8 or uint16; or probabilities with the classes as the last axis,
+            float32.
+
+        Raises:
+            MissingDataError: If there is no prediction.
+        """
+        stem = inside(output_path, index)
+        dicom = stem.with_name(f"{stem.name}.dcm")
+        nifti = find_nifti(stem)
+        if dicom.is_file() and (nifti is None or self.prediction_format != "nifti"):
+            return self._read_dicom_prediction(dicom, self.grid(index))
+        if nifti is None:
+            ending = PREDICTION_FORMATS[self.prediction_format]
+            raise MissingDataError(
+                f"there is no prediction {inside(output_path, index, ending)}: predict {index!r} first"
+            )
+        array = read_voxels(read_info(nifti))
+        if array.ndim == 4:
+            return array if self.three_dim else array[:, :, 0]
+        axes = 3 if self.three_dim else 2
+        # A volume of one column, say, is stored with fewer axes.
+        array = array.reshape(array.shape + (1,) * (axes - array.ndim), order="F")
+        return check_labels(array, self.classes, nifti)
+
+    def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
+        """Write ``sample.pred_data`` below `output_path` in the interface's format, atomically; see `write_file`.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        activation = prediction_to_write(sample, output_path)[1]
+        ending = ENDINGS[0] if activation else PREDICTION_FORMATS[self.prediction_format]
+        self.write_file(sample, inside(output_path, sample.index, ending))
+
+    @staticmethod
+    def check_file_termination(termination: str) -> bool:
+        """Whether the ending is ``.dcm``."""
+        return termination.lower() == ".dcm"
+
+    @staticmethod
+    def writes_file_termination(termination: str) -> bool:
+        """Whether `write_file` writes files with this ending: ``.dcm``, ``.nii.gz`` or ``.nii``."""
+        return termination.lower() in (".dcm", *ENDINGS)
+
+    def get_ROI_names(self, index: Hashable) -> list[list[Any]]:
+        """Number and name of each structure of a sample's RTSTRUCT (or segment of its SEG): ``[[1, "Heart"], …]``.
+
+        Raises:
+            MissingDataError: If the sample has no annotation.
+        """
+        annotation = self._annotated(index)[1]
+        return [[number, name] for number, name in self._names(annotation)[1].items()]
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        """Check a sample without decoding its images: slices complete, files whole, an annotation that fits.
+
+        Raises:
+            DataError: If something does not fit; the message names the file.
+        """
+        grid = self.grid(index)
+        self._check_axes(grid)
+        check_files(grid)
+        if not load_seg:
+            return
+        annotation = self._annotated(index)[1]
+        _, names = self._names(annotation)
+        if self.structure_dict or annotation.sop_class == RTSTRUCT:
+            choose_structures(names, self.structure_dict, annotation.path)
+
+    def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
+        """A digest of the sample's files and of what the label map depends on; None without a folder."""
+        files = super().fingerprint(index, str(input_path))
+        if files is None:
+            return None
+        # In its order, which decides where structures overlap.
+        structures = list(self.structure_dict.items())
+        meaning = [self.mask_background, structures, self.annotation_tag, self.label_map, self.series]
+        return configuration.fingerprint(files, meaning)
+
+    def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read a series from anywhere, as `load_image` does.
+
+        Args:
+            path: The folder of the series; one of its files, which stands for the whole series (or for itself, if the
+                interface is 2D); or a list of its files.
+        """
+        return self._read(self._grid_of(path))
+
+    def write_file(self, sample: Sample, path: str | Path) -> None:
+        """Write ``sample.pred_data`` to a file on the series that it was made from, atomically.
+
+        Args:
+            sample: ``extended`` is what `load_image` or `read_file` gave.
+            path: Ends in ``.nii.gz`` or ``.nii``, with the series' geometry; or in ``.dcm``: an RTSTRUCT if
+                `prediction_format` is "rtstruct", otherwise a SEG.
+
+        Raises:
+            ConfigurationError: If class probabilities are to be written as DICOM, or the sample comes from elsewhere.
+            StorageError: If it cannot be written.
+        """
+        path = Path(path)
+        array, activation = prediction_to_write(sample, path)
+        if is_nifti(path):
+            if activation and not sample.three_dim:
+                array = array[:, :, np.newaxis]
+            write_nifti(path, array, sample.extended)
+            return
+        if path.suffix.lower() != ".dcm":
+            raise ConfigurationError(f"{path}: predictions of DICOM end in .dcm or .nii.gz; name the output so")
+        if activation:
+            raise ConfigurationError(f"{path}: class probabilities are written as NIfTI only; name the output .nii.gz")
+        files = sample.extended.get("files")
+        if not files:
+            raise ConfigurationError(
+                f"{path}: sample {sample.index!r} was not read from DICOM, and a SEG or RTSTRUCT names the images that "
+                "it was made on; name the output .nii.gz"
+            )
+        if not sample.three_dim:
+            array = array[np.newaxis]
+        array = array.astype(label_dtype(max(self.classes, sample.classes)), copy=True)
+        # Structures are what is not background; 0 is that in the files, whatever the label is here.
+        numbers = self._structure_numbers()
+        table = np.zeros(int(array.max()) + 1, array.dtype)
+        for label in np.unique(array):
+            if int(label) != self.mask_background:
+                table[label] = numbers.get(int(label), 0)
+        if unknown := sorted({int(label) for label in np.unique(array)} - {*numbers, self.mask_background}):
+            raise DataError(f"{path}: the prediction of {sample.index!r} holds {unknown}, which is no class")
+        names = {numbers[label]: name for label, name in self._names_to_write().items()}
+        writer = write_rtstruct if self.prediction_format == "rtstruct" else write_seg
+        writer(path, table[array], files, names)
+
+    def grid(self, index: Hashable) -> Grid:
+        """Where the voxels of a sample lie, and in which files.
+
+        Raises:
+            MissingDataError: If there is no series.
+            DataError: If it makes no volume.
+        """
+        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        return make_grid(choose_series(scan, self.series, self.annotation_tag))
+
+    def _grid_of(self, path: str | Path | Sequence[str | Path]) -> Grid:
+        if not isinstance(path, str | Path):
+            return grid_of_files(path)
+        path = Path(path)
+        if path.is_dir():
+            return make_grid(choose_series(scan_folder(path), self.series, self.annotation_tag))
+        if not path.is_file():
+            raise MissingDataError(f"{path}: there is no such file or folder; check the path")
+        header = read_header(path)
+        if header is None or not header.is_scan:
+            raise DataError(f"{path} is no DICOM image; hand in the folder of a series, or one of its files")
+        if not self.three_dim:
+            return make_grid([header])
+        scan = scan_folder(path.parent)
+        return make_grid(scan.series[header.series])
+
+    def _read(self, grid: Grid) -> tuple[np.ndarray, dict[str, Any]]:
+        self._check_axes(grid)
+        volume = self._without_slice_axis(read_volume(grid))
+        return check_image(volume, grid.where), self._extended(grid)
+
+    def _check_axes(self, grid: Grid) -> None:
+        if not self.three_dim and grid.shape[0] > 1:
+            raise DataError(
+                f"{grid.where} has {grid.shape[0]} slices, but this interface reads single images; make the interface "
+                "with three_dim=True"
+            )
+        check_axes(grid.shape if self.three_dim else grid.shape[1:], self.three_dim, self.channels, grid.where)
+
+    def _extended(self, grid: Grid) -> dict[str, Any]:
+        affine, spacing = grid.affine, grid.spacing
+        if not self.three_dim:
+            affine, spacing = affine[:, [1, 2, 0, 3]], spacing[1:]
+        return {
+            "type": "dicom",
+            "affine": affine.copy(),
+            "spacing": spacing.copy(),
+            "series": grid.planes[0][0].series,
+            "files": grid.files,
+        }
+
+    def _without_slice_axis(self, array: np.ndarray) -> np.ndarray:
+        return array if self.three_dim else array[0]
+
+    def _annotated(self, index: Hashable) -> tuple[Grid, Header]:
+        """The grid of a sample and its annotation."""
+        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        grid = make_grid(choose_series(scan, self.series, self.annotation_tag))
+        return grid, choose_annotation(scan, grid, self.annotation_tag)
+
+    def _names(self, annotation: Header) -> tuple[Any, dict[int, str]]:
+        """The content of an annotation, and the names of its structures by number."""
+        if annotation.sop_class == RTSTRUCT:
+            content = read_rtstruct(annotation.path)
+            return content, roi_names(content)
+        content = read_seg(annotation.path)
+        return content, segment_names(content)
+
+    def _label_map(self, annotation: Header, grid: Grid, labels_of: Mapping[int, int] | None = None) -> np.ndarray:
+        """The label map of an annotation, by the names of its structures; or by their numbers, if labels are given."""
+        content, names = self._names(annotation)
+        path = annotation.path
+        is_rtstruct = annotation.sop_class == RTSTRUCT
+        if labels_of is None and (self.structure_dict or is_rtstruct):
+            chosen = choose_structures(names, self.structure_dict, path)
+        else:
+            chosen = [(number, name, labels_of[number] if labels_of else number) for number, name in names.items()]
+        if is_rtstruct:
+            masks = ((name, label, roi_mask(content, number, grid, path)) for number, name, label in chosen)
+        else:
+            of_number = segment_masks(content, grid, path)
+            masks = ((name, label, of_number[number]) for number, name, label in chosen)
+        highest = max([self.classes, *(label + 1 for _, _, label in chosen)])
+        return merge_structures(masks, grid.shape, highest, self.mask_background, path)
+
+    def _read_dicom_prediction(self, path: Path, grid: Grid) -> np.ndarray:
+        header = read_header(path)
+        if header is None or not header.is_annotation:
+            raise DataError(f"{path} is no RTSTRUCT and no SEG; predict again")
+        if unknown := set(self._names(header)[1]) - set(self._structure_numbers().values()):
+            raise DataError(f"{path} holds the structures {sorted(unknown)} for {self.classes} classes; predict again")
+        # By number: what the classes are called may have changed since.
+        labels = self._label_map(header, grid, {number: label for label, number in self._structure_numbers().items()})
+        return check_labels(self._without_slice_axis(labels), self.classes, path)
+
+    def _structure_numbers(self) -> dict[int, int]:
+        """The number of each class but the background, as it is written."""
+        labels = [label for label in range(self.classes) if label != self.mask_background]
+        return {label: number for number, label in enumerate(labels, start=1)}
+
+    def _names_to_write(self) -> dict[int, str]:
+        names = self.names_of_classes()
+        if self.class_names is None:
+            names = tuple(f"class {name}" for name in names)
+        return {label: names[label] for label in self._structure_numbers()}
+
+    def _named_classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, if `structure_dict` has one for each but the background."""
+        by_label = {label: name for name, label in self.structure_dict.items()}
+        if (
+            self.label_map
+            or set(by_label) != set(self._structure_numbers())
+            or len(by_label) < len(self.structure_dict)
+        ):
+            return None
+        return tuple(by_label.get(label, "background") for label in range(self.classes))

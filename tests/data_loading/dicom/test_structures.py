@@ -1,0 +1,65 @@
+"""Names to labels: what is unknown, missing, misspelt or overlapping."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miscnn_tf.data_loading.dicom.structures import choose_structures, merge_structures, normalised_structure_dict
+from miscnn_tf.errors import ConfigurationError, DataError
+
+PATH = Path("rt.dcm")
+
+
+@pytest.mark.parametrize("wrong", [{"Heart": 3}, {"Heart": -1}, {"Heart": "1"}, {"Heart": True}, {"Heart": 1.0}])
+def test_labels_are_classes(wrong):
+    with pytest.raises(ConfigurationError, match="none of the 3 classes"):
+        normalised_structure_dict(wrong, 3)
+
+
+def test_it_is_a_dict():
+    with pytest.raises(ConfigurationError, match="must be a dict"):
+        normalised_structure_dict(["Heart"], 2)
+    assert normalised_structure_dict(None, 2) == {}
+    assert normalised_structure_dict({" Heart": np.int64(1)}, 2) == {"Heart": 1}
+
+
+def test_those_that_are_wanted_come_in_the_order_of_the_dict():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_structures({4: "Lung", 9: "Heart "}, {"Heart": 2, "Lung": 1}, PATH) == [
+            (9, "Heart", 2),
+            (4, "Lung", 1),
+        ]
+
+
+def test_what_is_not_wanted_or_not_there_is_told():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        choose_structures({1: "Heart", 2: "BODY", 3: "Lung_Left"}, {"Heart": 1, "Lung_left": 2}, PATH)
+    texts = [str(one.message) for one in told]
+    assert texts == [
+        "rt.dcm: BODY, Lung_Left are not in structure_dict and left out: background",
+        "rt.dcm does not hold 'Lung_left' Did you mean 'Lung_Left'? of structure_dict; its label is empty there",
+    ]
+
+
+def test_none_of_them_is_an_error_that_lists_the_names():
+    with pytest.raises(DataError, match=r"none of the structures of structure_dict \(Hart\); it holds Heart, Lung"):
+        choose_structures({1: "Heart", 2: "Lung"}, {"Hart": 1}, PATH)
+
+
+def test_without_a_dict_the_error_says_what_it_could_be():
+    with pytest.raises(DataError, match=r"structure_dict=\{'Heart': 1, 'Lung': 2\}"):
+        choose_structures({1: "Heart", 2: "Lung"}, {}, PATH)
+
+
+def test_where_they_overlap_the_later_one_wins():
+    first, second = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
+    labels = merge_structures([("a", 1, first), ("b", 2, second)], (4,), 3, 0, PATH)
+    assert labels.tolist() == [1, 2, 2, 0]
+    assert labels.dtype == np.uint8
+    assert merge_structures([("a", 0, first)], (4,), 3, 2, PATH).tolist() == [0, 0, 2, 2]
