@@ -22,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 #: Bytes that a stored notebook may have.
 MOST_BYTES = 500_000
 # What TensorFlow's libraries write on their own.
-_NOISE = re.compile(r"^(WARNING: All log messages before absl|[IWEF]\d{4} |20\d\d-\d\d-\d\d [\d:.]+: |[IWE]0000 )")
+_NOISE = re.compile(r"^(WARNING: All log messages before absl|[IWEF]\d{4} |20\d\d-\d\d-\d\d [\d:.]+: )")
+_PROGRESS = re.compile(r"\d%\|.*\d+/\d+ \[")
 
 
 def run(notebook: nbformat.NotebookNode, folder: str | Path, timeout: int = 3600) -> nbformat.NotebookNode:
@@ -31,7 +32,9 @@ def run(notebook: nbformat.NotebookNode, folder: str | Path, timeout: int = 3600
     Raises:
         nbclient.exceptions.CellExecutionError: If a cell fails.
     """
-    NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     return notebook
 
 
@@ -48,7 +51,9 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 output["text"] = "".join(
-                    line for line in output["text"].splitlines(keepends=True) if not _NOISE.match(line)
+                    line
+                    for line in output["text"].splitlines(keepends=True)
+                    if not _NOISE.match(line) and not _PROGRESS.search(line)
                 )
                 if not output["text"].strip():
                     continue
