@@ -32,14 +32,17 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, sho
         return None
     target = str(node["reftarget"]).removesuffix("()").lstrip("~.")
     domain = env.domains.python_domain
+    if is_argument(target, node.get("py:module") or PACKAGE, node.get("py:class")):
+        return shown  # and not what has the same name elsewhere
     documented = find_documented(domain, target, node)
     if documented is not None:
         page, anchor = documented
         return make_refnode(app.builder, node["refdoc"], page, anchor, shown, target)
-    if exists(target, node.get("py:module") or PACKAGE, node.get("py:class")):
+    first = target.partition(".")[0]
+    # A type, which may have been imported in another module than the one where its function is documented.
+    if node["reftype"] == "class" and (hasattr(builtins, first) or first in imported_names()):
         return shown
-    # A type that is imported where the function was written, which may be another module.
-    return shown if node["reftype"] == "class" and target.partition(".")[0] in imported_names() else None
+    return shown if exists(target, node.get("py:module") or PACKAGE, node.get("py:class")) else None
 
 
 def find_documented(domain: PythonDomain, target: str, node: addnodes.pending_xref) -> tuple[str, str] | None:
@@ -59,6 +62,13 @@ def find_documented(domain: PythonDomain, target: str, node: addnodes.pending_xr
     return None
 
 
+@cache
+def is_argument(target: str, module: str, cls: str | None) -> bool:
+    """Whether a function or a class in the place of the docstring has an argument of this name."""
+    return any(target in _parameters(place) for place in _places(module, cls))
+
+
+@cache
 def exists(target: str, module: str, cls: str | None) -> bool:
     """Whether code can say the name where the docstring stands: here, in its class, beside it, or anywhere at all."""
     first, *rest = target.split(".")
@@ -72,7 +82,7 @@ def exists(target: str, module: str, cls: str | None) -> bool:
             return True
     if hasattr(builtins, first):
         return True
-    # Of a library, `np.ndarray` or `keras.Model`, or a module of ours.
+    # Of a library, or a module of ours.
     beginnings = (target, f"{PACKAGE}.{target}", f"{module.rpartition('.')[0]}.{target}")
     return any(map(_can_be_imported, beginnings))
 
@@ -92,6 +102,7 @@ def _places(module: str, cls: str | None) -> list[Any]:
     return places
 
 
+@cache
 def _parameters(place: Any) -> set[str]:
     """The arguments of a class, its methods, or the functions of a module."""
     names: set[str] = set()
@@ -108,9 +119,14 @@ def _parameters(place: Any) -> set[str]:
 def _is_set(place: Any, name: str) -> bool:
     """Whether the methods of a class, or of one that it is made from, set an attribute of this name."""
     for cls in inspect.getmro(place) if inspect.isclass(place) else ():
-        if cls.__module__.startswith(PACKAGE) and re.search(rf"self\.{re.escape(name)}\b", inspect.getsource(cls)):
+        if cls.__module__.startswith(PACKAGE) and re.search(rf"self\.{re.escape(name)}\b", _source(cls)):
             return True
     return False
+
+
+@cache
+def _source(cls: type) -> str:
+    return inspect.getsource(cls)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.osutil import relative_uri
 
 Place = tuple[str, str]
@@ -70,7 +71,15 @@ def home(name: str) -> tuple[str, str] | None:
     return None
 
 
+def forget_builtins(app: Sphinx, env: BuildEnvironment) -> None:
+    """Leave out what has no source, such as an alias of ``dict[…]``: its page would be linked, and never written."""
+    modules = getattr(env, "_viewcode_modules", {})
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Look at each page before it is written."""
+    app.connect("env-check-consistency", forget_builtins)
     app.connect("html-page-context", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
