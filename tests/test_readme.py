@@ -134,3 +134,21 @@ def test_the_picture_can_be_drawn_again(tmp_path):
     draw(tmp_path / "patches.png")
     assert 20_000 < (tmp_path / "patches.png").stat().st_size < 200_000
     assert (ROOT / "docs" / "pictures" / "patches.png").stat().st_size < 200_000
+
+
+def test_the_configuration_of_the_readme_is_one(tmp_path):
+    from miscnn_tf.planning.toml_file import read_experiment
+
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "experiment.toml").write_text(example, encoding="utf-8")
+    assert read_experiment(tmp_path / "experiment.toml").network.epochs == 50
+
+
+def test_the_commands_of_the_readme_exist():
+    from miscnn_tf.cli.main import COMMANDS, make_parser
+
+    commands = re.findall(r"^miscnn-tf (\S.*?)(?: +#.*)?$", README, re.MULTILINE)
+    assert {"init", "train", "predict", "evaluate", "cross-validate"} <= {line.split()[0] for line in commands}
+    for line in commands:
+        assert line.split()[0] in COMMANDS
+        make_parser().parse_args(line.split())

@@ -72,8 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
         tolerance_mm=arguments.tolerance,
         draw_figures=arguments.output is not None,
     )
-    print()
-    print(scores_table(summary, truth.class_names or ()))
     if arguments.output is not None:
         write_run_record(
             arguments.output,
@@ -86,5 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "tolerance_mm": arguments.tolerance,
             },
         )
+    print()
+    print(scores_table(summary, truth.class_names or ()))
+    if arguments.output is not None:
         print(f"\nAll scores: {arguments.output}/scores.csv; as a page: miscnn-tf report {arguments.output}")
     return 0

@@ -63,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(__name__).debug("the error in full:", exc_info=True)
         print(f"miscnn-tf: error: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:
+        # Whoever read the output, such as 'head', has seen enough. What is still to be written must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         print("\nmiscnn-tf: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED

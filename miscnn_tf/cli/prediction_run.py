@@ -7,15 +7,21 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, ending_of, find_images, stem_of
 from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.image_file import LOSSY
-from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
+from miscnn_tf.data_loading.interfaces import (
+    NIFTI_interface,
+    NIFTIslicer_interface,
+    get_data_interface_from_file_term,
+)
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
 
@@ -45,7 +51,13 @@ def run_prediction(
     """
     model = find_model(model_path)
     output = Path(output)
-    sources = find_images(images, model.interface().channels)
+    interface = model.interface()
+    sources = find_images(images, interface.channels)
+    if _names_a_file(output):
+        # One image, also where it is a folder: a patient's study with folders of its own.
+        sources = [ImageSource(Path(images).resolve().name, (Path(images),))] if sources is None else sources
+        if len(sources) > 1:
+            raise ConfigurationError(f"{images} holds {len(sources)} images; name a folder for them, not {output}")
     print(f"Model: {model.description}", flush=True)
     if sources is None:
         return _predict_data_set(model, Path(images), output, probabilities, overwrite)
@@ -55,7 +67,7 @@ def run_prediction(
 def _predict_files(
     model: TrainedModel, sources: Sequence[ImageSource], output: Path, probabilities: bool, overwrite: bool
 ) -> list[Path]:
-    single = len(sources) == 1 and ending_of(output) != "" and not output.is_dir()
+    single = _names_a_file(output)
     targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
     if not single:
         _claim(output, model, probabilities, overwrite, targets)
@@ -65,11 +77,14 @@ def _predict_files(
     _tell(len(sources), len(sources) - len(wanted), output)
     if not wanted:
         return []
-    loaded = model.load()
+    loaded, interface = model.load(), model.interface()
 
     def predict(pair: tuple[ImageSource, Path]) -> Path:
         source, target = pair
-        loaded.predict_file(source.source, target, activation_output=probabilities)
+        if isinstance(interface, NIFTIslicer_interface):
+            _predict_slices(loaded, interface, source, target, probabilities)
+        else:
+            loaded.predict_file(source.source, target, activation_output=probabilities)
         return target
 
     return _each(wanted, predict, lambda pair: str(pair[0].paths[0]))
@@ -99,6 +114,30 @@ def _predict_data_set(
         volumes = dict.fromkeys(str(name).rpartition(SEPARATOR)[0] for name in names)
         written = [interface.assemble_volume(name, predictions, output / f"{name}.nii.gz") for name in volumes]
     return written
+
+
+def _predict_slices(
+    model: Any, interface: NIFTIslicer_interface, source: ImageSource, target: Path, probabilities: bool
+) -> None:
+    """Segment a volume with a model of slices."""
+    volumes = NIFTI_interface(interface.channels, interface.classes)
+    image, extended = volumes.read_file(source.source)
+    axis = interface.slice_axis
+    spacing = np.delete(extended["spacing"], axis)
+    planes = [
+        model.predict_array(image.take(place, axis), spacing, activation_output=probabilities)
+        for place in range(image.shape[axis])
+    ]
+    sample = Sample(source.name, image, interface.channels, interface.classes, extended, three_dim=True)
+    sample.add_prediction(np.stack(planes, axis), activation_output=probabilities)
+    volumes.write_file(sample, target)
+
+
+def _names_a_file(output: Path) -> bool:
+    """Whether the output is a file by its ending: a folder may have a dot in its name, too."""
+    ending = ending_of(output)
+    known = ending == ".npy" or (ending != "" and get_data_interface_from_file_term(ending) is not None)
+    return known and not output.is_dir()
 
 
 def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str]) -> list[Path]:
@@ -138,8 +177,10 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
         "fingerprint": model.fingerprint(),
         "probabilities": probabilities,
     }
-    before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else record
-    if before != record:
+    before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else None
+    if before == record:
+        return
+    if before is not None:
         if not overwrite:
             raise ConfigurationError(
                 f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, or of "

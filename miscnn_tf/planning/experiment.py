@@ -155,7 +155,9 @@ class Split(Table):
     """Which samples train and which validate, and what belongs together."""
 
     validation_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="Share of the samples that `train` keeps for validation; 0 for none."
+        default=None,
+        description="Share of the samples that `train` keeps for validation, where neither `training` nor `file` "
+        "says which; 0 for none.",
     )
     training: list[str] | None = Field(default=None, description="Names of the training samples.")
     validation: list[str] | None = Field(default=None, description="Names of the validation samples.")
@@ -186,9 +188,8 @@ class Split(Table):
 
     @model_validator(mode="after")
     def _one_way(self) -> Split:
-        ways = [name for name in ("file", "training", "validation_share") if getattr(self, name) is not None]
-        if len(ways) > 1:
-            raise ValueError(f"{' and '.join(ways)} say the same thing twice; keep one of them")
+        if self.file is not None and self.training is not None:
+            raise ValueError("file and training say the same thing twice; keep one of them")
         if self.validation is not None and self.training is None:
             raise ValueError("validation without training; name the training samples, too")
         return self

@@ -98,6 +98,26 @@ def test_help_loads_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
+    code = (
+        "import sys, types, miscnn_tf.cli.main as cli\n"
+        "module = types.ModuleType('talker', 'Talks.')\n"
+        "module.add_arguments = lambda parser: None\n"
+        "module.run = lambda arguments: [print('word ' * 1000) for _ in range(1000)] and 0\n"
+        "sys.modules['talker'] = module\n"
+        "cli.COMMANDS['talk'] = cli.Command('talk', 'talker')\n"
+        "sys.exit(cli.main(['talk']))"
+    )
+    talker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert talker.stdout is not None
+    assert talker.stderr is not None
+    talker.stdout.read(10)
+    talker.stdout.close()
+    assert talker.stderr.read() == ""
+    talker.stderr.close()
+    assert talker.wait(timeout=60) == 1
+
+
 def test_python_m_miscnn_tf_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "miscnn_tf", "nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -110,7 +110,7 @@ def test_keys_that_do_not_fit_together(table: dict, said: str) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"file": "a.json", "validation_share": 0.1}, "file and validation_share say the same thing twice"),
+        ({"file": "a.json", "training": ["a"]}, "file and training say the same thing twice"),
         ({"validation": ["a"]}, "validation without training"),
         ({"groups": "patient"}, "exactly one group"),
         ({"groups": "(a"}, "no regular expression"),

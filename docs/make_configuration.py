@@ -1,0 +1,201 @@
+"""Writes docs/guides/configuration.md, the reference of the configuration, from the schema and the Python interface."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import Dictionary_interface, miscnn_data_interfaces
+from miscnn_tf.evaluation.cross_validation import cross_validation
+from miscnn_tf.evaluation.split_validation import split_validation
+from miscnn_tf.neural_network.architecture import architectures
+from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.planning.build import _ATTRIBUTES, default_of, known_losses, known_metrics
+from miscnn_tf.planning.experiment import LAYOUTS, Data, Experiment, Table
+from miscnn_tf.processing.data_augmentation import SETTINGS, SWITCHES, Data_Augmentation
+from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.subfunctions import subfunctions
+
+PAGE = Path(__file__).parent / "guides" / "configuration.md"
+
+HEAD = """\
+<!-- Written by docs/make_configuration.py from miscnn_tf/planning/experiment.py; change it there. -->
+
+# The configuration file
+
+What `miscnn-tf train` and `miscnn-tf cross-validate` do is said in a [TOML](https://toml.io) file. `miscnn-tf init
+FOLDER -o experiment.toml` writes one for a folder of data, with a reason for each value; this page lists all keys.
+
+- Only `[data] path` and, unless images are taken as a whole, `[preprocessing] patch_shape` are needed.
+- A key or table that does not exist, and a value that cannot work, is an error before anything runs; all mistakes are
+  listed, with what was probably meant.
+- Paths begin at the folder of the file, and `~` is the home folder.
+- `--set network.epochs=5` takes another value than the file's, for one run.
+- A run keeps its configuration in its folder, and goes on only with the same one.
+
+A small one:
+
+```toml
+[data]
+path = "data"
+
+[preprocessing]
+clip = [-79, 304]
+spacing = [3.2, 1.6, 1.6]
+normalization = "z-score"
+patch_shape = [48, 128, 128]
+overlap = [24, 64, 64]
+
+[network]
+architecture = {name = "unet_standard", n_filters = 16, depth = 3}
+loss = "dice_crossentropy"
+epochs = 50
+```
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The page as it should be."""
+    defaults = _defaults()
+    parts = [HEAD]
+    for name, field in Experiment.model_fields.items():
+        table = field.annotation
+        assert isinstance(table, type)
+        assert issubclass(table, Table)
+        rows = ["| key | value | what it does | default |", "|---|---|---|---|"]
+        for key, inner in table.model_fields.items():
+            default = defaults.get((name, key), inner.default)
+            if inner.is_required():
+                default = "needed"
+            rows.append(f"| `{key}` | {_kind(table, key)} | {_cell(inner.description or '')} | {_shown(default)} |")
+        parts.append(f"## `[{name}]`\n\n{table.__doc__}\n\n" + "\n".join(rows) + "\n")
+    parts.append(_names())
+    return "\n".join(parts)
+
+
+def _defaults() -> dict[tuple[str, str], Any]:
+    """What the Python interface does where a key is left out."""
+    sample = {"a": (np.zeros((4, 4, 4)), np.zeros((4, 4, 4), np.uint8))}
+    preprocessor = Preprocessor(Data_IO(Dictionary_interface(sample), ""), batch_size=1, patch_shape=(2, 2, 2))
+    found: dict[tuple[str, str], Any] = {
+        ("split", "validation_share"): default_of(split_validation, "percentage"),
+        ("split", "seed"): default_of(cross_validation, "seed"),
+        ("cross_validation", "k_fold"): default_of(cross_validation, "k_fold"),
+        ("network", "epochs"): default_of(cross_validation, "epochs"),
+        ("network", "architecture"): "unet_standard",
+        ("network", "loss"): default_of(Neural_Network, "loss").__name__,
+        ("network", "metrics"): ["dice_soft"],
+        ("network", "shuffle_batches"): True,
+    }
+    for key in ("analysis", "prepare_subfunctions", "prepare_batches", "use_multiprocessing"):
+        found["preprocessing", key] = default_of(Preprocessor, key)
+    for key, attribute in _ATTRIBUTES.items():
+        found["preprocessing", key] = getattr(preprocessor, attribute)
+    for key in ("learning_rate", "precision", "deterministic", "multi_gpu", "workers", "batch_queue_size"):
+        found["network", key] = default_of(Neural_Network, key)
+    for name in (*SWITCHES, *SETTINGS):
+        found["augmentation", name.removeprefix("config_")] = getattr(Data_Augmentation(), name)
+    return found
+
+
+def _kind(table: type[Table], key: str) -> str:
+    """The type of a key in words."""
+    schema = table.model_json_schema()
+    return _words(schema["properties"][key], schema.get("$defs", {}))
+
+
+def _words(schema: dict[str, Any], known: dict[str, Any]) -> str:
+    options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    (one,) = options
+    if "$ref" in one:
+        return "name, or table"
+    kind = one.get("type")
+    if kind == "array":
+        item = one["items"]
+        if "$ref" in item:
+            return "list of tables" if item["$ref"].endswith("Step") else "list of names or tables"
+        inner = {"integer": "whole numbers", "number": "numbers", "string": "texts"}[item["type"]]
+        return f"two {inner}" if one.get("minItems") == one.get("maxItems") == 2 else f"list of {inner}"
+    words = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text"}
+    return words.get(str(kind), "table")
+
+
+def _shown(default: Any) -> str:
+    if default is None or default == {} or repr(default) == "PydanticUndefined":
+        return "–"
+    if default == "needed":
+        return "needed"
+    if isinstance(default, float):
+        return f"{default:.4g}"
+    if isinstance(default, tuple | list):
+        return "[" + ", ".join(f"{one:.4g}" if isinstance(one, float) else str(one) for one in default) + "]"
+    return json.dumps(default)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _names() -> str:
+    """What may be named, and with which arguments."""
+    losses = known_losses()
+    lines = [
+        "## Names and their arguments\n",
+        "Layouts, `[data] layout`, and what `[data] settings` may hold for each:\n",
+        *_list({name: miscnn_data_interfaces[name] for name in LAYOUTS}, leave={*Data.model_fields, "file_ending"}),
+        "\nSteps, `[[preprocessing.steps]]`:\n",
+        *_list(subfunctions),
+        "\nArchitectures, `[network] architecture`:\n",
+        *_list(architectures),
+        "\nLosses, `[network] loss`; Keras' own may be named, too:\n",
+        *_list({name: _settings_of(losses[name]) for name in sorted(losses)}, leave={"name", "reduction"}),
+        "\nMetrics, `[network] metrics`: all losses, Keras' own, and\n",
+        *_list({name: metric for name, metric in known_metrics().items() if name not in losses}, leave=_TENSORS),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_TENSORS = {"y_true", "y_pred", "smooth", "class_weights"}
+
+
+def _settings_of(loss: Any) -> Any:
+    """What can be called with a loss's settings: its class; a loss that is a function has none."""
+    if inspect.isfunction(loss):
+        return loss if loss.__name__ == "dice_weighted" else (lambda: None)
+    return type(loss)
+
+
+def _list(known: Any, leave: Any = ()) -> list[str]:
+    lines = []
+    for name in known:
+        arguments = [
+            _argument(one)
+            for one in inspect.signature(known[name]).parameters.values()
+            if one.name not in leave and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+        ]
+        lines.append(f"- `{name}`" + (f": {', '.join(arguments)}" if arguments else ""))
+    return lines
+
+
+def _argument(one: inspect.Parameter) -> str:
+    if one.default is one.empty:
+        return f"`{one.name}` (needed)"
+    return f"`{one.name}`" if one.default is None else f"`{one.name} = {_shown(one.default)}`"
+
+
+if __name__ == "__main__":
+    main()

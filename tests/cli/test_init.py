@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from miscnn_tf.cli import main as cli
+from miscnn_tf.planning.fingerprint import read_fingerprint
+from miscnn_tf.planning.toml_file import read_experiment
+
+
+def init(*arguments: object) -> int:
+    return cli.main(["init", *map(str, arguments)])
+
+
+def test_a_configuration_with_reasons(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = experiment.parent / "new.toml"
+    assert init(experiment.parent / "data", "-o", path, "--memory", 2) == 0
+    said = capsys.readouterr().out
+    assert "4 cases, laid out as NIFTI" in said
+    assert f"miscnn-tf train {path}" in said
+    text = path.read_text(encoding="utf-8")
+    assert 'path = "data"' in text  # beside it: both can be moved
+    assert "# 4 cases in " in text
+    assert "CT in Hounsfield units" in text
+    made = read_experiment(path)
+    assert made.data.path == str(experiment.parent / "data")
+    assert (made.data.layout, made.data.channels, made.data.classes) == ("NIFTI", 1, 3)
+    assert made.preprocessing.patch_shape is not None
+    assert len(made.preprocessing.make_steps()) == 3
+    assert read_fingerprint(experiment.parent / "new.fingerprint.json").cases == 4
+
+
+def test_an_existing_file_is_not_lost(experiment: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("work of hours")
+    assert init(experiment.parent / "data", "-o", path) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert path.read_text() == "work of hours"
+    assert init(experiment.parent / "data", "-o", path, "--overwrite") == 0
+    assert read_experiment(path).data.path == str(experiment.parent / "data")  # elsewhere: absolute
+    assert init(experiment.parent / "data", "-o", tmp_path / "mine.txt") == 1
+    assert "ends in .toml" in capsys.readouterr().err
+
+
+def test_what_is_said_is_kept(experiment: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "said.toml"
+    said = ["--set", "data.label_map={2 = 1}", "--set", "data.classes=2", "--set", "network.epochs=7"]
+    assert init(experiment.parent / "data", "-o", path, *said, "--set", "data.pattern=.*[0-2]") == 0
+    made = read_experiment(path)
+    assert made.data.label_map == {"2": 1}
+    assert (made.data.classes, made.data.pattern, made.network.epochs) == (2, ".*[0-2]", 7)
+    assert read_fingerprint(path.with_suffix(".fingerprint.json")).cases == 3
+    assert init(experiment.parent / "data", "-o", tmp_path / "x.toml", "--set", "data.clases=2") == 1
+    assert "Did you mean 'classes'?" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_data_set(tmp_path: Path, capsys) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    assert init(tmp_path, "-o", tmp_path / "x.toml") == 1
+    assert "dataset.json" in capsys.readouterr().err  # the layouts are shown
+    assert init(tmp_path / "none", "-o", tmp_path / "x.toml") == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "x.toml").exists()
+
+
+def test_no_tensorflow_is_needed(experiment: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from miscnn_tf.cli.main import main\n"
+        f"code = main(['init', {str(experiment.parent / 'data')!r}, '-o', {str(tmp_path / 'a.toml')!r}])\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hippocampus_from_the_folder_to_a_network(hippocampus: Path, tmp_path: Path) -> None:
+    """What init writes can be built as it stands."""
+    assert init(hippocampus / "cases", "-o", tmp_path / "hippocampus.toml") == 0
+    from miscnn_tf.planning.build import make_data_io, make_model, make_preprocessor
+
+    made = read_experiment(tmp_path / "hippocampus.toml", ["network.architecture.n_filters=1"])
+    model = make_model(made, make_preprocessor(made, make_data_io(made, tmp_path)))
+    assert model.model.input_shape == (None, 40, 56, 40, 1)

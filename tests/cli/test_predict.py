@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from miscnn_tf.cli import main as cli
+from miscnn_tf.cli import prediction_run
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
+from miscnn_tf.neural_network.model_file import load_model
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def scan(experiment: Path, number: int) -> Path:
+    return experiment.parent / "data" / f"case_0000{number}" / "imaging.nii.gz"
+
+
+def predict(*arguments: object) -> int:
+    return cli.main(["predict", *map(str, arguments)])
+
+
+def test_a_file_in_its_own_geometry(trained: Path, experiment: Path, tmp_path: Path) -> None:
+    assert predict(trained / "model.keras", scan(experiment, 0), tmp_path / "new" / "seg.nii.gz") == 0
+    written, image = nib.load(tmp_path / "new" / "seg.nii.gz"), nib.load(scan(experiment, 0))
+    assert written.shape == image.shape
+    np.testing.assert_allclose(written.affine, image.affine, atol=1e-4)
+    np.testing.assert_array_equal(
+        np.asarray(written.dataobj), load_model(trained / "model.keras").predict_file(scan(experiment, 0))
+    )
+    assert predict(trained, scan(experiment, 0), tmp_path / "p.nii.gz", "--probabilities") == 0
+    probabilities = voxels(tmp_path / "p.nii.gz")
+    assert probabilities.shape == (*image.shape, 3)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-3)
+
+
+def test_a_folder_of_files_goes_on_where_it_stopped(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scans").mkdir()
+    for number in range(3):
+        shutil.copy(scan(experiment, number), tmp_path / "scans" / f"patient_{number}.nii.gz")
+    out = tmp_path / "out"
+    assert predict(trained, tmp_path / "scans", out) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names == {"patient_0.nii.gz", "patient_1.nii.gz", "patient_2.nii.gz", "predictions.json"}
+    (out / "patient_1.nii.gz").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    capsys.readouterr()
+    assert predict(trained, tmp_path / "scans", out) == 0
+    assert "3 images" in (said := capsys.readouterr().out)
+    assert "2 are there already" in said
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    assert (out / "patient_1.nii.gz").is_file()
+    assert predict(trained, tmp_path / "scans", out, "--overwrite") == 0
+    assert (out / "patient_0.nii.gz").stat().st_mtime_ns > before["patient_0.nii.gz"]
+
+
+def test_a_data_set_and_predictions_of_another_kind(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(experiment.parent / "data", tmp_path / "data")
+    (tmp_path / "data" / "case_00001" / "segmentation.nii.gz").unlink()  # new scans have none
+    out = tmp_path / "out"
+    assert predict(trained, tmp_path / "data", out) == 0
+    assert {path.name for path in out.glob("*.nii.gz")} == {f"case_0000{number}.nii.gz" for number in range(4)}
+    capsys.readouterr()
+    assert predict(trained, tmp_path / "data", out) == 0
+    assert "4 are there already" in capsys.readouterr().out
+    assert predict(trained, tmp_path / "data", out, "--probabilities") == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert voxels(out / "case_00000.nii.gz").ndim == 3
+    assert predict(trained, tmp_path / "data", out, "--probabilities", "--overwrite") == 0
+    assert voxels(out / "case_00000.nii.gz").ndim == 4
+
+
+def test_predictions_of_another_model_do_not_pass_for_those_of_this_one(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """Also not when replacing them was interrupted: what is left of the old ones would be taken for done."""
+    shutil.copy(trained / "model.keras", tmp_path / "other.keras")
+    (tmp_path / "scans").mkdir()
+    for number in range(2):
+        shutil.copy(scan(experiment, number), tmp_path / "scans")
+        (tmp_path / "scans" / "imaging.nii.gz").rename(tmp_path / "scans" / f"{number}.nii.gz")
+    assert predict(trained, tmp_path / "scans", tmp_path / "out") == 0
+    assert predict(tmp_path / "other.keras", tmp_path / "scans", tmp_path / "out") == 1
+    assert "holds predictions of another model" in capsys.readouterr().err
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction_run, "_each", interrupted)
+    assert predict(tmp_path / "other.keras", tmp_path / "scans", tmp_path / "out", "--overwrite") == 130
+    assert list((tmp_path / "out").glob("*.nii.gz")) == []
+
+
+def test_a_bad_image_does_not_keep_the_others_from_being_done(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy(scan(experiment, 0), tmp_path / "scans" / "b.nii.gz")
+    (tmp_path / "scans" / "a.nii.gz").write_bytes(b"no image")
+    assert predict(trained, tmp_path / "scans", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "1 of 2 images could not be segmented; the others are done" in error
+    assert "a.nii.gz" in error
+    assert (tmp_path / "out" / "b.nii.gz").is_file()
+
+
+def test_the_models_of_a_cross_validation_are_averaged(cross_validated: Path, experiment: Path, tmp_path: Path) -> None:
+    assert predict(cross_validated, scan(experiment, 0), tmp_path / "p.nii.gz", "--probabilities") == 0
+    each = [
+        load_model(cross_validated / f"fold_{number}" / "model.keras").predict_file(
+            scan(experiment, 0), activation_output=True
+        )
+        for number in range(2)
+    ]
+    np.testing.assert_allclose(voxels(tmp_path / "p.nii.gz"), (each[0] + each[1]) / 2, atol=1e-5)
+    assert predict(cross_validated, experiment.parent / "data", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+def test_a_model_of_slices_segments_volumes(experiment: Path, tmp_path: Path, trained: Path) -> None:
+    """The same from a data set of volumes and from a single file; the volume's own geometry."""
+    from miscnn_tf import Neural_Network, Preprocessor
+    from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+
+    interface = NIFTIslicer_interface(slice_axis=2, classes=3, pattern="case_00000")
+    data_io = Data_IO(interface, experiment.parent / "data")
+    Neural_Network(
+        Preprocessor(data_io, batch_size=1, patch_shape=(8, 8), data_aug=None), Architecture(n_filters=1, depth=1)
+    ).dump(tmp_path / "slices.keras")
+    data = tmp_path / "data"
+    shutil.copytree(experiment.parent / "data" / "case_00001", data / "case_00001")
+    assert predict(tmp_path / "slices.keras", data, tmp_path / "out") == 0
+    assert predict(tmp_path / "slices.keras", scan(experiment, 1), tmp_path / "one.nii.gz") == 0
+    image = nib.load(scan(experiment, 1))
+    for path in (tmp_path / "out" / "case_00001.nii.gz", tmp_path / "one.nii.gz"):
+        written = nib.load(path)
+        assert written.shape == image.shape
+        np.testing.assert_allclose(written.affine, image.affine, atol=1e-4)
+    np.testing.assert_array_equal(voxels(tmp_path / "out" / "case_00001.nii.gz"), voxels(tmp_path / "one.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "output", "said"),
+    [
+        ("none.keras", "data", "out", "there is no model"),
+        ("small.toml", "data", "out", "is no model file"),
+        ("data", "data", "out", "holds no model"),
+        ("small_training", "none.nii.gz", "out", "there is no image"),
+        ("small_training", "data/case_00000/imaging.nii.gz", "out.png", "name the result like the image"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    trained: Path, experiment: Path, tmp_path: Path, capsys, model: str, images: str, output: str, said: str
+) -> None:
+    here = experiment.parent
+    assert predict(here / model, here / images, tmp_path / output) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_many_images_need_a_folder(trained: Path, experiment: Path, tmp_path: Path, capsys) -> None:
+    for number in range(2):
+        shutil.copy(scan(experiment, number), tmp_path / f"{number}.nii.gz")
+    assert predict(trained, tmp_path, tmp_path / "seg.nii.gz") == 1
+    assert "holds 2 images; name a folder" in capsys.readouterr().err

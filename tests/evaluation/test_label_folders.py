@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from miscnn_tf.data_loading.interfaces import Paired_interface
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.evaluation.label_folders import check_pairs, evaluate_label_maps, find_label_maps, pair
+
+
+def nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+
+
+def png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+BOX = np.pad(np.ones((2, 3, 4), np.uint8), 2)
+
+
+def test_a_slice_has_two_axes_however_it_is_stored(tmp_path: Path) -> None:
+    nifti(tmp_path / "a" / "x.nii.gz", BOX[3][..., np.newaxis])
+    nifti(tmp_path / "b" / "x.nii.gz", BOX[3])
+    pairs = pair(find_label_maps(tmp_path / "a"), find_label_maps(tmp_path / "b"))
+    assert check_pairs(pairs)["x"].shape == BOX[3].shape
+    summary = evaluate_label_maps(find_label_maps(tmp_path / "a"), find_label_maps(tmp_path / "b"))
+    assert summary["classes"]["1"]["dice"]["mean"] == 1
+
+
+def test_images_beside_masks_are_a_data_set(tmp_path: Path) -> None:
+    png(tmp_path / "data" / "x.png", np.arange(30, dtype=np.uint8).reshape(5, 6))
+    png(tmp_path / "data" / "x_mask.png", 255 * np.eye(5, 6, dtype=np.uint8))
+    png(tmp_path / "pred" / "x.png", np.eye(5, 6, dtype=np.uint8))
+    truth = find_label_maps(tmp_path / "data")
+    assert list(truth.maps) == ["x"]
+    assert truth.data_io is not None
+    assert isinstance(truth.data_io.interface, Paired_interface)
+    summary = evaluate_label_maps(find_label_maps(tmp_path / "pred"), truth)
+    assert summary["classes"]["1"]["dice"]["mean"] == 1
+    assert summary["classes"]["1"]["hd95_pixels"]["mean"] == 0
+
+
+def test_pairs_are_made_by_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        nifti(tmp_path / "pred" / f"{name}.nii.gz", BOX)
+        nifti(tmp_path / "truth" / f"{name}_seg.nii", BOX)
+    pairs = pair(find_label_maps(tmp_path / "pred"), find_label_maps(tmp_path / "truth"))
+    assert {name: str(both[1]) for name, both in pairs.items()} == {
+        name: str(tmp_path / "truth" / f"{name}_seg.nii") for name in ("a", "b")
+    }
+    nifti(tmp_path / "pred" / "a.nii", BOX)
+    with pytest.raises(DataError, match="several files of the names a"):
+        find_label_maps(tmp_path / "pred")
+
+
+def test_a_turned_or_damaged_file_is_named(tmp_path: Path) -> None:
+    nifti(tmp_path / "truth" / "a.nii.gz", BOX)
+    nifti(tmp_path / "truth" / "b.nii.gz", BOX)
+    nifti(tmp_path / "pred" / "a.nii.gz", BOX, np.diag([-1, 1, 1, 1]))
+    (tmp_path / "pred" / "b.nii.gz").write_bytes(b"nothing")
+    pairs = pair(find_label_maps(tmp_path / "pred"), find_label_maps(tmp_path / "truth"))
+    with pytest.raises(DataError, match="2 of 2 cases cannot be compared") as caught:
+        check_pairs(pairs)
+    assert "axes pointing RAS against LAS" in str(caught.value)
+    assert "b.nii.gz" in str(caught.value)
+    with pytest.raises(MissingDataError):
+        find_label_maps(tmp_path / "none")
+
+
+def test_a_class_that_no_case_has_keeps_the_numbers_of_the_others(tmp_path: Path) -> None:
+    nifti(tmp_path / "a.nii.gz", BOX * 3)
+    summary = evaluate_label_maps(find_label_maps(tmp_path / "a.nii.gz"), find_label_maps(tmp_path / "a.nii.gz"))
+    assert list(summary["classes"]) == ["0", "1", "2", "3"]
+    assert summary["classes"]["3"]["dice"]["mean"] == 1
+    assert summary["classes"]["1"]["dice"]["undefined"] == 1
+
+
+def test_an_image_is_no_label_map(tmp_path: Path, rng: np.random.Generator) -> None:
+    nifti(tmp_path / "a.nii.gz", rng.normal(size=(5, 5, 5)))
+    nifti(tmp_path / "b.nii.gz", np.zeros((5, 5, 5), np.uint8))
+    with pytest.raises(DataError, match=r"a\.nii\.gz"):
+        evaluate_label_maps(find_label_maps(tmp_path / "a.nii.gz"), find_label_maps(tmp_path / "b.nii.gz"))
