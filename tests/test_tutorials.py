@@ -71,6 +71,16 @@ SMALLER: dict[str, dict[str, str]] = {
         "samples[:18], samples[18:]": "samples[:2], samples[2:]",
         "epochs=20, iterations=12": "epochs=1, iterations=1",
     },
+    "6_dicom": {
+        "cases=8, shape=(32, 64, 64)": "cases=3, shape=(10, 32, 32)",
+        "Resampling((9, 8, 8))": "Resampling((30, 16, 16))",
+        "patch_shape=(16, 32, 32)": "patch_shape=(8, 16, 16)",
+        "(8, 16, 16)\n": "(4, 8, 8)\n",
+        "n_filters=8, depth=3": "n_filters=2, depth=2",
+        "samples[:6], samples[6:], epochs=14, iterations=12": "samples[:2], samples[2:], epochs=1, iterations=1",
+        "samples[6:]": "samples[2:]",
+        "samples[6]": "samples[2]",
+    },
     "7_from_miscnn": {
         "shape=(16, 40, 56)": "shape=(16, 32, 40)",
         "patch_shape=(16, 32, 32)": "patch_shape=(8, 16, 16)",
