@@ -1,4 +1,4 @@
-"""Draws the pictures of the README: ``python docs/make_pictures.py``."""
+"""Draws the pictures of the README and the documentation: ``python docs/make_pictures.py``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ matplotlib.use("Agg")
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
 
 from miscnn_tf import Data_Augmentation
 from miscnn_tf.datasets import make_kits_phantom
 from miscnn_tf.processing.patching.blending import window_weights
 from miscnn_tf.processing.patching.grid import PatchGrid
+from miscnn_tf.utils.overlay import overlay
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
 YELLOW, SKY, GREY = "#F0E442", "#56B4E9", "#808080"
+
+TRAINING, PREDICTION = "#0072B2", "#B34700"
 
 PATCH = (48, 48)
 
@@ -115,6 +118,135 @@ def draw_grid(axis: Axes, below: Axes, shape: tuple[int, int]) -> None:
     axis.set_xlim(-0.5, shape[1] - 0.5)
 
 
+def draw_pipeline(path: Path) -> None:
+    """How a voxel travels: training along the upper row, prediction along the lower one."""
+    image, labels, _ = make_kits_phantom(seed=5, shape=(24, 120, 168), orientation="IPL", oblique=False, tumours=2)
+    best = int(np.argmax((labels == 2).sum((1, 2)) + 0.1 * (labels == 1).sum((1, 2))))
+    scan, truth = np.clip(image[best], -160, 240), labels[best]
+    prepared = scan[18:102, 10:158]
+
+    figure = Figure(figsize=(13, 6.6), dpi=100, facecolor="white")
+    page = figure.add_axes((0, 0, 1, 1))
+    page.set_xlim(0, 130)
+    page.set_ylim(0, 66)
+    page.set_axis_off()
+    page.text(2, 63.6, "Training", fontsize=17, weight="bold", color=TRAINING, va="center")
+    page.text(2, 2.4, "Prediction", fontsize=17, weight="bold", color=PREDICTION, va="center")
+
+    # The upper row: (x, title, what it is), with a picture in each box; the same columns are used below.
+    for column, (title, text) in enumerate(
+        (
+            ("file", "as it lies on\nthe disk"),
+            ("Sample", "an interface reads it:\nvoxels and geometry"),
+            ("subfunctions", "clip, resample,\nnormalise: once"),
+            ("patches", "around foreground or\nanywhere, augmented"),
+            ("network", "learns from batches\nof patches"),
+        )
+    ):
+        station(page, column, 36, title, text, TRAINING)
+    for column, (title, text) in enumerate(
+        (
+            ("label map", "in the scan's own\ngeometry"),
+            ("labels", "decided on the\nscan's voxels"),
+            ("undone", "probabilities back\nto the scan's grid"),
+            ("blending", "overlapping patches,\nby a Gaussian weight"),
+            ("windows", "of a grid,\nin batches"),
+        )
+    ):
+        station(page, column, 6, title, text, PREDICTION)
+    for column in range(4):
+        arrow(page, (column * 26 + 23, 50.5), (column * 26 + 27, 50.5), TRAINING)
+        arrow(page, (column * 26 + 27, 20.5), (column * 26 + 23, 20.5), PREDICTION)
+    arrow(page, (117, 35.3), (117, 30.7), PREDICTION)
+    page.text(
+        115.4,
+        33,
+        "trained; a new scan is prepared alike",
+        fontsize=12,
+        ha="right",
+        va="center",
+        color="#404040",
+    )
+    arrow(page, (65, 35.3), (65, 30.7), PREDICTION)
+    page.text(63.4, 33, "in reverse order", fontsize=12, ha="right", va="center", color="#404040")
+
+    gray = {"cmap": "gray", "vmin": -160, "vmax": 240}
+    file_sheets(page, (13, 48.8), TRAINING)
+    file_sheets(page, (13, 18.8), PREDICTION)
+    show(figure, 1, 36, scan, **gray)
+    show(figure, 2, 36, prepared, cmap="gray", vmin=-110, vmax=190)
+    patches = show(figure, 3, 36, prepared, cmap="gray", vmin=-110, vmax=190)
+    for start, color in (((6, 12), SKY), ((32, 22), YELLOW), ((10, 88), YELLOW)):
+        patches.add_patch(box(start, (38, 44), edgecolor=color, linewidth=2.5))
+    u_shape(page, (117, 50.5))
+
+    show(figure, 1, 6, overlay(scan, truth, classes=3, levels=(-160, 240)))
+    probability = np.where(truth > 0, 1.0, 0.0)
+    for _ in range(3):
+        probability = sum(np.roll(probability, step, axis) for step in (-1, 0, 1) for axis in (0, 1)) / 6
+    show(figure, 2, 6, probability, cmap="cividis", vmin=0, vmax=1)
+    blended = show(figure, 3, 6, probability[18:102, 10:158], cmap="cividis", vmin=0, vmax=1)
+    windows = show(figure, 4, 6, prepared, cmap="gray", vmin=-110, vmax=190)
+    for location in PatchGrid(prepared.shape, (42, 50), (21, 25)):
+        for axis in (blended, windows):
+            axis.add_patch(box(location.start, (42, 50), edgecolor="white", linewidth=0.9, alpha=0.8, path_effects=[]))
+    windows.add_patch(box((21, 49), (42, 50), edgecolor=YELLOW, linewidth=2.5))
+    save_small(figure, path)
+
+
+def station(page: Axes, column: int, height: float, title: str, text: str, color: str) -> None:
+    """A box of the pipeline: a title, room for a picture, and two lines."""
+    left = column * 26 + 3
+    page.add_patch(
+        FancyBboxPatch((left, height), 20, 24, boxstyle="round,pad=0,rounding_size=1.4", fc="#F7F7F7", ec=color, lw=1.8)
+    )
+    page.text(left + 10, height + 22, title, fontsize=14, weight="bold", ha="center", va="center", color="#202020")
+    page.text(left + 10, height + 3.2, text, fontsize=11.5, ha="center", va="center", color="#303030", linespacing=1.25)
+
+
+def show(figure: Figure, column: int, height: float, picture: Any, **style: Any) -> Axes:
+    """A picture in a box of the pipeline."""
+    axis = figure.add_axes(((column * 26 + 4) / 130, (height + 6.6) / 66, 18 / 130, 13.4 / 66))
+    axis.imshow(picture, aspect="auto", **style)
+    axis.set_axis_off()
+    return axis
+
+
+def arrow(page: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+    """From one box to the next."""
+    page.add_patch(
+        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=20, lw=2.6, color=color, shrinkA=0, shrinkB=0)
+    )
+
+
+def file_sheets(page: Axes, middle: tuple[float, float], color: str) -> None:
+    """Sheets that stand for files."""
+    x, y = middle
+    for shift in (1.6, 0.0):
+        left, bottom = x - 4.2 + shift, y - 4.6 + shift
+        corners = [(0, 0), (0, 9), (5.6, 9), (7.8, 6.8), (7.8, 0)]
+        page.add_patch(Polygon([(left + a, bottom + b) for a, b in corners], fc="white", ec=color, lw=2))
+    page.plot([left + 5.6, left + 5.6, left + 7.8], [bottom + 9, bottom + 6.8, bottom + 6.8], color=color, lw=2)
+    page.text(left + 3.9, bottom + 3.2, "NIfTI\nDICOM\nPNG", fontsize=9.5, ha="center", va="center", color="#303030")
+
+
+def u_shape(page: Axes, middle: tuple[float, float]) -> None:
+    """The levels of a U-Net, and its skips."""
+    x, y = middle
+    for level, width in enumerate((1.3, 1.9, 2.6)):
+        tall, drop, out = 5.6 - 1.7 * level, 3.4 * level, 7.2 - 2.7 * level
+        for side in (-1, 1):
+            left = x + side * out - width / 2
+            page.add_patch(Rectangle((left, y + 5.4 - drop - tall), width, tall, fc=SKY, ec="#303030", lw=1.2))
+        height = y + 5.4 - drop - tall / 2
+        if level < 2:
+            page.plot(
+                [x - out + width / 2 + 0.4, x + out - width / 2 - 0.4], [height, height], color=GREY, lw=1.6, ls=":"
+            )
+    # From the contracting to the expanding side, through the bridge.
+    page.add_patch(Rectangle((x - 1.6, y - 5.6), 3.2, 2.0, fc=YELLOW, ec="#303030", lw=1.2))
+
+
 def save_small(figure: Figure, path: Path) -> None:
     """As a PNG of 128 colours, which is a third of the size."""
     file = BytesIO()
@@ -143,3 +275,4 @@ if __name__ == "__main__":
     folder = Path(__file__).parent / "pictures"
     folder.mkdir(exist_ok=True)
     draw_patches(folder / "patches.png")
+    draw_pipeline(folder / "pipeline.png")

@@ -150,6 +150,10 @@ SIGNATURES = {
     "utils.patch_operations:pad_patch": "patch, patch_shape, return_slicer=False",
     "utils.patch_operations:crop_patch": "patch, slicer",
     "utils.plotting:plot_validation": "history, metrics, evaluation_directory",
+    "utils.visualizer:visualize_samples": "sample_list, out_dir='vis', mask_seg=False, mask_pred=True, data_io=None, "
+    "preprocessing=None",
+    "utils.visualizer:visualize_prediction_overlap_3D": "sample, classes=None, visualization_path='visualization', "
+    "alpha=0.6",
 }
 
 # Each interface has the base class's methods, each subfunction and architecture likewise.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from miscnn_tf.data_loading.storage import atomic_path, make_folder
 from miscnn_tf.datasets.smooth_field import smooth_field

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets.abdomen import Patient, draw_abdomen

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct

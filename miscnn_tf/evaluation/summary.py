@@ -38,9 +38,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
                                         "cases": 19, "undefined": 1, "infinite": 0}, …}, …},
              "settings": {…}}
 
-        All figures are of the `cases` whose score is a finite number. `undefined` counts those left out because
-        there is nothing to measure (the class is in neither label map), `infinite` those whose distance is infinite
-        (the class is in one of them only): a mean distance with `infinite` above 0 flatters the model, and Dice and
+        All figures are of the ``cases`` whose score is a finite number. ``undefined`` counts those left out because
+        there is nothing to measure (the class is in neither label map), ``infinite`` those whose distance is infinite
+        (the class is in one of them only): a mean distance with ``infinite`` above 0 flatters the model, and Dice and
         surface Dice, where such cases count as 0, tell the rest. None stands for what cannot be computed: anything
         without cases, a deviation (n - 1 in the denominator) or interval of one case. The interval is that of
         `mean_interval`; the cases of all folds are drawn alike.

@@ -42,7 +42,7 @@ class Model_Group(Model):
     seed start from the same weights.
 
     Args:
-        models: The members: `Neural_Network`s, groups, or models of your own (see `Model`).
+        models: The members: networks (`Neural_Network`), groups, or models of your own (see `Model`).
         preprocessor: Prepares the samples, once for all members.
         verify_preprocessor: Whether each member has to have this very preprocessor. False allows members with
             patches, spacings or steps of their own, as long as classes and number of axes agree; then each sample is

@@ -261,7 +261,7 @@ def load_model(
         custom_objects: Subfunctions, architectures and layers of your own by class name, where they are not registered.
 
     Returns:
-        A network; `predict_file`, `predict_array`, and with a `data_io` everything else.
+        A network; `Neural_Network.predict_file`, `Neural_Network.predict_array`, and with a `data_io` everything else.
 
     Raises:
         MissingDataError: If there is no such file.

@@ -426,7 +426,7 @@ class Network(Table):
 
 
 class CrossValidation(Table):
-    """For `miscnn-tf cross-validate`; what belongs together is said in `[split]`."""
+    """For ``miscnn-tf cross-validate``; what belongs together is said in ``[split]``."""
 
     k_fold: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Number of folds.")
 

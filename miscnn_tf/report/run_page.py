@@ -47,8 +47,8 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, data_i
     only, one whose data are gone has no pictures and says so.
 
     Args:
-        folder: The folder of the run: the `evaluation_path` of a (cross-)validation, a ``fold_<i>`` of it, or what the
-            command line wrote.
+        folder: The folder of the run: the ``evaluation_path`` of a (cross-)validation, a ``fold_<i>`` of it, or what
+            the command line wrote.
         output: The file; by default ``report.html`` in the folder.
         data_io: Where the cases come from. By default they are read as ``run.json`` says, which is not possible where
             they were in memory, or read by an interface of your own that is not registered in

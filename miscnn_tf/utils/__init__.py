@@ -1,1 +1,1 @@
-"""Tools for people: patch operations on arrays, plots and overlays."""
+"""Tools for people: patch operations on arrays, plots, overlays and animated pictures."""

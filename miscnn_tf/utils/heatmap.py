@@ -14,7 +14,7 @@ from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.utils.overlay import overlay
-from miscnn_tf.utils.slices import View, hide_frame, window_levels
+from miscnn_tf.utils.slices import View, displayed, hide_frame, window_levels
 
 #: Perceptually uniform (Smith & van der Walt 2015): equal steps of the value look like equal steps.
 SEQUENTIAL = "inferno"
@@ -63,9 +63,7 @@ def draw_heatmap(
     axes = heat.ndim
     if axes not in (2, 3) or image.shape[:axes] != heat.shape or image.ndim > axes + 1:
         raise ConfigurationError(f"the map is {heat.shape}, but the image is {image.shape}; they must be the same grid")
-    colour = axes == 2 and image.ndim == 3 and image.shape[-1] == 3
-    if image.ndim == axes + 1 and not colour:
-        image = image[..., 0]
+    image, colour = displayed(image, axes)
     if spacing is None:
         spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
     view = View.of(heat.shape, spacing, affine)

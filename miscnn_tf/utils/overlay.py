@@ -16,22 +16,40 @@ from matplotlib.patches import Patch as LegendPatch
 from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.utils.slices import View, close_up, hide_frame, interesting_slices, levels_around, window_levels
+from miscnn_tf.utils.slices import (
+    View,
+    close_up,
+    displayed,
+    hide_frame,
+    interesting_slices,
+    levels_around,
+    window_levels,
+)
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any colour vision. Ordered so that the first few differ
 # most from grey and from each other. Black is the background's.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#0072B2")
 
 
+# Towards which grey, and how far, the colours of classes 1 to 7, 8 to 14 and 15 to 21 are mixed.
+_SHADES = ((0, 0.0), (255, 0.55), (0, 0.5))
+
+
 def class_colours(classes: int) -> np.ndarray:
-    """A colour per class: uint8 array ``(classes, 3)``, the background (0) black; more than 7 are repeated.
+    """A colour per class: uint8 array ``(classes, 3)``, the background (0) black.
+
+    Classes 8 to 14 have the colours of 1 to 7 lighter, 15 to 21 darker; from 22 on they are repeated.
 
     Example:
         >>> class_colours(2).tolist()
         [[0, 0, 0], [230, 159, 0]]
     """
-    colours = [bytes.fromhex(OKABE_ITO[number % len(OKABE_ITO)][1:]) for number in range(classes - 1)]
-    return np.array([(0, 0, 0), *(tuple(colour) for colour in colours)], np.uint8)
+    colours: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
+    for number in range(classes - 1):
+        colour = bytes.fromhex(OKABE_ITO[number % len(OKABE_ITO)][1:])
+        grey, share = _SHADES[number // len(OKABE_ITO) % len(_SHADES)]
+        colours.append(tuple(grey * share + (1 - share) * value for value in colour))
+    return np.rint(colours).astype(np.uint8)
 
 
 def overlay(
@@ -40,6 +58,7 @@ def overlay(
     classes: int,
     alpha: float = 0.45,
     levels: tuple[float, float] | None = None,
+    colours: np.ndarray | None = None,
 ) -> np.ndarray:
     """Lay a label map over a slice.
 
@@ -50,6 +69,7 @@ def overlay(
         alpha: Opacity of the colour, 0 to 1.
         levels: Values shown as black and white; by default the slice's percentiles (`window_levels`), and 0 and 255
             for uint8 colour images.
+        colours: A colour per class, uint8 array ``(classes, 3)``; by default `class_colours`.
 
     Returns:
         uint8 array ``(rows, columns, 3)``. Neither input is changed.
@@ -81,8 +101,8 @@ def overlay(
                 f"from 0 to {classes - 1}"
             )
         marked = labels2d > 0
-        colours = class_colours(classes)[labels2d[marked].astype(np.intp)]
-        picture[marked] = (1 - alpha) * picture[marked] + alpha * colours
+        paint = class_colours(classes) if colours is None else colours
+        picture[marked] = (1 - alpha) * picture[marked] + alpha * paint[labels2d[marked].astype(np.intp)]
     return np.rint(picture).astype(np.uint8)
 
 
@@ -137,9 +157,7 @@ def draw_case(
             raise ConfigurationError(f"the {name} is {labels.shape}, but the image is {image.shape[:axes]} voxels")
         if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool) or labels.min(initial=0) < 0:
             raise DataError(f"the {name} must hold integer labels from 0 up; got {labels.dtype}, least {labels.min()}")
-    colour = image.ndim == axes + 1 and axes == 2 and image.shape[-1] == 3
-    if image.ndim == axes + 1 and not colour:
-        image = image[..., 0]
+    image, colour = displayed(image, axes)
     if spacing is None:
         spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
     view = View.of(image.shape[:axes], spacing, affine)

@@ -33,6 +33,22 @@ def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tu
     return (black, white) if white > black else (black, black + 1.0)
 
 
+def displayed(image: np.ndarray, axes: int) -> tuple[np.ndarray, bool]:
+    """What of an image's channels is shown, and whether it is in colour.
+
+    Args:
+        image: Array ``(x, y[, z])`` or ``(x, y[, z], channels)``.
+        axes: How many of its axes are spatial, 2 or 3.
+
+    Returns:
+        The first channel without its axis, and False; the whole of a 2D image with three channels, and True.
+    """
+    if image.ndim == axes:
+        return image, False
+    colour = axes == 2 and image.shape[-1] == 3
+    return (image if colour else image[..., 0]), colour
+
+
 def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
     """Slices of the first axis that show most, apart from each other, in ascending order.
 

@@ -47,7 +47,7 @@ def compute_certaintymap(
         kind: ``"probability"``, ``"max"`` or ``"entropy"``.
         classes: The classes of ``"probability"``, by default all but the background (0).
         flips: Take the mean over the image as it is and flipped along each axis, so that what the network is not sure
-            of shows more; None: as the augmentation's ``infaug`` says, as `predict` does.
+            of shows more; None: as the augmentation's ``infaug`` says, as `Neural_Network.predict` does.
         return_output: Return the maps instead of writing them.
         output_path: Folder for the files; by default ``certainty`` below the output path of the model's `Data_IO`.
         overlays: Draw a picture beside each file.

@@ -109,12 +109,21 @@ def test_colours_differ_for_every_kind_of_colour_vision():
                 assert deltaE_ciede2000(lab[first], lab[second]) > 10
 
 
-def test_more_classes_than_colours_repeat():
-    colours = class_colours(10)
-    assert colours.shape == (10, 3)
+def test_twenty_one_classes_have_colours_of_their_own():
+    colours = class_colours(30)
+    assert colours.shape == (30, 3)
     assert colours[0].tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(colours[8], colours[1])
-    assert len(np.unique(colours, axis=0)) == 8
+    assert len(np.unique(colours[:22], axis=0)) == 22
+    np.testing.assert_array_equal(colours[22:], colours[1:9])
+    lightness = rgb2lab(colours[1:22] / 255)[:, 0].reshape(3, 7)
+    assert np.all(lightness[1] > lightness[0])
+    assert np.all(lightness[2] < lightness[0])
+
+
+def test_colours_may_be_given():
+    colours = np.array([[9, 9, 9], [10, 20, 30], [200, 100, 50]], np.uint8)
+    picture = overlay(np.zeros((1, 3)), np.array([[0, 1, 2]]), 3, alpha=1.0, levels=(0, 1), colours=colours)
+    assert picture[0].tolist() == [[0, 0, 0], [10, 20, 30], [200, 100, 50]]
 
 
 # ---------------------------------------------------------------- cases

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from miscnn_tf.utils.slices import View, interesting_slices, window_levels
+from miscnn_tf.utils.slices import View, displayed, interesting_slices, window_levels
 
 
 def test_window_is_not_spoilt_by_a_few_extreme_voxels():
@@ -77,3 +77,22 @@ def test_an_image_is_one_slice_as_it_is():
 
 def test_binary_images_have_a_window():
     assert window_levels(np.eye(4, dtype=bool)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "expected"),
+    [
+        ((4, 5), 2, ((4, 5), False)),
+        ((4, 5, 1), 2, ((4, 5), False)),
+        ((4, 5, 2), 2, ((4, 5), False)),
+        ((4, 5, 3), 2, ((4, 5, 3), True)),
+        ((4, 5, 3), 3, ((4, 5, 3), False)),
+        ((4, 5, 3, 3), 3, ((4, 5, 3), False)),
+    ],
+)
+def test_the_first_channel_or_all_colours_are_shown(shape, axes, expected):
+    image = np.arange(np.prod(shape)).reshape(shape)
+    shown, colour = displayed(image, axes)
+    assert (shown.shape, colour) == expected
+    assert shown.ravel()[0] == 0
+    assert np.shares_memory(shown, image)

@@ -30,7 +30,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Arguments and results are those of ``keras.layers.BatchNormalization``, whose code still serves what the fused
     kernel cannot do (another axis, masks, synchronised statistics, float64). One thing is done better: at the n-th
     update the moving averages have a momentum of at most ``(1 + n) / (10 + n)``, as in TensorFlow's
-    ``ExponentialMovingAverage`` with `num_updates`, so that they describe the data from the first epoch on. With a
+    ``ExponentialMovingAverage`` with ``num_updates``, so that they describe the data from the first epoch on. With a
     momentum of 0.99 from the start, 37 % of them are still the initial values after 100 steps, and predictions are much
     worse than the training.
 

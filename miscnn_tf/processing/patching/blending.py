@@ -114,7 +114,7 @@ class Blender:
         """Fetch the rows that were finished since the last call, in order; each is handed out once.
 
         Yields:
-            `Slab`s: first row, one past the last row, array ``(rows, y[, z], channels)`` that the caller may keep.
+            Each `Slab`: first row, one past the last row, array ``(rows, y[, z], channels)`` that the caller may keep.
         """
         while self._finished:
             yield self._finished.popleft()
@@ -126,7 +126,7 @@ class Blender:
             patches: Arrays ``(*patch_shape, channels)``; taken one by one, as slabs are asked for.
 
         Yields:
-            `Slab`s, which together cover the first axis.
+            Each `Slab`; together they cover the first axis.
 
         Raises:
             ConfigurationError: If there are more or fewer patches than the grid has.
