@@ -171,12 +171,13 @@ def test_an_image_smaller_than_the_patch_is_padded(toy_io):
 
 
 def test_that_small_images_are_padded_is_said_once(toy_io, caplog):
-    io = toy_io(shape=(6, 20, 5), cases=3)
+    io = toy_io(shape=(6, 20, 3), cases=3)
     make(io).run_subfunctions(io.get_indiceslist())
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("3 of 3 samples are smaller than patch_shape=(8, 8, 8), such as 'case_0' with (6, 20, 5)")
+    assert message.startswith("3 of 3 samples are less than half as large as patch_shape=(8, 8, 8), such as 'case_0'")
+    assert "(6, 20, 3)" in message
     caplog.clear()
-    large = toy_io()
+    large = toy_io(shape=(7, 20, 4))
     make(large).run_subfunctions(large.get_indiceslist())
     assert not caplog.records
 
