@@ -45,9 +45,9 @@ def remarks(samples: Sequence[Surveyed], patch_shape: tuple[int, ...] | None) ->
         small = [sample for sample in samples if any(2 * n < m for n, m in zip(sample.shape, patch_shape, strict=True))]
         if small:
             said.append(
-                f"{len(small)} of {len(samples)} samples are less than half as large as patch_shape={patch_shape}, such "
-                f"as {small[0].name!r} with {small[0].shape} voxels: they are padded for the network, and predictions "
-                "are cropped back. A smaller patch_shape is faster"
+                f"{len(small)} of {len(samples)} samples are less than half as large as patch_shape={patch_shape}, "
+                f"such as {small[0].name!r} with {small[0].shape} voxels: they are padded for the network, and "
+                "predictions are cropped back. A smaller patch_shape is faster"
             )
     labelled = [sample.voxels for sample in samples if sample.voxels is not None]
     if labelled:
