@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,7 +118,10 @@ def restore_weights(network: Neural_Network, path: str | Path) -> None:
         >>> restore_weights(model, "evaluation/fold_0/model.keras")  # doctest: +SKIP
     """
     try:
-        network.model.load_weights(path)
+        with warnings.catch_warnings():
+            # The weights are all that is asked for: an optimizer that made no step yet cannot take the file's state.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
+            network.model.load_weights(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelFileError(
             f"the weights in {path} could not be read into this network: {error}. The file is damaged or of another "

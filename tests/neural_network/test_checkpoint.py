@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,3 +116,16 @@ def test_weights_that_do_not_fit_or_are_damaged_are_refused(tmp_path):
     (tmp_path / "damaged.keras").write_bytes(b"PK\x03\x04 no")
     with pytest.raises(ModelFileError, match=r"damaged\.keras"):
         restore_weights(small_network(2), tmp_path / "damaged.keras")
+
+
+def test_an_optimizer_that_made_no_step_yet_is_no_reason_to_warn(tmp_path, rng):
+    network, fresh = small_network(), small_network()
+    for each in (network, fresh):
+        each.model.compile(optimizer="adam", loss="mse")
+    network.model.fit(rng.random((8, 3)), rng.random((8, 2)), verbose=0)
+    network.dump(tmp_path / "best.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restore_weights(fresh, tmp_path / "best.keras")
+    for found, expected in zip(fresh.model.get_weights(), network.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
