@@ -98,7 +98,11 @@ def dice_soft(y_true: Any, y_pred: Any, smooth: float = 1e-5) -> Any:
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class ClassDice:
-    """The soft Dice of one class, per sample, so that a rare class that is never found is seen during the training.
+    """The Dice of one class as it is decided, per sample: a rare class that is never found shows as 0 in the training.
+
+    Each voxel gets the class of the highest probability, as in `Neural_Network.predict`; of whole images it is the Dice
+    of `evaluation.dice.compute_dice`. `dice_soft` takes the probabilities as they are, and is lower while the network
+    is not sure.
 
     Args:
         label: The class.
@@ -118,7 +122,8 @@ class ClassDice:
 
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """``(batch,)``, float32, from one-hot labels and probabilities ``(batch, x, y[, z], classes)``."""
-        return soft_dice_per_class(y_true, y_pred, self.smooth)[..., self.label]
+        decided = ops.one_hot(ops.argmax(y_pred, axis=-1), y_pred.shape[-1], dtype="float32")
+        return soft_dice_per_class(y_true, decided, self.smooth)[..., self.label]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ClassDice) and self.get_config() == other.get_config()

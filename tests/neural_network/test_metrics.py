@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from miscnn_tf.evaluation.dice import compute_dice
 from miscnn_tf.neural_network import losses, metrics
-from miscnn_tf.neural_network.metrics import dice_coefficient, dice_soft
+from miscnn_tf.neural_network.metrics import ClassDice, dice_coefficient, dice_soft
 
 
 def case(rng, axes, batch=2, classes=4):
@@ -36,6 +37,18 @@ def test_dice_of_labels_is_the_textbooks(rng):
     t, p = (np.eye(2)[array[np.newaxis].astype(int)] for array in (truth, prediction))
     background = 2 * (~truth & ~prediction).sum() / ((~truth).sum() + (~prediction).sum())
     np.testing.assert_allclose(dice_soft(t, p), [(foreground + background) / 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_the_dice_of_a_class_is_that_of_the_evaluation(axes, rng):
+    t, p = case(rng, axes)
+    expected = np.array(
+        [compute_dice(truth.argmax(-1), found.argmax(-1), 4) for truth, found in zip(t, p, strict=True)]
+    )
+    for label in range(4):
+        np.testing.assert_allclose(ClassDice(label)(t, p), expected[:, label], atol=1e-4)
+    unsure = 0.25 + 0.01 * p  # of the same opinion
+    np.testing.assert_allclose(ClassDice(2)(t, unsure), expected[:, 2], atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
