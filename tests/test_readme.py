@@ -73,7 +73,7 @@ def test_the_scripts_of_the_readme_run(outcome):
     assert (folder / "model.keras").is_file()
     folds = sorted(path.name for path in (folder / "evaluation_results").iterdir())
     assert folds == ["fold_0", "fold_1", "report.html", "run.json"]
-    for fold in folds:
+    for fold in folds[:2]:
         written = {path.name for path in (folder / "evaluation_results" / fold).iterdir()}
         assert {"history.tsv", "sample_list.json", "model.keras", "validation.loss.png"} <= written
 

@@ -228,8 +228,9 @@ def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], name
 
 def _scale(least: float, most: float, frame: Sequence[float]) -> tuple[float, float, list[Tick]]:
     """Ends of the axis around these values, and its ticks."""
-    if not most > least:
-        room = abs(least) * 0.1 or 0.5
+    largest = max(abs(least), abs(most))
+    if most - least <= 1e-9 * max(largest, 1e-30):
+        room = 0.1 * largest if largest > 1e-30 else 0.5  # all values alike, or as good as 0
         least, most = least - room, most + room
     places = [float(value) for value in MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(least, most)]
     step = places[1] - places[0]

@@ -113,7 +113,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path, mon
     assert weights_differ(first, initial)
     assert weights_differ(first, second)
     written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
-    assert written == {"fold_0", "fold_1"}
+    assert written == {"fold_0", "fold_1", "run.json"}
 
     # A dump holds the folds, too.
     group.dump(tmp_path / "models")

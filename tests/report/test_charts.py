@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from miscnn_tf.report.charts import box_chart, line_chart, shared_range
@@ -47,6 +47,9 @@ def test_one_epoch_is_a_point_in_the_middle():
 
 
 @given(st.floats(-1e12, 1e12), st.floats(0, 1e12), st.integers(1, 500))
+@example(2.2e-311, 0.0, 1)
+@example(1e-311, 1e-311, 3)
+@example(1e12, 1e-3, 3)
 def test_any_values_fit_into_the_frame(low, width, epochs):
     values = np.linspace(low, low + width, epochs).tolist()
     chart = line_chart("x", "x", {"x": values}, (min(values), max(values)))
