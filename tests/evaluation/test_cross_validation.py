@@ -404,3 +404,20 @@ def test_folds_one_by_one_record_what_was_run_and_draw_on_request(fake_model, tm
     assert not (tmp_path / "report.html").exists()
     run_fold(0, model, 3, evaluation_path=tmp_path, draw_figures=False, report=True)
     assert "1 of 3 folds are not finished (2)" in (tmp_path / "report.html").read_text()
+
+
+def test_class_weights_reach_each_training_and_belong_to_its_settings(fake_model, tmp_path):
+    model, asked = fake_model(4), []
+    evaluate = model.evaluate
+
+    def weighted(*args, class_weight=None, **kwargs):
+        asked.append(class_weight)
+        return evaluate(*args, **kwargs)
+
+    model.evaluate = weighted
+    names = list(model.truth)
+    arguments = {"k_fold": 2, "epochs": 1, "evaluation_path": tmp_path, "report": False}
+    cross_validation(names, model, **arguments, class_weight=[1, 2, 2])
+    assert asked == [[1, 2, 2]] * 2
+    with pytest.raises(ConfigurationError, match="class_weight was"):
+        cross_validation(names, model, **arguments)

@@ -29,6 +29,13 @@ def test_the_rate_follows_the_epochs_down_to_zero_and_is_given_back(make_network
     assert float(network.model.optimizer.learning_rate) == pytest.approx(0.01)
 
 
+def test_the_rate_follows_what_ends_first_of_epochs_and_time(make_network):
+    network = make_network(data={"cases": 4}, learning_rate=0.01)
+    rates = Rates()
+    network.train([f"case_{i}" for i in range(4)], epochs=5, callbacks=[PolynomialDecay(minutes=1000), rates])
+    np.testing.assert_allclose(rates.rates, 0.01 * (1 - np.arange(10) / 10) ** 0.9, rtol=1e-5)
+
+
 def test_the_rate_rises_during_warm_up(make_network):
     network = make_network(data={"cases": 2}, learning_rate=0.01)
     rates = Rates()
