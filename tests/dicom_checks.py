@@ -14,7 +14,7 @@ def dicom_errors(path: Path) -> list[str]:
     program = shutil.which("dciodvfy")
     if program is None:
         pytest.skip("dciodvfy is not installed (Debian: apt-get install dicom3tools)")
-    done = subprocess.run([program, str(path)], capture_output=True, text=True, timeout=60, check=False)
-    said = done.stderr.splitlines() + done.stdout.splitlines()
+    done = subprocess.run([program, str(path)], capture_output=True, timeout=60, check=False)
+    said = (done.stderr + done.stdout).decode("utf-8", "replace").splitlines()
     assert said, "dciodvfy names at least the kind of the file"
     return [line for line in said if line.startswith("Error")]

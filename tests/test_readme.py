@@ -18,7 +18,7 @@ import pytest
 
 import miscnn_tf
 from miscnn_tf.cli import demo
-from miscnn_tf.datasets import write_kits_phantoms
+from miscnn_tf.datasets import write_kits_phantoms, write_lctsc_phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,6 +50,7 @@ def outcome(tmp_path_factory):
     """All python blocks, one after the other, on phantoms in the folder that the README names."""
     folder = tmp_path_factory.mktemp("readme")
     names = write_kits_phantoms(folder / "data", cases=CASES, shape=(16, 32, 40), progress=False)
+    write_lctsc_phantoms(folder / "studies", cases=1, shape=(8, 16, 16), progress=False)
     shutil.copy(folder / "data" / names[-1] / "imaging.nii.gz", folder / "scan.nii.gz")
     script = "\n".join(python_blocks())
     for text, smaller in SMALLER.items():

@@ -26,7 +26,12 @@ import tensorflow as tf
 import miscnn_tf
 from miscnn_tf.configuration import build, describe, get_config, plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces import Image_interface, get_data_interface_from_file_term, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces import (
+    DICOM_interface,
+    Image_interface,
+    get_data_interface_from_file_term,
+    miscnn_data_interfaces,
+)
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
@@ -355,6 +360,14 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
     found = get_data_interface_from_file_term(ending)
     if found is None:
         raise ConfigurationError(f"no interface reads {first}: its ending {ending!r} is not known")
+    if (found is DICOM_interface) != isinstance(interface, DICOM_interface):
+        logger.warning(
+            "%s is read by %s, but the model was trained on what %s reads: the axes of DICOM volumes are (slice, row, "
+            "column), and those of other files may run otherwise; check the result",
+            first,
+            found.__name__,
+            type(interface).__name__,
+        )
     return _general_interface(found, interface.channels, interface.classes, interface.three_dim)
 
 

@@ -65,7 +65,7 @@ def test_the_files_are_valid_dicom(folder: Path) -> None:
 
 
 def test_each_structure_is_where_it_belongs() -> None:
-    for number in range(4):
+    for number in range(2):
         image, labels, affine = make_lctsc_phantom([3, number], (40, 72, 72))
         assert set(np.unique(labels)) == {0, *LCTSC_STRUCTURES.values()}
         places = {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import highdicom as hd
 import keras
 import nibabel
 import numpy as np
 import pytest
+from dicom_series import make_series, save_series
 from PIL import Image
 
 import miscnn_tf
-from miscnn_tf.data_loading.interfaces import Dictionary_interface, Image_interface, NIFTI_interface
+from miscnn_tf.data_loading.dicom.series import grid_of_files
+from miscnn_tf.data_loading.interfaces import DICOM_interface, Dictionary_interface, Image_interface, NIFTI_interface
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
@@ -381,3 +384,51 @@ def test_a_list_of_pictures_is_told(tmp_path):
     network = make_network(Image_interface(), tmp_path / "data", tmp_path)
     with pytest.raises((ConfigurationError, DataError)):
         network.predict_file([tmp_path / "data" / "case_0" / "imaging.png"])
+
+
+# ---------------------------------------------------------------- DICOM
+
+
+@pytest.fixture(scope="module")
+def of_a_series(tmp_path_factory):
+    """A network on DICOM series, the folder of one, and what it predicts by name."""
+    folder = tmp_path_factory.mktemp("dicom")
+    save_series(folder / "data" / "patient" / "study" / "ct", make_series(noise(0).astype(np.uint16), intercept=0))
+    network = make_network(DICOM_interface(), folder / "data", folder)
+    return network, folder / "data" / "patient", by_name(network, "patient")
+
+
+@pytest.mark.parametrize("of", ["patient", "series", "file"])
+@pytest.mark.parametrize("name", ["seg.dcm", "seg.nii.gz"])
+def test_a_series_is_segmented_as_the_sample_of_its_name(of_a_series, tmp_path, of, name):
+    network, patient, (labels, _) = of_a_series
+    series = patient / "study" / "ct"
+    path = {"patient": patient, "series": series, "file": series / "000002.dcm"}[of]
+    np.testing.assert_array_equal(network.predict_file(path, tmp_path / name), labels)
+    if name.endswith(".gz"):
+        written = voxels(tmp_path / name)
+    else:
+        uids = [header.sop_instance for header, _ in grid_of_files([series]).planes]
+        written = hd.seg.segread(tmp_path / name).get_pixels_by_source_instance(uids, combine_segments=True)
+    np.testing.assert_array_equal(written, labels)
+
+
+def test_probabilities_of_a_series_are_nifti(of_a_series, tmp_path):
+    network, patient, (_, probabilities) = of_a_series
+    network.predict_file(patient, tmp_path / "seg.nii.gz", activation_output=True)
+    np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), probabilities)
+    with pytest.raises(ConfigurationError, match=r"seg\.png.*DICOM_interface writes no files"):
+        network.predict_file(patient, tmp_path / "seg.png")
+
+
+def test_a_model_of_other_axes_says_so(of_a_series, one_channel, tmp_path, caplog):
+    dicom, patient, _ = of_a_series
+    nifti, folder, _ = one_channel
+    nifti.predict_file(patient / "study" / "ct" / "000002.dcm")
+    assert "read by DICOM_interface, but the model was trained on what NIFTI_interface reads" in caplog.text
+    caplog.clear()
+    dicom.predict_file(folder / "data" / "case_0" / "imaging.nii.gz")
+    assert "read by NIFTI_interface, but the model was trained on what DICOM_interface reads" in caplog.text
+    caplog.clear()
+    dicom.predict_file(patient)
+    assert caplog.text == ""

@@ -99,8 +99,8 @@ def make_grid(headers: Sequence[Header]) -> Grid:
     if tilt > _LEAST_TILT:
         warnings.warn(
             f"{grid.where}: the gantry was tilted by {tilt:.1f} degrees, and its slices are shifted against each "
-            "other. The voxels are read as they are, and the affine says where they lie. Viewers that know no sheared "
-            'grid show a NIfTI label map out of place: write predictions as prediction_format="seg" or "rtstruct", or '
+            "other. The voxels are read as they are, and the affine says where they lie. Viewers built on ITK "
+            'refuse a NIfTI label map on such a grid: write predictions as prediction_format="seg" or "rtstruct", or '
             "resample the series",
             UserWarning,
             stacklevel=2,

@@ -41,8 +41,7 @@ def read_rtstruct(path: Path) -> Any:
         _require_whole(dataset)
         # Sequences are parsed when they are looked at: now, so that damage is told with the file's name.
         for item in dataset.ROIContourSequence:
-            for contour in item.get("ContourSequence") or ():
-                _ = contour.get("ContourData")
+            _ = item.get("ContourSequence")
         for item in dataset.StructureSetROISequence:
             _ = int(item.ROINumber)
     except Exception as error:  # whatever a damaged file can provoke in the parser
@@ -143,14 +142,21 @@ def _closed_contours(dataset: Any, number: int, grid: Grid, where: str) -> list[
                 ignored[kind] = ignored.get(kind, 0) + 1
                 continue
             try:
-                points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
-            except (AttributeError, TypeError, ValueError) as error:
+                points = _numbers(contour).reshape(-1, 3)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{where} has a damaged contour ({error}); export it again") from error
             if len(points) and np.isfinite(points).all():
                 found.append(points @ to_index[:3, :3].T + to_index[:3, 3])
     for kind, count in ignored.items():
         logger.info("%s: %d contour(s) of the kind %s surround no area, and are left out", where, count, kind)
     return found
+
+
+def _numbers(contour: Any) -> np.ndarray:
+    """The coordinates of a contour; from the text as it is in the file, as pydicom makes an object of each number."""
+    raw = contour.get_item("ContourData")
+    text = raw.value
+    return np.array(text.split(b"\\") if isinstance(text, bytes) else contour.ContourData, dtype=np.float64)
 
 
 def _warn_of_thick_slices(slices: list[int], where: str, grid: Grid) -> None:

@@ -94,6 +94,11 @@ def write_seg(
         series_description="Segmentation by miscnn_tf",
         content_label="SEGMENTATION",
     )
+    # Names of people keep the bytes of the scan's character set otherwise, and those of structures need their own.
+    segmentation.SpecificCharacterSet = "ISO_IR 192"
+    for element in segmentation:
+        if element.VR == "PN" and element.value:
+            element.value = str(element.value)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary, enforce_file_format=True)
     return Path(path)

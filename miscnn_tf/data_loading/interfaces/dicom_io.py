@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -359,7 +360,8 @@ class DICOM_interface(Abstract_IO):
             "affine": affine.copy(),
             "spacing": spacing.copy(),
             "series": grid.planes[0][0].series,
-            "files": grid.files,
+            # Absolute: prepared samples outlive a change of the working folder.
+            "files": [os.path.abspath(path) for path in grid.files],
         }
 
     def _without_slice_axis(self, array: np.ndarray) -> np.ndarray:

@@ -65,3 +65,9 @@ def test_highdicom_is_not_imported_before_it_is_needed():
         assert "highdicom" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
+
+
+def test_nothing_needs_an_older_pydicom():
+    import pydicom
+
+    assert int(pydicom.__version__.partition(".")[0]) >= 3

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import warnings
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -298,6 +299,21 @@ class TestPredictions:
         shutil.copy(tmp_path / "out" / "P-001.dcm", data[0] / "P-001" / "annotation.dcm")
         np.testing.assert_array_equal(interface.load_segmentation("P-001"), labels)
         assert dicom_errors(tmp_path / "out" / "P-001.dcm") == []
+
+    @pytest.mark.filterwarnings("ignore:.*gantry was tilted")
+    @pytest.mark.parametrize("prediction_format", ["nifti", "seg", "rtstruct"])
+    def test_a_tilted_gantry_keeps_its_voxels_and_their_places(self, tmp_path, rng, prediction_format):
+        make_case(tmp_path / "data" / "a", rng, shift=(0, 0.7, 0))
+        interface = ready(tmp_path / "data", prediction_format=prediction_format)
+        labels = rng.integers(0, 3, SHAPE).astype(np.uint8)
+        sample = predicted(interface, "a", labels)
+        interface.save_prediction(sample, tmp_path / "out")
+        np.testing.assert_array_equal(interface.load_prediction("a", tmp_path / "out"), labels)
+        if prediction_format == "nifti":
+            written = nibabel.load(tmp_path / "out" / "a.nii.gz")
+            np.testing.assert_allclose(written.affine, sample.extended["affine"], atol=1e-5)
+            # A qform cannot hold the shear, and none says nothing wrong.
+            assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (0, 1)
 
     def test_class_probabilities_are_nifti_whatever_the_format(self, tmp_path, data, rng):
         interface = ready(data[0], prediction_format="seg")

@@ -41,7 +41,7 @@ pp = Preprocessor(
 pp.patchwise_overlap = (8, 16, 16)
 
 model = Neural_Network(pp, Architecture(4, 2), dice_crossentropy, [dice_soft], learning_rate=0.01)
-model.train(sample_list[:-1], epochs=4, iterations=15)
+model.train(sample_list[:-1], epochs=3, iterations=12)
 model.predict(sample_list[-1:])
 model.dump("model.keras")
 
