@@ -140,15 +140,17 @@ def test_it_runs_in_a_short_form(name, run_cell, tmp_path):
     assert only.is_dir(), "all files go into one folder"
 
 
+def kinds(notebook: nbformat.NotebookNode) -> list[list[str]]:
+    """What each output that is not printed text is made of."""
+    return [sorted(output.data) for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_as_it_stands(name, tmp_path):
     execute = runpy.run_path(str(TUTORIALS / "execute.py"))
     notebook = execute["run"](read(name), tmp_path)
-    shown = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
-    stored = [
-        kind for cell in read(name).cells for output in cell.get("outputs", []) for kind in output.get("data", {})
-    ]
+    shown, stored = kinds(notebook), kinds(read(name))
     assert shown == stored
 
 
