@@ -17,6 +17,7 @@ FEATURES: Final[dict[str, str]] = {
     "staple": "groups of models merged by STAPLE",
     "onnx": "networks as ONNX files",
     "dask": "cross-validation on a Dask cluster",
+    "docs": "the documentation, built from its source",
     "test": "this package's own tests",
 }
 
