@@ -2,6 +2,7 @@
 
 PRED and TRUTH are two files, or two folders whose files are paired by their names: NIfTI or PNG, TIFF, BMP files, or a
 data set in any layout that 'miscnn-tf init' knows. The grids of each pair have to agree; all that do not are listed.
+Where TRUTH is, or lies in, such a data set, the page of 'miscnn-tf report' shows the cases with their images.
 
 For example:
   miscnn-tf evaluate predictions labelsTs -o evaluation
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
     from miscnn_tf.cli.tables import scores_table
-    from miscnn_tf.evaluation.label_folders import evaluate_label_maps, find_label_maps, pair
+    from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
     from miscnn_tf.evaluation.run_record import write_run_record
 
     label_map = dict(arguments.label_map) if arguments.label_map else None
@@ -72,11 +73,15 @@ def run(arguments: argparse.Namespace) -> int:
         tolerance_mm=arguments.tolerance,
         draw_figures=arguments.output is not None,
     )
+    # Images for the page, and what the classes are called.
+    classes = 1 + max(map(int, summary["classes"]))
+    names = pair(predictions, truth)
+    data_io = truth.data_io or data_set_around(arguments.truth, names, classes, label_map)
     if arguments.output is not None:
         write_run_record(
             arguments.output,
             "evaluation",
-            data_io=truth.data_io,
+            data_io=data_io,
             predictions=arguments.predictions,
             settings={
                 "predictions": str(arguments.predictions),
@@ -85,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             },
         )
     print()
-    print(scores_table(summary, truth.class_names or ()))
+    print(scores_table(summary, (data_io.interface.class_names if data_io is not None else None) or ()))
     if arguments.output is not None:
         print(f"\nAll scores: {arguments.output}/scores.csv; as a page: miscnn-tf report {arguments.output}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,34 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     data_io = Data_IO(interface, path)
     maps = {str(index): LabelSample(interface, index, path) for index in data_io.get_indiceslist()}
     return LabelMaps(maps, interface.classes, data_io)
+
+
+def data_set_around(
+    truth: str | Path, names: Iterable[str], classes: int, label_map: Mapping[int, int] | None = None
+) -> Data_IO | None:
+    """The data set that a folder of label maps is a part of, such as ``labelsTs``: it has the images and the names.
+
+    Args:
+        truth: The folder of the label maps.
+        names: The cases that have to be in it.
+        classes: Number of classes, background included.
+        label_map: What values in the files mean.
+
+    Returns:
+        The data set in the folder above; None where there is none that is known, or not of these cases and classes.
+    """
+    root = Path(truth).resolve().parent
+    try:
+        interface = find_interface(root, part="all", classes=classes, label_map=label_map)
+        data_io = Data_IO(interface, root)
+    except MiscnnError as reason:
+        logger.debug("no data set around %s: %s", truth, reason)
+        return None
+    missing = set(names) - {str(index) for index in data_io.get_indiceslist()}
+    if missing:
+        logger.debug("%s is not around %s: it has no %s", root, truth, some_of(sorted(missing)))
+        return None
+    return data_io
 
 
 def pair(predictions: LabelMaps, truth: LabelMaps) -> dict[str, tuple[LabelMap, LabelMap]]:

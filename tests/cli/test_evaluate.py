@@ -15,6 +15,7 @@ from miscnn_tf.cli import main as cli
 from miscnn_tf.evaluation.run_record import read_run_record
 from miscnn_tf.evaluation.score_table import read_scores
 from miscnn_tf.evaluation.scores import score_label_maps
+from miscnn_tf.report.run_page import write_report
 
 
 def label_map(path: Path, labels: np.ndarray, spacing: float = 2.0) -> None:
@@ -65,6 +66,25 @@ def test_a_data_set_is_the_truth(cases, tmp_path: Path, capsys: pytest.CaptureFi
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "flat") == 0
     assert (tmp_path / "out" / "scores.csv").read_text() == (tmp_path / "flat" / "scores.csv").read_text()
     assert read_run_record(tmp_path / "out")["data"]["input_path"] == str(tmp_path / "data")
+
+
+def test_a_folder_of_labels_in_a_data_set_knows_images_and_names(cases, tmp_path: Path, capsys, rng) -> None:
+    root = tmp_path / "Dataset001_Box"
+    for name, (_, truth) in cases.items():
+        label_map(root / "imagesTs" / f"{name}_0000.nii.gz", rng.normal(size=truth.shape).astype(np.float32))
+        label_map(root / "labelsTs" / f"{name}.nii.gz", truth)
+    labels = {"background": 0, "box": 1, "lid": 2}
+    description = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 0, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(description))
+    assert evaluate(tmp_path / "pred", root / "labelsTs") == 0
+    assert "lid" not in capsys.readouterr().out  # no data set yet: it has no training cases
+    label_map(root / "imagesTr" / "t_0000.nii.gz", truth)
+    label_map(root / "labelsTr" / "t.nii.gz", truth)
+    assert evaluate(tmp_path / "pred", root / "labelsTs", "-o", tmp_path / "out") == 0
+    assert "lid" in capsys.readouterr().out
+    page = write_report(tmp_path / "out").read_text(encoding="utf-8")
+    assert "data:image/webp" in page
+    assert "lid" in page
 
 
 def test_two_files_whatever_they_are_called(cases, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
