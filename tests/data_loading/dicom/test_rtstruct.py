@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -77,6 +78,20 @@ def test_points_and_open_contours_are_left_out_with_a_note(tmp_path, rng, caplog
 def test_a_contour_between_two_slices_belongs_to_the_nearer(tmp_path, rng):
     mask = written(tmp_path, rng, [(2.4, square(3.5, 5.5)), (3.7, square(3.5, 5.5))])
     np.testing.assert_array_equal(mask, block(([2, 4], slice(4, 6), slice(4, 6))))
+
+
+@pytest.mark.parametrize("noise", [0, 0.001])
+def test_contours_halfway_between_the_slices_leave_none_out(tmp_path, rng, noise):
+    at = [0.5 - noise, 1.5 + noise, 2.5 - noise, 3.5 + noise]
+    mask = written(tmp_path, rng, [(depth, square(3.5, 5.5)) for depth in at])
+    np.testing.assert_array_equal(mask, block((slice(1, 5), slice(4, 6), slice(4, 6))))
+
+
+def test_contours_of_one_plane_may_differ_in_the_last_digit(tmp_path, rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = written(tmp_path, rng, [(2.0049, square(3.5, 5.5)), (2.0051, square(10.5, 12.5))])
+    np.testing.assert_array_equal(mask, block((2, slice(4, 6), slice(4, 6)), (2, slice(11, 13), slice(11, 13))))
 
 
 def test_contours_on_thinner_slices_do_not_cancel_each_other(tmp_path, rng):
