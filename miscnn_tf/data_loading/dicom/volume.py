@@ -38,6 +38,8 @@ def read_volume(grid: Grid) -> np.ndarray:
         MissingExtraError: If a compressed file needs a decoder that is not installed.
     """
     require_dicom()
+    # A damaged header may ask for more memory than there is.
+    check_files(grid)
     volume = np.empty(grid.shape, np.int16)
     of_file: dict[Path, list[tuple[int, int]]] = {}
     for position, (header, plane) in enumerate(grid.planes):
@@ -48,7 +50,9 @@ def read_volume(grid: Grid) -> np.ndarray:
         for position, frame in wanted:
             values = _rescaled(frames[frame], dataset, frame, path)
             if not np.can_cast(values.dtype, volume.dtype):
-                volume = volume.astype(np.promote_types(values.dtype, volume.dtype))
+                # Never float64, which int32 and float32 would come to.
+                mixed = "f" in (values.dtype.kind, volume.dtype.kind)
+                volume = volume.astype(np.float32 if mixed else np.int32)
             volume[position] = values
     return volume
 
