@@ -44,9 +44,10 @@ def read_rtstruct(path: Path) -> Any:
         _require_whole(dataset)
         # Sequences are parsed when they are looked at: now, so that damage is told with the file's name.
         for item in dataset.ROIContourSequence:
-            _ = item.get("ContourSequence")
-        for item in dataset.StructureSetROISequence:
-            _ = int(item.ROINumber)
+            _ = int(item.get("ReferencedROINumber", -1))
+            for contour in item.get("ContourSequence") or ():
+                _ = contour.get("ContourGeometricType")
+        roi_names(dataset)
     except Exception as error:  # whatever a damaged file can provoke in the parser
         raise DataError(
             f"{path}: the RTSTRUCT is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"

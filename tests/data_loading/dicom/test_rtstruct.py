@@ -140,6 +140,16 @@ def test_a_truncated_file_is_named(tmp_path, rng, keep):
         read_rtstruct(path)
 
 
+def test_a_damaged_number_is_an_error_that_names_the_file(tmp_path, rng):
+    series = make_series(random_volume(rng, SHAPE))
+    rtstruct = make_rtstruct(series, {"Heart": [(1, square(3.5, 5.5))]})
+    rtstruct.ROIContourSequence[0].ReferencedROINumber = 987654
+    (path,) = save_series(tmp_path, [rtstruct])
+    path.write_bytes(path.read_bytes().replace(b"987654", b"987\xd954"))
+    with pytest.raises(DataError, match=r"000000\.dcm: the RTSTRUCT is truncated or damaged"):
+        read_rtstruct(path)
+
+
 def test_another_kind_of_file_is_refused(tmp_path):
     shutil.copy(get_testdata_file("CT_small.dcm", download=False), tmp_path / "rt.dcm")
     with pytest.raises(DataError, match="truncated or damaged"):

@@ -109,6 +109,13 @@ def test_a_slope_that_cannot_be_is_refused(tmp_path, rng):
         ours(tmp_path)
 
 
+def test_a_damaged_slope_is_an_error_that_names_the_file(tmp_path, rng):
+    (path,) = save_series(tmp_path, make_series(random_volume(rng, (1, 4, 5)), intercept=-1234))
+    path.write_bytes(path.read_bytes().replace(b"-1234", b"-1\x8134"))
+    with pytest.raises(DataError, match=r"000000\.dcm: the file is truncated or damaged"):
+        ours(tmp_path)
+
+
 def test_a_lookup_table_stands_for_slope_and_intercept(tmp_path):
     stored = np.arange(12).reshape(1, 3, 4)
     (one,) = make_series(stored)
