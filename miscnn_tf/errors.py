@@ -7,6 +7,8 @@ which catch those keep working.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 
 class MiscnnError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -57,3 +59,18 @@ class TrainingError(MiscnnError, RuntimeError):
 
 class ModelGroupError(ConfigurationError, RuntimeError):
     """Models that cannot work together in a group."""
+
+
+class RepeatedWarning(UserWarning):
+    """A warning of one file that mostly holds for all files of a data set, and need not be told for each.
+
+    Attributes:
+        key: The same for all files of which the same is told.
+    """
+
+    def __init__(self, message: str, key: Hashable) -> None:
+        super().__init__(message)
+        self.key = key
+
+    def __reduce__(self) -> tuple[type[RepeatedWarning], tuple[str, Hashable]]:
+        return type(self), (str(self), self.key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from miscnn_tf import errors
@@ -33,3 +35,8 @@ def test_each_error_is_caught_as_the_built_in_one(error: type[Exception], builti
 
 def test_an_error_without_a_message_prints_nothing() -> None:
     assert str(errors.MissingDataError()) == str(errors.StorageError()) == ""
+
+
+def test_a_repeated_warning_comes_whole_out_of_another_process() -> None:
+    warning = pickle.loads(pickle.dumps(errors.RepeatedWarning("a: Body is left out", ("Body",))))
+    assert (str(warning), warning.key) == ("a: Body is left out", ("Body",))

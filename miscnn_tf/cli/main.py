@@ -10,6 +10,7 @@ import sys
 from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
+from miscnn_tf.cli.one_line_warnings import one_line_warnings
 from miscnn_tf.errors import MiscnnError
 
 
@@ -58,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else USAGE
     _set_up_logging(arguments.verbose)
     try:
-        return int(arguments.run(arguments))
+        with one_line_warnings(verbose=arguments.verbose > 0):
+            return int(arguments.run(arguments))
     except MiscnnError as error:
         logging.getLogger(__name__).debug("the error in full:", exc_info=True)
         print(f"miscnn-tf: error: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIsl
 from miscnn_tf.data_loading.interfaces.sample_folders import list_files
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import GridError, LabelError, MiscnnError, MissingDataError
+from miscnn_tf.errors import GridError, LabelError, MiscnnError, MissingDataError, RepeatedWarning
 from miscnn_tf.messages import some_of
 
 #: What can be wrong with a sample, which then cannot be used as it is.
@@ -142,11 +142,17 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
     verification = Verification(data_io.get_indiceslist(), quick=quick)
     verification.findings += _left_out(data_io)
     seen: dict[Hashable, Seen] = {}
+    told: set[Hashable] = set()
     with _kept_warnings() as kept:
         for index in tqdm(verification.samples, desc="Verifying", unit="case", disable=None):
             findings, facts = _look_at(data_io, index, labels, quick)
             verification.findings += findings
-            verification.findings += [_of_warning(index, warning) for warning in kept()]
+            for warning in kept():
+                # The headers' check and the reading may both tell it.
+                key = (None, warning.key) if isinstance(warning, RepeatedWarning) else (index, str(warning))
+                if key not in told:
+                    told.add(key)
+                    verification.findings.append(_of_warning(index, warning))
             if facts is not None:
                 seen[index] = facts
     # A slice without foreground, or of air alone, is nothing to be told of.
@@ -362,6 +368,8 @@ def _kept_warnings() -> Iterator[Callable[[], list[Warning]]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        # Of dates and texts that are not quite by the standard; it has no bearing on the voxels.
+        warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
         before = warnings.showwarning
         warnings.showwarning = keep
         yield taken

@@ -6,6 +6,7 @@ import base64
 import io
 import warnings
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def draw_slices(
         case: The case.
         most_slices: Of a longer structure slices are taken evenly.
         most_pixels: Of the longer side; larger pictures are scaled down.
-        most_bytes: What all pictures together may take; there are fewer slices where they would take more.
+        most_bytes: What all pictures and label maps together may take; there are fewer slices where it would be more.
 
     Returns:
         Plain data: ``"width"``, ``"height"`` of the pictures in pixels, which are square; ``"slices"``, each with its
@@ -127,7 +128,12 @@ def draw_slices(
     rows, columns = marked.shape[1:]
     width, height = _pixels(rows * view.row_mm, columns * view.column_mm, min(view.row_mm, view.column_mm), most_pixels)
     pictures = [None if image is None else _picture(image[one], levels, (width, height)) for one in range(len(chosen))]
-    size = sum(len(picture) for picture in pictures if picture)
+    packed = {
+        name: [pack_labels(_scaled(labels[one], width, height)) for one in range(len(chosen))]
+        for name, labels in turned.items()
+    }
+    # Label maps of a network that has learned nothing yet are noise, and take more than the pictures.
+    size = sum(len(picture) for picture in pictures if picture) + sum(map(len, chain(*packed.values())))
     kept = list(range(len(chosen)))
     if most_bytes is not None and size > most_bytes:
         kept = _evenly(kept, max(1, int(len(kept) * most_bytes / size)))
@@ -139,10 +145,7 @@ def draw_slices(
             {
                 "number": view.number(int(chosen[one])),
                 "image": pictures[one],
-                **{
-                    name: pack_labels(_scaled(turned[name][one], width, height)) if name in turned else None
-                    for name in ("truth", "prediction")
-                },
+                **{name: packed[name][one] if name in packed else None for name in ("truth", "prediction")},
             }
             for one in kept
         ],

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 _MOST_BYTES = 7_000_000
 _MOST_ROWS = 4000
 _MOST_FIGURES = 4
+# Whole turns of the colours: those of higher labels are found by their remainder.
+_MOST_COLOURS = 32 * len(OKABE_ITO)
 _FIRST = ("dice", "nsd", "hd95", "assd", "sensitivity", "precision", "volume", "area")
 # Told apart by every colour vision, from each other and from grey; those of utils.visualizer's overlaps.
 _MISSED, _EXTRA, _MIXED_UP = "#56B4E9", "#D55E00", "#CC79A7"
@@ -240,7 +242,7 @@ def _rebuilt_data(run: RunFolder) -> Data_IO:
 
 def _palette(run: RunFolder) -> list[dict[str, Any]]:
     """The classes but the background, with their colours."""
-    most = max([*run.labels, len(run.class_names) - 1, 1])
+    most = min(max([*run.labels, len(run.class_names) - 1, 1]), _MOST_COLOURS)
     return [
         {"label": label, "name": run.name_of(label), "colour": OKABE_ITO[(label - 1) % len(OKABE_ITO)]}
         for label in range(1, most + 1)
@@ -255,7 +257,8 @@ def _table(run: RunFolder, shown: Mapping[tuple[int | None, str], int]) -> dict[
     names = [name for name in columns(run.rows) if name not in KEYS]
     rows = run.rows
     if len(rows) > _MOST_ROWS:
-        rows = sorted(rows, key=lambda row: (row["class"] == 0, row.get("dice", 0.0)))[:_MOST_ROWS]
+        # One that is not defined (NaN) is comparable with nothing, and tells least.
+        rows = sorted(rows, key=lambda row: (row["class"] == 0, _or_last(row.get("dice", 0.0))))[:_MOST_ROWS]
     return {
         "columns": [{"title": score_title(name), "share": is_share(name)} for name in names],
         "folds": any("fold" in row for row in rows),
@@ -275,6 +278,10 @@ def _table(run: RunFolder, shown: Mapping[tuple[int | None, str], int]) -> dict[
             for row in rows
         ],
     }
+
+
+def _or_last(value: float) -> float:
+    return value if value == value else float("inf")
 
 
 def _share(name: str, value: float | None) -> float | None:

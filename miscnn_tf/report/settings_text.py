@@ -59,7 +59,9 @@ def _inside(value: Any) -> str:
 
 
 def _is_object(value: Mapping[str, Any]) -> bool:
-    return set(value) in ({"class_name", "config"}, {"partial", "arguments"})
+    return set(value) in ({"class_name", "config"}, {"partial", "arguments"}) and isinstance(
+        value.get("config", value.get("arguments")), Mapping | None
+    )
 
 
 def _short(name: Any) -> str:

@@ -71,6 +71,13 @@ def test_of_a_long_structure_slices_are_taken_evenly_within_the_budget():
     assert sum(len(one["image"]) for one in fewer["slices"]) <= size // 3 * 1.1
 
 
+def test_label_maps_of_noise_count_as_well(rng):
+    noise = rng.integers(0, 3, (96, 96, 30)).astype(np.uint8)
+    drawn = draw_slices(case(noise, np.zeros(noise.shape)), most_bytes=200_000)
+    assert 1 <= len(drawn["slices"]) < 30
+    assert sum(len(one[name]) for one in drawn["slices"] for name in ("image", "truth", "prediction")) < 220_000
+
+
 def test_pictures_are_square_pixels_and_small_enough():
     labels = np.zeros((600, 100, 5), np.uint8)
     labels[50:550, 20:80, 2] = 1

@@ -214,6 +214,25 @@ def test_very_many_rows_are_cut(make_run, monkeypatch):
     assert "14 more rows" in page.text
 
 
+def test_of_very_many_rows_the_lowest_are_kept_whatever_is_not_defined(make_run, monkeypatch):
+    monkeypatch.setattr("miscnn_tf.report.run_page._MOST_ROWS", 3)
+    folder = make_run()
+    scores = {f"c{number}": score for number, score in enumerate([0.9, math.nan, 0.5, math.nan, 0.1, 0.7, math.nan])}
+    lines = [f"{name},1,{score}" for name, score in scores.items()]
+    (folder / "scores.csv").write_text("\n".join(["sample_id,class,dice", *lines]) + "\n")
+    page = Page(write_report(folder))
+    assert sum(tag == "tr" and "data-class" in attributes for tag, attributes in page.elements) == 3
+    html = (folder / "report.html").read_text()
+    shown = {name for name in scores if f'<th scope="row">{name}<' in html}
+    assert {"c4", "c2", "c5"} == shown
+
+
+def test_a_label_of_millions_makes_no_page_of_millions_of_colours(make_run):
+    folder = make_run()
+    (folder / "scores.csv").write_text("sample_id,class,dice\na,1,0.5\na,99999999,0.3\n")
+    assert write_report(folder).stat().st_size < 400_000
+
+
 def test_errors(tmp_path, make_run):
     with pytest.raises(MissingDataError, match="not the folder of a run"):
         write_report(tmp_path)

@@ -23,6 +23,7 @@ from miscnn_tf.report.settings_text import setting_rows
             "standard.Architecture(depth=4)",
         ),
         ({"partial": "tversky_loss", "arguments": {"delta": 0.7}}, "tversky_loss(delta=0.7)"),
+        ({"class_name": "x", "config": "y"}, "class_name: x, config: y"),  # by another hand
         ([{"class_name": "Clipping", "config": {"min": 0}}, "miscnn_tf.x.y.Z"], "Clipping(min=0), y.Z"),
     ],
 )

@@ -93,8 +93,14 @@ def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
         >>> [len(contour) for contour in trace_contours(np.array([[0, 1, 0], [0, 0, 0]], bool))]
         [4]
     """
-    padded = np.pad(mask, 1).astype(np.float32)
-    loops = [contour[:-1] - 1 for contour in find_contours(padded, 0.5)]
+    mask = np.asarray(mask, bool)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return []
+    # Most of a slice is none of it.
+    first = np.array([rows[0], columns[0]])
+    padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float32)
+    loops = [contour[:-1] - 1 + first for contour in find_contours(padded, 0.5)]
     outer = [loop for loop in loops if not _is_hole(loop, mask)]
     # A hole's leftmost point looks along its row at the next contour to the left: one that begins further left.
     holes = sorted((loop for loop in loops if _is_hole(loop, mask)), key=lambda loop: float(loop[:, 1].min()))

@@ -115,14 +115,20 @@ def _unit(vector: np.ndarray) -> bool:
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
     """One file of each SOPInstanceUID."""
     kept: dict[str, Header] = {}
+    copies = []
     for header in sorted(headers, key=lambda one: str(one.path)):
         other = kept.setdefault(header.sop_instance or str(header.path), header)
-        if other is not header:
-            warnings.warn(
-                f"{header.path} is a copy of {other.path} (the same SOPInstanceUID) and is left out",
-                UserWarning,
-                stacklevel=4,
+        if other is header:
+            continue
+        if other.planes != header.planes:
+            raise DataError(
+                f"{header.path} and {other.path} have the same SOPInstanceUID, but lie at different places: a program "
+                "(for taking names out, perhaps) has given the images of one series one name. Export them again"
             )
+        copies.append(f"{header.path} is a copy of {other.path}")
+    if copies:
+        are = "is" if len(copies) == 1 else "are"
+        warnings.warn(f"{some_of(copies, 1)} (the same SOPInstanceUID) and {are} left out", UserWarning, stacklevel=4)
     return list(kept.values())
 
 
@@ -147,10 +153,12 @@ def _of_one_kind(headers: Sequence[Header]) -> list[tuple[Header, Plane]]:
     for header, plane in planes:
         for kind in kinds:
             other_header, other = kind[0]
-            if (
-                (header.rows, header.columns) == (other_header.rows, other_header.columns)
-                and np.allclose(plane.orientation, other.orientation, atol=_SAME_DIRECTION)
-                and np.allclose(plane.spacing, other.spacing, rtol=1e-3)
+            if (header.rows, header.columns) == (other_header.rows, other_header.columns) and (
+                (plane.orientation, plane.spacing) == (other.orientation, other.spacing)  # mostly, and at once
+                or (
+                    np.allclose(plane.orientation, other.orientation, atol=_SAME_DIRECTION)
+                    and np.allclose(plane.spacing, other.spacing, rtol=1e-3)
+                )
             ):
                 kind.append((header, plane))
                 break

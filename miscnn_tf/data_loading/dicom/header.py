@@ -121,12 +121,17 @@ class Header:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do; one called .dcm may do without."""
+    """Whether a file begins as DICOM files do; one called .dcm may do without.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
     try:
         with open(path, "rb") as stream:
             start = stream.read(_PREAMBLE + 4)
-    except OSError:
-        return False
+    except OSError as error:
+        # It might be a slice, which would be missing unnoticed.
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
     return start[_PREAMBLE:] == b"DICM" or (path.suffix.lower() == ".dcm" and len(start) > 0)
 
 
@@ -137,7 +142,8 @@ def read_header(path: str | Path) -> Header | None:
         None if it is no DICOM file, or one that is of no interest here (a DICOMDIR).
 
     Raises:
-        DataError: If the file is damaged: it begins like a DICOM file, and ends in the middle of its header.
+        DataError: If the file is damaged: it begins like a DICOM file, and ends in the middle of its header;
+            or it cannot be read.
     """
     status = os.stat(path)
     # The interface asks for a series again and again: to check it, for its pixels, for its labels.
@@ -150,6 +156,9 @@ def _read_header(name: str, size: int, changed: int) -> Header | None:
     import pydicom
 
     path = Path(name)
+    if not size and path.suffix.lower() == ".dcm":
+        # As the only slice of an end, it would not be missed.
+        raise DataError(f"{path} is empty: copying it was interrupted, perhaps; copy or export the file again")
     if not looks_like_dicom(path):
         return None
     try:

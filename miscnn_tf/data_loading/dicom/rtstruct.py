@@ -9,6 +9,7 @@ geometry.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from miscnn_tf.errors import DataError
 logger = logging.getLogger(__name__)
 
 _UNDEFINED = 0xFFFFFFFF
+# In slices; the coordinates of one plane may differ in their last digits.
+_SAME_PLANE = 0.02
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
@@ -41,9 +44,10 @@ def read_rtstruct(path: Path) -> Any:
         _require_whole(dataset)
         # Sequences are parsed when they are looked at: now, so that damage is told with the file's name.
         for item in dataset.ROIContourSequence:
-            _ = item.get("ContourSequence")
-        for item in dataset.StructureSetROISequence:
-            _ = int(item.ROINumber)
+            _ = int(item.get("ReferencedROINumber", -1))
+            for contour in item.get("ContourSequence") or ():
+                _ = contour.get("ContourGeometricType")
+        roi_names(dataset)
     except Exception as error:  # whatever a damaged file can provoke in the parser
         raise DataError(
             f"{path}: the RTSTRUCT is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"
@@ -91,7 +95,7 @@ def roi_mask(dataset: Any, number: int, grid: Grid, path: Path) -> np.ndarray:
     name = roi_names(dataset).get(number, str(number))
     where = f"{path}: the structure {name!r}"
     mask = np.zeros(grid.shape, bool)
-    planes: dict[int, dict[float, list[np.ndarray]]] = {}
+    planes: dict[int, list[tuple[float, np.ndarray]]] = {}
     outside = 0
     for points in _closed_contours(dataset, number, grid, where):
         depth = float(points[:, 0].mean())
@@ -100,13 +104,13 @@ def roi_mask(dataset: Any, number: int, grid: Grid, path: Path) -> np.ndarray:
                 f"{where} has contours across the slices (over {np.ptp(points[:, 0]) + 1:.1f} of them): it was drawn "
                 "on images of another direction. Export it on this series' slices, or as a SEG"
             )
-        nearest = round(depth)
         # Half a slice beyond the middle of the first and the last one, the volume ends.
         if not -0.5 - 1e-3 <= depth <= len(mask) - 0.5 + 1e-3:
             outside += 1
             continue
-        nearest = min(max(nearest, 0), len(mask) - 1)
-        planes.setdefault(nearest, {}).setdefault(round(depth, 2), []).append(points[:, 1:])
+        # Of contours halfway between the slices each goes to the next one, not all to the even ones.
+        nearest = min(max(math.floor(depth + 0.5 + _SAME_PLANE), 0), len(mask) - 1)
+        planes.setdefault(nearest, []).append((depth, points[:, 1:]))
     if outside:
         warnings.warn(
             f"{where} has {outside} contour(s) outside {grid.where}; they are left out", UserWarning, stacklevel=3
@@ -114,9 +118,10 @@ def roi_mask(dataset: Any, number: int, grid: Grid, path: Path) -> np.ndarray:
     skipped = 0
     for position, at in planes.items():
         # Contours of two planes on one slice (drawn on thinner slices) are no holes in each other: the nearer counts.
-        nearest_plane = min(at, key=lambda depth: abs(depth - position))
-        skipped += len(at) - 1
-        mask[position] = fill_contours(at[nearest_plane], grid.shape[1:])
+        chosen = min((depth for depth, _ in at), key=lambda depth: abs(depth - position))
+        together = [points for depth, points in at if abs(depth - chosen) < _SAME_PLANE]
+        skipped += len(at) - len(together)
+        mask[position] = fill_contours(together, grid.shape[1:])
     if skipped:
         warnings.warn(
             f"{where} was drawn on thinner slices than {grid.where} has; of several contours per slice the nearest is "

@@ -24,6 +24,8 @@ from miscnn_tf.data_loading.dicom.writing import (
 )
 from miscnn_tf.data_loading.storage import atomic_path
 
+_CONTOUR_DATA = 0x30060050
+_LONGEST_EXPLICIT = 0xFFFE
 _STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 # A hundredth of a micrometre is far below what a voxel can be, and a number of text has 16 characters.
 _DECIMALS = 5
@@ -66,6 +68,7 @@ def write_rtstruct(
     """
     require_dicom()
     from pydicom.dataset import Dataset
+    from pydicom.uid import ImplicitVRLittleEndian
 
     grid = grid_of_files([series] if isinstance(series, str | Path) else series)
     labels = checked_labels(labels, names, grid, path)
@@ -103,6 +106,13 @@ def write_rtstruct(
         observation.RTROIInterpretedType = "ORGAN"
         observation.ROIInterpreter = ""
         dataset.RTROIObservationsSequence.append(observation)
+    if any(
+        len(contour.get_item(_CONTOUR_DATA).value) > _LONGEST_EXPLICIT
+        for item in dataset.ROIContourSequence
+        for contour in item.get("ContourSequence", ())
+    ):
+        # Where types are written, a longer value would have to be one of unknown type, which few programs read.
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
     return Path(path)
@@ -139,6 +149,18 @@ def _references(sources: Sequence[Any], frame_of_reference: str) -> Any:
     return reference
 
 
+def _coordinates(points: np.ndarray) -> Any:
+    """Points as pydicom keeps what it read: it would make an object of each number, and check it, which is slow."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    # As text, so that nothing is left of binary fractions: 12.3, not 12.29999999999.
+    texts = (f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".") for value in points.ravel().tolist())
+    value = "\\".join(texts).encode("ascii")
+    value += b" " * (len(value) % 2)
+    return RawDataElement(Tag(_CONTOUR_DATA), "DS", len(value), value, 0, False, True, True)
+
+
 def _contours(mask: np.ndarray, grid: Grid, sources: Mapping[str, Any]) -> list[Any]:
     from pydicom.dataset import Dataset
 
@@ -154,7 +176,6 @@ def _contours(mask: np.ndarray, grid: Grid, sources: Mapping[str, Any]) -> list[
             contour.ContourImageSequence = [_image_reference(sources[str(header.path)], frame)]
             contour.ContourGeometricType = "CLOSED_PLANAR"
             contour.NumberOfContourPoints = len(points)
-            # As text, so that nothing is left of binary fractions: 12.3, not 12.29999999999.
-            contour.ContourData = [f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".") for value in points.ravel()]
+            contour[_CONTOUR_DATA] = _coordinates(points)
             items.append(contour)
     return items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ def segment_names(segmentation: Any) -> dict[int, str]:
     return {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in segmentation.SegmentSequence}
 
 
-def segment_masks(segmentation: Any, grid: Grid, path: Path) -> dict[int, np.ndarray]:
-    """The voxels of each segment.
+def segment_masks(
+    segmentation: Any, grid: Grid, path: Path, wanted: Collection[int] | None = None
+) -> dict[int, np.ndarray]:
+    """The voxels of segments.
 
     The frames of the file are put where they lie in the patient, whatever their order and direction; places that it
     does not hold are outside all segments. Of a fractional segment, at least half counts.
@@ -47,6 +50,8 @@ def segment_masks(segmentation: Any, grid: Grid, path: Path) -> dict[int, np.nda
         segmentation: What `read_seg` gave.
         grid: The grid of the series.
         path: The file, for messages.
+        wanted: Numbers of the segments; None for all. Each takes as much memory as a volume of bytes, and files of
+            a hundred segments are usual.
 
     Returns:
         bool ``(slices, rows, columns)`` of each segment number.
@@ -73,7 +78,11 @@ def segment_masks(segmentation: Any, grid: Grid, path: Path) -> dict[int, np.nda
         ) from error
     kind = str(segmentation.SegmentationType)
     half = float(segmentation.get("MaximumFractionalValue") or 1) / 2 if kind == "FRACTIONAL" else 0.5
-    masks = {number: np.zeros(grid.shape, bool) for number in segment_names(segmentation)}
+    masks = {
+        number: np.zeros(grid.shape, bool)
+        for number in segment_names(segmentation)
+        if wanted is None or number in wanted
+    }
     lost = 0
     for frame, plane, number in zip(frames, planes, numbers, strict=True):
         labels = np.unique(frame[frame > 0]).tolist() if number is None else [number]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf.data_loading.labels import label_dtype
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.errors import ConfigurationError, DataError, RepeatedWarning
 from miscnn_tf.messages import did_you_mean, some_of
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,11 @@ def choose_structures(
     unknown = sorted(set(names.values()) - set(structure_dict))
     if unknown:
         warnings.warn(
-            f"{path}: {some_of(unknown, 20)} {'is' if len(unknown) == 1 else 'are'} not in structure_dict and left "
-            "out: background",
-            UserWarning,
+            RepeatedWarning(
+                f"{path}: {some_of(unknown, 20)} {'is' if len(unknown) == 1 else 'are'} not in structure_dict and "
+                "left out: background",
+                tuple(unknown),
+            ),
             stacklevel=4,
         )
     missing = [f"{name!r}{did_you_mean(name, unknown)}" for name in structure_dict if name not in names.values()]

@@ -38,6 +38,8 @@ def read_volume(grid: Grid) -> np.ndarray:
         MissingExtraError: If a compressed file needs a decoder that is not installed.
     """
     require_dicom()
+    # A damaged header may ask for more memory than there is.
+    check_files(grid)
     volume = np.empty(grid.shape, np.int16)
     of_file: dict[Path, list[tuple[int, int]]] = {}
     for position, (header, plane) in enumerate(grid.planes):
@@ -48,7 +50,9 @@ def read_volume(grid: Grid) -> np.ndarray:
         for position, frame in wanted:
             values = _rescaled(frames[frame], dataset, frame, path)
             if not np.can_cast(values.dtype, volume.dtype):
-                volume = volume.astype(np.promote_types(values.dtype, volume.dtype))
+                # Never float64, which int32 and float32 would come to.
+                mixed = "f" in (values.dtype.kind, volume.dtype.kind)
+                volume = volume.astype(np.float32 if mixed else np.int32)
             volume[position] = values
     return volume
 
@@ -105,6 +109,19 @@ def _rescaled(stored: np.ndarray, dataset: Any, frame: int, path: Path) -> np.nd
 
 
 def _rescale(dataset: Any, frame: int, path: Path) -> tuple[float, float]:
+    try:
+        slope, intercept, numbers = _slope_and_intercept(dataset, frame)
+    except Exception as error:  # whatever a damaged header can provoke in the parser
+        raise _truncated(path, error) from error
+    if not np.isfinite(numbers).all() or numbers[0] == 0:
+        raise DataError(
+            f"{path}: the rescale slope is {slope} and the intercept {intercept}, which cannot be; correct the header"
+        )
+    return numbers
+
+
+def _slope_and_intercept(dataset: Any, frame: int) -> tuple[Any, Any, tuple[float, float]]:
+    """What the header says, and the numbers that it comes to."""
     groups = [dataset]
     if "PerFrameFunctionalGroupsSequence" in dataset:
         shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
@@ -113,12 +130,7 @@ def _rescale(dataset: Any, frame: int, path: Path) -> tuple[float, float]:
                 groups.insert(0, group.PixelValueTransformationSequence[0])
                 break
     slope, intercept = groups[0].get("RescaleSlope"), groups[0].get("RescaleIntercept")
-    numbers = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-    if not np.isfinite(numbers).all() or numbers[0] == 0:
-        raise DataError(
-            f"{path}: the rescale slope is {slope} and the intercept {intercept}, which cannot be; correct the header"
-        )
-    return numbers
+    return slope, intercept, (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

@@ -398,7 +398,7 @@ class DICOM_interface(Abstract_IO):
         if is_rtstruct:
             masks = ((name, label, roi_mask(content, number, grid, path)) for number, name, label in chosen)
         else:
-            of_number = segment_masks(content, grid, path)
+            of_number = segment_masks(content, grid, path, {number for number, _, _ in chosen})
             masks = ((name, label, of_number[number]) for number, name, label in chosen)
         highest = max([self.classes, *(label + 1 for _, _, label in chosen)])
         return merge_structures(masks, grid.shape, highest, self.mask_background, path)

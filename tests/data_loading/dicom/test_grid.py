@@ -92,6 +92,19 @@ def test_a_copy_of_a_file_is_left_out_with_a_warning(tmp_path, rng):
     assert grid.shape[0] == 6
 
 
+def test_many_copies_are_one_warning(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    with pytest.warns(UserWarning, match="is a copy of") as told:
+        grid = grid_of(tmp_path, [*series, *series], order=range(12))
+    assert (grid.shape[0], len(told)) == (6, 1)
+
+
+def test_images_of_one_uid_at_different_places_are_no_copies(tmp_path, rng):
+    series = make_series(random_volume(rng), SOPInstanceUID="1.2.3")
+    with pytest.raises(DataError, match="the same SOPInstanceUID, but lie at different places"):
+        grid_of(tmp_path, series)
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "told"),
     [

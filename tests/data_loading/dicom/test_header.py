@@ -9,6 +9,7 @@ from dicom_series import make_series, random_volume, save_series
 from pydicom.data import get_testdata_file
 
 from miscnn_tf.data_loading.dicom.header import read_header
+from miscnn_tf.data_loading.dicom.series import scan_folder
 from miscnn_tf.errors import DataError
 
 
@@ -45,10 +46,25 @@ def test_doses_plans_and_reports_are_no_scans(name):
 
 def test_what_is_no_dicom_is_none(tmp_path):
     (tmp_path / "notes.txt").write_text("no DICOM, but rather longer than a preamble of 128 bytes would be " * 5)
-    (tmp_path / "empty.dcm").write_bytes(b"")
+    (tmp_path / "empty").write_bytes(b"")
     assert read_header(tmp_path / "notes.txt") is None
-    assert read_header(tmp_path / "empty.dcm") is None
+    assert read_header(tmp_path / "empty") is None
     assert read_header(shipped("DICOMDIR")) is None
+
+
+def test_a_slice_that_is_empty_or_may_not_be_read_is_not_passed_over(tmp_path, rng, monkeypatch):
+    save_series(tmp_path, make_series(random_volume(rng)), order=range(6))
+    (tmp_path / "000005.dcm").write_bytes(b"")
+    with pytest.raises(DataError, match=r"000005\.dcm is empty"):
+        scan_folder(tmp_path)
+    save_series(tmp_path / "other", make_series(random_volume(rng)), order=range(6))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("miscnn_tf.data_loading.dicom.header.open", refuse, raising=False)
+    with pytest.raises(DataError, match=r"000000\.dcm cannot be read \(Permission denied\)"):
+        scan_folder(tmp_path / "other")
 
 
 def test_a_file_need_not_be_called_dcm(tmp_path, rng):

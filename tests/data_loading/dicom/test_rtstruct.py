@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -79,6 +80,20 @@ def test_a_contour_between_two_slices_belongs_to_the_nearer(tmp_path, rng):
     np.testing.assert_array_equal(mask, block(([2, 4], slice(4, 6), slice(4, 6))))
 
 
+@pytest.mark.parametrize("noise", [0, 0.001])
+def test_contours_halfway_between_the_slices_leave_none_out(tmp_path, rng, noise):
+    at = [0.5 - noise, 1.5 + noise, 2.5 - noise, 3.5 + noise]
+    mask = written(tmp_path, rng, [(depth, square(3.5, 5.5)) for depth in at])
+    np.testing.assert_array_equal(mask, block((slice(1, 5), slice(4, 6), slice(4, 6))))
+
+
+def test_contours_of_one_plane_may_differ_in_the_last_digit(tmp_path, rng):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = written(tmp_path, rng, [(2.0049, square(3.5, 5.5)), (2.0051, square(10.5, 12.5))])
+    np.testing.assert_array_equal(mask, block((2, slice(4, 6), slice(4, 6)), (2, slice(11, 13), slice(11, 13))))
+
+
 def test_contours_on_thinner_slices_do_not_cancel_each_other(tmp_path, rng):
     contours = [(number / 2, square(3.5, 5.5 + number % 2)) for number in range(2, 8)]
     with pytest.warns(UserWarning, match="drawn on thinner slices"):
@@ -121,6 +136,16 @@ def test_a_truncated_file_is_named(tmp_path, rng, keep):
     (path,) = save_series(tmp_path, [make_rtstruct(series, {"Heart": [(n, square(1, 9)) for n in range(6)]})])
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(DataError, match=r"000000\.dcm: the RTSTRUCT is truncated or damaged"):
+        read_rtstruct(path)
+
+
+def test_a_damaged_number_is_an_error_that_names_the_file(tmp_path, rng):
+    series = make_series(random_volume(rng, SHAPE))
+    rtstruct = make_rtstruct(series, {"Heart": [(1, square(3.5, 5.5))]})
+    rtstruct.ROIContourSequence[0].ReferencedROINumber = 987654
+    (path,) = save_series(tmp_path, [rtstruct])
+    path.write_bytes(path.read_bytes().replace(b"987654", b"987\xd954"))
     with pytest.raises(DataError, match=r"000000\.dcm: the RTSTRUCT is truncated or damaged"):
         read_rtstruct(path)
 

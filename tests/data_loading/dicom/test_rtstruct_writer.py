@@ -112,3 +112,20 @@ def test_labels_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, ser
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         write_rtstruct(tmp_path / "file" / "rt.dcm", labels, series[0], NAMES)
+
+
+def test_coordinates_are_in_the_file_as_pydicom_would_write_them(tmp_path, rng):
+    # More than 64 KiB of text, which is written in another way.
+    volume = rng.random((1, 90, 90)) > 0.3
+    save_series(tmp_path / "ct", make_series(random_volume(rng, volume.shape)))
+    path = write_rtstruct(tmp_path / "rt.dcm", volume.astype(np.uint8), tmp_path / "ct", {1: "Heart"})
+    dataset = pydicom.dcmread(path)
+    longest = 0
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        longest = max(longest, len(contour.get_item("ContourData").value))
+        numbers = contour.ContourData
+        assert len(numbers) == 3 * contour.NumberOfContourPoints
+        assert all(str(number) == f"{float(number):.5f}".rstrip("0").rstrip(".") for number in numbers)
+    assert longest > 2**16
+    np.testing.assert_array_equal(read_back(path, tmp_path / "ct", volume.shape), volume)
+    assert not dicom_errors(path)

@@ -68,6 +68,13 @@ def test_segments_that_highdicom_wrote(tmp_path, series, labels):
     np.testing.assert_array_equal(found, labels)
 
 
+def test_only_wanted_segments_take_memory(tmp_path, series, labels):
+    path = write(tmp_path / "seg.dcm", series[0], labels)
+    masks = segment_masks(read_seg(path), series[1], path, wanted={2})
+    assert list(masks) == [2]
+    np.testing.assert_array_equal(masks[2], labels == 2)
+
+
 def test_the_order_of_the_frames_says_nothing(tmp_path, series, labels):
     order = [3, 1, 5, 0, 2, 4]
     path = write(tmp_path / "seg.dcm", [series[0][number] for number in order], labels[order])

@@ -69,6 +69,23 @@ def test_each_slice_has_its_own_slope_as_in_pet(tmp_path, rng):
     np.testing.assert_allclose(ours(tmp_path), stored * 0.25 * np.arange(1, 7)[:, np.newaxis, np.newaxis])
 
 
+def test_whole_numbers_of_32_bits_beside_fractions_are_float32(tmp_path, rng):
+    series = make_series(random_volume(rng), slope=20, intercept=0)
+    series[0].RescaleSlope = series[3].RescaleSlope = 0.5
+    save_series(tmp_path, series)
+    assert ours(tmp_path).dtype == np.float32
+    np.testing.assert_array_equal(ours(tmp_path), by_itk(tmp_path))
+
+
+def test_a_header_that_asks_for_more_memory_than_there_is_gets_an_error(tmp_path, rng):
+    series = make_series(random_volume(rng, (200, 4, 4)))
+    for one in series:
+        one.Rows = one.Columns = 65535
+    save_series(tmp_path, series)
+    with pytest.raises(DataError, match="needs 858"):
+        read_volume(grid_of_files([tmp_path]))
+
+
 def test_without_a_slope_the_values_are_as_stored(tmp_path, rng):
     stored = random_volume(rng)
     series = make_series(stored, Modality="MR")
@@ -89,6 +106,13 @@ def test_twelve_signed_bits(tmp_path, rng):
 def test_a_slope_that_cannot_be_is_refused(tmp_path, rng):
     save_series(tmp_path, make_series(random_volume(rng), slope=0))
     with pytest.raises(DataError, match="the rescale slope is 0"):
+        ours(tmp_path)
+
+
+def test_a_damaged_slope_is_an_error_that_names_the_file(tmp_path, rng):
+    (path,) = save_series(tmp_path, make_series(random_volume(rng, (1, 4, 5)), intercept=-1234))
+    path.write_bytes(path.read_bytes().replace(b"-1234", b"-1\x8134"))
+    with pytest.raises(DataError, match=r"000000\.dcm: the file is truncated or damaged"):
         ours(tmp_path)
 
 

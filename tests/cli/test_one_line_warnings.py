@@ -1,0 +1,64 @@
+"""Warnings on the command line are one line each, told once, and those of pydicom are not told."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pytest
+from dicom_series import make_rtstruct, make_series, save_series, square
+
+from miscnn_tf.cli.main import main
+from miscnn_tf.cli.one_line_warnings import one_line_warnings
+from miscnn_tf.errors import RepeatedWarning
+
+
+def test_lines_are_told_once_and_others_are_left_to_python(caplog) -> None:
+    before = warnings.showwarning
+    with one_line_warnings():
+        for name in ("a", "b"):
+            warnings.warn(RepeatedWarning(f"{name}: Body\nis left out", ("Body",)), stacklevel=1)
+        warnings.warn("another", UserWarning, stacklevel=1)
+        warnings.warn_explicit("the UID is odd", UserWarning, "valuerep.py", 1, module="pydicom.valuerep")
+        assert logging.getLogger("pydicom").level == logging.ERROR
+    assert [record.getMessage() for record in caplog.records] == [
+        "a: Body is left out (said once; other files may be like it)",
+        "another",
+    ]
+    assert warnings.showwarning is before
+    assert logging.getLogger("pydicom").level != logging.ERROR
+
+
+def test_pydicom_is_heard_when_asked_for(caplog) -> None:
+    with one_line_warnings(verbose=True):
+        warnings.warn_explicit("the UID is odd", UserWarning, "valuerep.py", 1, module="pydicom.valuerep")
+    assert [record.getMessage() for record in caplog.records] == ["the UID is odd"]
+
+
+@pytest.fixture
+def patients(tmp_path, rng):
+    for name in ("p1", "p2", "p3"):
+        series = make_series(rng.integers(0, 4096, (4, 16, 16)), StudyDate="1.2")
+        save_series(tmp_path / "data" / name / "ct", series)
+        contours = [(1, square(2, 9)), (2, square(2, 9))]
+        save_series(tmp_path / "data" / name / "rt", [make_rtstruct(series, {"Heart": contours, "Body": contours})])
+    return tmp_path / "data"
+
+
+def test_init_tells_left_out_structures_once(patients, tmp_path, caplog) -> None:
+    what = ["--set", "data.settings.structure_dict={Heart = 1}", "--set", "data.classes=2", "--layout", "DICOM"]
+    assert main(["init", str(patients), "-o", str(tmp_path / "a.toml"), *what]) == 0
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 1
+    assert "Body is not in structure_dict and left out" in told[0]
+
+
+def test_verify_tells_them_once(patients) -> None:
+    from miscnn_tf.data_loading.data_io import Data_IO
+    from miscnn_tf.data_loading.interfaces import DICOM_interface
+    from miscnn_tf.data_loading.verification import verify
+
+    data_io = Data_IO(DICOM_interface(classes=2, structure_dict={"Heart": 1}), patients)
+    for _ in range(2):  # and again, when it is asked again
+        told = [one.message for one in verify(data_io).findings if "left out" in one.message]
+        assert len(told) == 1
