@@ -60,6 +60,9 @@ def test_a_folder_of_files_goes_on_where_it_stopped(
     assert (out / "patient_1.nii.gz").is_file()
     assert predict(trained, tmp_path / "scans", out, "--overwrite") == 0
     assert (out / "patient_0.nii.gz").stat().st_mtime_ns > before["patient_0.nii.gz"]
+    # Nothing of it stays: the note of the model that made them would refuse another one.
+    assert cli.main(["cleanup", str(tmp_path), "--only", "predictions", "--predictions", str(out), "--yes"]) == 0
+    assert not out.exists()
 
 
 def test_a_data_set_and_predictions_of_another_kind(
