@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 TYPES = ("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED")
 
 
+def type_name(text: str) -> str:
+    """A type in whatever letters; the name that an installed package chose stays as it is.
+
+    Example:
+        >>> type_name("nifti"), type_name("my_format")
+        ('NIFTI', 'my_format')
+    """
+    return text.upper() if text.upper() in TYPES else text
+
+
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the data folder, and what is guessed where it is left out."""
     folder = parser.add_mutually_exclusive_group(required=True)
@@ -23,7 +33,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-t",
         "--type",
-        type=str.upper,
+        type=type_name,
         metavar="TYPE",
         help=f"the format and layout: {', '.join(TYPES)}, or what an installed package adds",
     )

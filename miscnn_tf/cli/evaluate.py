@@ -17,6 +17,7 @@ In the output folder:
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from miscnn_tf.cli.argument_types import label_pair, positive_number, whole_number
 
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
     from miscnn_tf.evaluation.run_record import write_run_record
 
+    if arguments.output is not None:
+        _require_no_training(Path(arguments.output))
     label_map = dict(arguments.label_map) if arguments.label_map else None
     predictions = find_label_maps(arguments.predictions, arguments.classes)
     truth = find_label_maps(arguments.truth, arguments.classes, label_map=label_map)
@@ -94,3 +97,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         print(f"\nAll scores: {arguments.output}/scores.csv; as a page: miscnn-tf report {arguments.output}")
     return 0
+
+
+def _require_no_training(folder: Path) -> None:
+    """Make sure that no scores of a training are replaced: predictions lie in its folder, and this one is near.
+
+    Raises:
+        ConfigurationError: If the folder is that of a training, of a cross-validation or of a fold.
+    """
+    from miscnn_tf.data_loading.results import HISTORY_FILE
+    from miscnn_tf.errors import ConfigurationError
+    from miscnn_tf.evaluation.all_folds import fold_folders
+    from miscnn_tf.evaluation.fold_record import RECORD_FILE
+
+    if (folder / RECORD_FILE).is_file() or (folder / HISTORY_FILE).is_file() or fold_folders(folder):
+        raise ConfigurationError(
+            f"{folder} holds a training or a cross-validation, whose scores and page would be replaced; choose another "
+            "folder with --output"
+        )

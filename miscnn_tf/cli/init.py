@@ -20,6 +20,7 @@ import argparse
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import positive_number
+from miscnn_tf.cli.data_options import type_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="EXPERIMENT.toml",
         help="the configuration to write (default: %(default)s)",
     )
-    parser.add_argument("--layout", metavar="NAME", help="how the files lie: NIFTI, IMG, DICOM, … (default: found out)")
+    parser.add_argument(
+        "--layout",
+        type=type_name,
+        metavar="NAME",
+        help="how the files lie: NIFTI, IMG, DICOM, … (default: found out)",
+    )
     parser.add_argument(
         "--memory",
         type=positive_number(),

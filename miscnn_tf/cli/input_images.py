@@ -38,6 +38,11 @@ class ImageSource:
         return self.paths[0] if len(self.paths) == 1 else list(self.paths)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The image files themselves; of a folder those of a sample in NIfTI files."""
+        return tuple(file for path in self.paths for file in (image_files(path) if path.is_dir() else (path,)))
+
+    @property
     def is_nifti(self) -> bool:
         """Whether it is, or is in, NIfTI files."""
         return is_nifti(self.paths[0]) or bool(image_files(self.paths[0]))

@@ -69,6 +69,12 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read the output, such as 'head', has seen enough. What is still to be written must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        # A path that no file can have, a folder without access, a full disk: nothing that a traceback would explain.
+        logging.getLogger(__name__).debug("the error in full:", exc_info=True)
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"miscnn-tf: error: {place}{error.strerror or error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("\nmiscnn-tf: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED

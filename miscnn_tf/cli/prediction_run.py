@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
+from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ def run_prediction(
     model = find_model(model_path)
     output = Path(output)
     interface = model.interface()
+    if output.resolve() == Path(images).resolve():
+        raise ConfigurationError(f"{output} is what is to be segmented; name another file or folder for the result")
     sources = find_images(images, interface.channels)
     if _names_a_file(output):
         # One image, also where it is a folder: a patient's study with folders of its own.
@@ -69,6 +72,7 @@ def _predict_files(
 ) -> list[Path]:
     single = _names_a_file(output)
     targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
+    _require_no_images(targets, (path for each in sources for path in each.files))
     if not single:
         _claim(output, model, probabilities, overwrite, targets)
     wanted = [
@@ -98,7 +102,10 @@ def _predict_data_set(
     predictions = output / "slices" if slices else output
     data_io = Data_IO(interface, images, output_path=str(predictions), batch_path=str(output / "batches"))
     names = data_io.get_indiceslist()
-    _claim(output, model, probabilities, overwrite, _predictions_of(predictions, names))
+    there = _predictions_of(predictions, names)
+    if output.resolve().is_relative_to(images.resolve()) and not (output / RECORD_FILE).is_file():
+        _require_no_images(there, there)  # nobody predicted them: they are the data set's own
+    _claim(output, model, probabilities, overwrite, there)
     wanted = [name for name in names if overwrite or not _is_there(data_io, name, probabilities)]
     _tell(len(names), len(names) - len(wanted), output)
     written: list[Path] = []
@@ -131,6 +138,16 @@ def _predict_slices(
     sample = Sample(source.name, image, interface.channels, interface.classes, extended, three_dim=True)
     sample.add_prediction(np.stack(planes, axis), activation_output=probabilities)
     volumes.write_file(sample, target)
+
+
+def _require_no_images(targets: Iterable[Path], images: Iterable[Path]) -> None:
+    """Make sure that no prediction would take the place of an image, not even with ``--overwrite``."""
+    own = {path.resolve() for path in images}
+    replaced = [target for target in targets if target.resolve() in own]
+    if replaced:
+        raise ConfigurationError(
+            f"predictions would replace files of the data: {some_of(replaced, 3)}; name another folder for them"
+        )
 
 
 def _names_a_file(output: Path) -> bool:
@@ -180,15 +197,20 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else None
     if before == record:
         return
-    if before is not None:
-        if not overwrite:
-            raise ConfigurationError(
-                f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, or of "
-                "another kind. Choose another folder, or replace them with --overwrite"
-            )
-        # First of all: when this is interrupted, the old ones must not be taken for done.
-        for target in targets:
-            target.unlink(missing_ok=True)
+    old = [target for target in targets if target.exists()]
+    if before is None and old and not overwrite:
+        raise ConfigurationError(
+            f"{output} holds files that 'miscnn-tf predict' did not write, called as the predictions would be: "
+            f"{some_of((path.name for path in old), 3)}. Choose another folder, or replace them with --overwrite"
+        )
+    if before is not None and not overwrite:
+        raise ConfigurationError(
+            f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, or of "
+            "another kind. Choose another folder, or replace them with --overwrite"
+        )
+    # First of all: when this is interrupted, the old ones must not be taken for done.
+    for target in old:
+        target.unlink()
     write_json(path, record)
 
 

@@ -161,7 +161,8 @@ def _value(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows' editors begin a file with a mark, which is no TOML.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise MissingDataError(
             f"there is no configuration {path}; 'miscnn-tf init FOLDER -o {path}' writes one for a folder of data"

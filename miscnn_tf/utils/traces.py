@@ -26,12 +26,8 @@ from miscnn_tf.errors import MiscnnError
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record
 from miscnn_tf.evaluation.fold_run import MODEL_FILE, SAMPLES_FILE, TEMPORARY_MODEL_FILE
 from miscnn_tf.evaluation.folds import load_disk2fold
+from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, REPORT_FILE, RUN_FILE
 from miscnn_tf.evaluation.score_table import FIGURE_FILE, SCORES_FILE, SUMMARY_FILE, read_scores
-
-#: What a training, cross-validation or evaluation says of itself; and the page made from it.
-RUN_FILE: Final = "run.json"
-REPORT_FILE: Final = "report.html"
-PREDICTIONS_FOLDER: Final = "predictions"
 
 _BATCH = re.compile(r"\d{1,12}\.batch_(img|seg)\..+\.npz")
 _BACKED_UP = re.compile(r"\d{1,12}\..+")
@@ -249,7 +245,7 @@ def _predictions(folder: Path, traces: Traces) -> None:
         elif name.endswith(LOSSLESS):
             ours = _says(image_file.was_written_here, path) or _is_picture_of_map(path)
         else:
-            ours = name == "made_by.json" and _says(_is_made_by, path)
+            ours = name in _NOTES and _says(_is_note, path)
         _take_or_leave(path, traces, ours)
 
 
@@ -281,8 +277,8 @@ def _is_run_record(path: Path) -> bool:
     return content.keys() >= {"kind", "written", "data", "settings"} and "miscnn_tf" in content["versions"]
 
 
-def _is_made_by(path: Path) -> bool:
-    return json.loads(path.read_text(encoding="utf-8")).keys() == {"made_by"}
+def _is_note(path: Path) -> bool:
+    return json.loads(path.read_text(encoding="utf-8")).keys() == _NOTES[path.name]
 
 
 def _is_scores(path: Path) -> bool:
@@ -363,6 +359,9 @@ def _require_unchanged(trace: Trace, root: Path) -> None:
     if not (stat.S_ISREG(status.st_mode) and same) or any(parent.is_symlink() for parent in above):
         raise OSError(f"{trace.path} has changed meanwhile")
 
+
+# What says whose a folder of predictions is, and its keys: of the validation cases, and of 'miscnn-tf predict'.
+_NOTES: Final = {"made_by.json": {"made_by"}, "predictions.json": {"model", "fingerprint", "probabilities"}}
 
 # By what the files of a run are known: those that say by themselves that they are of one, and those beside them.
 _RECORDS: Final[dict[str, Callable[[Path], bool]]] = {

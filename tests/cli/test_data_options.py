@@ -10,6 +10,7 @@ from small_data import write_cases
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.data_loading.interfaces import NIFTI_interface, miscnn_data_interfaces
 from miscnn_tf.errors import DataError
 
 
@@ -114,3 +115,13 @@ def test_the_commands_need_no_tensorflow(command: str, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED 0 []", done.stderr
+
+
+def test_types_in_any_letters_and_those_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert parse("data", "-t", "nifti").type == "NIFTI"
+    write_cases(tmp_path)
+    monkeypatch.setitem(miscnn_data_interfaces, "my_format", NIFTI_interface)
+    data_io = open_data(parse(str(tmp_path), "-t", "my_format", "--channels", "1", "--classes", "2"))
+    assert type(data_io.interface) is NIFTI_interface
+    assert cli.main(["init", str(tmp_path), "-o", str(tmp_path / "new.toml"), "--layout", "nifti"]) == 0
+    assert 'layout = "NIFTI"' in (tmp_path / "new.toml").read_text(encoding="utf-8")

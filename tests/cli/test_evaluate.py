@@ -141,3 +141,14 @@ def test_no_tensorflow_is_needed(cases, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mark", ["completed.json", "history.tsv", "fold_0/completed.json"])
+def test_the_scores_of_a_training_are_not_replaced(cases, tmp_path: Path, capsys, mark: str) -> None:
+    run = tmp_path / "run"
+    (run / mark).parent.mkdir(parents=True)
+    for path in (run / mark, run / "scores.csv", run / "run.json"):
+        path.write_text("of the training")
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", run) == 1
+    assert "choose another folder with --output" in capsys.readouterr().err
+    assert {path.read_text() for path in run.rglob("*") if path.is_file()} == {"of the training"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +123,20 @@ def test_python_m_miscnn_tf_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "miscnn_tf", "nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "invalid choice" in done.stderr
+
+
+def test_errors_of_the_system_are_one_line_with_the_path(
+    command: types.ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(arguments: object) -> int:
+        (tmp_path / ("n" * 300)).stat()
+        return 0
+
+    command.run = run
+    assert cli.main(["try"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"miscnn-tf: error: {tmp_path / 'nnn'}")
+    assert printed.endswith("n: File name too long\n")
+    (tmp_path / "a.toml").write_text("")
+    assert cli.main(["train", str(tmp_path / "a.toml" / "b.toml")]) == 1
+    assert capsys.readouterr().err == f"miscnn-tf: error: {tmp_path / 'a.toml' / 'b.toml'}: Not a directory\n"

@@ -60,6 +60,9 @@ def test_a_folder_of_files_goes_on_where_it_stopped(
     assert (out / "patient_1.nii.gz").is_file()
     assert predict(trained, tmp_path / "scans", out, "--overwrite") == 0
     assert (out / "patient_0.nii.gz").stat().st_mtime_ns > before["patient_0.nii.gz"]
+    # Nothing of it stays: the note of the model that made them would refuse another one.
+    assert cli.main(["cleanup", str(tmp_path), "--only", "predictions", "--predictions", str(out), "--yes"]) == 0
+    assert not out.exists()
 
 
 def test_a_data_set_and_predictions_of_another_kind(
@@ -172,3 +175,39 @@ def test_many_images_need_a_folder(trained: Path, experiment: Path, tmp_path: Pa
         shutil.copy(scan(experiment, number), tmp_path / f"{number}.nii.gz")
     assert predict(trained, tmp_path, tmp_path / "seg.nii.gz") == 1
     assert "holds 2 images; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_prediction_never_takes_the_place_of_an_image(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    """Nor does an image pass for its own prediction."""
+    scans, paired = tmp_path / "scans", tmp_path / "paired"
+    for folder in (scans, paired / "images", paired / "masks"):
+        folder.mkdir(parents=True)
+    image = shutil.copy(scan(experiment, 0), scans / "a.nii.gz")
+    inside = shutil.copy(scan(experiment, 0), paired / "images" / "a.nii.gz")
+    shutil.copy(scan(experiment, 0).with_name("segmentation.nii.gz"), paired / "masks" / "a.nii.gz")
+    before = image.read_bytes()
+    assert predict(trained, image, image, *more) == 1
+    assert predict(trained, scans, scans, *more) == 1
+    assert capsys.readouterr().err.count("is what is to be segmented") == 2
+    assert predict(trained, image, scans, *more) == 1
+    assert predict(trained, paired, paired / "images", *more) == 1
+    assert predict(trained, paired, paired / "masks", *more) == 1
+    assert capsys.readouterr().err.count("would replace files of the data") == 3
+    assert image.read_bytes() == inside.read_bytes() == before
+    assert [path.name for path in scans.iterdir()] == ["a.nii.gz"]
+
+
+def test_files_of_others_do_not_pass_for_predictions(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("scans", "truth"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(scan(experiment, 0), tmp_path / "scans" / "a.nii.gz")
+    truth = shutil.copy(scan(experiment, 0).with_name("segmentation.nii.gz"), tmp_path / "truth" / "a.nii.gz")
+    before = truth.read_bytes()
+    assert predict(trained, tmp_path / "scans", tmp_path / "truth") == 1
+    assert "did not write, called as the predictions would be: a.nii.gz" in capsys.readouterr().err
+    assert truth.read_bytes() == before

@@ -182,3 +182,9 @@ def test_changed_keys_are_told_in_words(write) -> None:
     assert changed_keys(before, other, ["output", "preprocessing.threads"]) == [
         "preprocessing.overlap was not given, now []"
     ]
+
+
+def test_the_mark_of_windows_editors_is_no_mistake(write) -> None:
+    path = write(SMALL)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_experiment(path).data.path
