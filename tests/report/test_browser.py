@@ -73,6 +73,11 @@ def wait(browser, condition: str) -> None:
     WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda driver: driver.execute_script(f"return {condition}"))
 
 
+def wait_for_frames(browser) -> None:
+    """Until the browser has drawn twice: a page learns of its scrolling with the next frame, on a busy machine late."""
+    browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))")
+
+
 def shown_slice(browser) -> int:
     wait(browser, "viewer.dataset.slice === viewer.dataset.painted")
     return int(browser.execute_script("return viewer.dataset.slice"))
@@ -119,6 +124,7 @@ def test_a_case_is_paged_through_by_every_means(opened, make_run):
     assert shown_slice(browser) == 3
     panels = browser.find_element(By.CSS_SELECTOR, ".panels")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", panels)
+    wait_for_frames(browser)
     pointer = ActionChains(browser).move_to_element(panels).pause(0.2).move_by_offset(5, 5)
     pointer.scroll_from_origin(ScrollOrigin.from_element(panels), 0, -120).perform()
     wait(browser, "viewer.dataset.slice === '4'")
