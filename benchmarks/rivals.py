@@ -61,7 +61,7 @@ class Rival:
     """
 
     def __init__(self, program: Path, python: Path | str, settings: dict[str, Any]) -> None:
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: it lives as long as the program
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the program)
         self._process = subprocess.Popen(
             [str(python), str(program), json.dumps(settings)],
             stdin=subprocess.PIPE,
