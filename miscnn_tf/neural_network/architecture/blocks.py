@@ -7,13 +7,8 @@ from typing import Any, Literal
 
 import keras
 
-from miscnn_tf.neural_network.architecture.layers import (
-    BatchNormalization,
-    Conv2D,
-    Conv3D,
-    LinearUpsampling,
-    MaxPooling3D,
-)
+from miscnn_tf.neural_network.architecture.layers import Conv2D, Conv3D, LinearUpsampling, MaxPooling3D
+from miscnn_tf.neural_network.architecture.normalization import BatchNormalization, InstanceNormalization
 
 __all__ = [
     "attention_gate",
@@ -58,7 +53,7 @@ def normalise(x: Any, kind: Normalisation, name: str, **options: Any) -> Any:
     if kind == "batch":
         return BatchNormalization(name=f"{name}_norm", **{"momentum": 0.99, **options})(x)
     if kind == "instance":
-        return keras.layers.GroupNormalization(groups=-1, name=f"{name}_norm", **{"epsilon": 1e-5, **options})(x)
+        return InstanceNormalization(name=f"{name}_norm", **options)(x)
     return x
 
 

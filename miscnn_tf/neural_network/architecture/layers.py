@@ -1,8 +1,7 @@
 """Keras layers of our own: Keras' made to run well on a CPU, and two that Keras does not have.
 
-A 3D U-Net spends 30 % of its training step in Keras' batch normalisation, which is written as a dozen elementwise
-operations in float32; TensorFlow's fused kernel makes that 5 %. In bfloat16 another 5 % go into the gradient of the
-bias, a kernel ten times slower than the sum that it computes.
+Those that normalise are in `normalization`. In bfloat16 5 % of a training step go into the gradient of the bias, a
+kernel ten times slower than the sum that it computes.
 
 The layers are registered: once this package is imported, ``keras.saving.load_model`` finds them by itself.
 """
@@ -17,81 +16,7 @@ import tensorflow as tf
 
 from miscnn_tf.arguments import sizes, whole_number
 
-__all__ = ["BatchNormalization", "Conv2D", "Conv3D", "LinearUpsampling", "MaxPooling3D", "SelectChannels"]
-
-# Activations may be of lower precision; the fused kernel keeps the statistics in float32.
-_FUSED_DTYPES = ("float32", "bfloat16", "float16")
-
-
-@keras.saving.register_keras_serializable(package="miscnn_tf")
-class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation over the last axis with TensorFlow's fused kernel, for any number of spatial axes.
-
-    Arguments and results are those of ``keras.layers.BatchNormalization``, whose code still serves what the fused
-    kernel cannot do (another axis, masks, synchronised statistics, float64). One thing is done better: at the n-th
-    update the moving averages have a momentum of at most ``(1 + n) / (10 + n)``, as in TensorFlow's
-    ``ExponentialMovingAverage`` with ``num_updates``, so that they describe the data from the first epoch on. With a
-    momentum of 0.99 from the start, 37 % of them are still the initial values after 100 steps, and predictions are much
-    worse than the training.
-
-    Input shape: ``(batch, ..., channels)``. Output shape: the same.
-
-    Example:
-        >>> BatchNormalization(momentum=0.99)(tf.zeros((2, 8, 8, 8, 16))).shape
-        TensorShape([2, 8, 8, 8, 16])
-
-    Reference: Ioffe & Szegedy 2015, arXiv 1502.03167.
-    """
-
-    def build(self, input_shape: Any) -> None:
-        """Make the weights: Keras' own, and the number of updates so far."""
-        super().build(input_shape)
-        self.updates = self.add_weight(
-            shape=(), name="updates", initializer="zeros", dtype="float32", trainable=False, autocast=False
-        )
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise with the batch's statistics in training, with the moving ones otherwise."""
-        if not self._can_fuse(inputs, mask):
-            return super().call(inputs, training=training, mask=mask)
-        channels = inputs.shape[-1]
-        # The kernel wants four axes. One long axis is as good to it as several.
-        flat = tf.reshape(inputs, (1, -1, 1, channels))
-        in_training = bool(training and self.trainable)
-        scale = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones((channels,))
-        offset = tf.convert_to_tensor(self.beta) if self.center else tf.zeros((channels,))
-        none = tf.zeros((0,))
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=flat,
-            scale=scale,
-            offset=offset,
-            mean=none if in_training else tf.convert_to_tensor(self.moving_mean),
-            variance=none if in_training else tf.convert_to_tensor(self.moving_variance),
-            epsilon=self.epsilon,
-            is_training=in_training,
-        )
-        if in_training:
-            # The kernel gives the sample's variance (n - 1); Keras keeps the population's (n).
-            count = tf.cast(tf.shape(flat)[1], variance.dtype)
-            variance *= (count - 1.0) / count
-            updates = tf.convert_to_tensor(self.updates)
-            momentum = tf.minimum(self.momentum, (1.0 + updates) / (10.0 + updates))
-            self.moving_mean.assign(self.moving_mean * momentum + mean * (1.0 - momentum))
-            self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
-            self.updates.assign(updates + 1.0)
-        outputs = tf.reshape(outputs, tf.shape(inputs))
-        outputs.set_shape(inputs.shape)
-        return outputs
-
-    def _can_fuse(self, inputs: Any, mask: Any) -> bool:
-        return (
-            mask is None
-            and not self.synchronized
-            and not getattr(self, "renorm", False)
-            and self.axis in (-1, len(inputs.shape) - 1)
-            and keras.backend.standardize_dtype(inputs.dtype) in _FUSED_DTYPES
-            and self.variable_dtype == "float32"
-        )
+__all__ = ["Conv2D", "Conv3D", "LinearUpsampling", "MaxPooling3D", "SelectChannels"]
 
 
 class _FastBias:

@@ -54,7 +54,7 @@ def test_a_unit_normalises_before_the_activation(rng):
     model = keras.Model(image, blocks.conv_unit(image, 3, 3, "instance", "unit"))
     y = np.asarray(model(rng.normal(size=(1, 8, 8, 2)).astype("float32")))
     assert y.min() == 0
-    assert [type(layer).__name__ for layer in model.layers[1:]] == ["Conv2D", "GroupNormalization", "Activation"]
+    assert [type(layer).__name__ for layer in model.layers[1:]] == ["Conv2D", "InstanceNormalization", "Activation"]
     assert not model.layers[1].use_bias
     linear = keras.Model(image, blocks.conv_unit(image, 3, 3, None, "linear", activation=None))
     assert [type(layer).__name__ for layer in linear.layers[1:]] == ["Conv2D"]

@@ -10,91 +10,16 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import layers
 
 PAIRS = [
-    (layers.BatchNormalization, keras.layers.BatchNormalization, {"momentum": 0.9}),
     (layers.Conv2D, keras.layers.Conv2D, {"filters": 3, "kernel_size": 3, "padding": "same", "activation": "relu"}),
     (layers.Conv3D, keras.layers.Conv3D, {"filters": 3, "kernel_size": 3, "padding": "same"}),
 ]
 
 
-def output_and_gradients(layer, x, upstream, training):
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x, training=training) if isinstance(layer, keras.layers.BatchNormalization) else layer(x)
-        objective = tf.reduce_sum(tf.cast(y, tf.float32) * upstream)
-    return [y, *tape.gradient(objective, [x, *(variable.value for variable in layer.trainable_variables)])]
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
-@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("ours", "reference", "arguments"), PAIRS, ids=lambda value: getattr(value, "__name__", None))
-def test_same_output_gradients_and_moving_averages_as_keras(
-    ours, reference, arguments, training, dtype, tolerance, rng
-):
+def test_same_output_and_gradients_as_keras(ours, reference, arguments, dtype, tolerance, same_as_keras):
     spatial = (6, 4) if ours is layers.Conv2D else (6, 4, 5)
-    x = tf.constant(rng.normal(1.0, 2.0, (2, *spatial, 3)), dtype="bfloat16" if "bfloat16" in dtype else "float32")
-    upstream = tf.constant(rng.normal(size=(2, *spatial, 3)), dtype="float32")
-    first, second = ours(dtype=dtype, **arguments), reference(dtype=dtype, **arguments)
-    first.build(x.shape)
-    second.build(x.shape)
-    weights = [np.abs(rng.normal(1, 0.3, weight.shape)) for weight in second.get_weights()]
-    # So many updates that the momentum is the full one.
-    first.set_weights(weights if len(first.weights) == len(weights) else [*weights, np.array(1e6)])
-    second.set_weights(weights)
-    results = zip(
-        output_and_gradients(first, x, upstream, training),
-        output_and_gradients(second, x, upstream, training),
-        strict=True,
-    )
-    for result, expected in results:
-        assert result.dtype == expected.dtype
-        result, expected = (np.asarray(tf.cast(array, tf.float32)) for array in (result, expected))
-        np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
-    for result, expected in zip(first.get_weights()[: len(weights)], second.get_weights(), strict=True):
-        np.testing.assert_allclose(result, expected, rtol=1e-5)
-
-
-def test_batch_normalisation_against_its_formula(rng):
-    x = rng.normal(3.0, 2.0, (2, 4, 3, 5, 2))
-    layer = layers.BatchNormalization(momentum=0.5)
-    layer.build(x.shape)
-    layer.updates.assign(100)
-    y = layer(x.astype("float32"), training=True)
-    mean, variance = x.mean((0, 1, 2, 3)), x.var((0, 1, 2, 3))
-    np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-3), atol=1e-5)
-    np.testing.assert_allclose(layer.moving_mean, 0.5 * mean, rtol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance, 0.5 + 0.5 * variance, rtol=1e-5)
-
-
-def test_moving_averages_describe_the_data_after_a_few_steps(rng):
-    layer = layers.BatchNormalization(momentum=0.99)
-    average = tf.train.ExponentialMovingAverage(0.99, num_updates=0)
-    reference = tf.Variable([0.0, 0.0])
-    average.apply([reference])
-    for step in range(30):
-        x = rng.normal(3.0, 2.0, (2, 8, 8, 2)).astype("float32")
-        layer(x, training=True)
-        average._num_updates = step
-        reference.assign(x.mean((0, 1, 2)))
-        average.apply([reference])
-    np.testing.assert_allclose(layer.moving_mean, average.average(reference), rtol=1e-4)
-    np.testing.assert_allclose(layer.moving_mean, 3.0, atol=0.2)
-    np.testing.assert_allclose(layer.moving_variance, 4.0, atol=0.4)
-
-
-def test_a_frozen_layer_keeps_its_statistics(rng):
-    layer = layers.BatchNormalization()
-    layer.trainable = False
-    x = rng.normal(3.0, 2.0, (2, 4, 4, 2)).astype("float32")
-    np.testing.assert_allclose(layer(x, training=True), layer(x, training=False))
-    np.testing.assert_array_equal(layer.moving_mean, 0)
-
-
-@pytest.mark.parametrize("options", [{"scale": False}, {"center": False}, {"axis": 1}, {"dtype": "float64"}])
-def test_batch_normalisation_with_other_options(options, rng):
-    x = rng.normal(3.0, 2.0, (2, 3, 4, 2))
-    ours, reference = layers.BatchNormalization(**options), keras.layers.BatchNormalization(**options)
-    x = x.astype(ours.compute_dtype)
-    np.testing.assert_allclose(ours(x, training=True), reference(x, training=True), atol=1e-5)
+    same_as_keras(ours(dtype=dtype, **arguments), reference(dtype=dtype, **arguments), spatial, tolerance)
 
 
 def test_bias_gradient_of_bfloat16_is_summed_in_float32():

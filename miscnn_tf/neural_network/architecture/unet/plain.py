@@ -10,6 +10,7 @@ import keras
 from miscnn_tf.arguments import number, sizes
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.blocks import convolution, normalise
+from miscnn_tf.neural_network.architecture.normalization import InstanceNormalization
 from miscnn_tf.neural_network.architecture.unet.family import UNet, known_activation
 
 #: Negative slope of nnU-Net's leaky ReLU.
@@ -112,7 +113,7 @@ def _known_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if params is None:
         return None
     try:
-        keras.layers.GroupNormalization(groups=-1, **params)
+        InstanceNormalization(**params)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"instance_normalization_params={params!r} are no arguments of keras.layers.GroupNormalization ({error}); "

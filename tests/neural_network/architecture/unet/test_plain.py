@@ -88,7 +88,7 @@ def test_other_activations_normalisations_and_dropout():
         }
         for batch, instance in ((False, False), (True, False), (False, True))
     }
-    assert list(kinds.values()) == [set(), {"BatchNormalization"}, {"GroupNormalization"}]
+    assert list(kinds.values()) == [set(), {"BatchNormalization"}, {"InstanceNormalization"}]
 
 
 def test_the_configuration_is_plain_data():

@@ -1,0 +1,168 @@
+"""The prediction of a volume beside MONAI's, with the same network, timed in turn in one run.
+
+    python benchmarks/prediction.py
+
+`Neural_Network.predict_array` and MONAI's ``sliding_window_inference`` over 256x256x128 voxels in windows of 96x96x64
+with half overlap and Gaussian weights, down to the label of each voxel; the standard U-Net in both, from the same
+weights. MONAI's runs as its documentation has it, channels first, and channels last, which is faster on a CPU. Prints
+one line of JSON: seconds (medians), the ratios to MONAI's (medians of the rounds' ratios), the most memory that each
+process needed and how much of it came with the prediction, the share of voxels with the same label, and what share of
+this machine's peak, measured by large matrix products, the networks reach: the operations of the convolutions alone,
+per second of the whole prediction.
+
+Progress goes to stderr. PyTorch and MONAI are installed into an environment of their own the first time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import step_keras
+from rivals import TORCH, Rival, python_with
+
+from miscnn_tf.neural_network.hardware import cpu_computes_bfloat16
+from miscnn_tf.processing.patching.grid import PatchGrid
+
+HERE = Path(__file__).parent
+CLASSES = 3
+REFERENCE, FASTEST, OURS = "MONAI", "MONAI channels last", "miscnn_tf float32"
+
+
+def main() -> None:
+    """Time in turn, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--filters", type=int, default=16, help="of the first level (default: 16)")
+    parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved (default: 3)")
+    parser.add_argument("--shape", type=int, nargs=3, default=[256, 256, 128], help="of the volume (256 256 128)")
+    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 64], help="a window (96 96 64)")
+    parser.add_argument("--normalisation", choices=["batch", "instance"], default="batch", help="(default: batch)")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each is timed (default: 2)")
+    options = parser.parse_args()
+    settings = {
+        "filters": options.filters,
+        "depth": options.depth,
+        "normalisation": options.normalisation,
+        "batch_size": 1,
+        "patch": options.patch,
+        "classes": CLASSES,
+        "rate": 1e-3,
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    python = python_with(TORCH, "monai")
+    sides = {
+        REFERENCE: ("prediction_monai.py", python, {"precision": "float32", "layout": "first"}),
+        FASTEST: ("prediction_monai.py", python, {"precision": "float32", "layout": "last"}),
+        OURS: ("prediction_keras.py", sys.executable, {"precision": "float32"}),
+    }
+    if cpu_computes_bfloat16():
+        sides["MONAI channels last bfloat16"] = (
+            "prediction_monai.py",
+            python,
+            {"precision": "bfloat16", "layout": "last"},
+        )
+        sides["miscnn_tf bfloat16"] = ("prediction_keras.py", sys.executable, {"precision": "mixed_bfloat16"})
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        model = step_keras.network({**settings, "precision": "float32"}).model
+        step_keras.save_weights(model, Path(folder, "weights.npz"))
+        _write_volume(Path(folder, "volume.npy"), options.shape)
+        settings |= {"weights": f"{folder}/weights.npz", "volume": f"{folder}/volume.npy"}
+        programs = {
+            name: stack.enter_context(Rival(HERE / program, other, {**settings, **own}))
+            for name, (program, other, own) in sides.items()
+        }
+        report = measured(programs, folder, options.rounds)
+        windows = len(PatchGrid(options.shape, options.patch, [size // 2 for size in options.patch]))
+        report |= share_of_peak(programs, report["seconds"], windows * operations(model))
+        versions = {name: programs[name].ready["version"] for name in (REFERENCE, OURS)}
+    shown = ("filters", "depth", "normalisation", "patch", "threads")
+    print(
+        json.dumps(
+            {
+                "benchmark": "prediction",
+                **{name: settings[name] for name in shown},
+                "shape": options.shape,
+                "windows": windows,
+                **report,
+                "versions": {"monai": versions[REFERENCE], "tensorflow": versions[OURS]},
+            }
+        )
+    )
+
+
+def measured(programs: dict[str, Rival], folder: str, rounds: int) -> dict[str, Any]:
+    """Seconds, ratios, memory, and how far the labels agree."""
+    before = {name: program.peak_bytes() for name, program in programs.items()}
+    labels, peaks = {}, {}
+    for number, (name, program) in enumerate(programs.items()):
+        output = f"{folder}/{number}.npy"
+        program.ask("predict", output=output)  # builds graphs, and does not count
+        peaks[name] = program.peak_bytes()
+        labels[name] = np.load(output)
+        print(f"{name} is ready", file=sys.stderr, flush=True)
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(rounds):
+        for name, program in programs.items():
+            times[name].append(program.ask("predict")["seconds"])
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    return {
+        "seconds": {name: round(statistics.median(values), 2) for name, values in times.items()},
+        "to_monai": _ratios(times, REFERENCE),
+        "to_monai_channels_last": _ratios(times, FASTEST),
+        "peak_gb": {name: round(value / 2**30, 2) for name, value in peaks.items()},
+        "peak_gb_of_prediction": {name: round((value - before[name]) / 2**30, 2) for name, value in peaks.items()},
+        "same_labels": {name: round(float(np.mean(own == labels[REFERENCE])), 5) for name, own in labels.items()},
+    }
+
+
+def _ratios(times: dict[str, list[float]], reference: str) -> dict[str, float]:
+    rounds = {
+        name: [own / other for own, other in zip(values, times[reference], strict=True)]
+        for name, values in times.items()
+    }
+    return {name: round(statistics.median(ratios), 3) for name, ratios in rounds.items() if name != reference}
+
+
+def share_of_peak(programs: dict[str, Rival], seconds: dict[str, float], work: float) -> dict[str, Any]:
+    """The machine's measured peak, and what share of it each side's convolutions reach."""
+    peak = programs[OURS].ask("peak")
+    return {
+        "peak_gflops": {dtype: round(value / 1e9, 1) for dtype, value in peak.items()},
+        "gflop": round(work / 1e9, 1),
+        "share_of_float32_peak": {name: round(work / taken / peak["float32"], 3) for name, taken in seconds.items()},
+    }
+
+
+def operations(model: keras.Model) -> float:
+    """Additions and multiplications of a model's convolutions for one input."""
+    total = 0.0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
+            # A transposed convolution touches each voxel of its input, not of its output, with the whole kernel.
+            grid = layer.input.shape if isinstance(layer, keras.layers.Conv3DTranspose) else layer.output.shape
+            total += 2.0 * math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
+    return total
+
+
+def _write_volume(path: Path, shape: list[int]) -> None:
+    """Something like an image: noise over a ball."""
+    rng = np.random.default_rng(0)
+    axes = np.ogrid[tuple(slice(-1, 1, complex(0, size)) for size in shape)]
+    ball = sum(axis**2 for axis in axes) < 0.5
+    np.save(path, (ball + 0.3 * rng.standard_normal(shape)).astype(np.float32)[..., np.newaxis])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""MONAI's side of `prediction.py`: its sliding window over the same network in PyTorch, and the labels decided."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import Any
+
+import monai
+import numpy as np
+import rivals
+import torch
+import torch_unet
+from monai.inferers import sliding_window_inference
+
+
+def main() -> None:
+    """Serve."""
+    settings = json.loads(sys.argv[1])
+    network = torch_unet.make(settings, settings["weights"]).eval()
+    image = torch_unet.tensor(np.load(settings["volume"])[np.newaxis], settings["layout"])
+
+    def predict(output: str | None = None) -> dict[str, Any]:
+        low = settings["precision"] == "bfloat16"
+        begin = time.perf_counter()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if low else contextlib.nullcontext():
+            probabilities = sliding_window_inference(
+                image,
+                settings["patch"],
+                1,
+                lambda window: network(window).float().softmax(1),
+                overlap=0.5,
+                mode="gaussian",
+            )
+            labels = probabilities.argmax(1)[0].numpy().astype(np.uint8)
+        seconds = time.perf_counter() - begin
+        if output is not None:
+            np.save(output, labels)
+        return {"seconds": seconds}
+
+    rivals.serve({"version": monai.__version__}, predict=predict)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""A training step beside PyTorch's, of the same network on the same batch, timed in turn in one run.
+
+    python benchmarks/step.py
+    python benchmarks/step.py --filters 16 --dice-steps 500
+
+The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the
+same in PyTorch, float32 and channels last, which is its fastest layout on a CPU; each with as many threads, from the
+same initial weights. Prints one line of JSON: seconds of a step (the median of all rounds) and ratios to PyTorch's in
+float32. A ratio is the median of the rounds' ratios, which a busy machine moves less than the times.
+
+With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
+linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared.
+
+Progress goes to stderr. PyTorch is installed into an environment of its own the first time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import step_keras
+from hippocampus import CLASSES, DATA, PATCH_SHAPE
+from rivals import TORCH, Rival, python_with
+
+import miscnn_tf
+from miscnn_tf.data_loading.interfaces import NIFTI_interface
+from miscnn_tf.evaluation.detailed_validation import compute_dice
+from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.hardware import cpu_computes_bfloat16
+from miscnn_tf.processing.subfunctions import Normalization
+
+HERE = Path(__file__).parent
+RATE = 1e-3
+REFERENCE = "torch float32"
+
+
+def main() -> None:
+    """Time in turn, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--filters", type=int, default=32, help="of the first level (default: 32)")
+    parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved (default: 3)")
+    parser.add_argument("--batch-size", type=int, default=2, help="patches of a batch (default: 2)")
+    parser.add_argument("--normalisation", choices=["batch", "instance"], default="batch", help="(default: batch)")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each is timed (default: 10)")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a round (default: 3)")
+    parser.add_argument("--dice-steps", type=int, default=0, help="train so many steps, and compare Dice (default: 0)")
+    parser.add_argument("--data", type=Path, default=DATA, help="hippocampus data (default: %(default)s)")
+    options = parser.parse_args()
+    settings = {
+        "filters": options.filters,
+        "depth": options.depth,
+        "normalisation": options.normalisation,
+        "layout": "last",
+        "batch_size": options.batch_size,
+        "patch": PATCH_SHAPE,
+        "classes": CLASSES,
+        "rate": RATE,
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    torch = python_with(TORCH, "numpy")
+    sides = {
+        REFERENCE: ("step_torch.py", torch, "float32"),
+        "miscnn_tf float32": ("step_keras.py", sys.executable, "float32"),
+    }
+    if cpu_computes_bfloat16():
+        sides["torch bfloat16"] = ("step_torch.py", torch, "bfloat16")
+        sides["miscnn_tf bfloat16"] = ("step_keras.py", sys.executable, "mixed_bfloat16")
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        weights = Path(folder, "weights.npz")
+        model = step_keras.network({**settings, "precision": "float32"}).model
+        step_keras.save_weights(model, weights)
+        programs = {
+            name: stack.enter_context(
+                Rival(HERE / program, python, {**settings, "weights": str(weights), "precision": precision})
+            )
+            for name, (program, python, precision) in sides.items()
+        }
+        report: dict[str, Any] = {"benchmark": "step", **settings, "weights": model.count_params()}
+        report |= timed(programs, Path(folder), settings, options.rounds, options.steps)
+        report["versions"] = {"torch": programs[REFERENCE].ready["version"],
+                              "tensorflow": programs["miscnn_tf float32"].ready["version"]}  # fmt: skip
+    if options.dice_steps:
+        report |= compared(sides, settings, options.dice_steps, options.data)
+    print(json.dumps(report))
+
+
+def timed(
+    programs: dict[str, Rival], folder: Path, settings: dict[str, Any], rounds: int, steps: int
+) -> dict[str, Any]:
+    """Seconds of a step, and ratios to the reference's."""
+    rng = np.random.default_rng(0)
+    shape = (settings["batch_size"], *settings["patch"])
+    batch = folder / "batch.npz"
+    images = rng.normal(size=(*shape, 1)).astype(np.float32)
+    np.savez(batch, images=images, labels=rng.integers(0, settings["classes"], shape, dtype=np.uint8))
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(rounds + 1):
+        for name, program in programs.items():
+            # The first step of a call is the one that follows the others' work; it does not count.
+            taken = program.ask("steps", batch=str(batch), count=steps + 1)[1:]
+            if number:  # the first round builds graphs
+                times[name].append(min(taken))
+        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    ratios = {
+        name: statistics.median(own / other for own, other in zip(values, times[REFERENCE], strict=True))
+        for name, values in times.items()
+        if name != REFERENCE
+    }
+    return {
+        "seconds_per_step": {name: round(statistics.median(values), 3) for name, values in times.items()},
+        "step_to_torch_float32": {name: round(value, 3) for name, value in ratios.items()},
+    }
+
+
+def compared(
+    sides: dict[str, tuple[str, Any, str]], settings: dict[str, Any], steps: int, data: Path
+) -> dict[str, Any]:
+    """Mean foreground Dice of each side after the same steps on the same batches."""
+    split = json.loads((data / "split.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        interface = NIFTI_interface(channels=1, classes=CLASSES)
+        preprocessor = miscnn_tf.Preprocessor(
+            miscnn_tf.Data_IO(interface, str(data / "cases"), batch_path=f"{folder}/store"),
+            batch_size=settings["batch_size"],
+            subfunctions=[Normalization(mode="z-score")],
+            analysis="patchwise-crop",
+            patch_shape=settings["patch"],
+            seed=0,
+        )
+        batches = _write_batches(preprocessor, split["TRAINING"], steps, folder)
+        cases = _write_cases(preprocessor, split["VALIDATION"], 2 ** settings["depth"], folder)
+        weights = folder / "weights.npz"
+        step_keras.save_weights(step_keras.network({**settings, "precision": "float32"}).model, weights)
+        rates = [RATE * (1 - number / steps) for number in range(steps)]
+        dice = {}
+        for name, (program, python, precision) in sides.items():
+            print(f"{name}: {steps} steps", file=sys.stderr, flush=True)
+            with Rival(HERE / program, python, {**settings, "weights": str(weights), "precision": precision}) as side:
+                side.ask("train", batches=batches, rates=rates)
+                outputs = [f"{path}.{name}.npy" for path in cases.values()]
+                side.ask("predict", images=list(cases.values()), outputs=outputs)
+            scores = []
+            for index, output in zip(cases, outputs, strict=True):
+                truth = np.asarray(interface.load_segmentation(index))
+                inside = tuple(slice(0, size) for size in truth.shape[:3])
+                scores.append(compute_dice(truth.reshape(truth.shape[:3]), np.load(output)[inside], CLASSES)[1:])
+            dice[name] = float(np.nanmean(scores))
+    return {
+        "dice_steps": steps,
+        "dice": {name: round(value, 4) for name, value in dice.items()},
+        "dice_minus_torch_float32": {name: round(value - dice[REFERENCE], 4) for name, value in dice.items()},
+    }
+
+
+def _write_batches(preprocessor: Any, samples: list[str], steps: int, folder: Path) -> list[str]:
+    generator = DataGenerator(samples, preprocessor, training=True, shuffle=True, iterations=steps, labels=True)
+    paths = []
+    for number in range(steps):
+        images, labels = generator.batch(0, number)
+        paths.append(f"{folder}/batch_{number}.npz")
+        np.savez(paths[-1], images=images, labels=labels)
+    return paths
+
+
+def _write_cases(preprocessor: Any, samples: list[str], multiple: int, folder: Path) -> dict[str, str]:
+    """The prepared validation images, padded at their ends with their least value to what the depth can halve."""
+    paths = {}
+    for index in samples:
+        image = preprocessor.prepare_sample_subfunctions(index, training=False, keep=False).img_data
+        widths = [(0, -size % multiple) for size in image.shape[:3]]
+        paths[index] = f"{folder}/{index}.npy"
+        np.save(paths[index], np.pad(image, [*widths, (0, 0)], constant_values=image.min()).astype(np.float32))
+    return paths
+
+
+if __name__ == "__main__":
+    main()
