@@ -86,7 +86,8 @@ def main() -> None:
     """Serve."""
     settings = json.loads(sys.argv[1])
     tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
-    model = network(settings).model
+    trained = network(settings)
+    model = trained.model
     load_weights(model, settings["weights"])
     patch = settings["patch"]
 
@@ -101,15 +102,19 @@ def main() -> None:
 
     def steps(batch: str, count: int) -> list[float]:
         clock = Clock()
-        model.fit(dataset([batch] * count).cache(), verbose=0, callbacks=[clock])
+        model.fit(dataset([batch] * count).cache(), steps_per_epoch=count, verbose=0, callbacks=[clock])
         return clock.times
 
     def train(batches: list[str], rates: list[float]) -> None:
-        model.fit(dataset(batches), verbose=0, callbacks=[Clock(rates)])
+        model.fit(dataset(batches), steps_per_epoch=len(batches), verbose=0, callbacks=[Clock(rates)])
 
     def predict(images: list[str], outputs: list[str]) -> None:
+        # The cases are of many sizes.
+        with trained.hardware.scope():
+            whole = trained.architecture.create_model((None, None, None, 1), settings["classes"])
+        whole.set_weights(model.get_weights())
         for source, target in zip(images, outputs, strict=True):
-            probabilities = model(np.load(source)[np.newaxis], training=False)
+            probabilities = whole(np.load(source)[np.newaxis], training=False)
             np.save(target, np.argmax(probabilities[0], axis=-1).astype(np.uint8))
 
     rivals.serve({"version": tf.__version__}, steps=steps, train=train, predict=predict)
