@@ -24,7 +24,8 @@ def main() -> None:
     step_keras.load_weights(network.model, settings["weights"])
     volume = np.load(settings["volume"])
 
-    def predict(output: str | None = None) -> dict[str, Any]:
+    def predict(output: str | None = None, mode: str = "gaussian") -> dict[str, Any]:
+        network.preprocessor.patchwise_blending = "average" if mode == "constant" else mode
         begin = time.perf_counter()
         labels = network.predict_array(volume)
         seconds = time.perf_counter() - begin

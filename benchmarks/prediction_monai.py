@@ -22,7 +22,7 @@ def main() -> None:
     network = torch_unet.make(settings, settings["weights"]).eval()
     image = torch_unet.tensor(np.load(settings["volume"])[np.newaxis], settings["layout"])
 
-    def predict(output: str | None = None) -> dict[str, Any]:
+    def predict(output: str | None = None, mode: str = "gaussian") -> dict[str, Any]:
         low = settings["precision"] == "bfloat16"
         begin = time.perf_counter()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if low else contextlib.nullcontext():
@@ -32,7 +32,7 @@ def main() -> None:
                 1,
                 lambda window: network(window).float().softmax(1),
                 overlap=0.5,
-                mode="gaussian",
+                mode=mode,
             )
             labels = probabilities.argmax(1)[0].numpy().astype(np.uint8)
         seconds = time.perf_counter() - begin

@@ -50,3 +50,27 @@ def test_architectures():
     for ratios in (report["step_to_standard"], report["prediction_to_standard"]):
         assert ratios["unet_standard"] == 1
         assert min(ratios.values()) > 0
+
+
+@pytest.mark.slow
+def test_step(hippocampus):
+    size = ("--filters", "2", "--depth", "1", "--rounds", "1", "--steps", "1")
+    report = run("step.py", *size, "--dice-steps", "3", "--data", str(hippocampus))
+    assert min(report["seconds_per_step"].values()) > 0
+    assert report["step_to_torch_float32"]["miscnn_tf float32"] > 0
+    # The same batches from the same weights: after three steps rounding is all that can differ.
+    assert abs(report["dice_minus_torch_float32"]["miscnn_tf float32"]) < 0.005
+    assert 0 < report["dice"]["torch float32"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalisation", ["batch", "instance"])
+def test_prediction(normalisation):
+    shape = ("--shape", "24", "32", "16", "--patch", "16", "16", "8")
+    size = ("--filters", "4", "--depth", "2", "--rounds", "1", "--normalisation", normalisation)
+    report = run("prediction.py", *shape, *size)
+    assert report["windows"] == 2 * 3 * 3
+    # The same network, windows and weights: but for ties all labels are the same.
+    assert min(value for name, value in report["same_labels"].items() if "bfloat16" not in name) > 0.999
+    assert min(report["to_monai"].values()) > 0
+    assert report["peak_gflops"]["float32"] > 0
