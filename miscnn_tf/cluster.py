@@ -80,12 +80,13 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
         raise _refused("has more than one chief")
     if len({address for _, _, address in addresses}) < len(addresses):
         raise _refused("names an address twice; each worker has its own port")
-    task = config.get("task")
     places = {(job, place): number for number, (job, place, _) in enumerate(addresses)}
-    index = places.get(_task(task))
-    if index is None:
-        raise _refused(f"has the task {task!r}, which is none of its {len(addresses)} workers; index counts from 0")
-    return Cluster(tuple(address for _, _, address in addresses), index)
+    own = _task(config.get("task"))
+    if own not in places:
+        raise _refused(
+            f"has the task {config.get('task')!r}, which is none of its {len(addresses)} workers; index counts from 0"
+        )
+    return Cluster(tuple(address for _, _, address in addresses), places[own])
 
 
 def is_chief() -> bool:
@@ -101,10 +102,10 @@ def _is_job(addresses: Any) -> bool:
     )
 
 
-def _task(task: Any) -> tuple[str, int] | None:
-    """The task's kind and number; some launchers write the number as text."""
+def _task(task: Any) -> tuple[str, int]:
+    """The task's kind and number, -1 for none; some launchers write the number as text."""
     if not isinstance(task, dict) or not str(task.get("index")).isdecimal():
-        return None
+        return "", -1
     return str(task.get("type")), int(task["index"])
 
 

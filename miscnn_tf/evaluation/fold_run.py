@@ -175,7 +175,7 @@ def restore_best(model: Neural_Network, folder: Path, kept_only: bool = True) ->
         restore_weights(model, best)
 
 
-def by_the_chief(model: Neural_Network, act: Callable[[], None]) -> None:
+def by_the_chief(model: Neural_Network, act: Callable[[], object]) -> None:
     """Change files on the first of the machines that train together, while the others wait.
 
     Args:

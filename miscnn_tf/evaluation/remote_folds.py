@@ -134,8 +134,8 @@ def check_executor(executor: Executor, model: Neural_Network) -> None:
         )
     if read_cluster() is not None:
         raise ConfigurationError(
-            "an executor runs folds beside each other, but TF_CONFIG says that all machines train one network together; "
-            "unset TF_CONFIG, or leave executor out"
+            "an executor runs folds beside each other, but TF_CONFIG says that all machines train one network "
+            "together; unset TF_CONFIG, or leave executor out"
         )
     context = getattr(executor, "_mp_context", None)
     if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":

@@ -28,7 +28,9 @@ class DistributedFit:
 
     Callbacks, history and progress bar are Keras'. Of several machines each loads its own share of a batch; the first
     one's learning rate holds for all, and a callback that ends the training on one ends it on all, so that callbacks
-    may look at the clock.
+    may look at the clock. Batch normalisation normalises each device's share by the share's own statistics, so that
+    training with it depends on the number of devices; its moving averages are averaged over the devices after each
+    epoch, for validation and for what is saved. Instance normalisation knows no such difference.
 
     Args:
         model: The model, made and compiled in the hardware's scope.
@@ -46,6 +48,7 @@ class DistributedFit:
         self._loss = next(metric for metric in model.metrics if metric.name == "loss")
         self._train_step = tf.function(self._on_all_devices(self._train), reduce_retracing=True)
         self._test_step = tf.function(self._on_all_devices(self._test), reduce_retracing=True)
+        self._average_statistics = tf.function(lambda: self.strategy.run(self._average))
 
     def fit(
         self,
@@ -118,6 +121,7 @@ class DistributedFit:
             self._listen(listeners.on_train_batch_end, step, logs)
             if model.stop_training:
                 break
+        self._average_statistics()
         return dict(model.get_metrics_result())
 
     def _validate(self, feed: Feed, listeners: keras.callbacks.CallbackList) -> dict[str, Any]:
@@ -205,6 +209,14 @@ class DistributedFit:
         tf.cond(tf.shape(images)[0] > 0, count, lambda: tf.constant(False))
         return self._told(images, size)
 
+    def _average(self) -> None:
+        """Give the moving averages of batch normalisation, which each device keeps of its own shares, their mean."""
+        variables = [one for one in self.model.non_trainable_variables if one.dtype.startswith(("float", "bfloat"))]
+        if variables:
+            sums = _sum_over_devices([tf.convert_to_tensor(one) for one in variables])
+            for variable, total in zip(variables, sums, strict=True):
+                variable.assign(total / self.hardware.replicas)
+
     def _mean_loss(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, training: bool) -> tf.Tensor:
         # Keras divides it by the number of devices, as if all parts were equal.
         return self.model.compute_loss(x=images, y=labels, y_pred=output, training=training) * self.hardware.replicas
@@ -243,7 +255,7 @@ def loss_per_sample(loss: Any) -> Any:
         return keras.ops.broadcast_to(value, keras.ops.shape(y_pred)[:1]) if len(value.shape) == 0 else value
 
     name = getattr(loss, "__name__", None) or getattr(loss, "name", type(loss).__name__)
-    per_sample.__name__ = per_sample.__qualname__ = name
+    per_sample.__name__ = per_sample.__qualname__ = str(name)
     return per_sample
 
 
@@ -252,7 +264,8 @@ def _part(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_over_devices(values: Any) -> Any:
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+    here = tf.nest.map_structure(tf.identity, values)  # a value that was read elsewhere has no device to come back to
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
 
 
 def _finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
