@@ -18,44 +18,42 @@ import numpy as np
 
 SETTINGS = {
     "devices": 1,
-    "batch": 4,
-    "shape": [12, 12],
-    "network": {"feature_maps": [4, 8]},
+    "batch": 3,
+    "network": {"feature_maps": [4, 8], "instance_normalization": False},
     "arguments": {},
-    "loss": "dice_crossentropy",
-    "class_weight": {"1": 3.0},
-    "epochs": 3,
+    "class_weight": True,
+    "epochs": 2,
     "minutes": None,
-    "validation": True,
+    "cross_validation": False,
     "kill_in": -1,
     "fail_in": -1,
 }
 
 
-def start(folder, number=0, workers=1, ports=(), **settings):
+def start(folder, number=0, addresses=(), **settings):
     """Start one worker; what it finds lands in ``<folder>/result_<number>.npz``."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     environment.pop("TF_CONFIG", None)
-    if workers > 1:
-        addresses = [f"127.0.0.1:{port}" for port in ports]
+    if len(addresses) > 1:
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
         environment["TF_CONFIG"] = json.dumps(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    told = json.dumps({**SETTINGS, **settings, "folder": str(folder), "number": number})
+    told = json.dumps({**SETTINGS, "written": str(folder), **settings, "folder": str(folder), "number": number})
     return subprocess.Popen(
         [sys.executable, __file__, told], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def run(folder, workers=1, timeout=300, per_worker=None, **settings):
+def run(folder, workers, per_worker=None, **settings):
     """Run all workers to their ends; their exit codes and what they printed."""
     per_worker = per_worker or {}
-    ports = free_ports(workers)
+    folder.mkdir(parents=True, exist_ok=True)
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = []
     try:
         for number in range(workers):
-            processes.append(start(folder, number, workers, ports, **settings, **per_worker.get(number, {})))
-        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+            own = {**settings, **per_worker.get(number, {})}
+            processes.append(start(folder, number, addresses, **own))
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:
@@ -64,8 +62,8 @@ def run(folder, workers=1, timeout=300, per_worker=None, **settings):
     return [process.returncode for process in processes], outputs
 
 
-def train(folder, workers=1, **settings):
-    """The results of all workers: history and weights of each, by name."""
+def train(folder, workers, **settings):
+    """The results of all workers: history, weights and a prediction of each, by name."""
     codes, outputs = run(folder, workers, **settings)
     assert codes == [0] * workers, "\n".join(output[-3000:] for output in outputs)
     return [dict(np.load(folder / f"result_{number}.npz")) for number in range(workers)]
@@ -79,36 +77,35 @@ def free_ports(number):
         return [one.getsockname()[1] for one in sockets]
 
 
-def main(settings):
-    import logging
+def train_here(folder, number=0, written=None, **changed):
+    """Train in this process.
 
-    logging.basicConfig(level=logging.INFO)
-    import tensorflow as tf
-
-    tf.get_logger().propagate = False
-    if settings["devices"] > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        parts = [tf.config.LogicalDeviceConfiguration()] * settings["devices"]
-        tf.config.set_logical_device_configuration(cpu, parts)
+    Args:
+        folder: Where results and the state of the training land.
+        number: The worker's number.
+        written: Where the model and the log land.
+        changed: What differs from `SETTINGS`.
+    """
     import keras
     from toy import ToyInterface
 
     import miscnn_tf
+    from miscnn_tf.evaluation import cross_validation
     from miscnn_tf.neural_network.architecture.unet.plain import Architecture
     from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
     from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
     from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
 
-    folder, number = Path(settings["folder"]), settings["number"]
-    io = miscnn_tf.Data_IO(ToyInterface(shape=settings["shape"], cases=8), "toy", batch_path=folder / "batches")
-    patch = tuple(8 for _ in settings["shape"])
-    preprocessor = miscnn_tf.Preprocessor(io, batch_size=settings["batch"], patch_shape=patch)
-    if number == 0:
-        preprocessor.seed = 3  # the other workers get it from the first
+    settings = {**SETTINGS, **changed}
+    folder = Path(folder)
+    written = folder if written is None else Path(written)
+    io = miscnn_tf.Data_IO(ToyInterface(shape=(12, 12), cases=9), "toy", batch_path=folder / f"batches_{number}")
+    preprocessor = miscnn_tf.Preprocessor(io, batch_size=settings["batch"], patch_shape=(8, 8))
+    preprocessor.seed = 3 + number  # the first worker's holds for all
     network = miscnn_tf.Neural_Network(
         preprocessor,
         Architecture(**settings["network"]),
-        loss=settings["loss"],
+        loss="dice_crossentropy",
         metrics=[dice_soft, ClassDice(1)],
         learning_rate=0.01,
         multi_gpu=settings["devices"] > 1,
@@ -127,37 +124,50 @@ def main(settings):
             if batch and self.epoch == settings["fail_in"]:
                 raise ValueError("boom")
 
-    callbacks = [
-        PolynomialDecay(minutes=settings["minutes"]),
-        BestModel(network, folder / "best.keras", monitor="val_loss" if settings["validation"] else "loss"),
-        keras.callbacks.EarlyStopping(patience=50, restore_best_weights=True, monitor="loss"),
-        keras.callbacks.CSVLogger(folder / "log.csv", append=True),
-        TrainingState(folder / "state", keep=True),
-        Unlucky(),
-    ]
-    if settings["minutes"]:
-        callbacks.append(TimeLimit(settings["minutes"]))
     names = io.get_indiceslist()
-    weights = settings["class_weight"]
     arguments = {
         "epochs": settings["epochs"],
-        "callbacks": callbacks,
-        "class_weight": weights and {int(label): weight for label, weight in weights.items()},
+        "callbacks": [PolynomialDecay(minutes=settings["minutes"]), Unlucky()],
+        "class_weight": {1: 3.0} if settings["class_weight"] else None,
     }
-    if settings["validation"]:
-        history = network.evaluate(names[:5], names[5:], **arguments)
-    else:
-        history = network.train(names[:5], **arguments)
+    if settings["minutes"]:
+        arguments["callbacks"].append(TimeLimit(settings["minutes"]))
+    if settings["cross_validation"]:
+        history = cross_validation(
+            names, network, 2, evaluation_path=folder / "evaluation", run_detailed_evaluation=True, **arguments
+        )
+        np.savez(folder / f"result_{number}.npz", weights=all_weights(network))
+        return network
+    arguments["callbacks"] += [
+        BestModel(network, written / "best.keras"),
+        keras.callbacks.EarlyStopping(patience=50, restore_best_weights=True),
+        keras.callbacks.CSVLogger(written / "log.csv"),
+        TrainingState(folder / "state", keep=True),
+    ]
+    history = network.evaluate(names[:5], names[5:], **arguments)  # the last batch of the four holds one sample
     history.history.pop("data_wait")
     np.savez(
         folder / f"result_{number}.npz",
         **{name: np.array(values) for name, values in history.history.items()},
-        weights=np.concatenate([weight.ravel() for weight in network.model.get_weights()]),
+        weights=all_weights(network),
         prediction=network.predict("case_7", return_output=True, activation_output=True)[0],
         replicas=network.hardware.replicas,
-        rate=network.learning_rate,
     )
+    return network
+
+
+def all_weights(network):
+    return np.concatenate([weight.ravel() for weight in network.model.get_weights()])
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    import logging
+
+    import tensorflow as tf
+
+    logging.basicConfig(level=logging.INFO)
+    told = json.loads(sys.argv[1])
+    if told["devices"] > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * told["devices"])
+    train_here(**told)

@@ -92,7 +92,7 @@ class DistributedFit:
             logs: dict[str, Any] = {}
             for epoch in range(initial_epoch, epochs):
                 logs = self._epoch(epoch, feed, batches, listeners)
-                if validation is not None and not model.stop_training:
+                if validation is not None:
                     logs |= self._validate(validation, listeners)
                 self._listen(listeners.on_epoch_end, epoch, logs)
                 if model.stop_training:

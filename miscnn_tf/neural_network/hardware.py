@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -244,11 +245,17 @@ def _strategy(multi_gpu: bool, gpus: Sequence[Any]) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     if len(devices) > 1:
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     logger.warning(
         "multi_gpu=True, but TensorFlow sees %s; training runs on one device", "one GPU" if gpus else "no GPU"
     )
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for all networks: a second one would number its sums like the first, of which TensorFlow knows the shapes."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def _warn_of_unused_gpu() -> None:
