@@ -24,6 +24,7 @@ SETTINGS = {
     "class_weight": True,
     "epochs": 2,
     "minutes": None,
+    "state": None,
     "cross_validation": False,
     "kill_in": -1,
     "fail_in": -1,
@@ -142,7 +143,7 @@ def train_here(folder, number=0, written=None, **changed):
         BestModel(network, written / "best.keras"),
         keras.callbacks.EarlyStopping(patience=50, restore_best_weights=True),
         keras.callbacks.CSVLogger(written / "log.csv"),
-        TrainingState(folder / "state", keep=True),
+        TrainingState(settings["state"] or folder / "state", keep=True),
     ]
     history = network.evaluate(names[:5], names[5:], **arguments)  # the last batch of the four holds one sample
     history.history.pop("data_wait")

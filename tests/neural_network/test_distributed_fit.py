@@ -111,7 +111,7 @@ def test_what_fails_on_one_worker_is_told_by_the_others(tmp_path):
 def test_workers_that_see_different_states_are_told(tmp_path):
     train(tmp_path / "a", MACHINES, epochs=2)
     # The second machine has a folder of its own, where nothing was written.
-    codes, outputs = run(tmp_path / "a", MACHINES, epochs=2, per_worker={1: {"folder": str(tmp_path / "b")}})
+    codes, outputs = run(tmp_path / "a", MACHINES, epochs=2, per_worker={1: {"state": str(tmp_path / "b")}})
     assert codes == [1, 1]
     for output in outputs:
         assert "the workers would go on after different numbers of epochs (2, 0)" in output
