@@ -137,14 +137,14 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, 
     found, processor, memory = report["tensorflow"], report["processor"], report["memory"]
     hardware = found.get("hardware")
     if hardware is not None:
-        xla = {True: "on", False: "off", "auto": "left to Keras"}[hardware["xla"]]
         yield (
             "what a network would use",
             [
                 ("in short", hardware["description"]),
                 ("strategy", f"{hardware['strategy']}, {hardware['devices_used']} device(s)"),
                 ("precision", hardware["precision"]),
-                ("XLA", xla),
+                ("XLA", "on" if hardware["xla"] else "off"),
+                *([("TF_CONFIG", hardware["cluster"])] if hardware.get("cluster") else []),
             ],
         )
     yield "devices", list(_device_rows(report))

@@ -9,10 +9,11 @@ from typing import Any
 
 from miscnn_tf.cli.run_folder import claim
 from miscnn_tf.cli.tables import scores_table
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.json_file import read_json
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
-from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, run_split
+from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, by_the_chief, run_split
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, write_run_record
 from miscnn_tf.evaluation.score_table import SUMMARY_FILE
 from miscnn_tf.neural_network.model import Neural_Network
@@ -46,7 +47,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     samples = model.preprocessor.data_io.get_indiceslist()
     fold = make_split(experiment, samples)
     model.preprocessor.data_io.check([*fold.training, *fold.validation])
-    claim(folder, experiment, "training")
+    by_the_chief(model, lambda: claim(folder, experiment, "training"))
     options = _options(experiment, bool(fold.validation), fresh)
     print(
         f"Training on {len(fold.training)} samples, {_validating(len(fold.validation))} "
@@ -55,8 +56,14 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     )
     settings = {**make_training(experiment), **_said(experiment)}
     # Before the training, so that an interrupted one can be looked at, too.
-    write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER)
+    by_the_chief(
+        model,
+        lambda: write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER),
+    )
     run_split(fold, model, folder, options)
+    if not is_chief():
+        print(f"{model.hardware.cluster}: trained. The first worker measures, and writes the results")
+        return
     page = write_report_if_possible(folder, model.preprocessor.data_io)
     if fold.validation:
         _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
@@ -70,7 +77,7 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
     samples = model.preprocessor.data_io.get_indiceslist()
     folds = number_of_folds(experiment, samples)
     model.preprocessor.data_io.check(samples)
-    claim(folder, experiment, "cross-validation")
+    by_the_chief(model, lambda: claim(folder, experiment, "cross-validation"))
     options = _options(experiment, True, fresh)
     print(f"{folds} folds of {len(samples)} samples ({model.hardware.description}) in {folder}", flush=True)
     cross_validation(
@@ -87,6 +94,9 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
         class_weight=options.class_weight,
         **make_cross_validation(experiment),
     )
+    if not is_chief():
+        print(f"{model.hardware.cluster}: trained. The first worker measures, and writes the results")
+        return
     _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
     _print_page(folder / REPORT_FILE)
     print(f"The models of all folds segment new images together: miscnn-tf predict {folder} IMAGES PREDICTIONS")

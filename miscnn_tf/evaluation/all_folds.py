@@ -9,11 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.fold_record import matching_record, read_record
-from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, remove_results, restore_best, run_split
+from miscnn_tf.evaluation.fold_run import (
+    SAMPLES_FILE,
+    History,
+    RunOptions,
+    by_the_chief,
+    remove_results,
+    restore_best,
+    run_split,
+)
 from miscnn_tf.evaluation.folds import Fold
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
 from miscnn_tf.evaluation.run_record import REPORT_FILE, RUN_FILE, write_run_record
@@ -57,7 +66,34 @@ def run_folds(
     """
     if executor is not None:
         check_executor(executor, model)
-    root = make_folder(evaluation_path)
+    root = Path(evaluation_path)
+    by_the_chief(model, lambda: _begin(root, folds, model, options, settings or {}))
+    # What had to be thrown away is.
+    options = replace(options, resume=True)
+    folders = [fold_folder(root, number) for number in range(len(folds))]
+    if executor is None:
+        histories = []
+        for number, (fold, folder) in enumerate(zip(folds, folders, strict=True)):
+            logger.info("fold %d of %d (%s)", number + 1, len(folds), folder)
+            histories.append(run_split(fold, model, folder, options))
+    else:
+        histories = run_remotely(folds, folders, model, options, executor)
+        if options.save_models:
+            restore_best(model, folders[-1])  # as where it was trained here
+    if not is_chief():
+        return histories
+    if options.run_detailed_evaluation:
+        write_summary(root, draw_figures=options.draw_figures)
+    if report:
+        write_report_if_possible(root, model.preprocessor.data_io)
+    return histories
+
+
+def _begin(
+    root: Path, folds: Sequence[Fold], model: Neural_Network, options: RunOptions, settings: Mapping[str, Any]
+) -> None:
+    """Make the folder that of these folds; what is in it stays, or is thrown away, as the options say."""
+    make_folder(root)
     if options.resume:
         now = options.settings(model)
         for number, folder in fold_folders(root).items():
@@ -77,25 +113,8 @@ def run_folds(
         root,
         "cross-validation",
         model,
-        settings={"folds": len(folds), **(settings or {}), "epochs": options.epochs, "iterations": options.iterations},
+        settings={"folds": len(folds), **settings, "epochs": options.epochs, "iterations": options.iterations},
     )
-    # What had to be thrown away is.
-    options = replace(options, resume=True)
-    folders = [fold_folder(root, number) for number in range(len(folds))]
-    if executor is None:
-        histories = []
-        for number, (fold, folder) in enumerate(zip(folds, folders, strict=True)):
-            logger.info("fold %d of %d (%s)", number + 1, len(folds), folder)
-            histories.append(run_split(fold, model, folder, options))
-    else:
-        histories = run_remotely(folds, folders, model, options, executor)
-        if options.save_models:
-            restore_best(model, folders[-1])  # as where it was trained here
-    if options.run_detailed_evaluation:
-        write_summary(root, draw_figures=options.draw_figures)
-    if report:
-        write_report_if_possible(root, model.preprocessor.data_io)
-    return histories
 
 
 def fold_folder(evaluation_path: str | Path, number: int) -> Path:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import MissingDataError
 from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus, run_folds
@@ -254,6 +255,8 @@ def run_fold(
     training, validation = load_disk2fold(folder / SAMPLES_FILE)
     check_samples([*training, *validation], model)
     history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
+    if not is_chief():
+        return history
     if not (Path(evaluation_path) / RUN_FILE).is_file():  # one that is there may know more, as the seed of the split
         settings = {"folds": len(fold_folders(Path(evaluation_path))), "epochs": epochs, "iterations": iterations}
         write_run_record(evaluation_path, "cross-validation", model, settings=settings)

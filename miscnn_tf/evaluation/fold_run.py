@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.arguments import whole_number
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE, backup_history
 from miscnn_tf.data_loading.storage import make_folder
@@ -101,6 +102,8 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
     one that was interrupted, and the detailed evaluation. Afterwards `model` has the weights of the best epoch where
     those were kept (`save_models` or `run_detailed_evaluation`).
 
+    Of several machines that train together (``TF_CONFIG``), the first one writes, and measures in the end.
+
     Args:
         fold: The split.
         model: The model; it is reset before the training.
@@ -125,6 +128,9 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
             logger.info("%s: finished before with these samples and settings, not trained again", folder)
     if record is None:
         record = _train(fold, model, folder, settings, options)
+    if not is_chief():
+        restore_best(model, folder, options.save_models)
+        return record.history
     (folder / STATE_FILE).unlink(missing_ok=True)
     if options.draw_figures:
         # matplotlib takes a while to import.
@@ -167,6 +173,25 @@ def restore_best(model: Neural_Network, folder: Path, kept_only: bool = True) ->
     best = _best_model(folder, kept_only)
     if best is not None:
         restore_weights(model, best)
+
+
+def by_the_chief(model: Neural_Network, act: Callable[[], object]) -> None:
+    """Change files on the first of the machines that train together, while the others wait.
+
+    Args:
+        model: What they train.
+        act: Changes the files.
+    """
+
+    def act_if_chief() -> None:
+        if is_chief():
+            act()
+
+    hardware = getattr(model, "hardware", None)
+    if hardware is None:  # a model of another kind trains alone
+        act_if_chief()
+    else:
+        hardware.workers.together(act_if_chief)
 
 
 def check_model(model: Neural_Network) -> None:
@@ -214,7 +239,6 @@ def _train(
     from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
     from miscnn_tf.neural_network.model import Neural_Network
 
-    make_folder(folder)
     all_callbacks = [*options.callbacks]
     # Other models know nothing of it.
     if options.backup_every and isinstance(model, Neural_Network):
@@ -222,11 +246,16 @@ def _train(
         interrupted = options.resume and (folder / STATE_FILE).is_file()
     else:
         interrupted = False
-    if not interrupted:
-        remove_results(folder)
-    elif (folder / SAMPLES_FILE).is_file():
-        _require_same_samples(fold, folder)
-    write_fold2disk(folder / SAMPLES_FILE, fold.training, fold.validation)
+
+    def begin() -> None:
+        make_folder(folder)
+        if not interrupted:
+            remove_results(folder)
+        elif (folder / SAMPLES_FILE).is_file():
+            _require_same_samples(fold, folder)
+        write_fold2disk(folder / SAMPLES_FILE, fold.training, fold.validation)
+
+    by_the_chief(model, begin)
     # A rate that was set on the model is wanted in each fold; reset() goes back to the constructor's.
     rate = model.learning_rate
     model.reset()
@@ -242,18 +271,22 @@ def _train(
         result = model.evaluate(list(fold.training), list(fold.validation), **arguments)
     else:
         result = model.train(list(fold.training), **arguments)
-        if best is not None:
-            model.dump(folder / best)
     history = {name: [float(value) for value in values] for name, values in result.history.items()}
-    backup_history(history, str(folder))
-    if best is not None and not (folder / best).is_file():
-        (folder / STATE_FILE).unlink(missing_ok=True)  # nothing to go on from
-        raise TrainingError(
-            f"{folder}: val_loss was not a finite number in any epoch (see {HISTORY_FILE} there), so that there is no "
-            "best model. Lower the learning rate, or look for NaN in the images"
-        )
     record = FoldRecord(fold, settings, history)
-    record.write(folder)
+
+    def finish() -> None:
+        if best is not None and not fold.validation:
+            model.dump(folder / best)
+        backup_history(history, str(folder))
+        if best is not None and not (folder / best).is_file():
+            (folder / STATE_FILE).unlink(missing_ok=True)  # nothing to go on from
+            raise TrainingError(
+                f"{folder}: val_loss was not a finite number in any epoch (see {HISTORY_FILE} there), so that there is "
+                "no best model. Lower the learning rate, or look for NaN in the images"
+            )
+        record.write(folder)
+
+    by_the_chief(model, finish)
     return record
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from miscnn_tf.cluster import read_cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.fold_record import RECORD_FILE
 from miscnn_tf.evaluation.fold_run import History, RunOptions, run_split
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: What of a Neural_Network's constructor is plain data.
-_PLAIN = ("learning_rate", "batch_queue_size", "workers", "multi_gpu", "seed", "precision", "deterministic")
+_PLAIN = (
+    "learning_rate",
+    "batch_queue_size",
+    "workers",
+    "multi_gpu",
+    "seed",
+    "precision",
+    "deterministic",
+    "jit_compile",
+)
 
 # Dask runs several tasks of a worker in threads; Keras' settings, and the memory of the device, are the process's.
 _one_fold_at_a_time = threading.Lock()
@@ -121,6 +131,11 @@ def check_executor(executor: Executor, model: Neural_Network) -> None:
     if not isinstance(model, Neural_Network):
         raise ConfigurationError(
             f"model is a {type(model).__name__}, but executors can only be sent a Neural_Network; leave executor out"
+        )
+    if read_cluster() is not None:
+        raise ConfigurationError(
+            "an executor runs folds beside each other, but TF_CONFIG says that all machines train one network "
+            "together; unset TF_CONFIG, or leave executor out"
         )
     context = getattr(executor, "_mp_context", None)
     if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network.keras_internals import maker_of
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 #: Activations that leave the order of the classes as it is, and hide how sure the network is of the largest.
@@ -224,7 +225,7 @@ def _scores(
 ) -> tuple[Any, list[tuple[keras.layers.Layer, keras.layers.Layer]]]:
     """The output before its softmax or sigmoid; and the layer that was made for it, with the one it copies, if any."""
     output = model.outputs[0]
-    layer = output._keras_history.operation
+    layer = maker_of(output)
     if isinstance(layer, keras.layers.Softmax):
         return layer.input, []
     activation = getattr(layer, "activation", None)

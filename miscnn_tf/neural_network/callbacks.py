@@ -14,6 +14,11 @@ from miscnn_tf.errors import TrainingError
 from miscnn_tf.neural_network.loader import BatchLoader
 
 
+def learning_rate_of(model: keras.Model) -> float:
+    """The rate that the optimizer has at the moment; under a distribution strategy ``float()`` does not give it."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
 class TimeLimit(keras.callbacks.Callback):
     """Ends the training when its time is up, after the current step.
 
@@ -76,7 +81,7 @@ class PolynomialDecay(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the rate that the training starts with."""
         self._begin = time.monotonic()
-        self._initial = float(self.model.optimizer.learning_rate)
+        self._initial = learning_rate_of(self.model)
         self._step = 0
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network.training_state import TrainingState
@@ -30,7 +31,7 @@ class BestModel(keras.callbacks.Callback):
     Unlike Keras' ``ModelCheckpoint`` it writes this package's model file (``Neural_Network.dump``), which predicts on
     a new scan without the pipeline being rebuilt by hand; the file is always a whole one, also when the process is
     killed while it is written; an epoch in which the number is NaN is never the best; and each training starts from
-    nothing.
+    nothing. Of several machines that train together, the first one writes it.
 
     Args:
         network: The `Neural_Network` that is trained.
@@ -83,8 +84,9 @@ class BestModel(keras.callbacks.Callback):
             return
         if self.best is not None and not (value < self.best if self.mode == "min" else value > self.best):
             return
-        with atomic_path(self.path) as temporary:
-            self.network.dump(str(temporary))
+        if is_chief():
+            with atomic_path(self.path) as temporary:
+                self.network.dump(str(temporary))
         self.best, self.best_epoch = value, epoch
 
     def get_state(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, TrainingBatches
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.schedule import Share
 
 
 class DataGenerator(keras.utils.PyDataset):
@@ -33,6 +34,7 @@ class DataGenerator(keras.utils.PyDataset):
         shuffle: Whether to draw the order anew in each epoch.
         iterations: Batches per epoch; None for once through all samples (times the augmentation's cycles).
         labels: Give labels as uint8 ``(batch, x, y[, z])`` instead of one-hot.
+        share: The part of each training batch that is made, where other machines make the rest; left out: all of it.
 
     Example:
         >>> batches = DataGenerator(samples, pre_processor, training=True)  # doctest: +SKIP
@@ -49,8 +51,10 @@ class DataGenerator(keras.utils.PyDataset):
         iterations: int | None = None,
         *,
         labels: bool = False,
+        share: Share | None = None,
     ) -> None:
         super().__init__()
+        self.share = Share() if share is None else share
         self.sample_list = as_index_list(sample_list)
         self.preprocessor = preprocessor
         self.training = training or validation
@@ -66,7 +70,7 @@ class DataGenerator(keras.utils.PyDataset):
             # On disk lie the batches of once through all samples, of which an epoch takes as many as it needs.
             steps = None if self._on_disk else iterations
             self._batches = TrainingBatches(
-                preprocessor, self.sample_list, validation, shuffle, steps, full=not validation
+                preprocessor, self.sample_list, validation, shuffle, steps, full=not validation, share=self.share
             )
         else:
             self._batches = PredictionBatches(preprocessor, self.sample_list)

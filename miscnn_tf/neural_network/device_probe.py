@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -15,6 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from miscnn_tf.cluster import TF_CONFIG, read_cluster
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware, cpu_computes_bfloat16
 from miscnn_tf.nvidia import NVIDIA_TRACES
 
@@ -30,10 +33,13 @@ def probe() -> dict[str, Any]:
     said = _Kept()
     logger = logging.getLogger("miscnn_tf.neural_network.hardware")
     logger.addHandler(said)
+    cluster = os.environ.pop(TF_CONFIG, None)  # it would wait for the other machines
     try:
         hardware = choose_hardware()
     finally:
         logger.removeHandler(said)
+        if cluster is not None:
+            os.environ[TF_CONFIG] = cluster
     build = tf.sysconfig.get_build_info()
     trace = next((path for path in NVIDIA_TRACES if path.exists()), None)
     return {
@@ -52,10 +58,20 @@ def probe() -> dict[str, Any]:
             "devices_used": hardware.strategy.num_replicas_in_sync,
             "precision": hardware.precision,
             "xla": hardware.jit_compile,
+            "cluster": _cluster(),
         },
         "bfloat16_instructions": cpu_computes_bfloat16(),
         "warnings": said.messages,
     }
+
+
+def _cluster() -> str | None:
+    """What ``TF_CONFIG`` says of machines that train together, or what is wrong with it."""
+    try:
+        cluster = read_cluster()
+    except ConfigurationError as error:
+        return str(error)
+    return None if cluster is None else f"{cluster}: {', '.join(cluster.addresses)}"
 
 
 def _try(device: Any, hardware: Hardware) -> dict[str, Any]:

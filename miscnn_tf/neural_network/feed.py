@@ -31,16 +31,12 @@ class Feed:
         interface = preprocessor.data_io.interface
         window = preprocessor.patch_shape or (None,) * (3 if interface.three_dim else 2)
         # The last batch of a validation may be smaller.
-        size = None if batches.validation else preprocessor.batch_size
+        size = None if batches.validation else len(batches.share.places(preprocessor.batch_size))
         signature = (
             tf.TensorSpec((size, *window, interface.channels), tf.float32),
             tf.TensorSpec((size, *window), label_dtype(interface.classes)),
         )
-        options = tf.data.Options()
-        # Every replica gets its share of each batch, not of the generator.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        dataset = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature)
-        self.dataset = dataset.with_options(options)
+        self.dataset = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature)
 
     def close(self) -> None:
         """End the threads, and remove what was written to disk for this training."""

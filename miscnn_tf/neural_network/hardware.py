@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
+from miscnn_tf.cluster import Cluster, read_cluster
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network.cpu_precision import bfloat16_speedup, cpu_computes_bfloat16
+from miscnn_tf.neural_network.workers import Workers, cluster_strategy
 from miscnn_tf.nvidia import NVIDIA_TRACES
+from miscnn_tf.processing.schedule import Share
 
 __all__ = [
     "PRECISIONS",
@@ -28,9 +32,10 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
-_CPUINFO = Path("/proc/cpuinfo")
 # Half precision is faster from the first GPUs with tensor cores on.
 _TENSOR_CORES = (7, 0)
+# A smaller gain is not worth the fewer digits.
+_PAYS = 1.1
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,12 @@ class Hardware:
     """What a model is built, compiled and run with.
 
     Attributes:
-        strategy: TensorFlow's distribution strategy; the default one (a single device) or a MirroredStrategy.
+        strategy: TensorFlow's distribution strategy; the default one (a single device), a MirroredStrategy (several
+            devices) or a MultiWorkerMirroredStrategy (several machines).
         precision: Keras' dtype policy of the model: "float32", "mixed_bfloat16" or "mixed_float16".
         jit_compile: What ``model.compile(jit_compile=...)`` is to be given.
-        description: One line for people.
+        description: One line for people: what was chosen, and why.
+        cluster: The machines that train together, or None.
 
     Example:
         >>> hardware = choose_hardware()
@@ -51,14 +58,33 @@ class Hardware:
 
     strategy: tf.distribute.Strategy
     precision: str
-    jit_compile: bool | Literal["auto"]
+    jit_compile: bool
     description: str
+    cluster: Cluster | None = None
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Build and compile models inside this: on these devices, in this precision."""
         with self.strategy.scope(), precision_scope(self.precision):
             yield
+
+    @property
+    def replicas(self) -> int:
+        """How many devices share each batch, on all machines together."""
+        return int(self.strategy.num_replicas_in_sync)
+
+    @property
+    def share(self) -> Share:
+        """The part of each batch that this machine's devices work on."""
+        if self.cluster is None:
+            return Share(self.replicas, 0, self.replicas)
+        own = self.replicas // len(self.cluster.addresses)
+        return Share(self.replicas, self.cluster.index * own, own)
+
+    @property
+    def workers(self) -> Workers:
+        """The machines that train together, to agree on something; alone, this one agrees with itself."""
+        return Workers(self.strategy, self.cluster)
 
 
 @contextmanager
@@ -76,19 +102,28 @@ def precision_scope(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def choose_hardware(multi_gpu: bool = False, precision: str = "auto", deterministic: bool = False) -> Hardware:
-    """Decide how to use this machine, and log it.
+def choose_hardware(
+    multi_gpu: bool = False,
+    precision: str = "auto",
+    deterministic: bool = False,
+    jit_compile: bool | Literal["auto"] = "auto",
+) -> Hardware:
+    """Decide how to use this machine, and log it with the reasons.
 
-    ============================== ================ =============================================
-    device                         precision "auto" XLA
-    ============================== ================ =============================================
-    CPU with bfloat16 instructions mixed_bfloat16   off: it has no fast 3D convolution
+    ============================== ================ ======================================
+    device                         precision "auto" XLA "auto"
+    ============================== ================ ======================================
+    CPU that bfloat16 makes faster mixed_bfloat16   off: it has no fast 3D convolution
     other CPU                      float32          off
-    GPU with tensor cores          mixed_float16    on; several: left to Keras, which turns it off
+    GPU with tensor cores          mixed_float16    on; off where several share each batch
     older GPU                      float32          the same
-    ============================== ================ =============================================
+    ============================== ================ ======================================
 
-    On a CPU with the instructions for it, bfloat16 is 1.4 to 1.7 times as fast as float32.
+    Whether bfloat16 makes a CPU faster is measured, in 0.2 s, where it has the instructions. With `deterministic` they
+    alone decide: a measurement may come out differently on the next day.
+
+    Where ``TF_CONFIG`` is set in the environment, all machines that it names train one network together (a
+    MultiWorkerMirroredStrategy, with all their GPUs), in the precision that suits the first of them.
 
     Memory of a GPU is taken as it is needed, not all at once. Call it before the first TensorFlow operation.
 
@@ -98,9 +133,10 @@ def choose_hardware(multi_gpu: bool = False, precision: str = "auto", determinis
         deterministic: Make the same seed give the same numbers on the same machine, to the last bit, for the rest of
             the program. Training was 15 % slower with it on two cores. Another kind of device, number of cores or
             precision still gives other numbers.
+        jit_compile: Whether the training step and prediction are compiled by XLA.
 
     Raises:
-        ConfigurationError: If `precision` is something else.
+        ConfigurationError: If `precision`, `jit_compile` or ``TF_CONFIG`` cannot be used.
 
     Example:
         >>> choose_hardware(precision="float32").precision
@@ -108,39 +144,34 @@ def choose_hardware(multi_gpu: bool = False, precision: str = "auto", determinis
     """
     if precision not in PRECISIONS:
         raise ConfigurationError(f"precision={precision!r} must be one of {', '.join(map(repr, PRECISIONS))}")
+    if jit_compile not in ("auto", True, False):
+        raise ConfigurationError(f"jit_compile={jit_compile!r} must be 'auto', True or False")
+    cluster = read_cluster()
     gpus = tf.config.list_physical_devices("GPU")
     if deterministic:
         _be_deterministic(gpus)
     if gpus:
         _grow_memory(gpus)
-        chosen = _gpu_precision(gpus) if precision == "auto" else precision
     else:
         _warn_of_unused_gpu()
-        chosen = _cpu_precision() if precision == "auto" else precision
-
-    strategy = _strategy(multi_gpu, gpus)
+    # Before anything is computed: TensorFlow cannot set up communication afterwards.
+    strategy = _strategy(multi_gpu, gpus) if cluster is None else cluster_strategy(cluster)
     replicas = strategy.num_replicas_in_sync
-    # With an explicit True, training under a MirroredStrategy crashes; "auto" keeps XLA off there.
-    jit_compile: bool | Literal["auto"] = "auto" if replicas > 1 else bool(gpus)
-    description = f"{_devices(gpus, replicas)}, {chosen}, XLA {'on' if jit_compile is True else 'off'}"
-    if deterministic:
-        description += ", deterministic"
+
+    if precision != "auto":
+        chosen, why = precision, "as asked for"
+    else:
+        chosen, why = _gpu_precision(gpus) if gpus else _cpu_precision(deterministic)
+        if cluster is not None:
+            first = int(Workers(strategy, cluster).from_chief(PRECISIONS.index(chosen)))
+            chosen, why = PRECISIONS[first], why if PRECISIONS[first] == chosen else "as the first worker chose"
+    xla, why_xla = _xla(jit_compile, bool(gpus), replicas)
+    description = (
+        f"{_devices(gpus, replicas, cluster)}; {chosen} ({why}); XLA {'on' if xla else 'off'} ({why_xla})"
+        f"{'; deterministic' if deterministic else ''}"
+    )
     logger.info("hardware: %s", description)
-    return Hardware(strategy, chosen, jit_compile, description)
-
-
-def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:
-    """Whether the processor has bfloat16 instructions (AVX512-BF16 or AMX); without them it is slower than float32.
-
-    Args:
-        cpuinfo: Linux' description of the processor; where there is none, the answer is no.
-    """
-    try:
-        text = (cpuinfo or _CPUINFO).read_text(errors="replace")
-    except OSError:
-        return False
-    flags = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
+    return Hardware(strategy, chosen, xla, description, cluster)
 
 
 def _be_deterministic(gpus: Sequence[Any]) -> None:
@@ -164,16 +195,40 @@ def _be_deterministic(gpus: Sequence[Any]) -> None:
         )
 
 
-def _cpu_precision() -> str:
-    return "mixed_bfloat16" if cpu_computes_bfloat16() else "float32"
+def _cpu_precision(deterministic: bool) -> tuple[str, str]:
+    """The fastest precision, and the reason."""
+    if not cpu_computes_bfloat16():
+        return "float32", "no bfloat16 instructions"
+    if deterministic:
+        return "mixed_bfloat16", "bfloat16 instructions"
+    speedup = bfloat16_speedup()
+    return (
+        "mixed_bfloat16" if speedup >= _PAYS else "float32",
+        f"bfloat16 is {speedup:.1f} times as fast, measured",
+    )
 
 
-def _gpu_precision(gpus: Sequence[Any]) -> str:
+def _gpu_precision(gpus: Sequence[Any]) -> tuple[str, str]:
+    """The fastest precision, and the reason."""
     capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus]
     # A GPU that does not say its capability is no NVIDIA one; all that TensorFlow runs on today do half precision.
     if all(capability is None or tuple(capability) >= _TENSOR_CORES for capability in capabilities):
-        return "mixed_float16"
-    return "float32"
+        return "mixed_float16", "tensor cores"
+    return "float32", "no tensor cores"
+
+
+def _xla(asked: bool | Literal["auto"], on_gpu: bool, replicas: int) -> tuple[bool, str]:
+    """Whether to compile, and the reason."""
+    if asked is True and replicas > 1:
+        raise ConfigurationError(
+            f"jit_compile=True, but {replicas} devices share each batch, and TensorFlow cannot compile that; leave it "
+            "out, or train on one device"
+        )
+    if asked != "auto":
+        return bool(asked), "as asked for"
+    if replicas > 1:
+        return False, "several devices"
+    return on_gpu, "a GPU" if on_gpu else "slow on a CPU"
 
 
 def _grow_memory(gpus: Sequence[Any]) -> None:
@@ -190,11 +245,17 @@ def _strategy(multi_gpu: bool, gpus: Sequence[Any]) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
     if len(devices) > 1:
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     logger.warning(
         "multi_gpu=True, but TensorFlow sees %s; training runs on one device", "one GPU" if gpus else "no GPU"
     )
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for all networks: a second one would number its sums like the first, of which TensorFlow knows the shapes."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def _warn_of_unused_gpu() -> None:
@@ -211,7 +272,9 @@ def _warn_of_unused_gpu() -> None:
     )
 
 
-def _devices(gpus: Sequence[Any], replicas: int) -> str:
+def _devices(gpus: Sequence[Any], replicas: int, cluster: Cluster | None) -> str:
+    if cluster is not None:
+        return f"{cluster} (TF_CONFIG), {replicas} {'GPUs' if gpus else 'CPUs'} in all"
     if not gpus:
         return "CPU" if replicas == 1 else f"{replicas} CPU devices"
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from miscnn_tf.arguments import positive, whole_number
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
@@ -32,6 +33,7 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture as 
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
 from miscnn_tf.neural_network.class_weights import apply_class_weight, class_weight_vector
 from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.distributed_fit import DistributedFit, loss_per_sample
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
@@ -60,11 +62,13 @@ class Neural_Network:
         learning_rate: Learning rate of the Adam optimizer.
         batch_queue_size: How many batches are made ahead of the training step.
         workers: Threads that make them. The batches do not depend on their number.
-        multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``).
+        multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``). Where the environment's ``TF_CONFIG`` names
+            several machines, they train one network together, with all their GPUs.
         seed: Seed of the initial weights; left out: the preprocessor's.
         precision: ``"auto"`` chooses by the hardware; ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
         deterministic: The same seed gives the same weights on the same machine, to the last bit; somewhat slower. It
             holds for the whole program, and has to be asked for before anything else uses TensorFlow.
+        jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU, for patches.
 
     Attributes:
         model: The Keras model, compiled.
@@ -101,6 +105,7 @@ class Neural_Network:
         seed: int | None = None,
         precision: str = "auto",
         deterministic: bool = False,
+        jit_compile: bool | Literal["auto"] = "auto",
     ) -> None:
         self.preprocessor = preprocessor
         self.architecture = UNet_standard() if architecture is None else architecture
@@ -112,6 +117,7 @@ class Neural_Network:
         self.seed = preprocessor.seed if seed is None else int(seed)
         self.precision = precision
         self.deterministic = deterministic
+        self.jit_compile = jit_compile
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
         self.id = uuid.uuid4().hex
@@ -120,7 +126,7 @@ class Neural_Network:
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
-        self.hardware = choose_hardware(multi_gpu, precision, deterministic)
+        self.hardware = choose_hardware(multi_gpu, precision, deterministic, jit_compile)
         self._initial_learning_rate = self._learning_rate = positive(learning_rate, "learning_rate")
         self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         axes = 3 if self.three_dim else 2
@@ -129,6 +135,7 @@ class Neural_Network:
         self._epochs_trained = 0
         self._compiled_with: tuple[Any, ...] | None = None
         self._predictor: WindowPredictor | None = None
+        self._distributed: DistributedFit | None = None
 
         self.model = self._build(self.hardware)
         self.initialization_weights = self.model.get_weights()
@@ -178,6 +185,8 @@ class Neural_Network:
         loss = losses_module.get(self.loss)
         if class_weight is not None:
             loss = apply_class_weight(loss, class_weight, self.classes)
+        if self.hardware.replicas > 1:
+            loss = loss_per_sample(loss)
         with self.hardware.scope():
             optimizer = getattr(self.model, "optimizer", None)
             if optimizer is None or new_optimizer:
@@ -192,12 +201,15 @@ class Neural_Network:
                 jit_compile=False if None in self.window_shape else self.hardware.jit_compile,
             )
         self._compiled_with = wanted
+        self._distributed = None
 
     def in_float32(self) -> keras.Model:
         """The Keras model in float32, whatever precision it is trained in: itself, or a copy with its weights."""
         if self.hardware.precision == "float32":
             return self.model
-        model = self._build(replace(self.hardware, precision="float32"))
+        # On one device: several machines would wait for each other, and this one may be the only one that asks.
+        here = replace(self.hardware, precision="float32", strategy=tf.distribute.get_strategy())
+        model = self._build(here)
         model.set_weights(self.model.get_weights())
         return model
 
@@ -276,19 +288,36 @@ class Neural_Network:
         if iterations is not None:
             whole_number(iterations, "iterations", least=1)
         everything = list(dict.fromkeys([*training, *(validation_samples or [])]))
-        self.preprocessor.data_io.check(everything)
-        self.preprocessor.fullimage_divisor = self._divisors
-        self._require_a_share_for_each_device()
-        self.preprocessor.run_subfunctions(everything, training=True)
+        callbacks, history = list(callbacks), keras.callbacks.History()
+
+        def prepare() -> None:
+            self.preprocessor.data_io.check(everything)
+            self.preprocessor.fullimage_divisor = self._divisors
+            self._require_a_share_for_each_device()
+            self.preprocessor.run_subfunctions(everything, training=True)
+
+        workers, share = self.hardware.workers, self.hardware.share
+        _, seeds = workers.together(prepare, lambda: [self.preprocessor.seed])
+        if len(seeds) > 1:
+            self.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
         self._compile(class_weight)
         # A callback of an earlier training may have changed the rate.
         self.model.optimizer.learning_rate = self._learning_rate
         self.trained_on = {"training": training, "validation": validation_samples or []}
-        callbacks, history = list(callbacks), keras.callbacks.History()
-        state, position = self._resumed(callbacks, history, epochs, iterations, class_weight)
+        (state, position), positions = workers.together(
+            lambda: self._resumed(callbacks, history, epochs, iterations, class_weight),
+            lambda: [self._epochs_trained],
+        )
+        self._require_the_same_position(positions)
 
         batches = DataGenerator(
-            training, self.preprocessor, training=True, shuffle=self.shuffle_batches, iterations=iterations, labels=True
+            training,
+            self.preprocessor,
+            training=True,
+            shuffle=self.shuffle_batches,
+            iterations=iterations,
+            labels=True,
+            share=share,
         )
         # A second training goes on with fresh crops, not with the first one's.
         first = position.first
@@ -297,10 +326,9 @@ class Neural_Network:
         feed = Feed(batches, range(first + begin, first + epochs), self.workers, self.batch_queue_size)
         feeds = [feed]
         if validation_samples is not None:
-            checks = DataGenerator(validation_samples, self.preprocessor, validation=True, labels=True)
-            # Keras goes through it once per epoch, each time from its start; twice as much is there because under a
-            # distribution strategy it takes one batch more than it uses.
-            feeds.append(Feed(checks, range(2), self.workers, self.batch_queue_size))
+            checks = DataGenerator(validation_samples, self.preprocessor, validation=True, labels=True, share=share)
+            # Each epoch goes through it once, from its start.
+            feeds.append(Feed(checks, range(1), self.workers, self.batch_queue_size))
 
         def names(epoch: int, step: int) -> list[Hashable]:
             return batches.names(first + epoch, step)
@@ -308,26 +336,17 @@ class Neural_Network:
         def count(epoch: int, logs: Any = None) -> None:
             self._epochs_trained = first + epoch + 1
 
+        # Ours before the user's, who may look at what they add to the logs, or write a model file.
+        listeners = [
+            NonFiniteGuard(names),
+            DataWait(feed.loader),
+            keras.callbacks.LambdaCallback(on_epoch_end=count),
+            *callbacks,
+            history,
+            *state,  # last: it keeps what the others have made of the epoch
+        ]
         try:
-            self.model.fit(
-                feed.dataset,
-                epochs=epochs,
-                initial_epoch=position.begin,
-                steps_per_epoch=len(batches),
-                validation_data=feeds[1].dataset if len(feeds) > 1 else None,
-                validation_steps=len(feeds[1].batches) if len(feeds) > 1 else None,
-                # Ours before the user's, who may look at what they add to the logs, or write a model file.
-                callbacks=[
-                    NonFiniteGuard(names),
-                    DataWait(feed.loader),
-                    keras.callbacks.LambdaCallback(on_epoch_end=count),
-                    *callbacks,
-                    history,
-                    *state,  # last: it keeps what the others have made of the epoch
-                ],
-                shuffle=False,  # done already, sample by sample
-                verbose=self.verbose,
-            )
+            self._run(feed, feeds[1] if len(feeds) > 1 else None, epochs, position.begin, listeners)
         except tf.errors.OpError:
             # TensorFlow wraps what a Python generator raised; the original says more.
             for each in feeds:
@@ -340,6 +359,31 @@ class Neural_Network:
             # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
             gc.collect()
         return history
+
+    def _run(
+        self,
+        feed: Feed,
+        validation: Feed | None,
+        epochs: int,
+        initial_epoch: int,
+        callbacks: list[keras.callbacks.Callback],
+    ) -> None:
+        if self.hardware.replicas > 1:
+            if self._distributed is None:
+                self._distributed = DistributedFit(self.model, self.hardware)
+            self._distributed.fit(feed, validation, epochs, initial_epoch, callbacks, self.verbose)
+            return
+        self.model.fit(
+            feed.dataset,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=len(feed.batches),
+            validation_data=None if validation is None else validation.dataset,
+            validation_steps=None if validation is None else len(validation.batches),
+            callbacks=callbacks,
+            shuffle=False,  # done already, sample by sample
+            verbose=self.verbose,
+        )
 
     def _resumed(
         self,
@@ -367,14 +411,28 @@ class Neural_Network:
         return states, position
 
     def _require_a_share_for_each_device(self) -> None:
-        replicas, size = self.hardware.strategy.num_replicas_in_sync, self.preprocessor.batch_size
+        replicas, size = self.hardware.replicas, self.preprocessor.batch_size
         if size < replicas:
             raise ConfigurationError(
                 f"batch_size={size} is less than the {replicas} devices: each needs a share of the batch. Use a "
-                f"batch_size of {replicas} or a multiple of it, or multi_gpu=False"
+                f"batch_size of {replicas} or a multiple of it, or fewer devices (multi_gpu=False; without TF_CONFIG)"
             )
         if size % replicas:
-            logger.warning("batch_size=%d cannot be shared evenly by %d devices; a multiple is better", size, replicas)
+            logger.warning(
+                "batch_size=%d cannot be shared evenly by %d devices: some wait for the others in every step. A "
+                "multiple of their number is faster",
+                size,
+                replicas,
+            )
+
+    def _require_the_same_position(self, positions: np.ndarray) -> None:
+        """Find out where workers would go on with different epochs."""
+        epochs = [int(position) for position in positions[:, 0]]
+        if len(set(epochs)) > 1:
+            raise ConfigurationError(
+                f"the workers would go on after different numbers of epochs ({', '.join(map(str, epochs))}): they do "
+                "not see the same training_state.npz. Give TrainingState a folder that all machines share"
+            )
 
     # ---------------------------------------------------------------- prediction
 
@@ -585,7 +643,7 @@ class Neural_Network:
                 self.window_shape,
                 self.channels,
                 size,
-                jit_compile=on_gpu and patch_shape is not None,
+                jit_compile=(on_gpu if self.jit_compile == "auto" else self.jit_compile) and patch_shape is not None,
             )
         return self._predictor
 
@@ -614,6 +672,7 @@ class Neural_Network:
             seed=self.seed,
             precision=self.precision,
             deterministic=self.deterministic,
+            jit_compile=self.jit_compile,
         )
         twin.learning_rate = self._learning_rate
         twin.shuffle_batches = self.shuffle_batches
@@ -625,10 +684,15 @@ class Neural_Network:
     def dump(self, file_path: str | Path) -> None:
         """Write everything that is needed to predict on a new scan, or to train on: see `miscnn_tf.load_model`.
 
+        Of several machines that train together (``TF_CONFIG``), the first one writes it.
+
         Args:
             file_path: Ends in ``.keras``, ``.h5`` or ``.hdf5``.
         """
-        model_file.write(self, file_path)
+        if is_chief():
+            model_file.write(self, file_path)
+        else:
+            logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
 
     def export_onnx(self, file_path: str | Path) -> None:
         """Write the network for ONNX runtimes, which need neither Python nor TensorFlow (extra ``onnx``).

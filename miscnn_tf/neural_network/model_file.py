@@ -149,6 +149,7 @@ def describe_network(network: Neural_Network) -> str:
         },
         # What was asked for, usually "auto": the next machine may be another one.
         "precision": network.precision,
+        "jit_compile": network.jit_compile,
         "epochs_trained": network.epochs_trained,
         "preprocessor": {
             **{name: plain(getattr(preprocessor, name)) for name in (*_ARGUMENTS, *SETTINGS)},
@@ -171,7 +172,7 @@ def _divisor(network: Neural_Network) -> int | list[int]:
 def training_settings(network: Neural_Network) -> dict[str, Any]:
     """What a training's result depends on, besides seeds, epochs and class weights, as JSON types."""
     description = json.loads(describe_network(network))
-    for name in ("format", "written", "versions", "epochs_trained"):
+    for name in ("format", "written", "versions", "epochs_trained", "jit_compile"):
         del description[name]
     del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
     return {**description.pop("preprocessor"), **description}
@@ -286,7 +287,11 @@ def load_model(
             architecture = LoadedArchitecture(config, metadata["divisor"])
         with keras.saving.custom_object_scope(own):
             network = Neural_Network(
-                preprocessor, architecture, learning_rate=metadata["learning_rate"], precision=metadata["precision"]
+                preprocessor,
+                architecture,
+                learning_rate=metadata["learning_rate"],
+                precision=metadata["precision"],
+                jit_compile=metadata.get("jit_compile", "auto"),  # files of earlier versions lack it
             )
         loss = _deserialised(metadata["loss"], own)
         if loss is None:

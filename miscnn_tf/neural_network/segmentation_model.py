@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from miscnn_tf.neural_network.keras_internals import maker_of
+
 logger = logging.getLogger(__name__)
 
 
@@ -76,7 +78,7 @@ def float32_output(output: Any) -> Any:
     """
     if output.dtype == "float32":
         return output
-    last = output._keras_history.operation
+    last = maker_of(output)
     if last.__class__.__module__.startswith("keras."):
         last.dtype_policy = "float32"
     # For what is traced from now on it is done by that; this makes it known, and holds for layers of any kind.

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from miscnn_tf.arguments import whole_number
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.results import STATE_FILE
 from miscnn_tf.data_loading.storage import atomic_path, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError
@@ -58,7 +59,8 @@ class TrainingState(keras.callbacks.Callback):
 
     The file is ``training_state.npz`` in `folder`, replaced atomically, without pickle. It takes 12 bytes per weight
     with Adam (67 MB for 5.6 million weights), and 4 more where ``EarlyStopping`` restores the best weights. It is
-    removed when the training has come to its end.
+    removed when the training has come to its end. Of several machines the first one writes it, and all read it: they
+    have to share the folder.
 
     Args:
         folder: Where the file is; created where missing. A folder for each training.
@@ -109,7 +111,8 @@ class TrainingState(keras.callbacks.Callback):
         # As they will be read.
         self._settings = json.loads(json.dumps(settings, default=_number))
         self._position = Position(network.epochs_trained, 0, 0)
-        make_folder(self.folder)  # an unwritable one is told now, not after the first epoch
+        if is_chief():
+            make_folder(self.folder)  # an unwritable one is told now, not after the first epoch
         if not self.path.is_file():
             return self._position
         with _reading(self.path):
@@ -147,13 +150,13 @@ class TrainingState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the state."""
         done = epoch + 1
-        if done % self.every == 0 or done == self._epochs or self.model.stop_training:
+        if is_chief() and (done % self.every == 0 or done == self._epochs or self.model.stop_training):
             self._write(done)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Remove the file."""
         self._network = None
-        if not self.keep:
+        if not self.keep and is_chief():
             self.path.unlink(missing_ok=True)
 
     def _write(self, done: int) -> None:

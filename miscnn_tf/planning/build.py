@@ -183,7 +183,7 @@ def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Net
 
     network = experiment.network
     arguments = network.given(
-        "learning_rate", "precision", "deterministic", "multi_gpu", "workers", "batch_queue_size", "seed"
+        "learning_rate", "precision", "deterministic", "jit_compile", "multi_gpu", "workers", "batch_queue_size", "seed"
     )
     if network.architecture is not None:
         arguments["architecture"] = _in_table(

@@ -419,6 +419,9 @@ class Network(Table):
         default=None,
         description="The same seed gives the same weights on the same machine, to the last bit; a bit slower.",
     )
+    jit_compile: bool | None = Field(
+        default=None, description="Compile training and prediction by XLA. Left out: on a GPU, for patches."
+    )
     multi_gpu: bool | None = Field(default=None, description="Train on all GPUs.")
     shuffle_batches: bool | None = Field(default=None, description="Draw the order of the samples anew in each epoch.")
     workers: PositiveInt | None = Field(default=None, description="Threads that make batches.")

@@ -13,7 +13,7 @@ from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.labels import one_hot
-from miscnn_tf.processing.schedule import Schedule
+from miscnn_tf.processing.schedule import Schedule, Share
 
 if TYPE_CHECKING:
     from miscnn_tf.processing.preprocessor import Preprocessor
@@ -34,6 +34,7 @@ class TrainingBatches:
         shuffle: Whether to draw the order of the items anew for each epoch.
         iterations: Batches per epoch; None for once through all items.
         full: Whether the last batch of an epoch is filled up.
+        share: The part of each batch that is made; left out: all of it.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class TrainingBatches:
         shuffle: bool = False,
         iterations: int | None = None,
         full: bool = True,
+        share: Share | None = None,
     ) -> None:
         self.preprocessor = preprocessor
+        self.share = Share() if share is None else share
         self.samples = as_index_list(samples)
         self.validation = validation
         self.boxes = preprocessor.boxes()
@@ -78,8 +81,14 @@ class TrainingBatches:
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Images float32 ``(batch, x, y[, z], channels)`` and labels uint8 ``(batch, x, y[, z])``."""
         epoch = self._epoch(epoch)
-        items = self.schedule.batch(epoch, step)
-        patches = [self._patch(item, self.schedule.generator(epoch, step, place)) for place, item in enumerate(items)]
+        batch = self.schedule.batch(epoch, step)
+        # Of a last batch that is too small for all there may be nothing left; the shape of nothing is that of an item.
+        places = list(self.share.places(len(batch))) or [0]
+        items = [batch[place] for place in places]
+        patches = [
+            self._patch(item, self.schedule.generator(epoch, step, place))
+            for place, item in zip(places, items, strict=True)
+        ]
         shapes = {image.shape[:-1]: self._items[item][0] for (image, _), item in zip(patches, items, strict=True)}
         if len(shapes) > 1:
             sizes = "; ".join(f"{name!r}: {shape}" for shape, name in list(shapes.items())[:4])
@@ -87,7 +96,8 @@ class TrainingBatches:
                 f"whole images of different sizes cannot stand in one batch ({sizes}): use batch_size=1, a Resize or "
                 "Padding subfunction, or a patchwise analysis"
             )
-        return np.stack([image for image, _ in patches]), np.stack([labels for _, labels in patches])
+        size = len(self.share.places(len(batch)))
+        return np.stack([image for image, _ in patches])[:size], np.stack([labels for _, labels in patches])[:size]
 
     def _epoch(self, epoch: int) -> int:
         return 0 if self.validation else epoch

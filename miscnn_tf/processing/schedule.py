@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 
 #: Keeps the streams of random numbers for different purposes apart.
 _ORDER, _ITEM = 0, 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that this process works on, where several devices or machines train one network.
+
+    A batch is cut into contiguous parts, one per device; where they cannot be equal, the first ones have one item more.
+
+    Args:
+        of: Number of parts.
+        first: The first part that is this process'.
+        parts: How many are.
+
+    Example:
+        >>> [list(part) for part in Share(of=3, first=1, parts=2).split(4)]
+        [[2], [3]]
+    """
+
+    of: int = 1
+    first: int = 0
+    parts: int = 1
+
+    def split(self, size: int) -> list[range]:
+        """The places in a batch of `size` items of each of this process' parts."""
+        borders = [part * (size // self.of) + min(part, size % self.of) for part in range(self.of + 1)]
+        return [range(borders[part], borders[part + 1]) for part in range(self.first, self.first + self.parts)]
+
+    def places(self, size: int) -> range:
+        """The places of all of this process' parts."""
+        each = self.split(size)
+        return range(each[0].start, each[-1].stop)
 
 
 class Schedule:

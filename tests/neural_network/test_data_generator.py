@@ -7,6 +7,7 @@ from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.loader import BatchLoader
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.schedule import Share
 
 
 def preprocessor_for(io, **arguments):
@@ -137,3 +138,25 @@ def test_the_queue_is_not_shared(toy_io):
     image, other = first[0][0], second[0][0]
     np.testing.assert_array_equal(image, first[0][0])
     assert not np.array_equal(image, other)
+
+
+@pytest.mark.parametrize("arguments", [{"training": True, "shuffle": True}, {"validation": True}])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_shares_of_several_machines_are_the_batch_of_one(toy_io, arguments, on_disk):
+    """Six samples, batches of four; in validation the last one holds two, for three machines."""
+    io = toy_io(cases=6)
+    preprocessor = preprocessor_for(io, prepare_batches=on_disk)
+    names = io.get_indiceslist()
+    whole = DataGenerator(names, preprocessor, labels=True, **arguments)
+    shares = [
+        DataGenerator(names, preprocessor, labels=True, share=Share(of=3, first=first), **arguments)
+        for first in range(3)
+    ]
+    for step in range(len(whole)):
+        parts = [share.batch(0, step) for share in shares]
+        assert [share.names(0, step) for share in shares] == [whole.names(0, step)] * 3
+        for one, pieces in zip(whole.batch(0, step), zip(*parts, strict=True), strict=True):
+            np.testing.assert_array_equal(np.concatenate(pieces), one)
+    assert [len(share.batch(0, 1)[0]) for share in shares] == ([2, 1, 1] if "training" in arguments else [1, 1, 0])
+    for each in (whole, *shares):
+        each.remove_batches()

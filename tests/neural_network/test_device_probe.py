@@ -22,6 +22,14 @@ def test_the_cpu_computes_and_the_answer_is_plain(monkeypatch: pytest.MonkeyPatc
     assert found["hardware"]["precision"] == chosen.precision
 
 
+def test_other_machines_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert device_probe.probe()["hardware"]["cluster"] == "worker 2 of 2: a:1, b:1"
+    monkeypatch.setenv("TF_CONFIG", "a")
+    assert "TF_CONFIG is no JSON" in device_probe.probe()["hardware"]["cluster"]
+
+
 def test_a_device_that_does_not_compute_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> None:
         raise tf.errors.InternalError(None, None, "no kernel image\n is available")

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -422,42 +418,6 @@ def test_a_users_architecture_and_a_plain_keras_model_work(make_network):
     network = make_network(architecture=Mine())
     network.train(CASES[:2], epochs=1)
     assert network.predict("case_0", return_output=True)[0].shape == (20, 22, 18)
-
-
-def test_two_devices_train_as_one_does(tmp_path):
-    """tf.distribute: half of each batch on each of two logical CPU devices gives the same losses."""
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        import tensorflow as tf
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-        import numpy as np
-        import miscnn_tf
-        from miscnn_tf.neural_network.architecture.unet.standard import Architecture
-        from toy import ToyInterface
-
-        io = miscnn_tf.Data_IO(ToyInterface(), "toy", batch_path={str(tmp_path)!r})
-        samples = io.get_indiceslist()
-        losses = []
-        for multi_gpu in (False, True):
-            preprocessor = miscnn_tf.Preprocessor(io, batch_size=4, patch_shape=(8, 8, 8), seed=3)
-            # Batch normalisation sees half a batch on each device, and so differs by nature.
-            architecture = Architecture(n_filters=4, depth=1, batch_normalization=False)
-            network = miscnn_tf.Neural_Network(
-                preprocessor, architecture, learning_rate=0.01, multi_gpu=multi_gpu, precision="float32"
-            )
-            network.verbose = 0
-            history = network.evaluate(samples[:4], samples[2:], epochs=3).history
-            losses.append([*history["loss"], *history["val_loss"]])
-            assert network.hardware.strategy.num_replicas_in_sync == 1 + multi_gpu
-            assert network.predict("case_5", return_output=True)[0].shape == (20, 22, 18)
-        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def test_windows_are_the_patches_of_the_grid_and_whole_images_suit_the_network(make_network):

@@ -20,7 +20,7 @@ from miscnn_tf.neural_network.architecture.unet import UNet_plain
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.losses import categorical_focal_loss, dice_crossentropy
 from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
-from miscnn_tf.neural_network.model_file import read_metadata
+from miscnn_tf.neural_network.model_file import read_metadata, training_settings
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
@@ -265,7 +265,16 @@ def test_a_partial_as_loss_does_not_lose_the_training(make_network, tmp_path):
 def test_the_next_machine_chooses_its_own_precision(make_network, tmp_path):
     network = make_network(precision="auto")
     network.dump(tmp_path / "model.keras")
-    assert read_metadata(tmp_path / "model.keras")["precision"] == "auto"
+    metadata = read_metadata(tmp_path / "model.keras")
+    assert (metadata["precision"], metadata["jit_compile"]) == ("auto", "auto")
+
+
+def test_whether_to_compile_is_kept_and_no_part_of_what_is_trained(make_network, tmp_path):
+    network = make_network(jit_compile=True)
+    network.dump(tmp_path / "model.keras")
+    assert miscnn_tf.load_model(tmp_path / "model.keras").hardware.jit_compile is True
+    assert training_settings(network) == training_settings(make_network(jit_compile=False))
+    assert network.copy().jit_compile is True
 
 
 def test_a_model_file_written_during_the_training_counts_its_epochs(make_network, tmp_path):

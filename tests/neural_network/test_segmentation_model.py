@@ -6,8 +6,9 @@ import pytest
 from keras import ops
 
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
-from miscnn_tf.neural_network.losses import dice_crossentropy
-from miscnn_tf.neural_network.metrics import dice_soft
+from miscnn_tf.neural_network.architecture.unet.plain import Architecture as Plain
+from miscnn_tf.neural_network.losses import dice_crossentropy, dice_soft_loss
+from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 
 
@@ -65,3 +66,65 @@ def test_a_users_network_gives_its_probabilities_in_float32_to_losses_and_predic
 def test_in_float32_a_users_network_is_left_as_it_is(make_network):
     network = make_network(data={"shape": (16, 16)}, architecture=PlainNet())
     assert len(network.model.layers) == 3
+
+
+def trained(make_network, shape, precision, jit_compile, loss="dice_crossentropy"):
+    network = make_network(
+        data={"shape": shape, "cases": 3, "classes": 3},
+        architecture=Plain(feature_maps=(4,), instance_normalization=False),
+        loss=loss,
+        metrics=[dice_soft, ClassDice(1)],
+        learning_rate=0.01,
+        precision=precision,
+        jit_compile=jit_compile,
+    )
+    history = network.train(["case_0", "case_1"], epochs=1, iterations=3, class_weight={1: 2.0}).history
+    history.pop("data_wait")
+    return network, history
+
+
+COMPILED = [
+    ((12, 12), "float32", 1e-5),
+    pytest.param((12, 12, 12), "float32", 1e-5, marks=pytest.mark.slow),
+    pytest.param((12, 12), "mixed_float16", 1e-3, marks=pytest.mark.slow),
+    pytest.param((12, 12, 12), "mixed_float16", 1e-3, marks=pytest.mark.slow),
+    pytest.param((12, 12, 12), "mixed_bfloat16", 1e-2, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("shape", "precision", "tolerance"), COMPILED)
+def test_the_whole_step_compiles_and_gives_what_it_gives_without(make_network, shape, precision, tolerance):
+    """One-hot, loss, class weights, gradients, optimizer and metrics, and prediction, by XLA."""
+    (plain, before), (compiled, after) = (trained(make_network, shape, precision, jit) for jit in (False, True))
+    assert (plain.model.jit_compile, compiled.model.jit_compile) == (False, True)
+    assert sorted(before) == sorted(after)
+    for name, values in before.items():
+        np.testing.assert_allclose(after[name], values, rtol=tolerance, atol=tolerance, err_msg=name)
+    if precision == "float32":  # Adam makes steps of the size of the rate of what is but rounding
+        for one, other in zip(plain.model.get_weights(), compiled.model.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    (one,), (other,) = (network.predict("case_2", True, activation_output=True) for network in (plain, compiled))
+    np.testing.assert_allclose(one, other, atol=20 * tolerance)
+
+
+def test_half_precision_scales_the_loss(make_network):
+    """Gradients that float16 cannot hold reach the weights, and a step that overflows is left out."""
+    network = make_network(data={"shape": (12, 12), "cases": 2}, precision="mixed_float16")
+    optimizer = network.model.optimizer
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    network.train(["case_0"], epochs=1, iterations=2)
+    scale = float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))
+    assert int(keras.ops.convert_to_numpy(optimizer.iterations)) == 2
+    assert scale == 2.0**15
+    optimizer.dynamic_scale.assign(1e38)
+    before = network.model.trainable_variables[0].numpy()
+    network.train(["case_0"], epochs=1, iterations=1)
+    assert float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)) == pytest.approx(0.5e38)
+    np.testing.assert_array_equal(network.model.trainable_variables[0].numpy(), before)
+    # Unscaled, a loss of this size has gradients below the least number of float16.
+    tiny = make_network(
+        data={"shape": (12, 12), "cases": 2}, precision="mixed_float16", loss=lambda t, p: 1e-7 * dice_soft_loss(t, p)
+    )
+    first = tiny.model.trainable_variables[0].numpy()
+    tiny.train(["case_0"], epochs=1, iterations=1)
+    assert not np.array_equal(tiny.model.trainable_variables[0].numpy(), first)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miscnn_tf.processing.schedule import Schedule
+from miscnn_tf.processing.schedule import Schedule, Share
 
 
 def all_items(schedule: Schedule, epoch: int) -> list[int]:
@@ -62,3 +62,13 @@ def test_generators_depend_on_epoch_step_and_place_alone():
     }
     assert len(set(draws.values())) == 8
     assert schedule.generator(1, 0, 1).random() == pytest.approx(draws[1, 0, 1], abs=0)
+
+
+@given(size=st.integers(0, 50), devices=st.integers(1, 9), machines=st.integers(1, 4))
+def test_shares_cut_a_batch_into_parts_that_differ_by_one_at_most(size, devices, machines):
+    shares = [Share(devices * machines, machine * devices, devices) for machine in range(machines)]
+    parts = [part for share in shares for part in share.split(size)]
+    assert [place for part in parts for place in part] == list(range(size))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert [place for share in shares for place in share.places(size)] == list(range(size))
+    assert Share().places(size) == range(size)

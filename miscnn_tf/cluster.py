@@ -1,0 +1,116 @@
+"""The machines that train together, as ``TF_CONFIG`` in the environment names them; found out without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from miscnn_tf.errors import ConfigurationError
+
+__all__ = ["TF_CONFIG", "Cluster", "is_chief", "read_cluster"]
+
+#: The environment's variable.
+TF_CONFIG = "TF_CONFIG"
+
+# In TensorFlow's order of workers.
+_JOBS = ("chief", "worker")
+_EXAMPLE = '{"cluster": {"worker": ["host_a:12345", "host_b:12345"]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers that train one network together, and which of them this process is.
+
+    Args:
+        addresses: ``host:port`` of each worker; the first is the chief.
+        index: This process' place among them.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.index == 0
+
+    def __str__(self) -> str:
+        return f"worker {self.index + 1} of {len(self.addresses)}"
+
+
+def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
+    """The cluster of which this process is a worker; None where it trains alone.
+
+    Args:
+        environment: Where ``TF_CONFIG`` is looked up: a JSON object with the addresses of all workers under
+            ``"cluster"``, the same for each, and under ``"task"`` which of them this one is.
+
+    Raises:
+        ConfigurationError: If ``TF_CONFIG`` is there and cannot be used.
+
+    Example:
+        >>> cluster = {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}
+        >>> str(read_cluster({"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}})}))
+        'worker 2 of 2'
+        >>> read_cluster({}) is None
+        True
+
+    Reference: https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
+    """
+    text = environment.get(TF_CONFIG, "").strip()
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _refused(f"is no JSON ({error})") from None
+    jobs = config.get("cluster", {}) if isinstance(config, dict) else None
+    if not isinstance(jobs, dict) or not all(_is_job(addresses) for addresses in jobs.values()):
+        raise _refused('needs "cluster", the lists of addresses "host:port" of each kind of worker')
+    unknown = sorted(set(jobs) - set(_JOBS))
+    if unknown:
+        raise _refused(f'has tasks of the kind {", ".join(unknown)}; all that train are "worker" (or one "chief")')
+    addresses = [(job, place, address) for job in _JOBS for place, address in enumerate(jobs.get(job, []))]
+    if len(addresses) < 2:
+        return None
+    if len(jobs.get("chief", [])) > 1:
+        raise _refused("has more than one chief")
+    if len({address for _, _, address in addresses}) < len(addresses):
+        raise _refused("names an address twice; each worker has its own port")
+    places = {(job, place): number for number, (job, place, _) in enumerate(addresses)}
+    own = _task(config.get("task"))
+    if own not in places:
+        raise _refused(
+            f"has the task {config.get('task')!r}, which is none of its {len(addresses)} workers; index counts from 0"
+        )
+    return Cluster(tuple(address for _, _, address in addresses), places[own])
+
+
+def is_chief() -> bool:
+    """Whether this process writes files: alone, it always does; of several that train together, the first one."""
+    cluster = read_cluster()
+    return cluster is None or cluster.is_chief
+
+
+def _is_job(addresses: Any) -> bool:
+    return isinstance(addresses, list) and all(
+        isinstance(address, str) and address.rpartition(":")[0] and address.rpartition(":")[2].isdecimal()
+        for address in addresses
+    )
+
+
+def _task(task: Any) -> tuple[str, int]:
+    """The task's kind and number, -1 for none; some launchers write the number as text."""
+    if not isinstance(task, dict) or not str(task.get("index")).isdecimal():
+        return "", -1
+    return str(task.get("type")), int(task["index"])
+
+
+def _refused(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the environment variable {TF_CONFIG} {what}. Unset it to train on this machine alone, or set it for each "
+        f"worker like this: {_EXAMPLE}"
+    )

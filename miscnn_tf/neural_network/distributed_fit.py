@@ -1,0 +1,280 @@
+"""Training on several devices or machines: what Keras' ``fit`` does, with each batch shared between them.
+
+Keras' own ``fit`` fails on several machines (Keras 3.15 under ``tf.distribute.MultiWorkerMirroredStrategy``: it adds up
+the workers' images, and cannot reduce their metrics), and where a batch cannot be shared evenly, it counts the samples
+of a small share more than the others. Here the loss is the mean over the samples of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from miscnn_tf.neural_network.callbacks import learning_rate_of
+from miscnn_tf.neural_network.feed import Feed
+from miscnn_tf.neural_network.hardware import Hardware
+
+__all__ = ["DistributedFit", "loss_per_sample"]
+
+# Keras' callbacks that write files: of several machines, the first one alone has them.
+_WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
+
+
+class DistributedFit:
+    """Trains a compiled model on several devices, step by step like ``model.fit``.
+
+    Callbacks, history and progress bar are Keras'. Of several machines each loads its own share of a batch; the first
+    one's learning rate holds for all, and a callback that ends the training on one ends it on all, so that callbacks
+    may look at the clock. Batch normalisation normalises each device's share by the share's own statistics, so that
+    training with it depends on the number of devices; its moving averages are averaged over the devices after each
+    epoch, for validation and for what is saved. Instance normalisation knows no such difference.
+
+    Args:
+        model: The model, made and compiled in the hardware's scope.
+        hardware: The devices.
+
+    Example:
+        >>> DistributedFit(network.model, network.hardware).fit(feed, epochs=10)  # doctest: +SKIP
+    """
+
+    def __init__(self, model: keras.Model, hardware: Hardware) -> None:
+        self.model = model
+        self.hardware = hardware
+        self.strategy = hardware.strategy
+        self.workers = hardware.workers
+        self._loss = next(metric for metric in model.metrics if metric.name == "loss")
+        self._train_step = tf.function(self._on_all_devices(self._train), reduce_retracing=True)
+        self._test_step = tf.function(self._on_all_devices(self._test), reduce_retracing=True)
+        self._average_statistics = tf.function(lambda: self.strategy.run(self._average))
+
+    def fit(
+        self,
+        feed: Feed,
+        validation: Feed | None = None,
+        epochs: int = 1,
+        initial_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: str | int = "auto",
+    ) -> None:
+        """Train; the feeds give this process' share of each batch.
+
+        Args:
+            feed: The training batches, from those of `initial_epoch` on.
+            validation: The validation batches of an epoch.
+            epochs: The epoch to end before.
+            initial_epoch: The epoch to begin with.
+            callbacks: Keras callbacks.
+            verbose: Keras' progress bar; on other machines than the first there is none.
+
+        Raises:
+            TrainingError: If another worker fails or ends.
+        """
+        model, together, cluster = self.model, self.workers.together, self.hardware.cluster
+        if cluster is not None and not cluster.is_chief:
+            callbacks, verbose = [one for one in callbacks if not isinstance(one, _WRITERS)], 0
+        listeners = keras.callbacks.CallbackList(
+            list(callbacks),
+            add_history=True,
+            add_progbar=verbose != 0,
+            verbose=verbose,
+            epochs=epochs,
+            steps=len(feed.batches),
+            model=model,
+        )
+        with self.workers.watched():
+            self._build(feed)
+            model.stop_training = False
+            together(listeners.on_train_begin)
+            batches = iter(feed.dataset)
+            logs: dict[str, Any] = {}
+            for epoch in range(initial_epoch, epochs):
+                logs = self._epoch(epoch, feed, batches, listeners)
+                if validation is not None:
+                    logs |= self._validate(validation, listeners)
+                self._listen(listeners.on_epoch_end, epoch, logs)
+                if model.stop_training:
+                    break
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+            together(lambda: listeners.on_train_end(logs))
+
+    def _epoch(
+        self, epoch: int, feed: Feed, batches: Iterator[Any], listeners: keras.callbacks.CallbackList
+    ) -> dict[str, Any]:
+        """The steps of an epoch; returns its loss and metrics."""
+        model = self.model
+        model.reset_metrics()
+        self._listen(listeners.on_epoch_begin, epoch)
+
+        def prepare(step: int) -> Any:
+            batch = next(batches)
+            listeners.on_train_batch_begin(step)
+            return batch
+
+        for step in range(len(feed.batches)):
+            batch, told = self.workers.together(lambda: prepare(step), lambda: [learning_rate_of(model)])  # noqa: B023
+            if told[0, 0] != learning_rate_of(model):
+                model.optimizer.learning_rate = told[0, 0]
+            logs = self._train_step(*self._shared(batch, feed, step))
+            self._listen(listeners.on_train_batch_end, step, logs)
+            if model.stop_training:
+                break
+        self._average_statistics()
+        return dict(model.get_metrics_result())
+
+    def _validate(self, feed: Feed, listeners: keras.callbacks.CallbackList) -> dict[str, Any]:
+        """The validation after an epoch; returns its loss and metrics, named as Keras names them."""
+        model = self.model
+        self.workers.together(listeners.on_test_begin)
+        model.reset_metrics()
+        batches = iter(feed.dataset)
+
+        def prepare(step: int) -> Any:
+            batch = next(batches)
+            listeners.on_test_batch_begin(step)
+            return batch
+
+        for step in range(len(feed.batches)):
+            batch, _ = self.workers.together(lambda: prepare(step))  # noqa: B023
+            logs = self._test_step(*self._shared(batch, feed, step))
+            self.workers.together(lambda: listeners.on_test_batch_end(step, logs))  # noqa: B023
+        result = dict(model.get_metrics_result())
+        self.workers.together(lambda: listeners.on_test_end(result))
+        return {f"val_{name}": value for name, value in result.items()}
+
+    def _listen(self, hook: Callable[..., None], *arguments: Any) -> None:
+        """Call the callbacks; where one ends the training on one worker, it ends on all."""
+        _, told = self.workers.together(lambda: hook(*arguments), lambda: [float(self.model.stop_training)])
+        self.model.stop_training = bool(told.any())
+
+    # ---------------------------------------------------------------- steps
+
+    def _build(self, feed: Feed) -> None:
+        """Make the variables of optimizer and metrics, which cannot be made in a step."""
+        model = self.model
+        with self.strategy.scope():
+            if not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+            output = keras.KerasTensor((feed.batches.preprocessor.batch_size, *model.output_shape[1:]), "float32")
+            for metric in model.metrics:
+                if not getattr(metric, "built", True):
+                    metric.build(output, output)
+
+    def _shared(self, batch: tuple[tf.Tensor, tf.Tensor], feed: Feed, step: int) -> tuple[Any, Any, tf.Tensor]:
+        """This process' part of a batch, cut into those of its devices, and the size of the whole batch."""
+        size, share = len(feed.batches.names(0, step)), self.hardware.share
+        sizes = [len(part) for part in share.split(size)]
+
+        def distribute(array: tf.Tensor) -> Any:
+            parts = tf.split(array, sizes)
+            return self.strategy.experimental_distribute_values_from_function(
+                lambda context: parts[context.replica_id_in_sync_group - share.first]
+            )
+
+        images, labels = map(distribute, batch)
+        return images, labels, tf.constant(size, tf.float32)
+
+    def _on_all_devices(self, step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+        def on_all(images: Any, labels: Any, size: tf.Tensor) -> dict[str, Any]:
+            logs = self.strategy.run(step, args=(images, labels, size))
+            # The same on each device.
+            return {name: self.strategy.experimental_local_results(value)[0] for name, value in logs.items()}
+
+        return on_all
+
+    def _train(self, images: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """A step on one device: on its part of a batch of so many samples."""
+        model, optimizer = self.model, self.model.optimizer
+        with tf.GradientTape() as tape:
+            output = model(images, training=True)
+            loss = self._mean_loss(images, labels, output, training=True)
+            scaled = optimizer.scale_loss(loss * _part(images, size))
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = _finite_on_all_or_none(gradients)
+        optimizer.apply(gradients, model.trainable_variables)  # adds up those of all devices
+        self._count(images, labels, output, loss)
+        return self._told(images, size)
+
+    def _test(self, images: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """A validation step on one device; of a last batch that is too small for all its part may be empty."""
+
+        def count() -> tf.Tensor:
+            output = self.model(images, training=False)
+            self._count(images, labels, output, self._mean_loss(images, labels, output, training=False))
+            return tf.constant(True)
+
+        tf.cond(tf.shape(images)[0] > 0, count, lambda: tf.constant(False))
+        return self._told(images, size)
+
+    def _average(self) -> None:
+        """Give the moving averages of batch normalisation, which each device keeps of its own shares, their mean."""
+        variables = [one for one in self.model.non_trainable_variables if one.dtype.startswith(("float", "bfloat"))]
+        if variables:
+            sums = _sum_over_devices([tf.convert_to_tensor(one) for one in variables])
+            for variable, total in zip(variables, sums, strict=True):
+                variable.assign(total / self.hardware.replicas)
+
+    def _mean_loss(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, training: bool) -> tf.Tensor:
+        # Keras divides it by the number of devices, as if all parts were equal.
+        return self.model.compute_loss(x=images, y=labels, y_pred=output, training=training) * self.hardware.replicas
+
+    def _count(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, loss: tf.Tensor) -> None:
+        self._loss.update_state(loss, sample_weight=tf.shape(images)[0])
+        self.model.compute_metrics(images, labels, output)
+
+    def _told(self, images: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Loss and metrics of the epoch so far, over all devices."""
+        part = _part(images, size)
+        logs = {name: tf.cast(value, tf.float32) * part for name, value in self.model.get_metrics_result().items()}
+        told: dict[str, tf.Tensor] = _sum_over_devices(logs)
+        return told
+
+
+def loss_per_sample(loss: Any) -> Any:
+    """A loss of which Keras knows that its value is a mean, also where it returns one number for a batch.
+
+    On several devices Keras divides what it reduces itself by their number; a number it takes as it is, and the
+    gradient is as many times too large as there are devices.
+
+    Args:
+        loss: A function ``(y_true, y_pred)``, or a Keras loss.
+
+    Returns:
+        A function of the same name that gives a value per sample at least.
+    """
+    is_object = isinstance(loss, keras.losses.Loss)
+    if is_object and loss.reduction not in ("sum_over_batch_size", "mean"):
+        return loss
+    function = loss.call if is_object else loss
+
+    def per_sample(y_true: Any, y_pred: Any) -> Any:
+        value = keras.ops.convert_to_tensor(function(y_true, y_pred))
+        return keras.ops.broadcast_to(value, keras.ops.shape(y_pred)[:1]) if len(value.shape) == 0 else value
+
+    name = getattr(loss, "__name__", None) or getattr(loss, "name", type(loss).__name__)
+    per_sample.__name__ = per_sample.__qualname__ = str(name)
+    return per_sample
+
+
+def _part(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.shape(images)[0], tf.float32) / size
+
+
+def _sum_over_devices(values: Any) -> Any:
+    here = tf.nest.map_structure(tf.identity, values)  # a value that was read elsewhere has no device to come back to
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
+
+
+def _finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    """The gradients; NaN on all devices where they overflowed on one.
+
+    Keras' ``LossScaleOptimizer`` looks at its own device's gradients to decide whether to skip the step; where the
+    devices do not decide alike, they wait for each other without an end, or one takes over the overflow of another.
+    """
+    finite = [tf.reduce_all(tf.math.is_finite(one)) for one in gradients if one is not None]
+    overflows = _sum_over_devices(tf.cast(tf.logical_not(tf.reduce_all(tf.stack(finite))), tf.float32))
+    poison = tf.where(overflows > 0, tf.constant(float("nan")), tf.constant(0.0))
+    return [None if one is None else one + tf.cast(poison, one.dtype) for one in gradients]

@@ -1,0 +1,27 @@
+"""The names of Keras that are not public and that nothing public does the work of, all in one place.
+
+``tests/neural_network/test_keras_internals.py`` fails when a version of Keras changes one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+__all__ = ["maker_of"]
+
+
+def maker_of(output: Any) -> keras.Operation:
+    """The layer or operation that makes a symbolic tensor.
+
+    Args:
+        output: A ``keras.KerasTensor``.
+
+    Example:
+        >>> layer = keras.layers.Dense(2)
+        >>> maker_of(layer(keras.Input((3,)))) is layer
+        True
+    """
+    maker: keras.Operation = output._keras_history.operation
+    return maker

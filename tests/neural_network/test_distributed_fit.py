@@ -1,0 +1,160 @@
+"""Several devices, and several machines, train as one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from distributed_training import run, train, train_here
+
+from miscnn_tf.neural_network.distributed_fit import loss_per_sample
+
+TWO_DEVICES = Path(__file__).parents[1] / "two_devices.py"
+MACHINES = 2
+
+
+@pytest.fixture(scope="module")
+def on_two_devices(tmp_path_factory):
+    """What `two_devices.py` found."""
+    folder = tmp_path_factory.mktemp("devices")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [sys.executable, TWO_DEVICES, folder], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "found.json").read_text())
+
+
+def test_two_devices_train_as_one_also_where_a_batch_cannot_be_shared_evenly(on_two_devices):
+    """Batches of three, a last one of a single sample, class weights, metrics, the callbacks and what is restored."""
+    differences = on_two_devices["differences"]
+    assert {"loss", "val_loss", "dice_soft", "val_dice_class-1", "weights", "prediction"} <= set(differences)
+    assert max(differences.values()) < 1e-5
+
+
+def test_a_loss_that_is_one_number_is_no_larger_on_several_devices(on_two_devices):
+    one, two = on_two_devices["losses_of_a_number"]
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_moving_averages_are_the_same_on_all_devices(on_two_devices):
+    assert len(on_two_devices["spread_of_moving_averages"]) > 5
+    assert max(on_two_devices["spread_of_moving_averages"]) == 0
+
+
+def test_an_overflow_on_one_device_is_one_on_all(on_two_devices):
+    assert on_two_devices["overflow"] == 0
+
+
+def test_nan_names_the_samples_of_the_whole_batch(on_two_devices):
+    assert (
+        "the loss became nan in epoch 1, step 1. The batch held the samples 'case_2', 'case_3'"
+        in (on_two_devices["what_is_said_of_nan"])
+    )
+
+
+def test_a_callback_ends_the_training_after_its_step_and_the_epoch_is_validated(on_two_devices):
+    assert on_two_devices["steps_until_stopped"] == [2, ["data_wait", "dice_soft", "loss", "val_dice_soft", "val_loss"]]
+
+
+def assert_same(one, others, but=()):
+    for other in others:
+        assert sorted(other) == sorted(one)
+        for name in set(one) - {"replicas", *but}:
+            np.testing.assert_allclose(other[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_two_machines_train_as_one_and_the_first_one_writes(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    train_here(tmp_path)
+    one = dict(np.load(tmp_path / "result_0.npz"))
+    (tmp_path / "other").mkdir()
+    found = train(tmp_path / "two", MACHINES, per_worker={1: {"written": str(tmp_path / "other")}})
+    assert_same(one, found)
+    assert [int(result["replicas"]) for result in found] == [MACHINES, MACHINES]
+    assert list((tmp_path / "other").iterdir()) == []
+    assert len((tmp_path / "two" / "log.csv").read_text().splitlines()) == 3
+    files = {path.name for path in (tmp_path / "two").rglob("*") if path.is_file()}
+    assert files == {"result_0.npz", "result_1.npz", "best.keras", "log.csv", "training_state.npz"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_stops_the_others_and_the_run_resumes(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    train_here(tmp_path, epochs=4)
+    codes, (first, _) = run(tmp_path / "two", MACHINES, epochs=4, per_worker={1: {"kill_in": 2}})
+    assert codes == [1, -9]
+    assert "TrainingError: worker 1 of 2: training stops, as another worker has ended or cannot be reached" in first
+    codes, (_, second) = run(tmp_path / "two", MACHINES, epochs=4, per_worker={0: {"kill_in": 3}})
+    assert codes == [-9, 1]
+    assert "training goes on after epoch 2 of 4" in second
+    assert "TrainingError: worker 2 of 2" in second
+    assert_same(dict(np.load(tmp_path / "result_0.npz")), train(tmp_path / "two", MACHINES, epochs=4))
+
+
+@pytest.mark.slow
+def test_what_fails_on_one_worker_is_told_by_the_others(tmp_path):
+    codes, (first, second) = run(tmp_path, MACHINES, per_worker={1: {"fail_in": 1}})
+    assert codes == [1, 1]
+    assert "ValueError: boom" in second
+    assert "TrainingError: worker 1 of 2: training stops, as worker 2 (127.0.0.1:" in first
+    assert "boom" not in first
+
+
+@pytest.mark.slow
+def test_workers_that_see_different_states_are_told(tmp_path):
+    train(tmp_path / "a", MACHINES, epochs=2)
+    # The second machine has a folder of its own, where nothing was written.
+    codes, outputs = run(tmp_path / "a", MACHINES, epochs=2, per_worker={1: {"state": str(tmp_path / "b")}})
+    assert codes == [1, 1]
+    for output in outputs:
+        assert "the workers would go on after different numbers of epochs (2, 0)" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network": {"feature_maps": [4, 8], "instance_normalization": False, "batch_normalization": True}},
+        {"arguments": {"precision": "mixed_float16"}},
+        {"arguments": {"deterministic": True}},
+        {"minutes": 0.1, "epochs": 10_000},
+    ],
+    ids=["batch normalisation", "mixed_float16", "deterministic", "by the clock"],
+)
+def test_all_workers_hold_the_same_network_in_the_end(tmp_path, settings):
+    first, second = train(tmp_path, MACHINES, **settings)
+    assert sorted(first) == sorted(second)
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+    assert np.all(np.isfinite(first["weights"]))
+
+
+@pytest.mark.slow
+def test_a_cross_validation_on_two_machines_is_measured_by_the_first(tmp_path):
+    first, second = train(tmp_path, MACHINES, cross_validation=True)
+    np.testing.assert_array_equal(first["weights"], second["weights"])
+    for name in ("summary.json", "run.json", "fold_0/history.tsv", "fold_1/scores.csv", "fold_1/model.keras"):
+        assert (tmp_path / "evaluation" / name).is_file(), name
+    assert not list(tmp_path.rglob("training_state.npz"))
+    # Done is done, on both.
+    train(tmp_path, MACHINES, cross_validation=True)
+
+
+def test_a_number_becomes_a_value_per_sample_and_the_rest_stays():
+    truth, prediction = np.zeros((2, 4, 4, 3), "float32"), np.ones((2, 4, 4, 3), "float32")
+    number = loss_per_sample(lambda y_true, y_pred: keras.ops.mean(y_pred - y_true))
+    assert np.asarray(number(truth, prediction)).tolist() == [1.0, 1.0]
+    pooled = loss_per_sample(keras.losses.Dice())
+    assert np.asarray(pooled(prediction, prediction)).shape == (2,)
+    assert pooled.__name__ == "dice"
+    voxels = loss_per_sample(keras.losses.MeanSquaredError())
+    assert np.asarray(voxels(truth, prediction)).shape == (2, 4, 4)
+    summed = keras.losses.MeanSquaredError(reduction="sum")
+    assert loss_per_sample(summed) is summed

@@ -1,0 +1,34 @@
+"""Names of Keras that are not public: these fail when a version changes them."""
+
+import keras
+
+from miscnn_tf.neural_network.keras_internals import maker_of
+
+
+def test_a_symbolic_tensor_knows_what_made_it():
+    image = keras.Input((4, 4, 1))
+    layer = keras.layers.Conv2D(2, 1)
+    output = layer(image)
+    assert maker_of(output) is layer
+    assert maker_of(image).__class__ is keras.layers.InputLayer
+    model = keras.Model(image, keras.ops.relu(output))
+    assert maker_of(model.outputs[0]).__class__.__name__ == "Relu"
+    again = model(keras.Input((4, 4, 1)))
+    assert maker_of(again) is model
+
+
+def test_no_other_file_uses_names_that_are_not_public():
+    from pathlib import Path
+
+    import miscnn_tf
+
+    root = Path(miscnn_tf.__file__).parent
+    private = ("keras.src", "_keras_history", "tensorflow.python", "__internal__", "_distribute_strategy")
+    found = [
+        f"{path.relative_to(root)}: {name}"
+        for path in sorted(root.rglob("*.py"))
+        if path.name != "keras_internals.py"
+        for name in private
+        if name in path.read_text(encoding="utf-8")
+    ]
+    assert found == []

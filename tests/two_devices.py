@@ -1,0 +1,118 @@
+"""Trainings on two logical CPU devices beside the same ones on one; prints what differs. A program of its own, because
+devices are divided before TensorFlow starts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from distributed_training import train_here
+
+from miscnn_tf import Data_IO, Neural_Network, Preprocessor
+from miscnn_tf.errors import TrainingError
+from miscnn_tf.neural_network.architecture.unet.plain import Architecture
+from miscnn_tf.neural_network.distributed_fit import _finite_on_all_or_none
+from miscnn_tf.neural_network.hardware import choose_hardware
+from miscnn_tf.neural_network.losses import dice_soft_loss
+
+
+def scalar_loss(y_true, y_pred):
+    return keras.ops.mean(dice_soft_loss(y_true, y_pred))
+
+
+def small_network(folder, loss=scalar_loss, devices=2, **arguments):
+    from toy import ToyInterface
+
+    io = Data_IO(ToyInterface(shape=(12, 12), cases=4), "toy", batch_path=folder / "batches")
+    preprocessor = Preprocessor(io, 2, patch_shape=(8, 8), seed=3)
+    architecture = Architecture(feature_maps=[4], instance_normalization=False, **arguments)
+    network = Neural_Network(
+        preprocessor, architecture, loss, learning_rate=0.01, multi_gpu=devices > 1, precision="float32"
+    )
+    network.verbose = 0
+    return network
+
+
+def differences(folder):
+    """The largest difference of each result between one device and two."""
+    for devices in (1, 2):
+        (folder / str(devices)).mkdir()
+        train_here(folder / str(devices), devices=devices)
+    one, two = (dict(np.load(folder / str(devices) / "result_0.npz")) for devices in (1, 2))
+    assert sorted(one) == sorted(two)
+    assert two.pop("replicas") == 2
+    return {name: float(np.max(np.abs(one[name] - values))) for name, values in two.items()}
+
+
+def losses_of_a_number(folder):
+    return [small_network(folder, devices=devices).train(["case_0", "case_1"], 2).history["loss"] for devices in (1, 2)]
+
+
+def spread_of_moving_averages(folder):
+    network = small_network(folder, batch_normalization=True)
+    network.train(["case_0", "case_1"], epochs=1, iterations=2)
+    spreads = []
+    for variable in network.model.non_trainable_variables:
+        here, there = map(np.asarray, network.hardware.strategy.experimental_local_results(variable.value))
+        spreads.append(float(np.max(np.abs(here - there))))
+        assert np.any(here), variable.path
+    return spreads
+
+
+def overflow(folder):
+    """Of gradients that overflow on one device, the finite ones of each device that are left."""
+    strategy = choose_hardware(multi_gpu=True).strategy
+
+    @tf.function
+    def gradients():
+        def on_one():
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            bad = tf.where(tf.equal(number, 1), float("inf"), 1.0)
+            return [[one for one in _finite_on_all_or_none([tf.ones(2) * bad, None, tf.ones(2)]) if one is not None]]
+
+        return strategy.run(on_one)
+
+    found = [tf.nest.flatten(strategy.experimental_local_results(one)) for one in gradients()[0]]
+    return int(sum(np.isfinite(np.asarray(value)).sum() for values in found for value in values))
+
+
+def what_is_said_of_nan(folder):
+    network = small_network(folder, loss=lambda truth, prediction: dice_soft_loss(truth, prediction) * float("nan"))
+    try:
+        network.train(["case_2", "case_3"], epochs=1)
+    except TrainingError as error:
+        return str(error)
+    return ""
+
+
+def steps_until_stopped(folder):
+    class Stop(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            Stop.steps += 1
+            self.model.stop_training = batch == 1
+
+    network = small_network(folder)
+    history = network.evaluate(["case_0"], ["case_1"], epochs=3, iterations=5, callbacks=[Stop()])
+    return [Stop.steps, sorted(history.history)]
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    where = Path(sys.argv[1])
+    checks = (
+        differences,
+        losses_of_a_number,
+        spread_of_moving_averages,
+        overflow,
+        what_is_said_of_nan,
+        steps_until_stopped,
+    )
+    (where / "found.json").write_text(json.dumps({check.__name__: check(where) for check in checks}))
