@@ -68,7 +68,7 @@ def one_case(settings: dict[str, Any]) -> dict[str, Any]:
         steps.insert(1, Resampling((settings["spacing"],) * 3))
     patch = tuple(settings["patch"])
     preprocessor = Preprocessor(data_io, batch_size=1, subfunctions=steps, data_aug=None, patch_shape=patch)
-    preprocessor.patchwise_overlap = tuple(size // 2 for size in patch)
+    preprocessor.patchwise_overlap = tuple(int(settings["overlap"] * size) for size in patch)
     network = Architecture(n_filters=settings["filters"], depth=settings["depth"])
     model = Neural_Network(preprocessor, network, seed=1)
     before = status("VmHWM")
@@ -117,7 +117,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 600), help="voxels of the image")
     parser.add_argument("--classes", type=int, nargs="+", default=(3, 30))
     parser.add_argument("--spacing", type=float, nargs="+", default=(1.5, 1.0, 0), help="the network's, in mm; 0: own")
-    parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 64), help="half of it overlaps")
+    parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 64))
+    parser.add_argument("--overlap", type=float, default=0.5, help="share of a patch that neighbours have in common")
     parser.add_argument("--budget", default="4GB", help="memory_budget of the second run of each case; none: no such")
     parser.add_argument("--only-budget", action="store_true", help="no runs without a budget")
     parser.add_argument("--filters", type=int, default=4)
@@ -139,7 +140,7 @@ def main() -> None:
             for spacing in options.spacing:
                 for budget in budgets:
                     case = {"classes": classes, "spacing": spacing, "budget": budget}
-                    shared = {name: getattr(options, name) for name in ("patch", "filters", "depth")}
+                    shared = {name: getattr(options, name) for name in ("patch", "overlap", "filters", "depth")}
                     settings = {**case, **shared, "image": str(image), "folder": folder}
                     cases.append({**case, **in_a_process(settings)})
                     print(json.dumps(cases[-1]), file=sys.stderr, flush=True)

@@ -63,8 +63,8 @@ class MemoryBudget:
         if needed > self.bytes:
             raise MemoryBudgetError(
                 f"sample {sample.index!r}: memory_budget={_gb(self.bytes)} does not suffice to prepare the image, "
-                f"at least {_gb(needed)} are needed: {_gb(now)} is in memory by now, the subfunctions take {_gb(steps)}. "
-                "Give a larger memory_budget, or predict in a process that holds nothing else"
+                f"at least {_gb(needed)} are needed: {_gb(now)} is in memory by now, the subfunctions take {_gb(steps)}"
+                ". Give a larger memory_budget, or predict in a process that holds nothing else"
             )
 
     def sections(

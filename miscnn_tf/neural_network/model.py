@@ -552,9 +552,8 @@ class Neural_Network:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
         """
         begin = time.perf_counter()
-        augmentation = self.preprocessor.data_augmentation
         if flips is None:
-            flips = augmentation is not None and augmentation.infaug
+            flips = self.views(sample.ndim) > 1
         axes: list[int | None] = [None, *self._flip_axes(sample.ndim)] if flips else [None]
         sections = 1
         self.preprocessor.fullimage_divisor = self._divisors
@@ -581,9 +580,17 @@ class Neural_Network:
         Returns:
             float32 arrays ``(x, y[, z], classes)`` in grid order; where ``infaug`` is set, the mean over the flips.
         """
-        augmentation = self.preprocessor.data_augmentation
-        flips = augmentation is not None and augmentation.infaug
+        flips = self.views(sample.ndim) > 1
         return self._windows(sample, [None, *self._flip_axes(sample.ndim)] if flips else [None], numbers)
+
+    def views(self, ndim: int) -> int:
+        """How many predictions each window is the mean of: 1, or with ``infaug`` one more for each axis of its list.
+
+        Args:
+            ndim: Spatial axes of the image.
+        """
+        augmentation = self.preprocessor.data_augmentation
+        return 1 + (len(self._flip_axes(ndim)) if augmentation is not None and augmentation.infaug else 0)
 
     def _flip_axes(self, ndim: int) -> list[int]:
         """The spatial axes of the augmentation's ``infaug_flip_list``, which counts from the batch axis."""
