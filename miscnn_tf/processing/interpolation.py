@@ -232,7 +232,7 @@ def resized_slabs(
         ConfigurationError: If the number of axes does not fit, a size is below 1, or there is no such order.
     """
     resizer = _Resizer(array.shape, shape, order, columns)
-    if resizer.columns != slice(0, array.shape[1]):
+    if columns is not None:
         array = array[:, resizer.columns]
     for block in resizer.blocks(slab_bytes):
         # nibabel's arrays are in Fortran order.
@@ -335,20 +335,20 @@ class _Resizer:
             None if size == new else axis_weights(size, new, int(one))
             for size, new, one in zip(self.old, self.shape, _per_axis(order, ndim), strict=True)
         ]
-        #: The columns of the source that are needed.
-        self.columns = slice(0, self.old[1]) if ndim > 1 else slice(0, 1)
+        #: The columns of the source that are needed, where not all of the result is wanted.
+        self.columns: slice | None = None
         if columns is not None:
             self._narrow(columns)
 
     def _narrow(self, columns: slice) -> None:
         """Work on these columns of the result alone."""
-        self.columns = columns
-        weights = self.weights[1]
+        needed, weights = columns, self.weights[1]
         if weights is not None:
             used = weights[columns].indices
-            self.columns = slice(int(used.min()), int(used.max()) + 1)
-            self.weights[1] = weights[columns, self.columns]
-        self.old = (self.old[0], self.columns.stop - self.columns.start, *self.old[2:])
+            needed = slice(int(used.min()), int(used.max()) + 1)
+            self.weights[1] = weights[columns, needed]
+        self.columns = needed
+        self.old = (self.old[0], needed.stop - needed.start, *self.old[2:])
         self.shape = (self.shape[0], columns.stop - columns.start, *self.shape[2:])
 
     def blocks(self, slab_bytes: int) -> Iterator[_Block]:

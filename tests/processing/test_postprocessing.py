@@ -166,6 +166,13 @@ def test_streamed_probabilities_give_the_very_same_labels(seed, monkeypatch):
     np.testing.assert_array_equal(labels, whole)
     assert next(slabs, None) is None
 
+    def open_slabs(columns):
+        return uneven_slabs(values[:, columns], rng)
+
+    sections = int(rng.integers(2, 9))
+    labels = undo_subfunctions(sample, steps, open_slabs, values.shape[:-1], values.shape[-1], sections=sections)
+    np.testing.assert_array_equal(labels, whole)
+
 
 @pytest.mark.parametrize("later", [[], [Padding((160, 36, 34))]])
 @pytest.mark.parametrize("back", [(150, 32, 30), (100, 40, 20)])

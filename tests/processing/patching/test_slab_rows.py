@@ -82,3 +82,24 @@ def test_rows_that_are_gone_or_never_came_are_refused():
         rows[0:2]
     with pytest.raises(ConfigurationError, match="end before row 8 of 8"):
         rows[5:8]
+
+
+def test_a_box_makes_slabs_of_its_columns_and_the_box_before_comes_to_its_end():
+    values = np.random.default_rng(0).random((10, 7, 2))
+    opened, finished = [], []
+
+    def open_slabs(columns):
+        opened.append((columns.start, columns.stop))
+        yield from in_slabs(values[:, columns], [4, 4, 2])
+        finished.append((columns.start, columns.stop))
+
+    rows = SlabRows(open_slabs, values.shape, sections=2)
+    inner = rows[(slice(1, 9), slice(1, 7))]
+    assert (inner.shape, inner.sections, opened) == ((8, 6, 2), 2, [])
+    first, second = inner[:, 0:3], inner[:, 3:6]
+    np.testing.assert_array_equal(first[0:6], values[1:7, 1:4])
+    assert (opened, finished) == ([(1, 4)], [])
+    np.testing.assert_array_equal(second[2:8], values[3:9, 4:7])
+    assert (opened, finished) == ([(1, 4), (4, 7)], [(1, 4)])
+    rows.finish()
+    assert finished == [(1, 4), (4, 7)]
