@@ -6,15 +6,16 @@ Each case is a process of its own, which calls ``Neural_Network.predict_file`` o
 voxels of 0.7 x 0.7 x 1 mm, with a small U-Net of random weights: how good or fast it is does not matter here. A spacing
 of 0 is the image's own. Every case is run without a budget and with ``memory_budget``.
 
-Prints one line of JSON: for each case the peak of resident memory in GB (VmHWM), what the process had before it read
-the image (TensorFlow, for the most part), the peak up to the end of each stage, and the ratio of the peak to the bytes
-of the class probabilities on the image's grid.
+Prints one line of JSON: for each case the peak of resident memory in GB (VmHWM), with a budget the estimate and the
+number of sections, what the process had before it read the image (TensorFlow, for the most part), the peak up to the
+end of each stage, and the ratio of the peak to the bytes of the class probabilities on the image's grid.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -49,6 +50,23 @@ def status(name: str) -> int:
     """A figure of ``/proc/self/status`` in bytes: VmRSS is what is resident now, VmHWM the most there was."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+class Estimates(logging.Handler):
+    """Hears what the budget's log says: the estimate, and the number of sections."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.found: dict[str, float] = {}
+        logger = logging.getLogger("miscnn_tf.neural_network.memory_budget")
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the figures of one line."""
+        assert isinstance(record.args, tuple)
+        _, sections, _, estimate = record.args
+        self.found = {"sections": sections, "estimate_gb": float(str(estimate).split()[0])}  # type: ignore[dict-item]
 
 
 def one_case(settings: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +105,14 @@ def one_case(settings: dict[str, Any]) -> dict[str, Any]:
     steps[-1].preprocessing = noting("prepared", steps[-1].preprocessing)  # type: ignore[method-assign]
     model.predict_sample = noting("predicted", model.predict_sample)  # type: ignore[method-assign]
     interface.write_file = noting("written", interface.write_file)  # type: ignore[method-assign]
+    estimates = Estimates()
     begin = time.perf_counter()
     budget = {} if settings["budget"] is None else {"memory_budget": settings["budget"]}
     labels = model.predict_file(image, folder / "segmentation.nii.gz", **budget)
     probabilities = 4 * settings["classes"] * labels.size
     return {
         "peak_gb": round(status("VmHWM") / GB, 3),
+        **estimates.found,
         "before_gb": round(before / GB, 3),
         "until_gb": stages,
         "probabilities_gb": round(probabilities / GB, 3),

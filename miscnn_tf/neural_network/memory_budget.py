@@ -87,10 +87,10 @@ class MemoryBudget:
         Raises:
             MemoryBudgetError: If no number of sections is enough.
         """
+        now = resident_bytes()  # before the networks are tried, which leaves something behind
         window = preprocessor.boxes().window(sample.img_data.shape[:-1])
         divisor = preprocessor.fullimage_divisor
         network = max(network_bytes(predictor, window, sample.channels, divisor) for predictor in predictors)
-        now = resident_bytes()
         if _is_mapped(sample.img_data):
             now += sample.img_data.nbytes  # what is read of a file in the store becomes resident
         most = most_sections(preprocessor, sample)
@@ -134,11 +134,10 @@ def network_bytes(
             edge = _PROBE_EDGE[len(shape)]
             part = tuple(min(size, -(-edge // each) * each) for size, each in zip(shape, divisors, strict=True))
         images = [np.zeros((*part, channels), np.float32)] * predictor.batch_size
-        for _ in predictor(images):  # what is made once, at the first prediction, stays
-            pass
         with PeakWatch() as watch:
-            for _ in predictor(images):
-                pass
+            for _ in range(2):  # the first prediction makes what stays, which the second finds there
+                for _ in predictor(images):
+                    pass
         predictor.measured_bytes[shape] = round(watch.growth * math.prod(shape) / math.prod(part))
     return predictor.measured_bytes[shape]
 
