@@ -8,7 +8,9 @@ of 0 is the image's own. Every case is run without a budget and with ``memory_bu
 
 Prints one line of JSON: for each case the peak of resident memory in GB (VmHWM), with a budget the estimate and the
 number of sections, what the process had before it read the image (TensorFlow, for the most part), the peak up to the
-end of each stage, and the ratio of the peak to the bytes of the class probabilities on the image's grid.
+end of each stage, and the ratio of the peak to the bytes of the class probabilities on the image's grid. With
+``--rival`` the same is done MONAI's way (see `memory_monai`): it holds the probabilities of the whole image several
+times, so choose a ``--size`` for which they fit.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rivals import TORCH, Rival, python_with
 
+from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.nifti_file import write_nifti
 
 #: Voxels of the phantom, in mm.
@@ -131,6 +135,22 @@ def in_a_process(settings: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def of_rival(settings: dict[str, Any], size: tuple[int, ...]) -> dict[str, Any]:
+    """What MONAI takes for the same case."""
+    grid = None
+    if settings["spacing"]:
+        grid = resampled_shape(size, SPACING, (settings["spacing"],) * 3)
+    python = python_with(TORCH, "monai", "nibabel")
+    with Rival(Path(__file__).with_name("memory_monai.py"), python, {**settings, "grid": grid}) as rival:
+        before = rival.peak_bytes()
+        answer = rival.ask("predict")
+        return {
+            "monai_peak_gb": round(rival.peak_bytes() / GB, 3),
+            "monai_before_gb": round(before / GB, 3),
+            "monai_seconds": round(answer["seconds"], 1),
+        }
+
+
 def main() -> None:
     """Measure every case, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -141,6 +161,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=0.5, help="share of a patch that neighbours have in common")
     parser.add_argument("--budget", default="4GB", help="memory_budget of the second run of each case; none: no such")
     parser.add_argument("--only-budget", action="store_true", help="no runs without a budget")
+    parser.add_argument("--rival", action="store_true", help="MONAI's way, too")
     parser.add_argument("--filters", type=int, default=4)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -163,6 +184,8 @@ def main() -> None:
                     shared = {name: getattr(options, name) for name in ("patch", "overlap", "filters", "depth")}
                     settings = {**case, **shared, "image": str(image), "folder": folder}
                     cases.append({**case, **in_a_process(settings)})
+                    if options.rival:
+                        cases[-1].update(of_rival(settings, tuple(options.size)))
                     print(json.dumps(cases[-1]), file=sys.stderr, flush=True)
     voxels = math.prod(options.size)
     print(json.dumps({"benchmark": "memory", "size": list(options.size), "image_gb": 2 * voxels / GB, "cases": cases}))
