@@ -73,7 +73,7 @@ class AssemblingMemory(NamedTuple):
         windows: Predicted windows that wait to be added up.
         sums: The sum of overlapping windows, and its finished rows.
         resampling: Slabs on the way back to the original grid.
-        result: The result, and whole arrays that are needed on the way to it.
+        result: The result, whole arrays that are needed on the way to it, and a copy of the labels as they are written.
     """
 
     windows: int
@@ -126,7 +126,9 @@ def assembling_bytes(
         width = grid.image_shape[1]
     row = width * math.prod(grid.image_shape[2:]) * item
     sums = window[0] * row + 3 * max(PIECE_BYTES, row)
-    windows = (views + 1) * math.prod(window) * item + 3 * math.prod(window) * sample.channels * 4
+    # The one that was added last; of a mean all that it is of, and the mean itself.
+    held = 1 if views == 1 else views + 2
+    windows = held * math.prod(window) * item + 3 * math.prod(window) * sample.channels * 4
     return AssemblingMemory(windows, sums, resampling, result)
 
 
