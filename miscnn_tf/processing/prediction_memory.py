@@ -73,7 +73,7 @@ class AssemblingMemory(NamedTuple):
         windows: Predicted windows that wait to be added up.
         sums: The sum of overlapping windows, and its finished rows.
         resampling: Slabs on the way back to the original grid.
-        result: The result, whole arrays that are needed on the way to it, and one more label map for steps that make one.
+        result: The result, whole arrays on the way to it, and one more label map for steps that make one.
     """
 
     windows: int
