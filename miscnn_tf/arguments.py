@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from miscnn_tf.errors import ConfigurationError
 
 T = TypeVar("T")
+
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", re.IGNORECASE)
 
 
 def number(value: Any, argument: str) -> int | float:
@@ -45,6 +48,22 @@ def whole_number(value: Any, argument: str, least: int = 0, most: float = math.i
         limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise ConfigurationError(f"{argument} must be a whole number {limits}, got {value!r}")
     return result
+
+
+def byte_count(value: Any, argument: str) -> int:
+    """A number of bytes, or a text such as ``"4GB"``; GB are 10^9 bytes, GiB are 2^30.
+
+    Example:
+        >>> byte_count("1.5 GB", "memory_budget"), byte_count("2GiB", "memory_budget")
+        (1500000000, 2147483648)
+    """
+    if not isinstance(value, str):
+        return whole_number(value, argument, least=1)
+    found = _BYTES.fullmatch(value.strip())
+    if found is None or not float(found[1]):
+        raise ConfigurationError(f'{argument} must be a number of bytes, or a text such as "4GB", got {value!r}')
+    kilo = 1024 if found[3] else 1000
+    return round(float(found[1]) * kilo ** " kmgt".index((found[2] or " ").lower()))
 
 
 def sizes(values: Any, argument: str, least: int = 1) -> tuple[int, ...]:

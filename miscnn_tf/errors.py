@@ -57,6 +57,10 @@ class TrainingError(MiscnnError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer a number."""
 
 
+class MemoryBudgetError(MiscnnError, MemoryError):
+    """Something does not fit into the memory that it may take."""
+
+
 class ModelGroupError(ConfigurationError, RuntimeError):
     """Models that cannot work together in a group."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from miscnn_tf.arguments import number, per_axis, sizes, spacings, whole_number
+from miscnn_tf.arguments import byte_count, number, per_axis, sizes, spacings, whole_number
 from miscnn_tf.errors import ConfigurationError
 
 
@@ -44,3 +44,25 @@ def test_values_per_axis():
     assert per_axis((4,), 3, "argument") == (4, 4, 4)
     with pytest.raises(ConfigurationError, match=r"argument=\(1, 2\)"):
         per_axis((1, 2), 3, "argument")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (5, 5),
+        ("7B", 7),
+        ("4GB", 4 * 10**9),
+        ("1.5 gib", 3 * 2**29),
+        ("200 MB", 2 * 10**8),
+        ("1kb", 1000),
+        ("1TiB", 2**40),
+    ],
+)
+def test_amounts_of_memory(value, expected):
+    assert byte_count(value, "memory_budget") == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "4", "GB", "-1GB", "0GB", "4 apples", None, "4GBB"])
+def test_what_is_no_amount_of_memory_is_refused(value):
+    with pytest.raises(ConfigurationError, match="memory_budget"):
+        byte_count(value, "memory_budget")

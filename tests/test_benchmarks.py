@@ -74,3 +74,17 @@ def test_prediction(normalisation):
     assert min(value for name, value in report["same_labels"].items() if "bfloat16" not in name) > 0.999
     assert min(report["to_monai"].values()) > 0
     assert report["peak_gflops"]["float32"] > 0
+
+
+def test_memory():
+    sizes = ["--size", "64", "64", "40", "--patch", "32", "32", "16"]
+    report = run("memory.py", *sizes, "--classes", "2", "5", "--spacing", "1.5", "0", "--budget", "3GB")
+    assert [(case["classes"], case["spacing"], case["budget"]) for case in report["cases"]] == [
+        (classes, spacing, budget) for classes in (2, 5) for spacing in (1.5, 0) for budget in (None, "3GB")
+    ]
+    for case in report["cases"]:
+        assert 0 < case["before_gb"] <= case["until_gb"]["read"] <= case["until_gb"]["written"] <= case["peak_gb"]
+        assert case["probabilities_gb"] == pytest.approx(4 * case["classes"] * 64 * 64 * 40 / 1e9, abs=1e-3)
+        if case["budget"]:
+            assert case["sections"] == 1
+            assert case["peak_gb"] <= case["estimate_gb"] <= 3

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 
+from miscnn_tf.cli.argument_types import byte_count
 from miscnn_tf.cli.quiet import start_tensorflow
 
 
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="write the probabilities of all classes instead of labels"
     )
     parser.add_argument("--overwrite", action="store_true", help="segment images again that have a prediction in OUT")
+    parser.add_argument(
+        "--memory",
+        type=byte_count(),
+        metavar="BYTES",
+        help="what the program may have in memory, such as 4GB: large images are segmented in sections",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,5 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     start_tensorflow(arguments.verbose)
     from miscnn_tf.cli.prediction_run import run_prediction
 
-    run_prediction(arguments.model, arguments.images, arguments.output, arguments.probabilities, arguments.overwrite)
+    run_prediction(
+        arguments.model,
+        arguments.images,
+        arguments.output,
+        arguments.probabilities,
+        arguments.overwrite,
+        arguments.memory,
+    )
     return 0

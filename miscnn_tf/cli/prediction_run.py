@@ -23,7 +23,7 @@ from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
-from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError, MiscnnError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,12 @@ RECORD_FILE: Final = "predictions.json"
 
 
 def run_prediction(
-    model_path: str | Path, images: str | Path, output: str | Path, probabilities: bool = False, overwrite: bool = False
+    model_path: str | Path,
+    images: str | Path,
+    output: str | Path,
+    probabilities: bool = False,
+    overwrite: bool = False,
+    memory: int | None = None,
 ) -> list[Path]:
     """Segment images.
 
@@ -43,6 +48,7 @@ def run_prediction(
         output: A file, or a folder for a file per image.
         probabilities: Class probabilities instead of labels.
         overwrite: Replace predictions that are there; otherwise such images are left out.
+        memory: How much resident memory the process may have, in bytes; None for no limit.
 
     Returns:
         What was written.
@@ -63,12 +69,17 @@ def run_prediction(
             raise ConfigurationError(f"{images} holds {len(sources)} images; name a folder for them, not {output}")
     print(f"Model: {model.description}", flush=True)
     if sources is None:
-        return _predict_data_set(model, Path(images), output, probabilities, overwrite)
-    return _predict_files(model, sources, output, probabilities, overwrite)
+        return _predict_data_set(model, Path(images), output, probabilities, overwrite, memory)
+    return _predict_files(model, sources, output, probabilities, overwrite, memory)
 
 
 def _predict_files(
-    model: TrainedModel, sources: Sequence[ImageSource], output: Path, probabilities: bool, overwrite: bool
+    model: TrainedModel,
+    sources: Sequence[ImageSource],
+    output: Path,
+    probabilities: bool,
+    overwrite: bool,
+    memory: int | None,
 ) -> list[Path]:
     single = _names_a_file(output)
     targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
@@ -86,16 +97,16 @@ def _predict_files(
     def predict(pair: tuple[ImageSource, Path]) -> Path:
         source, target = pair
         if isinstance(interface, NIFTIslicer_interface):
-            _predict_slices(loaded, interface, source, target, probabilities)
+            _predict_slices(loaded, interface, source, target, probabilities, memory)
         else:
-            loaded.predict_file(source.source, target, activation_output=probabilities)
+            loaded.predict_file(source.source, target, activation_output=probabilities, memory_budget=memory)
         return target
 
     return _each(wanted, predict, lambda pair: str(pair[0].paths[0]))
 
 
 def _predict_data_set(
-    model: TrainedModel, images: Path, output: Path, probabilities: bool, overwrite: bool
+    model: TrainedModel, images: Path, output: Path, probabilities: bool, overwrite: bool, memory: int | None
 ) -> list[Path]:
     interface = data_set_interface(images, model.interface())
     slices = isinstance(interface, NIFTIslicer_interface)
@@ -113,7 +124,7 @@ def _predict_data_set(
         loaded = model.load(data_io)
 
         def predict(name: Hashable) -> Path:
-            loaded.predict([name], activation_output=probabilities)
+            loaded.predict([name], activation_output=probabilities, memory_budget=memory)
             return inside(predictions, name)
 
         written = _each(wanted, predict, repr)
@@ -124,7 +135,12 @@ def _predict_data_set(
 
 
 def _predict_slices(
-    model: Any, interface: NIFTIslicer_interface, source: ImageSource, target: Path, probabilities: bool
+    model: Any,
+    interface: NIFTIslicer_interface,
+    source: ImageSource,
+    target: Path,
+    probabilities: bool,
+    memory: int | None,
 ) -> None:
     """Segment a volume with a model of slices."""
     volumes = NIFTI_interface(interface.channels, interface.classes)
@@ -132,7 +148,7 @@ def _predict_slices(
     axis = interface.slice_axis
     spacing = np.delete(extended["spacing"], axis)
     planes = [
-        model.predict_array(image.take(place, axis), spacing, activation_output=probabilities)
+        model.predict_array(image.take(place, axis), spacing, activation_output=probabilities, memory_budget=memory)
         for place in range(image.shape[axis])
     ]
     sample = Sample(source.name, image, interface.channels, interface.classes, extended, three_dim=True)
@@ -163,7 +179,7 @@ def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[
     for item in tqdm(items, desc="Predicting", unit="image", disable=None):
         try:
             written.append(predict(item))
-        except DataError as error:
+        except (DataError, MemoryBudgetError) as error:
             logger.info("%s: %s", name(item), error)
             bad.append(f"  {name(item)}: {error}")
     if bad:

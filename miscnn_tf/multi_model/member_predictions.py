@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.processing.labels import decide_labels
 from miscnn_tf.processing.preprocessor import Preprocessor
+
+if TYPE_CHECKING:
+    from miscnn_tf.neural_network.memory_budget import MemoryBudget
 
 #: Makes the sample as the subfunctions of a preprocessor leave it.
 Prepare = Callable[[Preprocessor], Sample]
@@ -32,6 +35,7 @@ class MemberPredictions:
         prepare: Makes the prepared sample for a preprocessor; it is called once for each preprocessor.
         of_group: Where `index` is None: what a member that is a group predicts for the image, given the group and
             whether probabilities are wanted.
+        budget: The memory that `mean` has to stay within.
     """
 
     def __init__(
@@ -40,11 +44,13 @@ class MemberPredictions:
         index: Hashable | None,
         prepare: Prepare,
         of_group: Callable[[Any, bool], np.ndarray] | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         self.models = models
         self.index = index
         self.prepare = prepare
         self.of_group = of_group
+        self.budget = budget
 
     def mean(self, activation_output: bool) -> np.ndarray:
         """The mean of the members' class probabilities, or the labels that it decides for.
@@ -55,6 +61,10 @@ class MemberPredictions:
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
+
+        Raises:
+            ConfigurationError: If there is a budget, but the members cannot be averaged window by window.
+            MemoryBudgetError: If the budget is too small.
         """
         preprocessors = _distinct(self.models)
         if len(preprocessors) == 1 and all(hasattr(model, "predict_windows") for model in self.models):
@@ -66,9 +76,30 @@ class MemberPredictions:
                 divisors.add(preprocessor.fullimage_divisor)
             # Networks of several depths pad whole images differently.
             if len(divisors) == 1 or preprocessor.analysis != "fullimage":
+                if self.budget is not None:
+                    return self._mean_within(self.budget, preprocessor, sample, activation_output)
                 return preprocessor.assemble(sample, _means(streams), activation_output)
+        if self.budget is not None:
+            raise ConfigurationError(
+                "memory_budget is for groups of networks that share one preprocessor: they are averaged window by "
+                "window, others hold the probabilities of the whole image; leave it out"
+            )
         mean = running_mean(array for _, array in self.each(activation_output=True))
         return mean if activation_output else decide_labels(mean)
+
+    def _mean_within(
+        self, budget: MemoryBudget, preprocessor: Preprocessor, sample: Sample, activation_output: bool
+    ) -> np.ndarray:
+        """The mean, window by window, in as many sections as keep the budget."""
+
+        def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+            return _means([model.predict_windows(sample, numbers) for model in self.models])
+
+        # Of each network the windows of its last batch are held.
+        views = sum(model.views(sample.ndim) * model.window_predictor().batch_size for model in self.models)
+        predictors = [model.window_predictor() for model in self.models]
+        sections = budget.sections(preprocessor, predictors, sample, activation_output, views)
+        return preprocessor.assemble(sample, windows, activation_output, sections=sections)
 
     def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:
         """The position and prediction of each member, one by one; members on one preprocessor follow each other."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ModelGroupError
+from miscnn_tf.errors import ConfigurationError, ModelGroupError
 from miscnn_tf.multi_model import group_file
 from miscnn_tf.multi_model import staple as _staple  # noqa: F401 - it registers itself
 from miscnn_tf.multi_model.aggregation import (
@@ -31,6 +31,8 @@ from miscnn_tf.processing.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
+
+    from miscnn_tf.neural_network.memory_budget import MemoryBudget
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +167,8 @@ class Model_Group(Model):
         aggregation_func: str | AggregationFunction = "mean",
         activation_output: bool = False,
         return_output: bool = False,
+        *,
+        memory_budget: int | str | None = None,
     ) -> list[np.ndarray] | None:
         """Segment samples: the aggregate of what the members predict.
 
@@ -184,16 +188,19 @@ class Model_Group(Model):
             aggregation_func: One of the names above, or registered in `aggregations`, or a function.
             activation_output: Class probabilities instead of labels; for the majority the shares of the votes.
             return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
+            memory_budget: As in `Neural_Network.predict`; for the mean of networks that share a preprocessor.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
             ``(x, y[, z], classes)``, each in the shape of its original image.
 
         Raises:
-            ConfigurationError: If there is no such function.
+            ConfigurationError: If there is no such function, or it cannot keep a budget.
             DataError: If the function returns something else than a prediction of the image.
+            MemoryBudgetError: If the budget is too small.
         """
         function = find_aggregation(aggregation_func)
+        budget = _budget(memory_budget, function)
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
         data_io.check(indices, load_seg=False)
@@ -201,7 +208,7 @@ class Model_Group(Model):
             make_folder(data_io.output_path)
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
-            sample, prediction = self._predict_index(index, function, activation_output)
+            sample, prediction = self._predict_index(index, function, activation_output, budget)
             if return_output:
                 outputs.append(prediction)
                 continue
@@ -216,6 +223,8 @@ class Model_Group(Model):
         spacing: Sequence[float] | None = None,
         aggregation_func: str | AggregationFunction = "mean",
         activation_output: bool = False,
+        *,
+        memory_budget: int | str | None = None,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -224,13 +233,15 @@ class Model_Group(Model):
             spacing: Voxel size in mm per axis; needed where a subfunction resamples.
             aggregation_func: As in `predict`.
             activation_output: Class probabilities instead of labels.
+            memory_budget: As in `predict`; `image` is part of it.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
         """
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         function = find_aggregation(aggregation_func)
-        return self.predict_image("array", np.asarray(image), extended, function, activation_output)
+        budget = _budget(memory_budget, function)
+        return self.predict_image("array", np.asarray(image), extended, function, activation_output, budget)
 
     def predict_file(
         self,
@@ -238,6 +249,8 @@ class Model_Group(Model):
         output_path: str | Path | None = None,
         aggregation_func: str | AggregationFunction = "mean",
         activation_output: bool = False,
+        *,
+        memory_budget: int | str | None = None,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
@@ -247,6 +260,7 @@ class Model_Group(Model):
             output_path: Where to write the result; None only returns it.
             aggregation_func: As in `predict`.
             activation_output: Class probabilities instead of labels.
+            memory_budget: As in `predict`.
 
         Returns:
             What was written.
@@ -258,13 +272,14 @@ class Model_Group(Model):
         from miscnn_tf.neural_network import model_file
 
         function = find_aggregation(aggregation_func)
+        budget = _budget(memory_budget, function)
         interface = model_file.interface_for(self.preprocessor.data_io.interface, image_path)
         if output_path is not None:
             if not activation_output:
                 model_file.require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
-        prediction = self.predict_image(str(image_path), image, extended, function, activation_output)
+        prediction = self.predict_image(str(image_path), image, extended, function, activation_output, budget)
         if output_path is not None:
             sample = self._sample(str(image_path), image, extended)
             sample.add_prediction(prediction, activation_output=activation_output)
@@ -272,7 +287,7 @@ class Model_Group(Model):
         return prediction
 
     def _predict_index(
-        self, index: Hashable, function: AggregationFunction, activation_output: bool
+        self, index: Hashable, function: AggregationFunction, activation_output: bool, budget: MemoryBudget | None
     ) -> tuple[Sample, np.ndarray]:
         prepared: dict[int, Sample] = {}
 
@@ -281,11 +296,11 @@ class Model_Group(Model):
                 # One at a time: the next preprocessor's sample takes the place of this one's.
                 prepared.clear()
                 prepared[id(preprocessor)] = preprocessor.prepare_sample_subfunctions(
-                    index, training=False, keep=preprocessor.prepare_subfunctions
+                    index, training=False, keep=preprocessor.prepare_subfunctions, loaded=_check(budget, preprocessor)
                 )
             return prepared[id(preprocessor)]
 
-        members = MemberPredictions(self.models, index, prepare)
+        members = MemberPredictions(self.models, index, prepare, budget=budget)
         if isinstance(function, Mean):
             prediction = members.mean(activation_output)
             return prepare(self.preprocessor), prediction
@@ -305,6 +320,7 @@ class Model_Group(Model):
         extended: Mapping[str, Any],
         function: AggregationFunction,
         activation_output: bool,
+        budget: MemoryBudget | None = None,
     ) -> np.ndarray:
         """Segment an image that belongs to no data set; members that are groups give the mean of theirs.
 
@@ -314,6 +330,7 @@ class Model_Group(Model):
             extended: What an interface reads beside an image, such as ``"spacing"`` and ``"affine"``.
             function: The aggregation function.
             activation_output: Class probabilities instead of labels.
+            budget: The memory that the process has to stay within.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
@@ -321,6 +338,8 @@ class Model_Group(Model):
 
         def prepare(preprocessor: Preprocessor) -> Sample:
             sample = self._sample(name, image, extended)
+            if budget is not None:
+                budget.require_preparation(sample, preprocessor.subfunctions, kept=True)
             run_subfunctions(sample, preprocessor.subfunctions, training=False)
             complete(sample)
             return sample
@@ -328,7 +347,7 @@ class Model_Group(Model):
         def of_group(group: Model_Group, activation_output: bool) -> np.ndarray:
             return group.predict_image(name, image, extended, find_aggregation("mean"), activation_output)
 
-        members = MemberPredictions(self.models, None, prepare, of_group)
+        members = MemberPredictions(self.models, None, prepare, of_group, budget)
         if isinstance(function, Mean):
             return members.mean(activation_output)
         return self._from_all(members, lambda: self._sample(name, image, extended), function, activation_output)[0]
@@ -401,6 +420,26 @@ class Model_Group(Model):
     ) -> Model_Group:
         """A group of loaded members."""
         return cls(models, preprocessor, verify)
+
+
+def _budget(memory_budget: int | str | None, function: AggregationFunction) -> MemoryBudget | None:
+    if memory_budget is None:
+        return None
+    if not isinstance(function, Mean):
+        raise ConfigurationError(
+            'memory_budget is for aggregation_func="mean"; other functions look at the predictions of all members at '
+            "once. Leave it out"
+        )
+    from miscnn_tf.neural_network.memory_budget import MemoryBudget
+
+    return MemoryBudget(memory_budget)
+
+
+def _check(budget: MemoryBudget | None, preprocessor: Preprocessor) -> Callable[[Sample], None] | None:
+    """What is to be made sure of before a sample that was just read is prepared."""
+    if budget is None:
+        return None
+    return lambda sample: budget.require_preparation(sample, preprocessor.subfunctions)
 
 
 def _checked_members(models: Sequence[Any], preprocessor: Preprocessor, verify: bool) -> list[Any]:

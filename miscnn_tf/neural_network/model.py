@@ -38,6 +38,7 @@ from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 from miscnn_tf.neural_network.losses import tversky_loss
+from miscnn_tf.neural_network.memory_budget import MemoryBudget
 from miscnn_tf.neural_network.metrics import dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, float32_output
 from miscnn_tf.neural_network.training_state import Position, TrainingState
@@ -441,6 +442,8 @@ class Neural_Network:
         sample_list: Sequence[Hashable] | Hashable,
         return_output: bool = False,
         activation_output: bool = False,
+        *,
+        memory_budget: int | str | None = None,
     ) -> list[np.ndarray] | None:
         """Segment samples.
 
@@ -452,11 +455,18 @@ class Neural_Network:
             sample_list: Names of the samples, or one name.
             return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
             activation_output: Class probabilities instead of labels.
+            memory_budget: How much resident memory this process may have, in bytes or as text such as ``"4GB"``; None
+                for no limit. What will be needed is estimated before; where it is more, the image is predicted in
+                sections, which gives the same result but takes longer.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
             ``(x, y[, z], classes)``, each in the shape of its original image.
+
+        Raises:
+            MemoryBudgetError: If not even that is enough; the message says how much would be.
         """
+        budget = None if memory_budget is None else MemoryBudget(memory_budget)
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
         data_io.check(indices, load_seg=False)
@@ -464,8 +474,8 @@ class Neural_Network:
             make_folder(data_io.output_path)  # an unwritable one is told now, not after the first prediction
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
-            sample = self.prepared(index)
-            prediction = self.predict_sample(sample, activation_output)
+            sample = self.prepared(index, budget)
+            prediction = self.predict_sample(sample, activation_output, memory_budget=budget)
             if return_output:
                 outputs.append(prediction)
                 continue
@@ -497,6 +507,8 @@ class Neural_Network:
         image: np.ndarray,
         spacing: Sequence[float] | None = None,
         activation_output: bool = False,
+        *,
+        memory_budget: int | str | None = None,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -504,19 +516,24 @@ class Neural_Network:
             image: ``(x, y[, z][, channels])``.
             spacing: Voxel size in mm per axis; needed where a subfunction resamples.
             activation_output: Class probabilities instead of labels.
+            memory_budget: As in `predict`; `image` is part of it.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
         """
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
+        budget = None if memory_budget is None else MemoryBudget(memory_budget)
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
-        return self.predict_sample(self._processed(sample), activation_output)
+        self._process(sample, budget, kept=True)
+        return self.predict_sample(sample, activation_output, memory_budget=budget)
 
     def predict_file(
         self,
         image_path: str | Path | Sequence[str | Path],
         output_path: str | Path | None = None,
         activation_output: bool = False,
+        *,
+        memory_budget: int | str | None = None,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
@@ -525,6 +542,7 @@ class Neural_Network:
                 files for an image whose channels lie in one file each.
             output_path: Where to write the labels; None only returns them.
             activation_output: Class probabilities instead of labels.
+            memory_budget: As in `predict`.
 
         Returns:
             What was written.
@@ -532,6 +550,7 @@ class Neural_Network:
         Example:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
+        budget = None if memory_budget is None else MemoryBudget(memory_budget)
         interface = model_file.interface_for(self.preprocessor.data_io.interface, image_path)
         if output_path is not None:
             # What keeps the result from being written is told before it is computed.
@@ -540,28 +559,44 @@ class Neural_Network:
             make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
-        prediction = self.predict_sample(self._processed(sample), activation_output)
+        del image  # the subfunctions put others in its place
+        self._process(sample, budget)
+        prediction = self.predict_sample(sample, activation_output, memory_budget=budget)
         if output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
             interface.write_file(sample, output_path)
         return prediction
 
-    def prepared(self, index: Hashable) -> Sample:
+    def prepared(self, index: Hashable, memory_budget: MemoryBudget | None = None) -> Sample:
         """The sample as prediction sees it: after all subfunctions, without a label map.
 
         Args:
             index: The sample's name.
+            memory_budget: What its preparation has to stay within.
         """
+
+        def check(sample: Sample) -> None:
+            if memory_budget is not None:
+                memory_budget.require_preparation(sample, self.preprocessor.subfunctions)
+
         # Most samples are predicted once: keeping them in memory would only fill it.
         keep = self.preprocessor.prepare_subfunctions
-        return self.preprocessor.prepare_sample_subfunctions(index, training=False, keep=keep)
+        return self.preprocessor.prepare_sample_subfunctions(index, training=False, keep=keep, loaded=check)
 
-    def _processed(self, sample: Sample) -> Sample:
+    def _process(self, sample: Sample, budget: MemoryBudget | None, kept: bool = False) -> None:
+        if budget is not None:
+            budget.require_preparation(sample, self.preprocessor.subfunctions, kept)
         run_subfunctions(sample, self.preprocessor.subfunctions, training=False)
         complete(sample)
-        return sample
 
-    def predict_sample(self, sample: Sample, activation_output: bool, flips: bool | None = None) -> np.ndarray:
+    def predict_sample(
+        self,
+        sample: Sample,
+        activation_output: bool,
+        flips: bool | None = None,
+        *,
+        memory_budget: MemoryBudget | None = None,
+    ) -> np.ndarray:
         """Segment a sample that is prepared already.
 
         Args:
@@ -569,33 +604,51 @@ class Neural_Network:
             activation_output: Class probabilities instead of labels.
             flips: Whether to take the mean over the image as it is and flipped along each axis of ``infaug_flip_list``;
                 None: as the augmentation's ``infaug`` says.
+            memory_budget: What the process has to stay within.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
         """
         begin = time.perf_counter()
-        augmentation = self.preprocessor.data_augmentation
         if flips is None:
-            flips = augmentation is not None and augmentation.infaug
+            flips = self.views(sample.ndim) > 1
         axes: list[int | None] = [None, *self._flip_axes(sample.ndim)] if flips else [None]
-        prediction = self.preprocessor.assemble(sample, self._windows(sample, axes), activation_output)
+        sections = 1
+        self.preprocessor.fullimage_divisor = self._divisors
+        if memory_budget is not None:
+            predictors = [self.window_predictor()]
+            sections = memory_budget.sections(self.preprocessor, predictors, sample, activation_output, len(axes))
+
+        def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+            return self._windows(sample, axes, numbers)
+
+        prediction = self.preprocessor.assemble(sample, windows, activation_output, sections=sections)
         logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
         return prediction
 
-    def predict_windows(self, sample: Sample) -> Iterator[np.ndarray]:
+    def predict_windows(self, sample: Sample, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """Class probabilities of a prepared sample's windows, one by one, for ``preprocessor.assemble``.
 
         Groups of networks average them window by window, so that no member's prediction is ever held.
 
         Args:
             sample: The sample after all subfunctions.
+            numbers: Which windows, by their numbers in the grid; None for all.
 
         Returns:
             float32 arrays ``(x, y[, z], classes)`` in grid order; where ``infaug`` is set, the mean over the flips.
         """
+        flips = self.views(sample.ndim) > 1
+        return self._windows(sample, [None, *self._flip_axes(sample.ndim)] if flips else [None], numbers)
+
+    def views(self, ndim: int) -> int:
+        """How many predictions each window is the mean of: 1, or with ``infaug`` one more for each axis of its list.
+
+        Args:
+            ndim: Spatial axes of the image.
+        """
         augmentation = self.preprocessor.data_augmentation
-        flips = augmentation is not None and augmentation.infaug
-        return self._windows(sample, [None, *self._flip_axes(sample.ndim)] if flips else [None])
+        return 1 + (len(self._flip_axes(ndim)) if augmentation is not None and augmentation.infaug else 0)
 
     def _flip_axes(self, ndim: int) -> list[int]:
         """The spatial axes of the augmentation's ``infaug_flip_list``, which counts from the batch axis."""
@@ -603,16 +656,18 @@ class Neural_Network:
         flips = range(1, ndim + 1) if augmentation is None else augmentation.infaug_flip_list
         return [flip - 1 for flip in flips if flip <= ndim]
 
-    def _windows(self, sample: Sample, flips: Sequence[int | None]) -> Iterator[np.ndarray]:
+    def _windows(
+        self, sample: Sample, flips: Sequence[int | None], numbers: Sequence[int] | None = None
+    ) -> Iterator[np.ndarray]:
         """Class probabilities of the sample's windows in grid order.
 
         Each is the mean of the predictions of the window flipped along each of these axes (None: as it is), flipped
         back.
         """
-        views = (_flip(image, axis) for image in self.windows(sample) for axis in flips)
+        views = (_flip(image, axis) for image in self.windows(sample, numbers) for axis in flips)
         return _merged(self.window_predictor()(views), flips)
 
-    def windows(self, sample: Sample) -> Iterator[np.ndarray]:
+    def windows(self, sample: Sample, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """What the network sees of a prepared sample: its windows in grid order, one by one.
 
         A window is a patch, or the whole image where the analysis is "fullimage"; it reaches beyond the image where
@@ -620,6 +675,7 @@ class Neural_Network:
 
         Args:
             sample: What `prepared` gave.
+            numbers: Which windows, by their numbers in the grid; None for all.
 
         Returns:
             float32 arrays ``(x, y[, z], channels)``, of the grid ``preprocessor.boxes().grid(image_shape)``.
@@ -627,7 +683,9 @@ class Neural_Network:
         self.preprocessor.fullimage_divisor = self._divisors
         boxes = self.preprocessor.boxes()
         window = boxes.window(sample.img_data.shape[:-1])
-        return (cut(sample, start, window).image for start in boxes.grid_starts(sample))
+        starts = boxes.grid_starts(sample)
+        chosen = starts if numbers is None else (starts[number] for number in numbers)
+        return (cut(sample, start, window).image for start in chosen)
 
     def window_predictor(self) -> WindowPredictor:
         """The network as a function from windows to their class probabilities, in batches that suit the device."""

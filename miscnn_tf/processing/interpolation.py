@@ -167,7 +167,7 @@ def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray
 
 
 def resize_probabilities_to_labels(
-    probabilities: Any, shape: Sequence[int], slab_bytes: int = SLAB_BYTES
+    probabilities: Any, shape: Sequence[int], slab_bytes: int = SLAB_BYTES, sections: int = 1
 ) -> np.ndarray:
     """The most probable class on a grid of `shape`, without its probabilities ever existing as a whole.
 
@@ -178,6 +178,8 @@ def resize_probabilities_to_labels(
         probabilities: Array ``(x, y[, z], classes)``, or whatever `resized_slabs` takes.
         shape: The new spatial shape.
         slab_bytes: Size of a slab; one plane of voxels is the least.
+        sections: In how many sections of the second axis to work: of `probabilities` only the columns that a section
+            needs are asked for (``probabilities[:, 3:9]``), and a slab is smaller. The result is the same.
 
     Returns:
         Labels of `shape`, uint8 (uint16 above 256 classes); of equally probable classes the lowest.
@@ -187,14 +189,30 @@ def resize_probabilities_to_labels(
         array([[0, 0, 0, 1]], dtype=uint8)
     """
     labels = np.empty(tuple(shape), label_dtype(probabilities.shape[-1]))
-    for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes):
-        labels[where] = decide_labels(slab)
-        del slab  # or it would live until the next one is made
+    for columns in even_parts(shape[1], sections):
+        for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes, columns=columns):
+            labels[where, columns] = decide_labels(slab)
+            del slab  # or it would live until the next one is made
     return labels
 
 
+def even_parts(size: int, parts: int) -> list[slice]:
+    """An axis of `size` voxels in consecutive parts that differ by one voxel at most; no more parts than voxels.
+
+    Example:
+        >>> even_parts(5, 2)
+        [slice(0, 2, None), slice(2, 5, None)]
+    """
+    parts = min(parts, size)
+    return [slice(size * part // parts, size * (part + 1) // parts) for part in range(parts)]
+
+
 def resized_slabs(
-    array: Any, shape: Sequence[int], order: int | Sequence[int] = 1, slab_bytes: int = SLAB_BYTES
+    array: Any,
+    shape: Sequence[int],
+    order: int | Sequence[int] = 1,
+    slab_bytes: int = SLAB_BYTES,
+    columns: slice | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Interpolate an array onto a grid of `shape`, and hand the result over slab by slab along the first axis.
 
@@ -204,17 +222,39 @@ def resized_slabs(
         shape: The new spatial shape; axes of `array` beyond are channels or classes.
         order: Order of the spline, 0 to 5, for all axes or per axis.
         slab_bytes: Size of a slab; one plane of voxels is the least.
+        columns: Which part of the result's second axis to make; None for all of it. What it needs of `array` is then
+            cut out first (``array[:, 3:9]``).
 
     Yields:
-        Which rows of the result these are, and the rows themselves, float32.
+        Which rows of the result these are, and the rows themselves (their `columns`), float32.
 
     Raises:
         ConfigurationError: If the number of axes does not fit, a size is below 1, or there is no such order.
     """
-    resizer = _Resizer(array.shape, shape, order)
+    resizer = _Resizer(array.shape, shape, order, columns)
+    if columns is not None:
+        array = array[:, resizer.columns]
     for block in resizer.blocks(slab_bytes):
         # nibabel's arrays are in Fortran order.
         yield block.target, resizer.run(np.ascontiguousarray(array[block.source], dtype=np.float32), block)
+
+
+def resizing_bytes(old: Sequence[int], new: Sequence[int], trailing: int, slab_bytes: int = SLAB_BYTES) -> int:
+    """What `resized_slabs` takes while it works, its source left out: an upper bound, in bytes.
+
+    Args:
+        old: Spatial shape of the source.
+        new: Spatial shape of the result.
+        trailing: Channels or classes.
+        slab_bytes: Size of a slab.
+    """
+    before, after = (4 * trailing * math.prod(shape[1:]) for shape in (old, new))
+    # In the plane one axis is interpolated after the other.
+    plane = 4 * trailing * math.prod(max(pair) for pair in zip(old[1:], new[1:], strict=True))
+    slab = max(slab_bytes, after, max(1.0, old[0] / new[0]) * before)
+    # The source's rows, put together from slabs, with two more at the ends; the same interpolated along the first axis;
+    # the result; a plane as it is rearranged and interpolated along each axis.
+    return int(2 * (slab + 2 * before) + 2 * slab + 4 * plane)
 
 
 @functools.lru_cache(maxsize=32)
@@ -269,9 +309,15 @@ class _Block(NamedTuple):
 
 
 class _Resizer:
-    """The matrices of all axes, None where an axis stays as it is."""
+    """The matrices of all axes, None where an axis stays as it is; for all columns of the result, or some."""
 
-    def __init__(self, source_shape: Sequence[int], shape: Sequence[int], order: int | Sequence[int]) -> None:
+    def __init__(
+        self,
+        source_shape: Sequence[int],
+        shape: Sequence[int],
+        order: int | Sequence[int],
+        columns: slice | None = None,
+    ) -> None:
         self.shape = tuple(int(size) for size in shape)
         ndim = len(self.shape)
         if len(source_shape) not in (ndim, ndim + 1):
@@ -289,6 +335,21 @@ class _Resizer:
             None if size == new else axis_weights(size, new, int(one))
             for size, new, one in zip(self.old, self.shape, _per_axis(order, ndim), strict=True)
         ]
+        #: The columns of the source that are needed, where not all of the result is wanted.
+        self.columns: slice | None = None
+        if columns is not None:
+            self._narrow(columns)
+
+    def _narrow(self, columns: slice) -> None:
+        """Work on these columns of the result alone."""
+        needed, weights = columns, self.weights[1]
+        if weights is not None:
+            used = weights[columns].indices
+            needed = slice(int(used.min()), int(used.max()) + 1)
+            self.weights[1] = weights[columns, needed]
+        self.columns = needed
+        self.old = (self.old[0], needed.stop - needed.start, *self.old[2:])
+        self.shape = (self.shape[0], columns.stop - columns.start, *self.shape[2:])
 
     def blocks(self, slab_bytes: int) -> Iterator[_Block]:
         """Blocks whose source and result both have about `slab_bytes` as float32."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.processing.interpolation import even_parts
 from miscnn_tf.processing.labels import decide_labels
-from miscnn_tf.processing.patching.blending import Slab
-from miscnn_tf.processing.patching.slab_rows import SlabRows
+from miscnn_tf.processing.patching.slab_rows import OpenSlabs, SlabRows
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.padding import Padding
 from miscnn_tf.processing.subfunctions.regridding import Regridding
@@ -21,10 +21,11 @@ from miscnn_tf.processing.subfunctions.regridding import Regridding
 def undo_subfunctions(
     sample: Sample,
     subfunctions: Sequence[Abstract_Subfunction],
-    slabs: Iterable[Slab],
+    open_slabs: OpenSlabs,
     shape: tuple[int, ...],
     classes: int,
     activation_output: bool = False,
+    sections: int = 1,
 ) -> np.ndarray:
     """Undo the subfunctions, last one first, and decide the labels where that is most exact and cheapest.
 
@@ -35,30 +36,29 @@ def undo_subfunctions(
     Args:
         sample: The sample as the subfunctions left it.
         subfunctions: The steps, in the order they ran.
-        slabs: Class probabilities of the preprocessed image, in consecutive slabs along the first axis.
+        open_slabs: Makes the class probabilities of the preprocessed image, or of some columns of its second axis, in
+            consecutive slabs along the first axis.
         shape: Spatial shape of the preprocessed image.
         classes: Number of classes.
         activation_output: Return probabilities instead of labels.
+        sections: In how many sections of the second axis to ask for the probabilities, one after the other; the result
+            is the same.
 
     Returns:
         Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, on the original grid.
     """
-    decide_at = None if activation_output else _decision_step(subfunctions)
-    values: Any
-    if decide_at is not None and _can_stream(subfunctions, decide_at):
-        values = SlabRows(slabs, (*shape, classes))
-    elif activation_output or decide_at is not None:
-        values = np.empty((*shape, classes), np.float32)
-        for start, stop, slab in slabs:
-            values[start:stop] = slab
-            del slab  # or it would live until the next one is made
-    else:
-        values = np.empty(shape, label_dtype(classes))
-        for start, stop, slab in slabs:
-            values[start:stop] = decide_labels(slab)
-            del slab
-
+    decide_at = None if activation_output else decision_step(subfunctions)
     undecided = activation_output or decide_at is not None
+    values: Any
+    if decide_at is not None and can_stream(subfunctions, decide_at):
+        values = SlabRows(open_slabs, (*shape, classes), sections)
+    else:
+        values = np.empty((*shape, classes), np.float32) if undecided else np.empty(shape, label_dtype(classes))
+        for columns in even_parts(shape[1], sections):
+            for start, stop, slab in open_slabs(columns):
+                values[start:stop, columns] = slab if undecided else decide_labels(slab)
+                del slab  # or it would live until the next one is made
+
     for position in reversed(range(len(subfunctions))):
         step, view = subfunctions[position], _at_step(sample, position)
         if position == decide_at:
@@ -72,7 +72,7 @@ def undo_subfunctions(
     return cast(np.ndarray, values)
 
 
-def _decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
+def decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
     """The first step that resamples, if every step after it can work on probabilities; None to decide at once."""
     decision = None
     for position in reversed(range(len(subfunctions))):
@@ -84,7 +84,7 @@ def _decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
     return decision
 
 
-def _can_stream(subfunctions: Sequence[Abstract_Subfunction], decide_at: int) -> bool:
+def can_stream(subfunctions: Sequence[Abstract_Subfunction], decide_at: int) -> bool:
     """Whether the step that resamples takes its rows in order, and those after it leave them or cut out a box."""
     streaming = type(subfunctions[decide_at]).postprocess_to_labels is Regridding.postprocess_to_labels
     passing = (Abstract_Subfunction.postprocessing, Padding.postprocessing)

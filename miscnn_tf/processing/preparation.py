@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -41,7 +41,11 @@ def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction
 
 
 def prepare_sample(
-    data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction], index: Hashable, load_seg: bool
+    data_io: Data_IO,
+    subfunctions: Sequence[Abstract_Subfunction],
+    index: Hashable,
+    load_seg: bool,
+    loaded: Callable[[Sample], None] | None = None,
 ) -> Sample:
     """Load a sample, run the subfunctions, and add what cutting patches needs.
 
@@ -50,6 +54,7 @@ def prepare_sample(
         subfunctions: The steps, in order.
         index: The sample's name.
         load_seg: Whether to load and process its label map.
+        loaded: Called with the sample before the first step.
 
     Returns:
         The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8. Its
@@ -58,6 +63,8 @@ def prepare_sample(
         `class_locations`).
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
+    if loaded is not None:
+        loaded(sample)
     run_subfunctions(sample, subfunctions, training=load_seg)
     complete(sample)
     return sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -181,7 +181,13 @@ class Preprocessor:
         return PreparationKey(self.data_io, self.subfunctions)
 
     def prepare_sample_subfunctions(
-        self, index: Hashable, training: bool = True, *, keep: bool = True, key: PreparationKey | None = None
+        self,
+        index: Hashable,
+        training: bool = True,
+        *,
+        keep: bool = True,
+        key: PreparationKey | None = None,
+        loaded: Callable[[Sample], None] | None = None,
     ) -> Sample:
         """The sample after all subfunctions: from the store, or made now and put there.
 
@@ -191,6 +197,7 @@ class Preprocessor:
             keep: Whether to put it into the store where it is not there yet.
             key: What `preparation_key` gave. Whoever asks for the same samples again and again hands it in, so that
                 files are not looked at each time.
+            loaded: Called with the sample before the first step, where it is not in the store.
 
         Returns:
             A sample whose arrays may be memory-mapped and are read-only.
@@ -203,7 +210,7 @@ class Preprocessor:
                 return trained_on
 
         def make() -> Sample:
-            return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
+            return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
 
         return self.cache.get(key(index, training), index, make) if keep else make()
 
@@ -385,16 +392,41 @@ class Preprocessor:
             sample = self.prepare_sample_subfunctions(sample, training=False)
         return self.assemble(sample, iter(prediction), activation_output)
 
-    def assemble(self, sample: Sample, patches: Iterator[np.ndarray], activation_output: bool = False) -> np.ndarray:
-        """`postprocessing` for patches that come one by one, so that they need not all be held at once."""
-        slabs = self._blended(sample, patches, sample.classes)
+    def assemble(
+        self,
+        sample: Sample,
+        patches: Iterator[np.ndarray] | Callable[[Sequence[int]], Iterator[np.ndarray]],
+        activation_output: bool = False,
+        *,
+        sections: int = 1,
+    ) -> np.ndarray:
+        """`postprocessing` for patches that come one by one, so that they need not all be held at once.
+
+        Args:
+            sample: The sample as the subfunctions left it.
+            patches: Class probabilities of its patches in grid order; or a function that makes those of the patches
+                with these numbers, which `sections` need.
+            activation_output: Return probabilities instead of labels.
+            sections: In how many sections of the second axis to work, each from the patches that reach it: that many
+                times less memory, and patches on a border are made twice. The result is the same.
+
+        Returns:
+            Labels ``(x, y[, z])``, or probabilities ``(x, y[, z], classes)``, of the original image.
+        """
+        if not callable(patches) and sections > 1:
+            raise ConfigurationError(f"sections={sections} needs a function that makes patches, not a stream of them")
+
+        def open_slabs(columns: slice) -> Iterator[Slab]:
+            return self._blended(sample, patches, sample.classes, columns)
+
         return undo_subfunctions(
             sample,
             self.subfunctions,
-            slabs,
+            open_slabs,
             sample.img_data.shape[:-1],
             sample.classes,
             activation_output=activation_output,
+            sections=sections,
         )
 
     def assemble_maps(self, sample: Sample, patches: Iterator[np.ndarray], channels: int) -> np.ndarray:
@@ -422,16 +454,34 @@ class Preprocessor:
             float32 array ``(x, y[, z], channels)``.
         """
         shape = sample.img_data.shape[:-1]
-        return undo_subfunctions(sample, self.subfunctions, slabs, shape, channels, activation_output=True)
+        return undo_subfunctions(
+            sample, self.subfunctions, lambda columns: slabs, shape, channels, activation_output=True
+        )
 
-    def _blended(self, sample: Sample, patches: Iterator[np.ndarray], channels: int) -> Iterator[Slab]:
-        """Patches of the grid as slabs of the preprocessed image."""
+    def _blended(
+        self,
+        sample: Sample,
+        patches: Iterator[np.ndarray] | Callable[[Sequence[int]], Iterator[np.ndarray]],
+        channels: int,
+        columns: slice | None = None,
+    ) -> Iterator[Slab]:
+        """Patches of the grid as slabs of the preprocessed image, or of these columns of its second axis."""
         image_shape = sample.img_data.shape[:-1]
         boxes = self.boxes()
         grid, offset = boxes.grid(image_shape), boxes.offset(image_shape)
-        blender = Blender(grid, channels, mode=self.patchwise_blending)
         inner = [slice(before, before + size) for before, size in zip(offset, image_shape, strict=True)]
-        return cut_slabs(blender.blend(_exactly(patches, len(grid), sample)), inner)
+        outer = None
+        if columns is not None and columns != slice(0, image_shape[1]):
+            outer = inner[1] = slice(offset[1] + columns.start, offset[1] + columns.stop)
+        if not callable(patches):
+            # All of them come, whatever is asked for.
+            blender = Blender(grid, channels, mode=self.patchwise_blending)
+        else:
+            blender = Blender(grid, channels, mode=self.patchwise_blending, columns=outer)
+            patches = patches(blender.numbers)
+            if outer is not None:
+                inner[1] = slice(0, outer.stop - outer.start)
+        return cut_slabs(blender.blend(_exactly(patches, len(blender.numbers), sample)), inner)
 
     # ---------------------------------------------------------------- checks
 

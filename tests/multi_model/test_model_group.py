@@ -7,9 +7,10 @@ from own_model import Constant
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.errors import ConfigurationError, DataError, ModelGroupError
+from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError, ModelGroupError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.multi_model import Model_Group
+from miscnn_tf.neural_network.memory_budget import MemoryBudget
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +313,27 @@ def test_networks_that_would_learn_the_same_are_told(make_kit, caplog, monkeypat
         group.train(["case_0"])
     assert "0 and 1 start from the same weights" in caplog.text
     assert os.linesep not in caplog.records[0].message
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_a_budget_gives_the_same_mean_in_sections(kit, group, monkeypatch):
+    whole = group.predict(["case_0"], activation_output=True, return_output=True)
+    roomy = group.predict(["case_0"], activation_output=True, return_output=True, memory_budget="1TB")
+    np.testing.assert_array_equal(roomy, whole)
+    monkeypatch.setattr(MemoryBudget, "sections", lambda *_: 3)
+    cut = group.predict(["case_0"], activation_output=True, return_output=True, memory_budget="1TB")
+    np.testing.assert_allclose(cut, whole, atol=1e-6)
+    with pytest.raises(MemoryBudgetError, match="prepare"):
+        group.predict(["case_0"], return_output=True, memory_budget="1MB")
+    with pytest.raises(MemoryBudgetError, match="prepare"):
+        group.predict_array(np.zeros((20, 22)), (1.0, 1.0), memory_budget="1MB")
+
+
+def test_groups_that_cannot_keep_a_budget_say_so(kit, group):
+    with pytest.raises(ConfigurationError, match='aggregation_func="mean"'):
+        group.predict(["case_0"], "majority", return_output=True, memory_budget="1TB")
+    nested = Model_Group([group, kit.networks[0].copy()], kit.preprocessor)
+    with pytest.raises(ConfigurationError, match="share one preprocessor"):
+        nested.predict(["case_0"], return_output=True, memory_budget="1TB")

@@ -6,7 +6,9 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.hardware import precision_scope
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
@@ -83,3 +85,40 @@ def test_the_compiled_prediction_in_bfloat16_is_the_networks(window, rng):
     images = rng.normal(size=(2, 8, 16, 16, 1)).astype(np.float32)
     predicted = np.stack(list(WindowPredictor(model, window, 1, batch_size=2)(images)))
     np.testing.assert_allclose(predicted, model(images, training=False), atol=1e-2)
+
+
+def test_batches_that_do_not_fit_into_the_devices_memory_are_halved_and_it_is_said(rng, caplog):
+    """users.md: out of GPU memory after hours. The first batch is as large as any, and shows it."""
+    predictor = WindowPredictor(brightness_model(2), (4, 4), 1, batch_size=8)
+    traced, tried = predictor._traced, []
+
+    def limited(batch_size):
+        predict = traced(batch_size)
+
+        def run(images):
+            tried.append(len(images))
+            if len(images) > 2:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+            return predict(images)
+
+        return run
+
+    predictor._traced, predictor._predict = limited, limited(8)
+    images = rng.random((13, 4, 4, 1)).astype(np.float32)
+    outputs = np.stack(list(predictor(iter(images))))
+    np.testing.assert_allclose(outputs[..., 1], images[..., 0], atol=1e-6)
+    assert tried == [8, 4] + [2] * 7
+    assert predictor.batch_size == 2
+    assert "8 windows of (4, 4) voxels do not fit" in caplog.text
+    assert "from here on it is 2 at a time" in caplog.text
+
+
+def test_one_window_that_does_not_fit_is_an_error_that_says_what_to_do():
+    predictor = WindowPredictor(brightness_model(2), (4, 4), 1)
+
+    def exhausted(images):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    predictor._predict = exhausted
+    with pytest.raises(MemoryBudgetError, match=r"one window of \(4, 4\) voxels.*smaller patch_shape"):
+        list(predictor(np.zeros((2, 4, 4, 1), np.float32)))

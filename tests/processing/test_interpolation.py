@@ -16,11 +16,13 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.interpolation import (
     axis_orders,
     axis_weights,
+    even_parts,
     resize_image,
     resize_labels,
     resize_probabilities,
     resize_probabilities_to_labels,
     resized_slabs,
+    resizing_bytes,
 )
 
 shapes = st.integers(2, 3).flatmap(lambda ndim: st.tuples(*[st.integers(1, 12)] * ndim))
@@ -300,3 +302,38 @@ def test_a_memory_map_is_read_and_not_written(rng, tmp_path):
 def test_what_cannot_be_is_refused(shape, new, order):
     with pytest.raises(ConfigurationError):
         resize_image(np.zeros(shape), new, order)
+
+
+@given(pairs, st.integers(1, 5), st.integers(1, 15), st.sampled_from([1, 300, 10**6]), seeds)
+@settings(max_examples=100, deadline=None)
+def test_labels_in_sections_are_the_very_same(pair, classes, sections, slab_bytes, seed):
+    old, new = pair
+    values = np.random.default_rng(seed).random((*old, classes), np.float32)
+    whole = resize_probabilities_to_labels(values, new)
+    np.testing.assert_array_equal(resize_probabilities_to_labels(values, new, slab_bytes, sections), whole)
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_even_parts_cover_an_axis(size, parts):
+    found = even_parts(size, parts)
+    assert [number for part in found for number in range(part.start, part.stop)] == list(range(size))
+    assert len(found) == min(size, parts)
+    lengths = [part.stop - part.start for part in found]
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [((40, 60, 50), (60, 90, 75)), ((60, 90, 75), (40, 60, 50)), ((90, 20, 90), (20, 90, 20))]
+)
+def test_what_resizing_takes_is_known_before(old, new):
+    source = np.random.default_rng(0).random((*old, 6), np.float32)
+    for _, slab in resized_slabs(source, new, slab_bytes=2**18):
+        del slab  # what is imported and cached at first use
+    tracemalloc.start()
+    try:
+        for _, slab in resized_slabs(source, new, slab_bytes=2**18):
+            del slab
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < resizing_bytes(old, new, 6, slab_bytes=2**18) < 5 * peak

@@ -46,7 +46,16 @@ def probabilities(shape, classes=3, seed=1):
 
 
 def in_slabs(values, rows=3):
-    return (Slab(a, min(a + rows, len(values)), values[a : a + rows]) for a in range(0, len(values), rows))
+    def open_slabs(columns):
+        part = values[:, columns]
+        return (Slab(a, min(a + rows, len(part)), part[a : a + rows]) for a in range(0, len(part), rows))
+
+    return open_slabs
+
+
+def whole_slabs(slabs):
+    """Slabs that are there already, cut to the columns that are asked for."""
+    return lambda columns: (Slab(start, stop, array[:, columns]) for start, stop, array in slabs)
 
 
 def test_without_resampling_the_label_is_the_most_probable_class():
@@ -152,10 +161,17 @@ def test_streamed_probabilities_give_the_very_same_labels(seed, monkeypatch):
         else:
             whole = steps[position].postprocessing(view, whole, activation_output=not decided)
     slabs = uneven_slabs(values, rng)
-    labels = undo_subfunctions(sample, steps, slabs, values.shape[:-1], values.shape[-1])
+    labels = undo_subfunctions(sample, steps, whole_slabs(slabs), values.shape[:-1], values.shape[-1])
     assert labels.dtype == whole.dtype
     np.testing.assert_array_equal(labels, whole)
     assert next(slabs, None) is None
+
+    def open_slabs(columns):
+        return uneven_slabs(values[:, columns], rng)
+
+    sections = int(rng.integers(2, 9))
+    labels = undo_subfunctions(sample, steps, open_slabs, values.shape[:-1], values.shape[-1], sections=sections)
+    np.testing.assert_array_equal(labels, whole)
 
 
 @pytest.mark.parametrize("later", [[], [Padding((160, 36, 34))]])
@@ -172,10 +188,10 @@ def test_the_probabilities_of_a_resampled_volume_never_exist_as_a_whole(later, b
             yield Slab(start, start + rows, np.full((rows, *shape[1:], classes), 1 / classes, np.float32))
 
     full = 4 * classes * int(np.prod(shape))
-    undo_subfunctions(sample, steps, slabs(), shape, classes)  # what is imported and cached at first use
+    undo_subfunctions(sample, steps, whole_slabs(slabs()), shape, classes)  # what is imported and cached at first use
     tracemalloc.start()
     try:
-        labels = undo_subfunctions(sample, steps, slabs(), shape, classes)
+        labels = undo_subfunctions(sample, steps, whole_slabs(slabs()), shape, classes)
         peak = tracemalloc.get_traced_memory()[1] - labels.nbytes
     finally:
         tracemalloc.stop()
@@ -188,7 +204,7 @@ def test_one_slab_at_a_time_is_alive_where_labels_are_decided_at_once():
     slab_bytes = 20 * 20 * 20 * 8 * 4
     tracemalloc.start()
     try:
-        undo_subfunctions(sample, [], slabs, (60, 20, 20), 8)
+        undo_subfunctions(sample, [], lambda columns: slabs, (60, 20, 20), 8)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -207,9 +223,9 @@ def test_steps_that_need_the_whole_array_get_it(steps):
 
 def test_slabs_are_taken_to_their_end_so_that_checks_there_are_made():
     def slabs():
-        yield from in_slabs(probabilities((6, 5, 4)))
+        yield from in_slabs(probabilities((6, 5, 4)))(slice(0, 5))
         raise ConfigurationError("there was one patch too many")
 
     steps = [Resize((6, 5, 4))]
     with pytest.raises(ConfigurationError, match="one patch too many"):
-        undo_subfunctions(prepared(steps), steps, slabs(), (6, 5, 4), 3)
+        undo_subfunctions(prepared(steps), steps, whole_slabs(slabs()), (6, 5, 4), 3)

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from toy import Broken, Killed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import Broken, Killed, ToyInterface
 
 from miscnn_tf.data_loading.prepared_store import PreparedStore
+from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.batches import TrainingBatches
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.patching.blending import Slab
+from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
@@ -456,3 +461,71 @@ def test_maps_of_any_kind_come_to_the_original_image_as_probabilities_do(toy_io,
     padding, resampling = steps[1], steps[0]
     cropped = padding.postprocessing(sample, whole, activation_output=True)
     np.testing.assert_allclose(brought, resampling.postprocessing(sample, cropped, activation_output=True), atol=1e-6)
+
+
+# ---------------------------------------------------------------- in sections
+
+
+@st.composite
+def assemblies(draw):
+    """A preprocessor with any grid and steps, a prepared sample, and a number of sections."""
+    ndim = draw(st.integers(2, 3))
+    sizes = st.tuples(*[st.integers(1, 16)] * ndim)
+    patch = draw(st.tuples(*[st.integers(1, 9)] * ndim))
+    shape, grid, large = draw(sizes), draw(sizes), draw(sizes)
+    steps = draw(
+        st.sampled_from(
+            [
+                [],
+                [Resize(grid)],
+                [Padding(large), Clipping(min=-1, max=1)],
+                [Resize(grid), Padding(large)],
+                [Padding(large), Resize(grid), Normalization(), Padding((17,) * ndim)],
+                [Resize(large), Resize(grid)],
+            ]
+        )
+    )
+    classes = draw(st.integers(1, 4))
+    interface = ToyInterface(shape=shape, classes=max(2, classes))
+    preprocessor = Preprocessor(
+        SimpleNamespace(interface=interface), batch_size=1, subfunctions=steps, patch_shape=patch, data_aug=None
+    )
+    preprocessor.patchwise_overlap = tuple(draw(st.integers(0, size // 2)) for size in patch)
+    preprocessor.patchwise_blending = draw(st.sampled_from(["gaussian", "average"]))
+    image = np.random.default_rng(draw(st.integers(0, 9))).normal(size=shape).astype(np.float32)
+    sample = Sample("a", image, 1, classes, three_dim=ndim == 3)
+    run_subfunctions(sample, steps, training=False)
+    return preprocessor, sample, draw(st.integers(2, 26))
+
+
+@given(assemblies(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_an_image_in_sections_is_the_very_same(assembly, activation_output):
+    preprocessor, sample, sections = assembly
+    number_of_patches = len(preprocessor.boxes().grid(sample.img_data.shape[:-1]))
+
+    def predicted(numbers):
+        for number in numbers:
+            yield np.random.default_rng(number).random((*preprocessor.patch_shape, sample.classes), np.float32)
+
+    streamed = preprocessor.assemble(sample, predicted(range(number_of_patches)), activation_output)
+    whole = preprocessor.assemble(sample, predicted, activation_output)
+    cut = preprocessor.assemble(sample, predicted, activation_output, sections=sections)
+    np.testing.assert_array_equal(whole, streamed)
+    np.testing.assert_array_equal(cut, streamed)
+
+
+def test_sections_need_patches_that_can_be_made_again(toy_io):
+    preprocessor = make(toy_io())
+    sample = preprocessor.prepare_sample_subfunctions("case_0", training=False)
+    with pytest.raises(ConfigurationError, match="sections=2 needs a function"):
+        preprocessor.assemble(sample, iter([]), sections=2)
+
+
+def test_a_look_at_the_sample_before_it_is_prepared(toy_io):
+    preprocessor = make(toy_io(), subfunctions=[Resize((9, 9, 9))])
+    seen = []
+    preprocessor.prepare_sample_subfunctions(
+        "case_0", training=False, keep=False, loaded=lambda sample: seen.append(sample.img_data.shape)
+    )
+    assert seen == [(20, 22, 18, 1)]

@@ -40,9 +40,11 @@ def prediction_to_write(sample: Sample, where: str | Path) -> tuple[np.ndarray, 
             f"sample {sample.index!r}: the prediction has shape {prediction.shape}, but a {sample.ndim}D sample needs "
             f"{sample.ndim} axes, and one more for class probabilities"
         )
+    dtype = label_dtype(sample.classes)
+    if prediction.dtype == dtype and prediction.size:
+        return prediction, False  # as our own predictions are; the check would make copies of a large map
     # Whatever the labels are, none may be lost in writing; whether they make sense for `classes` was settled before.
     widest = check_labels(prediction, max(sample.classes, 2**16), where)
-    dtype = label_dtype(sample.classes)
     if widest.dtype != dtype and widest.size and int(widest.max()) <= np.iinfo(dtype).max:
         widest = widest.astype(dtype)
     return widest, False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.patching.grid import PatchGrid, PatchLocation
 
 MODES = ("gaussian", "average")
+
+#: Finished rows are handed out in pieces of about this size, a row being the least.
+PIECE_BYTES = 8 * 2**20
 
 
 class Slab(NamedTuple):
@@ -31,8 +34,11 @@ class Blender:
     ``patch * outer(w)`` is already the blended value: no volume of weights is held, and nothing is divided afterwards.
 
     Patches come in the grid's order, except that those that share their first-axis start may come in any order. Only
-    the rows that the current patches reach are held: ``patch_shape[0]`` rows, and what was finished but not yet fetched
-    with `slabs`.
+    the rows that the current patches reach are held, ``patch_shape[0]`` of them. Those that are finished are copied a
+    few at a time, when they are fetched with `slabs`, or all at once where the next patch comes before that.
+
+    With `columns` only a part of the second axis is blended, from the patches that reach it, as if the whole were: for
+    images whose ``patch_shape[0]`` rows do not fit into memory.
 
     Args:
         grid: Where the patches lie.
@@ -41,6 +47,10 @@ class Blender:
             (Isensee et al., nnU-Net, Nature Methods 2021). It is ``exp(-8)`` at the very border, never 0.
             ``"average"``: every patch that covers a voxel counts alike.
         dtype: Floating type of the sum and the result, float32 by default.
+        columns: Which voxels of the second axis are wanted; None for all. Slabs hold these alone.
+
+    Attributes:
+        numbers: The numbers of the patches that have to be added, in order.
 
     Raises:
         ConfigurationError: If `mode` is not known, or `dtype` not a floating type.
@@ -56,7 +66,12 @@ class Blender:
     """
 
     def __init__(
-        self, grid: PatchGrid, channels: int, mode: str = "gaussian", dtype: npt.DTypeLike = np.float32
+        self,
+        grid: PatchGrid,
+        channels: int,
+        mode: str = "gaussian",
+        dtype: npt.DTypeLike = np.float32,
+        columns: slice | None = None,
     ) -> None:
         if mode not in MODES:
             raise ConfigurationError(f"mode must be one of {', '.join(map(repr, MODES))}; got {mode!r}")
@@ -69,11 +84,17 @@ class Blender:
         self._weights = tuple(
             window_weights(starts, window, mode) for starts, window in zip(grid.starts, grid.patch_shape, strict=True)
         )
-        self._per_layer = len(grid) // grid.counts[0]
+        self.columns = columns
+        self.numbers: Sequence[int] = range(len(grid)) if columns is None else grid.reaching(columns)
+        self._per_layer = len(self.numbers) // grid.counts[0]
+        self._shape = grid.image_shape[1:]
+        if columns is not None:
+            self._shape = (columns.stop - columns.start, *self._shape[1:])
         self._layer = -1
         self._missing: set[int] = set()
         self._finished: deque[Slab] = deque()
-        self._sum = np.zeros((grid.patch_shape[0], *grid.image_shape[1:], channels), self.dtype)
+        self._fetched = False
+        self._sum = np.zeros((grid.patch_shape[0], *self._shape, channels), self.dtype)
         self._scratch = np.empty((*grid.patch_shape[1:], channels), self.dtype)
         self._enter_layer(0)
 
@@ -93,22 +114,23 @@ class Blender:
             raise ConfigurationError(
                 f"patch {index} has shape {values.shape}; the grid needs {(*self.grid.patch_shape, self.channels)}"
             )
+        if not self._missing and self._layer + 1 < self.grid.counts[0]:
+            self._next_layer()
         if index not in self._missing:
             raise ConfigurationError(
                 f"patch {index} was added already, or comes before the patches {sorted(self._missing)[:3]}; add each "
                 "patch of the grid once, in the grid's order"
             )
         along = self.grid.position(index)
-        rest = self.grid[index].to_slices()[1:]
-        rows = self._row_weights(along[1:])
+        rest, part = self._overlap(index)
+        rows = self._row_weights(along[1:])[part]
+        scratch = self._scratch[part]
         # Row by row: what is multiplied stays in the processor's cache, and no temporary has the size of a patch.
         for row, weight in enumerate(self._weights[0][along[0]].astype(self.dtype)):
-            np.multiply(values[row], rows * weight, out=self._scratch, casting="same_kind")
+            np.multiply(values[row][part], rows * weight, out=scratch, casting="same_kind")
             target = self._sum[row][rest]
-            target += self._scratch
+            target += scratch
         self._missing.remove(index)
-        if not self._missing:
-            self._finish_layer()
 
     def slabs(self) -> Iterator[Slab]:
         """Fetch the rows that were finished since the last call, in order; each is handed out once.
@@ -117,13 +139,17 @@ class Blender:
             Each `Slab`: first row, one past the last row, array ``(rows, y[, z], channels)`` that the caller may keep.
         """
         while self._finished:
+            self._fetched = True
             yield self._finished.popleft()
+        while not self._missing and self._given < self._done:
+            self._fetched = True
+            yield self._next_piece()
 
     def blend(self, patches: Iterable[npt.ArrayLike]) -> Iterator[Slab]:
         """Turn a stream of all patches, in the grid's order, into a stream of finished slabs.
 
         Args:
-            patches: Arrays ``(*patch_shape, channels)``; taken one by one, as slabs are asked for.
+            patches: Arrays ``(*patch_shape, channels)``, those of `numbers`; taken one by one, as slabs are asked for.
 
         Yields:
             Each `Slab`; together they cover the first axis.
@@ -139,13 +165,14 @@ class Blender:
         """
         given = 0
         for values in patches:
-            if given == len(self.grid):
+            if given == len(self.numbers):
                 raise ConfigurationError(f"there are more patches than the {given} of {self.grid}")
-            self.add(given, values)
+            self.add(self.numbers[given], values)
             given += 1
+            del values  # or it would live while the rows that it finished are worked on
             yield from self.slabs()
-        if given < len(self.grid):
-            raise ConfigurationError(f"there are only {given} patches, but {self.grid} has {len(self.grid)}")
+        if given < len(self.numbers):
+            raise ConfigurationError(f"there are only {given} patches, but {self.grid} has {len(self.numbers)}")
 
     def result(self) -> np.ndarray:
         """The whole blended array ``(x, y[, z], channels)``, where no slab was fetched before.
@@ -155,9 +182,9 @@ class Blender:
         """
         if self._missing:
             raise ConfigurationError(f"the patches {sorted(self._missing)[:3]} and later ones were not added yet")
-        if not self._finished or self._finished[0].start != 0:
+        if self._fetched:
             raise ConfigurationError("the slabs were fetched already; put those together, or do not fetch any")
-        whole = np.empty((*self.grid.image_shape, self.channels), self.dtype)
+        whole = np.empty((self.grid.image_shape[0], *self._shape, self.channels), self.dtype)
         for slab in self.slabs():
             whole[slab.start : slab.stop] = slab.array
         return whole
@@ -169,18 +196,39 @@ class Blender:
             weights = np.multiply.outer(weights, axis[number])
         return weights[0][..., np.newaxis].astype(self.dtype)
 
-    def _enter_layer(self, layer: int) -> None:
-        self._layer = layer
-        self._missing = set(range(layer * self._per_layer, (layer + 1) * self._per_layer))
+    def _overlap(self, index: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where a row of a patch lies in the sum's rows, and which part of it that is."""
+        rest = self.grid[index].to_slices()[1:]
+        if self.columns is None:
+            return rest, ()
+        start, stop = rest[0].start, rest[0].stop
+        low, high = max(start, self.columns.start), min(stop, self.columns.stop)
+        within = slice(low - self.columns.start, high - self.columns.start)
+        return (within, *rest[1:]), (slice(low - start, high - start),)
 
-    def _finish_layer(self) -> None:
+    def _enter_layer(self, layer: int) -> None:
         starts = self.grid.starts[0]
-        first = starts[self._layer]
-        if self._layer + 1 == len(starts):
-            self._finished.append(Slab(first, self.grid.image_shape[0], self._sum))
-            return
-        step = starts[self._layer + 1] - first
-        self._finished.append(Slab(first, first + step, self._sum[:step].copy()))
+        self._layer = layer
+        self._missing = set(self.numbers[layer * self._per_layer : (layer + 1) * self._per_layer])
+        # How many rows this layer finishes, and how many of them were handed out.
+        self._done = (starts[layer + 1] if layer + 1 < len(starts) else self.grid.image_shape[0]) - starts[layer]
+        self._given = 0
+
+    def _next_piece(self, rows: int | None = None) -> Slab:
+        """Finished rows as an array of their own: the caller may keep them."""
+        if rows is None:
+            rows = max(1, PIECE_BYTES // self._sum[0].nbytes)
+        first, last = self._given, min(self._given + rows, self._done)
+        self._given = last
+        start = self.grid.starts[0][self._layer]
+        piece = self._sum[first:last]
+        is_last = self._layer + 1 == self.grid.counts[0]  # nothing will be added to the sum any more
+        return Slab(start + first, start + last, piece if is_last else piece.copy())
+
+    def _next_layer(self) -> None:
+        step = self._done
+        if self._given < step:  # nobody has fetched them, but the next patches need the room
+            self._finished.append(self._next_piece(step))
         # Moved row by row: one overlapping assignment would make numpy copy the whole sum first.
         for row in range(step, len(self._sum)):
             self._sum[row - step] = self._sum[row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,22 @@ class PatchGrid(Sequence[PatchLocation]):
             index, along = divmod(index, count)
             position.append(along)
         return tuple(reversed(position))
+
+    def reaching(self, columns: slice) -> list[int]:
+        """The numbers of the patches that hold any of these voxels of the second axis, in order.
+
+        Args:
+            columns: First voxel and one past the last.
+        """
+        along = [
+            number
+            for number, start in enumerate(self.starts[1])
+            if start < columns.stop and start + self.patch_shape[1] > columns.start
+        ]
+        others = [range(count) for count in self.counts]
+        strides = [math.prod(self.counts[axis + 1 :]) for axis in range(len(self.counts))]
+        places = product(others[0], along, *others[2:])
+        return [sum(map(operator.mul, place, strides)) for place in places]
 
     def index(self, value: PatchLocation, start: int = 0, stop: int | None = None) -> int:
         """The number of a location, without a search; a location that is not of this grid raises ValueError."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -11,32 +12,46 @@ import numpy as np
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.patching.blending import Slab
 
+#: Consecutive slabs ``(rows, columns[, z], classes)`` of these columns of the second axis, from row 0 on.
+OpenSlabs = Callable[[slice], Iterable[Slab]]
+
 
 class SlabRows:
     """An array that never exists as a whole: rows of its first axis are asked for in order, while slabs come in.
 
     For `miscnn_tf.processing.interpolation.resized_slabs`, which reads its source that way. One slab is held at a time,
-    and of those before it the rows that are asked for once more.
+    and of those before it the rows that are asked for once more. Where even the rows that are being made are too large,
+    the second axis is read in sections: a box of the array (``rows[:, 20:40]``) makes slabs of its columns alone, from
+    its first row on. Before the slabs of one box are begun, those of the box before are taken to their end.
 
     Args:
-        slabs: Consecutive slabs ``(rows, y[, z], classes)`` from row 0 on; taken one by one, as rows are asked for.
+        open_slabs: Makes the slabs, for a range of columns; they are taken one by one, as rows are asked for.
         shape: Shape of the whole, ``(x, y[, z], classes)``.
+        sections: In how many sections of the second axis it is to be read.
 
     Attributes:
-        shape: The same, as a tuple.
+        shape: The same, as a tuple; of a box its own.
         ndim: Its number of axes.
+        sections: The same.
 
     Example:
         >>> slabs = (Slab(row, row + 2, np.full((2, 3, 1), row)) for row in (0, 2, 4))
-        >>> rows = SlabRows(slabs, (6, 3, 1))
+        >>> rows = SlabRows(lambda columns: slabs, (6, 3, 1))
         >>> rows[1:3][:, 0, 0], rows[2:6][:, 0, 0]
         (array([0, 2]), array([2, 2, 4, 4]))
     """
 
-    def __init__(self, slabs: Iterable[Slab], shape: Sequence[int]) -> None:
-        self.shape = tuple(shape)
+    def __init__(self, open_slabs: OpenSlabs, shape: Sequence[int], sections: int = 1) -> None:
+        self.sections = sections
+        self._open_slabs = open_slabs
+        self._running: list[Iterator[Slab]] = []  # at most one, shared by all boxes
+        self._set_box([slice(0, size) for size in shape])
+
+    def _set_box(self, box: Sequence[slice]) -> None:
+        self._box = tuple(box)
+        self.shape = tuple(one.stop - one.start for one in self._box)
         self.ndim = len(self.shape)
-        self._slabs = iter(slabs)
+        self._slabs: Iterator[Slab] | None = None
         self._held: deque[Slab] = deque()
 
     @overload
@@ -46,16 +61,21 @@ class SlabRows:
     def __getitem__(self, key: tuple[slice, ...]) -> SlabRows: ...
 
     def __getitem__(self, key: slice | tuple[slice, ...]) -> np.ndarray | SlabRows:
-        """Rows, as an array; with a slice per leading axis, that box, which takes over the slabs.
+        """Rows, as an array; with a slice per leading axis that box, whose slabs are made when its rows are read.
 
         Raises:
             IndexError: If rows before those of the last call are asked for.
             ConfigurationError: If the slabs end too early.
         """
         if isinstance(key, tuple):
-            box = [slice(*one.indices(size)) for one, size in zip(key, self.shape, strict=False)]
-            sizes = [one.stop - one.start for one in box]
-            return SlabRows(cut_slabs(self._slabs, box), (*sizes, *self.shape[len(box) :]))
+            asked = [slice(*one.indices(size)) for one, size in zip(key, self.shape, strict=False)]
+            inner = [
+                slice(outer.start + one.start, outer.start + one.stop)
+                for outer, one in zip(self._box, asked, strict=False)
+            ]
+            part = copy.copy(self)
+            part._set_box([*inner, *self._box[len(inner) :]])
+            return part
         start, stop, _ = key.indices(self.shape[0])
         self._move_to(start, stop)
         parts = [slab.array[max(start - slab.start, 0) : stop - slab.start] for slab in self._held]
@@ -64,11 +84,23 @@ class SlabRows:
     def finish(self) -> None:
         """Take the slabs that nobody asked for, so that what makes them comes to its end, and its last checks."""
         self._held.clear()
-        for _ in self._slabs:
-            pass
+        while self._running:
+            for slab in self._running[0]:
+                del slab
+            self._running.clear()
+
+    def _begin(self) -> Iterator[Slab]:
+        self.finish()
+        rows, columns, *others = self._box
+        width = slice(0, columns.stop - columns.start)
+        slabs = cut_slabs(iter(self._open_slabs(columns)), (rows, width, *others))
+        self._running.append(slabs)
+        return slabs
 
     def _move_to(self, start: int, stop: int) -> None:
         """Hold the slabs that these rows lie in."""
+        if self._slabs is None:
+            self._slabs = self._begin()
         while self._held and self._held[0].stop <= start:
             self._held.popleft()
         if self._held and start < self._held[0].start:

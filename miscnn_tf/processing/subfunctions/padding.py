@@ -84,7 +84,8 @@ class Padding(Abstract_Subfunction):
             )
         shape = sample.img_data.shape[:-1]
         widths = [
-            ((new - size) // 2, (new - size + 1) // 2) for size, new in zip(shape, self._size(shape), strict=True)
+            ((new - size) // 2, (new - size + 1) // 2)
+            for size, new in zip(shape, self.padded_shape(shape), strict=True)
         ]
         if any(after for _, after in widths):
             sample.img_data = self._pad(sample.img_data, widths, self.pad_mode, self.pad_value_img)
@@ -102,14 +103,15 @@ class Padding(Abstract_Subfunction):
         box = (slice(start, start + size) for start, size in zip(record["before"], record["shape"], strict=True))
         return prediction[tuple(box)]
 
-    def _size(self, shape: tuple[int, ...]) -> list[int]:
+    def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The spatial shape that an image of this one is padded to."""
         least = per_axis(self.min_size, len(shape), "Padding: min_size")
         divisor = self.shape_must_be_divisible_by or 1
         each = (divisor,) if isinstance(divisor, int) else divisor
         divisors = per_axis(each, len(shape), "Padding: shape_must_be_divisible_by")
-        return [
+        return tuple(
             math.ceil(max(size, small) / step) * step for size, small, step in zip(shape, least, divisors, strict=True)
-        ]
+        )
 
     def _pad(self, array: np.ndarray, widths: list[tuple[int, int]], mode: str, value: float) -> np.ndarray:
         if mode != "constant":

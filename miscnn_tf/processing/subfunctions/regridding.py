@@ -71,7 +71,8 @@ class Regridding(Abstract_Subfunction):
 
     def postprocess_to_labels(self, sample: Sample, activation: np.ndarray) -> np.ndarray:
         """Interpolate class probabilities and decide the labels after that, a slab at a time."""
-        return resize_probabilities_to_labels(activation, self._record(sample, activation)["shape"])
+        shape = self._record(sample, activation)["shape"]
+        return resize_probabilities_to_labels(activation, shape, sections=getattr(activation, "sections", 1))
 
     def _record(self, sample: Sample, prediction: np.ndarray) -> dict[str, Any]:
         record = self.recall(sample)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.signal.windows import gaussian
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.patching import blending
 from miscnn_tf.processing.patching.blending import Blender, window_weights
 from miscnn_tf.processing.patching.grid import PatchGrid
 
@@ -98,7 +99,8 @@ def test_blending_a_constant_returns_it(grid, mode, value):
 def test_slicing_then_blending_returns_the_image(grid, mode):
     image = np.random.default_rng(1).normal(size=(*grid.image_shape, 2)).astype(np.float32)
     patches = np.stack([image[location.to_slices()] for location in grid])
-    np.testing.assert_allclose(blended(grid, patches, mode), image, rtol=1e-6, atol=1e-6)
+    # A voxel may be the sum of more than a hundred patches, in float32.
+    np.testing.assert_allclose(blended(grid, patches, mode), image, rtol=5e-6, atol=5e-6)
 
 
 @pytest.mark.parametrize("mode", ["gaussian", "average"])
@@ -261,3 +263,56 @@ def test_wrong_arguments_are_named():
         Blender(grid, 1, dtype=np.int32)
     with pytest.raises(ConfigurationError, match=r"shape \(4, 4, 2\)"):
         Blender(grid, 1).add(0, np.zeros((4, 4, 2)))
+
+
+@given(grids(), MODES, st.data())
+@settings(max_examples=60, deadline=None)
+def test_some_columns_alone_are_the_very_same(grid, mode, data):
+    """From the patches that reach them, with the weights of the whole grid."""
+    first = data.draw(st.integers(0, grid.image_shape[1] - 1))
+    columns = slice(first, data.draw(st.integers(first + 1, grid.image_shape[1])))
+    patches = random_patches(grid, 2)
+    blender = Blender(grid, 2, mode, columns=columns)
+    slabs = list(blender.blend(patches[number] for number in blender.numbers))
+    assert [slab.start for slab in slabs[1:]] == [slab.stop for slab in slabs[:-1]]
+    np.testing.assert_array_equal(
+        np.concatenate([slab.array for slab in slabs]), blended(grid, patches, mode)[:, columns]
+    )
+
+
+def test_columns_need_their_own_patches_and_their_own_memory_only():
+    grid = PatchGrid((32, 400, 32), (32, 32, 32), 16)
+    patch = np.ones((32, 32, 32, 4), np.float32)
+    peaks = []
+    for columns in (slice(0, 400), slice(100, 150)):
+        tracemalloc.start()
+        blender = Blender(grid, 4, columns=columns)
+        for slab in blender.blend(patch for _ in blender.numbers):
+            assert slab.array.shape[1] == columns.stop - columns.start
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        del blender, slab
+    assert len(Blender(grid, 4, columns=slice(100, 150)).numbers) == 5
+    assert peaks[1] < 0.25 * peaks[0]
+
+
+def test_finished_rows_are_handed_out_in_small_pieces(monkeypatch):
+    monkeypatch.setattr(blending, "PIECE_BYTES", 2 * 8 * 4)
+    grid = PatchGrid((16, 8), (8, 8), (2, 0))
+    patches = random_patches(grid, 1)
+    blender = Blender(grid, 1)
+    pieces = [(slab.start, slab.stop) for slab in blender.blend(patches)]
+    assert pieces == [(row, row + 2) for row in range(0, 16, 2)]
+
+
+def test_rows_that_were_not_fetched_in_time_are_not_lost(monkeypatch):
+    monkeypatch.setattr(blending, "PIECE_BYTES", 1)
+    grid = PatchGrid((12, 4), (4, 4), (2, 0))
+    patches = random_patches(grid, 1)
+    blender = Blender(grid, 1)
+    blender.add(0, patches[0])
+    found = [next(blender.slabs())]  # the other finished row waits
+    for number in range(1, len(grid)):
+        blender.add(number, patches[number])
+    found += blender.slabs()
+    np.testing.assert_array_equal(np.concatenate([slab.array for slab in found]), blended(grid, patches, "gaussian"))

@@ -141,3 +141,19 @@ def test_padded_shape_takes_every_grid(pairs):
     padded = padded_shape(image, patch)
     assert padded == tuple(np.maximum(image, patch))
     PatchGrid(padded, patch)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.integers(0, 5)), min_size=2, max_size=3), st.data())
+@settings(deadline=None)
+def test_the_patches_that_reach_some_columns(axes, data):
+    image, patch, overlap = zip(
+        *[(size + window, window, min(lap, window - 1)) for size, window, lap in axes], strict=True
+    )
+    grid = PatchGrid(image, patch, overlap)
+    first = data.draw(st.integers(0, image[1] - 1))
+    last = data.draw(st.integers(first + 1, image[1]))
+    columns = set(range(first, last))
+    expected = [
+        number for number, each in enumerate(grid) if columns & set(range(each.start[1], each.start[1] + patch[1]))
+    ]
+    assert grid.reaching(slice(first, last)) == expected

@@ -1,0 +1,159 @@
+"""Prediction within a budget of memory: estimated before it begins, and cut into sections until it fits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from miscnn_tf.arguments import byte_count
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.errors import MemoryBudgetError
+from miscnn_tf.neural_network.inference import WindowPredictor
+from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections, preparation_bytes
+from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.resident_memory import PeakWatch, resident_bytes
+
+logger = logging.getLogger(__name__)
+
+#: What the allocator holds back, Python's own objects and the like: a share of all that is estimated, and bytes.
+_SLACK = 0.05
+_SLACK_BYTES = 32 * 10**6
+
+#: Of whole images a part of this size along each axis is predicted to learn what the network takes, by their axes.
+_PROBE_EDGE = {2: 512, 3: 64}
+
+
+class MemoryBudget:
+    """How much resident memory this process may have while it predicts.
+
+    Args:
+        budget: In bytes, or a text such as ``"4GB"``.
+
+    Raises:
+        ConfigurationError: If it is no such number, or the system does not say what is resident.
+
+    Example:
+        >>> MemoryBudget("4GB").bytes
+        4000000000
+    """
+
+    def __init__(self, budget: int | str) -> None:
+        self.bytes = byte_count(budget, "memory_budget")
+        resident_bytes()
+
+    def require_preparation(
+        self, sample: Sample, subfunctions: Sequence[Abstract_Subfunction], kept: bool = False
+    ) -> None:
+        """Make sure that a sample that was just read can be prepared.
+
+        Args:
+            sample: The sample.
+            subfunctions: What will be done to it.
+            kept: Whether the image that was read stays in memory meanwhile.
+
+        Raises:
+            MemoryBudgetError: If it cannot.
+        """
+        now, steps = resident_bytes(), preparation_bytes(sample, subfunctions, kept)
+        needed = _with_slack(now, steps)
+        if needed > self.bytes:
+            raise MemoryBudgetError(
+                f"sample {sample.index!r}: memory_budget={_gb(self.bytes)} does not suffice to prepare the image, "
+                f"at least {_gb(needed)} are needed: {_gb(now)} is in memory by now, the subfunctions take {_gb(steps)}"
+                ". Give a larger memory_budget, or predict in a process that holds nothing else"
+            )
+
+    def sections(
+        self,
+        preprocessor: Preprocessor,
+        predictors: Sequence[WindowPredictor],
+        sample: Sample,
+        activation_output: bool,
+        views: int,
+    ) -> int:
+        """The fewest sections in which the prediction of a prepared sample stays within the budget.
+
+        Args:
+            preprocessor: Assembles the prediction.
+            predictors: The networks that predict its windows, one after the other.
+            sample: The sample after all subfunctions.
+            activation_output: Whether probabilities are asked for.
+            views: How many predictions each window is the mean of.
+
+        Raises:
+            MemoryBudgetError: If no number of sections is enough.
+        """
+        now = resident_bytes()  # before the networks are tried, which leaves something behind
+        window = preprocessor.boxes().window(sample.img_data.shape[:-1])
+        divisor = preprocessor.fullimage_divisor
+        network = max(network_bytes(predictor, window, sample.channels, divisor) for predictor in predictors)
+        if _is_mapped(sample.img_data):
+            now += sample.img_data.nbytes  # what is read of a file in the store becomes resident
+        most = most_sections(preprocessor, sample)
+        for sections in range(1, most + 1):
+            parts = assembling_bytes(preprocessor, sample, activation_output, views, sections)
+            needed = _with_slack(now, network + sum(parts))
+            if needed <= self.bytes:
+                logger.log(
+                    logging.INFO if sections > 1 else logging.DEBUG,
+                    "sample %r: predicted in %d section(s) to stay within %s (estimate: %s)",
+                    *(sample.index, sections, _gb(self.bytes), _gb(needed)),
+                )
+                return sections
+        advice = "a smaller patch_shape or a coarser Resampling needs less"
+        if activation_output:
+            advice = "labels (activation_output=False) need much less than the probabilities of all classes"
+        raise MemoryBudgetError(
+            f"sample {sample.index!r}: memory_budget={_gb(self.bytes)} does not suffice, at least {_gb(needed)} are "
+            f"needed: {_gb(now)} is in memory by now, the network takes {_gb(network)}, windows and their sums "
+            f"{_gb(parts.windows + parts.sums)}, resampling {_gb(parts.resampling)}, the result {_gb(parts.result)}. "
+            f"Give a larger memory_budget; {advice}"
+        )
+
+
+def network_bytes(
+    predictor: WindowPredictor, window: Sequence[int], channels: int, divisor: int | Sequence[int] = 1
+) -> int:
+    """What the network takes to predict a batch of windows of this shape: measured, once for each shape.
+
+    Args:
+        predictor: The network.
+        window: Spatial shape of the windows. Of whole images a part is predicted, and the rest reckoned in proportion.
+        channels: Channels of the image.
+        divisor: What the part's sizes have to be multiples of.
+    """
+    shape = tuple(window)
+    if shape not in predictor.measured_bytes:
+        part = shape
+        if None in predictor.window_shape:
+            divisors = (divisor,) * len(shape) if isinstance(divisor, int) else divisor
+            edge = _PROBE_EDGE[len(shape)]
+            part = tuple(min(size, -(-edge // each) * each) for size, each in zip(shape, divisors, strict=True))
+        images = [np.zeros((*part, channels), np.float32)] * predictor.batch_size
+        with PeakWatch() as watch:
+            for _ in range(2):  # the first prediction makes what stays, which the second finds there
+                for _ in predictor(images):
+                    pass
+        predictor.measured_bytes[shape] = round(watch.growth * math.prod(shape) / math.prod(part))
+    return predictor.measured_bytes[shape]
+
+
+def _is_mapped(array: np.ndarray) -> bool:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return False
+
+
+def _with_slack(now: int, more: int) -> int:
+    return round(now + more * (1 + _SLACK)) + _SLACK_BYTES
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"

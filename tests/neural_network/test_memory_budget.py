@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
+from miscnn_tf.neural_network import memory_budget
+from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.inference import WindowPredictor
+from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+
+
+def flips():
+    augmentation = Data_Augmentation()
+    augmentation.infaug = True
+    return augmentation
+
+
+@pytest.mark.parametrize(
+    ("shape", "processing"),
+    [
+        ((20, 22, 18), {"subfunctions": [Resampling((0.8, 1.3, 1.1)), Normalization()]}),
+        ((20, 22, 18), {"subfunctions": [Padding((4, 27, 4))], "data_aug": flips()}),
+        ((20, 22), {"subfunctions": [Normalization()], "batch_size": 3}),
+        ((20, 5), {"subfunctions": [Resampling((1.5, 1.5))]}),  # the patch is larger than the image
+    ],
+)
+def test_sections_change_nothing(make_network, monkeypatch, shape, processing):
+    network = make_network(data={"shape": shape, "classes": 3}, processing=processing)
+    network.preprocessor.patchwise_overlap = (4,) * len(shape)
+    names = ["case_0"]
+    whole = network.predict(names, return_output=True, activation_output=True)
+    monkeypatch.setattr(MemoryBudget, "sections", lambda *_: 3)
+    cut = network.predict(names, return_output=True, activation_output=True, memory_budget="1TB")
+    # Windows stand in other batches, which may round otherwise.
+    np.testing.assert_allclose(cut, whole, atol=1e-5)
+    labels = np.stack(network.predict(names, return_output=True, memory_budget="1TB"))
+    clear = np.diff(np.sort(np.stack(whole), axis=-1)[..., -2:], axis=-1)[..., 0] > 1e-4
+    np.testing.assert_array_equal(labels[clear], np.stack(whole).argmax(-1)[clear])
+
+
+def without_the_rest(monkeypatch, network=0):
+    """As if nothing but the prediction took memory."""
+    monkeypatch.setattr(memory_budget, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(memory_budget, "network_bytes", lambda *_: network)
+    monkeypatch.setattr(memory_budget, "_SLACK_BYTES", 0)
+
+
+def test_the_fewest_sections_that_fit_are_taken_and_told(make_network, monkeypatch, caplog):
+    processing = {"data_aug": None, "patch_shape": (8, 40, 40), "batch_size": 1}
+    network = make_network(data={"shape": (40, 200, 300), "classes": 30}, processing=processing)
+    sample = network.prepared("case_0")
+    without_the_rest(monkeypatch)
+
+    def sections(budget):
+        found = MemoryBudget(budget)
+        return found.sections(network.preprocessor, [network.window_predictor()], sample, False, 1)
+
+    # The sums of 8 rows are 58 MB, pieces of them and the result about 30.
+    numbers = [sections(f"{size}MB") for size in (1000, 96.5, 71.5, 56.5, 40.5)]
+    assert numbers == [1, 1, 2, 3, 9]
+    with caplog.at_level(logging.INFO):
+        network.predict(["case_0"], return_output=True, memory_budget="71.5MB")
+    assert "'case_0': predicted in 2 section(s)" in caplog.text
+    assert "within 0.07 GB" in caplog.text
+
+
+def test_what_does_not_fit_is_refused_before_it_is_computed(make_network, monkeypatch):
+    network = make_network(data={"shape": (40, 200, 300), "classes": 30}, processing={"data_aug": None})
+    monkeypatch.setattr(WindowPredictor, "__call__", lambda *_: pytest.fail("something was predicted"))
+    without_the_rest(monkeypatch, network=10**7)
+    with pytest.raises(
+        MemoryBudgetError, match=r"'case_0'.*0\.03 GB does not suffice, at least .* the network takes 0\.01"
+    ):
+        network.predict(["case_0"], return_output=True, memory_budget="30MB")
+    with pytest.raises(MemoryBudgetError, match=r"the result 0\.29 GB.*activation_output=False"):
+        network.predict(["case_0"], return_output=True, activation_output=True, memory_budget="300MB")
+    with pytest.raises(MemoryError):
+        network.predict_array(np.zeros((40, 200, 300)), memory_budget="30MB")
+
+
+def test_an_image_that_cannot_be_prepared_is_refused_before(make_network):
+    network = make_network(processing={"subfunctions": [Normalization()]})
+    with pytest.raises(MemoryBudgetError, match="does not suffice to prepare the image"):
+        network.predict(["case_0"], return_output=True, memory_budget="1MB")
+    with pytest.raises(ConfigurationError, match="memory_budget must be"):
+        network.predict(["case_0"], memory_budget="much")
+
+
+def test_what_the_network_takes_is_measured_once():
+    """Blocks of this size go back to the system at once, so that every run of the network shows."""
+    model = Architecture(n_filters=2, depth=1).create_model((96, 96, 96, 1), n_labels=16)
+    predictor = WindowPredictor(model, (96, 96, 96), 1)
+    found = network_bytes(predictor, (96, 96, 96), 1)
+    output = 96**3 * 16 * 4
+    assert output < found < 5 * output
+    predictor._predict = None
+    assert network_bytes(predictor, (96, 96, 96), 1) == found
+
+
+def test_of_whole_images_a_part_is_measured():
+    model = Architecture(n_filters=2, depth=1).create_model((None, None, 1), n_labels=40)
+    predictor = WindowPredictor(model, (None, None), 1)
+    seen = []
+    predict = predictor._predict
+    predictor._predict = lambda images: seen.append(images.shape) or predict(images)
+    found = network_bytes(predictor, (2048, 1200), 1, divisor=12)
+    assert {tuple(shape) for shape in seen} == {(1, 516, 516, 1)}
+    output = 2048 * 1200 * 40 * 4
+    assert output < found < 5 * output
+
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from miscnn_tf.processing.subfunctions import Resize
+sys.path.insert(0, sys.argv[1])
+from toy import ToyInterface
+from miscnn_tf import Data_IO, Neural_Network, Preprocessor
+from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+
+def status(name):
+    line = next(line for line in open("/proc/self/status") if line.startswith(name))
+    return 1024 * int(line.split()[1])
+
+image = np.zeros((24, 60, 60), np.float32)
+io = Data_IO(ToyInterface(shape=(24, 60, 60), classes=70), "toy", output_path="p", batch_path="b")
+steps = [Resize((32, 160, 240))]
+preprocessor = Preprocessor(io, 1, steps, data_aug=None, patch_shape=(32, 32, 32))
+model = Neural_Network(preprocessor, Architecture(n_filters=2, depth=1), precision="float32")
+model.verbose = 0
+list(model.window_predictor()([np.zeros((32, 32, 32, 1), np.float32)] * 2))  # what is made once
+before = status("VmRSS")
+budget = before + 330_000_000
+within = model.predict_array(image, memory_budget=budget)
+peak = status("VmHWM")
+without = model.predict_array(image)
+assert np.array_equal(within, without)
+print(json.dumps({"budget": budget, "peak": peak, "before": before, "without": status("VmHWM")}))
+"""
+
+
+def test_the_process_stays_within_the_budget(tmp_path):
+    """users.md: all class probabilities at once fill the memory. Here the sums alone are 340 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1])],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["peak"] <= found["budget"]
+    assert found["without"] > found["budget"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "spacing"), [(3, 0), (30, 1.5), (30, 0)])
+def test_a_large_ct_within_4_gb(classes, spacing):
+    """512 x 512 x 600 voxels; the class probabilities alone of 30 classes are 19 GB."""
+    command = [sys.executable, str(BENCHMARK), "--classes", str(classes), "--spacing", str(spacing)]
+    command += ["--budget", "4GB", "--only-budget", "--overlap", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (case,) = json.loads(done.stdout)["cases"]
+    assert case["peak_gb"] <= case["estimate_gb"] <= 4
+    assert case["estimate_gb"] < 1.5 * case["peak_gb"]

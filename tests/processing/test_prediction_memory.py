@@ -1,0 +1,123 @@
+"""What is estimated, beside what tracemalloc, which sees numpy's arrays, finds."""
+
+from __future__ import annotations
+
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toy import ToyInterface
+
+from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.processing import interpolation, prediction_memory
+from miscnn_tf.processing.patching import blending
+from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections, preparation_bytes
+from miscnn_tf.processing.preparation import run_subfunctions
+from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.subfunctions import (
+    Clipping,
+    Normalization,
+    Padding,
+    Resampling,
+    Resize,
+    TransformHU,
+    regridding,
+)
+from miscnn_tf.processing.subfunctions import normalization as normalization_module
+
+SHAPE = (80, 66, 60)
+
+
+@pytest.fixture(autouse=True)
+def small_slabs(monkeypatch):
+    """Slabs that are as small beside these images as they are beside real ones."""
+    size = 2**15
+    monkeypatch.setattr(prediction_memory, "SLAB_BYTES", size)
+    monkeypatch.setattr(normalization_module, "_SLAB_BYTES", size)
+    for module, names in ((prediction_memory, ["PIECE_BYTES"]), (blending, ["PIECE_BYTES"])):
+        for name in names:
+            monkeypatch.setattr(module, name, size)
+    for name in ("resize_probabilities_to_labels", "resize_image"):
+        function = getattr(interpolation, name)
+        defaults = tuple(size if value == interpolation.SLAB_BYTES else value for value in function.__defaults__)
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    for name in ("resized_slabs", "resizing_bytes"):
+        function = getattr(interpolation, name)
+        defaults = tuple(size if value == interpolation.SLAB_BYTES else value for value in function.__defaults__)
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    assert regridding.resize_image is interpolation.resize_image
+
+
+def peak_of(function):
+    function()  # what is imported and cached at first use
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def scan(dtype=np.int16, classes=3):
+    image = np.random.default_rng(0).normal(0, 300, SHAPE).astype(dtype)
+    return Sample("a", image, 1, classes, {"spacing": (0.8, 0.8, 1.0)}, three_dim=True)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Clipping(min=-100, max=300), Normalization()],
+        [Clipping(min=-100.5, max=300)],
+        [Resampling((1.2, 1.2, 1.2)), Normalization(mode="minmax")],
+        [Resampling((0.6, 0.6, 0.6)), Padding((120, 30, 30))],
+        [TransformHU(), Resize((40, 90, 40))],
+        [Padding((100, 80, 60)), Normalization()],
+    ],
+)
+def test_preparing_takes_no_more_than_was_estimated(steps, dtype):
+    estimate = preparation_bytes(scan(dtype), steps, kept=True)
+
+    sample = scan(dtype)
+
+    def prepare():
+        run_subfunctions(Sample("a", sample.img_data, 1, 3, sample.extended, three_dim=True), steps, training=False)
+
+    peak = peak_of(prepare)
+    read = sample.img_data.nbytes
+    assert peak <= estimate
+    assert estimate + read < 1.9 * (peak + read)
+    assert preparation_bytes(scan(dtype), steps, kept=False) <= estimate
+
+
+@pytest.mark.parametrize("sections", [1, 4])
+@pytest.mark.parametrize("activation_output", [False, True])
+@pytest.mark.parametrize(
+    "steps", [[], [Resize((54, 44, 40))], [Resize((54, 44, 40)), Padding((60, 60, 40))], [Padding((86, 86, 66))]]
+)
+def test_assembling_takes_no_more_than_was_estimated(steps, activation_output, sections):
+    sample = scan(np.float32, classes=12)
+    interface = ToyInterface(shape=SHAPE, classes=12)
+    preprocessor = Preprocessor(SimpleNamespace(interface=interface), 1, steps, data_aug=None, patch_shape=(24, 24, 24))
+    preprocessor.patchwise_overlap = (12, 12, 12)
+    run_subfunctions(sample, steps, training=False)
+
+    def assemble():
+        def patches(numbers):
+            return (np.ones((24, 24, 24, 12), np.float32) for _ in numbers)
+
+        preprocessor.assemble(sample, patches, activation_output, sections=sections)
+
+    parts = assembling_bytes(preprocessor, sample, activation_output, views=1, sections=sections)
+    peak = peak_of(assemble)
+    being_made = 24**3 * 12 * 4  # which the network takes
+    assert peak <= sum(parts) + being_made
+    assert sum(parts) < 1.9 * peak
+
+
+def test_whole_images_are_not_cut():
+    interface = ToyInterface(shape=SHAPE)
+    for settings, most in (({"analysis": "fullimage"}, 1), ({"patch_shape": (24, 24, 24)}, 16)):
+        preprocessor = Preprocessor(SimpleNamespace(interface=interface), 1, data_aug=None, **settings)
+        assert most_sections(preprocessor, scan()) == most
