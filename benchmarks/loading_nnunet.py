@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from importlib.metadata import version
@@ -11,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-for _name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # it warns where they are missing
-    os.environ.setdefault(_name, "unused")
-
 import rivals
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform

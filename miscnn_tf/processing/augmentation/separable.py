@@ -1,4 +1,4 @@
-"""Resampling where each axis can be treated by itself: a scaling without rotation, at a fraction of the general cost."""
+"""Resampling where each axis can be treated by itself: a scaling without rotation, far cheaper than the general way."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from miscnn_tf.processing.augmentation import separable, spline
 
 #: Voxels around the sampled ones that the spline filter needs: an error at the edge fades by 0.17 per voxel, and the
-#: spline itself reaches a voxel and a half far. With 5, white noise of deviation 1 comes out within 1e-4 (with 4: 5e-4).
+#: spline itself reaches 1.5 voxels far. With 5, white noise of deviation 1 comes out within 1e-4 (with 4: 5e-4).
 MARGIN = 5
 
 
