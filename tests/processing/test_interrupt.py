@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import all_gone, running, session
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
@@ -33,19 +31,6 @@ if __name__ == "__main__":
 """
 
 
-def session(number: int) -> set[int]:
-    """The processes that a program started, and itself: those of its session."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session, *_ = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        if int(its_session) == number and state != "Z":
-            found.add(int(stat.parent.name))
-    return found
-
-
 @pytest.mark.parametrize(
     ("how", "to_all"),
     [
@@ -55,31 +40,12 @@ def session(number: int) -> set[int]:
     ],
 )
 def test_nothing_is_left_of_preparing_in_processes(how, to_all, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    program = subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "stuck").exists() and program.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert (tmp_path / "stuck").exists(), program.communicate()[1]
-        workers = session(program.pid) - {program.pid}
-        assert workers
+    with running(SCRIPT, tmp_path, sign=tmp_path / "stuck") as program:
+        assert session(program.pid) - {program.pid}
         (os.killpg if to_all else os.kill)(program.pid, how)
         _, error = program.communicate(timeout=30)
         assert program.returncode == -how
-        while session(program.pid) and time.monotonic() < deadline + 30:
-            time.sleep(0.05)
-        assert not session(program.pid)
+        assert all_gone(program, seconds=30)
         if how == signal.SIGINT:
             assert error.strip().endswith("KeyboardInterrupt")
             assert not [found for found in (tmp_path / "batches").rglob("*") if found.is_file()]
-    finally:
-        for process in session(program.pid):
-            os.kill(process, signal.SIGKILL)
