@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import venv
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -93,6 +95,20 @@ class Rival:
         """The most memory that the program has had in RAM so far."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+    def cpu_seconds(self) -> float:
+        """CPU time, on all cores together, that the program and its living child processes have used so far."""
+        parents, ticks = {}, {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has just ended
+                # The name, which stands in parentheses, may hold spaces.
+                fields = stat.read_text().rpartition(")")[2].split()
+                process = int(stat.parent.name)
+                parents[process], ticks[process] = int(fields[1]), int(fields[11]) + int(fields[12])
+        family = [self.pid]
+        for member in family:
+            family += [process for process, parent in parents.items() if parent == member]
+        return sum(ticks[member] for member in family) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self) -> Self:
         return self

@@ -44,6 +44,61 @@ def test_start():
 
 
 @pytest.mark.slow
+def test_start_of_a_training(hippocampus):
+    training = run("start.py", "--training", "--data", str(hippocampus))["training"]
+    parts = ("imports", "building", "preparing", "first_step")
+    assert min(training[part] for part in parts) > 0
+    assert training["seconds"] == pytest.approx(sum(training[part] for part in parts), rel=0.2)
+    # Tracing is in the first step alone.
+    assert training["second_step"] < training["first_step"]
+
+
+@pytest.mark.slow
+def test_loading(hippocampus):
+    report = run("loading.py", "--rounds", "1", "--batches", "10", "--data", str(hippocampus))
+    assert set(report["default"]["patches_per_second"]) == {"miscnn_tf", "nnunet"}
+    assert set(report["alike"]["patches_per_second"]) == {"miscnn_tf", "nnunet", "monai"}
+    for comparison in (report["default"], report["alike"]):
+        assert min(comparison["patches_per_second"].values()) > 0
+        assert min(comparison["cpu_ms_per_patch"].values()) > 0
+        assert set(comparison["times_as_many_as"]) == set(comparison["patches_per_second"]) - {"miscnn_tf"}
+
+
+@pytest.mark.slow
+def test_large_volumes():
+    small, large = "64x64x40", "128x128x80"
+    arguments = ("--sizes", small, large, "--patch", "24", "24", "16", "--rounds", "1", "--batches", "2")
+    report = run("large_volumes.py", *arguments)
+    for where in ("in_memory", "memory_mapped"):
+        assert report[where][small]["ratio"] == 1
+        assert report[where][large]["ms_per_patch"] > 0
+    cold = report["memory_mapped"][large].get("cold")  # where the system says what it holds in memory
+    if cold is not None:
+        assert 0 < cold["patches_mb"] <= cold["pages_mb"]
+        # Nothing but the pages that the patches lie in; less, where the file system keeps its files in memory.
+        assert cold["brought_mb"] <= cold["pages_mb"] + 0.1
+
+
+@pytest.mark.slow
+def test_growth():
+    report = run("growth.py", "--cases", "4", "12", "--starts", "1", "--rounds", "1", "--steps", "3")["cases"]
+    assert set(report) == {"4", "12"}
+    assert report["4"]["step_ratio"] == 1
+    for figures in report.values():
+        assert figures["first_start_ms_per_case"] > 0
+        parts = figures["second_start_seconds"]
+        assert parts["all"] == pytest.approx(sum(parts[part] for part in set(parts) - {"all"}), abs=1e-3)
+
+
+def test_augmentation():
+    report = run("augmentation.py", "--rounds", "1")
+    assert len(report["transforms"]) == 9
+    assert all(figures["ratio"] > 0 for figures in report["transforms"].values())
+    assert report["orders"]["3"] == {"time": 1, "difference": 0}
+    assert report["orders"]["2"]["difference"] < 0.1 * report["orders"]["1"]["difference"]
+
+
+@pytest.mark.slow
 def test_architectures():
     report = run("architectures.py", "--filters", "4", "--depth", "2", "--edge", "8", "--rounds", "1")
     assert len(report["weights"]) >= 9

@@ -6,6 +6,7 @@ Tests that are not about files use it; it also is the evidence that a user's own
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from pathlib import Path
 
@@ -77,3 +78,15 @@ class Killed(Abstract_Subfunction):
 
     def preprocessing(self, sample, training=True):
         os._exit(9)
+
+
+class Stuck(Abstract_Subfunction):
+    """A step that takes forever with all samples but the first, and says so by a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def preprocessing(self, sample, training=True):
+        if sample.index != "case_0":
+            (Path(self.folder) / "stuck").touch()
+            time.sleep(600)

@@ -20,6 +20,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import resource
+except ImportError:  # not a POSIX system
+    resource = None  # type: ignore[assignment]
+
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
@@ -43,7 +48,17 @@ VERSIONS_IN_MEMORY = 2
 _LAST_USE_EVERY = 60.0  # seconds between two notes on disk that a version is in use
 _ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written folder belongs to nobody any more
 _SMALL_BYTES = 2**16
-_OPEN_SAMPLES = 128  # each holds two or three file descriptors, of which a process has about a thousand
+
+
+def _open_samples() -> int:
+    """How many samples stay open. Each holds two file descriptors, of which a quarter is taken at most."""
+    if resource is None:
+        return 128
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1024 if descriptors == resource.RLIM_INFINITY else min(1024, max(32, descriptors // 8))
+
+
+_OPEN_SAMPLES = _open_samples()
 
 logger = logging.getLogger(__name__)
 

@@ -298,7 +298,8 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 def _read_array(path: Path, mmap: bool) -> np.ndarray:
     # Mapped in any case: a header that claims more than the file holds is refused before anything is allocated.
-    mapped = np.lib.format.open_memmap(path, mode="r")
+    # As text: numpy resolves the links of a Path, which takes longer than all the rest.
+    mapped = np.lib.format.open_memmap(str(path), mode="r")
     return mapped if mmap else np.array(mapped)
 
 

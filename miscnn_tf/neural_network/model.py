@@ -204,6 +204,17 @@ class Neural_Network:
         self._compiled_with = wanted
         self._distributed = None
 
+    def _make_training_variables(self) -> None:
+        """Make the variables of optimizer and metrics: made in the first step, TensorFlow would trace it twice."""
+        with self.hardware.scope():
+            if not self.model.optimizer.built:
+                self.model.optimizer.build(self.model.trainable_variables)
+        if self.metrics and self.hardware.strategy.num_replicas_in_sync == 1:
+            shape = (1, *(size or 8 for size in self.window_shape))
+            background = tf.one_hot(tf.zeros(shape, tf.int32), self.classes)
+            self.model.compute_metrics(None, background, background)
+            self.model.reset_metrics()
+
     def in_float32(self) -> keras.Model:
         """The Keras model in float32, whatever precision it is trained in: itself, or a copy with its weights."""
         if self.hardware.precision == "float32":
@@ -302,6 +313,7 @@ class Neural_Network:
         if len(seeds) > 1:
             self.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
         self._compile(class_weight)
+        self._make_training_variables()
         # A callback of an earlier training may have changed the rate.
         self.model.optimizer.learning_rate = self._learning_rate
         self.trained_on = {"training": training, "validation": validation_samples or []}

@@ -75,8 +75,8 @@ class Data_Augmentation:
     """Random mirroring, scaling, rotation, elastic deformation, brightness, contrast, gamma and noise.
 
     What is switched on is drawn for each sample with the probability `config_p_per_sample`, and done in this order:
-    mirror; elastic deformation, rotation and scaling as one transform with one interpolation (cubic splines for images,
-    the nearest label for label maps); brightness; contrast; gamma; noise. Ranges and formulas are those of
+    mirror; elastic deformation, rotation and scaling as one transform with one interpolation (quadratic splines for
+    images, the nearest label for label maps); brightness; contrast; gamma; noise. Ranges and formulas are those of
     batchgenerators' transforms (Isensee et al., 2020, doi:10.5281/zenodo.3632567). What was not drawn costs nothing and
     changes no bit.
 

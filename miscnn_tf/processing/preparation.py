@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -94,10 +99,26 @@ class _Job(NamedTuple):
 _job: _Job | None = None
 
 
-def start_worker(data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
-    """Tell a worker process, once, what `prepare_in_worker` is to work with."""
+def start_worker(data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction], lifeline: Connection) -> None:
+    """Tell a worker process, once, what `prepare_in_worker` is to work with.
+
+    Args:
+        data_io: Where samples come from.
+        subfunctions: The steps, in order.
+        lifeline: The reading end of a pipe whose other end the main process alone holds: when that one closes it, or is
+            killed, the worker ends at once, whatever it is at.
+    """
     global _job
     _job = _Job(data_io, subfunctions)
+    # A terminal's Ctrl-C reaches every process; the main one's is enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+
+
+def _end_with(lifeline: Connection) -> None:
+    with suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
 
 
 def prepare_in_worker(index: Hashable, load_seg: bool) -> Sample:

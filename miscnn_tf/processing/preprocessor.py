@@ -263,11 +263,15 @@ class Preprocessor:
                 yield threads, None
                 return
             # Not fork: TensorFlow's threads do not survive it.
-            method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-            with ProcessPoolExecutor(
-                number, get_context(method), initializer=start_worker, initargs=(self.data_io, self.subfunctions)
-            ) as processes:
-                yield threads, processes
+            context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+            theirs, ours = context.Pipe(duplex=False)
+            job = (self.data_io, self.subfunctions, theirs)
+            with theirs, ours, ProcessPoolExecutor(number, context, start_worker, job) as processes:
+                try:
+                    yield threads, processes
+                except BaseException:
+                    ours.close()  # nobody waits any more for what they are at
+                    raise
 
     def _may_start_processes(self) -> bool:
         if can_be_imported_by_workers():

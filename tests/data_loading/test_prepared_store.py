@@ -311,6 +311,17 @@ def test_thousands_of_samples_do_not_use_up_the_file_descriptors(
     assert len(os.listdir("/proc/self/fd")) <= before + 5 * 2
 
 
+@pytest.mark.parametrize(
+    ("descriptors", "samples"), [(1024, 128), (256, 32), (64, 32), (2**20, 1024), (-1, 1024)]
+)  # -1: no limit
+def test_samples_that_stay_open_take_a_quarter_of_the_descriptors(
+    descriptors: int, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (descriptors, descriptors))
+    assert prepared_store._open_samples() == samples
+
+
 def test_files_go_when_the_store_does(tmp_path: Path) -> None:
     for end in ("close", "with", "collected"):
         store = PreparedStore(tmp_path / "store", 0, persistent=False)

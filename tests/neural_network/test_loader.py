@@ -21,32 +21,62 @@ def test_batches_come_in_order_whatever_the_workers_do(workers):
     assert next(iter(loader.stream())) == (2, 0)
 
 
-def test_never_more_than_the_queue_is_made_ahead():
-    made = []
-    loader = BatchLoader(lambda epoch, step: made.append(step), steps=100, epochs=range(1), queue_size=3)
-    stream = loader.stream()
-    for _ in range(2):
-        next(stream)
-    time.sleep(0.1)
-    assert made == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize(("workers", "queue_size"), [(1, 3), (2, 3), (4, 2)])
+def test_exactly_the_queue_is_made_ahead_of_a_slow_consumer(workers, queue_size):
+    made, done = [], threading.Semaphore(0)
+
+    def fetch(epoch: int, step: int) -> int:
+        made.append(step)
+        done.release()
+        return step
+
+    stream = BatchLoader(fetch, steps=100, epochs=range(1), workers=workers, queue_size=queue_size).stream()
+    for taken in (1, 2, 3):
+        assert next(stream) == taken - 1
+        # All that was ordered is made, though nobody asks for it; and no more was ordered.
+        ahead = max(queue_size, workers)
+        for _ in range(1 + ahead if taken == 1 else 1):
+            assert done.acquire(timeout=30)
+        assert sorted(made) == list(range(taken + ahead))
     stream.close()
 
 
-def test_no_worker_is_idle_because_the_queue_is_short():
-    at_once, most = [0], [0]
-    lock = threading.Lock()
+def test_a_consumer_gets_what_is_made_while_the_next_batch_is_stuck():
+    stuck, free = threading.Event(), threading.Event()
 
     def fetch(epoch: int, step: int) -> int:
-        with lock:
-            at_once[0] += 1
-            most[0] = max(most[0], at_once[0])
-        time.sleep(0.02)
-        with lock:
-            at_once[0] -= 1
+        if step == 3:
+            stuck.set()
+            assert free.wait(30)
         return step
 
-    list(BatchLoader(fetch, steps=20, epochs=range(1), workers=4, queue_size=1).stream())
-    assert most[0] == 4
+    stream = BatchLoader(fetch, steps=5, epochs=range(1), queue_size=3).stream()
+    assert next(stream) == 0
+    assert stuck.wait(30)
+    assert [next(stream), next(stream)] == [1, 2]
+    free.set()
+    assert list(stream) == [3, 4]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_is_how_many_batches_are_made_at_once_however_short_the_queue(workers):
+    together = threading.Barrier(workers)
+    running, most, lock = 0, 0, threading.Lock()
+
+    def fetch(epoch: int, step: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait(30)  # fails unless so many are here at the same time
+        with lock:
+            running -= 1
+        return step
+
+    steps = 5 * workers
+    loader = BatchLoader(fetch, steps=steps, epochs=range(1), workers=workers, queue_size=1)
+    assert list(loader.stream()) == list(range(steps))
+    assert most == workers
 
 
 def test_an_exception_reaches_the_consumer_and_is_kept():

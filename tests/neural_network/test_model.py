@@ -252,6 +252,18 @@ def test_images_of_different_sizes_one_after_the_other(toy_io, make_network):
     np.testing.assert_array_equal(first, again)
 
 
+def test_the_training_graph_is_traced_once(make_network):
+    traced = []
+
+    def loss(y_true, y_pred):
+        traced.append(y_pred)
+        return dice_crossentropy(y_true, y_pred)
+
+    network = make_network(loss=loss)
+    network.train(CASES, epochs=2)
+    assert len(traced) == 1
+
+
 def test_the_prediction_graph_is_traced_once(make_network):
     network = make_network()
     network.predict(CASES[:2], return_output=True)

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.patching.readahead import announce
 
 
 def read_region(array: np.ndarray, start: Sequence[int], shape: Sequence[int], fill: npt.ArrayLike = 0) -> np.ndarray:
     """Read the box of `shape` voxels from `start` on; what lies outside the array is filled.
 
-    One slice is taken of the array, and only as far as the box reaches: of a memory map, nothing else is read.
+    One slice is taken of the array, and only as far as the box reaches: of a memory map, nothing else is read, and
+    the system is told so.
 
     Args:
         array: Array or memory map ``(x, y[, z], channels)``.
@@ -46,6 +48,7 @@ def read_region(array: np.ndarray, start: Sequence[int], shape: Sequence[int], f
         source.append(slice(low, high))
         target.append(slice(low - first, high - first))
         inside = inside and high - low == length
+    announce(array, source)
     if inside:
         return np.array(array[tuple(source)], order="C", copy=True)
     region = np.empty((*shape, array.shape[-1]), array.dtype)

@@ -20,6 +20,7 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.augmentation.intensity import Brightness, Gamma, Noise
 from miscnn_tf.processing.augmentation.plan import Augmentation
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
+from miscnn_tf.processing.augmentation.spline import ORDER
 
 SIZE = {2: 120, 3: 72}
 # White noise is the hardest image to interpolate.
@@ -67,7 +68,7 @@ def test_the_region_is_all_that_is_needed(plan):
     box = tuple(slice(first, first + size) for first, size in zip(begin, shape, strict=True))
     labels = (volume > 0).astype(np.uint8)
     image, moved = plan.apply(volume[box][..., np.newaxis], labels[box], plan.patch_shape)
-    expected, places = whole_volume(plan, volume, corner, order=3)
+    expected, places = whole_volume(plan, volume, corner, order=ORDER)
     np.testing.assert_allclose(image[..., 0], expected, atol=1e-3)
     expected_labels, _ = whole_volume(plan, labels, corner, order=0)
     # Where a place lies in the middle between two voxels, rounding decides.

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from miscnn_tf.processing.augmentation import separable
+from miscnn_tf.processing.augmentation.spline import ORDER
 
 
 @pytest.fixture(params=[(30, 25), (18, 20, 15)], ids=["2D", "3D"])
@@ -14,22 +15,22 @@ def places(request, rng):
     return request.param, [rng.uniform(1, size - 3, size=7 + axis) for axis, size in enumerate(request.param)]
 
 
-def test_cubic_equals_map_coordinates(places, rng):
+def test_smooth_equals_map_coordinates(places, rng):
     shape, wanted = places
     image = rng.normal(size=shape).astype(np.float32)
     grid = np.meshgrid(*wanted, indexing="ij")
-    ours = separable.cubic(image, wanted)
+    ours = separable.smooth(image, wanted)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(
-        ours, ndimage.map_coordinates(image.astype(float), grid, order=3, mode="mirror"), atol=1e-5
+        ours, ndimage.map_coordinates(image.astype(float), grid, order=ORDER, mode="mirror"), atol=1e-5
     )
 
 
-def test_cubic_passes_through_the_voxels(places, rng):
+def test_smooth_passes_through_the_voxels(places, rng):
     shape, _ = places
     image = rng.normal(size=shape).astype(np.float32)
     inner = tuple(slice(1, size - 2) for size in shape)
-    whole = separable.cubic(image, [np.arange(1.0, size - 2) for size in shape])
+    whole = separable.smooth(image, [np.arange(1.0, size - 2) for size in shape])
     np.testing.assert_allclose(whole, image[inner], atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from batchgenerators.augmentations.spatial_transformations import augment_spatia
 from scipy import ndimage
 
 from miscnn_tf.processing.augmentation.spatial import MARGIN, Elastic, Spatial
+from miscnn_tf.processing.augmentation.spline import ORDER
 
 SURROUNDINGS = 40
 PATCHES = [(20, 24), (14, 18, 12)]
@@ -63,6 +64,7 @@ def from_batchgenerators(monkeypatch, spatial, image, labels):
         do_scale=spatial.scale is not None,
         scale=(scale, scale),
         random_crop=False,
+        order_data=ORDER,
     )
     return image[0, 0], labels[0, 0]
 
