@@ -2,12 +2,14 @@
 
     python benchmarks/augmentation.py
 
-Each transform is done to a patch of 40x56x40 voxels of noise, with parameters drawn anew for each round and the same for
-both: ours, and batchgenerators' functions with ``order_data=3``, their default, which get the patch with the margin that
-ours reads. Prints one line of JSON: milliseconds of each (medians), and how many times as long batchgenerators takes
-(median of the rounds' ratios). ``orders`` is what an interpolation of another order than ours would take and change:
-milliseconds of rotating the patch by SciPy, as shares of the cubic spline's, and the difference to the cubic spline, as
-a share of the standard deviation, for a smooth image (white noise behind a Gaussian of 1.5 voxels).
+Each transform is done to a patch of 40x56x40 voxels of noise, with parameters drawn anew for each round and the same
+for both: ours, and batchgenerators' functions with ``order_data=3``, their default, which get the patch with the margin
+that ours reads. Prints one line of JSON: milliseconds of each (medians), and how many times as long batchgenerators
+takes (median of the rounds' ratios).
+
+``orders`` is what another order of interpolation than ours would take and change: the time of rotating the patch by
+SciPy, as a share of the cubic spline's, and the difference to the cubic spline, as a share of the standard deviation,
+for a smooth image (white noise behind a Gaussian of 1.5 voxels).
 """
 
 from __future__ import annotations

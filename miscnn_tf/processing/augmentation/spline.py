@@ -3,7 +3,7 @@
 Quadratic, because more cannot be seen, and less can. On the hippocampus MRI, turned by up to 15 degrees, the result
 differs from that of splines of order 5 by 4 % of the image's standard deviation; cubic splines' by 2 %, linear
 interpolation's by 13 %. Of the detail (the mean of the absolute Laplacian) 2 % less is left than with cubic splines,
-but 31 % less with linear interpolation, which blurs. The spline takes 0.4 times as long to sample as a cubic one
+but 31 % less with linear interpolation, which blurs. Sampling takes 0.4 to 0.5 times as long as of a cubic one
 (``benchmarks/augmentation.py``).
 
 Reference:
