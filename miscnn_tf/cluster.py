@@ -10,8 +10,6 @@ from typing import Any
 
 from miscnn_tf.errors import ConfigurationError
 
-__all__ = ["TF_CONFIG", "Cluster", "is_chief", "read_cluster"]
-
 #: The environment's variable.
 TF_CONFIG = "TF_CONFIG"
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import tensorflow as tf
 
-__all__ = ["bfloat16_speedup", "cpu_computes_bfloat16"]
-
 _CPUINFO = Path("/proc/cpuinfo")
 # A 3x3x3 convolution of 32 to 32 features, forward and backward: what most of a training step is spent on.
 _SIZE, _FEATURES, _ROUNDS = 16, 32, 5

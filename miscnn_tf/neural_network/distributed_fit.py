@@ -17,8 +17,6 @@ from miscnn_tf.neural_network.callbacks import learning_rate_of
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware
 
-__all__ = ["DistributedFit", "loss_per_sample"]
-
 # Keras' callbacks that write files: of several machines, the first one alone has them.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import keras
 
-__all__ = ["maker_of"]
-
 
 def maker_of(output: Any) -> keras.Operation:
     """The layer or operation that makes a symbolic tensor.

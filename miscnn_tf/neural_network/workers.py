@@ -15,8 +15,6 @@ import tensorflow as tf
 from miscnn_tf.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 
-__all__ = ["Workers", "cluster_strategy"]
-
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
