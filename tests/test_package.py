@@ -30,6 +30,7 @@ FLOORS = {
     "arguments": 0,
     "configuration": 0,
     "nvidia": 0,
+    "cluster": 0,
     "resident_memory": 0,
     "data_loading": 1,
     "datasets": 1,
