@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 import sys
@@ -28,7 +27,6 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 import step_keras
 from rivals import TORCH, Rival, python_with
@@ -85,7 +83,7 @@ def main() -> None:
         }
         report = measured(programs, folder, options.rounds)
         windows = len(PatchGrid(options.shape, options.patch, [size // 2 for size in options.patch]))
-        report |= share_of_peak(programs, report["seconds"], windows * operations(model))
+        report |= share_of_peak(programs, report["seconds"], windows * step_keras.operations(model))
         versions = {name: programs[name].ready["version"] for name in (REFERENCE, OURS)}
     shown = ("filters", "depth", "normalisation", "patch", "threads")
     print(
@@ -144,17 +142,6 @@ def share_of_peak(programs: dict[str, Rival], seconds: dict[str, float], work: f
         "gflop": round(work / 1e9, 1),
         "share_of_float32_peak": {name: round(work / taken / peak["float32"], 3) for name, taken in seconds.items()},
     }
-
-
-def operations(model: keras.Model) -> float:
-    """Additions and multiplications of a model's convolutions for one input."""
-    total = 0.0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
-            # A transposed convolution touches each voxel of its input, not of its output, with the whole kernel.
-            grid = layer.input.shape if isinstance(layer, keras.layers.Conv3DTranspose) else layer.output.shape
-            total += 2.0 * math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
-    return total
 
 
 def _write_volume(path: Path, shape: list[int]) -> None:

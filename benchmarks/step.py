@@ -5,8 +5,8 @@
 
 The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the
 same in PyTorch, float32 and channels last, which is its fastest layout on a CPU; each with as many threads, from the
-same initial weights. Prints one line of JSON: seconds of a step (the median of all rounds) and ratios to PyTorch's in
-float32. A ratio is the median of the rounds' ratios, which a busy machine moves less than the times.
+same initial weights. Prints one line of JSON: seconds of a step (the median of all rounds), the operations of its
+convolutions, and ratios to PyTorch's in float32. A ratio is the median of the rounds' ratios, which a busy machine moves less than the times.
 
 With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
 linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared.
@@ -87,6 +87,8 @@ def main() -> None:
             for name, (program, python, precision) in sides.items()
         }
         report: dict[str, Any] = {"benchmark": "step", **settings, "weights": model.count_params()}
+        # The gradients of a convolution, to its input and its kernel, cost as much as itself each.
+        report["gflop"] = round(3 * options.batch_size * step_keras.operations(model) / 1e9, 1)
         report |= timed(programs, Path(folder), settings, options.rounds, options.steps)
         report["versions"] = {"torch": programs[REFERENCE].ready["version"],
                               "tensorflow": programs["miscnn_tf float32"].ready["version"]}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -80,6 +81,17 @@ def load_weights(model: keras.Model, path: Path) -> None:
         for layer in model.layers:
             for weight in layer.trainable_weights:
                 weight.assign(file[weight.path])
+
+
+def operations(model: keras.Model) -> float:
+    """Additions and multiplications of a model's convolutions for one input."""
+    total = 0.0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
+            # A transposed convolution touches each voxel of its input, not of its output, with the whole kernel.
+            grid = layer.input.shape if isinstance(layer, keras.layers.Conv3DTranspose) else layer.output.shape
+            total += 2.0 * math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
+    return total
 
 
 def main() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 
-from miscnn_tf import arguments
-
 
 class whole_number:
     """An argparse type: a whole number that is not below a least one.
@@ -45,21 +43,6 @@ class positive_number:
         if not 0 < number < math.inf:
             raise ValueError
         return number
-
-
-class byte_count:
-    """An argparse type: a number of bytes such as ``4GB``.
-
-    Example:
-        >>> byte_count()("4GB")
-        4000000000
-    """
-
-    __name__ = "amount of memory, such as 4GB,"
-
-    def __call__(self, text: str) -> int:
-        """The number of bytes; a ValueError where it is none."""
-        return arguments.byte_count(text, "memory")
 
 
 class label_pair:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 
-from miscnn_tf.cli.argument_types import byte_count
+from miscnn_tf.cli.argument_types import positive_number
 from miscnn_tf.cli.quiet import start_tensorflow
 
 
@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="segment images again that have a prediction in OUT")
     parser.add_argument(
         "--memory",
-        type=byte_count(),
-        metavar="BYTES",
-        help="what the program may have in memory, such as 4GB: large images are segmented in sections",
+        type=positive_number(),
+        metavar="GB",
+        help="what the program may have in memory: large images are segmented in sections",
     )
 
 
@@ -54,6 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         arguments.probabilities,
         arguments.overwrite,
-        arguments.memory,
+        None if arguments.memory is None else round(arguments.memory * 1e9),
     )
     return 0

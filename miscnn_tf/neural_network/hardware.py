@@ -119,8 +119,8 @@ def choose_hardware(
     older GPU                      float32          the same
     ============================== ================ ======================================
 
-    Whether bfloat16 makes a CPU faster is measured, in 0.2 s, where it has the instructions. With `deterministic` they
-    alone decide: a measurement may come out differently on the next day.
+    Whether bfloat16 makes a CPU faster is measured, in 0.2 s, where it has the instructions. With `deterministic` a CPU
+    computes in float32: a measurement may come out differently on the next day.
 
     Where ``TF_CONFIG`` is set in the environment, all machines that it names train one network together (a
     MultiWorkerMirroredStrategy, with all their GPUs), in the precision that suits the first of them.
@@ -200,7 +200,7 @@ def _cpu_precision(deterministic: bool) -> tuple[str, str]:
     if not cpu_computes_bfloat16():
         return "float32", "no bfloat16 instructions"
     if deterministic:
-        return "mixed_bfloat16", "bfloat16 instructions"
+        return "float32", "the same every day"
     speedup = bfloat16_speedup()
     return (
         "mixed_bfloat16" if speedup >= _PAYS else "float32",

@@ -216,9 +216,9 @@ def test_files_of_others_do_not_pass_for_predictions(
 def test_a_budget_of_memory(
     trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert predict(trained, scan(experiment, 0), tmp_path / "a.nii.gz", "--memory", "1TB") == 0
+    assert predict(trained, scan(experiment, 0), tmp_path / "a.nii.gz", "--memory", "1000") == 0
     assert predict(trained, scan(experiment, 0), tmp_path / "b.nii.gz") == 0
     np.testing.assert_array_equal(voxels(tmp_path / "a.nii.gz"), voxels(tmp_path / "b.nii.gz"))
-    assert predict(trained, scan(experiment, 0), tmp_path / "c.nii.gz", "--memory", "1MB") != 0
+    assert predict(trained, scan(experiment, 0), tmp_path / "c.nii.gz", "--memory", "0.001") != 0
     assert "does not suffice" in capsys.readouterr().err
     assert not (tmp_path / "c.nii.gz").exists()

@@ -61,7 +61,7 @@ def test_bfloat16_where_it_pays_on_this_processor(machine, monkeypatch, speedup,
     assert chosen.precision == expected
     assert f"bfloat16 is {speedup:.1f} times as fast, measured" in chosen.description
     # A measurement may come out differently on the next day.
-    assert choose_hardware(deterministic=True).precision == "mixed_bfloat16"
+    assert choose_hardware(deterministic=True).precision == "float32"
 
 
 def test_xla_can_be_overruled(machine):
