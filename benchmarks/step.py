@@ -3,10 +3,10 @@
     python benchmarks/step.py
     python benchmarks/step.py --filters 16 --dice-steps 500
 
-The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the
-same in PyTorch, float32 and channels last, which is its fastest layout on a CPU; each with as many threads, from the
-same initial weights. Prints one line of JSON: seconds of a step (the median of all rounds), the operations of its
-convolutions, and ratios to PyTorch's in float32. A ratio is the median of the rounds' ratios, which a busy machine moves less than the times.
+The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the same in PyTorch,
+float32 and channels last, which is its fastest layout on a CPU; each with as many threads, from the same initial
+weights. Prints one line of JSON: seconds of a step (the median of all rounds), the operations of its convolutions, and
+ratios to PyTorch's in float32. A ratio is the median of the rounds' ratios, which a busy machine moves less than times.
 
 With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
 linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared.
