@@ -35,6 +35,7 @@ def running(script: str, folder: Path, sign: Path) -> Iterator[subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_interrupts,
         env={**os.environ, "PYTHONPATH": path},
     )
     try:
@@ -46,6 +47,11 @@ def running(script: str, folder: Path, sign: Path) -> Iterator[subprocess.Popen[
     finally:
         for process in session(program.pid):
             os.kill(process, signal.SIGKILL)
+
+
+def _hear_interrupts() -> None:
+    # What a shell runs in the background (with &) ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def all_gone(program: subprocess.Popen[str], seconds: float) -> bool:
