@@ -6,8 +6,6 @@ import json
 import math
 import os
 import sys
-import time
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -58,15 +56,7 @@ def main() -> None:
     feed = Feed(generator, range(1_000_000), settings["workers"], queue_size=2)
     stream = iter(feed.dataset)
 
-    def batches(count: int) -> dict[str, Any]:
-        for _ in range(SKIPPED):
-            next(stream)
-        begin = time.perf_counter()
-        for _ in range(count):
-            next(stream)
-        return {"seconds": time.perf_counter() - begin}
-
-    rivals.serve({"version": miscnn_tf.__version__, "skipped": SKIPPED}, batches=batches)
+    rivals.serve_batches(stream, SKIPPED, miscnn_tf.__version__)
     feed.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,17 +76,9 @@ def main() -> None:
 
     stream = endless()
 
-    def batches(count: int) -> dict[str, Any]:
-        for _ in range(SKIPPED):
-            next(stream)
-        begin = time.perf_counter()
-        for _ in range(count):
-            next(stream)
-        return {"seconds": time.perf_counter() - begin}
-
     shape = tuple(next(stream)["image"].shape)
     assert shape == (settings["batch_size"], 1, *settings["patch"]), shape
-    rivals.serve({"version": monai.__version__, "skipped": SKIPPED}, batches=batches)
+    rivals.serve_batches(stream, SKIPPED, monai.__version__)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,17 +115,9 @@ def main() -> None:
         wait_time=0.002,
     )
 
-    def batches(count: int) -> dict[str, Any]:
-        for _ in range(SKIPPED):
-            next(stream)
-        begin = time.perf_counter()
-        for _ in range(count):
-            next(stream)
-        return {"seconds": time.perf_counter() - begin}
-
     shape = tuple(next(stream)["data"].shape)
     assert shape == (settings["batch_size"], 1, *settings["patch"]), shape
-    rivals.serve({"version": version("nnunetv2"), "skipped": SKIPPED}, batches=batches)
+    rivals.serve_batches(stream, SKIPPED, version("nnunetv2"))
     stream._finish()
 
 

@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import venv
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -135,6 +137,26 @@ class Rival:
         raise RuntimeError(
             f"{self._process.args} ended with {self._process.returncode}:\n{self._errors.read()[-4000:]}"
         )
+
+
+def serve_batches(stream: Iterator[Any], skipped: int, version: str) -> None:
+    """`serve` for a loader: asked for ``batches``, it says in how many seconds so many came.
+
+    Args:
+        stream: Gives batches without an end.
+        skipped: Batches that are taken before the clock starts, because they were made ahead while the others worked.
+        version: That of the loader's library.
+    """
+
+    def batches(count: int) -> dict[str, Any]:
+        for _ in range(skipped):
+            next(stream)
+        begin = time.perf_counter()
+        for _ in range(count):
+            next(stream)
+        return {"seconds": time.perf_counter() - begin}
+
+    serve({"version": version, "skipped": skipped}, batches=batches)
 
 
 def serve(ready: dict[str, Any], **answers: Any) -> None:

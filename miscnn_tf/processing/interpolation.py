@@ -190,7 +190,9 @@ def resize_probabilities_to_labels(
     """
     labels = np.empty(tuple(shape), label_dtype(probabilities.shape[-1]))
     for columns in even_parts(shape[1], sections):
-        for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes, columns=columns):
+        # Cutting columns out of what is not in memory, such as an HDF5 data set, would read all of it.
+        part = columns if sections > 1 else None
+        for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes, columns=part):
             labels[where, columns] = decide_labels(slab)
             del slab  # or it would live until the next one is made
     return labels

@@ -337,3 +337,19 @@ def test_what_resizing_takes_is_known_before(old, new):
     finally:
         tracemalloc.stop()
     assert peak < resizing_bytes(old, new, 6, slab_bytes=2**18) < 5 * peak
+
+
+def test_probabilities_may_be_rows_of_a_file():
+    """Of an HDF5 data set, ``[:, 3:9]`` would be all of it; only rows are asked for."""
+    values = np.random.default_rng(0).random((6, 5, 4, 3), np.float32)
+
+    class Rows:
+        shape, ndim = values.shape, values.ndim
+
+        def __getitem__(self, key):
+            assert isinstance(key, slice)
+            assert key.stop - key.start < len(values)
+            return values[key]
+
+    found = resize_probabilities_to_labels(Rows(), (12, 7, 4), slab_bytes=1)
+    np.testing.assert_array_equal(found, resize_probabilities_to_labels(values, (12, 7, 4)))

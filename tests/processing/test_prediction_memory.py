@@ -35,14 +35,9 @@ def small_slabs(monkeypatch):
     size = 2**15
     monkeypatch.setattr(prediction_memory, "SLAB_BYTES", size)
     monkeypatch.setattr(normalization_module, "_SLAB_BYTES", size)
-    for module, names in ((prediction_memory, ["PIECE_BYTES"]), (blending, ["PIECE_BYTES"])):
-        for name in names:
-            monkeypatch.setattr(module, name, size)
-    for name in ("resize_probabilities_to_labels", "resize_image"):
-        function = getattr(interpolation, name)
-        defaults = tuple(size if value == interpolation.SLAB_BYTES else value for value in function.__defaults__)
-        monkeypatch.setattr(function, "__defaults__", defaults)
-    for name in ("resized_slabs", "resizing_bytes"):
+    monkeypatch.setattr(prediction_memory, "PIECE_BYTES", size)
+    monkeypatch.setattr(blending, "PIECE_BYTES", size)
+    for name in ("resize_probabilities_to_labels", "resize_image", "resized_slabs", "resizing_bytes"):
         function = getattr(interpolation, name)
         defaults = tuple(size if value == interpolation.SLAB_BYTES else value for value in function.__defaults__)
         monkeypatch.setattr(function, "__defaults__", defaults)

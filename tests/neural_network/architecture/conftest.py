@@ -33,10 +33,10 @@ def same_as_keras(rng):
             strict=True,
         )
         for result, expected in results:
+            assert result.dtype == expected.dtype
             result, expected = (np.asarray(tf.cast(array, tf.float32)) for array in (result, expected))
             np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
         for result, expected in zip(ours.get_weights()[: len(weights)], reference.get_weights(), strict=True):
             np.testing.assert_allclose(result, expected, rtol=1e-5)
-        assert ours(x).dtype == reference(x).dtype
 
     return compare
