@@ -6,7 +6,7 @@
 with half overlap and Gaussian weights, down to the label of each voxel; the standard U-Net in both, from the same
 weights. MONAI's runs as its documentation has it, channels first, and channels last, which is faster on a CPU. Prints
 one line of JSON: seconds (medians), the ratios to MONAI's (medians of the rounds' ratios), the most memory that each
-process needed and how much of it came with the prediction, the share of voxels with the same label (where windows count
+process needed, as a whole, without the files of libraries that it maps, and how much of it came with the prediction, the share of voxels with the same label (where windows count
 alike), and what share of this machine's peak, measured by large matrix products, the networks reach: the operations of
 the convolutions alone, per second of the whole prediction.
 
@@ -30,8 +30,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import step_keras
 from rivals import TORCH, Rival, python_with
+from step import low_precisions
 
-from miscnn_tf.neural_network.hardware import cpu_computes_bfloat16
 from miscnn_tf.processing.patching.grid import PatchGrid
 
 HERE = Path(__file__).parent
@@ -65,13 +65,9 @@ def main() -> None:
         FASTEST: ("prediction_monai.py", python, {"precision": "float32", "layout": "last"}),
         OURS: ("prediction_keras.py", sys.executable, {"precision": "float32"}),
     }
-    if cpu_computes_bfloat16():
-        sides["MONAI channels last bfloat16"] = (
-            "prediction_monai.py",
-            python,
-            {"precision": "bfloat16", "layout": "last"},
-        )
-        sides["miscnn_tf bfloat16"] = ("prediction_keras.py", sys.executable, {"precision": "mixed_bfloat16"})
+    for low in low_precisions():
+        sides[f"{FASTEST} {low}"] = ("prediction_monai.py", python, {"precision": low, "layout": "last"})
+        sides[f"miscnn_tf {low}"] = ("prediction_keras.py", sys.executable, {"precision": f"mixed_{low}"})
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         model = step_keras.network({**settings, "precision": "float32"}).model
         step_keras.save_weights(model, Path(folder, "weights.npz"))
@@ -103,12 +99,13 @@ def main() -> None:
 def measured(programs: dict[str, Rival], folder: str, rounds: int) -> dict[str, Any]:
     """Seconds, ratios, memory, and how far the labels agree."""
     before = {name: program.peak_bytes() for name, program in programs.items()}
-    labels, peaks = {}, {}
+    labels, peaks, private = {}, {}, {}
     for number, (name, program) in enumerate(programs.items()):
         output = f"{folder}/{number}.npy"
         # Builds graphs, and does not count. All windows alike, because MONAI has no Gaussian weight below 1/1000.
-        program.ask("predict", output=output, mode="constant")
-        peaks[name] = program.peak_bytes()
+        with program.private_memory() as own:
+            program.ask("predict", output=output, mode="constant")
+        peaks[name], private[name] = program.peak_bytes(), max(own)
         labels[name] = np.load(output)
         print(f"{name} is ready", file=sys.stderr, flush=True)
     times: dict[str, list[float]] = {name: [] for name in programs}
@@ -121,6 +118,7 @@ def measured(programs: dict[str, Rival], folder: str, rounds: int) -> dict[str, 
         "to_monai": _ratios(times, REFERENCE),
         "to_monai_channels_last": _ratios(times, FASTEST),
         "peak_gb": {name: round(value / 2**30, 2) for name, value in peaks.items()},
+        "peak_gb_without_libraries": {name: round(value / 2**30, 2) for name, value in private.items()},
         "peak_gb_of_prediction": {name: round((value - before[name]) / 2**30, 2) for name, value in peaks.items()},
         "same_labels": {name: round(float(np.mean(own == labels[REFERENCE])), 5) for name, own in labels.items()},
     }

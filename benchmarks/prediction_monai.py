@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
@@ -23,9 +22,8 @@ def main() -> None:
     image = torch_unet.tensor(np.load(settings["volume"])[np.newaxis], settings["layout"])
 
     def predict(output: str | None = None, mode: str = "gaussian") -> dict[str, Any]:
-        low = settings["precision"] == "bfloat16"
         begin = time.perf_counter()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if low else contextlib.nullcontext():
+        with torch.inference_mode(), torch_unet.autocast(settings["precision"]):
             probabilities = sliding_window_inference(
                 image,
                 settings["patch"],
@@ -34,7 +32,7 @@ def main() -> None:
                 overlap=0.5,
                 mode=mode,
             )
-            labels = probabilities.argmax(1)[0].numpy().astype(np.uint8)
+            labels = probabilities.argmax(1)[0].cpu().numpy().astype(np.uint8)
         seconds = time.perf_counter() - begin
         if output is not None:
             np.save(output, labels)

@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import venv
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,8 +96,32 @@ class Rival:
 
     def peak_bytes(self) -> int:
         """The most memory that the program has had in RAM so far."""
+        return self._status("VmHWM")
+
+    @contextmanager
+    def private_memory(self) -> Iterator[list[int]]:
+        """What of its memory is its own, looked at all the while; what it maps of its libraries' files is not in it.
+
+        Yields:
+            The bytes at each look.
+        """
+        seen, end = [self._status("RssAnon")], threading.Event()
+
+        def look() -> None:
+            while not end.wait(0.005):
+                seen.append(self._status("RssAnon"))
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            end.set()
+            thread.join()
+
+    def _status(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
     def cpu_seconds(self) -> float:
         """CPU time, on all cores together, that the program and its living child processes have used so far."""

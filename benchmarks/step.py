@@ -4,9 +4,11 @@
     python benchmarks/step.py --filters 16 --dice-steps 500
 
 The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the same in PyTorch,
-float32 and channels last, which is its fastest layout on a CPU; each with as many threads, from the same initial
-weights. Prints one line of JSON: seconds of a step (the median of all rounds), the operations of its convolutions, and
-ratios to PyTorch's in float32. A ratio is the median of the rounds' ratios, which a busy machine moves less than times.
+channels last, which is its fastest layout on a CPU; each with as many threads, from the same initial weights, on the
+first GPU where there is one (and PyTorch's build has CUDA). Beside float32 each is timed in the mixed precisions that
+the hardware computes. Prints one line of JSON: seconds of a step (the median of all rounds), the operations of its
+convolutions, and ratios to PyTorch's in float32. A ratio is the median of the rounds' ratios, which a busy machine
+moves less than times.
 
 With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
 linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared.
@@ -30,6 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import step_keras
+import tensorflow as tf
 from hippocampus import CLASSES, DATA, PATCH_SHAPE
 from rivals import TORCH, Rival, python_with
 
@@ -51,6 +54,10 @@ def main() -> None:
     parser.add_argument("--filters", type=int, default=32, help="of the first level (default: 32)")
     parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved (default: 3)")
     parser.add_argument("--batch-size", type=int, default=2, help="patches of a batch (default: 2)")
+    parser.add_argument("--patch", type=int, nargs=3, default=PATCH_SHAPE, help="voxels (default: 40 56 40)")
+    parser.add_argument(
+        "--layout", choices=["last", "first"], default="last", help="PyTorch's channels (default: last)"
+    )
     parser.add_argument("--normalisation", choices=["batch", "instance"], default="batch", help="(default: batch)")
     parser.add_argument("--rounds", type=int, default=10, help="how often each is timed (default: 10)")
     parser.add_argument("--steps", type=int, default=3, help="steps of a round (default: 3)")
@@ -61,9 +68,9 @@ def main() -> None:
         "filters": options.filters,
         "depth": options.depth,
         "normalisation": options.normalisation,
-        "layout": "last",
+        "layout": options.layout,
         "batch_size": options.batch_size,
-        "patch": PATCH_SHAPE,
+        "patch": options.patch,
         "classes": CLASSES,
         "rate": RATE,
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -73,9 +80,9 @@ def main() -> None:
         REFERENCE: ("step_torch.py", torch, "float32"),
         "miscnn_tf float32": ("step_keras.py", sys.executable, "float32"),
     }
-    if cpu_computes_bfloat16():
-        sides["torch bfloat16"] = ("step_torch.py", torch, "bfloat16")
-        sides["miscnn_tf bfloat16"] = ("step_keras.py", sys.executable, "mixed_bfloat16")
+    for low in low_precisions():
+        sides[f"torch {low}"] = ("step_torch.py", torch, low)
+        sides[f"miscnn_tf {low}"] = ("step_keras.py", sys.executable, f"mixed_{low}")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         weights = Path(folder, "weights.npz")
         model = step_keras.network({**settings, "precision": "float32"}).model
@@ -95,6 +102,13 @@ def main() -> None:
     if options.dice_steps:
         report |= compared(sides, settings, options.dice_steps, options.data)
     print(json.dumps(report))
+
+
+def low_precisions() -> list[str]:
+    """What this machine computes beside float32."""
+    if tf.config.list_physical_devices("GPU"):
+        return ["float16", "bfloat16"]
+    return ["bfloat16"] if cpu_computes_bfloat16() else []
 
 
 def timed(

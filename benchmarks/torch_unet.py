@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -104,16 +105,33 @@ def dice_crossentropy(logits: torch.Tensor, labels: torch.Tensor, smooth: float 
     return (1 - dice.mean(1)).mean() + nn.functional.cross_entropy(logits, labels)
 
 
+#: The first GPU where there is one, as our side takes it.
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def make(settings: dict[str, Any], weights: str) -> UNet:
     """The network with the weights of that file, channels last in memory or, with ``layout="first"``, first."""
     torch.set_num_threads(int(settings["threads"]))
     network = UNet(settings["filters"], settings["depth"], settings["classes"], settings["normalisation"])
     with np.load(weights) as file:
         network.take({key: file[key] for key in file.files})
+    network = network.to(DEVICE)
     return network.to(memory_format=torch.channels_last_3d) if settings["layout"] == "last" else network
+
+
+def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
+    """PyTorch's mixed precision, for "bfloat16" and "float16"."""
+    low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+    return contextlib.nullcontext() if low is None else torch.autocast(DEVICE.type, low)
+
+
+def wait() -> None:
+    """Until the device has done what it was told."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def tensor(images: np.ndarray, layout: str) -> torch.Tensor:
     """Images ``(batch, x, y, z, channels)`` as PyTorch's, in the network's layout."""
     form = torch.channels_last_3d if layout == "last" else torch.contiguous_format
-    return torch.from_numpy(images).permute(0, 4, 1, 2, 3).contiguous(memory_format=form)
+    return torch.from_numpy(images).to(DEVICE).permute(0, 4, 1, 2, 3).contiguous(memory_format=form)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import miscnn_tf
+from miscnn_tf.system_memory import system_memory
 from miscnn_tf.utils import dependencies, machine
 from miscnn_tf.utils.text_table import size_text
 
@@ -35,12 +36,13 @@ _LITTLE_MEMORY = 2 * 2**30
 
 def examine() -> Report:
     """Look at everything; takes as long as TensorFlow takes to start."""
+    memory = system_memory()
     report: Report = {
         "miscnn_tf": miscnn_tf.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": machine.processor(),
-        "memory": machine.memory(),
+        "memory": {"total_bytes": memory.total, "available_bytes": memory.available},
         "disk": machine.room([Path.cwd(), Path(tempfile.gettempdir())]),
         "graphics": machine.graphics(),
         "required": dependencies.required(),

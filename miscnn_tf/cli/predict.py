@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=positive_number(),
         metavar="GB",
-        help="what the program may have in memory: large images are segmented in sections",
+        help="what the program may have in memory: large images are segmented in sections (default: what is free)",
     )
 
 

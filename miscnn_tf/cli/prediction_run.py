@@ -48,7 +48,7 @@ def run_prediction(
         output: A file, or a folder for a file per image.
         probabilities: Class probabilities instead of labels.
         overwrite: Replace predictions that are there; otherwise such images are left out.
-        memory: How much resident memory the process may have, in bytes; None for no limit.
+        memory: How much resident memory the process may have, in bytes; None for what is free.
 
     Returns:
         What was written.

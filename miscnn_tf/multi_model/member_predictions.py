@@ -70,15 +70,13 @@ class MemberPredictions:
         if len(preprocessors) == 1 and all(hasattr(model, "predict_windows") for model in self.models):
             preprocessor = preprocessors[0]
             sample = self.prepare(preprocessor)
-            streams, divisors = [], set()
+            divisors = set()
             for model in self.models:
-                streams.append(model.predict_windows(sample))
+                model.windows(sample)  # sets it
                 divisors.add(preprocessor.fullimage_divisor)
             # Networks of several depths pad whole images differently.
             if len(divisors) == 1 or preprocessor.analysis != "fullimage":
-                if self.budget is not None:
-                    return self._mean_within(self.budget, preprocessor, sample, activation_output)
-                return preprocessor.assemble(sample, _means(streams), activation_output)
+                return self._mean_of_windows(preprocessor, sample, activation_output)
         if self.budget is not None:
             raise ConfigurationError(
                 "memory_budget is for groups of networks that share one preprocessor: they are averaged window by "
@@ -87,10 +85,10 @@ class MemberPredictions:
         mean = running_mean(array for _, array in self.each(activation_output=True))
         return mean if activation_output else decide_labels(mean)
 
-    def _mean_within(
-        self, budget: MemoryBudget, preprocessor: Preprocessor, sample: Sample, activation_output: bool
-    ) -> np.ndarray:
+    def _mean_of_windows(self, preprocessor: Preprocessor, sample: Sample, activation_output: bool) -> np.ndarray:
         """The mean, window by window, in as many sections as keep the budget."""
+        # Its floor starts TensorFlow, which networks have done.
+        from miscnn_tf.neural_network.memory_budget import sections_within
 
         def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             return _means([model.predict_windows(sample, numbers) for model in self.models])
@@ -98,7 +96,7 @@ class MemberPredictions:
         # Of each network the windows of its last batch are held.
         views = sum(model.views(sample.ndim) * model.window_predictor().batch_size for model in self.models)
         predictors = [model.window_predictor() for model in self.models]
-        sections = budget.sections(preprocessor, predictors, sample, activation_output, views)
+        sections = sections_within(self.budget, preprocessor, predictors, sample, activation_output, views)
         return preprocessor.assemble(sample, windows, activation_output, sections=sections)
 
     def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:

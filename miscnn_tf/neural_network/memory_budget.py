@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -16,12 +17,16 @@ from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sectio
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.resident_memory import PeakWatch, resident_bytes
+from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 
 #: What the allocator holds back, Python's own objects and the like: a share of all that is estimated, and bytes.
 _SLACK = 0.05
 _SLACK_BYTES = 32 * 10**6
+
+#: What is free now is not all taken: other programs go on, and what is written goes through memory too.
+_SHARE_OF_FREE = 0.9
 
 #: Of whole images a part of this size along each axis is predicted to learn what the network takes, by their axes.
 _PROBE_EDGE = {2: 512, 3: 64}
@@ -43,7 +48,21 @@ class MemoryBudget:
 
     def __init__(self, budget: int | str) -> None:
         self.bytes = byte_count(budget, "memory_budget")
+        self._said = f"memory_budget={_gb(self.bytes)}"
+        self._advice = "Give a larger memory_budget"
         resident_bytes()
+
+    @classmethod
+    def of_what_is_free(cls, free: int) -> Self:
+        """A budget of what this process has by now and most of what the machine has free.
+
+        Args:
+            free: Bytes that are free.
+        """
+        budget = cls(resident_bytes() + round(_SHARE_OF_FREE * free))
+        budget._said = f"what this process has and the {_gb(free)} that are free on this machine"
+        budget._advice = "End other programs"
+        return budget
 
     def require_preparation(
         self, sample: Sample, subfunctions: Sequence[Abstract_Subfunction], kept: bool = False
@@ -62,9 +81,9 @@ class MemoryBudget:
         needed = _with_slack(now, steps)
         if needed > self.bytes:
             raise MemoryBudgetError(
-                f"sample {sample.index!r}: memory_budget={_gb(self.bytes)} does not suffice to prepare the image, "
+                f"sample {sample.index!r}: {self._said} does not suffice to prepare the image, "
                 f"at least {_gb(needed)} are needed: {_gb(now)} is in memory by now, the subfunctions take {_gb(steps)}"
-                ". Give a larger memory_budget, or predict in a process that holds nothing else"
+                f". {self._advice}, or predict in a process that holds nothing else"
             )
 
     def sections(
@@ -108,11 +127,46 @@ class MemoryBudget:
         if activation_output:
             advice = "labels (activation_output=False) need much less than the probabilities of all classes"
         raise MemoryBudgetError(
-            f"sample {sample.index!r}: memory_budget={_gb(self.bytes)} does not suffice, at least {_gb(needed)} are "
+            f"sample {sample.index!r}: {self._said} does not suffice, at least {_gb(needed)} are "
             f"needed: {_gb(now)} is in memory by now, the network takes {_gb(network)}, windows and their sums "
             f"{_gb(parts.windows + parts.sums)}, resampling {_gb(parts.resampling)}, the result {_gb(parts.result)}. "
-            f"Give a larger memory_budget; {advice}"
+            f"{self._advice}; {advice}"
         )
+
+
+def sections_within(
+    budget: MemoryBudget | None,
+    preprocessor: Preprocessor,
+    predictors: Sequence[WindowPredictor],
+    sample: Sample,
+    activation_output: bool,
+    views: int,
+) -> int:
+    """The fewest sections in which a prediction stays within the budget, or within what the machine has free.
+
+    Args:
+        budget: The budget; None: what is free. Where not even the most sections are expected to fit into that, they are
+            taken and a warning is logged, because an estimate of what others leave free is no reason to refuse.
+        preprocessor: As for `MemoryBudget.sections`, like all that follow.
+        predictors: The networks.
+        sample: The sample after all subfunctions.
+        activation_output: Whether probabilities are asked for.
+        views: How many predictions each window is the mean of.
+
+    Raises:
+        MemoryBudgetError: If there is a budget, and no number of sections is enough.
+    """
+    if budget is not None:
+        return budget.sections(preprocessor, predictors, sample, activation_output, views)
+    free = system_memory().available
+    # The network is not tried where the image is small: it takes a second.
+    if free is None or 2 * sum(assembling_bytes(preprocessor, sample, activation_output, views, 1)) <= free:
+        return 1
+    try:
+        return MemoryBudget.of_what_is_free(free).sections(preprocessor, predictors, sample, activation_output, views)
+    except MemoryBudgetError as error:
+        logger.warning("%s. It is tried nevertheless", error)
+        return most_sections(preprocessor, sample)
 
 
 def network_bytes(

@@ -38,7 +38,7 @@ from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 from miscnn_tf.neural_network.losses import tversky_loss
-from miscnn_tf.neural_network.memory_budget import MemoryBudget
+from miscnn_tf.neural_network.memory_budget import MemoryBudget, sections_within
 from miscnn_tf.neural_network.metrics import dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, float32_output
 from miscnn_tf.neural_network.training_state import Position, TrainingState
@@ -468,15 +468,16 @@ class Neural_Network:
             return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
             activation_output: Class probabilities instead of labels.
             memory_budget: How much resident memory this process may have, in bytes or as text such as ``"4GB"``; None
-                for no limit. What will be needed is estimated before; where it is more, the image is predicted in
-                sections, which gives the same result but takes longer.
+                for what the machine has free. What will be needed is estimated before; where it is more, the image is
+                predicted in sections, which gives the same result but takes longer.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
             ``(x, y[, z], classes)``, each in the shape of its original image.
 
         Raises:
-            MemoryBudgetError: If not even that is enough; the message says how much would be.
+            MemoryBudgetError: If not even that is enough; the message says how much would be. Without a budget it is a
+                warning.
         """
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         indices = as_index_list(sample_list)
@@ -625,11 +626,10 @@ class Neural_Network:
         if flips is None:
             flips = self.views(sample.ndim) > 1
         axes: list[int | None] = [None, *self._flip_axes(sample.ndim)] if flips else [None]
-        sections = 1
         self.preprocessor.fullimage_divisor = self._divisors
-        if memory_budget is not None:
-            predictors = [self.window_predictor()]
-            sections = memory_budget.sections(self.preprocessor, predictors, sample, activation_output, len(axes))
+        sections = sections_within(
+            memory_budget, self.preprocessor, [self.window_predictor()], sample, activation_output, len(axes)
+        )
 
         def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             return self._windows(sample, axes, numbers)

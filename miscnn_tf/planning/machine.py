@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from miscnn_tf.nvidia import has_nvidia_driver
 from miscnn_tf.planning.plan import Machine
+from miscnn_tf.system_memory import system_memory
 
 _GPU_GB: Final = 8.0
 _CPU_GB: Final = 4.0
@@ -21,12 +21,6 @@ def this_machine(memory_gb: float | None = None) -> Machine:
     """
     gpu = has_nvidia_driver()
     if memory_gb is None:
-        memory_gb = _GPU_GB if gpu else min(_CPU_GB, _machine_gb() / 2)
+        total = system_memory().total
+        memory_gb = _GPU_GB if gpu else _CPU_GB if total is None else min(_CPU_GB, total / 2**30 / 2)
     return Machine(gpu, round(memory_gb, 1))
-
-
-def _machine_gb() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return 2 * _CPU_GB

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,7 @@ from miscnn_tf.processing.preparation import (
 )
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.survey import Surveyed, remarks, survey
+from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 
@@ -539,12 +540,5 @@ def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iter
 
 
 def _quarter_of_memory() -> int:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        total = 8 * 2**30
-    # A container may use less than the machine has.
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no such limit
-            total = min(total, int(Path(limit).read_text()))
-    return total // 4
+    total = system_memory().total
+    return (8 * 2**30 if total is None else total) // 4

@@ -1,4 +1,4 @@
-"""What the machine has: processor, memory, room on disk, graphics driver. Nothing here imports TensorFlow."""
+"""What the machine has: processor, room on disk, graphics driver. Nothing here imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _CPUINFO = Path("/proc/cpuinfo")
-_MEMINFO = Path("/proc/meminfo")
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 #: Instructions that matter for the speed of a network.
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
@@ -44,27 +42,6 @@ def processor() -> dict[str, Any]:
         "cores_usable": usable,
         "instructions": [name for name in _INSTRUCTIONS if name in flags],
     }
-
-
-def memory() -> dict[str, int | None]:
-    """Bytes in all and free, at most what a container may use."""
-    found: dict[str, int] = {}
-    with suppress(OSError):
-        for line in _MEMINFO.read_text().splitlines():
-            key, _, value = line.partition(":")
-            with suppress(ValueError, IndexError):
-                found[key] = int(value.split()[0]) * 1024
-    total = found.get("MemTotal")
-    if total is None:
-        with suppress(AttributeError, ValueError, OSError):  # not a POSIX system
-            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    available = found.get("MemAvailable")
-    for path in _CGROUP_MEMORY:
-        with suppress(OSError, ValueError):  # no such limit
-            limit = int(path.read_text())
-            total = limit if total is None else min(total, limit)
-            available = None if available is None else min(available, limit)
-    return {"total_bytes": total, "available_bytes": available}
 
 
 def room(folders: Sequence[str | Path]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
+from miscnn_tf.system_memory import SystemMemory
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
@@ -87,6 +88,48 @@ def test_what_does_not_fit_is_refused_before_it_is_computed(make_network, monkey
         network.predict(["case_0"], return_output=True, activation_output=True, memory_budget="300MB")
     with pytest.raises(MemoryError):
         network.predict_array(np.zeros((40, 200, 300)), memory_budget="30MB")
+
+
+def a_machine_with(monkeypatch, free):
+    monkeypatch.setattr(memory_budget, "system_memory", lambda: SystemMemory(free, free))
+
+
+def test_without_a_budget_what_is_free_is_enough(make_network, monkeypatch, caplog):
+    processing = {"data_aug": None, "patch_shape": (8, 40, 40), "batch_size": 1}
+    network = make_network(data={"shape": (40, 200, 300), "classes": 30}, processing=processing)
+    (whole,) = network.predict(["case_0"], return_output=True)
+    without_the_rest(monkeypatch)
+    a_machine_with(monkeypatch, 80_000_000)
+    with caplog.at_level(logging.INFO):
+        (cut,) = network.predict(["case_0"], return_output=True)
+    assert "'case_0': predicted in 2 section(s) to stay within 0.07 GB" in caplog.text
+    np.testing.assert_array_equal(cut, whole)
+
+
+def test_a_machine_with_too_little_memory_is_told_and_tried(make_network, monkeypatch, caplog):
+    processing = {"data_aug": None, "patch_shape": (8, 24, 24), "batch_size": 1}
+    network = make_network(data={"shape": (8, 48, 48), "classes": 3}, processing=processing)
+    without_the_rest(monkeypatch)
+    a_machine_with(monkeypatch, 1000)
+    (labels,) = network.predict(["case_0"], return_output=True)
+    assert labels.shape == (8, 48, 48)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "'case_0'" in warning
+    assert "that are free on this machine does not suffice" in warning
+    assert "memory_budget" not in warning
+
+
+def test_the_network_is_not_tried_for_a_small_image(make_network, monkeypatch):
+    network = make_network()
+    monkeypatch.setattr(memory_budget, "network_bytes", lambda *_: pytest.fail("it was"))
+    network.predict(["case_0"], return_output=True)
+
+
+def test_a_system_that_does_not_say_what_is_free_has_no_limit(make_network, monkeypatch):
+    network = make_network()
+    monkeypatch.setattr(memory_budget, "system_memory", lambda: SystemMemory(None, None))
+    monkeypatch.setattr(memory_budget, "resident_bytes", lambda: pytest.fail("not known there"))
+    network.predict(["case_0"], return_output=True)
 
 
 def test_an_image_that_cannot_be_prepared_is_refused_before(make_network):

@@ -41,17 +41,6 @@ def test_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.processor()["cores_usable"] == 8
 
 
-def test_memory_is_at_most_what_a_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal:  4000 kB\nMemFree:  100 kB\nMemAvailable:  3000 kB\n")
-    monkeypatch.setattr(machine, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(machine, "_CGROUP_MEMORY", (tmp_path / "max",))
-    assert machine.memory() == {"total_bytes": 4000 * 1024, "available_bytes": 3000 * 1024}
-    (tmp_path / "max").write_text("max\n")
-    assert machine.memory()["total_bytes"] == 4000 * 1024
-    (tmp_path / "max").write_text(f"{1000 * 1024}\n")
-    assert machine.memory() == {"total_bytes": 1000 * 1024, "available_bytes": 1000 * 1024}
-
-
 def test_room(tmp_path: Path) -> None:
     here, nowhere = machine.room([tmp_path, tmp_path / "nowhere"])
     assert 0 < here["free_bytes"] <= here["total_bytes"]

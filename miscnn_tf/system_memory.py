@@ -1,0 +1,70 @@
+"""How much memory the machine has and what of it is free, at most what a container may use."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_MEMINFO = Path("/proc/meminfo")
+#: A container's limit and what it has taken of it, in the second and the first version of Linux' control groups.
+_CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+class SystemMemory(NamedTuple):
+    """Memory of the machine, or of the container.
+
+    Attributes:
+        total: Bytes in all; None where the system does not say it.
+        available: Bytes that a program can have without others being swapped out or ended; None likewise.
+    """
+
+    total: int | None
+    available: int | None
+
+
+def system_memory() -> SystemMemory:
+    """What there is now.
+
+    Example:
+        >>> system_memory().total  # doctest: +SKIP
+        25281855488
+    """
+    found = _numbers(_MEMINFO, 1024)
+    total = found.get("MemTotal")
+    if total is None:
+        with suppress(AttributeError, ValueError, OSError):  # not a POSIX system
+            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = found.get("MemAvailable")
+    for limit_file, use_file in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such limit
+            limit = int(limit_file.read_text())
+            total = limit if total is None else min(total, limit)
+            free = limit - _used(use_file)
+            available = free if available is None else min(available, free)
+    return SystemMemory(total, available)
+
+
+def _used(use_file: Path) -> int:
+    """What a container cannot give back: what it has taken, but for pages of files that nobody has used lately."""
+    try:
+        used = int(use_file.read_text())
+    except (OSError, ValueError):
+        return 0
+    pages = _numbers(use_file.parent / "memory.stat")
+    return max(0, used - pages.get("total_inactive_file", pages.get("inactive_file", 0)))
+
+
+def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
+    """The lines ``name: number`` or ``name number`` of a file; nothing where there is no such file."""
+    found: dict[str, int] = {}
+    with suppress(OSError):
+        for line in path.read_text().splitlines():
+            name, *values = line.replace(":", " ").split()
+            with suppress(ValueError, IndexError):
+                found[name] = int(values[0]) * unit
+    return found
