@@ -6,9 +6,10 @@
 with half overlap and Gaussian weights, down to the label of each voxel; the standard U-Net in both, from the same
 weights. MONAI's runs as its documentation has it, channels first, and channels last, which is faster on a CPU. Prints
 one line of JSON: seconds (medians), the ratios to MONAI's (medians of the rounds' ratios), the most memory that each
-process needed, as a whole, without the files of libraries that it maps, and how much of it came with the prediction, the share of voxels with the same label (where windows count
-alike), and what share of this machine's peak, measured by large matrix products, the networks reach: the operations of
-the convolutions alone, per second of the whole prediction.
+process needed, as a whole, without the files of libraries that it maps, and how much of it came with the prediction,
+the share of voxels with the same label (where windows count alike), and what share of this machine's peak in their
+precision, measured by large matrix products, the networks reach: the operations of the convolutions alone, per second
+of the whole prediction.
 
 Progress goes to stderr. PyTorch and MONAI are installed into an environment of their own the first time.
 """
@@ -124,6 +125,11 @@ def measured(programs: dict[str, Rival], folder: str, rounds: int) -> dict[str, 
     }
 
 
+def _precision(side: str) -> str:
+    last = side.rpartition(" ")[2]
+    return last if last in ("bfloat16", "float16") else "float32"
+
+
 def _ratios(times: dict[str, list[float]], reference: str) -> dict[str, float]:
     rounds = {
         name: [own / other for own, other in zip(values, times[reference], strict=True)]
@@ -138,7 +144,7 @@ def share_of_peak(programs: dict[str, Rival], seconds: dict[str, float], work: f
     return {
         "peak_gflops": {dtype: round(value / 1e9, 1) for dtype, value in peak.items()},
         "gflop": round(work / 1e9, 1),
-        "share_of_float32_peak": {name: round(work / taken / peak["float32"], 3) for name, taken in seconds.items()},
+        "share_of_peak": {name: round(work / taken / peak[_precision(name)], 3) for name, taken in seconds.items()},
     }
 
 

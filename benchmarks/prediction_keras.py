@@ -14,6 +14,7 @@ import numpy as np
 import rivals
 import step_keras
 import tensorflow as tf
+from step import low_precisions
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     def peak() -> dict[str, Any]:
         """What large matrix products reach, in operations per second."""
         size, found = 4096, {}
-        for dtype in ("float32", "bfloat16"):
+        for dtype in ("float32", *low_precisions()):
             left = tf.cast(tf.random.normal((size, size)), dtype)
             product = tf.function(lambda one: one @ one)
             times = []

@@ -64,7 +64,7 @@ def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
     found: dict[str, int] = {}
     with suppress(OSError):
         for line in path.read_text().splitlines():
-            name, *values = line.replace(":", " ").split()
-            with suppress(ValueError, IndexError):
-                found[name] = int(values[0]) * unit
+            with suppress(ValueError):  # an empty line, or one of another kind
+                name, number, *_ = line.replace(":", " ").split()
+                found[name] = int(number) * unit
     return found

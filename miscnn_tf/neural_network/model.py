@@ -25,7 +25,7 @@ from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network import losses as losses_module
 from miscnn_tf.neural_network import model_file, onnx_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
@@ -42,9 +42,11 @@ from miscnn_tf.neural_network.memory_budget import MemoryBudget, sections_within
 from miscnn_tf.neural_network.metrics import dice_soft
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, float32_output
 from miscnn_tf.neural_network.training_state import Position, TrainingState
+from miscnn_tf.neural_network.trial import try_largest_images, warn_of_large_predictions
 from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.survey import Surveyed
 
 logger = logging.getLogger(__name__)
 
@@ -258,6 +260,8 @@ class Neural_Network:
         Raises:
             DataError: If a sample cannot be used; the message lists them.
             TrainingError: If the loss is no longer a number; the message names the samples.
+            MemoryBudgetError: If a step does not fit into the device's memory. Of whole images in many sizes the
+                largest is tried first.
         """
         return self._fit(sample_list, None, epochs, iterations, callbacks, class_weight)
 
@@ -302,14 +306,16 @@ class Neural_Network:
         everything = list(dict.fromkeys([*training, *(validation_samples or [])]))
         callbacks, history = list(callbacks), keras.callbacks.History()
 
-        def prepare() -> None:
+        def prepare() -> list[Surveyed]:
             self.preprocessor.data_io.check(everything)
             self.preprocessor.fullimage_divisor = self._divisors
             self._require_a_share_for_each_device()
-            self.preprocessor.run_subfunctions(everything, training=True)
+            surveyed = self.preprocessor.run_subfunctions(everything, training=True)
+            warn_of_large_predictions(self.preprocessor, surveyed)
+            return surveyed
 
         workers, share = self.hardware.workers, self.hardware.share
-        _, seeds = workers.together(prepare, lambda: [self.preprocessor.seed])
+        surveyed, seeds = workers.together(prepare, lambda: [self.preprocessor.seed])
         if len(seeds) > 1:
             self.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
         self._compile(class_weight)
@@ -359,7 +365,15 @@ class Neural_Network:
             *state,  # last: it keeps what the others have made of the epoch
         ]
         try:
+            try_largest_images(self, surveyed, training, feed.dataset)
             self._run(feed, feeds[1] if len(feeds) > 1 else None, epochs, position.begin, listeners)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryBudgetError(
+                f"a training step with batches of {self.preprocessor.batch_size} times {self.window_shape} voxels does "
+                "not fit into the device's memory. Choose a smaller batch_size or patch_shape, a network of fewer "
+                "filters (n_filters) or levels, or precision='mixed_float16' on a GPU that computes it, and close "
+                "other programs that use the device"
+            ) from error
         except tf.errors.OpError:
             # TensorFlow wraps what a Python generator raised; the original says more.
             for each in feeds:

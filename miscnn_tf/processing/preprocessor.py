@@ -215,10 +215,13 @@ class Preprocessor:
 
         return self.cache.get(key(index, training), index, make) if keep else make()
 
-    def run_subfunctions(self, indices_list: Sequence[Hashable], training: bool = True) -> None:
+    def run_subfunctions(self, indices_list: Sequence[Hashable], training: bool = True) -> list[Surveyed]:
         """Prepare all samples now, several at a time, with a progress bar.
 
         Bad samples are found here, before any training. Samples that are in the store already cost nothing.
+
+        Returns:
+            What was seen of each: its size before and after the subfunctions, and its voxels per class.
         """
         indices = as_index_list(indices_list)
         key, cache = self.preparation_key(), self.cache
@@ -254,6 +257,7 @@ class Preprocessor:
             if remark not in self._said:
                 self._said.add(remark)
                 logger.warning("%s", remark)
+        return surveyed
 
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:

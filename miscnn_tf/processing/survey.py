@@ -19,17 +19,19 @@ class Surveyed(NamedTuple):
     Attributes:
         name: What it is called.
         shape: Its spatial shape.
+        original: That of the image as it was read.
         voxels: Voxels per class; None without a label map.
     """
 
     name: Hashable
     shape: tuple[int, ...]
+    original: tuple[int, ...]
     voxels: Sequence[int] | None
 
 
 def survey(sample: Sample) -> Surveyed:
     """What `remarks` needs of a prepared sample."""
-    return Surveyed(sample.index, sample.img_data.shape[:-1], sample.details.get("voxels"))
+    return Surveyed(sample.index, sample.img_data.shape[:-1], sample.shape[:-1], sample.details.get("voxels"))
 
 
 def remarks(samples: Sequence[Surveyed], patch_shape: tuple[int, ...] | None) -> list[str]:
