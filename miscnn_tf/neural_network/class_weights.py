@@ -16,6 +16,8 @@ from miscnn_tf.neural_network import losses
 
 __all__ = ["apply_class_weight", "class_weight_vector"]
 
+ClassWeight = Mapping[int, float] | Sequence[float]
+
 
 def class_weight_vector(class_weight: Mapping[int, float] | Sequence[float], classes: int) -> tuple[float, ...]:
     """The weight of every class, scaled to a mean of one.

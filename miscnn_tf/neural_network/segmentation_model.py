@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.keras_internals import maker_of
 
 logger = logging.getLogger(__name__)
@@ -61,6 +66,51 @@ def _one_hot(y: Any, y_pred: Any) -> Any:
     if y is None or len(y.shape) == len(y_pred.shape):
         return y
     return keras.ops.one_hot(keras.ops.cast(y, "int32"), y_pred.shape[-1], dtype="float32")
+
+
+def build_model(
+    architecture: Abstract_Architecture,
+    window_shape: tuple[int | None, ...],
+    channels: int,
+    classes: int,
+    hardware: Hardware,
+    seed: int,
+) -> SegmentationModel:
+    """Build what an architecture describes, with initial weights.
+
+    Args:
+        architecture: The architecture.
+        window_shape: Spatial shape of the input; None in each axis for whole images.
+        channels: Channels of the input.
+        classes: Classes of the output.
+        hardware: The devices and the precision.
+        seed: Of the initial weights.
+
+    Raises:
+        ConfigurationError: If the shape does not fit the architecture.
+    """
+    check_shape = getattr(architecture, "check_shape", None)
+    if check_shape is not None:
+        check_shape(window_shape)
+    input_shape = (*window_shape, channels)
+    create = architecture.create_model_3D if len(window_shape) == 3 else architecture.create_model_2D
+    with hardware.scope(), _seeded(seed):
+        model = create(input_shape, n_labels=classes)
+        if not getattr(model, "inputs", None):
+            image = keras.Input(input_shape)
+            return SegmentationModel(image, float32_output(model(image)))
+        return SegmentationModel(model.inputs[0], float32_output(model.outputs[0]), name=model.name)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Keras draws initial weights by Python's global generator: seed it for the block, and restore it."""
+    state = random.getstate()
+    try:
+        random.seed(seed)
+        yield
+    finally:
+        random.setstate(state)
 
 
 def float32_output(output: Any) -> Any:

@@ -88,15 +88,15 @@ def test_what_cannot_go_together_is_told(constant, tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
     trained = []
-    fit = Neural_Network._fit
+    evaluate = Neural_Network.evaluate
 
-    def count(self, training, *arguments):
+    def count(self, training, *arguments, **settings):
         if len(trained) == 1 and not resumed:
             raise KeyboardInterrupt
         trained.append(list(training))
-        return fit(self, training, *arguments)
+        return evaluate(self, training, *arguments, **settings)
 
-    monkeypatch.setattr(Neural_Network, "_fit", count)
+    monkeypatch.setattr(Neural_Network, "evaluate", count)
     resumed = False
     with pytest.raises(KeyboardInterrupt):
         CrossValidationGroup(model, model.preprocessor, 2).evaluate(SAMPLES, epochs=1, evaluation_path=tmp_path)
@@ -139,7 +139,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path, mon
 def test_a_finished_cross_validation_becomes_a_group(model, tmp_path, monkeypatch):
     network = model.copy()
     cross_validation(SAMPLES, network, 2, epochs=1, evaluation_path=tmp_path)
-    monkeypatch.setattr(Neural_Network, "_fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(Neural_Network, "evaluate", lambda *_, **__: pytest.fail("trained again"))
     group = CrossValidationGroup(model, model.preprocessor, 2)
     group.evaluate(SAMPLES, epochs=1, evaluation_path=tmp_path)
     # The network has the weights of the last fold.
