@@ -139,7 +139,8 @@ def describe_network(network: Neural_Network) -> str:
         "interface": describe_interface(preprocessor.data_io.interface),
         "class_names": class_names_of(preprocessor.data_io.interface),
         "architecture": _describe_known(network.architecture, architectures),
-        "divisor": _divisor(network),
+        # A list where the axes differ.
+        "divisor": list(network.divisors) if len(set(network.divisors)) > 1 else network.divisors[0],
         "learning_rate": network.learning_rate,
         "loss": _serialised(network.loss),
         "metrics": [_serialised(metric) for metric in network.metrics],
@@ -160,13 +161,6 @@ def describe_network(network: Neural_Network) -> str:
         },
     }
     return json.dumps(description, indent=1)
-
-
-def _divisor(network: Neural_Network) -> int | list[int]:
-    """What sizes must be divisible by: a list where the axes differ."""
-    divisors = getattr(network.architecture, "divisors", None)
-    each = list(divisors(3 if network.three_dim else 2)) if divisors else [1]
-    return each if len(set(each)) > 1 else each[0]
 
 
 def training_settings(network: Neural_Network) -> dict[str, Any]:
