@@ -181,13 +181,6 @@ class CrossValidationGroup(Model_Group):
             write_summary(evaluation_path)
         return histories
 
-    def copy(self) -> CrossValidationGroup:
-        """A group of its own, of copies of the members, on the same preprocessor and folds."""
-        members = [model.copy() for model in self.models]
-        twin = self.from_description(members, self.preprocessor, self.description(), self.verify_preprocessor)
-        twin.verbose = self.verbose
-        return twin
-
     def description(self) -> dict[str, Any]:
         """What the metadata say besides the members: folds and seed."""
         return {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -375,10 +377,15 @@ class Model_Group(Model):
         for model in self.models:
             model.reset()
 
-    def copy(self) -> Model_Group:
-        """A group of its own, of copies of the members, on the same preprocessor."""
-        twin = Model_Group([model.copy() for model in self.models], self.preprocessor, self.verify_preprocessor)
-        twin.verbose = self.verbose
+    def copy(self) -> Self:
+        """A group of its own, of copies of the members, on the same preprocessor.
+
+        Of a class of your own it is one, too; attributes that you added are those of this group, as ``copy.copy`` would
+        take them over.
+        """
+        twin = copy.copy(self)
+        twin.id = uuid.uuid4().hex
+        twin.models = [model.copy() for model in self.models]
         return twin
 
     def dump(self, file_path: str | Path) -> None:

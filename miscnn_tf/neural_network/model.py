@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
@@ -119,7 +119,6 @@ class Neural_Network:
         self.jit_compile = jit_compile
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
-        self.id = uuid.uuid4().hex
 
         interface = preprocessor.data_io.interface
         self.three_dim = bool(interface.three_dim)
@@ -127,19 +126,23 @@ class Neural_Network:
         self.classes = int(interface.classes)
         self.hardware = choose_hardware(multi_gpu, precision, deterministic, jit_compile)
         self._initial_learning_rate = self._learning_rate = positive(learning_rate, "learning_rate")
-        self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
         self.divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
-        self.epochs_trained = 0
-        self._compilation = Compilation()
-        self._predictor: WindowPredictor | None = None
-
-        self.model = self._build(self.hardware)
-        self.initialization_weights = self.model.get_weights()
+        self._make_model()
         self._compilation.renew(self)
 
     # ---------------------------------------------------------------- building
+
+    def _make_model(self) -> None:
+        """Make what two networks of the same settings do not share: the Keras model, and all that belongs to it."""
+        self.id = uuid.uuid4().hex
+        self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
+        self.epochs_trained = 0
+        self.model = self._build(self.hardware)
+        self.initialization_weights = self.model.get_weights()
+        self._compilation = Compilation()
+        self._predictor: WindowPredictor | None = None
 
     @property
     def window_shape(self) -> tuple[int | None, ...]:
@@ -465,25 +468,15 @@ class Neural_Network:
         self._learning_rate = self._initial_learning_rate
         self.reset_weights()
 
-    def copy(self) -> Neural_Network:
-        """A network of its own with the same settings and the same weights, and a fresh optimizer."""
-        twin = Neural_Network(
-            self.preprocessor,
-            copy.deepcopy(self.architecture),
-            self.loss,
-            self.metrics,
-            self._initial_learning_rate,
-            self.batch_queue_size,
-            self.workers,
-            self.multi_gpu,
-            seed=self.seed,
-            precision=self.precision,
-            deterministic=self.deterministic,
-            jit_compile=self.jit_compile,
-        )
-        twin.learning_rate = self._learning_rate
-        twin.shuffle_batches = self.shuffle_batches
-        twin.verbose = self.verbose
+    def copy(self) -> Self:
+        """A network of its own with the same settings and the same weights, and a fresh optimizer.
+
+        Of a class of your own it is one, too; attributes that you added are those of this network, as ``copy.copy``
+        would take them over.
+        """
+        twin = copy.copy(self)
+        twin.architecture, twin.metrics = copy.deepcopy(self.architecture), list(self.metrics)
+        twin._make_model()
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
         twin.take_over(self.model.get_weights(), self.epochs_trained)
         return twin

@@ -305,6 +305,20 @@ def test_model_group_evaluates_copies_and_resets(make_kit, caplog):
     np.testing.assert_allclose(twin.predict(["case_3"], **arguments)[0], trained, atol=1e-6)
 
 
+def test_a_copy_is_of_the_users_own_class(kit):
+    class Named(Model_Group):
+        def __init__(self, name, members):
+            super().__init__(members, kit.preprocessor)
+            self.name = name
+
+    group = Named("mine", [Constant(kit.preprocessor, 1), Constant(kit.preprocessor, 2)])
+    twin = group.copy()
+    assert (type(twin), twin.name) == (Named, "mine")
+    assert twin.id != group.id
+    assert [member.label for member in twin.models] == [1, 2]
+    assert not {*map(id, twin.models)} & {*map(id, group.models)}
+
+
 def test_networks_that_would_learn_the_same_are_told(make_kit, caplog, monkeypatch):
     kit = make_kit()
     group = Model_Group([kit.network(0), kit.network(0)], kit.preprocessor)

@@ -123,6 +123,50 @@ def test_a_copy_has_the_weights_and_a_life_of_its_own(make_network):
     assert same(weights_of(twin), network.initialization_weights)
 
 
+def test_a_copy_has_the_settings_of_the_network(make_network):
+    network = make_network(learning_rate=0.01, metrics=[], batch_queue_size=3, workers=2, jit_compile=False)
+    network.learning_rate = 0.002
+    network.shuffle_batches = False
+    network.train(CASES[:2], epochs=1)
+    twin = network.copy()
+    for name in ("batch_queue_size", "workers", "jit_compile", "seed", "shuffle_batches", "verbose", "epochs_trained"):
+        assert getattr(twin, name) == getattr(network, name), name
+    assert twin.learning_rate == 0.002
+    assert twin.model.optimizer.learning_rate.numpy() == pytest.approx(0.002)
+    assert twin.model.optimizer.iterations.numpy() == 0
+    twin.reset()
+    assert twin.learning_rate == 0.01
+    twin.metrics.append("accuracy")
+    assert network.metrics == []
+    assert twin.architecture is not network.architecture
+
+
+class Labelled(Neural_Network):
+    """A user's own network: its constructor takes what it likes, and it does something in its own way."""
+
+    def __init__(self, label, preprocessor):
+        super().__init__(preprocessor, Architecture(n_filters=4, depth=1), precision="float32")
+        self.label = label
+
+    def predict_sample(self, sample, activation_output, flips=None, *, memory_budget=None):
+        return np.full(sample.img_data.shape[:-1], self.label)
+
+
+def test_a_copy_is_of_the_users_own_class(make_network):
+    network = Labelled(7, make_network().preprocessor)
+    network.verbose = 0
+    twin = network.copy()
+    assert type(twin) is Labelled
+    assert np.unique(twin.predict("case_0", return_output=True)).tolist() == [7]
+    assert twin.model is not network.model
+    before = weights_of(network)
+    assert same(weights_of(twin), before)
+    twin.train(CASES[:2], epochs=1)
+    assert same(weights_of(network), before)
+    assert not same(weights_of(twin), before)
+    assert (network.epochs_trained, twin.epochs_trained) == (0, 1)
+
+
 def test_a_users_architecture_and_a_plain_keras_model_work(make_network):
     class Mine:
         def create_model_3D(self, input_shape, n_labels=2):
