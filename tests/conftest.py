@@ -52,6 +52,13 @@ def hippocampus_split(hippocampus: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture
+def become_second_worker(monkeypatch):
+    """Makes this process the second of two machines that train together, as far as ``TF_CONFIG`` says."""
+    config = {"cluster": {"worker": ["10.0.0.1:1234", "10.0.0.2:1234"]}, "task": {"type": "worker", "index": 1}}
+    return lambda: monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+
+
+@pytest.fixture
 def toy_io(tmp_path):
     """Makes a Data_IO on a `ToyInterface`, everything it writes below the test's own folder."""
     from miscnn_tf.data_loading.data_io import Data_IO

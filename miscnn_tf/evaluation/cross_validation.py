@@ -14,7 +14,15 @@ from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_spli
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_record import read_record
-from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, History, RunOptions, check_model, remove_results, run_split
+from miscnn_tf.evaluation.fold_run import (
+    SAMPLES_FILE,
+    History,
+    RunOptions,
+    by_the_chief,
+    check_model,
+    remove_results,
+    run_split,
+)
 from miscnn_tf.evaluation.folds import Fold, Labelling, check_samples, load_disk2fold, make_folds, write_fold2disk
 from miscnn_tf.evaluation.run_record import RUN_FILE, write_run_record
 from miscnn_tf.evaluation.summary import write_summary
@@ -156,6 +164,8 @@ def split_folds(
 ) -> None:
     """Write the splits of a cross-validation, to be run with `run_fold` on several machines that share the folder.
 
+    Of several machines that train one network together (``TF_CONFIG``), the first one writes.
+
     Args:
         sample_list: Names of the samples; the list is not changed.
         k_fold: Number of folds, from 2 to the number of samples.
@@ -172,6 +182,8 @@ def split_folds(
         >>> split_folds(io.get_indiceslist(), k_fold=5, evaluation_path="evaluation")  # doctest: +SKIP
     """
     folds = make_folds(check_samples(sample_list), k_fold, seed, strata=strata, groups=groups)
+    if not is_chief():
+        return
     root = make_folder(evaluation_path)
     for number, folder in fold_folders(root).items():
         record = read_record(folder)
@@ -246,12 +258,8 @@ def run_fold(
     check_model(model)
     options.check()
     folder = fold_folder(evaluation_path, fold)
-    if not (folder / SAMPLES_FILE).is_file():
-        written = sorted(fold_folders(Path(evaluation_path)))
-        raise MissingDataError(
-            f"there is no fold {fold} in {evaluation_path} ({folder / SAMPLES_FILE} is missing; folds there: "
-            f"{written or 'none'}). Call split_folds() first, or correct fold or evaluation_path"
-        )
+    # The others wait until the first one has written the splits.
+    by_the_chief(model, lambda: _require_fold(fold, evaluation_path))
     training, validation = load_disk2fold(folder / SAMPLES_FILE)
     check_samples([*training, *validation], model)
     history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
@@ -265,6 +273,16 @@ def run_fold(
     if report:
         write_report_if_possible(evaluation_path, model.preprocessor.data_io)
     return history
+
+
+def _require_fold(fold: int, evaluation_path: str | Path) -> None:
+    path = fold_folder(evaluation_path, fold) / SAMPLES_FILE
+    if not path.is_file():
+        written = sorted(fold_folders(Path(evaluation_path)))
+        raise MissingDataError(
+            f"there is no fold {fold} in {evaluation_path} ({path} is missing; folds there: {written or 'none'}). Call "
+            "split_folds() first, or correct fold or evaluation_path"
+        )
 
 
 make_callable(__name__)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError
@@ -18,7 +19,7 @@ from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
 from miscnn_tf.evaluation.kept_predictions import KeptPredictions, remove_predictions
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, with_sample, write_scores
-from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
+from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import summary_table, write_results
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def detailed_validation(
     loses one case; ``summary.json`` is there only when all are. What the same weights and settings have predicted
     before the interruption is not predicted again; predictions of others are removed.
 
+    Of several machines that train together (``TF_CONFIG``), the first one writes; the others measure for themselves.
+
     Args:
         validation_samples: Names of samples that have a segmentation.
         model: The trained model; its present weights predict.
@@ -80,8 +83,9 @@ def detailed_validation(
     """
     samples = check_samples(validation_samples, model)
     check_tolerance(tolerance_mm)
+    if not is_chief():
+        return {index: _dice(_measured(model, index, _predicted(model, index), tolerance_mm)) for index in samples}
     folder = make_folder(evaluation_path)
-    interface = model.preprocessor.data_io.interface
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)  # those of other weights
     backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
@@ -96,20 +100,8 @@ def detailed_validation(
             prediction = _predicted(model, index)
             if kept is not None:
                 kept.save(index, prediction)
-        try:
-            # Straight from the interface: the image itself was decoded for the prediction already.
-            case = score_label_maps(
-                interface.load_segmentation(index),
-                prediction,
-                model.classes,
-                _spacing(interface, index),
-                tolerance_mm=tolerance_mm,
-            )
-        except DataError as error:
-            raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
-        except ConfigurationError as error:
-            raise ConfigurationError(f"sample {index!r}: what the interface tells of it: {error}") from error
-        scores[index] = [row["dice"] for row in case]
+        case = _measured(model, index, prediction, tolerance_mm)
+        scores[index] = _dice(case)
         rows += with_sample(case, index)
         backup_evaluation([index, *scores[index]], folder)
         write_scores(folder / SCORES_FILE, rows)
@@ -122,6 +114,28 @@ def _predicted(model: Neural_Network, index: Hashable) -> np.ndarray:
     predictions = model.predict([index], return_output=True)
     assert predictions is not None  # they were asked for
     return predictions[0]
+
+
+def _measured(model: Neural_Network, index: Hashable, prediction: np.ndarray, tolerance_mm: float) -> list[Row]:
+    """The scores of a case, a row per class."""
+    interface = model.preprocessor.data_io.interface
+    try:
+        # Straight from the interface: the image itself was decoded for the prediction already.
+        return score_label_maps(
+            interface.load_segmentation(index),
+            prediction,
+            model.classes,
+            _spacing(interface, index),
+            tolerance_mm=tolerance_mm,
+        )
+    except DataError as error:
+        raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"sample {index!r}: what the interface tells of it: {error}") from error
+
+
+def _dice(case: Sequence[Row]) -> list[float]:
+    return [row["dice"] for row in case]
 
 
 def _spacing(interface: Any, index: Hashable) -> tuple[float, ...] | None:

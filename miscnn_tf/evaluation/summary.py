@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import miscnn_tf
+from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.json_file import write_json
 from miscnn_tf.evaluation.bootstrap import mean_interval
 from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns, read_scores, write_scores
@@ -74,14 +75,16 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
     """Gather the scores of all folds of a cross-validation.
 
     Reads each ``<evaluation_path>/fold_<i>/scores.csv`` and writes ``<evaluation_path>/scores.csv``, in which a row
-    says its fold, and ``summary.json`` (`summarise`). May be called again whenever another fold is finished.
+    says its fold, and ``summary.json`` (`summarise`). May be called again whenever another fold is finished. Of several
+    machines that train together (``TF_CONFIG``), the first one does it.
 
     Args:
         evaluation_path: Folder of the cross-validation.
         draw_figures: Draw ``scores.png`` too.
 
     Returns:
-        The path of ``summary.json``; None where no fold has scores, and then nothing is written.
+        The path of ``summary.json``; None where no fold has scores, or on another machine than the first: then nothing
+        is written.
 
     Raises:
         DataError: If a table is damaged.
@@ -91,6 +94,8 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
         >>> write_summary("evaluation")  # doctest: +SKIP
         PosixPath('evaluation/summary.json')
     """
+    if not is_chief():
+        return None
     root = Path(evaluation_path)
     rows = [{"fold": fold, **row} for fold, path in _score_files(root) for row in read_scores(path)]
     if not rows:

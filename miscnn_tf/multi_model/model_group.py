@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf.cluster import is_chief, read_cluster
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
@@ -391,7 +392,8 @@ class Model_Group(Model):
     def dump(self, file_path: str | Path) -> None:
         """Write the group into ``<file_path>/group_<id>/``: its members, and ``metadata.json``, which lists them.
 
-        An earlier dump of this group there is replaced once the new one is complete.
+        An earlier dump of this group there is replaced once the new one is complete. Of several machines that train
+        together (``TF_CONFIG``), the first one writes it.
 
         Args:
             file_path: A folder; it is made where it is missing.
@@ -399,7 +401,10 @@ class Model_Group(Model):
         Raises:
             StorageError: If it cannot be written.
         """
-        group_file.write(self, file_path)
+        if is_chief():
+            group_file.write(self, file_path)
+        else:
+            logger.info("%s: %s is written by the first worker", read_cluster(), file_path)
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
         """Read a dump into this group: each member takes over the weights of its counterpart, the group its id.

@@ -498,7 +498,8 @@ class Neural_Network:
         """Write the network for ONNX runtimes, which need neither Python nor TensorFlow (extra ``onnx``).
 
         The network maps float32 ``(batch, x, y[, z], channels)`` to probabilities ``(batch, x, y[, z], classes)``; the
-        preprocessing that has to come before it is in the file's metadata under ``"miscnn_tf"``, as JSON.
+        preprocessing that has to come before it is in the file's metadata under ``"miscnn_tf"``, as JSON. Of several
+        machines that train together (``TF_CONFIG``), the first one writes it.
 
         Args:
             file_path: Ends in ``.onnx``.
@@ -513,7 +514,10 @@ class Neural_Network:
             >>> session = onnxruntime.InferenceSession("model.onnx")  # doctest: +SKIP
             >>> (probabilities,) = session.run(None, {"image": patches})  # doctest: +SKIP
         """
-        onnx_file.write(self, file_path)
+        if is_chief():
+            onnx_file.write(self, file_path)
+        else:
+            logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
         """Read the weights that `dump` wrote, with the optimizer's state (``.keras``; a fresh one for the others).

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -421,3 +422,28 @@ def test_class_weights_reach_each_training_and_belong_to_its_settings(fake_model
     assert asked == [[1, 2, 2]] * 2
     with pytest.raises(ConfigurationError, match="class_weight was"):
         cross_validation(names, model, **arguments)
+
+
+def test_of_several_machines_the_first_one_writes_the_splits(fake_model, tmp_path, become_second_worker):
+    become_second_worker()
+    split_folds(names(fake_model()), 3, tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
+    with pytest.raises(ConfigurationError, match="k_fold"):
+        split_folds(names(fake_model()), 1, tmp_path / "evaluation")
+
+
+def test_a_fold_waits_until_the_first_machine_has_written_the_splits(
+    fake_model, tmp_path, become_second_worker, monkeypatch
+):
+    become_second_worker()
+    model = fake_model()
+
+    def together(act):
+        with monkeypatch.context() as first:  # which does this meanwhile
+            first.delenv("TF_CONFIG")
+            split_folds(names(model), 3, tmp_path)
+        return act(), None
+
+    model.hardware = SimpleNamespace(workers=SimpleNamespace(together=together))
+    assert run_fold(1, model, 2, evaluation_path=tmp_path)["val_loss"] == [0.9, 0.5]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"sample_list.json"}

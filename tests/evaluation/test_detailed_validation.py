@@ -153,3 +153,13 @@ def test_spacing_that_does_not_fit_names_the_sample(fake_model, tmp_path):
     model.preprocessor.data_io.interface.load_extended = lambda index: {"spacing": (1.0, 1.0)}
     with pytest.raises(ConfigurationError, match=r"case_000.*spacing"):
         detailed_validation(["case_000"], model, tmp_path)
+
+
+def test_of_several_machines_the_first_one_writes(fake_model, tmp_path, become_second_worker):
+    model = fake_model(3, val_losses=(0.5, 0.1))
+    model.weight = 0  # predicts background alone
+    samples = ["case_002", "case_001"]
+    expected = detailed_validation(samples, model, tmp_path / "first")
+    become_second_worker()
+    assert detailed_validation(samples, model, tmp_path / "second") == expected
+    assert not (tmp_path / "second").exists()

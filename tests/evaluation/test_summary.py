@@ -101,6 +101,13 @@ def test_without_scores_nothing_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["fold_0"]
 
 
+def test_of_several_machines_the_first_one_gathers(rng, tmp_path, become_second_worker):
+    folds(tmp_path, [0, 1], rng)
+    become_second_worker()
+    assert write_summary(tmp_path) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold_0", "fold_1"]
+
+
 def test_a_damaged_fold_is_named(rng, tmp_path):
     folds(tmp_path, [0, 1], rng)
     (tmp_path / "fold_1" / "scores.csv").write_text("damaged")

@@ -248,3 +248,10 @@ def test_a_missing_member_is_named_before_any_is_loaded(kit, dumped, tmp_path):
 def test_other_members_are_refused(kit, dumped):
     with pytest.raises(ModelFileError, match="holds a group of Neural_Network, Neural_Network, Neural_Network"):
         Model_Group([Constant(kit.preprocessor)], kit.preprocessor).load(dumped)
+
+
+def test_of_several_machines_the_first_one_writes(kit, tmp_path, become_second_worker):
+    group = Model_Group([Constant(kit.preprocessor, 1), kit.networks[0]], kit.preprocessor)
+    become_second_worker()
+    group.dump(tmp_path / "models")
+    assert not (tmp_path / "models").exists()

@@ -51,3 +51,10 @@ def test_what_cannot_be_written(make_network, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(MissingExtraError, match=r"tf2onnx.*miscnn_tf\[onnx\]"):
         network.export_onnx(tmp_path / "model.onnx")
+
+
+def test_of_several_machines_the_first_one_writes(make_network, tmp_path, become_second_worker):
+    network = make_network()
+    become_second_worker()
+    network.export_onnx(tmp_path / "model.onnx")
+    assert list(tmp_path.glob("*.onnx")) == []
