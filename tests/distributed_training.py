@@ -26,6 +26,7 @@ SETTINGS = {
     "minutes": None,
     "state": None,
     "cross_validation": False,
+    "group": False,
     "kill_in": -1,
     "fail_in": -1,
 }
@@ -84,7 +85,7 @@ def train_here(folder, number=0, written=None, **changed):
     Args:
         folder: Where results and the state of the training land.
         number: The worker's number.
-        written: Where the model and the log land.
+        written: Where the model and the log, or the results and members of the group, land.
         changed: What differs from `SETTINGS`.
     """
     import keras
@@ -92,6 +93,7 @@ def train_here(folder, number=0, written=None, **changed):
 
     import miscnn_tf
     from miscnn_tf.evaluation import cross_validation
+    from miscnn_tf.multi_model import CrossValidationGroup
     from miscnn_tf.neural_network.architecture.unet.plain import Architecture
     from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
     from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
@@ -138,6 +140,13 @@ def train_here(folder, number=0, written=None, **changed):
             names, network, 2, evaluation_path=folder / "evaluation", run_detailed_evaluation=True, **arguments
         )
         np.savez(folder / f"result_{number}.npz", weights=all_weights(network))
+        return network
+    if settings["group"]:
+        del arguments["class_weight"]
+        group = CrossValidationGroup(network, preprocessor, 2)
+        group.evaluate(names, evaluation_path=written / "evaluation", run_detailed_evaluation=True, **arguments)
+        group.dump(written / "models")
+        np.savez(folder / f"result_{number}.npz", epochs=[member.epochs_trained for member in group.models])
         return network
     arguments["callbacks"] += [
         BestModel(network, written / "best.keras"),

@@ -67,7 +67,7 @@ def run_folds(
     if executor is not None:
         check_executor(executor, model)
     root = Path(evaluation_path)
-    by_the_chief(model, lambda: _begin(root, folds, model, options, settings or {}))
+    by_the_chief(model, lambda: begin_folds(root, folds, model, options, settings or {}))
     # What had to be thrown away is.
     options = replace(options, resume=True)
     folders = [fold_folder(root, number) for number in range(len(folds))]
@@ -89,10 +89,21 @@ def run_folds(
     return histories
 
 
-def _begin(
+def begin_folds(
     root: Path, folds: Sequence[Fold], model: Neural_Network, options: RunOptions, settings: Mapping[str, Any]
 ) -> None:
-    """Make the folder that of these folds; what is in it stays, or is thrown away, as the options say."""
+    """Make the folder that of these folds; what is in it stays, or is thrown away, as the options say.
+
+    Args:
+        root: The folder, created where missing.
+        folds: The splits.
+        model: The model, or one of those that are trained, which are made alike.
+        options: How each is trained and measured.
+        settings: What the caller was asked for besides, for ``run.json``.
+
+    Raises:
+        ConfigurationError: If the folder holds finished results of other folds or settings, and they are to stay.
+    """
     make_folder(root)
     if options.resume:
         now = options.settings(model)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample_names import as_index_list
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
-from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus
-from miscnn_tf.evaluation.cross_validation import run_fold
-from miscnn_tf.evaluation.fold_record import matching_record, read_record, training_settings
-from miscnn_tf.evaluation.fold_run import SAMPLES_FILE, remove_results
-from miscnn_tf.evaluation.folds import (
-    Fold,
-    check_samples,
-    fold_to_plain,
-    make_folds,
-    plain_to_fold,
-    write_fold2disk,
-)
+from miscnn_tf.evaluation.all_folds import begin_folds, fold_folder
+from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, run_split
+from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
 from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.multi_model.model import Model
 from miscnn_tf.multi_model.model_group import Model_Group
@@ -30,8 +20,6 @@ from miscnn_tf.processing.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
-
-logger = logging.getLogger(__name__)
 
 Folds = int | Sequence[Fold | tuple[Sequence[Hashable], Sequence[Hashable]]]
 
@@ -168,17 +156,20 @@ class CrossValidationGroup(Model_Group):
                 "with an evaluation_path each fold validates on its own samples and without class_weight; leave "
                 "validation_samples and class_weight out"
             )
-        self._begin(folds, evaluation_path, epochs, iterations, resume)
+        options = RunOptions(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, resume=resume)
+        root, first = Path(evaluation_path), self.models[0]
+        check_model(first)
+        options.check()
+        settings = {"seed": self.seed} if isinstance(self.folds, int) else {}
+        by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
         self.trained_folds = folds
+        options = replace(options, resume=True)  # what had to be thrown away is
         histories = [
-            run_fold(
-                *(number, model, epochs, iterations, evaluation_path, draw_figures, list(callbacks)),
-                run_detailed_evaluation=run_detailed_evaluation,
-            )
-            for number, model in enumerate(self._in_turn("trains"))
+            run_split(fold, model, fold_folder(root, number), options)
+            for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True))
         ]
         if run_detailed_evaluation:
-            write_summary(evaluation_path)
+            write_summary(root, draw_figures=draw_figures)
         return histories
 
     def description(self) -> dict[str, Any]:
@@ -225,26 +216,6 @@ class CrossValidationGroup(Model_Group):
                 "in all samples of the folds"
             )
         return self.folds
-
-    def _begin(
-        self, folds: list[Fold], evaluation_path: str | Path, epochs: int, iterations: int | None, resume: bool
-    ) -> None:
-        """Look at what the folder holds, before anything is trained, and write the splits."""
-        root = make_folder(evaluation_path)
-        if resume:
-            settings = training_settings(self.models[0], epochs, iterations)
-            for number, folder in fold_folders(root).items():
-                if number < len(folds):
-                    matching_record(folder, folds[number], settings)
-                elif read_record(folder) is not None:
-                    raise other_split(folder, len(folds))
-        else:
-            # All at once: interrupted after the first fold, the others must not pass for new ones.
-            for folder in fold_folders(root).values():
-                remove_results(folder)
-        remove_surplus(root, len(folds))
-        for number, fold in enumerate(folds):
-            write_fold2disk(fold_folder(root, number) / SAMPLES_FILE, fold.training, fold.validation)
 
 
 def _checked_folds(folds: Folds) -> int | list[Fold]:

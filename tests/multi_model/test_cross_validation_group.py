@@ -114,6 +114,8 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(model, tmp_path, mon
     assert weights_differ(first, second)
     written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
     assert written == {"fold_0", "fold_1", "run.json"}
+    settings = json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert (settings["folds"], settings["seed"], settings["epochs"]) == (2, 0, 1)
 
     # A dump holds the folds, too.
     group.dump(tmp_path / "models")
@@ -162,3 +164,5 @@ def test_finished_folds_of_another_split_are_not_overwritten(model, tmp_path):
         assert (tmp_path / "fold_1" / "sample_list.json").read_text() == before
     other.evaluate(SAMPLES[:3], epochs=1, evaluation_path=tmp_path, resume=False)
     assert json.loads((tmp_path / "fold_1" / "sample_list.json").read_text())["TRAINING"] == ["case_1"]
+    # Nor does anything of the run before pass for this one's.
+    assert not [*tmp_path.rglob("summary.json"), *tmp_path.rglob("scores.csv")]

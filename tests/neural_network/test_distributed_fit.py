@@ -147,6 +147,19 @@ def test_a_cross_validation_on_two_machines_is_measured_by_the_first(tmp_path):
     train(tmp_path, MACHINES, cross_validation=True)
 
 
+@pytest.mark.slow
+def test_a_group_on_two_machines_is_written_by_the_first(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    found = train(tmp_path / "two", MACHINES, group=True, per_worker={1: {"written": str(other)}})
+    assert [result["epochs"].tolist() for result in found] == [[2, 2], [2, 2]]
+    evaluation = tmp_path / "two" / "evaluation"
+    for name in ("summary.json", "run.json", "fold_0/history.tsv", "fold_1/scores.csv", "fold_1/model.keras"):
+        assert (evaluation / name).is_file(), name
+    assert len(list((tmp_path / "two" / "models").glob("group_*/*.keras"))) == 2
+    assert list(other.iterdir()) == []
+
+
 def test_a_number_becomes_a_value_per_sample_and_the_rest_stays():
     truth, prediction = np.zeros((2, 4, 4, 3), "float32"), np.ones((2, 4, 4, 3), "float32")
     number = loss_per_sample(lambda y_true, y_pred: keras.ops.mean(y_pred - y_true))
