@@ -533,9 +533,11 @@ class Preprocessor:
 
 def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:
     seen = 0
-    for seen, patch in enumerate(patches, start=1):
+    for patch in patches:
+        seen += 1
         if seen <= number:
             yield patch
+        del patch  # or it would live until the next one is predicted
     if seen != number:
         raise ConfigurationError(
             f"sample {sample.index!r} has {number} patches of this grid, but {seen} were predicted; predict all "
