@@ -30,39 +30,23 @@ LEAST_COLUMNS = 4
 def preparation_bytes(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], kept: bool) -> int:
     """What the subfunctions take beyond the image that is in memory already.
 
-    A step holds the image before it, the one after it, and a few slabs. Steps of the user's own are taken to leave the
-    shape as it is, and to make float32.
+    A step holds the image before it, the one after it, and what it works with. Steps of the user's own are taken to
+    leave the shape as it is, and to make float32.
 
     Args:
         sample: The sample as it was read; it is not changed.
         subfunctions: The steps.
         kept: Whether somebody holds the image that was read while the steps work.
     """
-    shape, dtype = sample.img_data.shape[:-1], sample.img_data.dtype
-    read = before = sample.img_data.nbytes
-    most = 0
-    view = _of_shape(sample, shape, dtype)
+    before, most = _of_shape(sample, sample.img_data.shape[:-1], sample.img_data.dtype), 0
+    there = sample.img_data.nbytes  # is in memory already, and goes with the first step, unless it is kept
     for step in subfunctions:
-        dtype = _type_after(step, sample, dtype)
-        if isinstance(step, Regridding):
-            spacing, target = view.spacing, step.target_shape(view)
-            view = _of_shape(sample, target, dtype)
-            if spacing is not None:
-                view.details["spacing"] = [
-                    size * old / new for size, old, new in zip(spacing, shape, target, strict=False)
-                ]
-            shape = tuple(target)
-        elif isinstance(step, Padding):
-            shape = step.padded_shape(shape)
-            spacing = view.spacing
-            view = _of_shape(sample, shape, dtype)
-            view.details["spacing"] = spacing
-        voxels = math.prod(shape) * sample.channels
-        # A mask, or a step's copy in another type.
-        extra = voxels if before // max(1, voxels) == dtype.itemsize else voxels * dtype.itemsize
-        after = voxels * dtype.itemsize
-        most = max(most, before + after + extra + 4 * SLAB_BYTES - (0 if kept and before is not read else read))
-        before = after
+        after = _after(step, before)
+        working = _working_bytes(step, before.img_data, after.img_data)
+        most = max(most, before.img_data.nbytes - there + after.img_data.nbytes + working)
+        before, there = after, 0 if kept else there
+    if before.img_data.dtype == np.float64:  # float32 is made of it in the end
+        most = max(most, before.img_data.nbytes - there + before.img_data.nbytes // 2)
     return most
 
 
@@ -152,11 +136,34 @@ def _of_shape(sample: Sample, shape: Sequence[int], dtype: np.dtype) -> Sample:
     return stand_in
 
 
-def _type_after(step: Abstract_Subfunction, sample: Sample, dtype: np.dtype) -> np.dtype:
+def _after(step: Abstract_Subfunction, before: Sample) -> Sample:
+    """A stand-in for what a step makes of a sample."""
+    shape, dtype = before.img_data.shape[:-1], before.img_data.dtype
+    if isinstance(step, Regridding):
+        target = step.target_shape(before)
+        after = _of_shape(before, target, np.dtype(np.float32))
+        if before.spacing is not None:
+            after.details["spacing"] = [
+                size * old / new for size, old, new in zip(before.spacing, shape, target, strict=False)
+            ]
+        return after
+    if isinstance(step, Padding):
+        return _of_shape(before, step.padded_shape(shape), step.padded_dtype(dtype))
     if type(step) is Clipping:
-        voxel = _of_shape(sample, (1,) * sample.ndim, dtype)
+        voxel = _of_shape(before, (1,) * before.ndim, dtype)
         step.preprocessing(voxel, training=False)
-        return voxel.img_data.dtype
-    if type(step) is Padding and dtype.itemsize <= 4:
-        return dtype
-    return np.dtype(np.float32)
+        return _of_shape(before, shape, voxel.img_data.dtype)
+    return _of_shape(before, shape, np.dtype(np.float32))
+
+
+def _working_bytes(step: Abstract_Subfunction, before: np.ndarray, after: np.ndarray) -> int:
+    """What a step takes beside the image before it and the one after it."""
+    if isinstance(step, Regridding):
+        return resizing_bytes(before.shape[:-1], after.shape[:-1], after.shape[-1], step.order_img)
+    if isinstance(step, Padding) and step.reckons:
+        # numpy copies all that it looks at, for a median several times, and reckons in float64.
+        return after.size * (8 + after.itemsize * (3 if step.pad_mode == "median" else 1))
+    # A mask, or a copy in another type.
+    extra = after.size if before.dtype == after.dtype else after.nbytes
+    # Normalization reckons a few rows in float64, one being the least.
+    return extra + 4 * max(SLAB_BYTES, 8 * math.prod(after.shape[1:]))
