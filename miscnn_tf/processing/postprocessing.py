@@ -17,6 +17,9 @@ from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subf
 from miscnn_tf.processing.subfunctions.padding import Padding
 from miscnn_tf.processing.subfunctions.regridding import Regridding
 
+#: What leaves a prediction as it is, or cuts a box out of it.
+PASSING = (Abstract_Subfunction.postprocessing, Padding.postprocessing)
+
 
 def undo_subfunctions(
     sample: Sample,
@@ -87,8 +90,7 @@ def decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
 def can_stream(subfunctions: Sequence[Abstract_Subfunction], decide_at: int) -> bool:
     """Whether the step that resamples takes its rows in order, and those after it leave them or cut out a box."""
     streaming = type(subfunctions[decide_at]).postprocess_to_labels is Regridding.postprocess_to_labels
-    passing = (Abstract_Subfunction.postprocessing, Padding.postprocessing)
-    return streaming and all(type(step).postprocessing in passing for step in subfunctions[decide_at + 1 :])
+    return streaming and all(type(step).postprocessing in PASSING for step in subfunctions[decide_at + 1 :])
 
 
 def _at_step(sample: Sample, position: int) -> Sample:

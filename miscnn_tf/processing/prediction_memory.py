@@ -16,7 +16,7 @@ from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.interpolation import SLAB_BYTES, resizing_bytes
 from miscnn_tf.processing.patching.blending import PIECE_BYTES
-from miscnn_tf.processing.postprocessing import can_stream, decision_step
+from miscnn_tf.processing.postprocessing import PASSING, can_stream, decision_step
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
@@ -57,7 +57,7 @@ class AssemblingMemory(NamedTuple):
         windows: Predicted windows that wait to be added up.
         sums: The sum of overlapping windows, and its finished rows.
         resampling: Slabs on the way back to the original grid.
-        result: The result, whole arrays on the way to it, and one more label map for steps that make one.
+        result: The result, and whole arrays on the way to it.
     """
 
     windows: int
@@ -82,36 +82,25 @@ def assembling_bytes(
     shape = sample.img_data.shape[:-1]
     boxes = preprocessor.boxes()
     grid, window = boxes.grid(shape), boxes.window(shape)
-    original = math.prod(sample.shape[:-1])
-    item, label = 4 * classes, np.dtype(label_dtype(classes)).itemsize
     decide_at = None if activation_output else decision_step(steps)
-    resampling = 0
+    streams = decide_at is not None and can_stream(steps, decide_at)
+    result, resampling = _undoing_bytes(sample, steps, activation_output, decide_at, streams)
     width = -(-shape[1] // sections)
-    if decide_at is not None and can_stream(steps, decide_at):
-        record = next(each for each in sample.history if each.get("position") == decide_at)
-        old, new = tuple(record["new_shape"]), tuple(record["shape"])
+    if streams and decide_at is not None:
+        old, new = _grids(sample, decide_at)
         part = -(-new[1] // sections)
         # A border takes a voxel more on either side.
         width = part if old[1] == new[1] else min(old[1], -(-part * old[1] // new[1]) + 2)
         if old != new:
-            resampling = resizing_bytes((old[0], width, *old[2:]), (new[0], part, *new[2:]), classes)
-        result = math.prod(new) * label + original * label
-    elif activation_output or decide_at is not None:
-        # On the network's grid, and on that of each step that resamples: two at a time.
-        resampled = any(step.interpolates for step in steps)
-        result = math.prod(shape) * item
-        if resampled:
-            largest = max(original, *(math.prod(size) for size in _shapes(sample)))
-            result += largest * item
-            resampling = resizing_bytes(shape, sample.shape[:-1], classes)
-    else:
-        result = math.prod(shape) * label + original * label
+            slabs = resizing_bytes((old[0], width, *old[2:]), (new[0], part, *new[2:]), classes)
+            resampling = max(resampling, slabs)
     if sections == 1:
         width = grid.image_shape[1]
+    item = 4 * classes
     row = width * math.prod(grid.image_shape[2:]) * item
     sums = window[0] * row + 3 * max(PIECE_BYTES, row)
-    # The one that was added last; of a mean all that it is of, and the mean itself.
-    held = 1 if views == 1 else views + 2
+    # The one that was added last; of a mean all that it is of, and those that are made for the next one.
+    held = 1 if views == 1 else 2 * views
     windows = held * math.prod(window) * item + 3 * math.prod(window) * sample.channels * 4
     return AssemblingMemory(windows, sums, resampling, result)
 
@@ -123,9 +112,48 @@ def most_sections(preprocessor: Preprocessor, sample: Sample) -> int:
     return max(1, min(sample.img_data.shape[1], sample.shape[1]) // LEAST_COLUMNS)
 
 
-def _shapes(sample: Sample) -> list[tuple[int, ...]]:
-    """The shapes that the image has had."""
-    return [tuple(record[name]) for record in sample.history for name in ("shape", "new_shape") if name in record]
+def _undoing_bytes(
+    sample: Sample, steps: Sequence[Abstract_Subfunction], activation_output: bool, decide_at: int | None, streams: bool
+) -> tuple[int, int]:
+    """What whole arrays take while the steps are undone, two at a time, and what it takes to resample them.
+
+    Args:
+        sample: The sample as the subfunctions left it.
+        steps: The subfunctions.
+        activation_output: Whether probabilities are asked for.
+        decide_at: The step at which labels are decided; None where that is before all of them, or not at all.
+        streams: Whether the probabilities up to there never exist as a whole.
+    """
+    grids = {position: _grids(sample, position) for position, step in enumerate(steps) if isinstance(step, Regridding)}
+    shapes = [sample.img_data.shape[:-1], sample.shape[:-1], *(shape for pair in grids.values() for shape in pair)]
+    item, label = 4 * sample.classes, np.dtype(label_dtype(sample.classes)).itemsize
+    undecided = activation_output or decide_at is not None
+    held = 0 if streams else math.prod(shapes[0]) * (item if undecided else label)
+    most, resampling = held, 0
+    for position in reversed(range(len(steps))):
+        step, decides = steps[position], position == decide_at
+        if isinstance(step, Regridding):
+            old, new = grids[position]
+            unchanged = old == new
+            if not unchanged and not (decides and streams):
+                trailing, order = (sample.classes, 1) if undecided else (1, step.order_seg)
+                resampling = max(resampling, resizing_bytes(old, new, trailing, order))
+        else:
+            new = max(shapes, key=math.prod)  # it may give back what it had cut off
+            unchanged = type(step).postprocessing in PASSING  # a part of an array keeps the whole in memory
+        if unchanged and not decides:
+            continue
+        undecided = undecided and not decides
+        made = math.prod(new) * (item if undecided else label)
+        most = max(most, held + made)
+        held = made
+    return most, resampling
+
+
+def _grids(sample: Sample, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The spatial shapes between which the step in this place resamples a prediction."""
+    record = next(each for each in sample.history if each.get("position") == position)
+    return tuple(record["new_shape"]), tuple(record["shape"])
 
 
 def _of_shape(sample: Sample, shape: Sequence[int], dtype: np.dtype) -> Sample:
