@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.prediction_memory import assembling_bytes
 from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
 from miscnn_tf.system_memory import SystemMemory
 
@@ -48,6 +50,33 @@ def test_sections_change_nothing(make_network, monkeypatch, shape, processing):
     labels = np.stack(network.predict(names, return_output=True, memory_budget="1TB"))
     clear = np.diff(np.sort(np.stack(whole), axis=-1)[..., -2:], axis=-1)[..., 0] > 1e-4
     np.testing.assert_array_equal(labels[clear], np.stack(whole).argmax(-1)[clear])
+
+
+def test_of_flipped_windows_no_more_is_held_than_was_estimated(make_network):
+    """With windows that fill the plane of the image, so that there is little else."""
+    network = make_network(
+        data={"shape": (160, 24, 24), "classes": 24},
+        processing={"patch_shape": (24, 24, 24), "batch_size": 1, "data_aug": flips()},
+    )
+    network.preprocessor.patchwise_overlap = 0
+    sample = network.prepared("case_0")
+
+    def ones(images):
+        for image in images:
+            yield np.ones((*image.shape[:-1], 24), np.float32)
+
+    network.window_predictor = lambda: ones
+    assert network.views(3) == 4
+    parts = assembling_bytes(network.preprocessor, sample, False, views=4, sections=1)
+    network.preprocessor.assemble(sample, lambda numbers: network.predict_windows(sample, numbers))
+    tracemalloc.start()
+    try:
+        network.preprocessor.assemble(sample, lambda numbers: network.predict_windows(sample, numbers))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    being_made = blended = 24**3 * 24 * 4  # the one is the network's, the other the sum
+    assert peak <= parts.windows + parts.result + being_made + blended
 
 
 def without_the_rest(monkeypatch, network=0):
@@ -161,6 +190,9 @@ def test_of_whole_images_a_part_is_measured():
     assert {tuple(shape) for shape in seen} == {(1, 516, 516, 1)}
     output = 2048 * 1200 * 40 * 4
     assert output < found < 5 * output
+    predictor._predict = None  # images of other sizes are not measured again
+    assert network_bytes(predictor, (1200, 1024), 1, divisor=12) == pytest.approx(found / 2, abs=1)
+    assert network_bytes(predictor, (12, 24), 1, divisor=12) == pytest.approx(found * 516**2 / (2048 * 1200), abs=1)
 
 
 SCRIPT = """
