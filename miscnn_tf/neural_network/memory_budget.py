@@ -109,7 +109,8 @@ class MemoryBudget:
         now = resident_bytes()  # before the networks are tried, which leaves something behind
         window = preprocessor.boxes().window(sample.img_data.shape[:-1])
         divisor = preprocessor.fullimage_divisor
-        network = max(network_bytes(predictor, window, sample.channels, divisor) for predictor in predictors)
+        # Of several the sum: what each leaves behind, the next one finds there, and was not measured to take.
+        network = sum(network_bytes(predictor, window, sample.channels, divisor) for predictor in predictors)
         if _is_mapped(sample.img_data):
             now += sample.img_data.nbytes  # what is read of a file in the store becomes resident
         most = most_sections(preprocessor, sample)

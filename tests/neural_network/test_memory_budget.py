@@ -119,6 +119,15 @@ def test_what_does_not_fit_is_refused_before_it_is_computed(make_network, monkey
         network.predict_array(np.zeros((40, 200, 300)), memory_budget="30MB")
 
 
+def test_of_several_networks_what_each_was_found_to_take_is_added_up(make_network, monkeypatch):
+    network = make_network(data={"shape": (16, 16, 16)}, processing={"data_aug": None})
+    sample = network.prepared("case_0")
+    without_the_rest(monkeypatch, network=10**8)
+    predictors = [network.window_predictor()] * 3
+    with pytest.raises(MemoryBudgetError, match=r"the network takes 0\.30 GB"):
+        MemoryBudget("320MB").sections(network.preprocessor, predictors, sample, False, 3)
+
+
 def a_machine_with(monkeypatch, free):
     monkeypatch.setattr(memory_budget, "system_memory", lambda: SystemMemory(free, free))
 
