@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -124,34 +125,47 @@ def _undoing_bytes(
         decide_at: The step at which labels are decided; None where that is before all of them, or not at all.
         streams: Whether the probabilities up to there never exist as a whole.
     """
-    grids = {position: _grids(sample, position) for position, step in enumerate(steps) if isinstance(step, Regridding)}
-    shapes = [sample.img_data.shape[:-1], sample.shape[:-1], *(shape for pair in grids.values() for shape in pair)]
+    grids = {
+        position: _grids(sample, position)
+        for position, step in enumerate(steps)
+        if isinstance(step, Regridding) or type(step).postprocessing is Padding.postprocessing
+    }
+    now = sample.img_data.shape[:-1]
+    largest = max(math.prod(shape) for shape in (now, sample.shape[:-1], *chain(*grids.values())))
     item, label = 4 * sample.classes, np.dtype(label_dtype(sample.classes)).itemsize
     undecided = activation_output or decide_at is not None
-    held = 0 if streams else math.prod(shapes[0]) * (item if undecided else label)
-    most, resampling = held, 0
+    held: int | None = None  # rows come one after the other yet
+    most = resampling = 0
     for position in reversed(range(len(steps))):
         step, decides = steps[position], position == decide_at
+        passes = type(step).postprocessing in PASSING and not decides
+        if passes:
+            if held is None and position in grids:  # a part of an array that is there keeps the whole in memory
+                now = grids[position][1]
+            continue
+        if held is None:
+            held = 0 if decides and streams else math.prod(now) * (item if undecided else label)
+        made = largest  # a step of the user's own may give back what it had cut off
         if isinstance(step, Regridding):
             old, new = grids[position]
-            unchanged = old == new
-            if not unchanged and not (decides and streams):
+            if old == new and not decides:
+                most = max(most, held)
+                continue
+            if old != new and not (decides and streams):
                 trailing, order = (sample.classes, 1) if undecided else (1, step.order_seg)
                 resampling = max(resampling, resizing_bytes(old, new, trailing, order))
-        else:
-            new = max(shapes, key=math.prod)  # it may give back what it had cut off
-            unchanged = type(step).postprocessing in PASSING  # a part of an array keeps the whole in memory
-        if unchanged and not decides:
-            continue
+            made = math.prod(new)
         undecided = undecided and not decides
-        made = math.prod(new) * (item if undecided else label)
+        made *= item if undecided else label
         most = max(most, held + made)
         held = made
+    if held is None:
+        most = math.prod(now) * (item if undecided else label)
     return most, resampling
 
 
 def _grids(sample: Sample, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The spatial shapes between which the step in this place resamples a prediction."""
+    """The spatial shapes between which the step in this place takes a prediction."""
     record = next(each for each in sample.history if each.get("position") == position)
     return tuple(record["new_shape"]), tuple(record["shape"])
 

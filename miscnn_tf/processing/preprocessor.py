@@ -463,9 +463,11 @@ class Preprocessor:
             float32 array ``(x, y[, z], channels)``.
         """
         shape = sample.img_data.shape[:-1]
-        return undo_subfunctions(
-            sample, self.subfunctions, lambda columns: slabs, shape, channels, activation_output=True
-        )
+
+        def open_slabs(columns: slice) -> Iterator[Slab]:
+            return cut_slabs(iter(slabs), (slice(0, shape[0]), columns))
+
+        return undo_subfunctions(sample, self.subfunctions, open_slabs, shape, channels, activation_output=True)
 
     def _blended(
         self,
