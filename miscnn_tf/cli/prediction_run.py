@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +85,7 @@ def _predict_files(
     single = _names_a_file(output)
     targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
     _require_no_images(targets, (path for each in sources for path in each.files))
+    _require_one_each(targets)
     if not single:
         _claim(output, model, probabilities, overwrite, targets)
     wanted = [
@@ -163,6 +165,16 @@ def _require_no_images(targets: Iterable[Path], images: Iterable[Path]) -> None:
     if replaced:
         raise ConfigurationError(
             f"predictions would replace files of the data: {some_of(replaced, 3)}; name another folder for them"
+        )
+
+
+def _require_one_each(targets: Sequence[Path]) -> None:
+    """Make sure that no prediction would take the place of another one."""
+    twice = [target.name for target, number in Counter(targets).items() if number > 1]
+    if twice:
+        raise ConfigurationError(
+            f"the predictions of several images would all be called {some_of(twice, 3)}, because they differ in their "
+            "ending alone (such as a.nii and a.nii.gz, or a.jpg and a.png); rename them, or take one away"
         )
 
 

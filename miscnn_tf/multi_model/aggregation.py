@@ -115,19 +115,16 @@ def running_mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
     """
     total: np.ndarray | None = None
     number = 0
-    for number, array in enumerate(arrays, start=1):
+    for array in arrays:
+        number += 1
         if total is None:
-            total = array
-        elif number == 2:
-            # The first array may belong to somebody else.
-            total = np.add(total, array, dtype=np.float32)
+            total = np.array(array, np.float32)  # a copy: the array may belong to somebody else
         else:
             total += array
-        del array
+        del array  # or it would live until the next one is made
     if total is None:
         raise ConfigurationError("there is nothing to average: the group has no members")
-    if number > 1:
-        total /= np.float32(number)
+    total /= np.float32(number)
     return total
 
 
@@ -174,10 +171,10 @@ def aggregate(
         result = result[..., 0]
     if result.shape != shape:
         raise DataError(f"{where} has the shape {result.shape}, the predictions {shape}; return one array like them")
-    if activation_output:
-        return result.astype(np.float32, copy=False)
+    result = result.astype(np.float32, copy=False) if activation_output else check_labels(result, sample.classes, where)
     # In memory: what it was given lies in files that are deleted.
-    return np.array(check_labels(result, sample.classes, where))
+    given = any(np.may_share_memory(result, prediction) for prediction in predictions)
+    return np.array(result) if given else result
 
 
 aggregations.register("mean", Mean())

@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.data_loading.storage import atomic_path, make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.processing.labels import decide_labels
@@ -82,7 +83,8 @@ class MemberPredictions:
                 "memory_budget is for groups of networks that share one preprocessor: they are averaged window by "
                 "window, others hold the probabilities of the whole image; leave it out"
             )
-        mean = running_mean(array for _, array in self.each(activation_output=True))
+        # A generator's variable would hold each prediction until the next one is made.
+        mean = running_mean(map(itemgetter(1), self.each(activation_output=True)))
         return mean if activation_output else decide_labels(mean)
 
     def _mean_of_windows(self, preprocessor: Preprocessor, sample: Sample, activation_output: bool) -> np.ndarray:
@@ -121,7 +123,7 @@ class MemberPredictions:
             activation_output: Class probabilities instead of labels.
 
         Raises:
-            StorageError: If the folder cannot be written.
+            StorageError: If the folder cannot be written, or has no room for them.
         """
         above = [folder, *folder.parents]
         new = [each for each in above if not each.exists()]
@@ -130,7 +132,8 @@ class MemberPredictions:
         try:
             for position, prediction in self.each(activation_output):
                 file = own / f"member_{position}.npy"
-                np.save(file, prediction)
+                with atomic_path(file) as temporary:
+                    np.save(temporary, prediction)
                 del prediction
                 maps[position] = np.load(file, mmap_mode="r")
             yield maps

@@ -109,7 +109,8 @@ class MemoryBudget:
         now = resident_bytes()  # before the networks are tried, which leaves something behind
         window = preprocessor.boxes().window(sample.img_data.shape[:-1])
         divisor = preprocessor.fullimage_divisor
-        network = max(network_bytes(predictor, window, sample.channels, divisor) for predictor in predictors)
+        # Of several the sum: what each leaves behind, the next one finds there, and was not measured to take.
+        network = sum(network_bytes(predictor, window, sample.channels, divisor) for predictor in predictors)
         if _is_mapped(sample.img_data):
             now += sample.img_data.nbytes  # what is read of a file in the store becomes resident
         most = most_sections(preprocessor, sample)
@@ -172,28 +173,27 @@ def sections_within(
 def network_bytes(
     predictor: WindowPredictor, window: Sequence[int], channels: int, divisor: int | Sequence[int] = 1
 ) -> int:
-    """What the network takes to predict a batch of windows of this shape: measured, once for each shape.
+    """What the network takes to predict a batch of windows of this shape: measured, once for each shape of windows.
 
     Args:
         predictor: The network.
-        window: Spatial shape of the windows. Of whole images a part is predicted, and the rest reckoned in proportion.
+        window: Spatial shape of the windows. For whole images, of whatever size, one part is predicted, and larger ones
+            are reckoned in proportion.
         channels: Channels of the image.
         divisor: What the part's sizes have to be multiples of.
     """
-    shape = tuple(window)
-    if shape not in predictor.measured_bytes:
-        part = shape
-        if None in predictor.window_shape:
-            divisors = (divisor,) * len(shape) if isinstance(divisor, int) else divisor
-            edge = _PROBE_EDGE[len(shape)]
-            part = tuple(min(size, -(-edge // each) * each) for size, each in zip(shape, divisors, strict=True))
+    part = tuple(window)
+    if None in predictor.window_shape:
+        divisors = (divisor,) * len(part) if isinstance(divisor, int) else divisor
+        part = tuple(-(-_PROBE_EDGE[len(part)] // each) * each for each in divisors)
+    if part not in predictor.measured_bytes:
         images = [np.zeros((*part, channels), np.float32)] * predictor.batch_size
         with PeakWatch() as watch:
             for _ in range(2):  # the first prediction makes what stays, which the second finds there
                 for _ in predictor(images):
                     pass
-        predictor.measured_bytes[shape] = round(watch.growth * math.prod(shape) / math.prod(part))
-    return predictor.measured_bytes[shape]
+        predictor.measured_bytes[part] = watch.growth
+    return round(predictor.measured_bytes[part] * max(1.0, math.prod(window) / math.prod(part)))
 
 
 def _is_mapped(array: np.ndarray) -> bool:

@@ -241,22 +241,27 @@ def resized_slabs(
         yield block.target, resizer.run(np.ascontiguousarray(array[block.source], dtype=np.float32), block)
 
 
-def resizing_bytes(old: Sequence[int], new: Sequence[int], trailing: int, slab_bytes: int = SLAB_BYTES) -> int:
+def resizing_bytes(
+    old: Sequence[int], new: Sequence[int], trailing: int, order: int = 1, slab_bytes: int = SLAB_BYTES
+) -> int:
     """What `resized_slabs` takes while it works, its source left out: an upper bound, in bytes.
 
     Args:
         old: Spatial shape of the source.
         new: Spatial shape of the result.
         trailing: Channels or classes.
+        order: Order of the spline along the first axis.
         slab_bytes: Size of a slab.
     """
     before, after = (4 * trailing * math.prod(shape[1:]) for shape in (old, new))
     # In the plane one axis is interpolated after the other.
     plane = 4 * trailing * math.prod(max(pair) for pair in zip(old[1:], new[1:], strict=True))
     slab = max(slab_bytes, after, max(1.0, old[0] / new[0]) * before)
-    # The source's rows, put together from slabs, with two more at the ends; the same interpolated along the first axis;
+    # How many rows of the source one of the result needs: two, or with a higher order dozens.
+    reach = 0 if old[0] == new[0] else int(np.diff(axis_weights(old[0], new[0], order).indptr).max())
+    # The source's rows, put together from slabs, with more at the ends; the same interpolated along the first axis;
     # the result; a plane as it is rearranged and interpolated along each axis.
-    return int(2 * (slab + 2 * before) + 2 * slab + 4 * plane)
+    return int(2 * (slab + reach * before) + 2 * slab + 4 * plane)
 
 
 @functools.lru_cache(maxsize=32)

@@ -17,6 +17,9 @@ from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subf
 from miscnn_tf.processing.subfunctions.padding import Padding
 from miscnn_tf.processing.subfunctions.regridding import Regridding
 
+#: What leaves a prediction as it is, or cuts a box out of it.
+PASSING = (Abstract_Subfunction.postprocessing, Padding.postprocessing)
+
 
 def undo_subfunctions(
     sample: Sample,
@@ -49,27 +52,33 @@ def undo_subfunctions(
     """
     decide_at = None if activation_output else decision_step(subfunctions)
     undecided = activation_output or decide_at is not None
-    values: Any
-    if decide_at is not None and can_stream(subfunctions, decide_at):
-        values = SlabRows(open_slabs, (*shape, classes), sections)
-    else:
-        values = np.empty((*shape, classes), np.float32) if undecided else np.empty(shape, label_dtype(classes))
-        for columns in even_parts(shape[1], sections):
-            for start, stop, slab in open_slabs(columns):
-                values[start:stop, columns] = slab if undecided else decide_labels(slab)
-                del slab  # or it would live until the next one is made
-
+    rows = SlabRows(open_slabs, (*shape, classes), sections)
+    values: Any = rows
     for position in reversed(range(len(subfunctions))):
         step, view = subfunctions[position], _at_step(sample, position)
-        if position == decide_at:
-            rows = values if isinstance(values, SlabRows) else None
+        decides = position == decide_at
+        # Of rows that come one after the other a box can be taken before they are there.
+        streams = can_stream(subfunctions, position) if decides else type(step).postprocessing in PASSING
+        if isinstance(values, SlabRows) and not streams:
+            values = _whole(values, undecided)
+        if decides:
             values = step.postprocess_to_labels(view, values)
             undecided = False
-            if rows is not None:
-                rows.finish()
+            rows.finish()
         else:
             values = step.postprocessing(view, values, activation_output=undecided)
-    return cast(np.ndarray, values)
+    return _whole(values, undecided) if isinstance(values, SlabRows) else cast(np.ndarray, values)
+
+
+def _whole(rows: SlabRows, undecided: bool) -> np.ndarray:
+    """All rows as an array: class probabilities, or the labels that they decide for."""
+    *shape, classes = rows.shape
+    whole = np.empty(rows.shape, np.float32) if undecided else np.empty(shape, label_dtype(classes))
+    for columns in even_parts(shape[1], rows.sections):
+        for start, stop, slab in rows[:, columns].slabs():
+            whole[start:stop, columns] = slab if undecided else decide_labels(slab)
+            del slab  # or it would live until the next one is made
+    return whole
 
 
 def decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
@@ -87,8 +96,7 @@ def decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
 def can_stream(subfunctions: Sequence[Abstract_Subfunction], decide_at: int) -> bool:
     """Whether the step that resamples takes its rows in order, and those after it leave them or cut out a box."""
     streaming = type(subfunctions[decide_at]).postprocess_to_labels is Regridding.postprocess_to_labels
-    passing = (Abstract_Subfunction.postprocessing, Padding.postprocessing)
-    return streaming and all(type(step).postprocessing in passing for step in subfunctions[decide_at + 1 :])
+    return streaming and all(type(step).postprocessing in PASSING for step in subfunctions[decide_at + 1 :])
 
 
 def _at_step(sample: Sample, position: int) -> Sample:

@@ -463,9 +463,11 @@ class Preprocessor:
             float32 array ``(x, y[, z], channels)``.
         """
         shape = sample.img_data.shape[:-1]
-        return undo_subfunctions(
-            sample, self.subfunctions, lambda columns: slabs, shape, channels, activation_output=True
-        )
+
+        def open_slabs(columns: slice) -> Iterator[Slab]:
+            return cut_slabs(iter(slabs), (slice(0, shape[0]), columns))
+
+        return undo_subfunctions(sample, self.subfunctions, open_slabs, shape, channels, activation_output=True)
 
     def _blended(
         self,
@@ -533,9 +535,11 @@ class Preprocessor:
 
 def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:
     seen = 0
-    for seen, patch in enumerate(patches, start=1):
+    for patch in patches:
+        seen += 1
         if seen <= number:
             yield patch
+        del patch  # or it would live until the next one is predicted
     if seen != number:
         raise ConfigurationError(
             f"sample {sample.index!r} has {number} patches of this grid, but {seen} were predicted; predict all "

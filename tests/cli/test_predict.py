@@ -200,6 +200,17 @@ def test_a_prediction_never_takes_the_place_of_an_image(
     assert [path.name for path in scans.iterdir()] == ["a.nii.gz"]
 
 
+def test_a_prediction_never_takes_the_place_of_another_one(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy(scan(experiment, 0), tmp_path / "scans" / "a.nii.gz")
+    nib.save(nib.load(scan(experiment, 1)), tmp_path / "scans" / "a.nii")
+    assert predict(trained, tmp_path / "scans", tmp_path / "out") == 1
+    assert "would all be called a.nii.gz" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_of_others_do_not_pass_for_predictions(
     trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,17 @@ def test_a_result_that_is_no_prediction_is_named(result, message):
         aggregate(strange, sample((4, 5)), [np.zeros((4, 5), np.uint8)], False)
 
 
+@pytest.mark.parametrize(("activation_output", "dtype"), [(False, np.uint8), (True, np.float32)])
+def test_a_prediction_that_is_returned_as_it_is_does_not_lie_in_a_file_any_more(tmp_path, activation_output, dtype):
+    shape = (4, 5, 3) if activation_output else (4, 5)
+    np.save(tmp_path / "member.npy", np.ones(shape, dtype))
+    predictions = [np.load(tmp_path / "member.npy", mmap_mode="r")]
+    found = aggregate(lambda sample, predictions: predictions[0][:], sample((4, 5)), predictions, activation_output)
+    assert not np.shares_memory(found, predictions[0])
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, np.ones(shape, dtype))
+
+
 def test_whole_numbers_in_any_type_and_a_last_axis_of_one_are_labels():
     found = aggregate(
         lambda sample, predictions: np.rint(np.mean(predictions, axis=0))[..., None],

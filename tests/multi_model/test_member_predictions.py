@@ -1,13 +1,15 @@
 """Networks without TensorFlow: their windows are noise around a number of their own."""
 
+import errno
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.multi_model.member_predictions import MemberPredictions
 from miscnn_tf.processing.preprocessor import Preprocessor
 
@@ -21,10 +23,19 @@ class Noise:
     def __init__(self, preprocessor, seed):
         self.preprocessor, self.seed = preprocessor, seed
 
-    def predict_windows(self, sample):
+    def windows(self, sample):
+        return iter(())
+
+    def views(self, ndim):
+        return 1
+
+    def window_predictor(self):
+        return SimpleNamespace(batch_size=1)
+
+    def predict_windows(self, sample, numbers=None):
         boxes = self.preprocessor.boxes()
         window = boxes.window(sample.img_data.shape[:-1])
-        for place, _ in enumerate(boxes.grid_starts(sample)):
+        for place in range(len(boxes.grid_starts(sample))) if numbers is None else numbers:
             noise = np.random.default_rng([self.seed, place]).random((*window, CLASSES), np.float32)
             yield noise / noise.sum(axis=-1, keepdims=True)
 
@@ -65,6 +76,35 @@ def test_the_memory_of_the_mean_does_not_grow_with_the_members(preprocessor):
     # Of each further member the window that it has made last, and where its windows lie.
     assert eight < one + 8 * 2 * window
     assert eight < image / 2
+
+
+def test_of_members_with_preprocessors_of_their_own_the_sum_and_one_prediction_are_held(preprocessor):
+    sample = preprocessor.prepare_sample_subfunctions("case_0", training=False)
+    others = [Preprocessor(preprocessor.data_io, 1, patch_shape=(8, 40, 40), data_aug=None) for _ in range(3)]
+    asked = MemberPredictions(
+        [Noise(own, seed) for seed, own in enumerate([preprocessor, *others])], "case_0", lambda _: sample
+    )
+    asked.mean(activation_output=True)  # what is imported and cached on the first call
+    tracemalloc.start()
+    mean = asked.mean(activation_output=True)
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    image = int(np.prod(SHAPE)) * CLASSES * 4
+    assert mean.nbytes == image
+    assert highest < 2.8 * image
+
+
+def test_a_full_disk_is_told_and_nothing_stays(preprocessor, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with (
+        pytest.raises(StorageError, match=r"member_0\.npy.*No space left"),
+        members(preprocessor, 2).on_disk(tmp_path / "group_a", True),
+    ):
+        pass
+    assert not (tmp_path / "group_a").exists()
 
 
 def test_predictions_on_disk_are_in_the_members_order_whatever_their_preprocessors(preprocessor, tmp_path):

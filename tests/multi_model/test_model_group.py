@@ -96,9 +96,9 @@ def test_no_members_prediction_of_a_whole_image_exists_for_the_mean(kit, group, 
     whole = []
     assemble = type(kit.preprocessor).assemble
 
-    def count(self, sample, patches, activation_output=False):
+    def count(self, sample, patches, activation_output=False, **settings):
         whole.append(activation_output)
-        return assemble(self, sample, patches, activation_output)
+        return assemble(self, sample, patches, activation_output, **settings)
 
     monkeypatch.setattr(type(kit.preprocessor), "assemble", count)
     group.predict(["case_0"], "mean", return_output=True)

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.prediction_memory import assembling_bytes
 from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
 from miscnn_tf.system_memory import SystemMemory
 
@@ -50,6 +52,33 @@ def test_sections_change_nothing(make_network, monkeypatch, shape, processing):
     np.testing.assert_array_equal(labels[clear], np.stack(whole).argmax(-1)[clear])
 
 
+def test_of_flipped_windows_no_more_is_held_than_was_estimated(make_network):
+    """With windows that fill the plane of the image, so that there is little else."""
+    network = make_network(
+        data={"shape": (160, 24, 24), "classes": 24},
+        processing={"patch_shape": (24, 24, 24), "batch_size": 1, "data_aug": flips()},
+    )
+    network.preprocessor.patchwise_overlap = 0
+    sample = network.prepared("case_0")
+
+    def ones(images):
+        for image in images:
+            yield np.ones((*image.shape[:-1], 24), np.float32)
+
+    network.window_predictor = lambda: ones
+    assert network.views(3) == 4
+    parts = assembling_bytes(network.preprocessor, sample, False, views=4, sections=1)
+    network.preprocessor.assemble(sample, lambda numbers: network.predict_windows(sample, numbers))
+    tracemalloc.start()
+    try:
+        network.preprocessor.assemble(sample, lambda numbers: network.predict_windows(sample, numbers))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    being_made = blended = 24**3 * 24 * 4  # the one is the network's, the other the sum
+    assert peak <= parts.windows + parts.result + being_made + blended
+
+
 def without_the_rest(monkeypatch, network=0):
     """As if nothing but the prediction took memory."""
     monkeypatch.setattr(memory_budget, "resident_bytes", lambda: 0)
@@ -68,10 +97,10 @@ def test_the_fewest_sections_that_fit_are_taken_and_told(make_network, monkeypat
         return found.sections(network.preprocessor, [network.window_predictor()], sample, False, 1)
 
     # The sums of 8 rows are 58 MB, pieces of them and the result about 30.
-    numbers = [sections(f"{size}MB") for size in (1000, 96.5, 71.5, 56.5, 40.5)]
+    numbers = [sections(f"{size}MB") for size in (1000, 94.1, 69.1, 54.1, 38.1)]
     assert numbers == [1, 1, 2, 3, 9]
     with caplog.at_level(logging.INFO):
-        network.predict(["case_0"], return_output=True, memory_budget="71.5MB")
+        network.predict(["case_0"], return_output=True, memory_budget="69.1MB")
     assert "'case_0': predicted in 2 section(s)" in caplog.text
     assert "within 0.07 GB" in caplog.text
 
@@ -88,6 +117,15 @@ def test_what_does_not_fit_is_refused_before_it_is_computed(make_network, monkey
         network.predict(["case_0"], return_output=True, activation_output=True, memory_budget="300MB")
     with pytest.raises(MemoryError):
         network.predict_array(np.zeros((40, 200, 300)), memory_budget="30MB")
+
+
+def test_of_several_networks_what_each_was_found_to_take_is_added_up(make_network, monkeypatch):
+    network = make_network(data={"shape": (16, 16, 16)}, processing={"data_aug": None})
+    sample = network.prepared("case_0")
+    without_the_rest(monkeypatch, network=10**8)
+    predictors = [network.window_predictor()] * 3
+    with pytest.raises(MemoryBudgetError, match=r"the network takes 0\.30 GB"):
+        MemoryBudget("320MB").sections(network.preprocessor, predictors, sample, False, 3)
 
 
 def a_machine_with(monkeypatch, free):
@@ -161,6 +199,9 @@ def test_of_whole_images_a_part_is_measured():
     assert {tuple(shape) for shape in seen} == {(1, 516, 516, 1)}
     output = 2048 * 1200 * 40 * 4
     assert output < found < 5 * output
+    predictor._predict = None  # images of other sizes are not measured again
+    assert network_bytes(predictor, (1200, 1024), 1, divisor=12) == pytest.approx(found / 2, abs=1)
+    assert network_bytes(predictor, (12, 24), 1, divisor=12) == pytest.approx(found * 516**2 / (2048 * 1200), abs=1)
 
 
 SCRIPT = """

@@ -80,6 +80,26 @@ def test_probabilities_are_resampled_before_the_label_is_decided():
     assert (labels == reference.argmax(-1)).mean() > 0.999
 
 
+@pytest.mark.parametrize("activation_output", [False, True])
+@pytest.mark.parametrize("sections", [1, 3])
+def test_what_was_padded_never_exists_as_a_whole_and_is_not_kept(activation_output, sections):
+    steps = [Padding((20, 60, 60)), Clipping(min=-1, max=1), Padding((40, 60, 60))]
+    sample = prepared(steps, (20, 20, 20))
+    values = probabilities((40, 60, 60), classes=8)
+    arguments = (sample, steps, in_slabs(values), (40, 60, 60), 8, activation_output, sections)
+    undo_subfunctions(*arguments)  # what is imported and cached at first use
+    tracemalloc.start()
+    try:
+        result = undo_subfunctions(*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    inner = values[10:30, 20:40, 20:40]
+    np.testing.assert_array_equal(result, inner if activation_output else inner.argmax(-1))
+    assert result.base is None
+    assert peak < 1.5 * inner.nbytes
+
+
 def test_activation_output_is_on_the_original_grid_and_sums_to_one():
     steps = [Resize((6, 5, 4)), Padding((8, 8, 8))]
     sample = prepared(steps)

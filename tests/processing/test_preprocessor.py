@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -513,6 +514,26 @@ def test_an_image_in_sections_is_the_very_same(assembly, activation_output):
     cut = preprocessor.assemble(sample, predicted, activation_output, sections=sections)
     np.testing.assert_array_equal(whole, streamed)
     np.testing.assert_array_equal(cut, streamed)
+
+
+@pytest.mark.parametrize("steps", [[], [Resize((30, 22, 18))]])
+@pytest.mark.parametrize("activation_output", [False, True])
+def test_no_window_is_alive_while_the_next_one_is_predicted(toy_io, steps, activation_output):
+    preprocessor = make(toy_io(), subfunctions=steps)
+    sample = preprocessor.prepare_sample_subfunctions("case_0", training=False)
+    made, alive = [], []
+
+    def predicted(numbers):
+        for _ in numbers:
+            alive.append(sum(one() is not None for one in made))
+            window = np.ones((8, 8, 8, 2), np.float32)
+            made.append(weakref.ref(window))
+            yield window
+            del window
+
+    preprocessor.assemble(sample, predicted, activation_output)
+    assert len(alive) > 1
+    assert not any(alive)
 
 
 def test_sections_need_patches_that_can_be_made_again(toy_io):

@@ -81,6 +81,10 @@ class SlabRows:
         parts = [slab.array[max(start - slab.start, 0) : stop - slab.start] for slab in self._held]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def slabs(self) -> Iterator[Slab]:
+        """All rows from the first on, slab by slab."""
+        yield from self._begin()
+
     def finish(self) -> None:
         """Take the slabs that nobody asked for, so that what makes them comes to its end, and its last checks."""
         self._held.clear()

@@ -113,14 +113,25 @@ class Padding(Abstract_Subfunction):
             math.ceil(max(size, small) / step) * step for size, small, step in zip(shape, least, divisors, strict=True)
         )
 
+    @property
+    def reckons(self) -> bool:
+        """Whether `pad_mode` continues an image with numbers that are reckoned from it."""
+        return self.pad_mode not in ("constant", *_COPYING_MODES)
+
+    def padded_dtype(self, dtype: np.dtype) -> np.dtype:
+        """The type that an image of this one has after it was padded."""
+        return _padded_dtype(dtype, self.pad_mode, self.pad_value_img)
+
     def _pad(self, array: np.ndarray, widths: list[tuple[int, int]], mode: str, value: float) -> np.ndarray:
         if mode != "constant":
             return np.pad(array, [*widths, (0, 0)], mode=mode)  # type: ignore[call-overload]
-        if np.issubdtype(array.dtype, np.integer) and not _holds(array.dtype, value):
-            array = np.asarray(array, np.float32)
+        array = np.asarray(array, _padded_dtype(array.dtype, mode, value))
         return np.pad(array, [*widths, (0, 0)], mode="constant", constant_values=value)
 
 
-def _holds(dtype: np.dtype, value: float) -> bool:
-    """Whether an integer type has this value."""
-    return float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+def _padded_dtype(dtype: np.dtype, mode: str, value: float) -> np.dtype:
+    """The same, or float32 where it is an integer type that does not have the value."""
+    if mode != "constant" or not np.issubdtype(dtype, np.integer):
+        return dtype
+    held = float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    return dtype if held else np.dtype(np.float32)
