@@ -22,6 +22,7 @@ SETTINGS = {
     "network": {"feature_maps": [4, 8], "instance_normalization": False},
     "arguments": {},
     "class_weight": True,
+    "samples": 5,
     "epochs": 2,
     "minutes": None,
     "state": None,
@@ -145,7 +146,9 @@ def train_here(folder, number=0, written=None, **changed):
         keras.callbacks.CSVLogger(written / "log.csv"),
         TrainingState(settings["state"] or folder / "state", keep=True),
     ]
-    history = network.evaluate(names[:5], names[5:], **arguments)  # the last batch of the four holds one sample
+    history = network.evaluate(
+        names[: settings["samples"]], names[5:], **arguments
+    )  # the last batch of the four holds one sample
     history.history.pop("data_wait")
     np.savez(
         folder / f"result_{number}.npz",
