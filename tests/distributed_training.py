@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ SETTINGS = {
     "network": {"feature_maps": [4, 8], "instance_normalization": False},
     "arguments": {},
     "class_weight": True,
+    "metric_in_scope": None,
     "samples": 5,
     "epochs": 2,
     "minutes": None,
@@ -115,6 +116,9 @@ def train_here(folder, number=0, written=None, **changed):
         **{"precision": "float32", **settings["arguments"]},
     )
     network.verbose = 2
+    if settings["metric_in_scope"] is not None:
+        with network.hardware.scope() if settings["metric_in_scope"] else nullcontext():
+            network.metrics.append(keras.metrics.MeanIoU(2, name="iou", sparse_y_true=False, sparse_y_pred=False))
 
     class Unlucky(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

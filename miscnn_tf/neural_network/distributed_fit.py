@@ -179,7 +179,11 @@ class DistributedFit:
         self._test_step = tf.function(self._on_all_devices(self._test), reduce_retracing=True)
 
     def _build(self, feed: Feed) -> None:
-        """Make the variables of optimizer and metrics, which cannot be made in a step."""
+        """Make the variables of optimizer and metrics, which cannot be made in a step.
+
+        Raises:
+            ConfigurationError: If a metric of several machines has variables that know of this one only.
+        """
         model = self.model
         with self.strategy.scope():
             if not model.optimizer.built:
@@ -188,6 +192,13 @@ class DistributedFit:
             for metric in model.metrics:
                 if not getattr(metric, "built", True):
                     metric.build(output, output)
+        in_scope = self.strategy.extended.variable_created_in_scope
+        alone = [one.path for one in model.metrics_variables if not in_scope(one.value)]
+        if alone and self.hardware.cluster is not None:
+            raise ConfigurationError(
+                f"a metric ({alone[0]}) would count this worker's share of the batches alone: it was made outside of "
+                "the scope of the network's devices. Set the network's metrics in network.hardware.scope()"
+            )
 
     def _shared(self, batch: tuple[tf.Tensor, tf.Tensor], feed: Feed, step: int) -> tuple[Any, Any, tf.Tensor]:
         """This process' part of a batch, cut into those of its devices, and the size of the whole batch."""

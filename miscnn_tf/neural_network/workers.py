@@ -33,7 +33,7 @@ def cluster_strategy(cluster: Cluster) -> tf.distribute.Strategy:
     It waits until all workers are there.
 
     Raises:
-        ConfigurationError: If TensorFlow was in use before.
+        ConfigurationError: If TensorFlow was in use before, or this worker's port is in use.
     """
     return _strategy(cluster)
 
@@ -44,11 +44,19 @@ def _strategy(cluster: Cluster) -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
-        if not isinstance(error, tf.errors.OpError) and "must be configured at program startup" not in str(error):
+        if "must be configured at program startup" not in str(error):
             raise
         raise ConfigurationError(
             "TF_CONFIG is set, but TensorFlow was in use before the Neural_Network was made, and cannot connect the "
-            "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow"
+            "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow. An "
+            "object of keras.metrics uses it, too: set the network's metrics afterwards, in network.hardware.scope()"
+        ) from error
+    except tf.errors.UnknownError as error:
+        if "Could not start gRPC server" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"{cluster} cannot listen at {cluster.addresses[cluster.index]}: its port is in use, perhaps by an earlier "
+            "run that has not ended. Choose another port in TF_CONFIG, the same for all workers"
         ) from error
 
 

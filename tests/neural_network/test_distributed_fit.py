@@ -141,6 +141,20 @@ def test_workers_that_see_different_states_are_told(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_object_that_measures_counts_what_all_machines_see_or_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    (tmp_path / "one").mkdir()
+    train_here(tmp_path / "one", metric_in_scope=True)
+    one = dict(np.load(tmp_path / "one" / "result_0.npz"))
+    assert {"iou", "val_iou"} <= set(one)
+    assert_same(one, train(tmp_path / "two", MACHINES, metric_in_scope=True))
+    codes, outputs = run(tmp_path / "outside", MACHINES, metric_in_scope=False)
+    assert codes == [1, 1]
+    for output in outputs:
+        assert "ConfigurationError: a metric (iou/" in output
+
+
+@pytest.mark.slow
 def test_workers_with_different_samples_are_told(tmp_path):
     codes, outputs = run(tmp_path, MACHINES, per_worker={1: {"samples": 4}})
     assert codes == [1, 1]

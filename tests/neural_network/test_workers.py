@@ -75,3 +75,12 @@ def test_tensorflow_that_was_in_use_before_is_told(monkeypatch):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", too_late)
     with pytest.raises(ConfigurationError, match="before anything else uses TensorFlow"):
         module.cluster_strategy(Cluster(("c:1", "d:2"), 0))
+
+
+def test_a_port_that_is_in_use_is_told(monkeypatch):
+    def taken():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
+    with pytest.raises(ConfigurationError, match="worker 2 of 2 cannot listen at f:6: its port is in use"):
+        module.cluster_strategy(Cluster(("e:5", "f:6"), 1))
