@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ TF_CONFIG = "TF_CONFIG"
 
 # In TensorFlow's order of workers.
 _JOBS = ("chief", "worker")
+# TensorFlow would wait without an end for a worker whose address it cannot tell from its port.
+_ADDRESS = re.compile(r"([^:\s/]+|\[[0-9a-fA-F:.]+(%\w+)?\]):[1-9][0-9]*")
+_PORTS = 65535
 _EXAMPLE = '{"cluster": {"worker": ["host_a:12345", "host_b:12345"]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -67,7 +71,7 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
         raise _refused(f"is no JSON ({error})") from None
     jobs = config.get("cluster", {}) if isinstance(config, dict) else None
     if not isinstance(jobs, dict) or not all(_is_job(addresses) for addresses in jobs.values()):
-        raise _refused('needs "cluster", the lists of addresses "host:port" of each kind of worker')
+        raise _refused('needs "cluster", the lists of addresses "host:port" (or "[IPv6]:port") of each kind of worker')
     unknown = sorted(set(jobs) - set(_JOBS))
     if unknown:
         raise _refused(f'has tasks of the kind {", ".join(unknown)}; all that train are "worker" (or one "chief")')
@@ -95,7 +99,9 @@ def is_chief() -> bool:
 
 def _is_job(addresses: Any) -> bool:
     return isinstance(addresses, list) and all(
-        isinstance(address, str) and address.rpartition(":")[0] and address.rpartition(":")[2].isdecimal()
+        isinstance(address, str)
+        and _ADDRESS.fullmatch(address) is not None
+        and int(address.rpartition(":")[2]) <= _PORTS
         for address in addresses
     )
 

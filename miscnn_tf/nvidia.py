@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-#: What an NVIDIA driver leaves on Linux, and under Windows' Linux subsystem.
+#: What an NVIDIA driver leaves on Linux, and under Windows' Linux subsystem (whose /dev/dxg is there with any GPU).
 NVIDIA_TRACES: Final = (
     Path("/dev/nvidia0"),
     Path("/dev/nvidiactl"),
     Path("/proc/driver/nvidia/version"),
-    Path("/dev/dxg"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
 )
 
 

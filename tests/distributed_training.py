@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ SETTINGS = {
     "network": {"feature_maps": [4, 8], "instance_normalization": False},
     "arguments": {},
     "class_weight": True,
+    "metric_in_scope": None,
+    "samples": 5,
     "epochs": 2,
     "minutes": None,
     "state": None,
@@ -116,6 +118,9 @@ def train_here(folder, number=0, written=None, **changed):
         **{"precision": "float32", **settings["arguments"]},
     )
     network.verbose = 2
+    if settings["metric_in_scope"] is not None:
+        with network.hardware.scope() if settings["metric_in_scope"] else nullcontext():
+            network.metrics.append(keras.metrics.MeanIoU(2, name="iou", sparse_y_true=False, sparse_y_pred=False))
 
     class Unlucky(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -154,7 +159,9 @@ def train_here(folder, number=0, written=None, **changed):
         keras.callbacks.CSVLogger(written / "log.csv"),
         TrainingState(settings["state"] or folder / "state", keep=True),
     ]
-    history = network.evaluate(names[:5], names[5:], **arguments)  # the last batch of the four holds one sample
+    history = network.evaluate(
+        names[: settings["samples"]], names[5:], **arguments
+    )  # the last batch of the four holds one sample
     history.history.pop("data_wait")
     np.savez(
         folder / f"result_{number}.npz",

@@ -35,7 +35,7 @@ def running(script: str, folder: Path, sign: Path) -> Iterator[subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_hear_interrupts,
+        preexec_fn=hear_interrupts,
         env={**os.environ, "PYTHONPATH": path},
     )
     try:
@@ -49,8 +49,8 @@ def running(script: str, folder: Path, sign: Path) -> Iterator[subprocess.Popen[
             os.kill(process, signal.SIGKILL)
 
 
-def _hear_interrupts() -> None:
-    # What a shell runs in the background (with &) ignores Ctrl-C, and so would all that it starts.
+def hear_interrupts() -> None:
+    """For a program's start: what a shell runs in the background (&) ignores Ctrl-C, and so does what it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -26,6 +26,12 @@ def test_a_worker_knows_its_place(index, chief, monkeypatch):
     assert is_chief() is chief
 
 
+def test_addresses_of_ipv6_stand_in_brackets():
+    addresses = ["[::1]:65535", "[fe80::1%eth0]:1"]
+    told = environment({"worker": addresses}, {"type": "worker", "index": 1})
+    assert read_cluster(told).addresses == tuple(addresses)
+
+
 def test_a_chief_comes_first_as_in_tensorflow():
     told = environment({"worker": ["b:1"], "chief": ["a:1"]}, {"type": "worker", "index": 0})
     cluster = read_cluster(told)
@@ -49,6 +55,10 @@ def test_one_worker_trains_alone(told, monkeypatch):
         ({"TF_CONFIG": "[1]"}, 'needs "cluster"'),
         (environment({"worker": "a:1"}), 'needs "cluster"'),
         (environment({"worker": ["a", "b"]}), 'needs "cluster"'),
+        (environment({"worker": ["a:1", "b:0"]}), 'needs "cluster"'),
+        (environment({"worker": ["a:1", "b:65536"]}), 'needs "cluster"'),
+        (environment({"worker": ["a:1", "grpc://b:2"]}), 'needs "cluster"'),
+        (environment({"worker": ["::1:1", "::1:2"]}), '"\\[IPv6\\]:port"'),
         (environment({**WORKERS, "ps": ["c:1"]}), "has tasks of the kind ps"),
         (environment({"chief": ["a:1", "b:1"]}, {"type": "chief", "index": 0}), "more than one chief"),
         (environment({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0}), "names an address twice"),

@@ -14,25 +14,25 @@ import tensorflow as tf
 from distributed_training import train_here
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
-from miscnn_tf.errors import TrainingError
+from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network.architecture.unet.plain import Architecture
-from miscnn_tf.neural_network.distributed_fit import _finite_on_all_or_none
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.losses import dice_soft_loss
+from miscnn_tf.neural_network.shared_gradients import _finite_on_all_or_none
 
 
 def scalar_loss(y_true, y_pred):
     return keras.ops.mean(dice_soft_loss(y_true, y_pred))
 
 
-def small_network(folder, loss=scalar_loss, devices=2, **arguments):
+def small_network(folder, loss=scalar_loss, devices=2, precision="float32", **arguments):
     from toy import ToyInterface
 
     io = Data_IO(ToyInterface(shape=(12, 12), cases=4), "toy", batch_path=folder / "batches")
     preprocessor = Preprocessor(io, 2, patch_shape=(8, 8), seed=3)
     architecture = Architecture(feature_maps=[4], instance_normalization=False, **arguments)
     network = Neural_Network(
-        preprocessor, architecture, loss, learning_rate=0.01, multi_gpu=devices > 1, precision="float32"
+        preprocessor, architecture, loss, learning_rate=0.01, multi_gpu=devices > 1, precision=precision
     )
     network.verbose = 0
     return network
@@ -103,6 +103,53 @@ def steps_until_stopped(folder):
     return [Stop.steps, sorted(history.history)]
 
 
+def compile_with(network, **settings):
+    with network.hardware.scope():
+        network.model.compile(keras.optimizers.SGD(momentum=0.9, **settings), network.model.loss)
+
+
+def differences_where_gradients_are_clipped(folder):
+    """By how to clip, the largest difference of a weight between one device and two, and what clipping changes."""
+    found = {}
+    for how in ({}, {"clipnorm": 0.02}, {"global_clipnorm": 0.02}, {"clipvalue": 0.002}):
+        weights = []
+        for devices in (1, 2):
+            network = small_network(folder, dice_soft_loss, devices)
+            compile_with(network, **how)
+            network.train(["case_0", "case_1", "case_2"], epochs=3)
+            weights.append(np.concatenate([weight.ravel() for weight in network.model.get_weights()]))
+        found["".join(how)] = weights
+    return {
+        how: [float(np.max(np.abs(one - two))), float(np.max(np.abs(one - found[""][0])))]
+        for how, (one, two) in found.items()
+    }
+
+
+def steps_of_a_new_optimizer(folder):
+    network = small_network(folder)
+    network.train(["case_0"], epochs=1, iterations=2)
+    compile_with(network)
+    network.train(["case_0"], epochs=1, iterations=3)
+    return int(keras.ops.convert_to_numpy(network.model.optimizer.iterations))
+
+
+def losses_in_float16(folder):
+    """On one device and two, and whether the scale of the loss is the same for both devices."""
+    networks = [small_network(folder, dice_soft_loss, devices, precision="mixed_float16") for devices in (1, 2)]
+    losses = [network.train(["case_0", "case_1"], 3).history["loss"] for network in networks]
+    optimizer = networks[1].model.optimizer
+    scales = networks[1].hardware.strategy.experimental_local_results(optimizer.dynamic_scale.value)
+    return [losses, [float(scale) for scale in scales], int(keras.ops.convert_to_numpy(optimizer.iterations))]
+
+
+def what_is_said_of_a_backup(folder):
+    try:
+        small_network(folder).train(["case_0"], callbacks=[keras.callbacks.BackupAndRestore(folder / "backup")])
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
 if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -114,5 +161,9 @@ if __name__ == "__main__":
         overflow,
         what_is_said_of_nan,
         steps_until_stopped,
+        differences_where_gradients_are_clipped,
+        steps_of_a_new_optimizer,
+        losses_in_float16,
+        what_is_said_of_a_backup,
     )
     (where / "found.json").write_text(json.dumps({check.__name__: check(where) for check in checks}))

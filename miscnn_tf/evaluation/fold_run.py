@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.cluster import is_chief
@@ -35,6 +37,8 @@ MODEL_FILE = "model.keras"
 TEMPORARY_MODEL_FILE = "best.unsaved.keras"
 
 History = dict[str, list[float]]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,14 +122,7 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
         TrainingError: If the validation loss was a number in no epoch.
     """
     settings = options.settings(model)
-    record = matching_record(folder, fold, settings) if options.resume else None
-    if record is not None:
-        needs_model = options.save_models or (options.run_detailed_evaluation and not record.detailed)
-        if needs_model and _best_model(folder, options.save_models) is None:
-            logger.warning("%s: finished before, but its model was not kept and is needed; it is trained again", folder)
-            record = None
-        else:
-            logger.info("%s: finished before with these samples and settings, not trained again", folder)
+    record = _found_by_all(model, folder, lambda: _finished(fold, folder, settings, options))
     if record is None:
         record = _train(fold, model, folder, settings, options)
     if not is_chief():
@@ -187,11 +184,7 @@ def by_the_chief(model: Neural_Network, act: Callable[[], object]) -> None:
         if is_chief():
             act()
 
-    hardware = getattr(model, "hardware", None)
-    if hardware is None:  # a model of another kind trains alone
-        act_if_chief()
-    else:
-        hardware.workers.together(act_if_chief)
+    _together(model, act_if_chief)
 
 
 def check_model(model: Neural_Network) -> None:
@@ -288,6 +281,46 @@ def _train(
 
     by_the_chief(model, finish)
     return record
+
+
+def _finished(fold: Fold, folder: Path, settings: dict[str, Any], options: RunOptions) -> FoldRecord | None:
+    """The record of a fold that need not be trained again, or None."""
+    record = matching_record(folder, fold, settings) if options.resume else None
+    if record is None:
+        return None
+    needs_model = options.save_models or (options.run_detailed_evaluation and not record.detailed)
+    if needs_model and _best_model(folder, options.save_models) is None:
+        logger.warning("%s: finished before, but its model was not kept and is needed; it is trained again", folder)
+        return None
+    logger.info("%s: finished before with these samples and settings, not trained again", folder)
+    return record
+
+
+def _found_by_all(model: Neural_Network, folder: Path, find: Callable[[], FoldRecord | None]) -> FoldRecord | None:
+    """What is found, where all machines that train together find the same: else they would train different folds.
+
+    Raises:
+        ConfigurationError: If some find a finished fold, and others none.
+    """
+    record, _ = _together(model, find)
+    _, found = _together(model, lambda: None, lambda: [record is not None])
+    if found.any() and not found.all():
+        raise ConfigurationError(
+            f"{folder} is finished on some of the machines that train together, and not on others: they do not see the "
+            "same folder. Choose an evaluation_path that all of them share"
+        )
+    return record
+
+
+def _together(
+    model: Neural_Network, act: Callable[[], T], numbers: Callable[[], Sequence[float]] = tuple
+) -> tuple[T, np.ndarray]:
+    """What `act` returns, and the numbers of all machines that train together, as `Workers.together` has it."""
+    hardware = getattr(model, "hardware", None)
+    if hardware is None:  # a model of another kind trains alone
+        return act(), np.array([numbers()])
+    result: tuple[T, np.ndarray] = hardware.workers.together(act, numbers)
+    return result
 
 
 def _require_same_samples(fold: Fold, folder: Path) -> None:

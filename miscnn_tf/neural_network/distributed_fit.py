@@ -7,15 +7,18 @@ of a small share more than the others. Here the loss is the mean over the sample
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.callbacks import learning_rate_of
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware
+from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
 
 # Keras' callbacks that write files: of several machines, the first one alone has them.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
@@ -43,10 +46,8 @@ class DistributedFit:
         self.hardware = hardware
         self.strategy = hardware.strategy
         self.workers = hardware.workers
-        self._loss = next(metric for metric in model.metrics if metric.name == "loss")
-        self._train_step = tf.function(self._on_all_devices(self._train), reduce_retracing=True)
-        self._test_step = tf.function(self._on_all_devices(self._test), reduce_retracing=True)
         self._average_statistics = tf.function(lambda: self.strategy.run(self._average))
+        self._trace_anew()
 
     def fit(
         self,
@@ -68,8 +69,14 @@ class DistributedFit:
             verbose: Keras' progress bar; on other machines than the first there is none.
 
         Raises:
+            ConfigurationError: If a callback cannot work here, or the workers were given different things to do.
             TrainingError: If another worker fails or ends.
         """
+        if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
+            raise ConfigurationError(
+                "keras.callbacks.BackupAndRestore cannot go on with a training on several devices or machines; use "
+                "miscnn_tf.neural_network.checkpoint.TrainingState"
+            )
         model, together, cluster = self.model, self.workers.together, self.hardware.cluster
         if cluster is not None and not cluster.is_chief:
             callbacks, verbose = [one for one in callbacks if not isinstance(one, _WRITERS)], 0
@@ -82,7 +89,10 @@ class DistributedFit:
             steps=len(feed.batches),
             model=model,
         )
+        if not any(metric is self._loss for metric in model.metrics):
+            self._trace_anew()  # the user has compiled it
         with self.workers.watched():
+            self._require_the_same(feed, validation, epochs)
             self._build(feed)
             model.stop_training = False
             together(listeners.on_train_begin)
@@ -147,10 +157,33 @@ class DistributedFit:
         _, told = self.workers.together(lambda: hook(*arguments), lambda: [float(self.model.stop_training)])
         self.model.stop_training = bool(told.any())
 
+    def _require_the_same(self, feed: Feed, validation: Feed | None, epochs: int) -> None:
+        """Find out where the workers would share batches that are not the same."""
+        feeds = [feed] if validation is None else [feed, validation]
+        sizes = [[len(one.batches), one.batches.preprocessor.batch_size] for one in feeds]
+        samples = [list(map(str, one.batches.sample_list)) for one in feeds]
+        training = zlib.crc32(repr((epochs, sizes, samples)).encode())
+        _, told = self.workers.together(lambda: None, lambda: [training])
+        if len(set(told[:, 0])) > 1:
+            raise ConfigurationError(
+                "the workers would not train alike: their samples, epochs, steps or batch sizes differ. Start the same "
+                "command on all machines, with the same data, and with a folder for the results that all of them see"
+            )
+
     # ---------------------------------------------------------------- steps
 
+    def _trace_anew(self) -> None:
+        """The compiled steps, of what the model is compiled with."""
+        self._loss = next(metric for metric in self.model.metrics if metric.name == "loss")
+        self._train_step = tf.function(self._on_all_devices(self._train), reduce_retracing=True)
+        self._test_step = tf.function(self._on_all_devices(self._test), reduce_retracing=True)
+
     def _build(self, feed: Feed) -> None:
-        """Make the variables of optimizer and metrics, which cannot be made in a step."""
+        """Make the variables of optimizer and metrics, which cannot be made in a step.
+
+        Raises:
+            ConfigurationError: If a metric of several machines has variables that know of this one only.
+        """
         model = self.model
         with self.strategy.scope():
             if not model.optimizer.built:
@@ -159,6 +192,13 @@ class DistributedFit:
             for metric in model.metrics:
                 if not getattr(metric, "built", True):
                     metric.build(output, output)
+        in_scope = self.strategy.extended.variable_created_in_scope
+        alone = [one.path for one in model.metrics_variables if not in_scope(one.value)]
+        if alone and self.hardware.cluster is not None:
+            raise ConfigurationError(
+                f"a metric ({alone[0]}) would count this worker's share of the batches alone: it was made outside of "
+                "the scope of the network's devices. Set the network's metrics in network.hardware.scope()"
+            )
 
     def _shared(self, batch: tuple[tf.Tensor, tf.Tensor], feed: Feed, step: int) -> tuple[Any, Any, tf.Tensor]:
         """This process' part of a batch, cut into those of its devices, and the size of the whole batch."""
@@ -189,9 +229,7 @@ class DistributedFit:
             output = model(images, training=True)
             loss = self._mean_loss(images, labels, output, training=True)
             scaled = optimizer.scale_loss(loss * _part(images, size))
-        gradients = tape.gradient(scaled, model.trainable_variables)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            gradients = _finite_on_all_or_none(gradients)
+        gradients = as_of_one_device(tape.gradient(scaled, model.trainable_variables), optimizer)
         optimizer.apply(gradients, model.trainable_variables)  # adds up those of all devices
         self._count(images, labels, output, loss)
         return self._told(images, size)
@@ -211,7 +249,7 @@ class DistributedFit:
         """Give the moving averages of batch normalisation, which each device keeps of its own shares, their mean."""
         variables = [one for one in self.model.non_trainable_variables if one.dtype.startswith(("float", "bfloat"))]
         if variables:
-            sums = _sum_over_devices([tf.convert_to_tensor(one) for one in variables])
+            sums = sum_over_devices([tf.convert_to_tensor(one) for one in variables])
             for variable, total in zip(variables, sums, strict=True):
                 variable.assign(total / self.hardware.replicas)
 
@@ -227,7 +265,7 @@ class DistributedFit:
         """Loss and metrics of the epoch so far, over all devices."""
         part = _part(images, size)
         logs = {name: tf.cast(value, tf.float32) * part for name, value in self.model.get_metrics_result().items()}
-        told: dict[str, tf.Tensor] = _sum_over_devices(logs)
+        told: dict[str, tf.Tensor] = sum_over_devices(logs)
         return told
 
 
@@ -244,7 +282,7 @@ def loss_per_sample(loss: Any) -> Any:
         A function of the same name that gives a value per sample at least.
     """
     is_object = isinstance(loss, keras.losses.Loss)
-    if is_object and loss.reduction not in ("sum_over_batch_size", "mean"):
+    if is_object and loss.reduction not in ("sum_over_batch_size", "mean", "mean_with_sample_weight"):
         return loss
     function = loss.call if is_object else loss
 
@@ -259,20 +297,3 @@ def loss_per_sample(loss: Any) -> Any:
 
 def _part(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.shape(images)[0], tf.float32) / size
-
-
-def _sum_over_devices(values: Any) -> Any:
-    here = tf.nest.map_structure(tf.identity, values)  # a value that was read elsewhere has no device to come back to
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
-
-
-def _finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """The gradients; NaN on all devices where they overflowed on one.
-
-    Keras' ``LossScaleOptimizer`` looks at its own device's gradients to decide whether to skip the step; where the
-    devices do not decide alike, they wait for each other without an end, or one takes over the overflow of another.
-    """
-    finite = [tf.reduce_all(tf.math.is_finite(one)) for one in gradients if one is not None]
-    overflows = _sum_over_devices(tf.cast(tf.logical_not(tf.reduce_all(tf.stack(finite))), tf.float32))
-    poison = tf.where(overflows > 0, tf.constant(float("nan")), tf.constant(0.0))
-    return [None if one is None else one + tf.cast(poison, one.dtype) for one in gradients]

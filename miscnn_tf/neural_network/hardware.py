@@ -123,9 +123,10 @@ def choose_hardware(
     computes in float32: a measurement may come out differently on the next day.
 
     Where ``TF_CONFIG`` is set in the environment, all machines that it names train one network together (a
-    MultiWorkerMirroredStrategy, with all their GPUs), in the precision that suits the first of them.
+    MultiWorkerMirroredStrategy, with all their GPUs), in the precision of the first of them.
 
-    Memory of a GPU is taken as it is needed, not all at once. Call it before the first TensorFlow operation.
+    A GPU that is hidden (``CUDA_VISIBLE_DEVICES``, ``tf.config.set_visible_devices``) is not there. Memory of a GPU is
+    taken as it is needed, not all at once. Call it before the first TensorFlow operation.
 
     Args:
         multi_gpu: Train on all visible GPUs (a MirroredStrategy). Without a GPU, on all logical CPU devices.
@@ -147,7 +148,7 @@ def choose_hardware(
     if jit_compile not in ("auto", True, False):
         raise ConfigurationError(f"jit_compile={jit_compile!r} must be 'auto', True or False")
     cluster = read_cluster()
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if deterministic:
         _be_deterministic(gpus)
     if gpus:
@@ -162,9 +163,9 @@ def choose_hardware(
         chosen, why = precision, "as asked for"
     else:
         chosen, why = _gpu_precision(gpus) if gpus else _cpu_precision(deterministic)
-        if cluster is not None:
-            first = int(Workers(strategy, cluster).from_chief(PRECISIONS.index(chosen)))
-            chosen, why = PRECISIONS[first], why if PRECISIONS[first] == chosen else "as the first worker chose"
+    if cluster is not None:
+        first = PRECISIONS[int(Workers(strategy, cluster).from_chief(PRECISIONS.index(chosen)))]
+        chosen, why = first, why if first == chosen else "as the first worker chose"
     xla, why_xla = _xla(jit_compile, bool(gpus), replicas)
     description = (
         f"{_devices(gpus, replicas, cluster)}; {chosen} ({why}); XLA {'on' if xla else 'off'} ({why_xla})"
@@ -259,6 +260,9 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 
 def _warn_of_unused_gpu() -> None:
+    if tf.config.list_physical_devices("GPU"):
+        logger.info("the GPU is hidden by tf.config.set_visible_devices; running on the CPU")
+        return
     traces = [path for path in NVIDIA_TRACES if path.exists()]
     if not traces:
         return

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -43,26 +43,32 @@ class BatchLoader(Generic[T]):
         self.queue_size = max(queue_size, self.workers)
         self.waited = 0.0
         self.error: BaseException | None = None
-        self._closed = threading.Event()
+        self._closed = False
+        self._executors: list[ThreadPoolExecutor] = []
+        self._lock = threading.Lock()  # TensorFlow reads a stream in a thread of its own
 
     def stream(self) -> Iterator[T]:
         """All batches from the first epoch on. Each call starts anew."""
         places = ((epoch, step) for epoch in self.epochs for step in range(self.steps))
         pending: deque[Future[T]] = deque()
         executor = ThreadPoolExecutor(self.workers, thread_name_prefix="batches")
+        self._executors.append(executor)
 
         def refill() -> None:
-            while len(pending) < self.queue_size and (place := next(places, None)) is not None:
-                pending.append(executor.submit(self.fetch, *place))
+            with self._lock:
+                while not self._closed and len(pending) < self.queue_size and (place := next(places, None)) is not None:
+                    pending.append(executor.submit(self.fetch, *place))
 
         try:
             first = True
             refill()
-            while pending and not self._closed.is_set():
+            while pending and not self._closed:
                 begin = time.perf_counter()
                 try:
                     batch = pending.popleft().result()
                 except BaseException as error:
+                    if self._closed and isinstance(error, CancelledError):
+                        return
                     self.error = error
                     raise
                 if not first:
@@ -73,7 +79,11 @@ class BatchLoader(Generic[T]):
                 yield batch
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+            self._executors.remove(executor)
 
     def close(self) -> None:
-        """End every stream."""
-        self._closed.set()
+        """End every stream, and its threads, also where a traceback still holds the stream."""
+        with self._lock:
+            self._closed = True
+            for executor in tuple(self._executors):
+                executor.shutdown(wait=False, cancel_futures=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,10 +32,10 @@ _ADVICE = (
 def cluster_strategy(cluster: Cluster) -> tf.distribute.Strategy:
     """TensorFlow's strategy for this cluster, the same one for all networks of the process.
 
-    It waits until all workers are there.
+    It waits until all workers are there; Ctrl-C ends the program meanwhile.
 
     Raises:
-        ConfigurationError: If TensorFlow was in use before.
+        ConfigurationError: If TensorFlow was in use before, or this worker's port is in use.
     """
     return _strategy(cluster)
 
@@ -42,14 +44,37 @@ def cluster_strategy(cluster: Cluster) -> tf.distribute.Strategy:
 def _strategy(cluster: Cluster) -> tf.distribute.Strategy:
     logger.info("%s: waiting until all of %s are there", cluster, ", ".join(cluster.addresses))
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with _ended_by_ctrl_c():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
-        if not isinstance(error, tf.errors.OpError) and "must be configured at program startup" not in str(error):
+        if "must be configured at program startup" not in str(error):
             raise
         raise ConfigurationError(
             "TF_CONFIG is set, but TensorFlow was in use before the Neural_Network was made, and cannot connect the "
-            "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow"
+            "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow. An "
+            "object of keras.metrics uses it, too: set the network's metrics afterwards, in network.hardware.scope()"
         ) from error
+    except tf.errors.UnknownError as error:
+        if "Could not start gRPC server" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"{cluster} cannot listen at {cluster.addresses[cluster.index]}: its port is in use, perhaps by an earlier "
+            "run that has not ended. Choose another port in TF_CONFIG, the same for all workers"
+        ) from error
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the program at once: TensorFlow waits for the others, maybe for hours, without Python hearing it."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,29 @@ def test_a_callback_ends_the_training_after_its_step_and_the_epoch_is_validated(
     assert on_two_devices["steps_until_stopped"] == [2, ["data_wait", "dice_soft", "loss", "val_dice_soft", "val_loss"]]
 
 
+def test_gradients_are_clipped_as_those_of_the_whole_batch(on_two_devices):
+    found = on_two_devices["differences_where_gradients_are_clipped"]
+    assert sorted(found) == ["", "clipnorm", "clipvalue", "global_clipnorm"]
+    for how, (difference, effect) in found.items():
+        assert difference < 1e-5, how
+        assert effect > 1e-3 or not how
+
+
+def test_an_optimizer_of_the_users_own_takes_over(on_two_devices):
+    assert on_two_devices["steps_of_a_new_optimizer"] == 3
+
+
+def test_two_devices_share_the_scale_of_the_loss(on_two_devices):
+    (one, two), scales, steps = on_two_devices["losses_in_float16"]
+    np.testing.assert_allclose(one, two, rtol=1e-2)
+    assert scales[0] == scales[1]
+    assert steps == 3
+
+
+def test_a_backup_of_kerass_is_refused(on_two_devices):
+    assert "TrainingState" in on_two_devices["what_is_said_of_a_backup"]
+
+
 def assert_same(one, others, but=()):
     for other in others:
         assert sorted(other) == sorted(one)
@@ -118,6 +141,28 @@ def test_workers_that_see_different_states_are_told(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_object_that_measures_counts_what_all_machines_see_or_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    (tmp_path / "one").mkdir()
+    train_here(tmp_path / "one", metric_in_scope=True)
+    one = dict(np.load(tmp_path / "one" / "result_0.npz"))
+    assert {"iou", "val_iou"} <= set(one)
+    assert_same(one, train(tmp_path / "two", MACHINES, metric_in_scope=True))
+    codes, outputs = run(tmp_path / "outside", MACHINES, metric_in_scope=False)
+    assert codes == [1, 1]
+    for output in outputs:
+        assert "ConfigurationError: a metric (iou/" in output
+
+
+@pytest.mark.slow
+def test_workers_with_different_samples_are_told(tmp_path):
+    codes, outputs = run(tmp_path, MACHINES, per_worker={1: {"samples": 4}})
+    assert codes == [1, 1]
+    for output in outputs:
+        assert "ConfigurationError: the workers would not train alike" in output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -164,9 +209,9 @@ def test_a_number_becomes_a_value_per_sample_and_the_rest_stays():
     truth, prediction = np.zeros((2, 4, 4, 3), "float32"), np.ones((2, 4, 4, 3), "float32")
     number = loss_per_sample(lambda y_true, y_pred: keras.ops.mean(y_pred - y_true))
     assert np.asarray(number(truth, prediction)).tolist() == [1.0, 1.0]
-    pooled = loss_per_sample(keras.losses.Dice())
-    assert np.asarray(pooled(prediction, prediction)).shape == (2,)
-    assert pooled.__name__ == "dice"
+    for pooled in map(loss_per_sample, [keras.losses.Dice(), keras.losses.Dice(reduction="mean_with_sample_weight")]):
+        assert np.asarray(pooled(prediction, prediction)).shape == (2,)
+        assert pooled.__name__ == "dice"
     voxels = loss_per_sample(keras.losses.MeanSquaredError())
     assert np.asarray(voxels(truth, prediction)).shape == (2, 4, 4)
     summed = keras.losses.MeanSquaredError(reduction="sum")

@@ -21,7 +21,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
-    def be(flags="sse avx2", driver=False, gpus=(), capability=(9, 0)):
+    def be(flags="sse avx2", driver=False, gpus=(), capability=(9, 0), hidden=False):
         (tmp_path / "cpuinfo").write_text(
             f"model name\t: x\nflags\t\t: {flags}\n\nmodel name\t: x\nflags\t\t: {flags}\n"
         )
@@ -32,6 +32,9 @@ def machine(monkeypatch, tmp_path):
         devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{gpu}", "GPU") for gpu in range(len(gpus))]
         grown = []
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: devices if kind == "GPU" else [])
+        monkeypatch.setattr(
+            tf.config, "get_visible_devices", lambda kind=None: devices if kind == "GPU" and not hidden else []
+        )
         monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, on: grown.append((gpu, on)))
         monkeypatch.setattr(
             tf.config.experimental,
@@ -103,6 +106,10 @@ def test_machines_that_train_together_take_the_precision_of_the_first(monkeypatc
     assert chosen.description.startswith("worker 2 of 2 (TF_CONFIG), 2 CPUs in all; ")
     assert "mixed_bfloat16 (as the first worker chose)" in chosen.description
     assert (chosen.share.of, chosen.share.first, chosen.share.parts) == (2, 1, 1)
+    # Whatever was asked for here: each of them has to take part in the exchange, or the others wait for it.
+    chosen = choose_hardware(precision="float32")
+    assert chosen.precision == "mixed_bfloat16"
+    assert "mixed_bfloat16 (as the first worker chose)" in chosen.description
     monkeypatch.setenv("TF_CONFIG", "worker 1")
     with pytest.raises(ConfigurationError, match="TF_CONFIG is no JSON"):
         choose_hardware()
@@ -147,6 +154,16 @@ def test_a_gpu_that_the_user_has_hidden_is_no_alarm(machine, caplog, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     choose_hardware()
     assert caplog.records == []
+
+
+def test_a_gpu_that_is_hidden_from_tensorflow_is_not_there(machine, caplog):
+    grown = machine(driver=True, gpus=["H200"], hidden=True)
+    with caplog.at_level(logging.INFO):
+        chosen = choose_hardware()
+    assert (chosen.precision, chosen.jit_compile, grown) == ("float32", False, [])
+    assert chosen.description.startswith("CPU; ")
+    assert "hidden by tf.config.set_visible_devices" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
 
 
 def test_multi_gpu_without_several_devices_is_said(caplog):

@@ -99,11 +99,33 @@ def test_closing_leaves_no_thread():
     stream = loader.stream()
     next(stream)
     loader.close()
-    assert list(stream) == []
+    # Before anybody reads on: where a callback failed, the traceback holds a stream that nobody reads.
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+    assert list(stream) == []
+
+
+def test_closing_ends_a_consumer_that_waits():
+    free, began = threading.Event(), threading.Event()
+
+    def fetch(epoch: int, step: int) -> int:
+        began.set()
+        assert free.wait(30)
+        return step
+
+    loader = BatchLoader(fetch, steps=4, epochs=range(1), queue_size=3)
+    taken: list[int] = []
+    consumer = threading.Thread(target=lambda: taken.extend(loader.stream()))
+    consumer.start()
+    assert began.wait(30)
+    loader.close()
+    free.set()
+    consumer.join(30)
+    assert not consumer.is_alive()
+    assert taken == [0]  # what was being made
+    assert loader.error is None
 
 
 def test_time_spent_waiting_is_counted():

@@ -1,8 +1,17 @@
 """How machines that train together agree, and learn that one has failed."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from distributed_training import free_ports
+from processes import hear_interrupts
 
 from miscnn_tf.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
@@ -75,3 +84,42 @@ def test_tensorflow_that_was_in_use_before_is_told(monkeypatch):
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", too_late)
     with pytest.raises(ConfigurationError, match="before anything else uses TensorFlow"):
         module.cluster_strategy(Cluster(("c:1", "d:2"), 0))
+
+
+ALONE = """
+import logging
+logging.basicConfig(level=logging.INFO)
+from miscnn_tf.neural_network.hardware import choose_hardware
+choose_hardware()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends Ctrl-C as a signal")
+def test_ctrl_c_ends_the_wait_for_the_others():
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    told = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+    program = subprocess.Popen(
+        [sys.executable, "-c", ALONE],
+        env={**os.environ, "TF_CONFIG": json.dumps(told), "CUDA_VISIBLE_DEVICES": "-1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
+    )
+    try:
+        assert any("waiting until all" in line for line in program.stderr)
+        time.sleep(3)  # until it does
+        assert program.poll() is None
+        program.send_signal(signal.SIGINT)
+        assert program.wait(30) == -signal.SIGINT
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def test_a_port_that_is_in_use_is_told(monkeypatch):
+    def taken():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
+    with pytest.raises(ConfigurationError, match="worker 2 of 2 cannot listen at f:6: its port is in use"):
+        module.cluster_strategy(Cluster(("e:5", "f:6"), 1))

@@ -71,7 +71,7 @@ class MaxPooling3D(keras.layers.MaxPooling3D):
 
     def call(self, inputs: Any) -> Any:
         """Pool, in float32 where float16 cannot; the maximum is the same."""
-        if inputs.dtype == "float16" and not tf.config.list_physical_devices("GPU"):
+        if inputs.dtype == "float16" and not tf.config.get_visible_devices("GPU"):
             return tf.cast(super().call(tf.cast(inputs, tf.float32)), tf.float16)
         return super().call(inputs)
 

@@ -1,0 +1,64 @@
+"""Gradients of a batch that several devices share: summed, clipped, and found to have overflowed, as on one device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def sum_over_devices(values: Any) -> Any:
+    """The sums of tensors, in any structure, over all devices; inside ``strategy.run``."""
+    here = tf.nest.map_structure(tf.identity, values)  # a value that was read elsewhere has no device to come back to
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
+
+
+def as_of_one_device(
+    gradients: list[tf.Tensor | None], optimizer: keras.optimizers.Optimizer
+) -> list[tf.Tensor | None]:
+    """What each device gives to ``optimizer.apply``, so that the step is that of one device with the whole batch.
+
+    The optimizer adds up what the devices give, but before that it looks at each device's gradients alone: to clip
+    them, and with a loss scale to skip the step.
+
+    Args:
+        gradients: This device's, of its part of the loss, times the loss scale.
+        optimizer: What they will be given to.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        gradients = _finite_on_all_or_none(gradients)
+        return _clipped(gradients, optimizer.inner_optimizer, optimizer.scale_loss(tf.constant(1.0)))
+    return _clipped(gradients, optimizer, optimizer.scale_loss(tf.constant(1.0)))
+
+
+def _clipped(
+    gradients: list[tf.Tensor | None], optimizer: keras.optimizers.Optimizer, scale: tf.Tensor
+) -> list[tf.Tensor | None]:
+    """Where the optimizer clips: an equal part of the clipped sum for each device, which it has no more to clip."""
+    if optimizer.gradient_accumulation_steps or not (
+        optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
+    ):
+        return gradients
+    sums = sum_over_devices([one for one in gradients if one is not None])
+    if optimizer.clipnorm:
+        sums = [tf.clip_by_norm(one, optimizer.clipnorm * scale) for one in sums]
+    elif optimizer.global_clipnorm:
+        sums, _ = tf.clip_by_global_norm(sums, optimizer.global_clipnorm * scale)
+    else:
+        sums = [tf.clip_by_value(one, -optimizer.clipvalue * scale, optimizer.clipvalue * scale) for one in sums]
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    parts = iter(sums)
+    return [None if one is None else next(parts) / replicas for one in gradients]
+
+
+def _finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    """The gradients; NaN on all devices where they overflowed on one.
+
+    Keras' ``LossScaleOptimizer`` looks at its own device's gradients to decide whether to skip the step; where the
+    devices do not decide alike, they wait for each other without an end, or one takes over the overflow of another.
+    """
+    finite = [tf.reduce_all(tf.math.is_finite(one)) for one in gradients if one is not None]
+    overflows = sum_over_devices(tf.cast(tf.logical_not(tf.reduce_all(tf.stack(finite))), tf.float32))
+    poison = tf.where(overflows > 0, tf.constant(float("nan")), tf.constant(0.0))
+    return [None if one is None else one + tf.cast(poison, one.dtype) for one in gradients]
