@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from miscnn_tf import __version__
-from miscnn_tf.configuration import code_fingerprint, describe, fingerprint
+from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.labels import count_voxels
 from miscnn_tf.data_loading.sample import Sample
@@ -149,7 +149,7 @@ class PreparationKey:
             LOCATIONS_PER_CLASS,
             [type(interface).__name__, interface.channels, interface.classes, bool(interface.three_dim)],
             _identity(interface),
-            [_identity(subfunction) for subfunction in subfunctions],
+            [[_identity(subfunction), _attributes(subfunction)] for subfunction in subfunctions],
         )
 
     def __call__(self, index: Hashable, load_seg: bool) -> str:
@@ -167,8 +167,13 @@ class PreparationKey:
         return fingerprint(self._settings, source, str(index), load_seg)
 
 
+def _code(cls: type) -> str:
+    # A notebook's cell with a function that the class calls may be run again, with the class as it was.
+    return code_fingerprint(cls) if cls.__module__ == "__main__" else _code_of_module(cls)
+
+
 @functools.cache
-def _code(cls: Hashable) -> str:
+def _code_of_module(cls: Hashable) -> str:
     return code_fingerprint(cast(type, cls))
 
 
@@ -179,7 +184,17 @@ def _identity(instance: object) -> dict[str, Any]:
     except ConfigurationError as reason:
         logger.info("prepared samples are not reused by other runs: %s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
-    return {**description, "code": _code(cast(Hashable, type(instance)))}
+    return {**description, "code": _code(type(instance))}
+
+
+def _attributes(subfunction: Abstract_Subfunction) -> dict[str, Any]:
+    """What may have been set after the constructor: attributes that are plain data."""
+    found = {}
+    for name, value in getattr(subfunction, "__dict__", {}).items():
+        if not name.startswith("_"):
+            with suppress(ConfigurationError):  # no setting
+                found[name] = plain(value)
+    return found
 
 
 def _unique(instance: object) -> str:

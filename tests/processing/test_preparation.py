@@ -6,7 +6,10 @@ import subprocess
 import sys
 import uuid
 
+import numpy as np
+
 from miscnn_tf.processing import preparation
+from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 
@@ -35,3 +38,50 @@ def test_each_process_is_a_run_of_its_own():
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     assert len(other) == 32
     assert other != preparation._RUN
+
+
+CELLS = """
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+def window(image):
+    return image.clip(-100, 300)
+
+class Window(Abstract_Subfunction):
+    def preprocessing(self, sample, training=True):
+        sample.img_data = window(sample.img_data)
+"""
+
+
+def test_a_function_whose_cell_was_run_again_is_noticed():
+    """Defect: the step's own cell was looked at, once."""
+    notebook = {"__name__": "__main__"}
+    exec(CELLS, notebook)
+    step = notebook["Window"]()
+    before = preparation._identity(step)
+    assert preparation._identity(step) == before
+    function, _, _ = CELLS.partition("class")
+    exec(function.replace("-100", "-200"), notebook)
+    assert preparation._identity(step) != before
+
+
+class Later(Abstract_Subfunction):
+    """Has an attribute to be set later, as a `Preprocessor` has."""
+
+    def __init__(self):
+        self.factor = 1
+        self._calls = 0
+
+    def preprocessing(self, sample, training=True):
+        self._calls += 1
+        sample.img_data = sample.img_data * self.factor
+
+
+def test_an_attribute_that_is_no_argument_is_noticed(toy_io):
+    """Defect: prepared samples reused although an attribute of the subfunction had changed."""
+    step = Later()
+    preprocessor = Preprocessor(toy_io(cases=1), batch_size=1, subfunctions=[step], patch_shape=(8, 8, 8))
+    before = preprocessor.prepare_sample_subfunctions("case_0").img_data
+    step.factor = 3
+    np.testing.assert_array_equal(preprocessor.prepare_sample_subfunctions("case_0").img_data, before * 3)
+    preprocessor.prepare_sample_subfunctions("case_0")
+    assert step._calls == 2
