@@ -18,9 +18,9 @@ import numpy as np
 from miscnn_tf import __version__
 from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.labels import count_voxels
+from miscnn_tf.data_loading.labels import check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.sampling import class_locations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
@@ -33,7 +33,12 @@ _RUN = uuid.uuid4().hex
 
 
 def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], training: bool) -> None:
-    """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step."""
+    """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step.
+
+    Raises:
+        DataError: If what they leave is no image, or the label map is not on its grid, as when a step of the user's own
+            treats only one of them.
+    """
     for position, subfunction in enumerate(subfunctions):
         before = len(sample.history)
         try:
@@ -43,6 +48,7 @@ def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction
             raise
         for record in sample.history[before:]:
             record["position"] = position
+    _require_one_grid(sample, subfunctions)
 
 
 def prepare_sample(
@@ -62,15 +68,20 @@ def prepare_sample(
         loaded: Called with the sample before the first step.
 
     Returns:
-        The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8. Its
-        details hold ``"fill"``, the least value of each channel, which stands for what lies outside the image,
-        ``"voxels"``, the number of voxels of each class, and ``"locations"``, some voxels of each foreground class (see
-        `class_locations`).
+        The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8 (uint16
+        above 256 classes). Its details hold ``"fill"``, the least value of each channel, which stands for what lies
+        outside the image, ``"voxels"``, the number of voxels of each class, and ``"locations"``, some voxels of each
+        foreground class (see `class_locations`).
+
+    Raises:
+        DataError: If the sample cannot be used, or what the steps leave of it.
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
     if loaded is not None:
         loaded(sample)
     run_subfunctions(sample, subfunctions, training=load_seg)
+    if sample.seg_data is not None:
+        sample.seg_data = check_labels(sample.seg_data, sample.classes, f"{_after(sample, subfunctions)}: label map")
     complete(sample)
     return sample
 
@@ -89,6 +100,31 @@ def complete(sample: Sample) -> None:
         sample.details["locations"] = class_locations(
             sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
         )
+
+
+def _require_one_grid(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> None:
+    image, labels = sample.img_data, sample.seg_data
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim != sample.ndim + 1:
+        raise DataError(
+            f"{_after(sample, subfunctions)} is {_told(image)}, not an image: an array of numbers "
+            f"({'x, y, z' if sample.three_dim else 'x, y'}, channels)"
+        )
+    if labels is None:
+        return
+    if not isinstance(labels, np.ndarray) or labels.shape != (*image.shape[:-1], 1):
+        raise GridError(
+            f"{_after(sample, subfunctions)}: the image has shape {image.shape}, its label map is {_told(labels)}; a "
+            f"step that crops, turns or resamples sample.img_data has to do the same to sample.seg_data, "
+            f"{(*image.shape[:-1], 1)}"
+        )
+
+
+def _after(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> str:
+    return f"sample {sample.index!r} after {', '.join(type(step).__name__ for step in subfunctions) or 'loading'}"
+
+
+def _told(value: object) -> str:
+    return f"an array of {value.dtype}, {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 class _Job(NamedTuple):

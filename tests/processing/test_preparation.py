@@ -7,8 +7,11 @@ import sys
 import uuid
 
 import numpy as np
+import pytest
 
+from miscnn_tf.errors import DataError, GridError, LabelError
 from miscnn_tf.processing import preparation
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
@@ -85,3 +88,53 @@ def test_an_attribute_that_is_no_argument_is_noticed(toy_io):
     np.testing.assert_array_equal(preprocessor.prepare_sample_subfunctions("case_0").img_data, before * 3)
     preprocessor.prepare_sample_subfunctions("case_0")
     assert step._calls == 2
+
+
+class Does(Abstract_Subfunction):
+    """Whatever is done by a function of image and labels."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def preprocessing(self, sample, training=True):
+        sample.img_data, sample.seg_data = self.change(sample.img_data, sample.seg_data)
+
+
+def prepared(io, change):
+    return preparation.prepare_sample(io, [Does(change)], "case_0", load_seg=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda image, labels: (image[4:], labels), GridError, r"image has shape \(16, 22, 18, 1\), its label map"),
+        (lambda image, labels: (image, labels[..., 0]), GridError, r"has to do the same to sample.seg_data"),
+        (lambda image, labels: (image, labels * 7), LabelError, "the label map holds 7 "),
+        (lambda image, labels: (image, labels.astype(np.int16) - 1), LabelError, "the label map holds -1 "),
+        (lambda image, labels: (image, labels * 0.5), LabelError, "the label map holds 0.5 "),
+        (lambda image, labels: (image[..., 0], labels), DataError, r"\(20, 22, 18\), not an image"),
+        (lambda image, labels: (image.tolist(), labels), DataError, "a list, not an image"),
+    ],
+)
+def test_what_a_step_of_the_users_spoils_is_told_with_the_samples_name(toy_io, change, error, message):
+    """Defect: an image that was cropped without its labels was trained on, and so were labels that are no classes."""
+    with pytest.raises(error, match=rf"sample 'case_0' after Does.*{message}"):
+        prepared(toy_io(), change)
+
+
+def test_labels_of_any_type_become_what_training_takes(toy_io):
+    expected = prepared(toy_io(), lambda image, labels: (image, labels)).seg_data
+    for kind in (np.float32, np.int64, bool, ">u2"):
+        labels = prepared(toy_io(), lambda image, labels, kind=kind: (image, labels.astype(kind))).seg_data
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_step_may_add_channels(toy_io):
+    augmentation = Data_Augmentation(config_p_per_sample=1.0)
+    twice = Does(lambda image, labels: (np.concatenate([image, -image], axis=-1), labels))
+    preprocessor = Preprocessor(
+        toy_io(), batch_size=2, subfunctions=[twice], data_aug=augmentation, patch_shape=(8, 8, 8), seed=1
+    )
+    ((images, _),) = preprocessor.run(["case_0", "case_1"])
+    assert images.shape == (2, 8, 8, 8, 2)
