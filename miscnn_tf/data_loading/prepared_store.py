@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import shutil
 import threading
@@ -441,11 +442,14 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 def _compact(array: np.ndarray) -> np.ndarray:
     """A copy where `array` is a cut-out that would keep a much larger array in memory, or is not in C order.
 
-    A patch of 128x128x128 is cut from the C order in 1 ms, from the Fortran order of NIfTI files in 17 ms.
+    A patch of 128x128x128 is cut from the C order in 1 ms, from the Fortran order of NIfTI files in 17 ms. Copied is
+    also what an interface has memory-mapped: each map keeps its file open, and changes with it.
     """
     owner = array
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
+    if isinstance(owner.base, mmap.mmap):
+        return np.array(array, order="C")
     if not array.flags.c_contiguous:
         return array.copy(order="C")
     return array.copy() if owner.nbytes > 1.25 * array.nbytes + _SMALL_BYTES else array

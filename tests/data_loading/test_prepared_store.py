@@ -230,6 +230,28 @@ def test_samples_in_fortran_order_are_turned_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept[..., 0], image)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_what_an_interface_has_mapped_is_kept_without_its_file(tmp_path: Path) -> None:
+    """Defect: with a thousand such samples the open files ran out, and a file that was written anew changed them."""
+    file = tmp_path / "scan.npy"
+    np.save(file, np.ones((16, 16, 16), np.float32))
+
+    def mapped() -> Sample:
+        return Sample("a", np.load(file, mmap_mode="r"), 1, 2, three_dim=True)
+
+    store = PreparedStore(tmp_path / "store", 2**30, persistent=False)
+    before = len(os.listdir("/proc/self/fd"))
+    for index in range(20):
+        store.get("k", index, mapped)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with file.open("r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        stream.write(b"\0\0\0\0")
+    assert store.get("k", 0, mapped).img_data.min() == 1
+    assert store.info()["ram_bytes"] == 20 * VOXELS * 4
+
+
 def test_what_does_not_fit_is_not_copied_to_find_that_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Defect: a volume in Fortran order was turned before the budget was looked at."""
 
