@@ -40,7 +40,7 @@ from miscnn_tf.data_loading.sample_files import (
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
-#: How many versions of a sample (other settings, another state of the file) a persistent store keeps.
+#: How many versions of a sample (other settings, another state of the file) stay on disk.
 VERSIONS_KEPT = 4
 
 #: How many versions of a sample stay in memory: with and without its label map, of the latest settings.
@@ -68,8 +68,7 @@ class PreparedStore:
     """Makes each sample once and hands it out from then on.
 
     Persistent, samples live in ``<root>/<encoded index>.<key>/`` (see `sample_files`) and are found again by another
-    process or run; they come back memory-mapped. At most `VERSIONS_KEPT` versions of an index are kept; when a new
-    one is made, those that nobody used for the longest time go. More runs than that with different settings at the same
+    process or run; they come back memory-mapped. More than `VERSIONS_KEPT` runs with different settings at the same
     time belong in folders of their own, or they prepare again what another one removed.
 
     Otherwise samples stay in memory in their own type (read-only, in C order) until `budget` is spent; what comes later
@@ -187,6 +186,8 @@ class PreparedStore:
             self._open.clear()
             self._memory_bytes = 0
             self._disk_bytes.clear()
+            if not self.persistent:
+                self._versions.clear()
             cleaner, self._cleaner, self._spill = self._cleaner, None, None
         if cleaner is not None:
             cleaner()
@@ -324,8 +325,7 @@ class PreparedStore:
                 f"the prepared-sample store in {self.root} cannot take the sample {index!r}, which needs "
                 f"{_bytes(sample) / 2**20:.1f} MB: {error}. Make room there or choose another folder{advice}"
             ) from error
-        if self.persistent:
-            self._remove_old_versions(index, folder)
+        self._remove_old_versions(index, folder)
         return folder
 
     def _folder(self, key: str, index: Hashable) -> Path:
@@ -338,7 +338,7 @@ class PreparedStore:
         if name not in self._disk_bytes:
             with suppress(OSError):
                 self._disk_bytes[name] = sum(entry.stat().st_size for entry in os.scandir(folder))
-        if self.persistent and now - self._noted.get(name, -_LAST_USE_EVERY) >= _LAST_USE_EVERY:
+        if now - self._noted.get(name, -_LAST_USE_EVERY) >= _LAST_USE_EVERY:
             self._noted[name] = now
             with suppress(OSError):  # a folder that may only be read is of use, too
                 os.utime(folder / SAMPLE_FILE)
@@ -347,7 +347,7 @@ class PreparedStore:
         with self._lock:
             names = self._versions[encode_name(index)]
             names.add(newest.name)
-            versions = [self.root / name for name in names if name != newest.name]
+            versions = [newest.parent / name for name in names if name != newest.name]
         versions.sort(key=_last_use, reverse=True)
         for path in versions[VERSIONS_KEPT - 1 :]:
             logger.info("removing the prepared sample %s, which was not used for the longest time", path)

@@ -320,6 +320,22 @@ def test_a_version_that_would_not_fit_anyway_replaces_none(tmp_path: Path) -> No
     assert store.info()["made"] == 2
 
 
+def test_what_is_beyond_memory_does_not_fill_the_disk_with_old_versions(tmp_path: Path) -> None:
+    """Defect: in a notebook in which settings change, each change left another copy of all samples on disk."""
+    store = PreparedStore(tmp_path / "store", budget=0, persistent=False)
+    for turn in range(2):
+        for number in range(VERSIONS_KEPT + 3):
+            for index in "ab":
+                store.get(f"k{number}", index, make_sample)
+        assert len(folders(store)) == 2 * VERSIONS_KEPT
+        assert store.info()["disk_bytes"] < 2 * VERSIONS_KEPT * (BYTES + 2000)
+        assert store.peek(f"k{VERSIONS_KEPT + 2}", "a") is not None
+        assert store.peek("k0", "a") is None
+        assert store.info()["made"] == (turn + 1) * 2 * (VERSIONS_KEPT + 3)
+        store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_thousands_of_samples_do_not_use_up_the_file_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
