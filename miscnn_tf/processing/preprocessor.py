@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from copy import copy
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +59,9 @@ SETTINGS: Final = (
 ANALYSES: Final = ("fullimage", "patchwise-crop", "patchwise-grid")
 
 _DEFAULT_AUGMENTATION: Final = "default"
+
+#: Threads that make batches may all ask for the store first.
+_first_use = threading.Lock()
 
 
 class Preprocessor:
@@ -163,12 +168,13 @@ class Preprocessor:
     @property
     def cache(self) -> PreparedStore:
         """The store of prepared samples, made on first use."""
-        if self._cache is None:
-            folder = "prepared" if self.prepare_subfunctions else f"{self.data_io.seed}.prepared"
-            self._cache = PreparedStore(
-                Path(self.data_io.batch_path) / folder, self.cache_bytes, persistent=self.prepare_subfunctions
-            )
-        return self._cache
+        with _first_use:
+            if self._cache is None:
+                folder = "prepared" if self.prepare_subfunctions else f"{self.data_io.seed}.prepared"
+                self._cache = PreparedStore(
+                    Path(self.data_io.batch_path) / folder, self.cache_bytes, persistent=self.prepare_subfunctions
+                )
+            return self._cache
 
     @cache.setter
     def cache(self, store: PreparedStore | None) -> None:
@@ -323,7 +329,7 @@ class Preprocessor:
     ) -> list[tuple[np.ndarray, ...]]:
         """One random patch of the sample, as ``[(image, one-hot)]``."""
         rng = rng or self._generator()
-        complete(sample)
+        sample = _completed(sample)
         boxes = self.boxes()
         return self._patches(sample, [boxes.random_start(sample, rng)], boxes, True, data_aug, rng)
 
@@ -343,7 +349,7 @@ class Preprocessor:
         data_aug: bool,
         rng: np.random.Generator | None,
     ) -> list[tuple[np.ndarray, ...]]:
-        complete(sample)
+        sample = _completed(sample)
         window = boxes.window(sample.img_data.shape[:-1])
         augmentation = self.data_augmentation if data_aug else None
         rng = rng or self._generator()
@@ -524,6 +530,14 @@ class Preprocessor:
     def __getstate__(self) -> dict[str, Any]:
         # The store holds locks and open memory maps; another process makes its own.
         return {**self.__dict__, "_cache": None}
+
+
+def _completed(sample: Sample) -> Sample:
+    """The sample with what cutting needs; the caller's own stays as it is, and may go through further steps."""
+    own = copy(sample)
+    own.details = dict(sample.details)
+    complete(own)
+    return own
 
 
 def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:

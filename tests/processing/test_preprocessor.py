@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -236,6 +238,24 @@ def test_the_three_analyses_give_tuples(toy_io):
     np.testing.assert_array_equal(segmentation.argmax(-1), sample.seg_data[..., 0])
 
 
+def test_a_sample_that_patches_were_cut_from_may_go_through_further_steps(toy_io):
+    """Defect: what cutting needs was noted in the caller's sample, and was out of date after the next step."""
+    io = toy_io(shape=(6, 40, 40))
+    preprocessor = make(io, data_aug=None)
+    preprocessor.patchwise_foreground = 1
+    sample = io.sample_loader("case_0")
+    sample.img_data, sample.details = sample.img_data.astype(np.float64), {"mine": 1}
+    preprocessor.analysis_patchwise_crop(sample, data_aug=False)
+    assert sample.img_data.dtype == np.float64
+    assert sample.details == {"mine": 1}
+    sample.img_data = sample.img_data + 100
+    sample.seg_data = np.zeros_like(sample.seg_data)
+    sample.seg_data[0, 36, 3] = 1
+    ((image, segmentation),) = preprocessor.analysis_patchwise_crop(sample, data_aug=False)
+    assert image[0, 0, 0, 0] == pytest.approx(sample.img_data.min())  # outside of the image
+    assert segmentation[..., 1].sum() == 1
+
+
 def test_rare_foreground_is_drawn_more_often_than_chance(toy_io):
     io = toy_io(shape=(64, 64), cases=1)
     labels = np.zeros((64, 64), np.uint8)
@@ -325,6 +345,22 @@ def test_the_cache_is_an_instances_own_and_can_be_replaced(toy_io, tmp_path):
     assert first.cache is not store
     with pytest.raises(ConfigurationError, match="cache must be a PreparedStore"):
         first.cache = {}
+
+
+def test_threads_that_all_come_first_get_one_cache(toy_io, monkeypatch):
+    made = []
+
+    def slowly(*arguments, **options):
+        time.sleep(0.05)
+        made.append(PreparedStore(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("miscnn_tf.processing.preprocessor.PreparedStore", slowly)
+    preprocessor = make(toy_io())
+    with ThreadPoolExecutor(4) as pool:
+        caches = list(pool.map(lambda _: preprocessor.cache, range(4)))
+    assert len(made) == 1
+    assert all(cache is made[0] for cache in caches)
 
 
 @pytest.mark.parametrize("processes", [False, True])
