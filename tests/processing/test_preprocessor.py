@@ -450,6 +450,39 @@ def test_preparing_in_processes_gives_the_same(toy_io):
     )
 
 
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<i2", "<u2"])
+def test_batches_do_not_depend_on_where_prepared_samples_lie_nor_on_who_came_first(toy_io, kind):
+    def made_with(first, **arguments):
+        io = toy_io(cases=4, shape=(24, 26, 22))  # of more foreground than places are remembered
+        original = io.interface.load_image
+        io.interface.load_image = lambda index: (
+            np.asfortranarray(100 + 20 * original(index)[0]).astype(kind),
+            {"spacing": (1, 1, 1)},
+        )
+        augmentation = Data_Augmentation(mirror=True, elastic_deform=True, config_p_per_sample=0.5)
+        preprocessor = make(io, data_aug=augmentation, subfunctions=[Padding((30, 8, 8))], **arguments)
+        for index in first:
+            preprocessor.prepare_sample_subfunctions(index)
+        batches = TrainingBatches(preprocessor, io.get_indiceslist(), shuffle=True)
+        made = [batches.batch(epoch, step) for epoch in range(2) for step in range(len(batches))]
+        prepared = [preprocessor.prepare_sample_subfunctions(index).img_data for index in io.get_indiceslist()]
+        mapped, size = sum(isinstance(image, np.memmap) for image in prepared), preprocessor.cache.info()["ram_bytes"]
+        preprocessor.cache.close()
+        return mapped, size, [(images.tobytes(), labels.tobytes()) for images, labels in made]
+
+    in_memory, size, expected = made_with([])
+    assert in_memory == 0
+    for first, arguments, on_disk in (
+        (["case_3", "case_1"], {"cache_bytes": 0}, 4),
+        (["case_2"], {"cache_bytes": int(0.6 * size)}, 2),
+        ([], {"prepare_subfunctions": True}, 4),
+        ([], {"prepare_subfunctions": True}, 4),  # found on disk
+    ):
+        mapped, _, made = made_with(first, **arguments)
+        assert mapped == on_disk
+        assert made == expected
+
+
 # ---------------------------------------------------------------- postprocessing
 
 
