@@ -8,7 +8,6 @@ import os
 import shutil
 import threading
 import time
-import uuid
 import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable
@@ -27,6 +26,7 @@ except ImportError:  # not a POSIX system
     resource = None  # type: ignore[assignment]
 
 from miscnn_tf.arguments import whole_number
+from miscnn_tf.data_loading.run_folder import RunFolder, remove_abandoned
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
     SAMPLE_FILE,
@@ -72,11 +72,12 @@ class PreparedStore:
     time belong in folders of their own, or they prepare again what another one removed.
 
     Otherwise samples stay in memory in their own type (read-only, in C order) until `budget` is spent; what comes later
-    is written below `root` and memory-mapped, and goes when the store is closed or the program ends. No sample is
-    thrown out to make room for another one: training comes back to all equally often. But a version makes room for a
-    new one of the same sample, or a notebook in which settings change would soon work from disk only; of each sample at
-    most `VERSIONS_IN_MEMORY` versions stay, those used last. A version that has to be made again because of that takes
-    no other one's place, so that two in turn end up in memory and on disk.
+    is written below `root` and memory-mapped, and goes when the store is closed or the program ends, or, where that was
+    killed, with the next run that writes there. No sample is thrown out to make room for another one: training comes
+    back to all equally often. But a version makes room for a new one of the same sample, or a notebook in which
+    settings change would soon work from disk only; of each sample at most `VERSIONS_IN_MEMORY` versions stay, those
+    used last. A version that has to be made again because of that takes no other one's place, so that two in turn end
+    up in memory and on disk.
 
     The store may be used by many threads: those that ask for one sample at the same time wait for the first, and get
     its error if it fails. A persistent one may be used by many processes: two may prepare the same sample, and one of
@@ -379,17 +380,11 @@ class PreparedStore:
     def _open_spill(self) -> None:
         with self._lock:
             if self._spill is None:
-                self._spill = make_folder(self.root / f"run-{uuid.uuid4().hex}")
-                self._cleaner = weakref.finalize(self, _remove_spill, self._spill, os.getpid())
-
-
-def _remove_spill(folder: Path, owner: int) -> None:
-    # A forked worker that ends must not take away its parent's files.
-    if os.getpid() != owner:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.rmdir()  # only if nothing else is in it
+                # Stores of other runs lie beside this one (see `Preprocessor.cache`).
+                remove_abandoned([*self.root.glob("run-*"), *self.root.parent.glob("*.prepared/run-*")])
+                folder = RunFolder(self.root)
+                self._spill = folder.path
+                self._cleaner = weakref.finalize(self, folder.remove)
 
 
 def _inode(folder: Path) -> int | None:
