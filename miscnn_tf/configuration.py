@@ -272,8 +272,21 @@ def _note_names(function: FunctionType, used: _Used) -> None:
         value = function.__globals__.get(name)
         own = callable(value) and getattr(value, "__module__", None) == module
         # ``__file__`` and its like say where the code lies, not what it does.
-        if own or (isinstance(value, _PLAIN) and not name.startswith("__")):
+        if own or (_is_setting(value) and not name.startswith("__")):
             used[module, name] = value
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether a global is plain data of a setting's size; the images that a notebook holds are none."""
+    numbers, waiting = 0, [value]
+    while waiting and numbers <= _LARGEST_ARRAY:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, tuple | list | set | frozenset):
+            waiting += one
+        numbers += one.size if isinstance(one, np.ndarray) else 1
+    return numbers <= _LARGEST_ARRAY and isinstance(value, _PLAIN)
 
 
 def _names(code: CodeType) -> set[str]:

@@ -271,6 +271,20 @@ def test_editing_what_the_methods_use_of_their_module_is_noticed(number: int, no
     assert (code_fingerprint(typed(CELLS)) != code_fingerprint(typed(edited))) == noticed
 
 
+def test_images_that_a_notebook_holds_are_not_looked_at() -> None:
+    source = """
+        import numpy as np
+        images = {"a": [np.full(100_000, 1), 2]}
+        images["itself"] = images
+        window = np.array([3, 4])
+        class Child:
+            def load(self, name): return images[name].clip(*window)
+    """
+    before = code_fingerprint(typed(source))
+    assert code_fingerprint(typed(source.replace("100_000, 1", "100_000, 2"))) == before
+    assert code_fingerprint(typed(source.replace("3, 4", "3, 5"))) != before
+
+
 def test_functions_that_call_each_other_do_not_hinder() -> None:
     source = """
         def one(n): return two(n - 1)
