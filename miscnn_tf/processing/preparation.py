@@ -82,21 +82,23 @@ def prepare_sample(
     run_subfunctions(sample, subfunctions, training=load_seg)
     if sample.seg_data is not None:
         sample.seg_data = check_labels(sample.seg_data, sample.classes, f"{_after(sample, subfunctions)}: label map")
+    for name in ("fill", "voxels", "locations"):
+        sample.details.pop(name, None)  # details of the user's own may be called so
     complete(sample)
     return sample
 
 
 def complete(sample: Sample) -> None:
     """Add what `prepare_sample` promises in ``details`` to a sample without it."""
-    if sample.img_data.dtype == np.float64:
-        sample.img_data = sample.img_data.astype(np.float32)
+    if sample.img_data.dtype.kind == "f" and sample.img_data.dtype.itemsize >= 4:
+        sample.img_data = sample.img_data.astype(np.float32, copy=False)
     if "fill" not in sample.details:
         axes = tuple(range(sample.ndim))
         least = np.fmin.reduce(sample.img_data, axis=axes) if sample.img_data.size else np.zeros(sample.channels)
-        sample.details["fill"] = np.nan_to_num(least.astype(np.float32)).tolist()
+        sample.details["fill"] = np.nan_to_num(least).tolist()
     if sample.seg_data is not None and "locations" not in sample.details:
         sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
-        # The draw depends on the label map alone, so that every process that prepares the sample gets the same.
+        # The draw depends on the label map and its order in memory alone, so that every process gets the same.
         sample.details["locations"] = class_locations(
             sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
         )

@@ -11,6 +11,7 @@ import pytest
 
 from miscnn_tf.errors import DataError, GridError, LabelError
 from miscnn_tf.processing import preparation
+from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
@@ -138,3 +139,26 @@ def test_a_step_may_add_channels(toy_io):
     )
     ((images, _),) = preprocessor.run(["case_0", "case_1"])
     assert images.shape == (2, 8, 8, 8, 2)
+
+
+def test_details_of_the_users_own_may_be_called_like_ours(toy_io):
+    """Defect: they were taken for what cutting patches needs."""
+    io = toy_io()
+    io.interface.load_details = lambda index: {"fill": "saline", "locations": ["left"], "voxels": 7, "age": 61}
+    preprocessor = Preprocessor(io, batch_size=2, patch_shape=(30, 8, 8), seed=1)
+    preprocessor.run_subfunctions(["case_0", "case_1"])
+    assert preprocessor.run(["case_0", "case_1"])[0][0].shape == (2, 30, 8, 8, 1)
+    assert preprocessor.prepare_sample_subfunctions("case_0").details["age"] == 61
+
+
+@pytest.mark.parametrize("value", [np.int32(2**31 - 1), np.uint32(2**32 - 1), np.int16(-1024), np.float32(-0.1)])
+def test_outside_of_an_image_lies_its_least_value_exactly(toy_io, value):
+    """Defect: the largest numbers of 32 bits were rounded up, and did not fit their own type."""
+    sample = prepared(toy_io(), lambda image, labels: (np.full(image.shape, value), labels))
+    np.testing.assert_array_equal(cut(sample, (-1, 0, 0), (2, 2, 2)).image, np.float32(value))
+
+
+def test_floating_images_take_four_bytes_per_voxel(toy_io):
+    for kind, kept in ((">f8", "f4"), ("f8", "f4"), (">f4", "f4"), ("f2", "f2")):
+        image = prepared(toy_io(), lambda image, labels, kind=kind: (image.astype(kind), labels)).img_data
+        assert image.dtype == np.dtype(kept)
