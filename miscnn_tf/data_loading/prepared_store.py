@@ -384,7 +384,12 @@ class PreparedStore:
                 remove_abandoned([*self.root.glob("run-*"), *self.root.parent.glob("*.prepared/run-*")])
                 folder = RunFolder(self.root)
                 self._spill = folder.path
-                self._cleaner = weakref.finalize(self, folder.remove)
+                self._cleaner = weakref.finalize(self, _end, self._open, folder)
+
+
+def _end(opened: OrderedDict[str, Sample], folder: RunFolder) -> None:
+    opened.clear()  # Windows removes no file that is memory-mapped
+    folder.remove()
 
 
 def _inode(folder: Path) -> int | None:

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -376,6 +377,19 @@ def test_files_go_when_the_store_does(tmp_path: Path) -> None:
             del store
             gc.collect()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_let_go_before_they_are_removed_at_the_programs_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows removes no file that somebody has open."""
+    store = PreparedStore(tmp_path / "store", 0, persistent=False)
+    mapped = weakref.ref(store.get("k", "a", make_sample).img_data)
+    let_go = []
+    monkeypatch.setattr(sample_files.shutil, "rmtree", lambda *_, **__: let_go.append(mapped() is None))
+    assert store._cleaner is not None
+    store._cleaner()  # as `atexit` does, while the store is still there
+    assert let_go == [True]
 
 
 def test_closing_leaves_the_files_of_others(tmp_path: Path) -> None:
