@@ -26,7 +26,7 @@ _LARGEST_ARRAY = 100_000
 _NOT_CODE = frozenset(
     ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__")
     + ("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__")
-    + ("_abc_impl",)
+    + ("_abc_impl", "__slotnames__")  # the last is a note of pickle's
 )
 
 #: Where the code is in a function, and in what a function is wrapped in; what a code object does.

@@ -271,6 +271,15 @@ def test_editing_what_the_methods_use_of_their_module_is_noticed(number: int, no
     assert (code_fingerprint(typed(CELLS)) != code_fingerprint(typed(edited))) == noticed
 
 
+def test_a_class_stays_the_same_when_it_is_used() -> None:
+    child = typed(CELL)
+    before = code_fingerprint(child)
+    instance = child()
+    assert instance.base() + instance.cached + len(instance.nested()) == 37
+    instance.__reduce_ex__(2)  # as pickle does on the way to a worker
+    assert code_fingerprint(child) == before
+
+
 def test_images_that_a_notebook_holds_are_not_looked_at() -> None:
     source = """
         import numpy as np
