@@ -26,7 +26,6 @@ except ImportError:  # not a POSIX system
     resource = None  # type: ignore[assignment]
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.run_folder import RunFolder, remove_abandoned
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
     SAMPLE_FILE,
@@ -37,6 +36,7 @@ from miscnn_tf.data_loading.sample_files import (
     remove_sample,
     write_sample,
 )
+from miscnn_tf.data_loading.spill_folder import SpillFolder, remove_abandoned
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
@@ -382,12 +382,12 @@ class PreparedStore:
             if self._spill is None:
                 # Stores of other runs lie beside this one (see `Preprocessor.cache`).
                 remove_abandoned([*self.root.glob("run-*"), *self.root.parent.glob("*.prepared/run-*")])
-                folder = RunFolder(self.root)
+                folder = SpillFolder(self.root)
                 self._spill = folder.path
                 self._cleaner = weakref.finalize(self, _end, self._open, folder)
 
 
-def _end(opened: OrderedDict[str, Sample], folder: RunFolder) -> None:
+def _end(opened: OrderedDict[str, Sample], folder: SpillFolder) -> None:
     opened.clear()  # Windows removes no file that is memory-mapped
     folder.remove()
 

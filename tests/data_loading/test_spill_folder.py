@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf.data_loading import run_folder
+from miscnn_tf.data_loading import spill_folder
 from miscnn_tf.data_loading.prepared_store import PreparedStore
-from miscnn_tf.data_loading.run_folder import RunFolder, remove_abandoned
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.spill_folder import SpillFolder, remove_abandoned
 
 needs_locks = pytest.mark.skipif(
-    run_folder.fcntl is None or not run_folder._BOOT.exists(), reason="needs locks, and the number of the boot"
+    spill_folder.fcntl is None or not spill_folder._BOOT.exists(), reason="needs locks, and the number of the boot"
 )
 
 SPILLS = """
@@ -60,11 +60,11 @@ def test_what_a_killed_program_left_goes_with_the_next_one(tmp_path: Path, how: 
 
 @needs_locks
 def test_only_folders_of_programs_that_are_gone_are_removed(tmp_path: Path) -> None:
-    mine = RunFolder(tmp_path)
-    gone, elsewhere, other = (tmp_path / f"run-{'0' * 16}{end}" for end in (run_folder._boot(), "1" * 16, "notes"))
+    mine = SpillFolder(tmp_path)
+    gone, elsewhere, other = (tmp_path / f"run-{'0' * 16}{end}" for end in (spill_folder._boot(), "1" * 16, "notes"))
     for folder in (gone, elsewhere, other):
         folder.mkdir()
-    remove_abandoned([mine.path, gone, elsewhere, other, tmp_path / f"run-{'2' * 16}{run_folder._boot()}"])
+    remove_abandoned([mine.path, gone, elsewhere, other, tmp_path / f"run-{'2' * 16}{spill_folder._boot()}"])
     assert sorted(tmp_path.iterdir()) == sorted([mine.path, elsewhere, other])
     mine.remove()
     assert not mine.path.exists()
@@ -76,10 +76,10 @@ def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(
     def unsupported(descriptor: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")  # as NFS does
 
-    if run_folder.fcntl is not None:
-        monkeypatch.setattr(run_folder.fcntl, "flock", unsupported)
+    if spill_folder.fcntl is not None:
+        monkeypatch.setattr(spill_folder.fcntl, "flock", unsupported)
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None
-    folder = RunFolder(tmp_path)
+    folder = SpillFolder(tmp_path)
     remove_abandoned([folder.path])
     assert folder.path.is_dir()
     folder.remove()
@@ -90,7 +90,7 @@ def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(
 def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, taken = run_folder._lock, []
+    lock, taken = spill_folder._lock, []
 
     def too_late(folder: Path) -> int | None:
         if not taken:
@@ -98,8 +98,8 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
             remove_abandoned([folder])
         return lock(folder)
 
-    monkeypatch.setattr(run_folder, "_lock", too_late)
-    folder = RunFolder(tmp_path / "store")
+    monkeypatch.setattr(spill_folder, "_lock", too_late)
+    folder = SpillFolder(tmp_path / "store")
     assert folder.path.is_dir()
     assert taken != [folder.path]
     monkeypatch.undo()
@@ -111,15 +111,15 @@ def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
 def test_a_folder_that_another_one_is_just_looking_at_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, held = run_folder._lock, []
+    lock, held = spill_folder._lock, []
 
     def locked_by_another(folder: Path) -> int | None:
         if not held:
             held.append(lock(folder))
         return lock(folder)
 
-    monkeypatch.setattr(run_folder, "_lock", locked_by_another)
-    folder = RunFolder(tmp_path)
+    monkeypatch.setattr(spill_folder, "_lock", locked_by_another)
+    folder = SpillFolder(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.undo()
     os.close(held[0])

@@ -29,7 +29,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _HALF = 16  # hexadecimal digits: one half of a name is drawn, the other is the boot's
 
 
-class RunFolder:
+class SpillFolder:
     """A folder ``run-<32 hexadecimal digits>`` of this process.
 
     Args:
