@@ -174,6 +174,7 @@ class PreparationKey:
 
     Attributes:
         image_is_the_same: Whether a sample's image is prepared alike for training and for prediction.
+        obstacles: Why another run will not find the prepared samples again; of the samples asked for so far.
     """
 
     def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
@@ -182,12 +183,20 @@ class PreparationKey:
         # A user's step may treat an image in training otherwise than in prediction; ours do not.
         self.image_is_the_same = all(type(step).__module__.startswith("miscnn_tf.") for step in subfunctions)
         interface = data_io.interface
+        parts: list[object] = [interface, *subfunctions]
+        identities = [_identity(part) for part in parts]
+        self.obstacles = {
+            f"what {type(part).__name__} was made with is not known: it has to keep each constructor argument, which "
+            "has to be plain data, in an attribute of the same name"
+            for part, identity in zip(parts, identities, strict=True)
+            if "unique" in identity
+        }
         self._settings = fingerprint(
             __version__,
             LOCATIONS_PER_CLASS,
             [type(interface).__name__, interface.channels, interface.classes, bool(interface.three_dim)],
-            _identity(interface),
-            [[_identity(subfunction), _attributes(subfunction)] for subfunction in subfunctions],
+            identities,
+            [_attributes(subfunction) for subfunction in subfunctions],
         )
 
     def __call__(self, index: Hashable, load_seg: bool) -> str:
@@ -200,7 +209,9 @@ class PreparationKey:
     def _key(self, index: Hashable, load_seg: bool) -> str:
         source = self.data_io.fingerprint(index)
         if source is None:
-            # The source cannot be told, so the prepared sample serves this Data_IO only.
+            self.obstacles.add(
+                f"{type(self.data_io.interface).__name__}.fingerprint() does not tell when a sample's files change"
+            )
             source = f"unknown source, run {self.data_io.seed}"
         return fingerprint(self._settings, source, str(index), load_seg)
 
@@ -220,7 +231,7 @@ def _identity(instance: object) -> dict[str, Any]:
     try:
         description = describe(instance)
     except ConfigurationError as reason:
-        logger.info("prepared samples are not reused by other runs: %s", reason)
+        logger.info("%s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
     return {**description, "code": _code(type(instance))}
 

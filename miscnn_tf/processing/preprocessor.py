@@ -256,9 +256,15 @@ class Preprocessor:
                     future.cancel()
         self._require_one_size(surveyed)
         for remark in remarks(surveyed, self.patch_shape):
-            if remark not in self._said:
-                self._said.add(remark)
-                logger.warning("%s", remark)
+            self._say_once(remark)
+        if self.prepare_subfunctions:
+            for obstacle in sorted(key.obstacles):
+                self._say_once(f"the next run will not find these prepared samples again: {obstacle}")
+
+    def _say_once(self, remark: str) -> None:
+        if remark not in self._said:
+            self._said.add(remark)
+            logger.warning("%s", remark)
 
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
@@ -283,13 +289,10 @@ class Preprocessor:
         if can_be_imported_by_workers():
             return True
         # MIScnn's scripts have no guard: they are to run nevertheless, with the same result.
-        remark = (
+        self._say_once(
             'use_multiprocessing=True needs if __name__ == "__main__": around what the script does, because each '
             "process imports the script; without it, samples are prepared in threads"
         )
-        if remark not in self._said:
-            self._said.add(remark)
-            logger.warning("%s", remark)
         return False
 
     def _require_one_size(self, surveyed: Sequence[Surveyed]) -> None:

@@ -420,6 +420,30 @@ def test_a_users_step_that_keeps_no_arguments_is_still_told_apart(toy_io):
     np.testing.assert_allclose(preprocessor.prepare_sample_subfunctions("case_0").img_data - before, 3, atol=1e-5)
 
 
+def test_that_the_next_run_will_not_find_prepared_samples_is_said_once(toy_io, caplog):
+    """Defect: each run filled the disk with samples that nobody could find again, in silence."""
+
+    class Add(Abstract_Subfunction):
+        def __init__(self, number):
+            self.secret = number
+
+        def preprocessing(self, sample, training=True):
+            sample.img_data = sample.img_data + self.secret
+
+    io = toy_io(cases=2)
+    for persistent in (False, True):
+        preprocessor = make(io, subfunctions=[Add(1), Clipping(0, 1)], prepare_subfunctions=persistent)
+        preprocessor.run_subfunctions(io.get_indiceslist())
+        preprocessor.run_subfunctions(io.get_indiceslist())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("the next run will not find these prepared samples again: what Add was made with")
+    caplog.clear()
+    io.interface.fingerprint = lambda index, path: None
+    make(io, prepare_subfunctions=True).run_subfunctions(io.get_indiceslist())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.endswith("ToyInterface.fingerprint() does not tell when a sample's files change")
+
+
 def test_memory_beyond_the_budget_goes_to_disk_and_is_gone_afterwards(toy_io, tmp_path):
     io = toy_io(cases=4)
     preprocessor = make(io, cache_bytes=60_000)
