@@ -98,6 +98,18 @@ def test_a_container_with_little_memory_gets_a_small_cache(toy_io, monkeypatch):
     assert make(toy_io()).cache_bytes == 250_000
 
 
+def test_validation_sees_other_crops_than_training_and_the_same_in_every_epoch(toy_io):
+    io = toy_io(cases=4)
+    training, validation = (
+        TrainingBatches(make(io, data_aug=None), io.get_indiceslist(), validation=held_out)
+        for held_out in (False, True)
+    )
+    crops = [batches.batch(epoch, 0)[0] for batches in (training, validation) for epoch in range(2)]
+    np.testing.assert_array_equal(crops[2], crops[3])
+    assert not np.array_equal(crops[0], crops[1])
+    assert not np.array_equal(crops[0], crops[2])
+
+
 def test_attributes_have_the_defaults_of_the_interface(toy_io):
     preprocessor = make(toy_io())
     assert preprocessor.patchwise_overlap == (0, 0, 0)
