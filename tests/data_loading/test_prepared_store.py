@@ -350,6 +350,16 @@ def test_thousands_of_samples_do_not_use_up_the_file_descriptors(
     assert len(os.listdir("/proc/self/fd")) <= before + 5 * 2
 
 
+def test_the_samples_used_last_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared_store, "_OPEN_SAMPLES", 2)
+    store = PreparedStore(tmp_path, 0, persistent=True)
+    first = store.get("k", "a", make_sample).img_data
+    for index in "bac":
+        latest = store.get("k", index, make_sample).img_data
+    assert store.get("k", "a", make_sample).img_data is first
+    assert store.get("k", "c", make_sample).img_data is latest
+
+
 @pytest.mark.parametrize(
     ("descriptors", "samples"), [(1024, 128), (256, 32), (64, 32), (2**20, 1024), (-1, 1024)]
 )  # -1: no limit

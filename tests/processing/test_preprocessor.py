@@ -456,6 +456,34 @@ def test_that_the_next_run_will_not_find_prepared_samples_is_said_once(toy_io, c
     assert message.endswith("ToyInterface.fingerprint() does not tell when a sample's files change")
 
 
+def test_a_source_that_does_not_tell_its_changes_serves_one_data_io_only(toy_io):
+    for factor in (1, 2):
+        io = toy_io(cases=1)
+        io.interface.fingerprint = lambda index, path: None
+        original = io.interface.load_image
+        io.interface.load_image = lambda index, factor=factor, original=original: (original(index)[0] * factor, {})
+        preprocessor = make(io, prepare_subfunctions=True)
+        for _ in range(2):
+            image = preprocessor.prepare_sample_subfunctions("case_0").img_data
+        assert io.interface.loads == ["case_0"]
+        np.testing.assert_array_equal(image, factor * ToyInterface(cases=1).load_image("case_0")[0])
+
+
+def test_after_a_bad_sample_the_others_are_not_prepared_first(toy_io):
+    class Fails(Abstract_Subfunction):
+        def preprocessing(self, sample, training=True):
+            time.sleep(0.02)
+            if sample.index == "case_0":
+                raise ValueError("boom")
+
+    io = toy_io(cases=40, shape=(8, 8, 8))
+    preprocessor = make(io, subfunctions=[Fails()])
+    preprocessor.mp_threads = 1
+    with pytest.raises(ValueError, match="boom"):
+        preprocessor.run_subfunctions(io.get_indiceslist())
+    assert len(io.interface.loads) < 10
+
+
 def test_memory_beyond_the_budget_goes_to_disk_and_is_gone_afterwards(toy_io, tmp_path):
     io = toy_io(cases=4)
     preprocessor = make(io, cache_bytes=60_000)
