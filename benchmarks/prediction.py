@@ -6,9 +6,9 @@
 with half overlap and Gaussian weights, down to the label of each voxel; the standard U-Net in both, from the same
 weights. MONAI's runs as its documentation has it, channels first, and channels last, which is faster on a CPU. Prints
 one line of JSON: seconds (medians), the ratios to MONAI's (medians of the rounds' ratios), the most memory that each
-process had needed after its first prediction and how much of it came with that, the share of voxels with the same label
-(where windows count alike), and what share of this machine's peak, measured by large matrix products, the networks
-reach: the operations of the convolutions alone, per second of the whole prediction.
+process needed and how much of it came with the prediction, the share of voxels with the same label (where windows count
+alike), and what share of this machine's peak, measured by large matrix products, the networks reach: the operations of
+the convolutions alone, per second of the whole prediction.
 
 Progress goes to stderr. PyTorch and MONAI are installed into an environment of their own the first time.
 """
