@@ -38,7 +38,7 @@ _PARTS = (
 )
 
 
-#: Globals that are looked at by what they hold.
+#: What is looked at by what it holds, where that is no more than a setting is.
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, set, frozenset, dict, np.ndarray, np.generic)
 
 #: What the functions of a class name of their modules: ``{(module, name): value}``.
@@ -220,7 +220,11 @@ def code_fingerprint(cls: type) -> str:
 
 def _compiled_class(cls: type, used: _Used) -> list[Any]:
     members = sorted((name, value) for name, value in vars(cls).items() if name not in _NOT_CODE)
-    return [cls.__qualname__, [[name, _compiled(value, (cls,), used)] for name, value in members]]
+    told = [
+        [name, _compiled(value, (cls,), used) if not isinstance(value, _PLAIN) or _is_setting(value) else "data"]
+        for name, value in members
+    ]
+    return [cls.__qualname__, told]
 
 
 def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:
@@ -277,7 +281,7 @@ def _note_names(function: FunctionType, used: _Used) -> None:
 
 
 def _is_setting(value: Any) -> bool:
-    """Whether a global is plain data of a setting's size; the images that a notebook holds are none."""
+    """Whether something is plain data of a setting's size; the images that a notebook or a cache holds are none."""
     numbers, waiting = 0, [value]
     while waiting and numbers <= _LARGEST_ARRAY:
         one = waiting.pop()

@@ -287,10 +287,12 @@ def test_images_that_a_notebook_holds_are_not_looked_at() -> None:
         images["itself"] = images
         window = np.array([3, 4])
         class Child:
+            kept = {"a": np.full(200_000, 1)}
             def load(self, name): return images[name].clip(*window)
     """
     before = code_fingerprint(typed(source))
-    assert code_fingerprint(typed(source.replace("100_000, 1", "100_000, 2"))) == before
+    for size in ("100_000", "200_000"):
+        assert code_fingerprint(typed(source.replace(f"{size}, 1", f"{size}, 2"))) == before
     assert code_fingerprint(typed(source.replace("3, 4", "3, 5"))) != before
 
 

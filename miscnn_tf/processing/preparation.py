@@ -217,12 +217,13 @@ class PreparationKey:
 
 
 def _code(cls: type) -> str:
-    # A notebook's cell with a function that the class calls may be run again, with the class as it was.
-    return code_fingerprint(cls) if cls.__module__ == "__main__" else _code_of_module(cls)
+    # A user's class may change while it is in use: by IPython's autoreload, or because the cell with a function that it
+    # calls is run again.
+    return _code_of_ours(cls) if cls.__module__.startswith("miscnn_tf.") else code_fingerprint(cls)
 
 
 @functools.cache
-def _code_of_module(cls: Hashable) -> str:
+def _code_of_ours(cls: Hashable) -> str:
     return code_fingerprint(cast(type, cls))
 
 

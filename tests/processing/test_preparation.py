@@ -68,6 +68,15 @@ def test_a_function_whose_cell_was_run_again_is_noticed():
     assert preparation._identity(step) != before
 
 
+def test_a_class_that_was_changed_in_place_is_noticed(monkeypatch):
+    """Defect: IPython's autoreload gives an imported class its new code, and the old samples were taken for those."""
+    step = Later()
+    before = preparation._identity(step)
+    assert preparation._identity(step) == before
+    monkeypatch.setattr(Later.preprocessing, "__code__", Forgets.preprocessing.__code__)
+    assert preparation._identity(step) != before
+
+
 class Later(Abstract_Subfunction):
     """Has an attribute to be set later, as a `Preprocessor` has."""
 
