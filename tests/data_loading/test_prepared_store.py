@@ -241,11 +241,12 @@ def test_what_an_interface_has_mapped_is_kept_without_its_file(tmp_path: Path) -
         return Sample("a", np.load(file, mmap_mode="r"), 1, 2, three_dim=True)
 
     store = PreparedStore(tmp_path / "store", 2**30, persistent=False)
+    gc.collect()  # what earlier tests have left open
     before = len(os.listdir("/proc/self/fd"))
     for index in range(20):
         store.get("k", index, mapped)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     with file.open("r+b") as stream:
         stream.seek(-4, os.SEEK_END)
         stream.write(b"\0\0\0\0")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -78,12 +79,13 @@ def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(
 
     if spill_folder.fcntl is not None:
         monkeypatch.setattr(spill_folder.fcntl, "flock", unsupported)
+    gc.collect()  # what earlier tests have left open
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None
     folder = SpillFolder(tmp_path)
     remove_abandoned([folder.path])
     assert folder.path.is_dir()
     folder.remove()
-    assert before is None or len(os.listdir("/proc/self/fd")) == before
+    assert before is None or len(os.listdir("/proc/self/fd")) <= before
 
 
 @needs_locks
