@@ -5,9 +5,9 @@
 Writes so many small phantoms (16x16x16 voxels, gzip NIfTI), and does with them what a training does before its first
 step, each time in a process of its own: list, check, prepare (``prepare_subfunctions=True``), make the first batch. The
 first start prepares every sample; the second one, which counts, finds them on disk. Prints one line of JSON, per number
-of cases: seconds of each part and milliseconds per case (least of the rounds); memory that came with it, and kilobytes
-per case beyond the smallest data set; and milliseconds of making a batch of 2 patches, all sizes in turn, with their
-ratio to the smallest data set's (median of the rounds' ratios).
+of cases: seconds of each part and milliseconds per case (least of the rounds); memory that came with it (files that are
+memory-mapped left out), and kilobytes per case beyond the smallest data set; and milliseconds of making a batch of 2
+patches, all sizes in turn, with their ratio to the smallest data set's (median of the rounds' ratios).
 
 Progress goes to stderr.
 """

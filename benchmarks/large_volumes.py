@@ -7,8 +7,9 @@ before it or more, and batches of patches of 96x96x64 voxels with default augmen
 volume in memory, once memory-mapped (``cache_bytes=0``), the patches' draws being the same for all. Prints one line of
 JSON, per size: seconds of the first batch, which decodes and prepares the volume; milliseconds per patch of a later
 epoch, and their ratio to the smallest volume's (the median of the rounds' ratios); and, for the memory-mapped volume
-after its file was dropped from the system's memory, how many MB a first patch brought back, beside the MB of the
-patches with the margin that their augmentation takes, and the MB of the pages of the file that these lie in.
+after its file was dropped from the system's memory, how many MB a batch of two patches brought back, beside the MB of
+the patches with the margin that their augmentation takes, the MB of the pages of the file that these lie in, and the MB
+of the volume.
 
 Progress goes to stderr. The volumes need 0.6 GB in the folder for temporary files, prepared 0.8 GB.
 """

@@ -9,7 +9,8 @@ workers, and each is timed to the point where a training step gets them:
 - ours: `Feed`, threads behind a ``tf.data.Dataset``; images by quadratic splines;
 - nnU-Net's: ``nnUNetDatasetBlosc2`` and ``nnUNetDataLoader`` behind its ``NonDetMultiThreadedAugmenter``, processes,
   batchgeneratorsv2's transforms; images by linear interpolation;
-- MONAI's: ``CacheDataset`` with ``RandCropByPosNegLabeld`` behind its ``DataLoader``, processes; linear interpolation.
+- MONAI's: ``CacheDataset`` with ``RandCropByPosNegLabeld`` behind its ``DataLoader``, processes; places of the
+  foreground and grids are cached; linear interpolation.
 
 Augmentations differ in kind, hence two comparisons:
 
@@ -17,8 +18,8 @@ Augmentations differ in kind, hence two comparisons:
   probability 0.15. nnU-Net's trainer: rotation by 30 degrees and scaling (0.2 each), noise, blur, brightness, contrast,
   low resolution, gamma, inverted gamma (0.1 to 0.3) and mirrors.
 - ``alike``: in all three mirrors, rotation by 30 degrees, scaling by 0.7 to 1.4, brightness, contrast, gamma and noise,
-  each with probability 0.2 (mirrors 0.5 per axis). MONAI has no contrast of this kind, and draws rotation and scaling
-  together. nnU-Net's blur and low resolution, which we do not have, are left out of it.
+  each with probability 0.2 (mirrors 0.5 per axis). MONAI draws rotation and scaling together. nnU-Net's blur and low
+  resolution, which we do not have, are left out of it.
 
 Prints one line of JSON: patches per second (median of the rounds), milliseconds of CPU time per patch, of all threads
 and processes, and how many times as many patches per second ours makes (median of the rounds' ratios, which a busy

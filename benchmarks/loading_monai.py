@@ -14,6 +14,7 @@ from monai.data import CacheDataset, DataLoader
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
+    FgBgToIndicesd,
     LoadImaged,
     NormalizeIntensityd,
     RandAdjustContrastd,
@@ -22,6 +23,8 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
     RandScaleIntensityd,
+    RandScaleIntensityFixedMeand,
+    SelectItemsd,
     SpatialPadd,
 )
 
@@ -38,9 +41,22 @@ def transforms(patch: list[int]) -> Compose:
             EnsureChannelFirstd(both, channel_dim="no_channel"),
             NormalizeIntensityd("image"),
             SpatialPadd(both, patch),
-            RandCropByPosNegLabeld(both, "label", patch, pos=1, neg=2, num_samples=1),
+            FgBgToIndicesd("label"),  # the last that is done once and cached
+            RandCropByPosNegLabeld(
+                both,
+                "label",
+                patch,
+                pos=1,
+                neg=2,
+                num_samples=1,
+                fg_indices_key="label_fg_indices",
+                bg_indices_key="label_bg_indices",
+            ),
+            SelectItemsd(both),
             RandAffined(
                 both,
+                spatial_size=patch,
+                cache_grid=True,
                 prob=1 - 0.8 * 0.8,
                 rotate_range=(turn,) * 3,
                 scale_range=((-0.3, 0.4),) * 3,
@@ -49,6 +65,7 @@ def transforms(patch: list[int]) -> Compose:
             ),
             *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)),
             RandScaleIntensityd("image", factors=0.25, prob=0.2),
+            RandScaleIntensityFixedMeand("image", factors=0.25, preserve_range=True, prob=0.2),
             RandAdjustContrastd("image", prob=0.2, gamma=(0.7, 1.5)),
             RandGaussianNoised("image", prob=0.2, std=0.05),
         ]

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,11 @@ from miscnn_tf.errors import ConfigurationError
 
 _LARGEST_ARRAY = 100_000
 
-#: What a script, a notebook or the interpreter is called, and a script in a process that it started.
-_MAIN = ("__main__", "__mp_main__")
-
 #: Members of each class that say nothing about what it does, or not the same in every process.
 _NOT_CODE = frozenset(
     ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__")
     + ("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__")
-    + ("_abc_impl",)
+    + ("_abc_impl", "__slotnames__")  # the last is a note of pickle's
 )
 
 #: Where the code is in a function, and in what a function is wrapped in; what a code object does.
@@ -39,6 +36,13 @@ _PARTS = (
     *("co_code", "co_exceptiontable", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
     *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags"),
 )
+
+
+#: What is looked at by what it holds, where that is no more than a setting is.
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, set, frozenset, dict, np.ndarray, np.generic)
+
+#: What the functions of a class name of their modules: ``{(module, name): value}``.
+_Used = dict[tuple[str, str], Any]
 
 
 def get_config(instance: object) -> dict[str, Any]:
@@ -190,38 +194,44 @@ def fingerprint(*parts: Any) -> str:
 
 
 def code_fingerprint(cls: type) -> str:
-    """A digest of the source code of `cls` and its base classes, so that editing a class is noticed.
+    """A digest of the code of `cls` and its base classes, so that editing a class is noticed.
 
-    Of a class in ``__main__`` (a script, a notebook's cell, the interpreter), whose source may be missing or that of an
-    earlier definition, and of any other without source, what Python compiled is looked at: the bytecode, constants,
-    defaults and closures of its methods, and class attributes that are plain data. Another version of Python compiles
-    otherwise, so that the digest is another one there. Functions that the class calls are not looked at.
+    Looked at is what Python compiled, which is what runs: a source file may have been edited since it was imported, and
+    a notebook's cell has none. That is the bytecode, constants, defaults and closures of the methods, class attributes
+    that are plain data, and of the module that the class is in the functions, classes and plain data that the methods
+    name, and those that these name in turn. Functions of other modules are not looked at. Another version of Python
+    compiles otherwise, so that the digest is another one there.
 
     Example:
         >>> from fractions import Fraction
         >>> code_fingerprint(Fraction) == code_fingerprint(Fraction)
         True
     """
-    return fingerprint(*(_source(one) for one in cls.__mro__ if one.__module__ not in {"builtins", "abc", "typing"}))
+    used: _Used = {}
+    classes = [one for one in cls.__mro__ if one.__module__ not in {"builtins", "abc", "typing"}]
+    own = [_compiled_class(one, used) for one in classes]
+    told: dict[tuple[str, str], Any] = {}
+    while waiting := used.keys() - told.keys():
+        for place in waiting:
+            value = used[place]
+            told[place] = _compiled_class(value, used) if isinstance(value, type) else _compiled(value, (cls,), used)
+    return fingerprint(own, [[name, told[module, name]] for module, name in sorted(told)])
 
 
-def _source(cls: type) -> Any:
-    try:
-        source = inspect.getsource(cls)
-    except (OSError, TypeError):
-        return _compiled_class(cls)
-    return [source, _compiled_class(cls)] if cls.__module__ in _MAIN else source
-
-
-def _compiled_class(cls: type) -> list[Any]:
+def _compiled_class(cls: type, used: _Used) -> list[Any]:
     members = sorted((name, value) for name, value in vars(cls).items() if name not in _NOT_CODE)
-    return [f"{cls.__module__}.{cls.__qualname__}", [[name, _compiled(value, (cls,))] for name, value in members]]
+    told = [
+        [name, _compiled(value, (cls,), used) if not isinstance(value, _PLAIN) or _is_setting(value) else "data"]
+        for name, value in members
+    ]
+    return [cls.__qualname__, told]
 
 
-def _compiled(value: Any, inside: tuple[Any, ...]) -> Any:
+def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:
     """What a class holds, as JSON types that are the same in every process; `inside` is what is being looked at.
 
-    Never ``repr`` of an unknown object: it may hold an address. Of such an object the type is told.
+    Never ``repr`` of an unknown object: it may hold an address. Of such an object the type is told. What functions name
+    of their modules is added to `used`.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -232,23 +242,58 @@ def _compiled(value: Any, inside: tuple[Any, ...]) -> Any:
         return [kind]
     inside = (*inside, value)
     if isinstance(value, tuple | list):
-        return [kind, [_compiled(item, inside) for item in value]]
+        return [kind, [_compiled(item, inside, used) for item in value]]
     if isinstance(value, set | frozenset):
-        return [kind, _sorted(_compiled(item, inside) for item in value)]
+        return [kind, _sorted(_compiled(item, inside, used) for item in value)]
     if isinstance(value, Mapping):
-        return [kind, _sorted([_compiled(key, inside), _compiled(item, inside)] for key, item in value.items())]
+        return [
+            kind,
+            _sorted([_compiled(key, inside, used), _compiled(item, inside, used)] for key, item in value.items()),
+        ]
     if isinstance(value, np.generic | np.ndarray):
         content = value.tolist() if value.dtype.hasobject else hashlib.blake2b(value.tobytes()).hexdigest()
-        return [kind, value.dtype.str, list(value.shape), _compiled(content, inside)]
+        return [kind, value.dtype.str, list(value.shape), _compiled(content, inside, used)]
     if isinstance(value, type):
         own = value.__qualname__.startswith(f"{inside[0].__qualname__}.")
-        return [kind, *(_compiled_class(value) if own else [value.__module__, value.__qualname__])]
+        return [kind, *(_compiled_class(value, used) if own else [value.__module__, value.__qualname__])]
     if isinstance(value, ModuleType):
         return [kind, value.__name__]
+    if isinstance(value, FunctionType):
+        _note_names(value, used)
     # Functions, their code, and what holds functions: properties, static methods, wrappers.
     names = _PARTS if type(value).__module__ in {"builtins", "functools"} else ("__wrapped__",)
     parts = []
     for name in names:
         with suppress(AttributeError, ValueError):  # a cell may be empty
-            parts.append([name, _compiled(getattr(value, name), inside)])
+            parts.append([name, _compiled(getattr(value, name), inside, used)])
     return [kind, parts]
+
+
+def _note_names(function: FunctionType, used: _Used) -> None:
+    """Add what a function names of its own module."""
+    module = function.__globals__.get("__name__", "")
+    for name in _names(function.__code__):
+        value = function.__globals__.get(name)
+        own = callable(value) and getattr(value, "__module__", None) == module
+        # ``__file__`` and its like say where the code lies, not what it does.
+        if own or (_is_setting(value) and not name.startswith("__")):
+            used[module, name] = value
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether something is plain data of a setting's size; the images that a notebook or a cache holds are none."""
+    numbers, waiting = 0, [value]
+    while waiting and numbers <= _LARGEST_ARRAY:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, tuple | list | set | frozenset):
+            waiting += one
+        numbers += one.size if isinstance(one, np.ndarray) else 1
+    return numbers <= _LARGEST_ARRAY and isinstance(value, _PLAIN)
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names of globals, and of attributes, in a function's code and in that of the functions within it."""
+    inner = (_names(part) for part in code.co_consts if isinstance(part, CodeType))
+    return set(code.co_names).union(*inner)

@@ -246,3 +246,95 @@ def test_what_holds_itself_or_only_an_address_does_not_hinder() -> None:
     """
     assert code_fingerprint(typed(source)) == code_fingerprint(typed(source))
     assert code_fingerprint(typed(source)) != code_fingerprint(typed(source.replace("n - 1", "n - 2")))
+
+
+CELLS = """
+    LOW = 31
+    TABLE = {"air": [32, 33]}
+    def inner(x, low=34): return x * LOW
+    def outer(x): return [inner(y) for y in x]
+    class Other:
+        def go(self): return 35
+    unused = 36
+    class Child:
+        def run(self, x): return outer(x) + Other().go() + sum(TABLE["air"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "noticed"), [(31, True), (32, True), (33, True), (34, True), (35, True), (36, False)]
+)
+def test_editing_what_the_methods_use_of_their_module_is_noticed(number: int, noticed: bool) -> None:
+    """Defect: prepared samples reused although a function that the subfunction calls was edited."""
+    edited = CELLS.replace(str(number), "99")
+    assert edited != CELLS
+    assert (code_fingerprint(typed(CELLS)) != code_fingerprint(typed(edited))) == noticed
+
+
+def test_a_class_stays_the_same_when_it_is_used() -> None:
+    child = typed(CELL)
+    before = code_fingerprint(child)
+    instance = child()
+    assert instance.base() + instance.cached + len(instance.nested()) == 37
+    instance.__reduce_ex__(2)  # as pickle does on the way to a worker
+    assert code_fingerprint(child) == before
+
+
+def test_images_that_a_notebook_holds_are_not_looked_at() -> None:
+    source = """
+        import numpy as np
+        images = {"a": [np.full(100_000, 1), 2]}
+        images["itself"] = images
+        window = np.array([3, 4])
+        class Child:
+            kept = {"a": np.full(200_000, 1)}
+            def load(self, name): return images[name].clip(*window)
+    """
+    before = code_fingerprint(typed(source))
+    for size in ("100_000", "200_000"):
+        assert code_fingerprint(typed(source.replace(f"{size}, 1", f"{size}, 2"))) == before
+    assert code_fingerprint(typed(source.replace("3, 4", "3, 5"))) != before
+
+
+def test_functions_that_call_each_other_do_not_hinder() -> None:
+    source = """
+        def one(n): return two(n - 1)
+        def two(n): return one(n - 2) or Child
+        class Child:
+            def run(self): return one(3)
+    """
+    assert code_fingerprint(typed(source)) == code_fingerprint(typed(source))
+    assert code_fingerprint(typed(source)) != code_fingerprint(typed(source.replace("n - 2", "n - 5")))
+
+
+def test_what_runs_counts_and_not_what_the_file_has_become(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: a file edited after its import gave the old code's samples the name of the new code's."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "edited_while_in_use.py"
+    file.write_text("class Child:\n    def run(self): return 1\n")
+    child = __import__("edited_while_in_use").Child
+    file.write_text("class Child:\n    def run(self): return 1 + 1\n")
+    ran_before = code_fingerprint(child)
+    new: dict[str, Any] = {"__name__": "edited_while_in_use"}
+    exec(file.read_text(), new)
+    assert child().run() == 1
+    assert ran_before != code_fingerprint(new["Child"])
+    file.write_text("class Child:\n    def run(self): return 1\n")
+    assert code_fingerprint(child) == ran_before
+
+
+def test_our_own_classes_are_the_same_in_another_process() -> None:
+    code = """
+        from miscnn_tf.configuration import code_fingerprint
+        from miscnn_tf.data_loading.interfaces import NIFTI_interface
+        from miscnn_tf.processing.subfunctions import Normalization, Resampling
+        print([code_fingerprint(one) for one in (NIFTI_interface, Normalization, Resampling)])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    prints = {
+        subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(prints) == 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import shutil
 import threading
 import time
-import uuid
 import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable
@@ -36,10 +36,11 @@ from miscnn_tf.data_loading.sample_files import (
     remove_sample,
     write_sample,
 )
+from miscnn_tf.data_loading.spill_folder import SpillFolder, remove_abandoned
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
-#: How many versions of a sample (other settings, another state of the file) a persistent store keeps.
+#: How many versions of a sample (other settings, another state of the file) stay on disk.
 VERSIONS_KEPT = 4
 
 #: How many versions of a sample stay in memory: with and without its label map, of the latest settings.
@@ -67,16 +68,16 @@ class PreparedStore:
     """Makes each sample once and hands it out from then on.
 
     Persistent, samples live in ``<root>/<encoded index>.<key>/`` (see `sample_files`) and are found again by another
-    process or run; they come back memory-mapped. At most `VERSIONS_KEPT` versions of an index are kept; when a new
-    one is made, those that nobody used for the longest time go. More runs than that with different settings at the same
+    process or run; they come back memory-mapped. More than `VERSIONS_KEPT` runs with different settings at the same
     time belong in folders of their own, or they prepare again what another one removed.
 
     Otherwise samples stay in memory in their own type (read-only, in C order) until `budget` is spent; what comes later
-    is written below `root` and memory-mapped, and goes when the store is closed or the program ends. No sample is
-    thrown out to make room for another one: training comes back to all equally often. But a version makes room for a
-    new one of the same sample, or a notebook in which settings change would soon work from disk only; of each sample at
-    most `VERSIONS_IN_MEMORY` versions stay, those used last. A version that has to be made again because of that takes
-    no other one's place, so that two in turn end up in memory and on disk.
+    is written below `root` and memory-mapped, and goes when the store is closed or the program ends, or, where that was
+    killed, with the next run that writes there. No sample is thrown out to make room for another one: training comes
+    back to all equally often. But a version makes room for a new one of the same sample, or a notebook in which
+    settings change would soon work from disk only; of each sample at most `VERSIONS_IN_MEMORY` versions stay, those
+    used last. A version that has to be made again because of that takes no other one's place, so that two in turn end
+    up in memory and on disk.
 
     The store may be used by many threads: those that ask for one sample at the same time wait for the first, and get
     its error if it fails. A persistent one may be used by many processes: two may prepare the same sample, and one of
@@ -186,6 +187,8 @@ class PreparedStore:
             self._open.clear()
             self._memory_bytes = 0
             self._disk_bytes.clear()
+            if not self.persistent:
+                self._versions.clear()
             cleaner, self._cleaner, self._spill = self._cleaner, None, None
         if cleaner is not None:
             cleaner()
@@ -323,8 +326,7 @@ class PreparedStore:
                 f"the prepared-sample store in {self.root} cannot take the sample {index!r}, which needs "
                 f"{_bytes(sample) / 2**20:.1f} MB: {error}. Make room there or choose another folder{advice}"
             ) from error
-        if self.persistent:
-            self._remove_old_versions(index, folder)
+        self._remove_old_versions(index, folder)
         return folder
 
     def _folder(self, key: str, index: Hashable) -> Path:
@@ -337,7 +339,7 @@ class PreparedStore:
         if name not in self._disk_bytes:
             with suppress(OSError):
                 self._disk_bytes[name] = sum(entry.stat().st_size for entry in os.scandir(folder))
-        if self.persistent and now - self._noted.get(name, -_LAST_USE_EVERY) >= _LAST_USE_EVERY:
+        if now - self._noted.get(name, -_LAST_USE_EVERY) >= _LAST_USE_EVERY:
             self._noted[name] = now
             with suppress(OSError):  # a folder that may only be read is of use, too
                 os.utime(folder / SAMPLE_FILE)
@@ -346,7 +348,7 @@ class PreparedStore:
         with self._lock:
             names = self._versions[encode_name(index)]
             names.add(newest.name)
-            versions = [self.root / name for name in names if name != newest.name]
+            versions = [newest.parent / name for name in names if name != newest.name]
         versions.sort(key=_last_use, reverse=True)
         for path in versions[VERSIONS_KEPT - 1 :]:
             logger.info("removing the prepared sample %s, which was not used for the longest time", path)
@@ -378,17 +380,16 @@ class PreparedStore:
     def _open_spill(self) -> None:
         with self._lock:
             if self._spill is None:
-                self._spill = make_folder(self.root / f"run-{uuid.uuid4().hex}")
-                self._cleaner = weakref.finalize(self, _remove_spill, self._spill, os.getpid())
+                # Stores of other runs lie beside this one (see `Preprocessor.cache`).
+                remove_abandoned([*self.root.glob("run-*"), *self.root.parent.glob("*.prepared/run-*")])
+                folder = SpillFolder(self.root)
+                self._spill = folder.path
+                self._cleaner = weakref.finalize(self, _end, self._open, folder)
 
 
-def _remove_spill(folder: Path, owner: int) -> None:
-    # A forked worker that ends must not take away its parent's files.
-    if os.getpid() != owner:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.rmdir()  # only if nothing else is in it
+def _end(opened: OrderedDict[str, Sample], folder: SpillFolder) -> None:
+    opened.clear()  # Windows removes no file that is memory-mapped
+    folder.remove()
 
 
 def _inode(folder: Path) -> int | None:
@@ -441,11 +442,14 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 def _compact(array: np.ndarray) -> np.ndarray:
     """A copy where `array` is a cut-out that would keep a much larger array in memory, or is not in C order.
 
-    A patch of 128x128x128 is cut from the C order in 1 ms, from the Fortran order of NIfTI files in 17 ms.
+    A patch of 128x128x128 is cut from the C order in 1 ms, from the Fortran order of NIfTI files in 17 ms. Copied is
+    also what an interface has memory-mapped: each map keeps its file open, and changes with it.
     """
     owner = array
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
+    if isinstance(owner.base, mmap.mmap):
+        return np.array(array, order="C")
     if not array.flags.c_contiguous:
         return array.copy(order="C")
     return array.copy() if owner.nbytes > 1.25 * array.nbytes + _SMALL_BYTES else array

@@ -79,7 +79,7 @@ class TrainingBatches:
         return [self._items[item][0] for item in self.schedule.batch(self._epoch(epoch), step)]
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images float32 ``(batch, x, y[, z], channels)`` and labels uint8 ``(batch, x, y[, z])``."""
+        """Images float32 ``(batch, x, y[, z], channels)``; labels ``(batch, x, y[, z])``, uint8 up to 256 classes."""
         epoch = self._epoch(epoch)
         batch = self.schedule.batch(epoch, step)
         # Of a last batch that is too small for all there may be nothing left; the shape of nothing is that of an item.

@@ -22,7 +22,7 @@ class Patch(NamedTuple):
 
     Attributes:
         image: float32, ``(x, y[, z], channels)``.
-        labels: uint8, ``(x, y[, z])``; None where the sample has no label map.
+        labels: uint8 (uint16 above 256 classes), ``(x, y[, z])``; None where the sample has no label map.
     """
 
     image: np.ndarray
@@ -61,7 +61,7 @@ def cut(
     if augmentation is not None:
         if rng is None:
             raise TypeError("an augmentation needs a random generator to draw from")
-        plan = augmentation.draw(rng, shape, sample.channels)
+        plan = augmentation.draw(rng, shape, sample.img_data.shape[-1])  # a step may have added some
         margin, read_shape = plan.region(shape)
         read_start = tuple(first + before for first, before in zip(start, margin, strict=True))
     fill = sample.details.get("fill", 0)

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from miscnn_tf import __version__
-from miscnn_tf.configuration import code_fingerprint, describe, fingerprint
+from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.labels import count_voxels
+from miscnn_tf.data_loading.labels import check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.sampling import class_locations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
@@ -33,7 +33,12 @@ _RUN = uuid.uuid4().hex
 
 
 def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], training: bool) -> None:
-    """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step."""
+    """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step.
+
+    Raises:
+        DataError: If what they leave is no image, or the label map is not on its grid, as when a step of the user's own
+            treats only one of them.
+    """
     for position, subfunction in enumerate(subfunctions):
         before = len(sample.history)
         try:
@@ -43,6 +48,7 @@ def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction
             raise
         for record in sample.history[before:]:
             record["position"] = position
+    _require_one_grid(sample, subfunctions)
 
 
 def prepare_sample(
@@ -62,33 +68,65 @@ def prepare_sample(
         loaded: Called with the sample before the first step.
 
     Returns:
-        The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8. Its
-        details hold ``"fill"``, the least value of each channel, which stands for what lies outside the image,
-        ``"voxels"``, the number of voxels of each class, and ``"locations"``, some voxels of each foreground class (see
-        `class_locations`).
+        The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8 (uint16
+        above 256 classes). Its details hold ``"fill"``, the least value of each channel, which stands for what lies
+        outside the image, ``"voxels"``, the number of voxels of each class, and ``"locations"``, some voxels of each
+        foreground class (see `class_locations`).
+
+    Raises:
+        DataError: If the sample cannot be used, or what the steps leave of it.
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
     if loaded is not None:
         loaded(sample)
     run_subfunctions(sample, subfunctions, training=load_seg)
+    if sample.seg_data is not None:
+        sample.seg_data = check_labels(sample.seg_data, sample.classes, f"{_after(sample, subfunctions)}: label map")
+    for name in ("fill", "voxels", "locations"):
+        sample.details.pop(name, None)  # details of the user's own may be called so
     complete(sample)
     return sample
 
 
 def complete(sample: Sample) -> None:
     """Add what `prepare_sample` promises in ``details`` to a sample without it."""
-    if sample.img_data.dtype == np.float64:
-        sample.img_data = sample.img_data.astype(np.float32)
+    if sample.img_data.dtype.kind == "f" and sample.img_data.dtype.itemsize >= 4:
+        sample.img_data = sample.img_data.astype(np.float32, copy=False)
     if "fill" not in sample.details:
         axes = tuple(range(sample.ndim))
         least = np.fmin.reduce(sample.img_data, axis=axes) if sample.img_data.size else np.zeros(sample.channels)
-        sample.details["fill"] = np.nan_to_num(least.astype(np.float32)).tolist()
+        sample.details["fill"] = np.nan_to_num(least).tolist()
     if sample.seg_data is not None and "locations" not in sample.details:
         sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
-        # The draw depends on the label map alone, so that every process that prepares the sample gets the same.
+        # The draw depends on the label map and its order in memory alone, so that every process gets the same.
         sample.details["locations"] = class_locations(
             sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
         )
+
+
+def _require_one_grid(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> None:
+    image, labels = sample.img_data, sample.seg_data
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim != sample.ndim + 1:
+        raise DataError(
+            f"{_after(sample, subfunctions)} is {_told(image)}, not an image: an array of numbers "
+            f"({'x, y, z' if sample.three_dim else 'x, y'}, channels)"
+        )
+    if labels is None:
+        return
+    if not isinstance(labels, np.ndarray) or labels.shape != (*image.shape[:-1], 1):
+        raise GridError(
+            f"{_after(sample, subfunctions)}: the image has shape {image.shape}, its label map is {_told(labels)}; a "
+            f"step that crops, turns or resamples sample.img_data has to do the same to sample.seg_data, "
+            f"{(*image.shape[:-1], 1)}"
+        )
+
+
+def _after(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> str:
+    return f"sample {sample.index!r} after {', '.join(type(step).__name__ for step in subfunctions) or 'loading'}"
+
+
+def _told(value: object) -> str:
+    return f"an array of {value.dtype}, {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 class _Job(NamedTuple):
@@ -136,6 +174,7 @@ class PreparationKey:
 
     Attributes:
         image_is_the_same: Whether a sample's image is prepared alike for training and for prediction.
+        obstacles: Why another run will not find the prepared samples again; of the samples asked for so far.
     """
 
     def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
@@ -144,12 +183,20 @@ class PreparationKey:
         # A user's step may treat an image in training otherwise than in prediction; ours do not.
         self.image_is_the_same = all(type(step).__module__.startswith("miscnn_tf.") for step in subfunctions)
         interface = data_io.interface
+        parts: list[object] = [interface, *subfunctions]
+        identities = [_identity(part) for part in parts]
+        self.obstacles = {
+            f"what {type(part).__name__} was made with is not known: it has to keep each constructor argument, which "
+            "has to be plain data, in an attribute of the same name"
+            for part, identity in zip(parts, identities, strict=True)
+            if "unique" in identity
+        }
         self._settings = fingerprint(
             __version__,
             LOCATIONS_PER_CLASS,
             [type(interface).__name__, interface.channels, interface.classes, bool(interface.three_dim)],
-            _identity(interface),
-            [_identity(subfunction) for subfunction in subfunctions],
+            identities,
+            [_attributes(subfunction) for subfunction in subfunctions],
         )
 
     def __call__(self, index: Hashable, load_seg: bool) -> str:
@@ -162,13 +209,21 @@ class PreparationKey:
     def _key(self, index: Hashable, load_seg: bool) -> str:
         source = self.data_io.fingerprint(index)
         if source is None:
-            # The source cannot be told, so the prepared sample serves this Data_IO only.
+            self.obstacles.add(
+                f"{type(self.data_io.interface).__name__}.fingerprint() does not tell when a sample's files change"
+            )
             source = f"unknown source, run {self.data_io.seed}"
         return fingerprint(self._settings, source, str(index), load_seg)
 
 
+def _code(cls: type) -> str:
+    # A user's class may change while it is in use: by IPython's autoreload, or because the cell with a function that it
+    # calls is run again.
+    return _code_of_ours(cls) if cls.__module__.startswith("miscnn_tf.") else code_fingerprint(cls)
+
+
 @functools.cache
-def _code(cls: Hashable) -> str:
+def _code_of_ours(cls: Hashable) -> str:
     return code_fingerprint(cast(type, cls))
 
 
@@ -177,9 +232,19 @@ def _identity(instance: object) -> dict[str, Any]:
     try:
         description = describe(instance)
     except ConfigurationError as reason:
-        logger.info("prepared samples are not reused by other runs: %s", reason)
+        logger.info("%s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
-    return {**description, "code": _code(cast(Hashable, type(instance)))}
+    return {**description, "code": _code(type(instance))}
+
+
+def _attributes(subfunction: Abstract_Subfunction) -> dict[str, Any]:
+    """What may have been set after the constructor: attributes that are plain data."""
+    found = {}
+    for name, value in getattr(subfunction, "__dict__", {}).items():
+        if not name.startswith("_"):
+            with suppress(ConfigurationError):  # no setting
+                found[name] = plain(value)
+    return found
 
 
 def _unique(instance: object) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from copy import copy
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +60,9 @@ SETTINGS: Final = (
 ANALYSES: Final = ("fullimage", "patchwise-crop", "patchwise-grid")
 
 _DEFAULT_AUGMENTATION: Final = "default"
+
+#: Threads that make batches may all ask for the store first.
+_first_use = threading.Lock()
 
 
 class Preprocessor:
@@ -164,12 +169,13 @@ class Preprocessor:
     @property
     def cache(self) -> PreparedStore:
         """The store of prepared samples, made on first use."""
-        if self._cache is None:
-            folder = "prepared" if self.prepare_subfunctions else f"{self.data_io.seed}.prepared"
-            self._cache = PreparedStore(
-                Path(self.data_io.batch_path) / folder, self.cache_bytes, persistent=self.prepare_subfunctions
-            )
-        return self._cache
+        with _first_use:
+            if self._cache is None:
+                folder = "prepared" if self.prepare_subfunctions else f"{self.data_io.seed}.prepared"
+                self._cache = PreparedStore(
+                    Path(self.data_io.batch_path) / folder, self.cache_bytes, persistent=self.prepare_subfunctions
+                )
+            return self._cache
 
     @cache.setter
     def cache(self, store: PreparedStore | None) -> None:
@@ -254,10 +260,16 @@ class Preprocessor:
                     future.cancel()
         self._require_one_size(surveyed)
         for remark in remarks(surveyed, self.patch_shape):
-            if remark not in self._said:
-                self._said.add(remark)
-                logger.warning("%s", remark)
+            self._say_once(remark)
+        if self.prepare_subfunctions:
+            for obstacle in sorted(key.obstacles):
+                self._say_once(f"the next run will not find these prepared samples again: {obstacle}")
         return surveyed
+
+    def _say_once(self, remark: str) -> None:
+        if remark not in self._said:
+            self._said.add(remark)
+            logger.warning("%s", remark)
 
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
@@ -282,13 +294,10 @@ class Preprocessor:
         if can_be_imported_by_workers():
             return True
         # MIScnn's scripts have no guard: they are to run nevertheless, with the same result.
-        remark = (
+        self._say_once(
             'use_multiprocessing=True needs if __name__ == "__main__": around what the script does, because each '
             "process imports the script; without it, samples are prepared in threads"
         )
-        if remark not in self._said:
-            self._said.add(remark)
-            logger.warning("%s", remark)
         return False
 
     def _require_one_size(self, surveyed: Sequence[Surveyed]) -> None:
@@ -328,7 +337,7 @@ class Preprocessor:
     ) -> list[tuple[np.ndarray, ...]]:
         """One random patch of the sample, as ``[(image, one-hot)]``."""
         rng = rng or self._generator()
-        complete(sample)
+        sample = _completed(sample)
         boxes = self.boxes()
         return self._patches(sample, [boxes.random_start(sample, rng)], boxes, True, data_aug, rng)
 
@@ -348,7 +357,7 @@ class Preprocessor:
         data_aug: bool,
         rng: np.random.Generator | None,
     ) -> list[tuple[np.ndarray, ...]]:
-        complete(sample)
+        sample = _completed(sample)
         window = boxes.window(sample.img_data.shape[:-1])
         augmentation = self.data_augmentation if data_aug else None
         rng = rng or self._generator()
@@ -531,6 +540,14 @@ class Preprocessor:
     def __getstate__(self) -> dict[str, Any]:
         # The store holds locks and open memory maps; another process makes its own.
         return {**self.__dict__, "_cache": None}
+
+
+def _completed(sample: Sample) -> Sample:
+    """The sample with what cutting needs; the caller's own stays as it is, and may go through further steps."""
+    own = copy(sample)
+    own.details = dict(sample.details)
+    complete(own)
+    return own
 
 
 def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:

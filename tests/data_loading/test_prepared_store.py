@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -230,6 +231,29 @@ def test_samples_in_fortran_order_are_turned_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept[..., 0], image)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_what_an_interface_has_mapped_is_kept_without_its_file(tmp_path: Path) -> None:
+    """Defect: with a thousand such samples the open files ran out, and a file that was written anew changed them."""
+    file = tmp_path / "scan.npy"
+    np.save(file, np.ones((16, 16, 16), np.float32))
+
+    def mapped() -> Sample:
+        return Sample("a", np.load(file, mmap_mode="r"), 1, 2, three_dim=True)
+
+    store = PreparedStore(tmp_path / "store", 2**30, persistent=False)
+    gc.collect()  # what earlier tests have left open
+    before = len(os.listdir("/proc/self/fd"))
+    for index in range(20):
+        store.get("k", index, mapped)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    with file.open("r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        stream.write(b"\0\0\0\0")
+    assert store.get("k", 0, mapped).img_data.min() == 1
+    assert store.info()["ram_bytes"] == 20 * VOXELS * 4
+
+
 def test_what_does_not_fit_is_not_copied_to_find_that_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Defect: a volume in Fortran order was turned before the budget was looked at."""
 
@@ -298,6 +322,22 @@ def test_a_version_that_would_not_fit_anyway_replaces_none(tmp_path: Path) -> No
     assert store.info()["made"] == 2
 
 
+def test_what_is_beyond_memory_does_not_fill_the_disk_with_old_versions(tmp_path: Path) -> None:
+    """Defect: in a notebook in which settings change, each change left another copy of all samples on disk."""
+    store = PreparedStore(tmp_path / "store", budget=0, persistent=False)
+    for turn in range(2):
+        for number in range(VERSIONS_KEPT + 3):
+            for index in "ab":
+                store.get(f"k{number}", index, make_sample)
+        assert len(folders(store)) == 2 * VERSIONS_KEPT
+        assert store.info()["disk_bytes"] < 2 * VERSIONS_KEPT * (BYTES + 2000)
+        assert store.peek(f"k{VERSIONS_KEPT + 2}", "a") is not None
+        assert store.peek("k0", "a") is None
+        assert store.info()["made"] == (turn + 1) * 2 * (VERSIONS_KEPT + 3)
+        store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_thousands_of_samples_do_not_use_up_the_file_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -309,6 +349,16 @@ def test_thousands_of_samples_do_not_use_up_the_file_descriptors(
         store.get("k", index, lambda index=index: make_sample(index))  # type: ignore[misc]
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before + 5 * 2
+
+
+def test_the_samples_used_last_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared_store, "_OPEN_SAMPLES", 2)
+    store = PreparedStore(tmp_path, 0, persistent=True)
+    first = store.get("k", "a", make_sample).img_data
+    for index in "bac":
+        latest = store.get("k", index, make_sample).img_data
+    assert store.get("k", "a", make_sample).img_data is first
+    assert store.get("k", "c", make_sample).img_data is latest
 
 
 @pytest.mark.parametrize(
@@ -338,6 +388,19 @@ def test_files_go_when_the_store_does(tmp_path: Path) -> None:
             del store
             gc.collect()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_let_go_before_they_are_removed_at_the_programs_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows removes no file that somebody has open."""
+    store = PreparedStore(tmp_path / "store", 0, persistent=False)
+    mapped = weakref.ref(store.get("k", "a", make_sample).img_data)
+    let_go = []
+    monkeypatch.setattr(sample_files.shutil, "rmtree", lambda *_, **__: let_go.append(mapped() is None))
+    assert store._cleaner is not None
+    store._cleaner()  # as `atexit` does, while the store is still there
+    assert let_go == [True]
 
 
 def test_closing_leaves_the_files_of_others(tmp_path: Path) -> None:

@@ -216,6 +216,22 @@ class TestDraw:
         assert all(0.1 <= plan.spatial.angles[0] <= 0.2 for plan in plans)
         assert {axis for plan in plans for axis in plan.mirror} == {0, 1}
 
+    def test_each_axis_has_its_own_range_of_angles(self):
+        ranges = {"X": (0.1, 0.2), "Y": (0.3, 0.4), "Z": (-0.6, -0.5)}
+        settings = {f"config_rotations_angle{axis}": limits for axis, limits in ranges.items()}
+        angles = np.array([plan.spatial.angles for plan in self.plans(everything(**settings), (4, 4, 4), number=50)])
+        for drawn, (low, high) in zip(angles.T, ranges.values(), strict=True):
+            assert low <= drawn.min() < drawn.max() <= high
+
+    def test_only_the_axes_that_were_asked_for_are_mirrored(self):
+        plans = self.plans(Data_Augmentation(**{**OFF, "mirror": True}, config_mirror_axes=(0, 2)), number=100)
+        assert {plan.mirror for plan in plans} == {(), (0,), (2,), (0, 2)}
+
+    @pytest.mark.parametrize("preserved", [True, False])
+    def test_whether_contrast_keeps_the_range_can_be_chosen(self, preserved):
+        plan = everything(config_contrast_preserverange=preserved).draw(np.random.default_rng(0), (8, 8), 1)
+        assert plan.intensity[1].preserve_range is preserved
+
     def test_one_factor_for_all_channels_on_request(self):
         plan = everything(coloraug_per_channel=False).draw(np.random.default_rng(0), (8, 8), 3)
         brightness, contrast, gamma, _ = plan.intensity
@@ -319,6 +335,23 @@ class TestRun:
         )
         assert overlap > 0.97
         assert np.mean([(seg[..., 1] == images[0, ..., 0]).mean() for seg in segs]) < 0.98
+
+    def test_a_mirrored_segmentation_is_that_of_the_mirrored_image(self, batch):
+        _, labels, one_hot = batch
+        images = labels[..., np.newaxis].astype(np.float32)
+        mirror = Data_Augmentation(4, **{**OFF, "mirror": True})
+        for segs in (one_hot, labels[..., np.newaxis].astype(np.uint8)):
+            out, moved = mirror.run(images, segs, np.random.default_rng(0))
+            followed = moved.argmax(axis=-1) if moved.shape[-1] > 1 else moved[..., 0]
+            np.testing.assert_array_equal(followed, out[..., 0])
+            assert not np.array_equal(out, np.concatenate([images] * 4))
+
+    def test_beyond_the_border_the_image_goes_on(self):
+        spatial = Data_Augmentation(
+            **{**OFF, "rotations": True, "scaling": True}, config_p_per_sample=1.0, config_scaling_range=(1.2, 1.25)
+        )
+        out, _ = spatial.run(np.full((5, 12, 12, 12, 1), 100, np.float32))
+        np.testing.assert_allclose(out, 100, rtol=1e-5)
 
     def test_without_a_segmentation(self, batch):
         out, segs = everything().run(batch[0])

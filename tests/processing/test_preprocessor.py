@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,6 +97,18 @@ def test_a_sample_in_memory_is_not_hashed_for_every_patch(toy_io):
 def test_a_container_with_little_memory_gets_a_small_cache(toy_io, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda self: "1000000" if "memory.max" in str(self) else "max")
     assert make(toy_io()).cache_bytes == 250_000
+
+
+def test_validation_sees_other_crops_than_training_and_the_same_in_every_epoch(toy_io):
+    io = toy_io(cases=4)
+    training, validation = (
+        TrainingBatches(make(io, data_aug=None), io.get_indiceslist(), validation=held_out)
+        for held_out in (False, True)
+    )
+    crops = [batches.batch(epoch, 0)[0] for batches in (training, validation) for epoch in range(2)]
+    np.testing.assert_array_equal(crops[2], crops[3])
+    assert not np.array_equal(crops[0], crops[1])
+    assert not np.array_equal(crops[0], crops[2])
 
 
 def test_attributes_have_the_defaults_of_the_interface(toy_io):
@@ -237,6 +251,24 @@ def test_the_three_analyses_give_tuples(toy_io):
     np.testing.assert_array_equal(segmentation.argmax(-1), sample.seg_data[..., 0])
 
 
+def test_a_sample_that_patches_were_cut_from_may_go_through_further_steps(toy_io):
+    """Defect: what cutting needs was noted in the caller's sample, and was out of date after the next step."""
+    io = toy_io(shape=(6, 40, 40))
+    preprocessor = make(io, data_aug=None)
+    preprocessor.patchwise_foreground = 1
+    sample = io.sample_loader("case_0")
+    sample.img_data, sample.details = sample.img_data.astype(np.float64), {"mine": 1}
+    preprocessor.analysis_patchwise_crop(sample, data_aug=False)
+    assert sample.img_data.dtype == np.float64
+    assert sample.details == {"mine": 1}
+    sample.img_data = sample.img_data + 100
+    sample.seg_data = np.zeros_like(sample.seg_data)
+    sample.seg_data[0, 36, 3] = 1
+    ((image, segmentation),) = preprocessor.analysis_patchwise_crop(sample, data_aug=False)
+    assert image[0, 0, 0, 0] == pytest.approx(sample.img_data.min())  # outside of the image
+    assert segmentation[..., 1].sum() == 1
+
+
 def test_rare_foreground_is_drawn_more_often_than_chance(toy_io):
     io = toy_io(shape=(64, 64), cases=1)
     labels = np.zeros((64, 64), np.uint8)
@@ -328,6 +360,22 @@ def test_the_cache_is_an_instances_own_and_can_be_replaced(toy_io, tmp_path):
         first.cache = {}
 
 
+def test_threads_that_all_come_first_get_one_cache(toy_io, monkeypatch):
+    made = []
+
+    def slowly(*arguments, **options):
+        time.sleep(0.05)
+        made.append(PreparedStore(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("miscnn_tf.processing.preprocessor.PreparedStore", slowly)
+    preprocessor = make(toy_io())
+    with ThreadPoolExecutor(4) as pool:
+        caches = list(pool.map(lambda _: preprocessor.cache, range(4)))
+    assert len(made) == 1
+    assert all(cache is made[0] for cache in caches)
+
+
 @pytest.mark.parametrize("processes", [False, True])
 def test_an_error_in_a_step_names_the_step_and_the_sample(toy_io, processes):
     preprocessor = make(toy_io(cases=1), subfunctions=[Broken()], use_multiprocessing=processes)
@@ -385,6 +433,58 @@ def test_a_users_step_that_keeps_no_arguments_is_still_told_apart(toy_io):
     np.testing.assert_allclose(preprocessor.prepare_sample_subfunctions("case_0").img_data - before, 3, atol=1e-5)
 
 
+def test_that_the_next_run_will_not_find_prepared_samples_is_said_once(toy_io, caplog):
+    """Defect: each run filled the disk with samples that nobody could find again, in silence."""
+
+    class Add(Abstract_Subfunction):
+        def __init__(self, number):
+            self.secret = number
+
+        def preprocessing(self, sample, training=True):
+            sample.img_data = sample.img_data + self.secret
+
+    io = toy_io(cases=2)
+    for persistent in (False, True):
+        preprocessor = make(io, subfunctions=[Add(1), Clipping(0, 1)], prepare_subfunctions=persistent)
+        preprocessor.run_subfunctions(io.get_indiceslist())
+        preprocessor.run_subfunctions(io.get_indiceslist())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("the next run will not find these prepared samples again: what Add was made with")
+    caplog.clear()
+    io.interface.fingerprint = lambda index, path: None
+    make(io, prepare_subfunctions=True).run_subfunctions(io.get_indiceslist())
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.endswith("ToyInterface.fingerprint() does not tell when a sample's files change")
+
+
+def test_a_source_that_does_not_tell_its_changes_serves_one_data_io_only(toy_io):
+    for factor in (1, 2):
+        io = toy_io(cases=1)
+        io.interface.fingerprint = lambda index, path: None
+        original = io.interface.load_image
+        io.interface.load_image = lambda index, factor=factor, original=original: (original(index)[0] * factor, {})
+        preprocessor = make(io, prepare_subfunctions=True)
+        for _ in range(2):
+            image = preprocessor.prepare_sample_subfunctions("case_0").img_data
+        assert io.interface.loads == ["case_0"]
+        np.testing.assert_array_equal(image, factor * ToyInterface(cases=1).load_image("case_0")[0])
+
+
+def test_after_a_bad_sample_the_others_are_not_prepared_first(toy_io):
+    class Fails(Abstract_Subfunction):
+        def preprocessing(self, sample, training=True):
+            time.sleep(0.05)
+            if sample.index == "case_0":
+                raise ValueError("boom")
+
+    io = toy_io(cases=40, shape=(8, 8, 8))
+    preprocessor = make(io, subfunctions=[Fails()])
+    preprocessor.mp_threads = 1
+    with pytest.raises(ValueError, match="boom"):
+        preprocessor.run_subfunctions(io.get_indiceslist())
+    assert len(io.interface.loads) < 40
+
+
 def test_memory_beyond_the_budget_goes_to_disk_and_is_gone_afterwards(toy_io, tmp_path):
     io = toy_io(cases=4)
     preprocessor = make(io, cache_bytes=60_000)
@@ -413,6 +513,39 @@ def test_preparing_in_processes_gives_the_same(toy_io):
     np.testing.assert_array_equal(
         processes.prepare_sample_subfunctions("case_1").img_data, threads.prepare_sample_subfunctions("case_1").img_data
     )
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<i2", "<u2"])
+def test_batches_do_not_depend_on_where_prepared_samples_lie_nor_on_who_came_first(toy_io, kind):
+    def made_with(first, **arguments):
+        io = toy_io(cases=4, shape=(24, 26, 22))  # of more foreground than places are remembered
+        original = io.interface.load_image
+        io.interface.load_image = lambda index: (
+            np.asfortranarray(100 + 20 * original(index)[0]).astype(kind),
+            {"spacing": (1, 1, 1)},
+        )
+        augmentation = Data_Augmentation(mirror=True, elastic_deform=True, config_p_per_sample=0.5)
+        preprocessor = make(io, data_aug=augmentation, subfunctions=[Padding((30, 8, 8))], **arguments)
+        for index in first:
+            preprocessor.prepare_sample_subfunctions(index)
+        batches = TrainingBatches(preprocessor, io.get_indiceslist(), shuffle=True)
+        made = [batches.batch(epoch, step) for epoch in range(2) for step in range(len(batches))]
+        prepared = [preprocessor.prepare_sample_subfunctions(index).img_data for index in io.get_indiceslist()]
+        mapped, size = sum(isinstance(image, np.memmap) for image in prepared), preprocessor.cache.info()["ram_bytes"]
+        preprocessor.cache.close()
+        return mapped, size, [(images.tobytes(), labels.tobytes()) for images, labels in made]
+
+    in_memory, size, expected = made_with([])
+    assert in_memory == 0
+    for first, arguments, on_disk in (
+        (["case_3", "case_1"], {"cache_bytes": 0}, 4),
+        (["case_2"], {"cache_bytes": int(0.6 * size)}, 2),
+        ([], {"prepare_subfunctions": True}, 4),
+        ([], {"prepare_subfunctions": True}, 4),  # found on disk
+    ):
+        mapped, _, made = made_with(first, **arguments)
+        assert mapped == on_disk
+        assert made == expected
 
 
 # ---------------------------------------------------------------- postprocessing
