@@ -60,7 +60,7 @@ class MemoryBudget:
             free: Bytes that are free.
         """
         budget = cls(resident_bytes() + round(_SHARE_OF_FREE * free))
-        budget._said = f"what this process has and the {_gb(free)} that are free on this machine"
+        budget._said = f"this process with the {_gb(free)} that are free on this machine"
         budget._advice = "End other programs"
         return budget
 

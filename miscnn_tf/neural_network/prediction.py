@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,9 +138,15 @@ def flip_axes(augmentation: Data_Augmentation | None, ndim: int) -> list[int]:
 
 def _merged(outputs: Iterator[np.ndarray], axes: Sequence[int | None]) -> Iterator[np.ndarray]:
     """The mean of each group of predictions, one per view, flipped back."""
-    while group := list(islice(outputs, len(axes))):
-        first, *others = map(_flip, group, axes)
-        yield sum(others, first) / len(axes) if others else first
+    for first in outputs:
+        total = _flip(first, axes[0])
+        for axis in axes[1:]:
+            total = total + _flip(next(outputs), axis)
+        if len(axes) > 1:
+            total /= len(axes)
+        del first
+        yield total
+        del total  # or it would live until the next window is predicted
 
 
 def _flip(array: np.ndarray, axis: int | None) -> np.ndarray:

@@ -100,8 +100,8 @@ def assembling_bytes(
     item = 4 * classes
     row = width * math.prod(grid.image_shape[2:]) * item
     sums = window[0] * row + 3 * max(PIECE_BYTES, row)
-    # The one that was added last; of a mean all that it is of, and those that are made for the next one.
-    held = 1 if views == 1 else 2 * views
+    # The one that was added last; of a mean all that it is of, the sum so far and the next sum.
+    held = 1 if views == 1 else views + 2
     windows = held * math.prod(window) * item + 3 * math.prod(window) * sample.channels * 4
     return AssemblingMemory(windows, sums, resampling, result)
 
