@@ -17,6 +17,7 @@ For example:
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import memory_size
@@ -63,5 +64,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
     run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, arguments.set, arguments.overwrite)
-    print(f"\nNext: look at {arguments.output}, then miscnn-tf train {arguments.output}")
+    print(f"\nNext: look at {arguments.output}, then miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0
