@@ -19,6 +19,7 @@ def main() -> None:
     """Serve."""
     settings = json.loads(sys.argv[1])
     network = torch_unet.make(settings, settings["weights"]).eval()
+    run = torch.compile(network) if settings["compile"] else network
     image = torch_unet.tensor(np.load(settings["volume"])[np.newaxis], settings["layout"])
 
     def predict(output: str | None = None, mode: str = "gaussian") -> dict[str, Any]:
@@ -28,7 +29,7 @@ def main() -> None:
                 image,
                 settings["patch"],
                 1,
-                lambda window: network(window).float().softmax(1),
+                lambda window: run(window).float().softmax(1),
                 overlap=0.5,
                 mode=mode,
             )

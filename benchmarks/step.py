@@ -4,11 +4,12 @@
     python benchmarks/step.py --filters 16 --dice-steps 500
 
 The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the same in PyTorch,
-channels last, which is its fastest layout on a CPU; each with as many threads, from the same initial weights, on the
+channels last, which is its fastest layout on a CPU (on a GPU with cuDNN's search for the fastest algorithms and the
+fused Adam; with ``--compile`` through torch.compile); each with as many threads, from the same initial weights, on the
 first GPU where there is one (and PyTorch's build has CUDA). Beside float32 each is timed in the mixed precisions that
-the hardware computes. Prints one line of JSON: seconds of a step (the median of all rounds), the operations of its
-convolutions, and ratios to PyTorch's in float32. A ratio is the median of the rounds' ratios, which a busy machine
-moves less than times.
+the hardware computes. Prints one line of JSON: seconds of a step (the shortest of each round, and of these
+the median), the operations of its convolutions, and ratios to PyTorch's in float32. A ratio is the median of the
+rounds' ratios, which a busy machine moves less than times.
 
 With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
 linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared.
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument(
         "--layout", choices=["last", "first"], default="last", help="PyTorch's channels (default: last)"
     )
+    parser.add_argument("--compile", action="store_true", help="PyTorch's network through torch.compile")
     parser.add_argument("--normalisation", choices=["batch", "instance"], default="batch", help="(default: batch)")
     parser.add_argument("--rounds", type=int, default=10, help="how often each is timed (default: 10)")
     parser.add_argument("--steps", type=int, default=3, help="steps of a round (default: 3)")
@@ -69,6 +71,7 @@ def main() -> None:
         "depth": options.depth,
         "normalisation": options.normalisation,
         "layout": options.layout,
+        "compile": options.compile,
         "batch_size": options.batch_size,
         "patch": options.patch,
         "classes": CLASSES,

@@ -115,7 +115,7 @@ def main() -> None:
 
     def steps(batch: str, count: int) -> list[float]:
         clock = Clock()
-        model.fit(dataset([batch] * count).cache(), steps_per_epoch=count, verbose=0, callbacks=[clock])
+        model.fit(dataset([batch] * count), steps_per_epoch=count, verbose=0, callbacks=[clock])
         return clock.times
 
     def train(batches: list[str], rates: list[float]) -> None:

@@ -112,6 +112,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 def make(settings: dict[str, Any], weights: str) -> UNet:
     """The network with the weights of that file, channels last in memory or, with ``layout="first"``, first."""
     torch.set_num_threads(int(settings["threads"]))
+    torch.backends.cudnn.benchmark = True  # what is timed is of one shape
     network = UNet(settings["filters"], settings["depth"], settings["classes"], settings["normalisation"])
     with np.load(weights) as file:
         network.take({key: file[key] for key in file.files})

@@ -50,20 +50,25 @@ def whole_number(value: Any, argument: str, least: int = 0, most: float = math.i
     return result
 
 
-def byte_count(value: Any, argument: str) -> int:
-    """A number of bytes, or a text such as ``"4GB"``; GB are 10^9 bytes, GiB are 2^30.
+def byte_count(value: Any, argument: str, least: int = 1) -> int:
+    """A number of bytes of at least `least`, or a text such as ``"4GB"``; GB are 10^9 bytes, GiB are 2^30.
 
     Example:
         >>> byte_count("1.5 GB", "memory_budget"), byte_count("2GiB", "memory_budget")
         (1500000000, 2147483648)
     """
-    if not isinstance(value, str):
-        return whole_number(value, argument, least=1)
-    found = _BYTES.fullmatch(value.strip())
-    if found is None or not float(found[1]):
-        raise ConfigurationError(f'{argument} must be a number of bytes, or a text such as "4GB", got {value!r}')
-    kilo = 1024 if found[3] else 1000
-    return round(float(found[1]) * kilo ** " kmgt".index((found[2] or " ").lower()))
+    found = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is not None:
+        kilo = 1024 if found[3] else 1000
+        count: Any = round(float(found[1]) * kilo ** " kmgt".index((found[2] or " ").lower()))
+    else:
+        count = int(value) if isinstance(value, float) and value.is_integer() else value  # 4e9
+    try:
+        return whole_number(count, argument, least)
+    except ConfigurationError:
+        raise ConfigurationError(
+            f'{argument} must be a number of bytes, or a text such as "4GB", of at least {least} B; got {value!r}'
+        ) from None
 
 
 def sizes(values: Any, argument: str, least: int = 1) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ a model file, and is recognised again by the prepared-sample store.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -142,6 +143,41 @@ def _sorted(items: Iterable[Any]) -> list[Any]:
 def describe(instance: object, name: str | None = None) -> dict[str, Any]:
     """``{"class_name": …, "config": …}`` of `instance`, to be written as JSON."""
     return {"class_name": name or type(instance).__name__, "config": get_config(instance)}
+
+
+def comparable(thing: Any) -> Any:
+    """What something is and was made with, as plain data to compare: of functions and partials, too.
+
+    Of what cannot be described it is the name alone.
+
+    Example:
+        >>> comparable(functools.partial(round, ndigits=2))
+        {'partial': 'round', 'arguments': {'ndigits': 2}}
+    """
+    if thing is None or isinstance(thing, str | bool | int | float):
+        return thing
+    if inspect.isroutine(thing) or isinstance(thing, type):
+        return thing.__name__
+    if isinstance(thing, functools.partial):
+        # Losses are given other settings in this way.
+        arguments = {str(number): value for number, value in enumerate(thing.args)} | thing.keywords
+        return {
+            "partial": comparable(thing.func),
+            "arguments": {name: _plain_or_comparable(value) for name, value in arguments.items()},
+        }
+    # With its module: every architecture of MIScnn's is called Architecture.
+    name = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    try:
+        return describe(thing, name)
+    except (ConfigurationError, NotImplementedError, TypeError, ValueError):
+        return name
+
+
+def _plain_or_comparable(value: Any) -> Any:
+    try:
+        return plain(value)
+    except ConfigurationError:
+        return comparable(value)
 
 
 def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str = "class") -> Any:

@@ -1,4 +1,4 @@
-"""Turns of phrase that error messages share."""
+"""Turns of phrase that messages share."""
 
 from __future__ import annotations
 
@@ -27,3 +27,13 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     """
     near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "sample"), plural(12000, "sample")
+        ('1 sample', '12,000 samples')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

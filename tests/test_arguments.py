@@ -56,6 +56,8 @@ def test_values_per_axis():
         ("200 MB", 2 * 10**8),
         ("1kb", 1000),
         ("1TiB", 2**40),
+        (4e9, 4 * 10**9),
+        (np.int64(5), 5),
     ],
 )
 def test_amounts_of_memory(value, expected):
@@ -66,3 +68,9 @@ def test_amounts_of_memory(value, expected):
 def test_what_is_no_amount_of_memory_is_refused(value):
     with pytest.raises(ConfigurationError, match="memory_budget"):
         byte_count(value, "memory_budget")
+
+
+def test_none_may_be_an_amount_of_memory():
+    assert byte_count(0, "cache_bytes", least=0) == byte_count("0B", "cache_bytes", least=0) == 0
+    with pytest.raises(ConfigurationError, match=r'cache_bytes must be .*"4GB".*got -1'):
+        byte_count(-1, "cache_bytes", least=0)

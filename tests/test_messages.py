@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from miscnn_tf.messages import did_you_mean, some_of
+from miscnn_tf.messages import did_you_mean, plural, some_of
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,7 @@ def test_did_you_mean():
     assert did_you_mean("case_00001x", ["case_00001", "other"]) == " Did you mean 'case_00001'?"
     assert did_you_mean(7, [70, 8]) == " Did you mean '70'?"
     assert did_you_mean("nothing like it", ["case_00001"]) == ""
+
+
+def test_plural() -> None:
+    assert [plural(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+from miscnn_tf.arguments import byte_count
+
 
 class whole_number:
     """An argparse type: a whole number that is not below a least one.
@@ -43,6 +45,22 @@ class positive_number:
         if not 0 < number < math.inf:
             raise ValueError
         return number
+
+
+class memory_size:
+    """An argparse type: bytes, given as a number of GB or as text with its unit.
+
+    Example:
+        >>> memory_size()("4"), memory_size()("512MB")
+        (4000000000, 512000000)
+    """
+
+    __name__ = "amount of memory, such as 4 (GB) or 512MB,"
+
+    def __call__(self, text: str) -> int:
+        """The bytes; a ValueError where it is no such amount."""
+        has_unit = text.strip()[-1:].isalpha()
+        return byte_count(text if has_unit else round(positive_number()(text) * 1e9), "memory")
 
 
 class label_pair:

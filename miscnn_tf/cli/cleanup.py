@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Clean up; returns 1 if something that was to be removed is still there."""
-    from miscnn_tf.utils.text_table import plural, size_text
+    from miscnn_tf.messages import plural
+    from miscnn_tf.utils.text_table import size_text
 
     forgive_encoding()
     if arguments.data_dir is not None:
@@ -103,7 +104,8 @@ def _find(arguments: argparse.Namespace) -> list[Traces]:
 
 
 def _list(traces: Traces) -> None:
-    from miscnn_tf.utils.text_table import plural, size_text
+    from miscnn_tf.messages import plural
+    from miscnn_tf.utils.text_table import size_text
 
     print(f"{traces.folder}: {plural(len(traces.ours), 'file')} to remove, {size_text(traces.size)}")
     for trace in traces.ours[:_SHOWN]:
@@ -128,7 +130,7 @@ def _agreed(question: str) -> bool:
 
 
 def _remove(found: list[Traces]) -> int:
-    from miscnn_tf.utils.text_table import plural
+    from miscnn_tf.messages import plural
     from miscnn_tf.utils.traces import remove
 
     removed, failed = 0, []

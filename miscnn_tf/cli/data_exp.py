@@ -20,6 +20,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
@@ -58,5 +59,5 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     for index, error in found.unreadable:
         print(f"could not be read: {index}: {' '.join(str(error).split())}")
-    print(f"'miscnn-tf verify {data_folder(arguments)}' lists all that is wrong.")
+    print(f"To list all that is wrong: miscnn-tf verify {shlex.quote(str(data_folder(arguments)))}")
     return 1

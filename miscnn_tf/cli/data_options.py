@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from miscnn_tf.cli.argument_types import label_pair, whole_number
+from miscnn_tf.messages import plural
 
 if TYPE_CHECKING:
     from miscnn_tf.data_loading.data_io import Data_IO
@@ -102,11 +103,9 @@ def data_folder(arguments: argparse.Namespace) -> str:
 def describe_data(data_io: Data_IO) -> str:
     """One line: how many samples of what are where."""
     interface = data_io.interface
-    number = len(data_io.indices_list)
     return (
-        f"{number} {'sample' if number == 1 else 'samples'} in {data_io.input_path}, read by "
-        f"{type(interface).__name__}: {'3D' if interface.three_dim else '2D'}, {interface.channels} "
-        f"{'channel' if interface.channels == 1 else 'channels'}, {interface.classes} classes"
+        f"{plural(len(data_io.indices_list), 'sample')} in {data_io.input_path}, read by {type(interface).__name__}: "
+        f"{'3D' if interface.three_dim else '2D'}, {plural(interface.channels, 'channel')}, {interface.classes} classes"
     )
 
 

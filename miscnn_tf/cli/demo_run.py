@@ -23,6 +23,7 @@ from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.datasets.kits_phantom import DEFAULT_SHAPE
 from miscnn_tf.errors import StorageError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
+from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.losses import dice_crossentropy
@@ -72,14 +73,17 @@ def run_demo(
     begin = time.perf_counter()
     output = _claim(Path(output))
     data_path = output / "data"
-    print(f"Making {cases} phantom scans in {data_path}", flush=True)
+    print(f"Making {plural(cases, 'phantom scan')} in {data_path}", flush=True)
     names = write_kits_phantoms(data_path, cases=cases, shape=shape, seed=seed)
     held_out = names[-max(1, round(len(names) / 4)) :]
     training = names[: -len(held_out)]
     made = time.perf_counter()
 
     model = make_model(data_path, output, names, seed, patch_shape)
-    print(f"Training on {len(training)} scans, {epochs} epochs ({model.hardware.description})", flush=True)
+    print(
+        f"Training on {plural(len(training), 'scan')}, {plural(epochs, 'epoch')} ({model.hardware.description})",
+        flush=True,
+    )
     history = model.evaluate(
         training, held_out, epochs=epochs, iterations=steps_per_epoch, callbacks=[PolynomialDecay()]
     )
@@ -87,7 +91,7 @@ def run_demo(
     backup_history(history.history, str(output))
     trained = time.perf_counter()
 
-    print(f"Segmenting {len(held_out)} held-out scans into {output / 'predictions'}", flush=True)
+    print(f"Segmenting {plural(len(held_out), 'held-out scan')} into {output / 'predictions'}", flush=True)
     model.predict(held_out)
     predicted = time.perf_counter()
 

@@ -17,6 +17,7 @@ In the output folder:
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import label_pair, positive_number, whole_number
@@ -95,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     print(scores_table(summary, (data_io.interface.class_names if data_io is not None else None) or ()))
     if arguments.output is not None:
-        print(f"\nAll scores: {arguments.output}/scores.csv; as a page: miscnn-tf report {arguments.output}")
+        output = arguments.output
+        print(f"\nAll scores: {output}/scores.csv; as a page: miscnn-tf report {shlex.quote(str(output))}")
     return 0
 
 

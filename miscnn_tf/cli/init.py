@@ -17,9 +17,10 @@ For example:
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from miscnn_tf.cli.argument_types import positive_number
+from miscnn_tf.cli.argument_types import memory_size
 from miscnn_tf.cli.data_options import type_name
 
 
@@ -42,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory",
-        type=positive_number(),
+        type=memory_size(),
         metavar="GB",
-        help="what a step of training may take (default: 8 with an NVIDIA GPU, else 4, at most half of this machine's)",
+        help="what a step of training may take, in GB or with its unit, such as 512MB (default: 8 with an NVIDIA GPU, "
+        "else 4, at most half of this machine's)",
     )
     parser.add_argument(
         "--set",
@@ -60,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Look and write; returns the exit code."""
     from miscnn_tf.cli.init_run import run_init
 
-    run_init(arguments.folder, arguments.output, arguments.layout, arguments.memory, arguments.set, arguments.overwrite)
-    print(f"\nNext: look at {arguments.output}, then miscnn-tf train {arguments.output}")
+    memory_gb = None if arguments.memory is None else arguments.memory / 1e9
+    run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, arguments.set, arguments.overwrite)
+    print(f"\nNext: look at {arguments.output}, then miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

@@ -13,6 +13,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.errors import ConfigurationError, StorageError
+from miscnn_tf.messages import plural
 from miscnn_tf.planning.build import make_interface
 from miscnn_tf.planning.experiment import AUTO, Data, Experiment
 from miscnn_tf.planning.fingerprint import take_fingerprint
@@ -60,7 +61,7 @@ def run_init(
     interface = make_interface(checked.data)
     data_io = Data_IO(interface, checked.data.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
-    print(f"{len(data_io.indices_list)} cases, laid out as {name}", flush=True)
+    print(f"{plural(len(data_io.indices_list), 'case')}, laid out as {name}", flush=True)
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()

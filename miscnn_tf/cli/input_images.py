@@ -13,7 +13,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.layouts import find_interface, is_dicom
-from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
+from miscnn_tf.data_loading.nifti_file import ending_of, is_nifti, stem_of
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 #: nnU-Net's names of files that hold a channel each.
@@ -52,16 +52,6 @@ class ImageSource:
         """Whether it is a folder with a DICOM series, or a file of one."""
         first = self.paths[0]
         return _holds_dicom(first) if first.is_dir() else is_dicom(first)
-
-
-def ending_of(path: Path) -> str:
-    """The ending, ``".nii.gz"`` with both its parts."""
-    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), path.suffix.lower())
-
-
-def stem_of(path: Path) -> str:
-    """The name without the ending."""
-    return path.name[: len(path.name) - len(ending_of(path))]
 
 
 def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:

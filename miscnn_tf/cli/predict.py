@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 
-from miscnn_tf.cli.argument_types import positive_number
+from miscnn_tf.cli.argument_types import memory_size
 from miscnn_tf.cli.quiet import start_tensorflow
 
 
@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="segment images again that have a prediction in OUT")
     parser.add_argument(
         "--memory",
-        type=positive_number(),
+        type=memory_size(),
         metavar="GB",
-        help="what the program may have in memory: large images are segmented in sections (default: what is free)",
+        help="what the program may have in memory, in GB or with its unit, such as 512MB: large images are segmented "
+        "in sections (default: what is free)",
     )
 
 
@@ -54,6 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         arguments.probabilities,
         arguments.overwrite,
-        None if arguments.memory is None else round(arguments.memory * 1e9),
+        arguments.memory,
     )
     return 0

@@ -8,10 +8,7 @@ from typing import Final
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.planning.experiment import Experiment
-from miscnn_tf.planning.toml_file import changed_keys, read_experiment, write_experiment
-
-#: What each kind of run is called, and the configuration in its folder.
-KINDS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
+from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, changed_keys, keep_configuration, read_experiment
 
 #: Keys and tables that change nothing about the result.
 _HARMLESS: Final = (
@@ -40,13 +37,13 @@ def run_folder(experiment: Experiment, config: str | Path, kind: str, output: st
     if experiment.output.folder is not None:
         return Path(experiment.output.folder)
     config = Path(config)
-    return config.parent / f"{config.stem}_{Path(KINDS[kind]).stem}"
+    return config.parent / f"{config.stem}_{Path(KEPT_CONFIGURATIONS[kind]).stem}"
 
 
 def claim(folder: Path, experiment: Experiment, kind: str) -> None:
     """Make a folder, which `check_folder` was asked about, that of this run, by keeping the configuration in it."""
     make_folder(folder)
-    write_experiment(experiment, folder / KINDS[kind], f"The configuration of this {kind}, with absolute paths.")
+    keep_configuration(experiment, folder, kind)
 
 
 def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
@@ -62,8 +59,8 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
         StorageError: If it holds files that no run wrote.
         ConfigurationError: If it holds a run of another kind, or of another configuration.
     """
-    mark = folder / KINDS[kind]
-    for other, name in KINDS.items():
+    mark = folder / KEPT_CONFIGURATIONS[kind]
+    for other, name in KEPT_CONFIGURATIONS.items():
         if other != kind and (folder / name).is_file():
             raise ConfigurationError(f"{folder} holds a {other}; choose another folder for this {kind} with --output")
     if mark.is_file() and not fresh:

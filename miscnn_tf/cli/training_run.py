@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, by_the_chief, run_split
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, write_run_record
 from miscnn_tf.evaluation.score_table import SUMMARY_FILE
+from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.planning.build import (
     make_callbacks,
@@ -50,7 +52,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     by_the_chief(model, lambda: claim(folder, experiment, "training"))
     options = _options(experiment, bool(fold.validation), fresh)
     print(
-        f"Training on {len(fold.training)} samples, {_validating(len(fold.validation))} "
+        f"Training on {plural(len(fold.training), 'sample')}, {_validating(len(fold.validation))} "
         f"({model.hardware.description}) in {folder}",
         flush=True,
     )
@@ -68,7 +70,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     if fold.validation:
         _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
     _print_page(page)
-    print(f"The model: {folder / MODEL_FILE}. To segment new images: miscnn-tf predict {folder} IMAGES PREDICTIONS")
+    print(f"The model: {folder / MODEL_FILE}. To segment new images: {_prediction_with(folder)}")
 
 
 def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
@@ -99,7 +101,7 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
         return
     _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
     _print_page(folder / REPORT_FILE)
-    print(f"The models of all folds segment new images together: miscnn-tf predict {folder} IMAGES PREDICTIONS")
+    print(f"The models of all folds segment new images together: {_prediction_with(folder)}")
 
 
 def _make(experiment: Experiment, folder: Path) -> Neural_Network:
@@ -129,6 +131,10 @@ def _said(experiment: Experiment) -> dict[str, Any]:
 
 def _validating(number: int) -> str:
     return f"validating on {number}" if number else "none to validate on"
+
+
+def _prediction_with(folder: Path) -> str:
+    return f"miscnn-tf predict {shlex.quote(str(folder))} IMAGES PREDICTIONS"
 
 
 def _print_scores(folder: Path, names: Sequence[str]) -> None:

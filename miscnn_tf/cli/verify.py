@@ -20,13 +20,15 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
 from miscnn_tf.cli.output import forgive_encoding
-from miscnn_tf.utils.text_table import plural, text_table
+from miscnn_tf.messages import plural
+from miscnn_tf.utils.text_table import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -113,7 +115,7 @@ def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Na
         return
     if arguments.fix_grids is None:
         _say(f"Copies of {plural(len(indices), 'label map')}, resampled to the images' grids, are written by:")
-        print(f"  miscnn-tf verify {data_folder(arguments)} --fix-grids OUT_FOLDER")
+        print(f"  miscnn-tf verify {shlex.quote(str(data_folder(arguments)))} --fix-grids OUT_FOLDER")
         return
     from miscnn_tf.data_loading.grid_repair import resample_label_maps
 

@@ -118,6 +118,16 @@ def is_nifti(path: str | Path) -> bool:
     return str(path).lower().endswith(ENDINGS)
 
 
+def ending_of(path: Path) -> str:
+    """The ending of an image's name, in small letters; ``".nii.gz"`` with both its parts."""
+    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), path.suffix.lower())
+
+
+def stem_of(path: Path) -> str:
+    """The name without the ending."""
+    return path.name[: len(path.name) - len(ending_of(path))]
+
+
 def find_nifti(stem: Path) -> Path | None:
     """``<stem>.nii.gz`` or ``<stem>.nii``, the compressed one where both are there; None if neither is."""
     return next((path for ending in ENDINGS if (path := stem.with_name(stem.name + ending)).is_file()), None)

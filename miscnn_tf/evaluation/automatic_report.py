@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,9 @@ def write_report_if_possible(folder: str | Path, data_io: Data_IO) -> Path | Non
         path = write_report(folder, data_io=data_io)
     except Exception as reason:
         logger.warning(
-            "%s: the results are complete, but their page could not be drawn (%s: %s); 'miscnn-tf report %s' tries "
-            "again",
-            folder, type(reason).__name__, reason, folder,
+            "%s: the results are complete, but their page could not be drawn (%s: %s); to try again: "
+            "miscnn-tf report %s",
+            folder, type(reason).__name__, reason, shlex.quote(str(folder)),
             exc_info=logger.isEnabledFor(logging.DEBUG),
         )  # fmt: skip
         return None

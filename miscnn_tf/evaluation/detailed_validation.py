@@ -21,6 +21,7 @@ from miscnn_tf.evaluation.kept_predictions import KeptPredictions, remove_predic
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import summary_table, write_results
+from miscnn_tf.messages import plural
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -106,7 +107,7 @@ def detailed_validation(
         backup_evaluation([index, *scores[index]], folder)
         write_scores(folder / SCORES_FILE, rows)
     summary = write_results(folder, rows, draw_figures=draw_figures)
-    logger.info("%s: scores of %d cases\n%s", folder, len(samples), summary_table(summary))
+    logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
     return scores
 
 

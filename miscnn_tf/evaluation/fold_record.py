@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miscnn_tf.configuration import describe, plain
+from miscnn_tf.configuration import comparable
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
@@ -119,15 +117,15 @@ def model_settings(model: Neural_Network) -> dict[str, Any]:
     preprocessor = model.preprocessor
     settings: dict[str, Any] = {}
     for name in ("architecture", "loss"):
-        settings[name] = _described(getattr(model, name, None))
-    settings["metrics"] = [_described(metric) for metric in getattr(model, "metrics", None) or []]
+        settings[name] = comparable(getattr(model, name, None))
+    settings["metrics"] = [comparable(metric) for metric in getattr(model, "metrics", None) or []]
     rate = getattr(model, "learning_rate", None)
-    settings["learning_rate"] = float(rate) if isinstance(rate, int | float | np.number) else _described(rate)
+    settings["learning_rate"] = float(rate) if isinstance(rate, int | float | np.number) else comparable(rate)
     for name in SETTINGS:
         value = getattr(preprocessor, name, None)
         settings[name] = list(value) if isinstance(value, tuple | list) else value
-    settings["subfunctions"] = [_described(step) for step in getattr(preprocessor, "subfunctions", None) or []]
-    settings["data_augmentation"] = _described(getattr(preprocessor, "data_augmentation", None))
+    settings["subfunctions"] = [comparable(step) for step in getattr(preprocessor, "subfunctions", None) or []]
+    settings["data_augmentation"] = comparable(getattr(preprocessor, "data_augmentation", None))
     return settings
 
 
@@ -138,30 +136,3 @@ def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
             yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif before != now:
         yield f"{name} was {before!r}, now {now!r}"
-
-
-def _described(thing: Any) -> Any:
-    if thing is None or isinstance(thing, str | bool | int | float):
-        return thing
-    if inspect.isroutine(thing) or isinstance(thing, type):
-        return thing.__name__
-    if isinstance(thing, functools.partial):
-        # Losses are given other settings in this way.
-        arguments = {str(number): value for number, value in enumerate(thing.args)} | thing.keywords
-        return {
-            "partial": _described(thing.func),
-            "arguments": {name: _plain_or_described(value) for name, value in arguments.items()},
-        }
-    # With its module: every architecture of MIScnn's is called Architecture.
-    name = f"{type(thing).__module__}.{type(thing).__qualname__}"
-    try:
-        return describe(thing, name)
-    except (ConfigurationError, NotImplementedError, TypeError, ValueError):
-        return name
-
-
-def _plain_or_described(value: Any) -> Any:
-    try:
-        return plain(value)
-    except ConfigurationError:
-        return _described(value)

@@ -23,6 +23,7 @@ from miscnn_tf.evaluation.folds import Fold, load_disk2fold, write_fold2disk
 from miscnn_tf.evaluation.kept_predictions import remove_predictions
 from miscnn_tf.evaluation.run_record import REPORT_FILE
 from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, read_scores
+from miscnn_tf.messages import plural
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -256,7 +257,9 @@ def _train(
     best = options.best_file
     if best is not None and fold.validation:
         all_callbacks.append(BestModel(model, folder / best))
-    logger.info("%s: training on %d samples, validating on %d", folder, len(fold.training), len(fold.validation))
+    logger.info(
+        "%s: training on %s, validating on %d", folder, plural(len(fold.training), "sample"), len(fold.validation)
+    )
     arguments: dict[str, Any] = {"epochs": options.epochs, "iterations": options.iterations, "callbacks": all_callbacks}
     if options.class_weight is not None:
         arguments["class_weight"] = options.class_weight

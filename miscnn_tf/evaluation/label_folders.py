@@ -21,7 +21,7 @@ from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_scan import FoundLabels, classes_of, count_values
 from miscnn_tf.data_loading.labels import check_labels, normalised_label_map
 from miscnn_tf.data_loading.layouts import find_interface
-from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti, read_info, read_voxels
+from miscnn_tf.data_loading.nifti_file import is_nifti, read_info, read_voxels, stem_of
 from miscnn_tf.data_loading.pairing import bare_mask
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MiscnnError, MissingDataError
@@ -145,12 +145,12 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     """
     path = Path(path)
     if path.is_file():
-        return LabelMaps({_stem(path): LabelFile(path)})
+        return LabelMaps({stem_of(path): LabelFile(path)})
     if not path.is_dir():
         raise MissingDataError(f"there are no label maps {path}; give a file or a folder")
     files = sorted(one for one in path.iterdir() if one.is_file() and _is_image(one) and not one.name.startswith("."))
     if files and not is_flat(path):
-        names = [_stem(file) for file in files]
+        names = [stem_of(file) for file in files]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise DataError(f"{path} holds several files of the names {some_of(twice, 3)}; keep one of each")
@@ -336,8 +336,3 @@ def _difference(truth: Grid, prediction: Grid) -> str | None:
 
 def _is_image(path: Path) -> bool:
     return is_nifti(path) or path.suffix.lower() in _IMAGE_ENDINGS
-
-
-def _stem(path: Path) -> str:
-    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), path.suffix)
-    return path.name[: len(path.name) - len(ending)]

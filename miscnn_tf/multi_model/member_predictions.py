@@ -91,14 +91,15 @@ class MemberPredictions:
         """The mean, window by window, in as many sections as keep the budget."""
         # Its floor starts TensorFlow, which networks have done.
         from miscnn_tf.neural_network.memory_budget import sections_within
+        from miscnn_tf.neural_network.prediction import windows_held
 
         def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             return _means([model.predict_windows(sample, numbers) for model in self.models])
 
-        # Of each network the windows of its last batch are held.
-        views = sum(model.views(sample.ndim) * model.window_predictor().batch_size for model in self.models)
         predictors = [model.window_predictor() for model in self.models]
-        sections = sections_within(self.budget, preprocessor, predictors, sample, activation_output, views)
+        batch_sizes = [predictor.batch_size for predictor in predictors]
+        held = windows_held(list(zip(batch_sizes, [model.views(sample.ndim) for model in self.models], strict=True)))
+        sections = sections_within(self.budget, preprocessor, predictors, sample, activation_output, held)
         return preprocessor.assemble(sample, windows, activation_output, sections=sections)
 
     def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:

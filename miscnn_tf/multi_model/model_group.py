@@ -29,7 +29,6 @@ from miscnn_tf.multi_model.aggregation import (
 )
 from miscnn_tf.multi_model.member_predictions import MemberPredictions
 from miscnn_tf.multi_model.model import METHODS, Model
-from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
@@ -295,12 +294,13 @@ class Model_Group(Model):
         prepared: dict[int, Sample] = {}
 
         def prepare(preprocessor: Preprocessor) -> Sample:
+            # Its floor starts TensorFlow, which the members of a group have done.
+            from miscnn_tf.neural_network.prediction import prepared_sample
+
             if id(preprocessor) not in prepared:
                 # One at a time: the next preprocessor's sample takes the place of this one's.
                 prepared.clear()
-                prepared[id(preprocessor)] = preprocessor.prepare_sample_subfunctions(
-                    index, training=False, keep=preprocessor.prepare_subfunctions, loaded=_check(budget, preprocessor)
-                )
+                prepared[id(preprocessor)] = prepared_sample(preprocessor, index, budget)
             return prepared[id(preprocessor)]
 
         members = MemberPredictions(self.models, index, prepare, budget=budget)
@@ -339,18 +339,18 @@ class Model_Group(Model):
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
         """
 
-        def prepare(preprocessor: Preprocessor) -> Sample:
+        def prepared(preprocessor: Preprocessor) -> Sample:
+            # Its floor starts TensorFlow, which the members of a group have done.
+            from miscnn_tf.neural_network.prediction import prepare
+
             sample = self._sample(name, image, extended)
-            if budget is not None:
-                budget.require_preparation(sample, preprocessor.subfunctions, kept=True)
-            run_subfunctions(sample, preprocessor.subfunctions, training=False)
-            complete(sample)
+            prepare(sample, preprocessor.subfunctions, budget, kept=True)
             return sample
 
         def of_group(group: Model_Group, activation_output: bool) -> np.ndarray:
             return group.predict_image(name, image, extended, find_aggregation("mean"), activation_output)
 
-        members = MemberPredictions(self.models, None, prepare, of_group, budget)
+        members = MemberPredictions(self.models, None, prepared, of_group, budget)
         if isinstance(function, Mean):
             return members.mean(activation_output)
         return self._from_all(members, lambda: self._sample(name, image, extended), function, activation_output)[0]
@@ -445,13 +445,6 @@ def _budget(memory_budget: int | str | None, function: AggregationFunction) -> M
     from miscnn_tf.neural_network.memory_budget import MemoryBudget
 
     return MemoryBudget(memory_budget)
-
-
-def _check(budget: MemoryBudget | None, preprocessor: Preprocessor) -> Callable[[Sample], None] | None:
-    """What is to be made sure of before a sample that was just read is prepared."""
-    if budget is None:
-        return None
-    return lambda sample: budget.require_preparation(sample, preprocessor.subfunctions)
 
 
 def _checked_members(models: Sequence[Any], preprocessor: Preprocessor, verify: bool) -> list[Any]:

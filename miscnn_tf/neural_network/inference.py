@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf.errors import MemoryBudgetError
+from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,9 @@ class WindowPredictor:
                 return
             try:
                 outputs = self._predicted(batch)
-            except tf.errors.ResourceExhaustedError as error:
+            except tf.errors.OpError as error:
+                if not is_lack_of_device_memory(error):
+                    raise
                 self._halve_batches(batch[0].shape[:-1], error)
                 continue
             del waiting[: len(batch)], batch

@@ -92,7 +92,7 @@ class MemoryBudget:
         predictors: Sequence[WindowPredictor],
         sample: Sample,
         activation_output: bool,
-        views: int,
+        held: int,
     ) -> int:
         """The fewest sections in which the prediction of a prepared sample stays within the budget.
 
@@ -101,7 +101,7 @@ class MemoryBudget:
             predictors: The networks that predict its windows, one after the other.
             sample: The sample after all subfunctions.
             activation_output: Whether probabilities are asked for.
-            views: How many predictions each window is the mean of.
+            held: How many predicted windows are in memory at once: see `prediction.windows_held`.
 
         Raises:
             MemoryBudgetError: If no number of sections is enough.
@@ -115,7 +115,7 @@ class MemoryBudget:
             now += sample.img_data.nbytes  # what is read of a file in the store becomes resident
         most = most_sections(preprocessor, sample)
         for sections in range(1, most + 1):
-            parts = assembling_bytes(preprocessor, sample, activation_output, views, sections)
+            parts = assembling_bytes(preprocessor, sample, activation_output, held, sections)
             needed = _with_slack(now, network + sum(parts))
             if needed <= self.bytes:
                 logger.log(
@@ -141,7 +141,7 @@ def sections_within(
     predictors: Sequence[WindowPredictor],
     sample: Sample,
     activation_output: bool,
-    views: int,
+    held: int,
 ) -> int:
     """The fewest sections in which a prediction stays within the budget, or within what the machine has free.
 
@@ -152,19 +152,19 @@ def sections_within(
         predictors: The networks.
         sample: The sample after all subfunctions.
         activation_output: Whether probabilities are asked for.
-        views: How many predictions each window is the mean of.
+        held: How many predicted windows are in memory at once: see `prediction.windows_held`.
 
     Raises:
         MemoryBudgetError: If there is a budget, and no number of sections is enough.
     """
     if budget is not None:
-        return budget.sections(preprocessor, predictors, sample, activation_output, views)
+        return budget.sections(preprocessor, predictors, sample, activation_output, held)
     free = system_memory().available
     # The network is not tried where the image is small: it takes a second.
-    if free is None or 2 * sum(assembling_bytes(preprocessor, sample, activation_output, views, 1)) <= free:
+    if free is None or 2 * sum(assembling_bytes(preprocessor, sample, activation_output, held, 1)) <= free:
         return 1
     try:
-        return MemoryBudget.of_what_is_free(free).sections(preprocessor, predictors, sample, activation_output, views)
+        return MemoryBudget.of_what_is_free(free).sections(preprocessor, predictors, sample, activation_output, held)
     except MemoryBudgetError as error:
         logger.warning("%s. It is tried nevertheless", error)
         return most_sections(preprocessor, sample)

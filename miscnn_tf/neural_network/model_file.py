@@ -7,6 +7,7 @@ with its settings, the patches, the classes and the versions of the libraries. K
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
@@ -24,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 import miscnn_tf
-from miscnn_tf.configuration import build, describe, get_config, plain
+from miscnn_tf.configuration import build, comparable, describe, get_config, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import (
     DICOM_interface,
@@ -169,7 +170,14 @@ def training_settings(network: Neural_Network) -> dict[str, Any]:
     for name in ("format", "written", "versions", "epochs_trained", "jit_compile"):
         del description[name]
     del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
+    description["loss"] = _with_partial(network.loss, description["loss"])
+    description["metrics"] = list(map(_with_partial, network.metrics, description["metrics"]))
     return {**description.pop("preprocessor"), **description}
+
+
+def _with_partial(function: Any, serialised: Any) -> Any:
+    """What is compared of a loss or metric: the arguments of a partial, too, which a model file cannot hold."""
+    return comparable(function) if isinstance(function, functools.partial) else serialised
 
 
 def _serialised(function: Any) -> Any:

@@ -70,8 +70,9 @@ def predict_prepared(
     preprocessor = network.preprocessor
     axes = view_axes(preprocessor.data_augmentation, sample.ndim, flips)
     preprocessor.fullimage_divisor = network.divisors
-    predictors = [network.window_predictor()]
-    sections = sections_within(budget, preprocessor, predictors, sample, activation_output, len(axes))
+    predictor = network.window_predictor()
+    held = windows_held([(predictor.batch_size, len(axes))])
+    sections = sections_within(budget, preprocessor, [predictor], sample, activation_output, held)
 
     def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
         return predicted_windows(network, sample, axes, numbers)
@@ -134,6 +135,22 @@ def flip_axes(augmentation: Data_Augmentation | None, ndim: int) -> list[int]:
     """
     flips = range(1, ndim + 1) if augmentation is None else augmentation.infaug_flip_list
     return [flip - 1 for flip in flips if flip <= ndim]
+
+
+def windows_held(streams: Sequence[tuple[int, int]]) -> int:
+    """How many predicted windows are in memory at once, beside the batch that is being made.
+
+    Args:
+        streams: For each network the windows of its batches, and how many views each window is the mean of.
+
+    Example:
+        >>> windows_held([(1, 1)]), windows_held([(2, 4)]), windows_held([(2, 4), (1, 1)])
+        (1, 3, 6)
+    """
+    # The last batch, of which a view is kept as a part, and of flipped windows the next sum.
+    held = sum(batch_size + (views > 1) for batch_size, views in streams)
+    # Of several networks the mean so far, and the window that is added to it.
+    return held + 2 * (len(streams) > 1)
 
 
 def _merged(outputs: Iterator[np.ndarray], axes: Sequence[int | None]) -> Iterator[np.ndarray]:

@@ -18,6 +18,7 @@ from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
 from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.training_state import Position, TrainingState
 from miscnn_tf.neural_network.trial import try_largest_images, warn_of_large_predictions
@@ -93,19 +94,19 @@ class Training:
         try:
             try_largest_images(network, surveyed, self.training, feeds[0].dataset)
             self._fit(feeds, position.begin, self._listeners(feeds[0], position.first, state))
-        except tf.errors.ResourceExhaustedError as error:
+        except tf.errors.OpError as error:
+            # TensorFlow wraps what a Python generator raised; the original says more.
+            for each in feeds:
+                if each.loader.error is not None:
+                    raise each.loader.error from None
+            if not is_lack_of_device_memory(error):
+                raise
             size, window = network.preprocessor.batch_size, network.window_shape
             raise MemoryBudgetError(
                 f"a training step with batches of {size} times {window} voxels does not fit into the device's memory. "
                 "Choose a smaller batch_size or patch_shape, a network of fewer filters (n_filters) or levels, or "
                 "precision='mixed_float16' on a GPU that computes it, and close other programs that use the device"
             ) from error
-        except tf.errors.OpError:
-            # TensorFlow wraps what a Python generator raised; the original says more.
-            for each in feeds:
-                if each.loader.error is not None:
-                    raise each.loader.error from None
-            raise
         finally:
             for each in feeds:
                 each.close()

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf.errors import MemoryBudgetError
+from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
 from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.survey import Surveyed
@@ -52,7 +53,9 @@ def try_largest_images(
     logger.info("trying a step with the largest image, %r of %s voxels", trained, windows[trained])
     try:
         _step(network, windows[trained], dataset)
-    except tf.errors.ResourceExhaustedError as error:
+    except tf.errors.OpError as error:
+        if not is_lack_of_device_memory(error):
+            raise
         raise MemoryBudgetError(
             f"a training step with the largest image, {trained!r} of {windows[trained]} voxels, does not fit into the "
             "device's memory. Train on patches (analysis='patchwise-crop' with a patch_shape), or choose a coarser "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
 
+from miscnn_tf.arguments import byte_count
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.messages import did_you_mean
@@ -33,6 +34,7 @@ LAYOUTS: Final = tuple(name for name in miscnn_data_interfaces.names() if name !
 UNLIMITED_EPOCHS: Final = 1_000_000
 
 PositiveInt = Annotated[int, Field(ge=1)]
+CacheBytes = Annotated[int, BeforeValidator(lambda value: byte_count(value, "cache_bytes", least=0))]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -253,8 +255,10 @@ class Preprocessing(Table):
     prepared_folder: str | None = Field(
         default=None, description="Folder for prepared samples and batches. Left out: `batches` in the run's folder."
     )
-    cache_bytes: PositiveInt | None = Field(
-        default=None, description="Memory for prepared samples. Left out: a quarter of the machine's."
+    cache_bytes: CacheBytes | None = Field(
+        default=None,
+        description="Memory for prepared samples, in bytes or as text such as `4GB`. Left out: a quarter of the "
+        "machine's.",
     )
     use_multiprocessing: bool | None = Field(
         default=None, description="Prepare samples in processes instead of threads."

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import tomlkit
 
+from miscnn_tf.messages import plural
 from miscnn_tf.planning.fingerprint import Fingerprint
 from miscnn_tf.planning.plan import Choice, Plan
 
@@ -37,13 +38,13 @@ def describe_data(fingerprint: Fingerprint, class_names: Sequence[str], channels
     ranges = " x ".join(f"{low}" if low == high else f"{low}..{high}" for low, high in shapes)
     spacing = fingerprint.median_spacing
     size = "" if spacing is None else f"; median voxel size {' x '.join(f'{one:g}' for one in spacing)} mm"
-    kind = f"{len(shapes)}D, {channels} channel{'s' if channels > 1 else ''}"
+    kind = f"{len(shapes)}D, {plural(channels, 'channel')}"
     shares = ", ".join(
         f"{name}: {100 * share:.3g} % ({cases})"
         for name, share, cases in zip(class_names, fingerprint.class_shares, fingerprint.class_cases, strict=True)
     )
     lines = [
-        f"{fingerprint.cases} cases in {path}: {kind}, {ranges} voxels{size}",
+        f"{plural(fingerprint.cases, 'case')} in {path}: {kind}, {ranges} voxels{size}",
         f"Classes, their share of the voxels, and in how many of {len(fingerprint.measured)} cases they are: {shares}",
     ]
     return [part for line in lines for part in textwrap.wrap(line, _WIDTH)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,11 @@ _WANTED: Final = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+
+
+#: What each kind of run is called, and the configuration in its folder.
+KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
+_KEPT: Final = "The configuration of this {}, with absolute paths."
 
 
 def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment:
@@ -110,11 +116,32 @@ def write_experiment(experiment: Experiment, path: str | Path, comment: str) -> 
     Raises:
         StorageError: If it cannot be written.
     """
+    write_text(path, _as_text(experiment, comment))
+
+
+def _as_text(experiment: Experiment, comment: str) -> str:
     document = tomlkit.document()
     document.add(tomlkit.comment(comment))
     for name, table in experiment.given().items():
         document.add(name, tomlkit.item(table))
-    write_text(path, tomlkit.dumps(document))
+    return tomlkit.dumps(document)
+
+
+def keep_configuration(experiment: Experiment, folder: Path, kind: str) -> None:
+    """Write the configuration of a run into its folder.
+
+    Args:
+        experiment: The configuration.
+        folder: The folder.
+        kind: One of `KEPT_CONFIGURATIONS`.
+    """
+    write_experiment(experiment, folder / KEPT_CONFIGURATIONS[kind], _KEPT.format(kind))
+
+
+def is_kept_configuration(path: Path) -> bool:
+    """Whether a file is as `keep_configuration` wrote it."""
+    kinds = [kind for kind, name in KEPT_CONFIGURATIONS.items() if name == path.name]
+    return bool(kinds) and path.read_text(encoding="utf-8") == _as_text(read_experiment(path), _KEPT.format(kinds[0]))
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -165,7 +192,8 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise MissingDataError(
-            f"there is no configuration {path}; 'miscnn-tf init FOLDER -o {path}' writes one for a folder of data"
+            f"there is no configuration {path}; to write one for a folder of data: miscnn-tf init FOLDER "
+            f"-o {shlex.quote(str(path))}"
         ) from None
     except IsADirectoryError:
         raise ConfigurationError(f"{path} is a folder; name the TOML file with the configuration") from None

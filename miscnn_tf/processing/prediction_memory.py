@@ -68,7 +68,7 @@ class AssemblingMemory(NamedTuple):
 
 
 def assembling_bytes(
-    preprocessor: Preprocessor, sample: Sample, activation_output: bool, views: int, sections: int
+    preprocessor: Preprocessor, sample: Sample, activation_output: bool, held: int, sections: int
 ) -> AssemblingMemory:
     """What `Preprocessor.assemble` takes beyond the prepared sample and the network.
 
@@ -76,7 +76,7 @@ def assembling_bytes(
         preprocessor: The preprocessor.
         sample: The sample as the subfunctions left it.
         activation_output: Whether probabilities are asked for.
-        views: How many predictions each window is the mean of.
+        held: How many predicted windows are in memory at once, beside those that the network is making.
         sections: In how many sections the second axis is worked on.
     """
     steps, classes = preprocessor.subfunctions, sample.classes
@@ -100,9 +100,8 @@ def assembling_bytes(
     item = 4 * classes
     row = width * math.prod(grid.image_shape[2:]) * item
     sums = window[0] * row + 3 * max(PIECE_BYTES, row)
-    # The one that was added last; of a mean all that it is of, the sum so far and the next sum.
-    held = 1 if views == 1 else views + 2
-    windows = held * math.prod(window) * item + 3 * math.prod(window) * sample.channels * 4
+    # What the network sees of them, one more that is being cut, and what it is cut from.
+    windows = held * math.prod(window) * item + (held + 2) * math.prod(window) * sample.channels * 4
     return AssemblingMemory(windows, sums, resampling, result)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf.arguments import byte_count, whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
@@ -85,7 +85,8 @@ class Preprocessor:
         use_multiprocessing: Prepare samples in `mp_threads` processes instead of threads. The calling script then needs
             the usual ``if __name__ == "__main__":``; in one without it threads do the work, with a warning.
         seed: Seed of every draw (crops, augmentation, order). None draws one, which is kept in the attribute.
-        cache_bytes: RAM for prepared samples; None for a quarter of the machine's.
+        cache_bytes: RAM for prepared samples, in bytes or as text such as ``"4GB"``; None for a quarter of the
+            machine's.
 
     Attributes:
         patchwise_overlap: Overlap of neighbouring grid patches in voxels per axis, default ``(0, 0, 0)``. For
@@ -125,7 +126,7 @@ class Preprocessor:
         use_multiprocessing: bool = False,
         *,
         seed: int | None = None,
-        cache_bytes: int | None = None,
+        cache_bytes: int | str | None = None,
     ) -> None:
         if analysis not in ANALYSES:
             raise ConfigurationError(f"analysis={analysis!r} is not known; use one of {', '.join(map(repr, ANALYSES))}")
@@ -151,7 +152,9 @@ class Preprocessor:
         self.patch_shape = self._checked_patch_shape(patch_shape)
         self.use_multiprocessing = use_multiprocessing
         self.seed = secrets.randbits(31) if seed is None else whole_number(seed, "seed")
-        self.cache_bytes = _quarter_of_memory() if cache_bytes is None else int(cache_bytes)
+        self.cache_bytes = (
+            _quarter_of_memory() if cache_bytes is None else byte_count(cache_bytes, "cache_bytes", least=0)
+        )
 
         self.patchwise_overlap: tuple[int, ...] | int = (0, 0, 0)
         self.patchwise_blending = "gaussian"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miscnn_tf.messages import some_of
+from miscnn_tf.messages import plural, some_of
 from miscnn_tf.utils.data_exploration import CaseFacts, Exploration
 from miscnn_tf.utils.running_histogram import RunningStatistics
-from miscnn_tf.utils.text_table import plural, size_text, text_table
+from miscnn_tf.utils.text_table import size_text, text_table
 
 #: Bars that are drawn per histogram, and how wide the longest is.
 BARS = 16
@@ -67,7 +67,7 @@ def _structure(exploration: Exploration) -> str:
         lines.append(f"{plural(exploration.folders, 'folder')}, files: {endings}")
     kinds = Counter(len(case.files) for case in cases if case.files is not None)
     if kinds:
-        files = ", ".join(f"{number} in {times:,} cases" for number, times in sorted(kinds.items()))
+        files = ", ".join(f"{number} in {plural(times, 'case')}" for number, times in sorted(kinds.items()))
         example = next(case.files for case in cases if case.files is not None)
         lines.append(f"files per case: {files} (such as {some_of(example, _SHOWN)})")
     disk = [case.disk_bytes for case in cases if case.disk_bytes is not None]

@@ -30,16 +30,6 @@ def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
     return "\n".join(lines)
 
 
-def plural(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> plural(1, "sample"), plural(12000, "sample")
-        ('1 sample', '12,000 samples')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def size_text(number: float) -> str:
     """Bytes as people read them.
 

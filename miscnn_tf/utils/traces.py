@@ -28,6 +28,7 @@ from miscnn_tf.evaluation.fold_run import MODEL_FILE, SAMPLES_FILE, TEMPORARY_MO
 from miscnn_tf.evaluation.folds import load_disk2fold
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, REPORT_FILE, RUN_FILE
 from miscnn_tf.evaluation.score_table import FIGURE_FILE, SCORES_FILE, SUMMARY_FILE, read_scores
+from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, is_kept_configuration
 
 _BATCH = re.compile(r"\d{1,12}\.batch_(img|seg)\..+\.npz")
 _BACKED_UP = re.compile(r"\d{1,12}\..+")
@@ -379,4 +380,5 @@ _RESULTS: Final[dict[str, Callable[[Path], bool]]] = {
     SCORES_FILE: _is_scores,
     FIGURE_FILE: _is_drawn,
     REPORT_FILE: _is_report,
+    **dict.fromkeys(KEPT_CONFIGURATIONS.values(), is_kept_configuration),
 }

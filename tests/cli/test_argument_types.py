@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from miscnn_tf.cli.argument_types import add_config_options, label_pair, positive_number, whole_number
+from miscnn_tf.cli.argument_types import add_config_options, label_pair, memory_size, positive_number, whole_number
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,9 @@ from miscnn_tf.cli.argument_types import add_config_options, label_pair, positiv
     [
         (whole_number(2), "2", 2, ["1", "2.0", "x", ""]),
         (positive_number(), "0.5", 0.5, ["0", "-1", "inf", "nan", "x"]),
+        (memory_size(), "0.5", 5 * 10**8, ["0", "-1", "inf", "nan", "x", "4 apples", "0GB"]),
+        (memory_size(), "512MB", 512 * 10**6, []),
+        (memory_size(), "1.5 GiB", 3 * 2**29, []),
         (label_pair(), "255=1", (255, 1), ["255", "255=", "=1", "a=b"]),
     ],
 )

@@ -15,6 +15,12 @@ def init(*arguments: object) -> int:
     return cli.main(["init", *map(str, arguments)])
 
 
+def test_what_to_do_next_can_be_pasted_into_a_shell(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = experiment.parent / "a new one.toml"
+    assert init(experiment.parent / "data", "-o", path) == 0
+    assert f"miscnn-tf train '{path}'" in capsys.readouterr().out
+
+
 def test_a_configuration_with_reasons(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = experiment.parent / "new.toml"
     assert init(experiment.parent / "data", "-o", path, "--memory", 2) == 0

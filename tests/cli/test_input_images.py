@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miscnn_tf.cli.input_images import data_set_interface, ending_of, find_images, stem_of
+from miscnn_tf.cli.input_images import data_set_interface, find_images
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface, Paired_interface
 from miscnn_tf.errors import DataError, MissingDataError
 
@@ -27,11 +27,6 @@ def png(path: Path) -> Path:
 def found(path: Path, channels: int = 1) -> dict[str, list[str]] | None:
     images = find_images(path, channels)
     return None if images is None else {image.name: [one.name for one in image.paths] for image in images}
-
-
-def test_endings() -> None:
-    assert [ending_of(Path(name)) for name in ("a.nii.gz", "a.b.PNG", "a")] == [".nii.gz", ".png", ""]
-    assert [stem_of(Path(name)) for name in ("a.nii.gz", "a.b.PNG", "a")] == ["a", "a.b", "a"]
 
 
 def test_a_file_and_a_folder_of_files(tmp_path: Path) -> None:

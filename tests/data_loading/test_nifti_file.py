@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf.data_loading import nifti_file
-from miscnn_tf.data_loading.nifti_file import check_size, map_voxels, read_info, read_voxels, scaled_values, write_nifti
+from miscnn_tf.data_loading.nifti_file import (
+    check_size,
+    ending_of,
+    map_voxels,
+    read_info,
+    read_voxels,
+    scaled_values,
+    stem_of,
+    write_nifti,
+)
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 AFFINE = np.diag([0.7, 0.9, 3.0, 1.0])
@@ -307,3 +316,8 @@ class TestWriting:
         with pytest.raises(ConfigurationError, match=r"a\.png: NIfTI files end in \.nii\.gz"):
             write_nifti(tmp_path / "a.png", ramp(), {})
         assert list(tmp_path.iterdir()) == []
+
+
+def test_endings() -> None:
+    assert [ending_of(Path(name)) for name in ("a.nii.gz", "a.b.PNG", "a")] == [".nii.gz", ".png", ""]
+    assert [stem_of(Path(name)) for name in ("a.nii.gz", "a.b.PNG", "a")] == ["a", "a.b", "a"]

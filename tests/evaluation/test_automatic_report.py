@@ -26,3 +26,6 @@ def test_what_keeps_it_from_being_drawn_is_a_warning_with_the_reason(tmp_path, c
     assert "results are complete" in caplog.text
     assert "ZeroDivisionError: no division" in caplog.text
     assert f"miscnn-tf report {tmp_path}" in caplog.text
+    with_blanks = tmp_path / "a run"
+    assert write_report_if_possible(with_blanks, Data_IO(ToyInterface(), "toy")) is None
+    assert f"miscnn-tf report '{with_blanks}'" in caplog.text

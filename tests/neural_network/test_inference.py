@@ -87,7 +87,13 @@ def test_the_compiled_prediction_in_bfloat16_is_the_networks(window, rng):
     np.testing.assert_allclose(predicted, model(images, training=False), atol=1e-2)
 
 
-def test_batches_that_do_not_fit_into_the_devices_memory_are_halved_and_it_is_said(rng, caplog):
+XLA_OUT_OF_MEMORY = tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9")
+
+
+@pytest.mark.parametrize(
+    "error", [tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), XLA_OUT_OF_MEMORY]
+)
+def test_batches_that_do_not_fit_into_the_devices_memory_are_halved_and_it_is_said(rng, caplog, error):
     """users.md: out of GPU memory after hours. The first batch is as large as any, and shows it."""
     predictor = WindowPredictor(brightness_model(2), (4, 4), 1, batch_size=8)
     traced, tried = predictor._traced, []
@@ -98,7 +104,7 @@ def test_batches_that_do_not_fit_into_the_devices_memory_are_halved_and_it_is_sa
         def run(images):
             tried.append(len(images))
             if len(images) > 2:
-                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+                raise error
             return predict(images)
 
         return run
@@ -122,3 +128,18 @@ def test_one_window_that_does_not_fit_is_an_error_that_says_what_to_do():
     predictor._predict = exhausted
     with pytest.raises(MemoryBudgetError, match=r"one window of \(4, 4\) voxels.*smaller patch_shape"):
         list(predictor(np.zeros((2, 4, 4, 1), np.float32)))
+
+
+def test_what_fails_for_another_reason_is_not_tried_again():
+    predictor = WindowPredictor(brightness_model(2), (4, 4), 1, batch_size=2)
+    tried = []
+
+    def failing(images):
+        tried.append(len(images))
+        raise tf.errors.InternalError(None, None, "no kernel image is available")
+
+    predictor._predict = failing
+    with pytest.raises(tf.errors.InternalError, match="no kernel image"):
+        list(predictor(np.zeros((2, 4, 4, 1), np.float32)))
+    assert tried == [2]
+    assert predictor.batch_size == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
-from miscnn_tf.neural_network import memory_budget
+from miscnn_tf.neural_network import memory_budget, prediction
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
@@ -52,31 +52,37 @@ def test_sections_change_nothing(make_network, monkeypatch, shape, processing):
     np.testing.assert_array_equal(labels[clear], np.stack(whole).argmax(-1)[clear])
 
 
-def test_of_flipped_windows_no_more_is_held_than_was_estimated(make_network):
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+@pytest.mark.parametrize("augmentation", [None, flips()])
+def test_of_windows_no_more_is_held_than_was_estimated(make_network, monkeypatch, augmentation, batch_size):
     """With windows that fill the plane of the image, so that there is little else."""
     network = make_network(
-        data={"shape": (160, 24, 24), "classes": 24},
-        processing={"patch_shape": (24, 24, 24), "batch_size": 1, "data_aug": flips()},
+        data={"shape": (240, 24, 24), "classes": 24},
+        processing={"patch_shape": (24, 24, 24), "batch_size": 1, "data_aug": augmentation},
     )
     network.preprocessor.patchwise_overlap = 0
     sample = network.prepared("case_0")
+    predictor, told = network.window_predictor(), []
+    predictor.batch_size = batch_size
+    predictor._predicted = lambda batch: np.ones((len(batch), 24, 24, 24, 24), np.float32)
 
-    def ones(images):
-        for image in images:
-            yield np.ones((*image.shape[:-1], 24), np.float32)
+    def one_section(budget, *arguments):
+        told.append(arguments)
+        return 1
 
-    network.window_predictor = lambda: ones
-    assert network.views(3) == 4
-    parts = assembling_bytes(network.preprocessor, sample, False, views=4, sections=1)
-    network.preprocessor.assemble(sample, lambda numbers: network.predict_windows(sample, numbers))
+    monkeypatch.setattr(prediction, "sections_within", one_section)
+    network.predict_sample(sample, activation_output=False)
     tracemalloc.start()
     try:
-        network.preprocessor.assemble(sample, lambda numbers: network.predict_windows(sample, numbers))
+        network.predict_sample(sample, activation_output=False)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    being_made = blended = 24**3 * 24 * 4  # the one is the network's, the other the sum
-    assert peak <= parts.windows + parts.result + being_made + blended
+    preprocessor, _, _, activation_output, held = told[0]
+    parts = assembling_bytes(preprocessor, sample, activation_output, held, sections=1)
+    window = 24**3 * 24 * 4
+    # The network makes a batch; the sum of windows is one, and its pieces are not larger than that here.
+    assert peak <= parts.windows + parts.result + (batch_size + 2) * window
 
 
 def without_the_rest(monkeypatch, network=0):

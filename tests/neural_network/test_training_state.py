@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -183,6 +184,24 @@ def test_state_of_another_training_is_never_taken_up(network, tmp_path, change):
             callbacks=[TrainingState(tmp_path)],
         )
     assert (tmp_path / "training_state.npz").read_bytes() == content
+
+
+def weighted(y_true, y_pred, weight=1.0):
+    return weight * keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+
+def test_settings_bound_to_a_loss_or_metric_are_noticed(network, tmp_path):
+    def made(loss=2.0, metric=3.0):
+        bound = functools.partial(weighted, weight=metric)
+        bound.__name__ = "bound"
+        return network(loss=functools.partial(weighted, weight=loss), metrics=[bound])
+
+    made().train(CASES[:3], epochs=1, callbacks=[TrainingState(tmp_path, keep=True)])
+    with pytest.raises(ConfigurationError, match="it had other loss"):
+        made(loss=2.5).train(CASES[:3], epochs=1, callbacks=[TrainingState(tmp_path)])
+    with pytest.raises(ConfigurationError, match="it had other metrics"):
+        made(metric=3.5).train(CASES[:3], epochs=1, callbacks=[TrainingState(tmp_path)])
+    made().train(CASES[:3], epochs=1, callbacks=[TrainingState(tmp_path)])
 
 
 def test_damaged_file_is_named(network, tmp_path):

@@ -12,6 +12,7 @@ from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network import trial
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.processing.subfunctions import Resampling
 from miscnn_tf.system_memory import SystemMemory
@@ -88,9 +89,18 @@ def out_of_memory(*_, **__):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
-def test_a_step_that_does_not_fit_names_the_sample(make, monkeypatch):
+def out_of_memory_of_xla(*_, **__):
+    raise tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+
+def failing(*_, **__):
+    raise tf.errors.InternalError(None, None, "no kernel image is available")
+
+
+@pytest.mark.parametrize("fails", [out_of_memory, out_of_memory_of_xla])
+def test_a_step_that_does_not_fit_names_the_sample(make, monkeypatch, fails):
     network = make()
-    monkeypatch.setattr(keras.Model, "fit", out_of_memory)
+    monkeypatch.setattr(keras.Model, "fit", fails)
     with pytest.raises(MemoryBudgetError, match=r"'large' of \(32, 32\) voxels.*patchwise-crop"):
         network.train(["small", "large"], epochs=1)
 
@@ -103,11 +113,33 @@ def test_a_prediction_that_does_not_fit_names_the_sample(make, monkeypatch):
         network.evaluate(["small", "wide"], ["large"], epochs=1)
 
 
-def test_a_batch_of_patches_that_does_not_fit_is_told(make, monkeypatch):
+@pytest.mark.parametrize("fails", [out_of_memory, out_of_memory_of_xla])
+def test_a_batch_of_patches_that_does_not_fit_is_told(make, monkeypatch, fails):
     network = make(analysis="patchwise-crop", patch_shape=(8, 8), batch_size=2)
-    monkeypatch.setattr(keras.Model, "fit", out_of_memory)
+    monkeypatch.setattr(keras.Model, "fit", fails)
     with pytest.raises(MemoryBudgetError, match=r"batches of 2 times \(8, 8\) voxels.*smaller batch_size"):
         network.train(["small", "large"], epochs=1)
+
+
+@pytest.mark.parametrize("patches", [{}, {"analysis": "patchwise-crop", "patch_shape": (8, 8)}])
+def test_a_step_that_fails_for_another_reason_says_that(make, monkeypatch, patches):
+    network = make(**patches)
+    monkeypatch.setattr(keras.Model, "fit", failing)
+    with pytest.raises(tf.errors.InternalError, match="no kernel image"):
+        network.train(["small", "large"], epochs=1)
+
+
+def test_too_little_memory_of_the_machine_is_not_blamed_on_the_device(make, monkeypatch):
+    """TensorFlow makes of a MemoryError of ours what it raises for a full device."""
+    network = make(analysis="patchwise-crop", patch_shape=(8, 8))
+
+    def full(*_, **__):
+        raise MemoryError("Unable to allocate 3 GiB")
+
+    monkeypatch.setattr(DataGenerator, "batch", full)
+    with pytest.raises(MemoryError, match="Unable to allocate") as caught:
+        network.train(["small", "large"], epochs=1)
+    assert not isinstance(caught.value, MemoryBudgetError)
 
 
 def test_a_sample_too_large_to_be_predicted_here_is_told_before_the_training(make, monkeypatch, caplog):

@@ -119,6 +119,14 @@ def test_the_preprocessor_has_pythons_defaults(toy_io) -> None:
     assert made.data_augmentation.get_config() == plain.data_augmentation.get_config()
 
 
+@pytest.mark.parametrize(("given", "expected"), [("4GB", 4 * 10**9), (0, 0)])
+def test_memory_is_said_as_in_python(toy_io, given, expected) -> None:
+    table = {"patch_shape": [8, 8, 8], "cache_bytes": given}
+    assert make_preprocessor(experiment(preprocessing=table), toy_io()).cache_bytes == expected
+    with pytest.raises(ValueError, match="cache_bytes must be a number of bytes"):
+        experiment(preprocessing={**table, "cache_bytes": "much"})
+
+
 def test_every_key_of_the_preprocessing_arrives(toy_io) -> None:
     table = {
         "analysis": "patchwise-grid", "patch_shape": [8, 8, 4], "overlap": [4, 4, 2], "blending": "average",

@@ -141,7 +141,7 @@ def test_all_mistakes_are_listed(write) -> None:
 
 
 def test_files_that_are_not_there(write, tmp_path) -> None:
-    with pytest.raises(MissingDataError, match=r"no configuration .*none.toml; 'miscnn-tf init FOLDER"):
+    with pytest.raises(MissingDataError, match=r"no configuration .*none.toml; .*: miscnn-tf init FOLDER -o "):
         read_experiment(tmp_path / "none.toml")
     with pytest.raises(ConfigurationError, match="is a folder"):
         read_experiment(tmp_path)

@@ -141,7 +141,7 @@ def test_assembling_takes_no_more_than_was_estimated(steps, activation_output, s
 
         preprocessor.assemble(sample, patches, activation_output, sections=sections)
 
-    parts = assembling_bytes(preprocessor, sample, activation_output, views=1, sections=sections)
+    parts = assembling_bytes(preprocessor, sample, activation_output, held=1, sections=sections)
     peak = peak_of(assemble)
     being_made = 24**3 * 12 * 4  # which the network takes
     assert peak <= sum(parts) + being_made

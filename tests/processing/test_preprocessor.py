@@ -97,6 +97,9 @@ def test_a_sample_in_memory_is_not_hashed_for_every_patch(toy_io):
 def test_a_container_with_little_memory_gets_a_small_cache(toy_io, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda self: "1000000" if "memory.max" in str(self) else "max")
     assert make(toy_io()).cache_bytes == 250_000
+    assert make(toy_io(), cache_bytes="1.5GB").cache_bytes == 1_500_000_000
+    with pytest.raises(ConfigurationError, match="cache_bytes must be a number of bytes"):
+        make(toy_io(), cache_bytes="much")
 
 
 def test_validation_sees_other_crops_than_training_and_the_same_in_every_epoch(toy_io):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from miscnn_tf.utils.text_table import plural, size_text, text_table
+from miscnn_tf.utils.text_table import size_text, text_table
 
 
 def test_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
@@ -28,7 +28,3 @@ def test_cells_of_another_number_are_a_mistake() -> None:
 )
 def test_sizes(number: int, text: str) -> None:
     assert size_text(number) == text
-
-
-def test_plural() -> None:
-    assert plural(0, "case") == "0 cases"

@@ -26,6 +26,7 @@ from miscnn_tf.evaluation.folds import Fold, write_fold2disk
 from miscnn_tf.evaluation.score_table import with_sample
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
+from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, check_experiment, keep_configuration
 from miscnn_tf.utils import traces
 from miscnn_tf.utils.traces import Traces, find_batches, find_evaluation, find_predictions, remove
 
@@ -213,6 +214,20 @@ def test_a_run_record_and_a_report_go(tmp_path: Path) -> None:
     assert ours(find_evaluation(folder)) == {"run.json", "report.html"}
     (folder / "report.html").write_text(head + "<title>miscnn_tf</title>")
     assert ours(find_evaluation(folder)) == {"run.json"}
+
+
+@pytest.mark.parametrize("kind", ["training", "cross-validation"])
+def test_the_configuration_of_a_run_goes_with_it_unless_it_was_changed(tmp_path: Path, kind: str) -> None:
+    tables = {"data": {"path": str(tmp_path)}, "preprocessing": {"patch_shape": [8, 8, 8], "cache_bytes": "1GB"}}
+    keep_configuration(check_experiment(tables, "test"), tmp_path, kind)
+    name = KEPT_CONFIGURATIONS[kind]
+    assert left(find_evaluation(tmp_path)) == {name}  # it alone is no run
+    record = {"kind": kind, "written": "…", "versions": {"miscnn_tf": "0"}, "data": None, "settings": {}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert ours(find_evaluation(tmp_path)) == {"run.json", name}
+    with (tmp_path / name).open("a") as file:
+        file.write("# tried with another rate, too\n")
+    assert left(find_evaluation(tmp_path)) == {name}
 
 
 def test_our_pages_say_that_they_are_ours(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.arguments import byte_count
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction
@@ -40,7 +41,7 @@ class NIFTIslicer_interface(Abstract_IO):
         classes: Number of classes, background included.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
         label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
-        cache_bytes: Memory for decoded volumes (images and label maps together).
+        cache_bytes: Memory for decoded volumes (images and label maps together), in bytes or as text such as ``"4GB"``.
 
     Example:
         >>> interface = NIFTIslicer_interface(slice_axis=2, classes=3)
@@ -56,7 +57,7 @@ class NIFTIslicer_interface(Abstract_IO):
         pattern: str | None = None,
         *,
         label_map: Mapping[int, int] | None = None,
-        cache_bytes: int = 2**30,
+        cache_bytes: int | str = 2**30,
     ) -> None:
         super().__init__(channels=channels, classes=classes, three_dim=False)
         if slice_axis not in (0, 1, 2):
@@ -64,10 +65,10 @@ class NIFTIslicer_interface(Abstract_IO):
         self.slice_axis = int(slice_axis)
         self.pattern = pattern
         self.label_map = normalised_label_map(label_map, classes)
-        self.cache_bytes = cache_bytes
+        self.cache_bytes = byte_count(cache_bytes, "cache_bytes", least=0)
         self.data_directory: Path | None = None
         self._volumes = NIFTI_interface(channels, classes, True, pattern, label_map=label_map)
-        self._cache = VolumeCache(cache_bytes)
+        self._cache = VolumeCache(self.cache_bytes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the volumes below `input_path` and count their slices, reading headers only.

@@ -19,7 +19,7 @@ from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
 from miscnn_tf.data_loading.pairing import bare_mask, pair
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import some_of
+from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 
@@ -140,11 +140,11 @@ class Paired_interface(ListedFiles_interface):
             kind = both if name in masks else single
             kind[name] = SampleFiles(tuple(images[part] for part in parts), masks.get(name))
         if lonely:
-            logger.warning("%s: no image belongs to %d masks: %s", where, len(lonely), some_of(lonely))
+            logger.warning("%s: no image belongs to %s: %s", where, plural(len(lonely), "mask"), some_of(lonely))
         if self.part == "training" and alone and both:
             logger.warning(
-                "%s: %d images have no mask and are left out: %s (part='all' takes them for prediction)",
-                *(where, len(alone), some_of(alone)),
+                "%s: %s without a mask, left out: %s (part='all' takes them for prediction)",
+                *(where, plural(len(alone), "image"), some_of(alone)),
             )
         return both, single
 

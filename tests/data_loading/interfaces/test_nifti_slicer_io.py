@@ -288,3 +288,9 @@ def test_what_is_known_of_a_slice_is_read_from_the_header_alone(volumes, reads):
     np.testing.assert_array_equal(found["affine"], expected["affine"])
     with pytest.raises(DataError):
         interface.load_extended("a:#:6")
+
+
+def test_memory_for_volumes_is_said_as_elsewhere():
+    assert NIFTIslicer_interface(cache_bytes="2GiB").cache_bytes == 2**31
+    with pytest.raises(ConfigurationError, match="cache_bytes must be a number of bytes"):
+        NIFTIslicer_interface(cache_bytes="much")

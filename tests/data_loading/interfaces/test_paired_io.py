@@ -71,8 +71,8 @@ class TestNames:
         save_image(tmp_path / "masks" / "lonely_mask.png", np.zeros(SIZE, np.uint8))
         with caplog.at_level(logging.WARNING):
             assert Paired_interface().initialize(tmp_path) == ["a", "b"]
-        assert "1 images have no mask and are left out: alone" in caplog.text
-        assert "no image belongs to 1 masks: lonely_mask" in caplog.text
+        assert "1 image without a mask, left out: alone" in caplog.text
+        assert "no image belongs to 1 mask: lonely_mask" in caplog.text
         assert Paired_interface(part="test").initialize(tmp_path) == ["alone"]
         interface = Paired_interface(part="all")
         assert interface.initialize(tmp_path) == ["a", "alone", "b"]
