@@ -16,6 +16,7 @@ from distributed_training import train_here
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network.architecture.unet.plain import Architecture
+from miscnn_tf.neural_network.callbacks import learning_rate_of
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.losses import dice_soft_loss
 from miscnn_tf.neural_network.shared_gradients import _finite_on_all_or_none
@@ -125,6 +126,20 @@ def differences_where_gradients_are_clipped(folder):
     }
 
 
+def rates_of_a_schedule(folder):
+    network, rates = small_network(folder), []
+    with network.hardware.scope():
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])
+        network.model.compile(keras.optimizers.SGD(schedule), network.model.loss)
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(learning_rate_of(self.model))
+
+    network.train(["case_0"], epochs=1, iterations=4, callbacks=[Watch()])
+    return rates
+
+
 def steps_of_a_new_optimizer(folder):
     network = small_network(folder)
     network.train(["case_0"], epochs=1, iterations=2)
@@ -162,6 +177,7 @@ if __name__ == "__main__":
         what_is_said_of_nan,
         steps_until_stopped,
         differences_where_gradients_are_clipped,
+        rates_of_a_schedule,
         steps_of_a_new_optimizer,
         losses_in_float16,
         what_is_said_of_a_backup,

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.callbacks import learning_rate_of
+from miscnn_tf.neural_network.callbacks import has_schedule, learning_rate_of
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
@@ -123,7 +123,7 @@ class DistributedFit:
 
         for step in range(len(feed.batches)):
             batch, told = self.workers.together(lambda: prepare(step), lambda: [learning_rate_of(model)])  # noqa: B023
-            if told[0, 0] != learning_rate_of(model):
+            if not has_schedule(model) and told[0, 0] != learning_rate_of(model):
                 model.optimizer.learning_rate = told[0, 0]
             logs = self._train_step(*self._shared(batch, feed, step))
             self._listen(listeners.on_train_batch_end, step, logs)

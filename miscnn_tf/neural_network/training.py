@@ -14,7 +14,7 @@ import tensorflow as tf
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network import model_file
-from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
+from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, has_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
 from miscnn_tf.neural_network.data_generator import DataGenerator
@@ -83,8 +83,9 @@ class Training:
             network.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
         self.compilation.renew(network, self.class_weight)
         make_training_variables(network)
-        # A callback of an earlier training may have changed the rate.
-        network.model.optimizer.learning_rate = network.learning_rate
+        if not has_schedule(network.model):  # the user's own, who gave the model another optimizer
+            # A callback of an earlier training may have changed the rate.
+            network.model.optimizer.learning_rate = network.learning_rate
         network.trained_on = {"training": self.training, "validation": self.validation or []}
         (state, position), positions = workers.together(self._resumed, lambda: [network.epochs_trained])
         _require_the_same_position(positions)

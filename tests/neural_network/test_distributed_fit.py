@@ -71,6 +71,10 @@ def test_gradients_are_clipped_as_those_of_the_whole_batch(on_two_devices):
         assert effect > 1e-3 or not how
 
 
+def test_a_schedule_of_the_users_own_optimizer_is_followed(on_two_devices):
+    assert on_two_devices["rates_of_a_schedule"] == pytest.approx([0.1, 0.1, 0.1, 0.01])
+
+
 def test_an_optimizer_of_the_users_own_takes_over(on_two_devices):
     assert on_two_devices["steps_of_a_new_optimizer"] == 3
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network.callbacks import PolynomialDecay, learning_rate_of
 from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.feed import Feed
 
@@ -139,3 +141,26 @@ def test_the_rate_that_a_callback_lowered_is_not_the_next_trainings(make_network
 
     network.train(CASES[:2], epochs=1, callbacks=[Rate()])
     assert rates == [pytest.approx(0.01)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_schedule_of_the_users_own_optimizer_is_followed(make_network, precision):
+    network = make_network(precision=precision)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])
+    network.model.compile(keras.optimizers.SGD(schedule), network.model.loss, jit_compile=False)
+    rates = []
+
+    class Rate(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(learning_rate_of(self.model))
+
+    network.train(CASES[:2], epochs=2, iterations=2, callbacks=[Rate()])
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01])
+    with pytest.raises(
+        ConfigurationError, match=r"PolynomialDecay sets the learning rate, but .* LearningRateSchedule"
+    ):
+        network.train(CASES[:2], epochs=1, callbacks=[PolynomialDecay()])
+    with pytest.raises(ConfigurationError, match=r"network.learning_rate = ... sets the learning rate, but"):
+        network.learning_rate = 0.1
+    network.reset()  # Adam again
+    network.learning_rate = 0.1
