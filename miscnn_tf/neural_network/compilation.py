@@ -51,8 +51,7 @@ class Compilation:
                 optimizer=optimizer,
                 loss=loss,
                 metrics=list(network.metrics),
-                # Whole images come in many sizes, and XLA would compile for each.
-                jit_compile=False if None in network.window_shape else network.hardware.jit_compile,
+                jit_compile=network.hardware.jit_compile,
             )
         self._compiled_with = wanted
         self._distributed = None

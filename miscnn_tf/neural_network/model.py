@@ -67,7 +67,8 @@ class Neural_Network:
         precision: ``"auto"`` chooses by the hardware; ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
         deterministic: The same seed gives the same weights on the same machine, to the last bit; somewhat slower. It
             holds for the whole program, and has to be asked for before anything else uses TensorFlow.
-        jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU, for patches.
+        jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU. Whole images,
+            which come in many sizes, are never compiled.
 
     Attributes:
         model: The Keras model, compiled.
@@ -126,7 +127,9 @@ class Neural_Network:
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
-        self.hardware = choose_hardware(multi_gpu, precision, deterministic, jit_compile)
+        self.hardware = choose_hardware(
+            multi_gpu, precision, deterministic, jit_compile, many_sizes=None in self.window_shape
+        )
         self._initial_learning_rate = self._learning_rate = _rate(learning_rate)
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
@@ -452,7 +455,6 @@ class Neural_Network:
                 1 if patch_shape is None else prediction_batch_size(patch_shape, self.preprocessor.batch_size, on_gpu)
             )
             self._predictor = WindowPredictor(
-                # Again not for whole images.
                 self.model,
                 self.window_shape,
                 self.channels,
