@@ -43,6 +43,22 @@ def test_a_loss_that_is_one_number_is_no_larger_on_several_devices(on_two_device
     np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
+@pytest.mark.parametrize("case", ["categorical_crossentropy of 2", "categorical_crossentropy of 3", "dice of 3"])
+def test_a_loss_that_is_summed_is_the_sum_over_all_devices(on_two_devices, case):
+    """Also where a batch cannot be shared evenly, and the last one of the validation holds a single sample."""
+    one, two = on_two_devices["summed_losses"][case]
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+
+
+def test_a_metric_made_outside_of_the_scope_counts_what_all_devices_see_after_each_step(on_two_devices):
+    (one, two), kinds = on_two_devices["metrics_made_outside_of_the_scope"]
+    assert one.keys() == two.keys() >= {"iou", "accuracy", "val_iou", "val_accuracy", "accuracy after steps"}
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, rtol=1e-4, err_msg=name)
+    # Of one whose configuration may lack something no other is made.
+    assert kinds == [True, True, False]
+
+
 def test_moving_averages_are_the_same_on_all_devices(on_two_devices):
     assert len(on_two_devices["spread_of_moving_averages"]) > 5
     assert max(on_two_devices["spread_of_moving_averages"]) == 0
@@ -148,14 +164,14 @@ def test_workers_that_see_different_states_are_told(tmp_path):
 def test_an_object_that_measures_counts_what_all_machines_see_or_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     (tmp_path / "one").mkdir()
-    train_here(tmp_path / "one", metric_in_scope=True)
+    train_here(tmp_path / "one", metric="iou")
     one = dict(np.load(tmp_path / "one" / "result_0.npz"))
     assert {"iou", "val_iou"} <= set(one)
-    assert_same(one, train(tmp_path / "two", MACHINES, metric_in_scope=True))
-    codes, outputs = run(tmp_path / "outside", MACHINES, metric_in_scope=False)
+    assert_same(one, train(tmp_path / "two", MACHINES, metric="iou"))
+    codes, outputs = run(tmp_path / "refused", MACHINES, metric="own")
     assert codes == [1, 1]
     for output in outputs:
-        assert "ConfigurationError: a metric (iou/" in output
+        assert "ConfigurationError: a metric (own/" in output
 
 
 @pytest.mark.slow
@@ -218,5 +234,6 @@ def test_a_number_becomes_a_value_per_sample_and_the_rest_stays():
         assert pooled.__name__ == "dice"
     voxels = loss_per_sample(keras.losses.MeanSquaredError())
     assert np.asarray(voxels(truth, prediction)).shape == (2, 4, 4)
-    summed = keras.losses.MeanSquaredError(reduction="sum")
-    assert loss_per_sample(summed) is summed
+    for reduction in ("sum", None):
+        summed = loss_per_sample(keras.losses.MeanSquaredError(reduction=reduction))
+        assert np.asarray(summed(truth, prediction)).tolist() == [32.0, 32.0]  # their mean is the sum of 2 x 16 voxels
