@@ -31,6 +31,8 @@ SETTINGS = {
     "group": False,
     "kill_in": -1,
     "fail_in": -1,
+    "fail_before": False,
+    "full_disk": False,
 }
 
 
@@ -106,6 +108,8 @@ def train_here(folder, number=0, written=None, **changed):
     written = folder if written is None else Path(written)
     io = miscnn_tf.Data_IO(ToyInterface(shape=(12, 12), cases=9), "toy", batch_path=folder / f"batches_{number}")
     preprocessor = miscnn_tf.Preprocessor(io, batch_size=settings["batch"], patch_shape=(8, 8))
+    if settings["full_disk"]:
+        preprocessor.prepare_batches, io.backup_batches = True, no_space
     preprocessor.seed = 3 + number  # the first worker's holds for all
     network = miscnn_tf.Neural_Network(
         preprocessor,
@@ -166,6 +170,8 @@ def train_here(folder, number=0, written=None, **changed):
         keras.callbacks.CSVLogger(written / "log.csv"),
         TrainingState(settings["state"] or folder / "state", keep=True),
     ]
+    if settings["fail_before"]:
+        raise ValueError("boom")
     history = network.evaluate(
         names[: settings["samples"]], names[5:], **arguments
     )  # the last batch of the four holds one sample
@@ -178,6 +184,10 @@ def train_here(folder, number=0, written=None, **changed):
         replicas=network.hardware.replicas,
     )
     return network
+
+
+def no_space(*_):
+    raise OSError("no space left")
 
 
 def all_weights(network):

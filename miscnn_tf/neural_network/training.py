@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -90,8 +90,9 @@ class Training:
         (state, position), positions = workers.together(self._resumed, lambda: [network.epochs_trained])
         _require_the_same_position(positions)
 
-        feeds = self._feeds(position)
+        feeds: list[Feed] = []
         try:
+            workers.together(lambda: feeds.extend(self._feeds(position)))
             try_largest_images(network, surveyed, self.training, feeds[0].dataset)
             self._fit(feeds, position.begin, self._listeners(feeds[0], position.first, state))
         except tf.errors.ResourceExhaustedError as error:
@@ -145,8 +146,11 @@ class Training:
         network.epochs_trained = position.first + position.done
         return states, position
 
-    def _feeds(self, position: Position) -> list[Feed]:
-        """The batches to train on and, where samples validate, those to validate on."""
+    def _feeds(self, position: Position) -> Iterator[Feed]:
+        """The batches to train on and, where samples validate, those to validate on.
+
+        One by one: each may lie on disk, and is removed from there if the next one fails.
+        """
         network, share = self.network, self.network.hardware.share
         batches = DataGenerator(
             self.training,
@@ -162,12 +166,11 @@ class Training:
         # Keras looks at a batch even where no epoch is left.
         begin = min(position.begin, self.epochs - 1)
         epochs = range(first + begin, first + self.epochs)
-        feeds = [Feed(batches, epochs, network.workers, network.batch_queue_size)]
+        yield Feed(batches, epochs, network.workers, network.batch_queue_size)
         if self.validation is not None:
             checks = DataGenerator(self.validation, network.preprocessor, validation=True, labels=True, share=share)
             # Each epoch goes through it once, from its start.
-            feeds.append(Feed(checks, range(1), network.workers, network.batch_queue_size))
-        return feeds
+            yield Feed(checks, range(1), network.workers, network.batch_queue_size)
 
     def _listeners(self, feed: Feed, first: int, state: Sequence[TrainingState]) -> list[keras.callbacks.Callback]:
         """All callbacks: ours before the user's, who may look at what they add to the logs, or write a model file."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -148,6 +149,25 @@ def test_what_fails_on_one_worker_is_told_by_the_others(tmp_path):
     assert "ValueError: boom" in second
     assert "TrainingError: worker 1 of 2: training stops, as worker 2 (127.0.0.1:" in first
     assert "boom" not in first
+
+
+@pytest.mark.slow
+def test_a_worker_whose_own_program_fails_stops_the_others(tmp_path):
+    """Where nobody could tell them: they learn it from the end of its process."""
+    begin = time.monotonic()
+    codes, (first, second) = run(tmp_path, MACHINES, per_worker={1: {"fail_before": True}})
+    assert codes == [1, 1]
+    assert "ValueError: boom" in second
+    assert "TrainingError: worker 1 of 2: training stops, as another worker has ended or cannot be reached" in first
+    assert time.monotonic() - begin < 120  # of which the others wait half a minute at most
+
+
+@pytest.mark.slow
+def test_batches_that_one_worker_cannot_write_stop_the_others(tmp_path):
+    codes, (first, second) = run(tmp_path, MACHINES, per_worker={1: {"full_disk": True}})
+    assert codes == [1, 1]
+    assert "OSError: no space left" in second
+    assert "TrainingError: worker 1 of 2: training stops, as worker 2 (127.0.0.1:" in first
 
 
 @pytest.mark.slow

@@ -110,6 +110,24 @@ def test_batches_on_disk_are_removed_after_the_training_and_nothing_else(make_ne
     assert io.load_sample_pickle("case_0").shape == (20, 22, 18, 1)
 
 
+def test_batches_on_disk_are_removed_where_those_of_the_validation_cannot_be_written(make_network, tmp_path):
+    network = make_network(processing={"prepare_batches": True})
+    io, written = network.preprocessor.data_io, []
+    write = io.backup_batches
+
+    def until_full(images, labels, pointer):
+        if len(written) == 3:
+            raise OSError("no space left")
+        written.append(pointer)
+        write(images, labels, pointer)
+
+    io.backup_batches = until_full
+    with pytest.raises(OSError, match="no space left"):
+        network.evaluate(CASES[:3], CASES[3:], epochs=1)
+    assert len({pointer.partition("-")[0] for pointer in written}) == 2  # both were begun
+    assert list((tmp_path / "batches").glob("*.batch_*")) == []
+
+
 def test_the_training_pipeline_carries_labels_as_bytes(make_network):
     network = make_network(data={"classes": 3})
     batches = DataGenerator(CASES, network.preprocessor, training=True, labels=True)
