@@ -127,17 +127,44 @@ class Neural_Network:
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
-        self.hardware = choose_hardware(
-            multi_gpu, precision, deterministic, jit_compile, many_sizes=None in self.window_shape
-        )
         self._initial_learning_rate = self._learning_rate = _rate(learning_rate)
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
         self.divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
+        self._set_up()
+
+    # ---------------------------------------------------------------- building
+
+    def _set_up(self) -> None:
+        """Choose the devices of this machine, and make what runs on them."""
+        self.hardware = choose_hardware(
+            self.multi_gpu,
+            self.precision,
+            self.deterministic,
+            self.jit_compile,
+            many_sizes=None in self.window_shape,
+        )
         self._make_model()
         self._compilation.renew(self)
 
-    # ---------------------------------------------------------------- building
+    def attributes_to_send(self) -> dict[str, Any]:
+        """All attributes but those of the Keras model and the machine; `of_attributes` makes a network of them."""
+        made = ("hardware", "id", "trained_on", "epochs_trained", "model", "initialization_weights")
+        return {name: value for name, value in vars(self).items() if name not in (*made, "_compilation", "_predictor")}
+
+    @classmethod
+    def of_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """A network with initial weights, on this machine's devices.
+
+        The constructor is not called: that of a class of your own may take other arguments.
+
+        Args:
+            attributes: What `attributes_to_send` gave.
+        """
+        network = cls.__new__(cls)
+        vars(network).update(attributes)
+        network._set_up()
+        return network
 
     def _make_model(self) -> None:
         """Make what two networks of the same settings do not share: the Keras model, and all that belongs to it."""
