@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ SETTINGS = {
     "network": {"feature_maps": [4, 8], "instance_normalization": False},
     "arguments": {},
     "class_weight": True,
-    "metric_in_scope": None,
+    "metric": None,
     "samples": 5,
     "epochs": 2,
     "minutes": None,
@@ -31,6 +31,8 @@ SETTINGS = {
     "group": False,
     "kill_in": -1,
     "fail_in": -1,
+    "fail_before": False,
+    "full_disk": False,
 }
 
 
@@ -106,6 +108,8 @@ def train_here(folder, number=0, written=None, **changed):
     written = folder if written is None else Path(written)
     io = miscnn_tf.Data_IO(ToyInterface(shape=(12, 12), cases=9), "toy", batch_path=folder / f"batches_{number}")
     preprocessor = miscnn_tf.Preprocessor(io, batch_size=settings["batch"], patch_shape=(8, 8))
+    if settings["full_disk"]:
+        preprocessor.prepare_batches, io.backup_batches = True, no_space
     preprocessor.seed = 3 + number  # the first worker's holds for all
     network = miscnn_tf.Neural_Network(
         preprocessor,
@@ -118,9 +122,16 @@ def train_here(folder, number=0, written=None, **changed):
         **{"precision": "float32", **settings["arguments"]},
     )
     network.verbose = 2
-    if settings["metric_in_scope"] is not None:
-        with network.hardware.scope() if settings["metric_in_scope"] else nullcontext():
-            network.metrics.append(keras.metrics.MeanIoU(2, name="iou", sparse_y_true=False, sparse_y_pred=False))
+    # Outside of the scope of the devices; of the second one, Keras does not know all arguments.
+    if settings["metric"] == "iou":
+        network.metrics.append(keras.metrics.MeanIoU(2, name="iou", sparse_y_true=False, sparse_y_pred=False))
+    if settings["metric"] == "own":
+
+        class Own(keras.metrics.CategoricalAccuracy):
+            def __init__(self, power):
+                super().__init__(name="own")
+
+        network.metrics.append(Own(2.0))
 
     class Unlucky(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -159,6 +170,8 @@ def train_here(folder, number=0, written=None, **changed):
         keras.callbacks.CSVLogger(written / "log.csv"),
         TrainingState(settings["state"] or folder / "state", keep=True),
     ]
+    if settings["fail_before"]:
+        raise ValueError("boom")
     history = network.evaluate(
         names[: settings["samples"]], names[5:], **arguments
     )  # the last batch of the four holds one sample
@@ -171,6 +184,10 @@ def train_here(folder, number=0, written=None, **changed):
         replicas=network.hardware.replicas,
     )
     return network
+
+
+def no_space(*_):
+    raise OSError("no space left")
 
 
 def all_weights(network):

@@ -25,6 +25,19 @@ class Failing(keras.callbacks.Callback):
             raise ValueError("boom")
 
 
+class Own(Neural_Network):
+    """A class of the user's own, with another constructor; its training leaves a trace of an attribute."""
+
+    def __init__(self, trace, preprocessor, **arguments):
+        super().__init__(preprocessor, **arguments)
+        self.trace = trace
+
+    def evaluate(self, *arguments, **others):
+        with self.trace.open("a") as file:
+            file.write(f"{type(self).__name__}\n")
+        return super().evaluate(*arguments, **others)
+
+
 def network(folder, **arguments):
     io = Data_IO(ToyInterface(shape=(12, 12), cases=4), "toy", batch_path=folder / "batches")
     preprocessor = Preprocessor(io, 2, data_aug=None, patch_shape=(8, 8), seed=3)

@@ -11,11 +11,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from distributed_training import train_here
+from distributed_training import all_weights, train_here
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network.architecture.unet.plain import Architecture
+from miscnn_tf.neural_network.callbacks import learning_rate_of
+from miscnn_tf.neural_network.distributed_fit import metric_of_all_devices
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.losses import dice_soft_loss
 from miscnn_tf.neural_network.shared_gradients import _finite_on_all_or_none
@@ -51,6 +53,54 @@ def differences(folder):
 
 def losses_of_a_number(folder):
     return [small_network(folder, devices=devices).train(["case_0", "case_1"], 2).history["loss"] for devices in (1, 2)]
+
+
+def summed_losses(folder):
+    """Losses of the epochs and the final weights, on one device and on two."""
+    found = {}
+    for loss, size in (("CategoricalCrossentropy", 2), ("CategoricalCrossentropy", 3), ("Dice", 3)):
+        made = getattr(keras.losses, loss)(reduction="sum")
+        results = []
+        for devices in (1, 2):
+            network = small_network(folder, made, devices)
+            network.preprocessor.batch_size = size
+            with network.hardware.scope():
+                network.model.compile(keras.optimizers.SGD(1e-4), network.model.loss)
+            network.learning_rate = 1e-4
+            history = network.evaluate(["case_0", "case_1", "case_2"], ["case_0", "case_1", "case_2", "case_3"], 2)
+            results.append([*history.history["loss"], *history.history["val_loss"], float(all_weights(network).sum())])
+        found[f"{made.name} of {size}"] = results
+    return found
+
+
+def metrics_made_outside_of_the_scope(folder):
+    class Incomplete(keras.metrics.CategoricalAccuracy):
+        def __init__(self, power=1.0, **arguments):
+            super().__init__(**arguments)
+            self.power = power
+
+    steps = {1: [], 2: []}
+    histories = []
+    for devices in (1, 2):
+
+        class Watch(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                steps[self.devices].append(float(logs["accuracy"]))
+
+        network, watch = small_network(folder, dice_soft_loss, devices), Watch()
+        watch.devices = devices
+        network.metrics = [
+            keras.metrics.MeanIoU(2, name="iou", sparse_y_true=False, sparse_y_pred=False),
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+        ]
+        history = network.evaluate(["case_0", "case_1", "case_2"], ["case_3"], 2, callbacks=[watch]).history
+        del history["data_wait"]
+        histories.append({**history, "accuracy after steps": steps[devices]})
+    with network.hardware.scope():
+        remade = [metric_of_all_devices(metric) is not metric for metric in network.metrics]
+    incomplete = Incomplete()
+    with network.hardware.scope():
+        return histories, [*remade, metric_of_all_devices(incomplete) is not incomplete]
 
 
 def spread_of_moving_averages(folder):
@@ -125,6 +175,20 @@ def differences_where_gradients_are_clipped(folder):
     }
 
 
+def rates_of_a_schedule(folder):
+    network, rates = small_network(folder), []
+    with network.hardware.scope():
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])
+        network.model.compile(keras.optimizers.SGD(schedule), network.model.loss)
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(learning_rate_of(self.model))
+
+    network.train(["case_0"], epochs=1, iterations=4, callbacks=[Watch()])
+    return rates
+
+
 def steps_of_a_new_optimizer(folder):
     network = small_network(folder)
     network.train(["case_0"], epochs=1, iterations=2)
@@ -157,11 +221,14 @@ if __name__ == "__main__":
     checks = (
         differences,
         losses_of_a_number,
+        summed_losses,
+        metrics_made_outside_of_the_scope,
         spread_of_moving_averages,
         overflow,
         what_is_said_of_nan,
         steps_until_stopped,
         differences_where_gradients_are_clipped,
+        rates_of_a_schedule,
         steps_of_a_new_optimizer,
         losses_in_float16,
         what_is_said_of_a_backup,

@@ -29,18 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What of a Neural_Network's constructor is plain data.
-_PLAIN = (
-    "learning_rate",
-    "batch_queue_size",
-    "workers",
-    "multi_gpu",
-    "seed",
-    "precision",
-    "deterministic",
-    "jit_compile",
-)
-
 # Dask runs several tasks of a worker in threads; Keras' settings, and the memory of the device, are the process's.
 _one_fold_at_a_time = threading.Lock()
 
@@ -50,51 +38,51 @@ class Recipe:
     """A `Neural_Network` before it is made: what travels to a worker instead of a live Keras model.
 
     Args:
+        cls: Its class, which may be the user's own.
         preprocessor: Without its store of prepared samples.
-        architecture: The architecture, which is plain Python.
         loss: A name, a function, or a Keras object as its class and configuration.
         metrics: Likewise.
-        arguments: The constructor's other arguments.
-        attributes: What is set afterwards.
+        attributes: Its other settings, and what the user added to it.
         weights: The initial weights, from which each fold starts.
     """
 
+    cls: type[Neural_Network]
     preprocessor: Preprocessor
-    architecture: Any
     loss: Any
     metrics: tuple[Any, ...]
-    arguments: dict[str, Any]
     attributes: dict[str, Any]
     weights: list[np.ndarray]
 
     @classmethod
     def of(cls, network: Neural_Network) -> Recipe:
         """The recipe of a network."""
+        attributes = network.attributes_to_send()
+        preprocessor, loss, metrics = (attributes.pop(name) for name in ("preprocessor", "loss", "metrics"))
         return cls(
-            network.preprocessor,
-            network.architecture,
-            _described(network.loss),
-            tuple(_described(metric) for metric in network.metrics),
-            {name: getattr(network, name) for name in _PLAIN},
-            {"verbose": network.verbose, "shuffle_batches": network.shuffle_batches},
+            type(network),
+            preprocessor,
+            _described(loss),
+            tuple(_described(metric) for metric in metrics),
+            attributes,
             network.initialization_weights,
         )
 
     def make(self) -> Neural_Network:
         """The network."""
-        from miscnn_tf.neural_network.model import Neural_Network
-
         # Prepared samples of each run have a folder of their own, which is removed at the end of the program.
         data_io = copy.copy(self.preprocessor.data_io)
         data_io.seed = random.SystemRandom().randrange(10**12)
         preprocessor = copy.copy(self.preprocessor)
         preprocessor.data_io = data_io
         preprocessor.cache = None
-        network = Neural_Network(
-            preprocessor, self.architecture, _made(self.loss), [_made(one) for one in self.metrics], **self.arguments
+        network = self.cls.of_attributes(
+            {
+                **self.attributes,
+                "preprocessor": preprocessor,
+                "loss": _made(self.loss),
+                "metrics": [_made(one) for one in self.metrics],
+            }
         )
-        for name, value in self.attributes.items():
-            setattr(network, name, value)
         network.initialization_weights = self.weights
         return network
 
@@ -243,18 +231,21 @@ def _require_sendable(recipe: Recipe, options: RunOptions) -> None:
 
     preprocessor = recipe.preprocessor
     parts: dict[str, Any] = {
+        f"the class {recipe.cls.__name__}": recipe.cls,
         "the interface": preprocessor.data_io.interface,
-        "the architecture": recipe.architecture,
+        "the architecture": recipe.attributes["architecture"],
         "the loss": recipe.loss,
         **{f"the metric {number}": metric for number, metric in enumerate(recipe.metrics)},
         **{f"the subfunction {type(step).__name__}": step for step in preprocessor.subfunctions},
         "the data augmentation": preprocessor.data_augmentation,
         "the preprocessor": preprocessor,
         **{f"the callback {type(callback).__name__}": callback for callback in options.callbacks},
+        **{f"the network's attribute {name}": value for name, value in recipe.attributes.items()},
     }
     for name, part in parts.items():
         # A pickled model would be trained by nobody.
-        if any(isinstance(value, keras.Model | Neural_Network) for value in getattr(part, "__dict__", {}).values()):
+        held = [part, *getattr(part, "__dict__", {}).values()]
+        if any(isinstance(value, keras.Model | Neural_Network) for value in held):
             raise ConfigurationError(f"{name} holds a model, which stays here while others are trained; leave it out")
         try:
             pickle.dumps(part)

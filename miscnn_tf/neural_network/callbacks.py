@@ -10,13 +10,31 @@ from typing import Any
 import keras
 
 from miscnn_tf.arguments import positive
-from miscnn_tf.errors import TrainingError
+from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network.loader import BatchLoader
 
 
 def learning_rate_of(model: keras.Model) -> float:
     """The rate that the optimizer has at the moment; under a distribution strategy ``float()`` does not give it."""
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+def has_schedule(model: keras.Model) -> bool:
+    """Whether the optimizer computes its rate itself, by a ``LearningRateSchedule``: it cannot be set then."""
+    return not isinstance(model.optimizer.learning_rate, keras.Variable)
+
+
+def require_no_schedule(model: keras.Model, who: str) -> None:
+    """Find out that the rate cannot be set before somebody sets it.
+
+    Raises:
+        ConfigurationError: If the optimizer has a schedule; `who` would set the rate.
+    """
+    if has_schedule(model):
+        raise ConfigurationError(
+            f"{who} sets the learning rate, but the model's optimizer has a LearningRateSchedule, which computes it: "
+            "use one of the two, or give the optimizer a number as learning_rate"
+        )
 
 
 class TimeLimit(keras.callbacks.Callback):
@@ -80,6 +98,7 @@ class PolynomialDecay(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the rate that the training starts with."""
+        require_no_schedule(self.model, "PolynomialDecay")
         self._begin = time.monotonic()
         self._initial = learning_rate_of(self.model)
         self._step = 0

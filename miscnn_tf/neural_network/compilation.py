@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from miscnn_tf.neural_network import losses
 from miscnn_tf.neural_network.class_weights import ClassWeight, apply_class_weight, class_weight_vector
-from miscnn_tf.neural_network.distributed_fit import DistributedFit, loss_per_sample
+from miscnn_tf.neural_network.distributed_fit import DistributedFit, loss_per_sample, metric_of_all_devices
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -41,7 +41,10 @@ class Compilation:
             loss = apply_class_weight(loss, class_weight, network.classes)
         if network.hardware.replicas > 1:
             loss = loss_per_sample(loss)
+        metrics = list(network.metrics)
         with network.hardware.scope():
+            if network.hardware.replicas > 1:
+                metrics = [metric_of_all_devices(metric) for metric in metrics]
             optimizer = getattr(network.model, "optimizer", None)
             if optimizer is None or new_optimizer:
                 optimizer = keras.optimizers.Adam(learning_rate=network.learning_rate)
@@ -50,9 +53,8 @@ class Compilation:
             network.model.compile(
                 optimizer=optimizer,
                 loss=loss,
-                metrics=list(network.metrics),
-                # Whole images come in many sizes, and XLA would compile for each.
-                jit_compile=False if None in network.window_shape else network.hardware.jit_compile,
+                metrics=metrics,
+                jit_compile=network.hardware.jit_compile,
             )
         self._compiled_with = wanted
         self._distributed = None

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.callbacks import learning_rate_of
+from miscnn_tf.neural_network.callbacks import has_schedule, learning_rate_of
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
 
 # Keras' callbacks that write files: of several machines, the first one alone has them.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
+
+# While a device computes the loss of its part of a batch: the size of the whole batch.
+_batch_size: ContextVar[tf.Tensor | None] = ContextVar("_batch_size", default=None)
 
 
 class DistributedFit:
@@ -123,7 +127,7 @@ class DistributedFit:
 
         for step in range(len(feed.batches)):
             batch, told = self.workers.together(lambda: prepare(step), lambda: [learning_rate_of(model)])  # noqa: B023
-            if told[0, 0] != learning_rate_of(model):
+            if not has_schedule(model) and told[0, 0] != learning_rate_of(model):
                 model.optimizer.learning_rate = told[0, 0]
             logs = self._train_step(*self._shared(batch, feed, step))
             self._listen(listeners.on_train_batch_end, step, logs)
@@ -197,7 +201,8 @@ class DistributedFit:
         if alone and self.hardware.cluster is not None:
             raise ConfigurationError(
                 f"a metric ({alone[0]}) would count this worker's share of the batches alone: it was made outside of "
-                "the scope of the network's devices. Set the network's metrics in network.hardware.scope()"
+                "the scope of the network's devices, and its class has no get_config() of its own that tells how to "
+                "make another. Write one, or make the metric in network.hardware.scope()"
             )
 
     def _shared(self, batch: tuple[tf.Tensor, tf.Tensor], feed: Feed, step: int) -> tuple[Any, Any, tf.Tensor]:
@@ -227,7 +232,7 @@ class DistributedFit:
         model, optimizer = self.model, self.model.optimizer
         with tf.GradientTape() as tape:
             output = model(images, training=True)
-            loss = self._mean_loss(images, labels, output, training=True)
+            loss = self._mean_loss(images, labels, output, size, training=True)
             scaled = optimizer.scale_loss(loss * _part(images, size))
         gradients = as_of_one_device(tape.gradient(scaled, model.trainable_variables), optimizer)
         optimizer.apply(gradients, model.trainable_variables)  # adds up those of all devices
@@ -239,7 +244,7 @@ class DistributedFit:
 
         def count() -> tf.Tensor:
             output = self.model(images, training=False)
-            self._count(images, labels, output, self._mean_loss(images, labels, output, training=False))
+            self._count(images, labels, output, self._mean_loss(images, labels, output, size, training=False))
             return tf.constant(True)
 
         tf.cond(tf.shape(images)[0] > 0, count, lambda: tf.constant(False))
@@ -253,9 +258,15 @@ class DistributedFit:
             for variable, total in zip(variables, sums, strict=True):
                 variable.assign(total / self.hardware.replicas)
 
-    def _mean_loss(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, training: bool) -> tf.Tensor:
-        # Keras divides it by the number of devices, as if all parts were equal.
-        return self.model.compute_loss(x=images, y=labels, y_pred=output, training=training) * self.hardware.replicas
+    def _mean_loss(
+        self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, size: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        before = _batch_size.set(size)
+        try:
+            loss = self.model.compute_loss(x=images, y=labels, y_pred=output, training=training)
+        finally:
+            _batch_size.reset(before)
+        return loss * self.hardware.replicas  # Keras divides it by that, as if all parts were equal
 
     def _count(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, loss: tf.Tensor) -> None:
         self._loss.update_state(loss, sample_weight=tf.shape(images)[0])
@@ -279,20 +290,51 @@ def loss_per_sample(loss: Any) -> Any:
         loss: A function ``(y_true, y_pred)``, or a Keras loss.
 
     Returns:
-        A function of the same name that gives a value per sample at least.
+        A function of the same name that gives a value per sample at least. Of a loss that is summed over the batch
+        (``reduction="sum"``, or none, of which TensorFlow's gradient is that of the sum), the mean is that sum.
     """
     is_object = isinstance(loss, keras.losses.Loss)
-    if is_object and loss.reduction not in ("sum_over_batch_size", "mean", "mean_with_sample_weight"):
-        return loss
+    summed = is_object and loss.reduction not in ("sum_over_batch_size", "mean", "mean_with_sample_weight")
     function = loss.call if is_object else loss
 
     def per_sample(y_true: Any, y_pred: Any) -> Any:
         value = keras.ops.convert_to_tensor(function(y_true, y_pred))
-        return keras.ops.broadcast_to(value, keras.ops.shape(y_pred)[:1]) if len(value.shape) == 0 else value
+        if len(value.shape) == 0:
+            return keras.ops.broadcast_to(value, keras.ops.shape(y_pred)[:1])
+        if not summed:
+            return value
+        own, whole = keras.ops.shape(y_pred)[0], _batch_size.get()
+        of_each = keras.ops.sum(keras.ops.reshape(value, (own, -1)), -1)
+        return of_each * keras.ops.cast(own if whole is None else whole, of_each.dtype)
 
     name = getattr(loss, "__name__", None) or getattr(loss, "name", type(loss).__name__)
     per_sample.__name__ = per_sample.__qualname__ = str(name)
     return per_sample
+
+
+def metric_of_all_devices(metric: Any) -> Any:
+    """A metric that counts on each device alone what that sees, for several devices; call it in their scope.
+
+    Args:
+        metric: What ``model.compile`` takes.
+
+    Returns:
+        `metric`, or where it is an object with variables made outside of the scope, which the devices would share, a
+        new one of its configuration; `metric`, too, if its configuration is not certain to say all.
+    """
+    in_scope = tf.distribute.get_strategy().extended.variable_created_in_scope
+    if not isinstance(metric, keras.metrics.Metric) or all(in_scope(one.value) for one in metric.variables):
+        return metric
+    classes = type(metric).__mro__
+    configured, made = (
+        next(place for place, each in enumerate(classes) if name in vars(each)) for name in ("get_config", "__init__")
+    )
+    if configured > made:  # get_config() is inherited, and does not know the arguments of this class' constructor
+        return metric
+    try:
+        return type(metric).from_config(metric.get_config())
+    except Exception:  # whatever a user's own class raises
+        return metric
 
 
 def _part(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -107,6 +107,7 @@ def choose_hardware(
     precision: str = "auto",
     deterministic: bool = False,
     jit_compile: bool | Literal["auto"] = "auto",
+    many_sizes: bool = False,
 ) -> Hardware:
     """Decide how to use this machine, and log it with the reasons.
 
@@ -118,6 +119,8 @@ def choose_hardware(
     GPU with tensor cores          mixed_float16    on; off where several share each batch
     older GPU                      float32          the same
     ============================== ================ ======================================
+
+    XLA compiles for one size of input, so that whole images, which come in many, are never compiled.
 
     Whether bfloat16 makes a CPU faster is measured, in 0.2 s, where it has the instructions. With `deterministic` a CPU
     computes in float32: a measurement may come out differently on the next day.
@@ -135,6 +138,7 @@ def choose_hardware(
             the program. Training was 15 % slower with it on two cores. Another kind of device, number of cores or
             precision still gives other numbers.
         jit_compile: Whether the training step and prediction are compiled by XLA.
+        many_sizes: Whether the network's input is whole images instead of patches.
 
     Raises:
         ConfigurationError: If `precision`, `jit_compile` or ``TF_CONFIG`` cannot be used.
@@ -166,9 +170,9 @@ def choose_hardware(
     if cluster is not None:
         first = PRECISIONS[int(Workers(strategy, cluster).from_chief(PRECISIONS.index(chosen)))]
         chosen, why = first, why if first == chosen else "as the first worker chose"
-    xla, why_xla = _xla(jit_compile, bool(gpus), replicas)
+    xla, said_of_xla = _xla(jit_compile, bool(gpus), replicas, many_sizes)
     description = (
-        f"{_devices(gpus, replicas, cluster)}; {chosen} ({why}); XLA {'on' if xla else 'off'} ({why_xla})"
+        f"{_devices(gpus, replicas, cluster)}; {chosen} ({why}); XLA {said_of_xla}"
         f"{'; deterministic' if deterministic else ''}"
     )
     logger.info("hardware: %s", description)
@@ -218,18 +222,22 @@ def _gpu_precision(gpus: Sequence[Any]) -> tuple[str, str]:
     return "float32", "no tensor cores"
 
 
-def _xla(asked: bool | Literal["auto"], on_gpu: bool, replicas: int) -> tuple[bool, str]:
-    """Whether to compile, and the reason."""
+def _xla(asked: bool | Literal["auto"], on_gpu: bool, replicas: int, many_sizes: bool) -> tuple[bool, str]:
+    """Whether to compile the training step, and what is said about that and prediction, with the reason."""
     if asked is True and replicas > 1:
         raise ConfigurationError(
             f"jit_compile=True, but {replicas} devices share each batch, and TensorFlow cannot compile that; leave it "
             "out, or train on one device"
         )
-    if asked != "auto":
-        return bool(asked), "as asked for"
+    if asked is False:
+        return False, "off (as asked for)"
+    if many_sizes:
+        return False, "off (whole images, in many sizes)"
+    if asked is True:
+        return True, "on (as asked for)"
     if replicas > 1:
-        return False, "several devices"
-    return on_gpu, "a GPU" if on_gpu else "slow on a CPU"
+        return False, f"{'in prediction alone' if on_gpu else 'off'} (several devices)"
+    return on_gpu, "on (a GPU)" if on_gpu else "off (slow on a CPU)"
 
 
 def _grow_memory(gpus: Sequence[Any]) -> None:

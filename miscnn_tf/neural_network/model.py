@@ -20,9 +20,11 @@ from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import model_file, onnx_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
+from miscnn_tf.neural_network.callbacks import require_no_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight
 from miscnn_tf.neural_network.compilation import Compilation
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
@@ -56,7 +58,7 @@ class Neural_Network:
         architecture: What to build; left out: the standard U-Net.
         loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or a registered loss's name.
         metrics: Metric functions or Keras metrics; left out: ``[dice_soft]``.
-        learning_rate: Learning rate of the Adam optimizer.
+        learning_rate: Learning rate of the Adam optimizer, a number; callbacks change it while the network trains.
         batch_queue_size: How many batches are made ahead of the training step.
         workers: Threads that make them. The batches do not depend on their number.
         multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``). Where the environment's ``TF_CONFIG`` names
@@ -65,7 +67,8 @@ class Neural_Network:
         precision: ``"auto"`` chooses by the hardware; ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
         deterministic: The same seed gives the same weights on the same machine, to the last bit; somewhat slower. It
             holds for the whole program, and has to be asked for before anything else uses TensorFlow.
-        jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU, for patches.
+        jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU. Whole images,
+            which come in many sizes, are never compiled.
 
     Attributes:
         model: The Keras model, compiled.
@@ -124,15 +127,44 @@ class Neural_Network:
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
-        self.hardware = choose_hardware(multi_gpu, precision, deterministic, jit_compile)
-        self._initial_learning_rate = self._learning_rate = positive(learning_rate, "learning_rate")
+        self._initial_learning_rate = self._learning_rate = _rate(learning_rate)
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
         self.divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
+        self._set_up()
+
+    # ---------------------------------------------------------------- building
+
+    def _set_up(self) -> None:
+        """Choose the devices of this machine, and make what runs on them."""
+        self.hardware = choose_hardware(
+            self.multi_gpu,
+            self.precision,
+            self.deterministic,
+            self.jit_compile,
+            many_sizes=None in self.window_shape,
+        )
         self._make_model()
         self._compilation.renew(self)
 
-    # ---------------------------------------------------------------- building
+    def attributes_to_send(self) -> dict[str, Any]:
+        """All attributes but those of the Keras model and the machine; `of_attributes` makes a network of them."""
+        made = ("hardware", "id", "trained_on", "epochs_trained", "model", "initialization_weights")
+        return {name: value for name, value in vars(self).items() if name not in (*made, "_compilation", "_predictor")}
+
+    @classmethod
+    def of_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """A network with initial weights, on this machine's devices.
+
+        The constructor is not called: that of a class of your own may take other arguments.
+
+        Args:
+            attributes: What `attributes_to_send` gave.
+        """
+        network = cls.__new__(cls)
+        vars(network).update(attributes)
+        network._set_up()
+        return network
 
     def _make_model(self) -> None:
         """Make what two networks of the same settings do not share: the Keras model, and all that belongs to it."""
@@ -156,7 +188,9 @@ class Neural_Network:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._learning_rate = positive(value, "learning_rate")
+        rate = _rate(value)
+        require_no_schedule(self.model, "network.learning_rate = ...")
+        self._learning_rate = rate
         self.model.optimizer.learning_rate = self._learning_rate
 
     def _build(self, hardware: Hardware) -> SegmentationModel:
@@ -448,7 +482,6 @@ class Neural_Network:
                 1 if patch_shape is None else prediction_batch_size(patch_shape, self.preprocessor.batch_size, on_gpu)
             )
             self._predictor = WindowPredictor(
-                # Again not for whole images.
                 self.model,
                 self.window_shape,
                 self.channels,
@@ -529,3 +562,14 @@ class Neural_Network:
             custom_objects: Layers of your own by name, where they are not registered with Keras.
         """
         model_file.read_into(self, file_path, custom_objects)
+
+
+def _rate(value: Any) -> float:
+    """A learning rate, which is a number: it is written to files and set anew before each training."""
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        raise ConfigurationError(
+            f"learning_rate must be a positive number, got the schedule {type(value).__name__}. Pass the rate of the "
+            "first step, and to train() a callback that changes it: miscnn_tf.neural_network.callbacks.PolynomialDecay "
+            "or keras.callbacks.LearningRateScheduler"
+        )
+    return positive(value, "learning_rate")

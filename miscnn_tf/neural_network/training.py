@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,7 +14,7 @@ import tensorflow as tf
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network import model_file
-from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard
+from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, has_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
 from miscnn_tf.neural_network.data_generator import DataGenerator
@@ -84,14 +84,16 @@ class Training:
             network.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
         self.compilation.renew(network, self.class_weight)
         make_training_variables(network)
-        # A callback of an earlier training may have changed the rate.
-        network.model.optimizer.learning_rate = network.learning_rate
+        if not has_schedule(network.model):  # the user's own, who gave the model another optimizer
+            # A callback of an earlier training may have changed the rate.
+            network.model.optimizer.learning_rate = network.learning_rate
         network.trained_on = {"training": self.training, "validation": self.validation or []}
         (state, position), positions = workers.together(self._resumed, lambda: [network.epochs_trained])
         _require_the_same_position(positions)
 
-        feeds = self._feeds(position)
+        feeds: list[Feed] = []
         try:
+            workers.together(lambda: feeds.extend(self._feeds(position)))
             try_largest_images(network, surveyed, self.training, feeds[0].dataset)
             self._fit(feeds, position.begin, self._listeners(feeds[0], position.first, state))
         except tf.errors.OpError as error:
@@ -145,8 +147,11 @@ class Training:
         network.epochs_trained = position.first + position.done
         return states, position
 
-    def _feeds(self, position: Position) -> list[Feed]:
-        """The batches to train on and, where samples validate, those to validate on."""
+    def _feeds(self, position: Position) -> Iterator[Feed]:
+        """The batches to train on and, where samples validate, those to validate on.
+
+        One by one: each may lie on disk, and is removed from there if the next one fails.
+        """
         network, share = self.network, self.network.hardware.share
         batches = DataGenerator(
             self.training,
@@ -162,12 +167,11 @@ class Training:
         # Keras looks at a batch even where no epoch is left.
         begin = min(position.begin, self.epochs - 1)
         epochs = range(first + begin, first + self.epochs)
-        feeds = [Feed(batches, epochs, network.workers, network.batch_queue_size)]
+        yield Feed(batches, epochs, network.workers, network.batch_queue_size)
         if self.validation is not None:
             checks = DataGenerator(self.validation, network.preprocessor, validation=True, labels=True, share=share)
             # Each epoch goes through it once, from its start.
-            feeds.append(Feed(checks, range(1), network.workers, network.batch_queue_size))
-        return feeds
+            yield Feed(checks, range(1), network.workers, network.batch_queue_size)
 
     def _listeners(self, feed: Feed, first: int, state: Sequence[TrainingState]) -> list[keras.callbacks.Callback]:
         """All callbacks: ours before the user's, who may look at what they add to the logs, or write a model file."""

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import keras
 import numpy as np
 import pytest
-from fold_workers import Failing, network, weights
+from fold_workers import Failing, Own, network, weights
 
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation import cross_validation
@@ -175,6 +175,24 @@ def test_what_cannot_be_sent_is_named(model, tmp_path, monkeypatch, what, messag
             CASES, model, 2, 1, evaluation_path=tmp_path, callbacks=callbacks.get(what, []), executor=executor
         )
     assert not list(tmp_path.glob("fold_*/*"))
+
+
+def test_a_network_of_the_users_own_class_is_one_in_the_worker_too(model, tmp_path):
+    trace = tmp_path / "trace"
+    own = Own(trace, model.preprocessor, architecture=model.architecture, precision="float32")
+    own.verbose = 0
+    cross_validation(CASES, own, 2, 1, evaluation_path=tmp_path / "own", executor=Pickling())
+    assert trace.read_text().split() == ["Own", "Own"]
+    own.other = model
+    with pytest.raises(ConfigurationError, match="the network's attribute other holds a model"):
+        cross_validation(CASES, own, 2, 1, evaluation_path=tmp_path / "held", executor=Pickling())
+
+    class Local(Own):
+        pass
+
+    local = Local(trace, model.preprocessor, architecture=model.architecture, precision="float32")
+    with pytest.raises(ConfigurationError, match="the class Local cannot be sent"):
+        cross_validation(CASES, local, 2, 1, evaluation_path=tmp_path / "local", executor=Pickling())
 
 
 def test_other_models_stay_here(fake_model, tmp_path):

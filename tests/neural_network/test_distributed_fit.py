@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -43,6 +44,22 @@ def test_a_loss_that_is_one_number_is_no_larger_on_several_devices(on_two_device
     np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
+@pytest.mark.parametrize("case", ["categorical_crossentropy of 2", "categorical_crossentropy of 3", "dice of 3"])
+def test_a_loss_that_is_summed_is_the_sum_over_all_devices(on_two_devices, case):
+    """Also where a batch cannot be shared evenly, and the last one of the validation holds a single sample."""
+    one, two = on_two_devices["summed_losses"][case]
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+
+
+def test_a_metric_made_outside_of_the_scope_counts_what_all_devices_see_after_each_step(on_two_devices):
+    (one, two), kinds = on_two_devices["metrics_made_outside_of_the_scope"]
+    assert one.keys() == two.keys() >= {"iou", "accuracy", "val_iou", "val_accuracy", "accuracy after steps"}
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, rtol=1e-4, err_msg=name)
+    # Of one whose configuration may lack something no other is made.
+    assert kinds == [True, True, False]
+
+
 def test_moving_averages_are_the_same_on_all_devices(on_two_devices):
     assert len(on_two_devices["spread_of_moving_averages"]) > 5
     assert max(on_two_devices["spread_of_moving_averages"]) == 0
@@ -69,6 +86,10 @@ def test_gradients_are_clipped_as_those_of_the_whole_batch(on_two_devices):
     for how, (difference, effect) in found.items():
         assert difference < 1e-5, how
         assert effect > 1e-3 or not how
+
+
+def test_a_schedule_of_the_users_own_optimizer_is_followed(on_two_devices):
+    assert on_two_devices["rates_of_a_schedule"] == pytest.approx([0.1, 0.1, 0.1, 0.01])
 
 
 def test_an_optimizer_of_the_users_own_takes_over(on_two_devices):
@@ -131,6 +152,25 @@ def test_what_fails_on_one_worker_is_told_by_the_others(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_whose_own_program_fails_stops_the_others(tmp_path):
+    """Where nobody could tell them: they learn it from the end of its process."""
+    begin = time.monotonic()
+    codes, (first, second) = run(tmp_path, MACHINES, per_worker={1: {"fail_before": True}})
+    assert codes == [1, 1]
+    assert "ValueError: boom" in second
+    assert "TrainingError: worker 1 of 2: training stops, as another worker has ended or cannot be reached" in first
+    assert time.monotonic() - begin < 120  # of which the others wait half a minute at most
+
+
+@pytest.mark.slow
+def test_batches_that_one_worker_cannot_write_stop_the_others(tmp_path):
+    codes, (first, second) = run(tmp_path, MACHINES, per_worker={1: {"full_disk": True}})
+    assert codes == [1, 1]
+    assert "OSError: no space left" in second
+    assert "TrainingError: worker 1 of 2: training stops, as worker 2 (127.0.0.1:" in first
+
+
+@pytest.mark.slow
 def test_workers_that_see_different_states_are_told(tmp_path):
     train(tmp_path / "a", MACHINES, epochs=2)
     # The second machine has a folder of its own, where nothing was written.
@@ -144,14 +184,14 @@ def test_workers_that_see_different_states_are_told(tmp_path):
 def test_an_object_that_measures_counts_what_all_machines_see_or_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     (tmp_path / "one").mkdir()
-    train_here(tmp_path / "one", metric_in_scope=True)
+    train_here(tmp_path / "one", metric="iou")
     one = dict(np.load(tmp_path / "one" / "result_0.npz"))
     assert {"iou", "val_iou"} <= set(one)
-    assert_same(one, train(tmp_path / "two", MACHINES, metric_in_scope=True))
-    codes, outputs = run(tmp_path / "outside", MACHINES, metric_in_scope=False)
+    assert_same(one, train(tmp_path / "two", MACHINES, metric="iou"))
+    codes, outputs = run(tmp_path / "refused", MACHINES, metric="own")
     assert codes == [1, 1]
     for output in outputs:
-        assert "ConfigurationError: a metric (iou/" in output
+        assert "ConfigurationError: a metric (own/" in output
 
 
 @pytest.mark.slow
@@ -214,5 +254,6 @@ def test_a_number_becomes_a_value_per_sample_and_the_rest_stays():
         assert pooled.__name__ == "dice"
     voxels = loss_per_sample(keras.losses.MeanSquaredError())
     assert np.asarray(voxels(truth, prediction)).shape == (2, 4, 4)
-    summed = keras.losses.MeanSquaredError(reduction="sum")
-    assert loss_per_sample(summed) is summed
+    for reduction in ("sum", None):
+        summed = loss_per_sample(keras.losses.MeanSquaredError(reduction=reduction))
+        assert np.asarray(summed(truth, prediction)).tolist() == [32.0, 32.0]  # their mean is the sum of 2 x 16 voxels

@@ -79,12 +79,26 @@ def test_xla_can_be_overruled(machine):
         choose_hardware(jit_compile="yes")
 
 
-def test_what_cannot_be_compiled_is_refused(monkeypatch):
+@pytest.mark.parametrize("jit_compile", ["auto", True])
+def test_whole_images_are_not_compiled_and_the_log_says_so(machine, make_network, caplog, jit_compile):
+    machine(gpus=["H200"])
+    with caplog.at_level(logging.INFO):
+        network = make_network(
+            processing={"analysis": "fullimage", "patch_shape": None, "batch_size": 1}, jit_compile=jit_compile
+        )
+    assert network.model.jit_compile is network.hardware.jit_compile is False
+    assert caplog.messages == ["hardware: 1 GPU H200; float32 (as asked for); XLA off (whole images, in many sizes)"]
+    assert make_network(jit_compile=jit_compile).model.jit_compile is True
+
+
+def test_what_cannot_be_compiled_is_refused(machine, monkeypatch):
     class Two:
         num_replicas_in_sync = 2
 
     monkeypatch.setattr(hardware, "_strategy", lambda multi_gpu, gpus: Two())
     assert choose_hardware(multi_gpu=True).description.endswith("XLA off (several devices)")
+    machine(gpus=["H200", "H200"])
+    assert choose_hardware(multi_gpu=True).description.endswith("XLA in prediction alone (several devices)")
     with pytest.raises(ConfigurationError, match="jit_compile=True, but 2 devices share each batch"):
         choose_hardware(multi_gpu=True, jit_compile=True)
 

@@ -49,6 +49,17 @@ def test_a_learning_rate_must_be_positive(make_network, rate):
         make_network(learning_rate=rate)
 
 
+def test_a_schedule_as_learning_rate_is_refused_with_what_does_its_work(make_network):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 0.9)
+    told = r"got the schedule ExponentialDecay. Pass .*PolynomialDecay or keras.callbacks.LearningRateScheduler"
+    with pytest.raises(ConfigurationError, match=told):
+        make_network(learning_rate=schedule)
+    network = make_network(learning_rate=0.01)
+    with pytest.raises(ConfigurationError, match=told):
+        network.learning_rate = schedule
+    assert network.learning_rate == 0.01
+
+
 def test_the_seed_makes_the_weights_and_leaves_the_global_state_alone(toy_io, make_network):
     before = (np.random.get_state()[1].copy(), random.getstate())  # noqa: NPY002
     first, second = make_network(), make_network()

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network.callbacks import PolynomialDecay, learning_rate_of
 from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.feed import Feed
 
@@ -108,6 +110,24 @@ def test_batches_on_disk_are_removed_after_the_training_and_nothing_else(make_ne
     assert io.load_sample_pickle("case_0").shape == (20, 22, 18, 1)
 
 
+def test_batches_on_disk_are_removed_where_those_of_the_validation_cannot_be_written(make_network, tmp_path):
+    network = make_network(processing={"prepare_batches": True})
+    io, written = network.preprocessor.data_io, []
+    write = io.backup_batches
+
+    def until_full(images, labels, pointer):
+        if len(written) == 3:
+            raise OSError("no space left")
+        written.append(pointer)
+        write(images, labels, pointer)
+
+    io.backup_batches = until_full
+    with pytest.raises(OSError, match="no space left"):
+        network.evaluate(CASES[:3], CASES[3:], epochs=1)
+    assert len({pointer.partition("-")[0] for pointer in written}) == 2  # both were begun
+    assert list((tmp_path / "batches").glob("*.batch_*")) == []
+
+
 def test_the_training_pipeline_carries_labels_as_bytes(make_network):
     network = make_network(data={"classes": 3})
     batches = DataGenerator(CASES, network.preprocessor, training=True, labels=True)
@@ -139,3 +159,26 @@ def test_the_rate_that_a_callback_lowered_is_not_the_next_trainings(make_network
 
     network.train(CASES[:2], epochs=1, callbacks=[Rate()])
     assert rates == [pytest.approx(0.01)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_schedule_of_the_users_own_optimizer_is_followed(make_network, precision):
+    network = make_network(precision=precision)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])
+    network.model.compile(keras.optimizers.SGD(schedule), network.model.loss, jit_compile=False)
+    rates = []
+
+    class Rate(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(learning_rate_of(self.model))
+
+    network.train(CASES[:2], epochs=2, iterations=2, callbacks=[Rate()])
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01])
+    with pytest.raises(
+        ConfigurationError, match=r"PolynomialDecay sets the learning rate, but .* LearningRateSchedule"
+    ):
+        network.train(CASES[:2], epochs=1, callbacks=[PolynomialDecay()])
+    with pytest.raises(ConfigurationError, match=r"network.learning_rate = ... sets the learning rate, but"):
+        network.learning_rate = 0.1
+    network.reset()  # Adam again
+    network.learning_rate = 0.1
