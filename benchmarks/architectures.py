@@ -15,6 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import miscnn_tf  # noqa: F401 (before TensorFlow, which it asks for its fast kernels)
+
+# isort: split
 import keras
 import numpy as np
 

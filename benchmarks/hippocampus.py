@@ -28,9 +28,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import miscnn_tf  # before TensorFlow, which it asks for its fast kernels
+
+# isort: split
 import keras
 
-import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture

@@ -12,12 +12,14 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import miscnn_tf  # before TensorFlow, which it asks for its fast kernels
+
+# isort: split
 import keras
 import numpy as np
 import rivals
 import tensorflow as tf
 
-import miscnn_tf
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.losses import dice_crossentropy

@@ -1,7 +1,7 @@
 """miscnn_tf: medical image segmentation with Keras 3 and TensorFlow, in a few lines.
 
 The public names are imported on first use, so that ``import miscnn_tf`` takes milliseconds and
-loads no TensorFlow.
+loads no TensorFlow. That is asked for its fast kernels meanwhile: see `miscnn_tf.onednn`.
 
 Example:
     >>> import miscnn_tf
@@ -17,12 +17,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from miscnn_tf.onednn import ask_for_onednn
+
 if TYPE_CHECKING:
     from miscnn_tf.data_loading.data_io import Data_IO
     from miscnn_tf.neural_network.model import Neural_Network
     from miscnn_tf.neural_network.model_file import load_model
     from miscnn_tf.processing.data_augmentation import Data_Augmentation
     from miscnn_tf.processing.preprocessor import Preprocessor
+
+ask_for_onednn()
 
 __version__ = "0.1.0"
 

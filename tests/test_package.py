@@ -32,6 +32,8 @@ FLOORS = {
     "nvidia": 0,
     "cluster": 0,
     "resident_memory": 0,
+    "system_memory": 0,
+    "onednn": 0,
     "data_loading": 1,
     "datasets": 1,
     "processing": 2,

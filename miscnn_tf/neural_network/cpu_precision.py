@@ -8,7 +8,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-_CPUINFO = Path("/proc/cpuinfo")
+from miscnn_tf.onednn import cpu_flags
+
 # A 3x3x3 convolution of 32 to 32 features, forward and backward: what most of a training step is spent on.
 _SIZE, _FEATURES, _ROUNDS = 16, 32, 5
 
@@ -19,12 +20,7 @@ def cpu_computes_bfloat16(cpuinfo: Path | None = None) -> bool:
     Args:
         cpuinfo: Linux' description of the processor; where there is none, the answer is no.
     """
-    try:
-        text = (cpuinfo or _CPUINFO).read_text(errors="replace")
-    except OSError:
-        return False
-    flags = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
+    return bool(cpu_flags(cpuinfo) & {"avx512_bf16", "amx_bf16"})
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.cpu_precision import bfloat16_speedup, cpu_computes_bfloat16
 from miscnn_tf.neural_network.workers import Workers, cluster_strategy
 from miscnn_tf.nvidia import NVIDIA_TRACES
+from miscnn_tf.onednn import VARIABLE, comes_too_late
 from miscnn_tf.processing.schedule import Share
 
 __all__ = [
@@ -159,6 +160,7 @@ def choose_hardware(
         _grow_memory(gpus)
     else:
         _warn_of_unused_gpu()
+        _warn_of_slow_kernels()
     # Before anything is computed: TensorFlow cannot set up communication afterwards.
     strategy = _strategy(multi_gpu, gpus) if cluster is None else cluster_strategy(cluster)
     replicas = strategy.num_replicas_in_sync
@@ -282,6 +284,15 @@ def _warn_of_unused_gpu() -> None:
         "be many times slower. Install TensorFlow's CUDA libraries (pip install 'miscnn_tf[gpu]') and check nvidia-smi",
         traces[0],
     )
+
+
+def _warn_of_slow_kernels() -> None:
+    if comes_too_late():
+        logger.warning(
+            "TensorFlow was imported before miscnn_tf, and computes without oneDNN, several times more slowly on this "
+            "processor: import miscnn_tf first, or set %s=1 in the environment",
+            VARIABLE,
+        )
 
 
 def _devices(gpus: Sequence[Any], replicas: int, cluster: Cluster | None) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from miscnn_tf import onednn
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network import cpu_precision, hardware
+from miscnn_tf.neural_network import hardware
 from miscnn_tf.neural_network.hardware import choose_hardware, precision_scope
 
 
@@ -27,7 +28,7 @@ def machine(monkeypatch, tmp_path):
         )
         if driver:
             (tmp_path / "nvidia0").touch()
-        monkeypatch.setattr(cpu_precision, "_CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(onednn, "_CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(hardware, "NVIDIA_TRACES", (tmp_path / "nvidia0",))
         devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{gpu}", "GPU") for gpu in range(len(gpus))]
         grown = []
