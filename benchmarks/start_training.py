@@ -27,10 +27,11 @@ def main() -> None:
 
     run_subfunctions = Preprocessor.run_subfunctions
 
-    def prepare(*arguments: Any, **options: Any) -> None:
+    def prepare(*arguments: Any, **options: Any) -> Any:
         times.append(time.time())
-        run_subfunctions(*arguments, **options)
+        surveyed = run_subfunctions(*arguments, **options)
         times.append(time.time())
+        return surveyed
 
     class Clock(keras.callbacks.Callback):
         """Ends the program after the second step."""
