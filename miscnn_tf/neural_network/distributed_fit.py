@@ -7,6 +7,7 @@ of a small share more than the others. Here the loss is the mean over the sample
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -20,6 +21,8 @@ from miscnn_tf.neural_network.callbacks import has_schedule, learning_rate_of
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
+
+logger = logging.getLogger(__name__)
 
 # Keras' callbacks that write files: of several machines, the first one alone has them.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
@@ -333,7 +336,10 @@ def metric_of_all_devices(metric: Any) -> Any:
         return metric
     try:
         return type(metric).from_config(metric.get_config())
-    except Exception:  # whatever a user's own class raises
+    except Exception as error:  # whatever a user's own class raises
+        logger.warning(
+            "the metric %r cannot be made anew for each device from its configuration: %s", metric.name, error
+        )
         return metric
 
 
