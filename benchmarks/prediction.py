@@ -60,6 +60,7 @@ def main() -> None:
         "patch": options.patch,
         "classes": CLASSES,
         "rate": 1e-3,
+        "seed": 0,
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     python = python_with(TORCH, "monai")

@@ -55,7 +55,7 @@ def network(settings: dict[str, Any]) -> miscnn_tf.Neural_Network:
         batch_size=settings["batch_size"],
         analysis="patchwise-crop",
         patch_shape=tuple(settings["patch"]),
-        seed=0,
+        seed=settings["seed"],
     )
     preprocessor.patchwise_overlap = tuple(size // 2 for size in settings["patch"])
     return miscnn_tf.Neural_Network(
