@@ -76,12 +76,13 @@ class RunOptions:
         Raises:
             ConfigurationError: Naming the argument.
         """
+        from miscnn_tf.neural_network.callbacks import callback_list
+
         whole_number(self.epochs, "epochs", 1)
         if self.iterations is not None:
             whole_number(self.iterations, "iterations", 1)
         whole_number(self.backup_every, "backup_every")
-        if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Sequence):
-            raise ConfigurationError(f"callbacks={self.callbacks!r} must be a list of Keras callbacks")
+        callback_list(self.callbacks)
 
     def settings(self, model: Neural_Network) -> dict[str, Any]:
         """What the result of such a training depends on besides the samples, as plain data."""

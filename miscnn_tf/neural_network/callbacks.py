@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import keras
@@ -35,6 +35,21 @@ def require_no_schedule(model: keras.Model, who: str) -> None:
             f"{who} sets the learning rate, but the model's optimizer has a LearningRateSchedule, which computes it: "
             "use one of the two, or give the optimizer a number as learning_rate"
         )
+
+
+def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """The callbacks that a user passes, as a list of its own.
+
+    Raises:
+        ConfigurationError: If they are no list, or one of them is no Keras callback.
+    """
+    listed = list(callbacks) if isinstance(callbacks, Iterable) and not isinstance(callbacks, str) else None
+    wrong = [one for one in listed or () if not isinstance(one, keras.callbacks.Callback)]
+    if listed is None or wrong:
+        found = callbacks if listed is None else wrong[0]
+        hint = "; add parentheses to the class" if isinstance(found, type) else ""
+        raise ConfigurationError(f"callbacks must be a list of Keras callbacks, got {found!r}{hint}")
+    return listed
 
 
 class TimeLimit(keras.callbacks.Callback):

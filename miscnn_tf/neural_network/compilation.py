@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from miscnn_tf.neural_network import losses
+from miscnn_tf.neural_network import losses, metrics
 from miscnn_tf.neural_network.class_weights import ClassWeight, apply_class_weight, class_weight_vector
 from miscnn_tf.neural_network.distributed_fit import DistributedFit, loss_per_sample, metric_of_all_devices
 
@@ -41,10 +41,10 @@ class Compilation:
             loss = apply_class_weight(loss, class_weight, network.classes)
         if network.hardware.replicas > 1:
             loss = loss_per_sample(loss)
-        metrics = list(network.metrics)
+        measured = [metrics.get(metric) for metric in network.metrics]
         with network.hardware.scope():
             if network.hardware.replicas > 1:
-                metrics = [metric_of_all_devices(metric) for metric in metrics]
+                measured = [metric_of_all_devices(metric) for metric in measured]
             optimizer = getattr(network.model, "optimizer", None)
             if optimizer is None or new_optimizer:
                 optimizer = keras.optimizers.Adam(learning_rate=network.learning_rate)
@@ -53,7 +53,7 @@ class Compilation:
             network.model.compile(
                 optimizer=optimizer,
                 loss=loss,
-                metrics=metrics,
+                metrics=measured,
                 jit_compile=network.hardware.jit_compile,
             )
         self._compiled_with = wanted

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from miscnn_tf.arguments import whole_number
+
 T = TypeVar("T")
 
 
@@ -38,9 +40,9 @@ class BatchLoader(Generic[T]):
         self.fetch = fetch
         self.steps = steps
         self.epochs = epochs
-        self.workers = max(1, workers)
+        self.workers = whole_number(workers, "workers", least=1)
         # Batches that are being made count as queued: fewer would leave workers idle.
-        self.queue_size = max(queue_size, self.workers)
+        self.queue_size = max(whole_number(queue_size, "batch_queue_size", least=1), self.workers)
         self.waited = 0.0
         self.error: BaseException | None = None
         self._closed = False

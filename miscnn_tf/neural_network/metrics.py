@@ -7,11 +7,13 @@ batches.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
 from keras import ops
 
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.loss_terms import identify_axis, pooled_dice, soft_dice_per_class
 from miscnn_tf.neural_network.losses import (
     asym_unified_focal_loss,
@@ -52,6 +54,45 @@ __all__ = [
     "tversky_crossentropy",
     "tversky_loss",
 ]
+
+# Names that Keras' compile() knows beside those of `keras.metrics.get`.
+_OF_COMPILE = {"accuracy", "acc", "crossentropy", "ce"}
+
+
+def get(metric: Any) -> Any:
+    """Turn what a user may pass as a metric into what ``model.compile`` takes.
+
+    Args:
+        metric: A name (of the functions in this module, or Keras'), a Keras metric or a function ``(y_true, y_pred)``.
+
+    Raises:
+        ConfigurationError: If it is none of these.
+
+    Example:
+        >>> get("dice_soft") is dice_soft
+        True
+    """
+    if isinstance(metric, str):
+        own = {name: globals()[name] for name in __all__ if not inspect.isclass(globals()[name])}
+        for one in ("identify_axis", "dice_weighted"):  # no metric; none without its weights
+            del own[one]
+        if metric in own or metric in _OF_COMPILE:
+            return own.get(metric, metric)
+        try:
+            keras.metrics.get(metric)
+        except (TypeError, ValueError):
+            raise ConfigurationError(
+                f"there is no metric called {metric!r}. Known: {', '.join(own)}, and those of Keras; or pass a "
+                "function (y_true, y_pred)"
+            ) from None
+        return metric
+    if inspect.isclass(metric):
+        raise ConfigurationError(f"metrics holds the class {metric.__name__}, not a metric: add parentheses")
+    if not callable(metric):
+        raise ConfigurationError(
+            f"metrics holds {metric!r}, which is no metric: pass names, Keras metrics or functions (y_true, y_pred)"
+        )
+    return metric
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")

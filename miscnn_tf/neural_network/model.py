@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from miscnn_tf.arguments import positive
+from miscnn_tf.arguments import positive, whole_number
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
@@ -57,7 +57,7 @@ class Neural_Network:
         preprocessor: Where batches come from, and how images become patches.
         architecture: What to build; left out: the standard U-Net.
         loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or a registered loss's name.
-        metrics: Metric functions or Keras metrics; left out: ``[dice_soft]``.
+        metrics: Metric functions, Keras metrics, or names of either; left out: ``[dice_soft]``.
         learning_rate: Learning rate of the Adam optimizer, a number; callbacks change it while the network trains.
         batch_queue_size: How many batches are made ahead of the training step.
         workers: Threads that make them. The batches do not depend on their number.
@@ -113,10 +113,10 @@ class Neural_Network:
         self.architecture = UNet_standard() if architecture is None else architecture
         self.loss = loss
         self.metrics = [dice_soft] if metrics is None else list(metrics)
-        self.batch_queue_size = batch_queue_size
-        self.workers = workers
+        self.batch_queue_size = whole_number(batch_queue_size, "batch_queue_size", least=1)
+        self.workers = whole_number(workers, "workers", least=1)
         self.multi_gpu = multi_gpu
-        self.seed = preprocessor.seed if seed is None else int(seed)
+        self.seed = preprocessor.seed if seed is None else whole_number(seed, "seed")
         self.precision = precision
         self.deterministic = deterministic
         self.jit_compile = jit_compile

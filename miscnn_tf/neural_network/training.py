@@ -14,7 +14,7 @@ import tensorflow as tf
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network import model_file
-from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, has_schedule
+from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, has_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
 from miscnn_tf.neural_network.data_generator import DataGenerator
@@ -64,7 +64,7 @@ class Training:
         self.validation = validation
         self.epochs = whole_number(epochs, "epochs", least=1)
         self.iterations = None if iterations is None else whole_number(iterations, "iterations", least=1)
-        self.callbacks = list(callbacks)
+        self.callbacks = callback_list(callbacks)
         self.class_weight = class_weight
         self.history = keras.callbacks.History()
 

@@ -8,7 +8,7 @@ import pytest
 
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
-from miscnn_tf.neural_network.metrics import dice_soft
+from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.processing.preprocessor import Preprocessor
 
@@ -47,6 +47,52 @@ def test_a_patch_that_the_depth_cannot_halve_is_refused_with_sizes_that_fit(toy_
 def test_a_learning_rate_must_be_positive(make_network, rate):
     with pytest.raises(ConfigurationError, match="learning_rate"):
         make_network(learning_rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
+        ({"workers": "two"}, "workers must be a whole number of at least 1, got 'two'"),
+        ({"batch_queue_size": 1.5}, r"batch_queue_size must be a whole number of at least 1, got 1\.5"),
+        ({"seed": "x"}, "seed must be a whole number of at least 0, got 'x'"),
+        ({"metrics": [3]}, "metrics holds 3, which is no metric"),
+        ({"metrics": [ClassDice]}, "metrics holds the class ClassDice, not a metric: add parentheses"),
+        ({"metrics": ["dice"]}, "there is no metric called 'dice'. Known: asym_unified_focal_loss, .*, dice_soft, "),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_when_the_network_is_made(make_network, wrong, told):
+    with pytest.raises(ConfigurationError, match=told):
+        make_network(**wrong)
+
+
+def test_numbers_of_workers_set_later_are_looked_at_before_the_training(make_network):
+    network = make_network()
+    network.workers = 0
+    with pytest.raises(ConfigurationError, match="workers must be a whole number of at least 1, got 0"):
+        network.train(CASES, epochs=1)
+
+
+def test_metrics_go_by_name_too(make_network):
+    network = make_network(metrics=["dice_soft", "accuracy"])
+    history = network.train(CASES, epochs=1).history
+    assert {"dice_soft", "accuracy"} <= set(history)
+    by_function = make_network(metrics=[dice_soft]).train(CASES, epochs=1).history
+    assert history["dice_soft"] == pytest.approx(by_function["dice_soft"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "told"),
+    [
+        (3, "got 3"),
+        ("log.csv", "got 'log.csv'"),
+        (["x"], "got 'x'"),
+        ([keras.callbacks.TerminateOnNaN], "got <class '.*TerminateOnNaN'>; add parentheses to the class"),
+    ],
+)
+def test_callbacks_are_keras_callbacks(make_network, callbacks, told):
+    with pytest.raises(ConfigurationError, match=f"callbacks must be a list of Keras callbacks, {told}"):
+        make_network().train(CASES, epochs=1, callbacks=callbacks)
 
 
 def test_a_schedule_as_learning_rate_is_refused_with_what_does_its_work(make_network):
