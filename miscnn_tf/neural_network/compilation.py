@@ -33,6 +33,7 @@ class Compilation:
             new_optimizer: Compile in any case, with a fresh optimizer.
         """
         weights = None if class_weight is None else class_weight_vector(class_weight, network.classes)
+        measured = metrics.get_all(network.metrics)
         wanted = (network.loss, tuple(network.metrics), weights)
         if self._compiled_with == wanted and not new_optimizer:
             return
@@ -41,7 +42,6 @@ class Compilation:
             loss = apply_class_weight(loss, class_weight, network.classes)
         if network.hardware.replicas > 1:
             loss = loss_per_sample(loss)
-        measured = [metrics.get(metric) for metric in network.metrics]
         with network.hardware.scope():
             if network.hardware.replicas > 1:
                 measured = [metric_of_all_devices(metric) for metric in measured]

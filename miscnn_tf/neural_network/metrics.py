@@ -8,6 +8,7 @@ batches.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -59,19 +60,26 @@ __all__ = [
 _OF_COMPILE = {"accuracy", "acc", "crossentropy", "ce"}
 
 
-def get(metric: Any) -> Any:
-    """Turn what a user may pass as a metric into what ``model.compile`` takes.
+def get_all(metrics: Any) -> list[Any]:
+    """Turn what a user may pass as metrics into what ``model.compile`` takes.
 
     Args:
-        metric: A name (of the functions in this module, or Keras'), a Keras metric or a function ``(y_true, y_pred)``.
+        metrics: A list; each is a name (of the functions in this module, or Keras'), a Keras metric or a function
+            ``(y_true, y_pred)``.
 
     Raises:
-        ConfigurationError: If it is none of these.
+        ConfigurationError: If it is no list, or one of them is none of these.
 
     Example:
-        >>> get("dice_soft") is dice_soft
+        >>> get_all(["dice_soft"]) == [dice_soft]
         True
     """
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise ConfigurationError(f"metrics must be a list of metrics, got {metrics!r}")
+    return [_get(metric) for metric in metrics]
+
+
+def _get(metric: Any) -> Any:
     if isinstance(metric, str):
         own = {name: globals()[name] for name in __all__ if not inspect.isclass(globals()[name])}
         for one in ("identify_axis", "dice_weighted"):  # no metric; none without its weights

@@ -22,7 +22,7 @@ from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import model_file, onnx_file
-from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, require_architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
 from miscnn_tf.neural_network.callbacks import require_no_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight
@@ -31,7 +31,7 @@ from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.memory_budget import MemoryBudget
-from miscnn_tf.neural_network.metrics import dice_soft
+from miscnn_tf.neural_network.metrics import dice_soft, get_all
 from miscnn_tf.neural_network.prediction import (
     flip_axes,
     predict_prepared,
@@ -109,9 +109,12 @@ class Neural_Network:
         deterministic: bool = False,
         jit_compile: bool | Literal["auto"] = "auto",
     ) -> None:
+        if not isinstance(preprocessor, Preprocessor):
+            raise ConfigurationError(f"preprocessor must be a Preprocessor, got {preprocessor!r}")
         self.preprocessor = preprocessor
-        self.architecture = UNet_standard() if architecture is None else architecture
+        self.architecture = UNet_standard() if architecture is None else require_architecture(architecture)
         self.loss = loss
+        get_all(metrics or ())  # what is no metric is told now, not after the network was built
         self.metrics = [dice_soft] if metrics is None else list(metrics)
         self.batch_queue_size = whole_number(batch_queue_size, "batch_queue_size", least=1)
         self.workers = whole_number(workers, "workers", least=1)

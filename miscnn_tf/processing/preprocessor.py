@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from copy import copy
 from multiprocessing import get_all_start_methods, get_context
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -277,7 +278,7 @@ class Preprocessor:
     @contextmanager
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
         # More than there are processors would not be faster, but need more memory.
-        number = max(1, min(self.mp_threads, os.cpu_count() or 1))
+        number = min(whole_number(self.mp_threads, "mp_threads", least=1), os.cpu_count() or 1)
         with ThreadPoolExecutor(number, thread_name_prefix="prepare") as threads:
             if not self.use_multiprocessing or not self._may_start_processes():
                 yield threads, None
@@ -512,23 +513,25 @@ class Preprocessor:
         if self.analysis == "fullimage":
             return None
         axes = 3 if self.data_io.interface.three_dim else 2
-        if not isinstance(patch_shape, tuple | list) or len(patch_shape) != axes or any(n < 1 for n in patch_shape):
+        listed = isinstance(patch_shape, tuple | list) and len(patch_shape) == axes and _all_whole(patch_shape)
+        if not listed or any(n < 1 for n in patch_shape or ()):
             raise ConfigurationError(
                 f"patch_shape={patch_shape!r}: analysis={self.analysis!r} on {axes}D data needs a tuple of {axes} "
-                f"positive numbers, such as {(64, 64, 32)[:axes]}"
+                f"positive whole numbers, such as {(64, 64, 32)[:axes]}"
             )
-        return tuple(int(n) for n in patch_shape)
+        return tuple(int(n) for n in patch_shape or ())
 
     def _checked_overlap(self) -> tuple[int, ...]:
         if self.patch_shape is None:
             return ()
         axes = len(self.patch_shape)
         value = self.patchwise_overlap
-        overlap = (value,) * axes if isinstance(value, int) else tuple(value)[:axes]
-        if len(overlap) != axes or any(not 0 <= n < size for n, size in zip(overlap, self.patch_shape, strict=True)):
+        overlap = tuple(value)[:axes] if isinstance(value, Iterable) else (value,) * axes
+        whole = len(overlap) == axes and _all_whole(overlap)
+        if not whole or any(not 0 <= n < size for n, size in zip(overlap, self.patch_shape, strict=True)):
             raise ConfigurationError(
-                f"patchwise_overlap={value!r} needs {axes} numbers, one per axis, each from 0 to less than the patch's "
-                f"size ({self.patch_shape})"
+                f"patchwise_overlap={value!r} needs {axes} whole numbers, one per axis, each from 0 to less "
+                f"than the patch's size ({self.patch_shape})"
             )
         if self.patchwise_blending not in MODES:
             raise ConfigurationError(
@@ -543,6 +546,10 @@ class Preprocessor:
     def __getstate__(self) -> dict[str, Any]:
         # The store holds locks and open memory maps; another process makes its own.
         return {**self.__dict__, "_cache": None}
+
+
+def _all_whole(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, Real) and value % 1 == 0 for value in values)  # 8.0 too: half of a patch
 
 
 def _completed(sample: Sample) -> Sample:

@@ -56,6 +56,9 @@ def test_a_learning_rate_must_be_positive(make_network, rate):
         ({"workers": "two"}, "workers must be a whole number of at least 1, got 'two'"),
         ({"batch_queue_size": 1.5}, r"batch_queue_size must be a whole number of at least 1, got 1\.5"),
         ({"seed": "x"}, "seed must be a whole number of at least 0, got 'x'"),
+        ({"architecture": Architecture}, r"architecture must be .*, got <class .*>; add parentheses to the class"),
+        ({"architecture": "standard"}, r"architecture must be an object with create_model_3D\(\), got 'standard'"),
+        ({"metrics": "dice_soft"}, "metrics must be a list of metrics, got 'dice_soft'"),
         ({"metrics": [3]}, "metrics holds 3, which is no metric"),
         ({"metrics": [ClassDice]}, "metrics holds the class ClassDice, not a metric: add parentheses"),
         ({"metrics": ["dice"]}, "there is no metric called 'dice'. Known: asym_unified_focal_loss, .*, dice_soft, "),
@@ -64,6 +67,11 @@ def test_a_learning_rate_must_be_positive(make_network, rate):
 def test_an_argument_of_another_kind_is_refused_when_the_network_is_made(make_network, wrong, told):
     with pytest.raises(ConfigurationError, match=told):
         make_network(**wrong)
+
+
+def test_a_preprocessor_is_needed():
+    with pytest.raises(ConfigurationError, match="preprocessor must be a Preprocessor, got 3"):
+        Neural_Network(3)
 
 
 def test_numbers_of_workers_set_later_are_looked_at_before_the_training(make_network):

@@ -41,7 +41,7 @@ def make(io, **arguments):
     [
         ({"analysis": "patchwise"}, "analysis='patchwise'"),
         ({"patch_shape": None}, "patch_shape=None"),
-        ({"patch_shape": (8, 8)}, "3 positive numbers"),
+        ({"patch_shape": (8, 8)}, "3 positive whole numbers"),
         ({"patch_shape": 8}, "patch_shape=8"),
         ({"patch_shape": (8, 0, 8)}, "patch_shape"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
@@ -59,7 +59,13 @@ def test_wrong_arguments_are_named(toy_io, arguments, message):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("patchwise_overlap", (8, 0, 0)), ("patchwise_overlap", (1, 2)), ("patchwise_blending", "gausian")],
+    [
+        ("patchwise_overlap", (8, 0, 0)),
+        ("patchwise_overlap", (1, 2)),
+        ("patchwise_overlap", (1.5, 1, 1)),
+        ("patchwise_overlap", "x"),
+        ("patchwise_blending", "gausian"),
+    ],
 )
 def test_what_would_fail_in_prediction_is_told_before_training(toy_io, name, value):
     preprocessor = make(toy_io())
@@ -73,6 +79,27 @@ def test_one_number_is_the_overlap_of_every_axis(toy_io):
     preprocessor = make(io, batch_size=100)
     preprocessor.patchwise_overlap = 4
     assert preprocessor.run("case_0", training=False)[0][0].shape[0] == 8
+
+
+def test_half_of_a_patch_may_be_a_float(toy_io):
+    preprocessor = make(toy_io(shape=(12, 12, 12)), batch_size=100)
+    preprocessor.patchwise_overlap = tuple(np.array(preprocessor.patch_shape) / 2)
+    assert preprocessor.run("case_0", training=False)[0][0].shape[0] == 8
+
+
+@pytest.mark.parametrize("threads", [0, "two"])
+def test_the_number_of_threads_is_a_whole_number(toy_io, threads):
+    preprocessor = make(toy_io())
+    preprocessor.mp_threads = threads
+    with pytest.raises(ConfigurationError, match=f"mp_threads must be a whole number of at least 1, got {threads!r}"):
+        preprocessor.run_subfunctions(["case_0"])
+
+
+def test_a_share_of_foreground_is_a_number(toy_io):
+    preprocessor = make(toy_io())
+    preprocessor.patchwise_foreground = "x"
+    with pytest.raises(ConfigurationError, match="foreground must be a probability between 0 and 1; got 'x'"):
+        preprocessor.run(["case_0"])
 
 
 def test_cropping_is_not_silently_ignored(toy_io):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -112,6 +113,20 @@ class Abstract_Architecture:
         if n_axes == 2:
             return self.create_model_2D(input_shape, n_labels)
         return self.create_model_3D(input_shape, n_labels)
+
+
+def require_architecture(architecture: Any) -> Abstract_Architecture:
+    """The architecture, if it is one: an object that makes models, of whatever class.
+
+    Raises:
+        ConfigurationError: If it is something else, such as a class instead of an object of it.
+    """
+    makes_models = any(hasattr(architecture, f"create_model_{axes}D") for axes in (2, 3))
+    if isinstance(architecture, type) or not makes_models:
+        hint = "; add parentheses to the class" if isinstance(architecture, type) else ""
+        raise ConfigurationError(f"architecture must be an object with create_model_3D(), got {architecture!r}{hint}")
+    found: Abstract_Architecture = architecture
+    return found
 
 
 def number_of_axes(input_shape: Sequence[int | None]) -> int:

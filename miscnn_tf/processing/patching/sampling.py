@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -108,8 +109,8 @@ def draw_start(
         raise ConfigurationError(
             f"patch_shape {tuple(patch_shape)} must have one number per spatial axis of the image, {tuple(image_shape)}"
         )
-    if not 0 <= foreground <= 1:
-        raise ConfigurationError(f"foreground must be a probability between 0 and 1; got {foreground}")
+    if not isinstance(foreground, Real) or not 0 <= foreground <= 1:
+        raise ConfigurationError(f"foreground must be a probability between 0 and 1; got {foreground!r}")
     room = [int(size) - int(patch) for size, patch in zip(image_shape, patch_shape, strict=True)]
     if foreground > 0 and locations is not None and len(locations) and rng.random() < foreground:
         chosen = rng.choice(np.unique(locations[:, 0]))
