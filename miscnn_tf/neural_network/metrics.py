@@ -64,11 +64,11 @@ def get_all(metrics: Any) -> list[Any]:
     """Turn what a user may pass as metrics into what ``model.compile`` takes.
 
     Args:
-        metrics: A list; each is a name (of the functions in this module, or Keras'), a Keras metric or a function
-            ``(y_true, y_pred)``.
+        metrics: A list; each is a name (of the functions in this module, or Keras'), a metric class (which is made with
+            its defaults), a Keras metric or a function ``(y_true, y_pred)``.
 
     Raises:
-        ConfigurationError: If it is no list, or one of them is none of these.
+        ConfigurationError: If it is no list, one of them is none of these, or a class needs arguments.
 
     Example:
         >>> get_all(["dice_soft"]) == [dice_soft]
@@ -95,7 +95,10 @@ def _get(metric: Any) -> Any:
             ) from None
         return metric
     if inspect.isclass(metric):
-        raise ConfigurationError(f"metrics holds the class {metric.__name__}, not a metric: add parentheses")
+        try:
+            return metric()
+        except TypeError as missing:
+            raise ConfigurationError(f"the metric {metric.__name__} needs arguments: {missing}") from missing
     if not callable(metric):
         raise ConfigurationError(
             f"metrics holds {metric!r}, which is no metric: pass names, Keras metrics or functions (y_true, y_pred)"

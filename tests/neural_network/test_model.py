@@ -60,7 +60,7 @@ def test_a_learning_rate_must_be_positive(make_network, rate):
         ({"architecture": "standard"}, r"architecture must be an object with create_model_3D\(\), got 'standard'"),
         ({"metrics": "dice_soft"}, "metrics must be a list of metrics, got 'dice_soft'"),
         ({"metrics": [3]}, "metrics holds 3, which is no metric"),
-        ({"metrics": [ClassDice]}, "metrics holds the class ClassDice, not a metric: add parentheses"),
+        ({"metrics": [ClassDice]}, "the metric ClassDice needs arguments: .*label"),
         ({"metrics": ["dice"]}, "there is no metric called 'dice'. Known: asym_unified_focal_loss, .*, dice_soft, "),
     ],
 )
@@ -81,10 +81,10 @@ def test_numbers_of_workers_set_later_are_looked_at_before_the_training(make_net
         network.train(CASES, epochs=1)
 
 
-def test_metrics_go_by_name_too(make_network):
-    network = make_network(metrics=["dice_soft", "accuracy"])
+def test_metrics_go_by_name_or_class_too(make_network):
+    network = make_network(metrics=["dice_soft", "accuracy", keras.metrics.CategoricalAccuracy])
     history = network.train(CASES, epochs=1).history
-    assert {"dice_soft", "accuracy"} <= set(history)
+    assert {"dice_soft", "accuracy", "categorical_accuracy"} <= set(history)
     by_function = make_network(metrics=[dice_soft]).train(CASES, epochs=1).history
     assert history["dice_soft"] == pytest.approx(by_function["dice_soft"], abs=1e-6)
 
