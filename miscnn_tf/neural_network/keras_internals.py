@@ -23,3 +23,18 @@ def maker_of(output: Any) -> keras.Operation:
     """
     maker: keras.Operation = output._keras_history.operation
     return maker
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """All layers of a model, those within other layers and models too, each once.
+
+    Args:
+        model: The model, of whatever kind.
+
+    Example:
+        >>> inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> [type(layer).__name__ for layer in all_layers(keras.Sequential([inner, keras.layers.ReLU()]))]
+        ['Sequential', 'Dense', 'ReLU']
+    """
+    layers: list[keras.layers.Layer] = list(model._flatten_layers(include_self=False))
+    return layers

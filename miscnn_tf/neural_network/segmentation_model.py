@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.architecture.layers import mend_convolutions
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.keras_internals import maker_of
 
@@ -96,10 +97,14 @@ def build_model(
     create = architecture.create_model_3D if len(window_shape) == 3 else architecture.create_model_2D
     with hardware.scope(), _seeded(seed):
         model = create(input_shape, n_labels=classes)
-        if not getattr(model, "inputs", None):
+        if getattr(model, "inputs", None):
+            built = SegmentationModel(model.inputs[0], float32_output(model.outputs[0]), name=model.name)
+        else:
             image = keras.Input(input_shape)
-            return SegmentationModel(image, float32_output(model(image)))
-        return SegmentationModel(model.inputs[0], float32_output(model.outputs[0]), name=model.name)
+            built = SegmentationModel(image, float32_output(model(image)))
+    if hardware.precision == "mixed_bfloat16":
+        mend_convolutions(built)
+    return built
 
 
 @contextmanager

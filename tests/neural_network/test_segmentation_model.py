@@ -3,6 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
@@ -128,3 +129,32 @@ def test_half_precision_scales_the_loss(make_network):
     first = tiny.model.trainable_variables[0].numpy()
     tiny.train(["case_0"], epochs=1, iterations=1)
     assert not np.array_equal(tiny.model.trainable_variables[0].numpy(), first)
+
+
+class UpsamplingNet(PlainNet):
+    """A U as users write it, of Keras' own layers."""
+
+    def create_model_2D(self, input_shape, n_labels=2):
+        inputs = keras.Input(input_shape)
+        down = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+        hidden = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(keras.layers.MaxPooling2D()(down))
+        up = keras.layers.Conv2DTranspose(4, 2, strides=2)(hidden)
+        together = keras.layers.Concatenate()([down, up])
+        return keras.Model(inputs, keras.layers.Conv2D(n_labels, 1, activation="softmax")(together))
+
+
+def test_gradients_of_a_users_network_in_bfloat16_are_those_in_float32(make_network, rng):
+    images = rng.normal(size=(2, 256, 256, 1)).astype("float32")
+    labels = (images[..., 0] > 0).astype("uint8")
+    found = []
+    for precision in ("float32", "mixed_bfloat16"):
+        io = {"shape": (256, 256)}
+        network = make_network(
+            data=io, architecture=UpsamplingNet(), precision=precision, processing={"patch_shape": (256, 256)}
+        )
+        model = network.model
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=images, y=labels, y_pred=model(images, training=True), training=True)
+        found.append([np.asarray(one) for one in tape.gradient(loss, [v.value for v in model.trainable_variables])])
+    for expected, result in zip(*found, strict=True):
+        assert np.linalg.norm(result - expected) < 0.1 * np.linalg.norm(expected)

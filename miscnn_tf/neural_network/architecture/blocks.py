@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import keras
 
-from miscnn_tf.neural_network.architecture.layers import Conv2D, Conv3D, LinearUpsampling, MaxPooling3D
+from miscnn_tf.neural_network.architecture.layers import (
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    LinearUpsampling,
+    MaxPooling3D,
+)
 from miscnn_tf.neural_network.architecture.normalization import BatchNormalization, InstanceNormalization
 
 __all__ = [
@@ -24,7 +31,7 @@ __all__ = [
 Normalisation = Literal["batch", "instance"] | None
 
 _CONVOLUTION: dict[int, type[keras.layers.Layer]] = {2: Conv2D, 3: Conv3D}
-_TRANSPOSED = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}
+_TRANSPOSED: dict[int, type[keras.layers.Layer]] = {2: Conv2DTranspose, 3: Conv3DTranspose}
 _POOLING = {2: keras.layers.MaxPooling2D, 3: MaxPooling3D}
 
 

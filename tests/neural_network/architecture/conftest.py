@@ -20,7 +20,7 @@ def same_as_keras(rng):
     def compare(ours, reference, spatial, tolerance, training=True):
         low = reference.compute_dtype == "bfloat16"
         x = tf.constant(rng.normal(1.0, 2.0, (2, *spatial, 3)), dtype="bfloat16" if low else "float32")
-        upstream = tf.constant(rng.normal(size=(2, *spatial, 3)), dtype="float32")
+        upstream = tf.constant(rng.normal(size=reference.compute_output_shape(x.shape)), dtype="float32")
         ours.build(x.shape)
         reference.build(x.shape)
         weights = [np.abs(rng.normal(1, 0.3, weight.shape)) for weight in reference.get_weights()]

@@ -8,28 +8,74 @@ import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import layers
+from miscnn_tf.neural_network.keras_internals import all_layers
 
 PAIRS = [
     (layers.Conv2D, keras.layers.Conv2D, {"filters": 3, "kernel_size": 3, "padding": "same", "activation": "relu"}),
     (layers.Conv3D, keras.layers.Conv3D, {"filters": 3, "kernel_size": 3, "padding": "same"}),
+    (layers.Conv2DTranspose, keras.layers.Conv2DTranspose, {"filters": 3, "kernel_size": 2, "strides": 2}),
+    (
+        layers.Conv3DTranspose,
+        keras.layers.Conv3DTranspose,
+        {"filters": 3, "kernel_size": (1, 3, 2), "strides": (1, 2, 2), "padding": "same", "activation": "relu"},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
 @pytest.mark.parametrize(("ours", "reference", "arguments"), PAIRS, ids=lambda value: getattr(value, "__name__", None))
 def test_same_output_and_gradients_as_keras(ours, reference, arguments, dtype, tolerance, same_as_keras):
-    spatial = (6, 4) if ours is layers.Conv2D else (6, 4, 5)
+    spatial = (6, 4) if "2D" in ours.__name__ else (6, 4, 5)
     same_as_keras(ours(dtype=dtype, **arguments), reference(dtype=dtype, **arguments), spatial, tolerance)
 
 
-def test_bias_gradient_of_bfloat16_is_summed_in_float32():
+@pytest.mark.parametrize("convolution", ["Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose"])
+def test_bias_gradient_of_bfloat16_is_summed_in_float32(convolution):
     # 65536 times 1 in bfloat16, which cannot count beyond 256.
-    layer = layers.Conv2D(1, 1, dtype="mixed_bfloat16")
-    x = tf.zeros((1, 256, 256, 1))
+    layer = getattr(layers, convolution)(1, 1, dtype="mixed_bfloat16")
+    x = tf.zeros((1, 256, 256, 1) if "2D" in convolution else (1, 64, 64, 16, 1))
     layer.build(x.shape)
     with tf.GradientTape() as tape:
         y = tf.reduce_sum(tf.cast(layer(x), tf.float32))
     assert tape.gradient(y, layer.bias.value).numpy().tolist() == [65536]
+
+
+@pytest.mark.parametrize("convolution", ["Conv2D", "Conv2DTranspose"])
+def test_channels_first_do_as_keras_does(convolution, rng):
+    x = rng.normal(size=(2, 3, 6, 7)).astype("float32")
+    outputs, weights = [], None
+    for module in (keras.layers, layers):
+        layer = getattr(module, convolution)(5, 2, data_format="channels_first", dtype="mixed_bfloat16")
+        layer.build(x.shape)
+        weights = weights or [rng.normal(size=weight.shape) for weight in layer.weights]
+        layer.set_weights(weights)
+        outputs.append(np.asarray(tf.cast(layer(x), tf.float32)))
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_convolutions_of_a_users_network_are_mended_wherever_they_are():
+    class Special(keras.layers.Conv3D):
+        """A user's own, which may compute otherwise."""
+
+    class Twice(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.convolution = keras.layers.Conv3D(2, 3, padding="same")
+
+        def call(self, inputs):
+            return self.convolution(self.convolution(inputs))
+
+    image = keras.Input((4, 4, 4, 2))
+    inner = keras.Sequential([keras.Input((4, 4, 4, 2)), keras.layers.Conv3DTranspose(2, 3, padding="same")])
+    model = keras.Model(image, Special(1, 1)(Twice()(inner(image))))
+    before, x = [layer.name for layer in model.layers], np.ones((1, 4, 4, 4, 2), "float32")
+    expected = model(x).numpy()
+    layers.mend_convolutions(model)
+    kinds = {type(layer) for layer in all_layers(model)}
+    assert {layers.Conv3DTranspose, layers.Conv3D, Special} <= kinds
+    assert not {keras.layers.Conv3DTranspose, keras.layers.Conv3D} & kinds
+    assert [layer.name for layer in model.layers] == before
+    np.testing.assert_array_equal(model(x), expected)
 
 
 def test_float16_volumes_are_pooled_on_a_cpu(rng):
