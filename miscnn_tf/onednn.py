@@ -38,6 +38,19 @@ def comes_too_late(environment: Mapping[str, str] = os.environ, cpuinfo: Path | 
     return VARIABLE not in environment and "avx" in flags and not flags & _BY_ITSELF
 
 
+def computes(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None = None) -> bool:
+    """Whether TensorFlow's graphs compute by oneDNN; no where that is not certain.
+
+    Args:
+        environment: Where it is asked for.
+        cpuinfo: Linux' description of the processor.
+    """
+    if sys.platform == "darwin" or platform.machine() not in {"x86_64", "AMD64"}:
+        return False
+    asked = environment.get(VARIABLE)
+    return bool(cpu_flags(cpuinfo) & _BY_ITSELF) if asked is None else asked.lower() in {"1", "true"}
+
+
 def cpu_flags(cpuinfo: Path | None = None) -> set[str]:
     """The instructions that the processor has, by Linux' names; empty where it does not say them.
 

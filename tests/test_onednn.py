@@ -10,7 +10,7 @@ import pytest
 
 from miscnn_tf.neural_network import hardware
 from miscnn_tf.neural_network.hardware import choose_hardware
-from miscnn_tf.onednn import VARIABLE, comes_too_late
+from miscnn_tf.onednn import VARIABLE, comes_too_late, computes
 
 on_x86 = pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="asked for on x86 alone")
 
@@ -68,6 +68,28 @@ def test_it_came_too_late_where_tensorflow_does_not_take_it_by_itself(tmp_path, 
     cpuinfo.write_text(f"model name\t: x\nflags\t\t: {flags}\n")
     assert comes_too_late(environment, cpuinfo) is expected
     assert comes_too_late({}, tmp_path / "missing") is False
+
+
+@on_x86
+@pytest.mark.skipif(sys.platform == "darwin", reason="not there")
+@pytest.mark.parametrize(
+    ("flags", "environment", "expected"),
+    [
+        ("avx avx2 fma", {}, False),
+        ("avx avx2 fma", {VARIABLE: "1"}, True),
+        ("avx avx2 avx512f avx512_vnni", {}, True),
+        ("avx avx2 avx512f avx512_vnni", {VARIABLE: "0"}, False),
+    ],
+)
+def test_whether_it_computes_is_known(tmp_path, flags, environment, expected):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: {flags}\n")
+    assert computes(environment, cpuinfo) is expected
+
+
+def test_it_does_not_compute_on_other_processors(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert computes({VARIABLE: "1"}) is False
 
 
 @pytest.mark.parametrize("late", [True, False])

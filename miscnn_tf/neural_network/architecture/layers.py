@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from miscnn_tf import onednn
 from miscnn_tf.arguments import sizes, whole_number
 from miscnn_tf.neural_network.keras_internals import all_layers
 
@@ -128,16 +129,31 @@ def mend_convolutions(model: keras.Model) -> None:
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class MaxPooling3D(keras.layers.MaxPooling3D):
-    """``keras.layers.MaxPooling3D`` that also runs in float16 on a CPU, where TensorFlow has no such kernel.
+    """``keras.layers.MaxPooling3D`` with a right gradient, which also runs in float16, on a CPU.
 
-    So a model that was trained in mixed_float16 on a GPU predicts on a laptop.
+    TensorFlow has no kernel for float16, and a model that was trained in mixed_float16 on a GPU is to predict on a
+    laptop. Where several voxels of a window have the maximum, as where all are 0 after a ReLU, TensorFlow's own kernel
+    (2.21) gives the whole gradient to each of them, up to eight times too much; oneDNN's, in graphs, and GPUs give it
+    to one. Without those it is shared here.
     """
 
     def call(self, inputs: Any) -> Any:
         """Pool, in float32 where float16 cannot; the maximum is the same."""
-        if inputs.dtype == "float16" and not tf.config.get_visible_devices("GPU"):
-            return tf.cast(super().call(tf.cast(inputs, tf.float32)), tf.float16)
-        return super().call(inputs)
+        if tf.config.get_visible_devices("GPU"):
+            return super().call(inputs)
+        if inputs.dtype == "float16":
+            return tf.cast(self._pool(tf.cast(inputs, tf.float32)), tf.float16)
+        return self._pool(inputs)
+
+    def _pool(self, inputs: Any) -> Any:
+        right = onednn.computes() and not tf.executing_eagerly()
+        apart = self.pool_size == self.strides and self.padding == "valid" and self.data_format == "channels_last"
+        if right or not apart:
+            return super().call(inputs)
+        outputs = inputs
+        for axis, size in enumerate(self.pool_size, start=1):
+            outputs = _maxima(outputs, axis, size)
+        return outputs
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
@@ -239,6 +255,17 @@ def _interpolate(x: Any, axis: int, factor: int) -> Any:
     shape = [dynamic[number] if n is None else n for number, n in enumerate(static)]
     shape[axis] = shape[axis] * factor
     return tf.reshape(tf.stack(fine, axis + 1), shape)
+
+
+def _maxima(x: Any, axis: int, size: int) -> Any:
+    """The maximum of each `size` neighbours along one axis; what is left over at its end is left out."""
+    if size == 1:
+        return x
+    static, dynamic = x.shape.as_list(), tf.shape(x)
+    shape = [dynamic[number] if n is None else n for number, n in enumerate(static)]
+    windows = shape[axis] // size
+    whole = x[(*(slice(None),) * axis, slice(windows * size))]
+    return tf.reduce_max(tf.reshape(whole, [*shape[:axis], windows, size, *shape[axis + 1 :]]), axis + 1)
 
 
 @tf.custom_gradient

@@ -42,6 +42,8 @@ def test_bias_gradient_of_bfloat16_is_summed_in_float32(convolution):
 
 @pytest.mark.parametrize("convolution", ["Conv2D", "Conv2DTranspose"])
 def test_channels_first_do_as_keras_does(convolution, rng):
+    if not layers.onednn.computes():
+        pytest.skip("TensorFlow has no such convolution on this processor without oneDNN")
     x = rng.normal(size=(2, 3, 6, 7)).astype("float32")
     outputs, weights = [], None
     for module in (keras.layers, layers):
@@ -84,6 +86,40 @@ def test_float16_volumes_are_pooled_on_a_cpu(rng):
     y = layers.MaxPooling3D(2, dtype="float16")(x)
     assert y.dtype == "float16"
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("with_onednn", [False, True])
+@pytest.mark.parametrize("size", [2, (1, 2, 2), 3])
+def test_pooling_hands_each_gradient_on_once_whoever_has_the_maximum(dtype, graph, with_onednn, size, rng, monkeypatch):
+    """Of 8 zeros TensorFlow's own kernel gives the gradient to each."""
+    if not with_onednn:
+        monkeypatch.setattr(layers.onednn, "computes", lambda: False)
+    elif not layers.onednn.computes():
+        pytest.skip("TensorFlow computes without oneDNN on this processor")
+    layer = layers.MaxPooling3D(size, dtype=dtype)
+    x = tf.constant(np.maximum(rng.integers(-3, 3, (2, 6, 7, 8, 2)), 0), dtype)
+
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            total = tf.reduce_sum(tf.cast(y, tf.float32))
+        return y, tape.gradient(total, x)
+
+    signature = [tf.TensorSpec((None, None, None, None, 2), dtype)]
+    y, gradient = (tf.function(run, input_signature=signature) if graph else run)(x)
+    np.testing.assert_array_equal(
+        tf.cast(y, tf.float32), keras.layers.MaxPooling3D(size)(tf.cast(x, tf.float32)).numpy()
+    )
+    # Each window hands on 1; what belongs to none gets nothing.
+    edges = (size,) * 3 if isinstance(size, int) else size
+    found = np.asarray(tf.cast(gradient, tf.float32))
+    whole = found[:, *(slice(length // edge * edge) for length, edge in zip(x.shape[1:4], edges, strict=True))]
+    assert whole.sum() == pytest.approx(found.sum())
+    per_window = keras.layers.AveragePooling3D(size)(whole).numpy() * np.prod(edges)
+    np.testing.assert_allclose(per_window, 1, atol=0.02)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
