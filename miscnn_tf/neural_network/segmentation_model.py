@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
-from miscnn_tf.neural_network.architecture.layers import mend_convolutions
+from miscnn_tf.neural_network.architecture.layers import mend_layers
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.keras_internals import maker_of
 
@@ -102,8 +102,7 @@ def build_model(
         else:
             image = keras.Input(input_shape)
             built = SegmentationModel(image, float32_output(model(image)))
-    if hardware.precision == "mixed_bfloat16":
-        mend_convolutions(built)
+    mend_layers(built, hardware.precision)
     return built
 
 

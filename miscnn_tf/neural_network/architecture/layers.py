@@ -26,7 +26,7 @@ __all__ = [
     "LinearUpsampling",
     "MaxPooling3D",
     "SelectChannels",
-    "mend_convolutions",
+    "mend_layers",
 ]
 
 
@@ -100,33 +100,6 @@ class Conv3DTranspose(_Transposed, keras.layers.Conv3DTranspose):
     """``keras.layers.Conv3DTranspose``, with a right gradient of the bias in bfloat16."""
 
 
-_MENDED = {
-    keras.layers.Conv2D: Conv2D,
-    keras.layers.Conv2DTranspose: Conv2DTranspose,
-    keras.layers.Conv3D: Conv3D,
-    keras.layers.Conv3DTranspose: Conv3DTranspose,
-}
-
-
-def mend_convolutions(model: keras.Model) -> None:
-    """Have Keras' convolutions in a network of a user's own compute right gradients in bfloat16.
-
-    Each layer stays the same object, with its name, weights and place in the network; only its class becomes ours.
-
-    Args:
-        model: The network, before anything is computed with it.
-
-    Example:
-        >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
-        >>> mend_convolutions(network)
-        >>> type(network.layers[0]) is Conv2D
-        True
-    """
-    for layer in all_layers(model):
-        if type(layer) in _MENDED:  # not a subclass, whose call() may be another
-            layer.__class__ = _MENDED[type(layer)]
-
-
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class MaxPooling3D(keras.layers.MaxPooling3D):
     """``keras.layers.MaxPooling3D`` with a right gradient, which also runs in float16, on a CPU.
@@ -154,6 +127,38 @@ class MaxPooling3D(keras.layers.MaxPooling3D):
         for axis, size in enumerate(self.pool_size, start=1):
             outputs = _maxima(outputs, axis, size)
         return outputs
+
+
+_CONVOLUTIONS: dict[type, type] = {
+    keras.layers.Conv2D: Conv2D,
+    keras.layers.Conv2DTranspose: Conv2DTranspose,
+    keras.layers.Conv3D: Conv3D,
+    keras.layers.Conv3DTranspose: Conv3DTranspose,
+}
+
+
+def mend_layers(model: keras.Model, precision: str) -> None:
+    """Have Keras' layers in a network of a user's own compute right gradients, where TensorFlow's are wrong.
+
+    Each layer stays the same object, with its name, weights and place in the network; only its class becomes ours.
+    Where Keras' are right, they stay: a file of such a network can be read without this package.
+
+    Args:
+        model: The network, before anything is computed with it.
+        precision: The precision that it computes in; of convolutions, "mixed_bfloat16" needs it.
+
+    Example:
+        >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
+        >>> mend_layers(network, "mixed_bfloat16")
+        >>> type(network.layers[0]) is Conv2D
+        True
+    """
+    ours = dict(_CONVOLUTIONS) if precision == "mixed_bfloat16" else {}
+    if precision == "mixed_float16" or not onednn.computes():
+        ours[keras.layers.MaxPooling3D] = MaxPooling3D
+    for layer in all_layers(model):
+        if type(layer) in ours:  # not a subclass, whose call() may be another
+            layer.__class__ = ours[type(layer)]
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")

@@ -72,7 +72,9 @@ def test_convolutions_of_a_users_network_are_mended_wherever_they_are():
     model = keras.Model(image, Special(1, 1)(Twice()(inner(image))))
     before, x = [layer.name for layer in model.layers], np.ones((1, 4, 4, 4, 2), "float32")
     expected = model(x).numpy()
-    layers.mend_convolutions(model)
+    layers.mend_layers(model, "float32")
+    assert not {layers.Conv3DTranspose, layers.Conv3D} & set(map(type, all_layers(model)))
+    layers.mend_layers(model, "mixed_bfloat16")
     kinds = {type(layer) for layer in all_layers(model)}
     assert {layers.Conv3DTranspose, layers.Conv3D, Special} <= kinds
     assert not {keras.layers.Conv3DTranspose, keras.layers.Conv3D} & kinds
@@ -86,6 +88,23 @@ def test_float16_volumes_are_pooled_on_a_cpu(rng):
     y = layers.MaxPooling3D(2, dtype="float16")(x)
     assert y.dtype == "float16"
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("precision", "with_onednn", "kind"),
+    [
+        ("float32", True, keras.layers.MaxPooling3D),
+        ("mixed_bfloat16", True, keras.layers.MaxPooling3D),
+        ("float32", False, layers.MaxPooling3D),
+        ("mixed_float16", True, layers.MaxPooling3D),
+    ],
+)
+def test_pooling_of_a_users_network_is_mended_where_it_is_wrong(precision, with_onednn, kind, monkeypatch):
+    monkeypatch.setattr(layers.onednn, "computes", lambda: with_onednn)
+    model = keras.Sequential([keras.Input((4, 4, 4, 2)), keras.layers.MaxPooling3D()])
+    layers.mend_layers(model, precision)
+    assert type(model.layers[0]) is kind
+    assert model(np.ones((1, 4, 4, 4, 2), "float32")).shape == (1, 2, 2, 2, 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
