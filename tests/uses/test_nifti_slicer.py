@@ -61,9 +61,10 @@ def test_the_volume_holds_the_kidneys(slicer):
     assert dice[1] > 0.2, dice
 
 
-def test_slices_without_any_kidney_score_nothing_rather_than_0(slicer):
+def test_a_class_that_is_neither_there_nor_found_scores_nothing_rather_than_0(slicer):
     _, results = slicer
-    assert any(np.isnan(scores[1]) for scores in results["dice"])
+    # Of tumours, which many slices lack: which slices get a voxel of kidney too many is up to the training.
+    assert any(np.isnan(scores[2]) for scores in results["dice"])
 
 
 def test_folds_on_disk(slicer):
