@@ -13,8 +13,8 @@ rounds' ratios, which a busy machine moves less than times.
 
 With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
 linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared; with several
-``--seeds`` so often, from other weights on other batches, and the difference is the mean of theirs: rounding alone
-moves the Dice of one training by several thousandths.
+``--seeds`` so often, from other weights on other batches, and the difference is the mean of theirs: the Dice of one
+training moves by thousandths with a change as small as Adam's epsilon.
 
 Progress goes to stderr. PyTorch is installed into an environment of its own the first time.
 """
