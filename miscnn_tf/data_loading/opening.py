@@ -1,0 +1,57 @@
+"""Open a data file for reading, and only a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from miscnn_tf.errors import DataError, MissingDataError
+
+# Opening a named pipe waits for its other end, unless this flag is set. It has no effect on regular files.
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def open_regular(path: str | Path, buffering: int = -1) -> BinaryIO:
+    """Open a regular file for binary reading; links to one are followed.
+
+    A data set may contain anything. A named pipe would block forever, and a device has no end.
+
+    Args:
+        path: The file.
+        buffering: As for `open`.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is a folder, named pipe, socket or device, or cannot be read.
+
+    Example:
+        >>> open_regular("/dev/zero")
+        Traceback (most recent call last):
+        miscnn_tf.errors.DataError: /dev/zero: not a regular file but a character device; remove it from the data
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        raise MissingDataError(f"{path}: there is no such file; check the path") from None
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); check its type and permissions"
+        ) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise DataError(f"{path}: not a regular file but a {_kind(mode)}; remove it from the data")
+    return os.fdopen(descriptor, "rb", buffering)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "folder",
+        stat.S_IFIFO: "named pipe",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "special file")
