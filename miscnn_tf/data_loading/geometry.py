@@ -63,8 +63,11 @@ def is_usable(affine: np.ndarray) -> bool:
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         return False
-    spacing = np.sqrt(np.sum(affine[:3, :3] ** 2, axis=0))
-    return bool((spacing > 0).all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-6)
+    with np.errstate(over="ignore", under="ignore"):
+        spacing = np.sqrt(np.sum(affine[:3, :3] ** 2, axis=0))
+    return bool(
+        (spacing > 0).all() and np.isfinite(spacing).all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-6
+    )
 
 
 def grid_difference(

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.labels import normalised_label_map
+from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
@@ -156,12 +156,14 @@ def count_values(labels: np.ndarray) -> dict[int, int]:
             numbers = every[values]
         else:
             values, numbers = np.unique(part, return_counts=True)
-        if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
-            odd = values[~np.isfinite(values) | (values != np.round(values))]
-            raise DataError(
-                f"the label map holds {some_of(f'{value:g}' for value in odd)}, but labels are whole numbers: "
-                "was it interpolated, or is it a probability map? Save it again with nearest-neighbour interpolation"
-            )
+        if values.dtype.kind == "f":
+            odd = values[is_odd(values)]
+            if odd.size:
+                raise DataError(
+                    f"the label map holds {some_of(map(label_text, odd))}, but labels are whole numbers: was it "
+                    "interpolated, or is it a probability map? Save it again with nearest-neighbour interpolation"
+                )
+            values = np.rint(values)
         for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(number)
         if len(counts) > _MOST_VALUES:

@@ -11,8 +11,12 @@ import numpy as np
 
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 
+#: Labels may be this far from a whole number: that is rounding, of a slope such as 1/255 or of an interpolation.
+WHOLE_TOLERANCE = 1e-3
+
 _WIDEST_TABLE = 2**16
 _SHOWN = 8
+_CHUNK = 2**20
 
 
 class NotFiniteWarning(UserWarning):
@@ -58,7 +62,8 @@ def check_labels(
     """Make sure that a label map holds whole numbers below `classes`, and return it as the smallest type.
 
     Args:
-        array: Labels of any shape and numeric type; floating numbers are fine as long as they are whole.
+        array: Labels of any shape and numeric type; floating numbers are fine as long as they are within 0.001 of a
+            whole one.
         classes: Number of classes, background included.
         where: The file or sample, for the message.
         label_map: Values of the file that mean another label, ``{255: 1}``; values that are not in it stay.
@@ -78,20 +83,85 @@ def check_labels(
     target = label_dtype(classes)
     mapping = normalised_label_map(label_map, classes)
     array = np.asarray(array)
-    if array.dtype == np.bool_:
-        array = array.view(np.uint8)
-    if array.dtype.kind not in "uif":
-        raise DataError(f"{where}: a label map holds numbers, this is {array.dtype}; save it as an integer image")
     if array.size == 0:
         raise DataError(f"{where}: the label map is empty (shape {array.shape})")
-    if array.dtype.kind == "f":
-        array = _whole(array, classes, where)
+    array = whole_labels(array, where, classes)
     lowest, highest = int(array.min()), int(array.max())
     if mapping is not None:
         return _mapped(array, lowest, highest, mapping, classes, target, where)
     if lowest < 0 or highest >= classes:
         raise _bad_labels(array[(array < 0) | (array >= classes)], classes, where)
     return array.astype(target, copy=False)
+
+
+def whole_labels(array: np.ndarray, where: str | Path, classes: int | None = None) -> np.ndarray:
+    """Labels as integers, whatever type they have: the one rule of what is a whole number.
+
+    Args:
+        array: Labels of any shape and numeric type; floating numbers within 0.001 of a whole one are taken for it.
+        where: The file or sample, for the message.
+        classes: Number of classes, for the message.
+
+    Returns:
+        `array` itself, or a view of it, where its type is an integer or bool; otherwise a copy in the smallest type of
+        uint8, int32 and int64.
+
+    Raises:
+        DataError: If a value is not whole, not finite or beyond 64 bits, or the type is not one of numbers; the message
+            lists the values.
+
+    Example:
+        >>> whole_labels(np.array([0.0, 0.99999994, 2.0]), "mask.nii.gz")
+        array([0, 1, 2], dtype=uint8)
+    """
+    if array.dtype == np.bool_:
+        return array.view(np.uint8)
+    if array.dtype.kind in "ui":
+        return array
+    if array.dtype.kind != "f":
+        raise DataError(f"{where}: a label map holds numbers, this is {array.dtype}; save it as an integer image")
+    if array.size == 0:
+        return array.astype(np.uint8)
+    # NaN and infinity fit into no integer type.
+    lowest, highest = np.rint(array.min()), np.rint(array.max())
+    kind = next((kind for kind in (np.uint8, np.int32, np.int64) if _fits(lowest, highest, kind)), None)
+    if kind is None:
+        raise _bad_labels(array[is_odd(array) | (np.abs(array) >= np.float64(2**63))], classes, where)
+    whole = np.empty_like(array, dtype=kind, subok=False)
+    # Piece by piece, as every step makes a copy.
+    with np.nditer(
+        [array, whole],
+        flags=["external_loop", "buffered"],
+        op_flags=[["readonly"], ["writeonly"]],
+        order="K",
+        buffersize=_CHUNK,
+    ) as pieces:
+        for source, target in pieces:
+            if is_odd(source).any():
+                raise _bad_labels(array[is_odd(array)], classes, where)
+            np.rint(source, out=target, casting="unsafe")
+    return whole
+
+
+def is_odd(values: np.ndarray) -> np.ndarray:
+    """Which floating values are not whole numbers, NaN and infinity among them.
+
+    Example:
+        >>> is_odd(np.array([1.0, 1.0001, 0.5, np.inf])).tolist()
+        [False, False, True, True]
+    """
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(values - np.rint(values)) <= WHOLE_TOLERANCE)
+
+
+def label_text(value: Any) -> str:
+    """A label as text, with as many digits as it takes to tell it from its neighbours.
+
+    Example:
+        >>> label_text(np.float32(0.99999994)), label_text(np.float64(3)), label_text(255)
+        ('0.99999994', '3', '255')
+    """
+    return str(value).removesuffix(".0")
 
 
 def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str | Path) -> None:
@@ -151,33 +221,32 @@ def check_image(array: np.ndarray, where: str | Path) -> np.ndarray:
     return array
 
 
-def count_voxels(labels: np.ndarray, classes: int) -> list[int]:
+def count_voxels(labels: np.ndarray, classes: int, *, where: str | Path = "label map") -> list[int]:
     """Voxels of each class in labels ``(x, y[, z])``, plane by plane: numpy's ``bincount`` needs eight bytes per voxel.
+
+    Args:
+        labels: Whole numbers of any numeric type. Those that are not below `classes` are not counted.
+        classes: Number of classes, background included.
+        where: The file or sample, for the message.
+
+    Raises:
+        DataError: If labels are not whole numbers, or negative.
 
     Example:
         >>> count_voxels(np.array([[0, 1], [2, 2]]), classes=4)
         [1, 1, 2, 0]
     """
+    labels = whole_labels(labels, where, classes)
+    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
+        raise _bad_labels(labels[labels < 0], classes, where)
     counts = np.zeros(classes, np.int64)
-    # In the order in which they lie in memory.
+    # In the order in which they are in memory.
     for plane in labels.T if labels.flags.f_contiguous else labels:
+        if plane.dtype.itemsize > 2:
+            # A large value would make a large table, and numpy counts no uint64.
+            plane = np.minimum(plane, classes).astype(np.int64, copy=False)
         counts += np.bincount(plane.ravel(order="K"), minlength=classes)[:classes]
     return [int(count) for count in counts]
-
-
-def _whole(array: np.ndarray, classes: int, where: str | Path) -> np.ndarray:
-    """Whole floating numbers as integers."""
-    lowest, highest = array.min(), array.max()
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise _bad_labels(array[~np.isfinite(array)], classes, where)
-    integer = next((kind for kind in (np.uint8, np.int32, np.int64) if _fits(lowest, highest, kind)), None)
-    if integer is None:
-        raise _bad_labels(array[(array < 0) | (array >= classes)], classes, where)
-    whole = array.astype(integer)
-    same = whole == array
-    if not same.all():
-        raise _bad_labels(array[~same], classes, where)
-    return whole
 
 
 def _fits(lowest: Any, highest: Any, integer: type) -> bool:
@@ -211,18 +280,19 @@ def _mapped(
     return table.astype(target)[positions]
 
 
-def _bad_labels(values: np.ndarray, classes: int, where: str | Path) -> LabelError:
+def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path) -> LabelError:
     found = np.unique(values)
-    shown = ", ".join(f"{value:g}" if found.dtype.kind == "f" else str(value) for value in found[:_SHOWN])
+    shown = ", ".join(map(label_text, found[:_SHOWN]))
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    fractional = found.dtype.kind == "f" and bool((found != np.round(found)).any())
+    fractional = found.dtype.kind == "f" and bool(is_odd(found).any())
     advice = (
         "labels are whole numbers: was the label map interpolated, or is it a probability map? Save it again with "
         "nearest-neighbour interpolation"
         if fractional
         else f"correct the file, raise classes, or declare what they mean, e.g. label_map={{{shown.split(',')[0]}: 1}}"
     )
+    allowed = "labels are whole numbers" if classes is None else f"with classes={classes} labels are 0 to {classes - 1}"
     return LabelError(
-        f"{where}: the label map holds {shown}{more} ({values.size} voxels), but with classes={classes} labels are "
-        f"0 to {classes - 1}. {advice[0].upper()}{advice[1:]}"
+        f"{where}: the label map holds {shown}{more} ({values.size} voxels), but {allowed}. "
+        f"{advice[0].upper()}{advice[1:]}"
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.data_loading.labels import whole_labels
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
 
 
@@ -82,10 +83,11 @@ class Sample:
         return None if spacing is None else tuple(float(value) for value in spacing)
 
     def add_segmentation(self, seg: np.ndarray) -> None:
-        """Set the label map, shape ``(x, y[, z])`` or ``(x, y[, z], 1)``.
+        """Set the label map, shape ``(x, y[, z])`` or ``(x, y[, z], 1)``; floating whole numbers become integers.
 
         Raises:
-            DataError: If its spatial shape is not the image's, or it has more than one channel.
+            DataError: If its spatial shape is not the image's, it has more than one channel, or its values are not
+                whole numbers.
         """
         seg = self._with_channels(_as_array(seg), "segmentation")
         if seg.shape[-1] != 1:
@@ -98,7 +100,7 @@ class Sample:
                 f"sample {self.index!r}: the image is {self.img_data.shape[:-1]} voxels, its segmentation "
                 f"{seg.shape[:-1]}; they must be the same grid"
             )
-        self.seg_data = seg
+        self.seg_data = whole_labels(seg, f"sample {self.index!r}: segmentation")
 
     def add_prediction(self, pred: np.ndarray, activation_output: bool = False) -> None:
         """Set the prediction.

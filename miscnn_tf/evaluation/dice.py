@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from miscnn_tf.arguments import whole_number
+from miscnn_tf.data_loading.labels import is_odd, label_text
 from miscnn_tf.errors import DataError
 
 # Voxels that are counted at once: their class pairs (8 bytes each) stay in the processor's cache.
@@ -21,7 +22,7 @@ def compute_dice(truth: np.ndarray, pred: np.ndarray, classes: int) -> list[floa
     doi:10.2307/1932409), counted in integers: no smoothing, no rounding before the division.
 
     Args:
-        truth: Label map of integers (or whole floats) from 0 to ``classes - 1``, of any number of axes. A last axis of
+        truth: Label map of integers (or floats within 0.001 of one) from 0 to ``classes - 1``, of any number of axes. A last axis of
             length 1, as samples have, is ignored where only one of the two has it.
         pred: Label map of the same grid.
         classes: Number of classes, background included.
@@ -120,8 +121,9 @@ def _slabs(truth: np.ndarray, pred: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 def _checked(labels: np.ndarray, classes: int, name: str) -> np.ndarray:
     if labels.dtype.kind == "f":
-        # NaN and infinity are not equal to their floor or have no place below `classes`.
-        wrong = labels[~((labels == np.floor(labels)) & (labels >= 0) & (labels < classes))]
+        whole = np.rint(labels)
+        wrong = labels[is_odd(labels) | (whole < 0) | (whole >= classes)]
+        labels = labels if wrong.size else whole
     elif labels.dtype.kind in "iub":
         if labels.min() >= 0 and labels.max() < classes:
             return labels.astype(np.intp)
@@ -130,7 +132,7 @@ def _checked(labels: np.ndarray, classes: int, name: str) -> np.ndarray:
         raise DataError(f"{name} has the type {labels.dtype}; label maps are integers")
     if wrong.size:
         raise DataError(
-            f"{name} holds the label {wrong[0]}, but classes={classes} allows whole numbers from 0 to {classes - 1}. "
+            f"{name} holds the label {label_text(wrong[0])}, but classes={classes} allows whole numbers from 0 to {classes - 1}. "
             "Check the label map, or the number of classes"
         )
     return labels.astype(np.intp)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from miscnn_tf.arguments import number, spacings
+from miscnn_tf.data_loading.labels import whole_labels
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.dice import class_counts, same_grid
 from miscnn_tf.evaluation.overlap import overlaps
@@ -100,7 +101,7 @@ def score_label_maps(
         )
     counts = class_counts(truth, pred, classes)
     surfaces = class_surface_distances(
-        _integers(truth), _integers(pred), len(counts) - 1, lengths or (1.0,) * truth.ndim
+        whole_labels(truth, "truth"), whole_labels(pred, "pred"), len(counts) - 1, lengths or (1.0,) * truth.ndim
     )
     names = _Columns(truth.ndim, lengths, tolerance)
     rows = []
@@ -150,10 +151,3 @@ def check_tolerance(value: float) -> float:
     if not 0 <= result < math.inf:
         raise ConfigurationError(f"tolerance_mm={value!r} must be a length, 0 or more")
     return result
-
-
-def _integers(labels: np.ndarray) -> np.ndarray:
-    """Checked labels in an integer type, which most are already."""
-    if labels.dtype == np.bool_:
-        return labels.view(np.uint8)
-    return labels if labels.dtype.kind in "iu" else labels.astype(np.uint16)

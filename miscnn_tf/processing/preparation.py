@@ -18,7 +18,7 @@ import numpy as np
 from miscnn_tf import __version__
 from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.labels import check_labels, count_voxels
+from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.sampling import class_locations
@@ -97,6 +97,7 @@ def complete(sample: Sample) -> None:
         least = np.fmin.reduce(sample.img_data, axis=axes) if sample.img_data.size else np.zeros(sample.channels)
         sample.details["fill"] = np.nan_to_num(least).tolist()
     if sample.seg_data is not None and "locations" not in sample.details:
+        sample.seg_data = whole_labels(sample.seg_data, f"sample {sample.index!r}: label map", sample.classes)
         sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
         # The draw depends on the label map and its order in memory alone, so that every process gets the same.
         sample.details["locations"] = class_locations(

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miscnn_tf.data_loading import nifti_file
+from miscnn_tf.data_loading import nifti_voxels
 from miscnn_tf.data_loading.nifti_file import (
     check_size,
     ending_of,
@@ -78,7 +78,7 @@ class TestReading:
 
     @pytest.mark.parametrize("chunk", [64, 2**23])
     def test_scaled_values_are_float32_and_nibabels(self, tmp_path, chunk, monkeypatch):
-        monkeypatch.setattr(nifti_file, "_CHUNK", chunk)
+        monkeypatch.setattr(nifti_voxels, "_CHUNK", chunk)
         image = nibabel.Nifti1Image(ramp() * 7, AFFINE)
         image.header.set_slope_inter(0.5, -1024)
         nibabel.save(image, tmp_path / "a.nii.gz")
@@ -92,7 +92,7 @@ class TestReading:
         path = tmp_path_factory.mktemp("x") / "a.nii.gz"
         save(path, ramp(tuple(shape), np.int32))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nifti_file, "_CHUNK", chunk)
+            patch.setattr(nifti_voxels, "_CHUNK", chunk)
             found = read_voxels(read_info(path))
         expected = np.asanyarray(nibabel.load(path).dataobj)
         np.testing.assert_array_equal(found.ravel("F"), expected.ravel("F"))
@@ -100,7 +100,7 @@ class TestReading:
 
     def test_members_without_a_trusted_size(self, tmp_path, monkeypatch):
         """Concatenated gzip members end in the last one's size only: memory then grows with what was read."""
-        monkeypatch.setattr(nifti_file, "_TRUSTED", 100)
+        monkeypatch.setattr(nifti_voxels, "_TRUSTED", 100)
         plain = save(tmp_path / "a.nii", ramp((10, 11, 12))).read_bytes()
         path = tmp_path / "a.nii.gz"
         path.write_bytes(b"".join(gzip.compress(plain[i : i + 500]) for i in range(0, len(plain), 500)))

@@ -1,0 +1,121 @@
+"""NIfTI files, written so that every viewer places them over their image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from isal import igzip
+
+from miscnn_tf.data_loading import geometry, origin
+from miscnn_tf.data_loading.nifti_grid import LENGTH_BITS, MILLIMETRES, in_millimetres
+from miscnn_tf.data_loading.nifti_header import read_info, stored_header
+from miscnn_tf.data_loading.nifti_names import is_nifti
+from miscnn_tf.data_loading.nifti_voxels import stored_bytes
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.errors import ConfigurationError
+
+_ESSENTIAL = ("dim", "datatype", "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+              "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")  # fmt: skip
+
+
+def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
+    """Write an array as NIfTI, atomically, with qform, sform and unit.
+
+    Codes and unit are the source's, so that readers that ignore the unit find the same numbers in both files. Where the
+    source has both forms unset, they stay so, since every viewer then makes up its own grid, and makes up the same for
+    both files. A sheared affine, which a qform cannot express, goes into the sform only. The header's description
+    records that this package wrote the file (`was_written_here`).
+
+    Args:
+        path: Name ending in ``.nii.gz`` or ``.nii``.
+        array: ``(x, y[, z[, channels]])``, integers or floating (stored as float32).
+        facts: ``"affine"`` and ``"qform"`` in millimetres, and ``"spacing"``, ``"qform_code"``, ``"sform_code"``,
+            ``"xyzt_units"`` where known; what `NiftiInfo.geometry` gives.
+
+    Raises:
+        ConfigurationError: If the name has another ending.
+        StorageError: If the file cannot be written.
+    """
+    path = Path(path)
+    if not is_nifti(path):
+        raise ConfigurationError(f"{path}: NIfTI files end in .nii.gz or .nii; name the output so")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    kind = nibabel.Nifti2Image if max(array.shape) > np.iinfo(np.int16).max else nibabel.Nifti1Image
+    image = kind(array, None)
+    _set_geometry(image.header, facts)
+    image.header["descrip"] = origin.mark(origin.checksum_of([_essence(image.header), array]))
+    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
+        if not path.name.lower().endswith(".gz"):
+            image.to_stream(raw)
+            return
+        # No name and no time in the gzip header: the same labels give the same bytes.
+        with igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0) as packed:
+            image.to_stream(packed)
+
+
+def was_written_here(path: str | Path) -> bool:
+    """Whether `write_nifti` wrote this file, and nobody has changed it since.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    path = Path(path)
+    header = stored_header(path)
+    line = bytes(header["descrip"].tobytes()).rstrip(b"\0").decode("latin-1")
+    if not origin.is_mark(line):
+        return False
+    info = read_info(path)
+
+    def parts() -> Iterator[bytes]:
+        yield _essence(header)
+        yield from stored_bytes(info)
+
+    return origin.matches(line, origin.checksum_of(parts()))
+
+
+def _essence(header: Any) -> bytes:
+    """What of a header makes an image another one: shape, type and place."""
+    return b"".join(header[name].tobytes() for name in _ESSENTIAL)
+
+
+def _set_geometry(header: Any, facts: Mapping[str, Any]) -> None:
+    affine = facts.get("affine")
+    spacing = facts.get("spacing")
+    if affine is None:
+        sizes = [1.0] * 3 if spacing is None else [*map(float, spacing), 1.0][:3]
+        affine = np.diag([*sizes, 1.0])
+    units = int(facts.get("xyzt_units", MILLIMETRES))
+    # A fourth axis of classes is not one of time.
+    header["xyzt_units"] = units if len(header.get_data_shape()) < 4 else units & LENGTH_BITS
+    scale = np.diag([in_millimetres(units) or 1.0] * 3 + [1.0])
+    qform = np.linalg.solve(scale, np.asarray(facts.get("qform", affine), dtype=np.float64))
+    affine = np.linalg.solve(scale, np.asarray(affine, dtype=np.float64))
+    qform_code, sform_code = int(facts.get("qform_code", 1)), int(facts.get("sform_code", 1))
+    unset = qform_code == 0 and sform_code == 0
+    # A qform that was not usable in the source is not given, and its code is 0; then the affine serves for it.
+    header.set_qform(qform, 0 if unset else qform_code or sform_code)
+    expressed = _difference(header.get_qform(), qform) < 1e-3
+    if not expressed:
+        header.set_qform(None, 0)
+    header.set_sform(affine, 0 if unset else sform_code or qform_code)
+    # The voxel sizes are a part of the qform. Without forms they alone place the file.
+    sizes = list(header.get_zooms())
+    sizes[:3] = _voxel_sizes(qform if expressed else affine)[: len(sizes)]
+    header.set_zooms(sizes)
+
+
+def _difference(stored: np.ndarray, wanted: np.ndarray) -> float:
+    """How far the steps of two affines differ, as a share of the smallest voxel size."""
+    return float(np.max(np.abs(stored - wanted)[:3, :3]) / geometry.spacing_of(wanted).min())
+
+
+def _voxel_sizes(affine: np.ndarray) -> np.ndarray:
+    """Voxel sizes as the source has them to the bit: rounded only where rounding takes off the noise of float32."""
+    exact = np.linalg.norm(affine[:3, :3], axis=0)
+    rounded = geometry.spacing_of(affine)
+    return np.where(np.abs(rounded - exact) <= 2 * np.finfo(np.float32).eps * exact, rounded, exact)
