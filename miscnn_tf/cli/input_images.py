@@ -67,13 +67,16 @@ def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
         DataError: If files of channels are missing.
     """
     path = Path(path)
-    if path.is_file():
-        return [ImageSource(stem_of(path), (path,))]
-    if not path.is_dir():
+    if not path.exists():
         raise MissingDataError(f"there is no image {path}; give a file or a folder")
+    if not path.is_dir():
+        return [ImageSource(stem_of(path), (path,))]
     if image_files(path) or _holds_dicom(path):
         return [ImageSource(path.resolve().name, (path,))]
-    files = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".") and _is_image(one))
+    # Pipes among them: reading one reports it, where leaving it out would lose an image without a word.
+    files = sorted(
+        one for one in path.iterdir() if not one.is_dir() and not one.name.startswith(".") and _is_image(one)
+    )
     if not files or is_flat(path):  # masks lie among the images
         return None
     return _with_channels(files, channels)

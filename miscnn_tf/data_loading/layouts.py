@@ -31,7 +31,8 @@ from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
 from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.data_loading.opening import open_regular
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
 logger = logging.getLogger(__name__)
@@ -299,9 +300,9 @@ def is_dicom(path: Path) -> bool:
     if path.suffix.lower() in _DICOM_ENDINGS:
         return True
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(132)[128:] == b"DICM"
-    except OSError:
+    except (DataError, OSError):
         return False
 
 

@@ -175,15 +175,15 @@ def stored_header(path: Path) -> Any:
     axes = int(header["dim"][0])
     if not 1 <= axes <= _MOST_AXES:
         raise DataError(
-            f"{path}: the NIfTI header is damaged (dim[0], the number of axes of the shape, is {axes}, not 1 to {_MOST_AXES}); "
-            "export the file again"
+            f"{path}: the NIfTI header is damaged (dim[0], the number of axes of the shape, is {axes}, not 1 to "
+            f"{_MOST_AXES}); export the file again"
         )
     offset, least = float(header["vox_offset"]), header.single_vox_offset
     if not (math.isfinite(offset) and offset.is_integer() and offset >= least):
         # 0 among them: nibabel reads from byte 0 then, niftilib and ITK from byte 348.
         raise DataError(
-            f"{path}: the header says that the voxels begin at byte {offset:.9g} (vox_offset), but a whole number of at "
-            f"least {least} is needed; export the file again"
+            f"{path}: the header says that the voxels begin at byte {offset:.9g} (vox_offset), but a whole number of "
+            f"at least {least} is needed; export the file again"
         )
     return header
 

@@ -22,8 +22,8 @@ def compute_dice(truth: np.ndarray, pred: np.ndarray, classes: int) -> list[floa
     doi:10.2307/1932409), counted in integers: no smoothing, no rounding before the division.
 
     Args:
-        truth: Label map of integers (or floats within 0.001 of one) from 0 to ``classes - 1``, of any number of axes. A last axis of
-            length 1, as samples have, is ignored where only one of the two has it.
+        truth: Label map of integers (or floats within 0.001 of one) from 0 to ``classes - 1``, of any number of axes. A
+            last axis of length 1, as samples have, is ignored where only one of the two has it.
         pred: Label map of the same grid.
         classes: Number of classes, background included.
 
@@ -132,7 +132,7 @@ def _checked(labels: np.ndarray, classes: int, name: str) -> np.ndarray:
         raise DataError(f"{name} has the type {labels.dtype}; label maps are integers")
     if wrong.size:
         raise DataError(
-            f"{name} holds the label {label_text(wrong[0])}, but classes={classes} allows whole numbers from 0 to {classes - 1}. "
-            "Check the label map, or the number of classes"
+            f"{name} holds the label {label_text(wrong[0])}, but classes={classes} allows whole numbers from 0 to "
+            f"{classes - 1}. Check the label map, or the number of classes"
         )
     return labels.astype(np.intp)

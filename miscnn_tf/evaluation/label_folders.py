@@ -144,11 +144,14 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
         DataError: If it cannot be read.
     """
     path = Path(path)
-    if path.is_file():
-        return LabelMaps({stem_of(path): LabelFile(path)})
-    if not path.is_dir():
+    if not path.exists():
         raise MissingDataError(f"there are no label maps {path}; give a file or a folder")
-    files = sorted(one for one in path.iterdir() if one.is_file() and _is_image(one) and not one.name.startswith("."))
+    if not path.is_dir():
+        return LabelMaps({stem_of(path): LabelFile(path)})
+    # Pipes among them: reading one reports it, where leaving it out would lose a label map without a word.
+    files = sorted(
+        one for one in path.iterdir() if not one.is_dir() and _is_image(one) and not one.name.startswith(".")
+    )
     if files and not is_flat(path):
         names = [stem_of(file) for file in files]
         if len(set(names)) < len(names):
