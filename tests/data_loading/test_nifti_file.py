@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -182,6 +183,22 @@ class TestHostileFiles:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 2**21
+
+    @pytest.mark.parametrize("most_trailing", [2**28, 10**6])
+    def test_a_damaged_header_that_claims_less_is_noticed_by_the_checksum(self, tmp_path, monkeypatch, most_trailing):
+        """Half the slices would be left, and the checksum is behind the other half."""
+        monkeypatch.setattr(nifti_voxels, "_MOST_TRAILING", most_trailing)
+        path = save(tmp_path / "a.nii.gz", np.zeros((100, 100, 160), np.int16))
+        original = gzip.decompress(path.read_bytes())
+        patched(path, 40, struct.pack("<4h", 3, 100, 100, 10))
+        path.write_bytes(path.read_bytes()[:-8] + struct.pack("<2I", zlib.crc32(original), len(original)))
+        with pytest.raises(DataError, match=r"a\.nii\.gz: (the compressed file is|the header claims far less)"):
+            read_voxels(read_info(path))
+
+    def test_a_header_in_several_gzip_members(self, tmp_path):
+        plain = save(tmp_path / "a.nii", ramp()).read_bytes()
+        (tmp_path / "a.nii.gz").write_bytes(b"".join(gzip.compress(plain[i : i + 7]) for i in range(0, len(plain), 7)))
+        np.testing.assert_array_equal(read_voxels(read_info(tmp_path / "a.nii.gz")), ramp())
 
     def test_plain_file_that_is_called_gz(self, tmp_path):
         save(tmp_path / "a.nii", ramp()).rename(tmp_path / "a.nii.gz")
