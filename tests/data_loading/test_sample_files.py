@@ -338,7 +338,7 @@ WRITER = """
             write(path, array)
         sample_files._write_array = write_and_die
     sample = Sample("x", np.ones((99, 99, 99)), 1, 2, three_dim=True)
-    sample.add_segmentation(np.ones((99, 99, 99)))
+    sample.add_segmentation(np.ones((99, 99, 99), np.int64))
     sample_files.write_sample(folder + "/x", sample)
 """
 
