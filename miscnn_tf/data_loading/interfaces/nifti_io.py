@@ -38,8 +38,11 @@ class NIFTI_interface(Abstract_IO):
     channels are the fourth axis of the image, or a file each: ``imaging_0000.nii.gz``, ``imaging_0001.nii.gz``, …,
     all on one grid.
 
-    Predictions are ``<output_path>/<index>.nii.gz`` with the image's affine, qform and sform: integer labels, or with
-    activation output the class probabilities as float32 along a fourth axis.
+    ``scl_slope`` and ``scl_inter`` are applied to images and label maps. Affine and spacing are in millimetres,
+    whatever the unit of the file is.
+
+    Predictions are ``<output_path>/<index>.nii.gz`` with the image's affine, qform, sform and unit: integer labels, or
+    with activation output the class probabilities as float32 along a fourth axis.
 
     Args:
         channels: Number of channels.
