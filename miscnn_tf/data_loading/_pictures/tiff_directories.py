@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import tifffile
 
 from miscnn_tf.errors import DataError
@@ -41,10 +42,10 @@ class Tags:
         value = self.page.tags.valueof(code)
         if value is None:
             return ()
-        values = tuple(value) if isinstance(value, tuple | list) or hasattr(value, "tolist") else (value,)
-        if not all(isinstance(one, int) or getattr(one, "dtype", None) is not None for one in values):
+        values = np.ravel(np.asarray(value))
+        if values.dtype.kind not in "iu":
             raise self._damaged(code, value)
-        return tuple(int(one) for one in values)
+        return tuple(values.tolist())
 
     def number(self, code: int, default: int | None = None) -> int:
         """The value of a tag.
