@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,7 +90,8 @@ def _header(path: str | Path, file: BinaryIO) -> _Header:
         count = 4 if length >= 56 or compression == _ALPHABITFIELDS else 3
         masks = struct.unpack(f"<{count}I", (data + file.read(16))[54 : 54 + 4 * count]) + (0,) * (4 - count)
         after = max(after, 54 + 4 * count)
-        if not all(_is_run(mask, bits) for mask in masks) or not all(masks[:3]):
+        overlap = sum(masks) != reduce(or_, masks)
+        if overlap or not all(_is_run(mask, bits) for mask in masks) or not all(masks[:3]):
             raise DataError(f"{path}: the image is damaged (colour masks {masks}); copy or save it again")
     palette = np.empty((0, 3), np.uint8)
     if bits <= 8:

@@ -138,7 +138,7 @@ def _segments(path: str | Path, page: tifffile.TiffPage) -> Iterator[_Segment]:
     if tiled:
         height, width = tag.number(323), tag.number(322)
     else:
-        height, width = page.rowsperstrip, page.imagewidth
+        height, width = min(tag.number(278, page.imagelength), page.imagelength), page.imagewidth
     if min(height, width) < 1:
         raise DataError(f"{path}: the image is damaged (strips of {height} rows); copy or save it again")
     down = math.ceil(page.imagelength / height)

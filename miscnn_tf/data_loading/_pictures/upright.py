@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from miscnn_tf.errors import DataError
 
 _TAG = 0x0112
+_INTEGERS = {1: "B", 3: "H", 4: "I"}
 _XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*(\d+)")
 
 
@@ -25,22 +26,33 @@ def find_orientation(path: str | Path, exif: bytes | None, xmp: bytes | None) ->
     Raises:
         DataError: If the block is damaged, or only XMP names an orientation: readers differ there.
     """
-    value = None
-    if exif is not None:
-        try:
-            block = Image.Exif()
-            block.load(exif)
-            value = block.get(_TAG)
-        except Exception as error:  # Pillow's parser raises whatever a damaged block provokes
-            raise DataError(
-                f"{path}: the EXIF block is damaged ({error}), so its Orientation is unknown; save the image again"
-            ) from error
+    value = None if exif is None else _exif_value(path, exif)
     if value is None and xmp is not None and (found := _XMP.search(xmp)) and int(found[1]) > 1:
         raise DataError(
             f"{path}: XMP gives Orientation {int(found[1])}, which EXIF does not; image viewers disagree about such "
             "files. Turn the image upright, and save it without the tag"
         )
     return checked_orientation(path, 1 if value is None else value)
+
+
+def _exif_value(path: str | Path, exif: bytes) -> int | None:
+    """The Orientation of an EXIF block: Pillow leaves out what it cannot parse, and then nothing is turned."""
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[exif[:4]]
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, offset)
+        for place in range(offset + 2, offset + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(order + "HHI", exif, place)
+            if tag == _TAG:
+                if values != 1:
+                    raise ValueError(f"{values} orientations")
+                return int(struct.unpack_from(order + _INTEGERS[kind], exif, place + 8)[0])
+    except (KeyError, ValueError, struct.error) as error:
+        raise DataError(
+            f"{path}: the EXIF block is damaged ({error or 'no TIFF header'}), so its Orientation is unknown; save the "
+            "image again"
+        ) from error
+    return None
 
 
 def checked_orientation(path: str | Path, value: object) -> int:

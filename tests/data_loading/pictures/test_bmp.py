@@ -117,3 +117,10 @@ def test_every_truncation_of_a_bmp_is_reported(path, rng):
         path.write_bytes(content[:end])
         with pytest.raises(DataError, match=r"x\.bmp"):
             read_mask(path)
+
+
+@pytest.mark.parametrize("masks", [(0xF800, 0x07FF, 0x001F), (0xF800, 0x0520, 0x001F), (0, 0x07E0, 0x001F)])
+def test_colour_masks_of_bmp_that_overlap_or_have_gaps_are_refused(path, masks):
+    path.write_bytes(bmp([bytes(26)] * 7, SIZE, 16, 3, masks=masks))
+    with pytest.raises(DataError, match=r"x\.bmp: the image is damaged \(colour masks"):
+        image_size(path)
