@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from miscnn_tf.data_loading import origin
+from miscnn_tf.data_loading._pictures import bmp, jpeg, png, tiff
+from miscnn_tf.data_loading._pictures.meaning import as_image, as_labels
+from miscnn_tf.data_loading._pictures.picture import Picture, Stored
+from miscnn_tf.data_loading._pictures.upright import turned
+from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError
+
+A = TypeVar("A")
 
 #: Formats that keep every value, and so may hold masks.
 LOSSLESS = ("png", "tif", "tiff", "bmp")
@@ -20,9 +28,15 @@ LOSSY = ("jpg", "jpeg")
 
 _TWINS = {"tif": "tiff", "tiff": "tif", "jpg": "jpeg", "jpeg": "jpg"}
 _PNG_SOFTWARE, _TIFF_SOFTWARE = "Software", 305
-_LOSSY_CODECS = ("JPEG", "MPO")
+_OPENERS = {
+    png.SIGNATURE: png.open_png,
+    **dict.fromkeys(tiff.SIGNATURES, tiff.open_tiff),
+    jpeg.SIGNATURE: jpeg.open_jpeg,
+    bmp.SIGNATURE: bmp.open_bmp,
+}
 # ITU-R BT.601, as Pillow and scikit-image's predecessors weigh the colours.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_ROWS = 256  # at a time: float32 colours take four times the memory of 8-bit ones
 
 
 def spellings(image_format: str) -> list[str]:
@@ -31,14 +45,13 @@ def spellings(image_format: str) -> list[str]:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Rows and columns of an image, from its header.
+    """Rows and columns of an image from its header, upright as its Orientation tag says.
 
     Raises:
         MissingDataError: If there is no such file.
         DataError: If it is no image that can be read, or has several pages.
     """
-    with _open(path) as image:
-        return image.height, image.width
+    return _open(path).size
 
 
 def is_coloured(path: str | Path) -> bool:
@@ -48,29 +61,27 @@ def is_coloured(path: str | Path) -> bool:
         MissingDataError: If there is no such file.
         DataError: If it is no image that can be read, or has several pages.
     """
-    with _open(path) as image:
-        if image.mode == "P" and image.palette is not None:
-            colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-            return bool((colours != colours[:, :1]).any())
-        return image.mode not in ("1", "L", "LA", "La", "F") and not image.mode.startswith("I")
+    return _open(path).coloured
 
 
 def read_colours(path: str | Path, img_type: str) -> np.ndarray:
-    """Read an image.
+    """Read an image, upright as its Orientation tag says.
 
     Args:
         path: The file.
         img_type: "grayscale" turns colours into luminance, "rgb" repeats grey three times. Transparency is dropped.
 
     Returns:
-        ``(rows, columns)``, or ``(rows, columns, 3)`` for "rgb", in the file's depth: uint8, uint16, int32 or float32.
+        ``(rows, columns)``, or ``(rows, columns, 3)`` for "rgb", in the file's depth: an integer type or float32.
+        Grey of 1, 2 or 4 bits is scaled to 0 to 255; WhiteIsZero is inverted, so that bright is high.
 
     Raises:
         MissingDataError: If there is no such file.
-        DataError: If it cannot be read, is damaged, or has several pages.
+        DataError: If it cannot be read, is damaged, has several pages, or a tag gives it a meaning that is not applied.
+        MemoryBudgetError: If it does not fit into memory.
     """
-    with _open(path) as image:
-        array = _decoded(image, path, indices=False)
+    picture = _open(path)
+    array = turned(_meaning(path, picture, as_image), picture.orientation)
     if img_type == "grayscale":
         return _luminance(array) if array.ndim == 3 else array
     return array if array.ndim == 3 else np.repeat(array[..., np.newaxis], 3, axis=-1)
@@ -79,35 +90,28 @@ def read_colours(path: str | Path, img_type: str) -> np.ndarray:
 def read_mask(path: str | Path) -> np.ndarray:
     """Read the values of a label map: palette indices, grey values, or the one value of three equal colours.
 
+    They are the stored ones, whatever PhotometricInterpretation says, upright as the Orientation tag says.
+
     Returns:
         ``(rows, columns)`` of the file's type.
 
     Raises:
         MissingDataError: If there is no such file.
-        DataError: If it cannot be read, is compressed with loss, or is a picture in colours.
+        DataError: If it cannot be read, is compressed with loss, is a picture in colours, or may have its labels in the
+            alpha channel.
+        MemoryBudgetError: If it does not fit into memory.
     """
-    with _open(path) as image:
-        _refuse_lossy(image, path)
-        array = _decoded(image, path, indices=True)
-    if array.ndim == 2:
-        return array
-    if not (array == array[..., :1]).all():
-        raise DataError(
-            f"{path}: the mask is a picture in colours, from which the labels cannot be told; save it as grey values "
-            "or palette indices 0, 1, 2, …"
-        )
-    return array[..., 0]
+    picture = _open_mask(path)
+    return turned(_meaning(path, picture, as_labels), picture.orientation)
 
 
 def check_mask(path: str | Path) -> tuple[int, int]:
-    """Rows and columns of a mask from its header.
+    """Rows and columns of a mask from its header, upright as its Orientation tag says.
 
     Raises:
         DataError: If it is compressed with loss, or cannot be read.
     """
-    with _open(path) as image:
-        _refuse_lossy(image, path)
-        return image.height, image.width
+    return _open_mask(path).size
 
 
 def write_mask(path: str | Path, labels: np.ndarray) -> None:
@@ -146,10 +150,7 @@ def written_by(path: str | Path) -> str | None:
     Raises:
         DataError: If it is no image that can be read.
     """
-    with _open(path) as image:
-        tags = getattr(image, "tag_v2", {})
-        found = image.info.get(_PNG_SOFTWARE) or tags.get(_TIFF_SOFTWARE)
-        return found if isinstance(found, str) else None
+    return _open(path).software
 
 
 def was_written_here(path: str | Path) -> bool:
@@ -165,100 +166,55 @@ def was_written_here(path: str | Path) -> bool:
     return origin.matches(line, origin.checksum_of([str(labels.shape).encode(), labels]))
 
 
-def _open(path: str | Path) -> ImageFile.ImageFile:
-    try:
-        image = Image.open(path)
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: there is no such file; check the path") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {error}. Cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: no image that can be read ({error}); save it again as PNG or TIFF") from error
-    try:
-        pages = getattr(image, "n_frames", 1)
-    except Exception as error:  # Pillow's readers raise whatever a damaged directory makes them stumble over
-        image.close()
-        raise DataError(f"{path}: the image is damaged ({error}); copy or save it again") from error
-    if pages > 1 and image.format != "MPO":
-        image.close()
+def _open(path: str | Path) -> Picture:
+    with open_regular(path) as file:
+        start = file.read(8)
+        file.seek(0)
+        for signature, opener in _OPENERS.items():
+            if start.startswith(signature):
+                try:
+                    return opener(path, file)
+                except DataError:
+                    raise
+                except Exception as error:  # parsers raise whatever a damaged header makes them stumble over
+                    raise _damaged(path, error) from error
+    raise DataError(
+        f"{path}: no image that can be read (its content is not PNG, TIFF, JPEG or BMP); save it again as PNG or TIFF"
+    )
+
+
+def _open_mask(path: str | Path) -> Picture:
+    picture = _open(path)
+    if picture.lossy is not None:
         raise DataError(
-            f"{path}: the file holds {pages} pages, but a sample is one image; save each page as a sample, or the "
-            "stack as NIfTI"
+            f"{path}: the mask is {picture.lossy}-compressed, which changes labels; save it as PNG, TIFF or BMP"
         )
-    return image
+    return picture
 
 
-def _refuse_lossy(image: ImageFile.ImageFile, path: str | Path) -> None:
-    if image.format in _LOSSY_CODECS or image.info.get("compression") in ("jpeg", "tiff_jpeg"):
-        raise DataError(f"{path}: the mask is JPEG-compressed, which changes labels; save it as PNG, TIFF or BMP")
-
-
-def _decoded(image: ImageFile.ImageFile, path: str | Path, indices: bool) -> np.ndarray:
+def _meaning(path: str | Path, picture: Picture, meaning: Callable[[Stored, str | Path], A]) -> A:
     try:
-        return _as_array(image, path, indices)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: the image is truncated or damaged ({error}); copy or save it again") from error
+        return meaning(picture.read(), path)
+    except DataError:
+        raise
+    except MemoryError as error:
+        rows, columns = picture.stored_size
+        raise MemoryBudgetError(
+            f"{path}: {rows} x {columns} pixels do not fit into memory; cut the image into tiles"
+        ) from error
+    except Exception as error:  # as in `_open`, for the samples
+        raise _damaged(path, error) from error
 
 
-def _as_array(image: ImageFile.ImageFile, path: str | Path, indices: bool) -> np.ndarray:
-    mode = image.mode
-    if mode in ("RGB", "RGBA") and (raw := _deep_rawmode(image)) is not None:
-        return _deep_colours(image, path, raw)
-    if mode == "P" and indices:
-        return np.array(image)
-    if mode == "1":
-        return np.array(image).astype(np.uint8) * np.uint8(1 if indices else 255)
-    if mode in ("LA", "La"):
-        return np.array(image.convert("LA"))[..., 0]
-    if mode == "P":
-        colours = np.array(image.convert("RGB"))
-        grey = (colours == colours[..., :1]).all()
-        return colours[..., 0] if grey else colours
-    if mode in ("RGBA", "RGBX", "RGBa"):
-        return np.array(image)[..., :3]
-    if mode in ("L", "RGB", "F"):
-        return np.array(image)
-    if mode.startswith("I"):
-        array = np.array(image)
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        # Some readers give 16 bits as 32.
-        fits = array.dtype == np.int32 and array.size and array.min() >= 0 and array.max() < 2**16
-        return array.astype(np.uint16) if fits else array
-    return np.array(image.convert("RGB"))
-
-
-def _deep_rawmode(image: ImageFile.ImageFile) -> str | None:
-    """How the file packs its colours if they have 16 bits (``"RGB;16B"``), else None."""
-    for tile in image.tile:
-        arguments = tile[3]
-        raw = arguments[0] if isinstance(arguments, tuple) else arguments
-        if isinstance(raw, str) and ";16" in raw:
-            return raw
-    return None
-
-
-def _deep_colours(image: ImageFile.ImageFile, path: str | Path, raw: str) -> np.ndarray:
-    """Colours of 16 bits, of which Pillow keeps the high byte only.
-
-    Told that the bytes lie the other way round, it keeps the low ones instead: two readings give both.
-    """
-    other = raw[:-1] + {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}[raw[-1]]
-    high = np.array(image)[..., :3].astype(np.uint16)
-    with _open(path) as again:
-        again.tile = [tile._replace(args=_replaced(tile.args, raw, other)) for tile in again.tile]
-        low = np.array(again)[..., :3]
-    return (high << 8) | low
-
-
-def _replaced(arguments: Any, raw: str, other: str) -> Any:
-    if isinstance(arguments, tuple):
-        return tuple(other if item == raw else item for item in arguments)
-    return other if arguments == raw else arguments
+def _damaged(path: str | Path, error: Exception) -> DataError:
+    reason = str(error) or type(error).__name__
+    return DataError(f"{path}: the image is truncated or damaged ({reason}); copy or save it again")
 
 
 def _luminance(colours: np.ndarray) -> np.ndarray:
-    # A row at a time would be slow, the whole as float64 wasteful: float32 holds 16 bits times a weight exactly enough.
-    grey = colours.astype(np.float32) @ _LUMINANCE
-    return grey if colours.dtype.kind == "f" else np.rint(grey).astype(colours.dtype)
+    grey = np.empty(colours.shape[:2], colours.dtype)
+    for first in range(0, len(colours), _ROWS):
+        # float32 holds 16 bits times a weight exactly enough.
+        part = colours[first : first + _ROWS].astype(np.float32) @ _LUMINANCE
+        grey[first : first + _ROWS] = part if colours.dtype.kind == "f" else np.rint(part)
+    return grey

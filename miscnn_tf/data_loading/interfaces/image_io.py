@@ -25,9 +25,10 @@ _CHANNELS = {"grayscale": 1, "rgb": 3}
 class Image_interface(Abstract_IO):
     """2D images in PNG, TIFF, JPEG or BMP files, as arrays of ``(rows, columns)``.
 
-    A sample is a folder with ``imaging.<fmt>`` and, for training, ``segmentation.<fmt>``. Depth is kept (8 and 16 bits,
-    float). Masks are grey values or palette indices in a format without loss: with JPEG images the mask lies beside
-    them as PNG, TIFF or BMP.
+    A sample is a folder with ``imaging.<fmt>`` and, for training, ``segmentation.<fmt>``. Depth is kept (8, 16 and 32
+    bits, float32). Masks are grey values or palette indices in a format without loss: with JPEG images the mask is
+    beside them as PNG, TIFF or BMP. Images and masks are turned upright as their Orientation tag says; so are
+    predictions, which have no such tag.
 
     Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG data), grey values that are the labels, 16 bits
     above 256 classes; activation output is ``<output_path>/<index>.npy``, float32 ``(rows, columns, classes)``.

@@ -1,0 +1,165 @@
+"""The directories of a TIFF file, each checked for damage that tifffile only logs."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+
+from miscnn_tf.errors import DataError
+
+# tifffile leaves out tags that it cannot parse. These give the samples their place and meaning.
+_NEEDED = frozenset(
+    (*range(254, 260), 262, 266, 270, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 330, 332)
+    + (338, 339, 347, 530, 32997, 33445, 33628, 33629, 42112)
+)
+_REDUCED, _MASK = 1, 4
+_MOST_PAGES = 100_000
+
+
+class Tags:
+    """Values of a directory's tags, checked.
+
+    Args:
+        path: The file, for messages.
+        page: The directory.
+    """
+
+    def __init__(self, path: str | Path, page: tifffile.TiffPage) -> None:
+        self.path = path
+        self.page = page
+
+    def numbers(self, code: int) -> tuple[int, ...]:
+        """All values of a tag; none where the tag is missing.
+
+        Raises:
+            DataError: If they are not whole numbers.
+        """
+        value = self.page.tags.valueof(code)
+        if value is None:
+            return ()
+        values = np.ravel(np.asarray(value))
+        if values.dtype.kind not in "iu":
+            raise self._damaged(code, value)
+        return tuple(values.tolist())
+
+    def number(self, code: int, default: int | None = None) -> int:
+        """The value of a tag.
+
+        Raises:
+            DataError: If it is missing and has no default, or is not one whole number.
+        """
+        values = self.numbers(code) or (() if default is None else (default,))
+        if len(values) != 1:
+            raise self._damaged(code, values)
+        return values[0]
+
+    def same(self, code: int, default: int) -> int:
+        """The value of a tag that has one for each channel.
+
+        Raises:
+            DataError: If they differ.
+        """
+        values = set(self.numbers(code)) or {default}
+        if len(values) != 1:
+            raise DataError(
+                f"{self.path}: {tag_name(code)} differs between channels ({self.numbers(code)}); save the image with "
+                "one depth"
+            )
+        return values.pop()
+
+    def _damaged(self, code: int, value: Any) -> DataError:
+        what = "is missing" if value == () else f"is {str(value)[:80]}"
+        return DataError(f"{self.path}: the image is damaged: the tag {tag_name(code)} {what}; copy or save it again")
+
+
+def tag_name(code: int) -> str:
+    """``"Orientation (274)"``."""
+    return f"{tifffile.TIFF.TAGS.get(code, 'tag')} ({code})"
+
+
+def page_at(tiff: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
+    """A directory of a file."""
+    page = tiff.pages[number]
+    assert isinstance(page, tifffile.TiffPage)  # frames only come with `useframes`
+    return page
+
+
+def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int:
+    """Number of the directory that holds the image: the only one that is not a thumbnail, pyramid level or mask.
+
+    Raises:
+        DataError: If there are several, or none, or the directories are damaged.
+    """
+    directories = _directories(path, file, tiff)
+    if len(tiff.pages) != len(directories):
+        raise DataError(f"{path}: the image is damaged (directory {len(tiff.pages)}); copy or save it again")
+    found = []
+    for number, codes in enumerate(directories):
+        page = page_at(tiff, number)
+        _check_tags(path, page, codes)
+        if not page.subfiletype & (_REDUCED | _MASK):
+            found.append(number)
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: the file holds {len(found)} pages, but a sample is one image; save each page as a sample, or the "
+            "stack as NIfTI"
+        )
+    if not found:
+        raise DataError(f"{path}: NewSubfileType marks every page as a thumbnail or mask; save the image itself")
+    page = page_at(tiff, found[0])
+    for child in page.pages or ():
+        assert isinstance(child, tifffile.TiffPage)
+        area = child.imagelength * child.imagewidth
+        if not child.subfiletype & (_REDUCED | _MASK) and area >= page.imagelength * page.imagewidth:
+            raise DataError(f"{path}: SubIFDs hold another image of full size; save each as a sample")
+    return found[0]
+
+
+def _directories(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> list[list[int]]:
+    """Codes of the tags of each directory.
+
+    tifffile ends the chain at an offset outside the file, so that a truncated stack would pass for a single image.
+    """
+    order = tiff.byteorder
+    big = tiff.is_bigtiff
+    count_format, offset_format, entry = (order + "Q", order + "Q", 20) if big else (order + "H", order + "I", 12)
+    count_size, offset_size = struct.calcsize(count_format), struct.calcsize(offset_format)
+    place = 8 if big else 4
+    seen: set[int] = set()
+    found: list[list[int]] = []
+    while True:
+        file.seek(place)
+        data = file.read(offset_size)
+        if len(data) < offset_size:
+            break
+        (offset,) = struct.unpack(offset_format, data)
+        if offset == 0 and found:
+            return found
+        if offset in seen or len(found) > _MOST_PAGES:
+            break
+        seen.add(offset)
+        file.seek(offset)
+        data = file.read(count_size)
+        if len(data) < count_size:
+            break
+        (count,) = struct.unpack(count_format, data)
+        entries = file.read(entry * count) if 0 < count <= 4096 else b""
+        if len(entries) < entry * count or not entries:
+            break
+        found.append([struct.unpack_from(order + "H", entries, start)[0] for start in range(0, len(entries), entry)])
+        place = offset + count_size + len(entries)
+    raise DataError(
+        f"{path}: the image is truncated or damaged: directory {len(found)} is not in the file; copy or save it again"
+    )
+
+
+def _check_tags(path: str | Path, page: Any, codes: list[int]) -> None:
+    for code, count in Counter(codes).items():
+        if code in _NEEDED and (count > 1 or page.tags.get(code) is None):
+            what = "occurs twice" if count > 1 else "cannot be parsed"
+            raise DataError(f"{path}: the image is damaged: the tag {tag_name(code)} {what}; copy or save it again")
