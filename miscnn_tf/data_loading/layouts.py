@@ -11,6 +11,7 @@ from typing import Any
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading.dataset_json import DATASET_JSON
+from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,
@@ -62,7 +63,6 @@ a folder of images beside a folder of masks
 
 # As many classes as a label map can have: no value that the files hold is refused before it was looked at.
 _ANY = 2**16
-_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 _LOOKED_AT = 50
 
 
@@ -292,17 +292,6 @@ def _has_dicom(folder: Path) -> bool:
     """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its ending or what it begins with."""
-    if path.suffix.lower() in _DICOM_ENDINGS:
-        return True
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _unknown(root: Path, pattern: str | None) -> str:

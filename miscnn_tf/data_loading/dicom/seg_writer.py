@@ -37,6 +37,7 @@ def write_seg(
     names: Mapping[int, str],
     *,
     codes: Mapping[int, Sequence[Any]] | None = None,
+    frames: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a label map as DICOM SEG (binary, a segment per label), atomically.
 
@@ -47,6 +48,7 @@ def write_seg(
         names: What each label is called, ``{1: "Heart"}``. Segments are numbered from 1 by ascending label.
         codes: What a label is in SNOMED CT, ``{1: (category, type)}``, each a ``pydicom.sr.coding.Code``. By default
             the type is looked up by the name ("Lung_L" is a lung), and "Anatomical Structure" where that is not known.
+        frames: Which images the labels are on, where the series has several of one place; see `DICOM_interface`.
 
     Returns:
         The path.
@@ -62,7 +64,7 @@ def write_seg(
     require_dicom()
     import highdicom
 
-    grid = grid_of_files([series] if isinstance(series, str | Path) else series)
+    grid = grid_of_files([series] if isinstance(series, str | Path) else series, frames=frames)
     labels = checked_labels(labels, names, grid, path)
     sources = source_headers(grid)
     texts = short_names(names)
