@@ -16,6 +16,7 @@ from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,
     DatasetJSON_interface,
+    DICOM_interface,
     Image_interface,
     NIFTI_interface,
     NIFTIslicer_interface,
@@ -32,7 +33,7 @@ from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
 from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ a folder of images beside a folder of masks
 # As many classes as a label map can have: no value that the files hold is refused before it was looked at.
 _ANY = 2**16
 _LOOKED_AT = 50
+# A series has hundreds of files.
+_SERIES_LOOKED_AT = 5
 
 
 def find_interface(
@@ -136,6 +139,8 @@ def find_interface(
     elif cls in (NIFTI_interface, NIFTIslicer_interface):
         interface = _with_labels(root, cls, _look_at_nifti(root, cls, given))
     else:
+        if cls is DICOM_interface:
+            given = _look_at_dicom(root, given)
         interface = _made(cls, _with_structures(root, cls, given))
     if class_names is not None:
         interface.class_names = class_names
@@ -221,6 +226,22 @@ def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) ->
         if given.get("three_dim"):
             raise ConfigurationError("three_dim=True: slices have two dimensions; choose 'NIFTI' for volumes")
     return arguments
+
+
+def _look_at_dicom(root: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a `DICOM_interface`; radiographs are two-dimensional."""
+    if "three_dim" in given:
+        return given
+    chosen_by = ("pattern", "series", "modality", "annotation_tag")
+    probe = _made(DICOM_interface, {key: given[key] for key in chosen_by if key in given})
+    assert isinstance(probe, DICOM_interface)
+    pictures = []
+    for index in probe.initialize(root)[:_SERIES_LOOKED_AT]:
+        try:
+            pictures.append(probe.is_picture(index))
+        except DataError as error:  # it will be reported when the sample is read
+            logger.debug("%s", error)
+    return {**given, "three_dim": not pictures or not all(pictures)}
 
 
 def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:

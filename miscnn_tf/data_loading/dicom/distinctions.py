@@ -80,9 +80,10 @@ def _follow(item: Any, path: Sequence[str]) -> Any:
 
 def as_value(value: Any) -> Value:
     """A value of a header or of a user as a tuple of numbers and texts; empty where there is none."""
-    if value is None or value == "":
+    if value in (None, ""):
         return ()
-    return tuple(_part(part) for part in ([value] if isinstance(value, str | bytes | int | float) else value))
+    parts: list[Any] = [value] if isinstance(value, str | bytes | int | float) else [*value]
+    return tuple(_part(part) for part in parts)
 
 
 def _part(part: Any) -> str | float:

@@ -96,7 +96,7 @@ def make_grid(headers: Sequence[Header], *, frames: Mapping[str, Any] | None = N
     planes = _chosen(headers, frames)
     _refuse_mixed_values([header for header, _ in planes])
     planes = _of_one_kind(planes)
-    first = planes[0][1]
+    first_header, first = planes[0]
     row, column = (np.array(first.orientation[part], float) for part in (slice(0, 3), slice(3, 6)))
     normal = np.cross(row, column)
     if not (_unit(row) and _unit(column) and _unit(normal)):
@@ -129,10 +129,10 @@ def make_grid(headers: Sequence[Header], *, frames: Mapping[str, Any] | None = N
             stacklevel=2,
         )
     if any(header.is_converted for header, _ in planes):
+        kind = f"modality {first_header.modality}" if first_header.is_other else "Secondary Capture"
         warnings.warn(
-            f"{grid.where}: another program than the scanner's made these images (modality "
-            f"{planes[0][0].modality or 'unknown'}, Secondary Capture); their values may not be what the scanner "
-            "measured, such as Hounsfield units",
+            f"{grid.where}: a program made these images, not a scanner ({kind}); their values may not be what the "
+            "scanner measured, such as Hounsfield units",
             UserWarning,
             stacklevel=2,
         )
@@ -240,6 +240,18 @@ def _refuse_mixed_values(headers: Sequence[Header]) -> None:
         raise DataError(
             f"the series in {where} holds values of several kinds: RescaleType is {found}. Export each kind apart, or "
             "leave this sample out"
+        )
+    mappings = {mapping for header in headers for mapping in header.real_world}
+    if stored and mappings:
+        if len(mappings) > 1:
+            raise DataError(
+                f"the series in {where} holds values of several scales: RealWorldValueMappingSequence differs between "
+                "its images, and RescaleSlope is missing. Convert the series to NIfTI with a program that applies it"
+            )
+        warnings.warn(
+            f"the series in {where}: RealWorldValueMappingSequence is not applied; the values are as they are stored",
+            UserWarning,
+            stacklevel=3,
         )
     if stored and stored.modality == "CT":
         warnings.warn(

@@ -37,15 +37,13 @@ _MOST_COMPRESSED = 2000
 _PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 # PixelSpacing is calibrated where a header has several of them.
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-#: Sequences that turn stored values into others, instead of slope and intercept.
-_MAPPINGS = ("ModalityLUTSequence", "RealWorldValueMappingSequence")
 _TAGS = [
     *("SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
     *("FrameOfReferenceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation"),
     *_SPACINGS,
     *("PixelAspectRatio", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices"),
-    *("RescaleSlope", "RescaleIntercept", "RescaleType", *_MAPPINGS),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "RealWorldValueMappingSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence"),
     *DISTINCTIONS,
@@ -104,6 +102,7 @@ class Header:
         aspect: Height and width of a pixel, where no distance is known.
         has_rescale: Whether the header says how stored values become those that are meant.
         unit: RescaleType: "HU", ….
+        real_world: Slopes and intercepts in RealWorldValueMappingSequence; None for a look-up table.
         referenced_series: UIDs of the series that an annotation was made on.
         referenced_frames: UIDs of the coordinate systems that an annotation lies in.
         distinctions: What may tell it from another image of the same place, as `DISTINCTIONS` names it.
@@ -133,6 +132,7 @@ class Header:
     aspect: tuple[float, ...]
     has_rescale: bool
     unit: str
+    real_world: frozenset[tuple[float, float] | None]
     referenced_series: frozenset[str]
     referenced_frames: frozenset[str]
     distinctions: Distinctions
@@ -258,6 +258,7 @@ def _header(path: Path, dataset: Any, before_pixels: int) -> Header:
         aspect=_numbers([dataset], "PixelAspectRatio", 2) or (1.0, 1.0),
         has_rescale=_has_rescale(dataset),
         unit=str(dataset.get("RescaleType") or ""),
+        real_world=_real_world(dataset),
         referenced_series=series,
         referenced_frames=references,
         distinctions=distinctions,
@@ -324,13 +325,26 @@ def _numbers(groups: Sequence[Any], name: str, count: int) -> tuple[float, ...] 
 
 
 def _has_rescale(dataset: Any) -> bool:
-    groups = [dataset, *(dataset.get("SharedFunctionalGroupsSequence") or ())]
-    groups += list(dataset.get("PerFrameFunctionalGroupsSequence") or ())[:1]
     return any(
-        group.get("RescaleIntercept") is not None
-        or any(group.get(name) for name in ("PixelValueTransformationSequence", *_MAPPINGS))
-        for group in groups
+        group.get(name) is not None and group.get(name) != ""
+        for group in _all_groups(dataset)
+        for name in ("RescaleIntercept", "PixelValueTransformationSequence", "ModalityLUTSequence")
     )
+
+
+def _real_world(dataset: Any) -> frozenset[tuple[float, float] | None]:
+    mappings = [item for group in _all_groups(dataset) for item in group.get("RealWorldValueMappingSequence") or ()]
+    return frozenset(
+        None
+        if item.get("RealWorldValueSlope") is None
+        else (float(item.RealWorldValueSlope), float(item.get("RealWorldValueIntercept") or 0))
+        for item in mappings
+    )
+
+
+def _all_groups(dataset: Any) -> list[Any]:
+    names = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    return [dataset, *(group for name in names for group in dataset.get(name) or ())]
 
 
 def _references(dataset: Any) -> tuple[frozenset[str], frozenset[str]]:

@@ -13,9 +13,9 @@ _RLE = "1.2.840.10008.1.2.5"
 
 
 def stored_values(decoded: np.ndarray, dataset: Any, path: Path) -> np.ndarray:
-    """The numbers in the bits that BitsStored and HighBit name, with the sign that PixelRepresentation gives them.
+    """The numbers in the lowest BitsStored bits, with the sign that PixelRepresentation gives them.
 
-    The bits beside them may hold overlays or anything else (DICOM PS3.5, 8.1.1).
+    The bits above them may hold overlays or anything else (DICOM PS3.5, 8.1.1).
 
     Args:
         decoded: A frame as the decoder gives it, with all bits that are allocated.
@@ -23,29 +23,26 @@ def stored_values(decoded: np.ndarray, dataset: Any, path: Path) -> np.ndarray:
         path: The file, for messages.
 
     Raises:
-        DataError: If BitsStored and HighBit cannot be.
+        DataError: If the numbers are elsewhere, as HighBit says.
     """
     if decoded.dtype.kind not in "iu":
         return decoded
-    stored = int(dataset.BitsStored)
-    # Codecs give the number alone, whatever the place is that it had.
-    raw = not dataset.file_meta.TransferSyntaxUID.is_compressed or dataset.file_meta.TransferSyntaxUID == _RLE
-    shift = int(dataset.get("HighBit", stored - 1)) + 1 - stored if raw else 0
-    allocated = int(dataset.BitsAllocated) if raw else 8 * decoded.dtype.itemsize
-    if shift < 0 or shift + stored > int(dataset.BitsAllocated):
+    stored, syntax = int(dataset.BitsStored), dataset.file_meta.TransferSyntaxUID
+    # Codecs other than RLE give the number alone, whatever its place was.
+    placed = not syntax.is_compressed or syntax == _RLE
+    if placed and int(dataset.get("HighBit", stored - 1)) != stored - 1:
+        # Allowed by ACR-NEMA, and read differently by different programs.
         raise DataError(
-            f"{path}: BitsStored is {stored} and HighBit {dataset.get('HighBit')} of {dataset.BitsAllocated} bits, "
-            "which cannot be; correct the header, or export the file again"
+            f"{path}: HighBit is {dataset.HighBit} and BitsStored {stored}, but only HighBit {stored - 1} is read; "
+            "correct the header where it is wrong, or export the file again"
         )
-    unused = allocated - stored
+    size = decoded.dtype.itemsize
+    unused = 8 * size - stored
     if unused <= 0:
         return decoded
-    signed = int(dataset.PixelRepresentation) == 1
-    width = 8 * decoded.dtype.itemsize
     # To the left end, and back: the sign goes along.
-    bits = decoded.astype(decoded.dtype.newbyteorder("="), copy=False).view(f"u{decoded.dtype.itemsize}")
-    aligned = (bits << np.uint8(width - stored - shift)).view(f"{'i' if signed else 'u'}{decoded.dtype.itemsize}")
-    return aligned >> np.uint8(width - stored)
+    bits = decoded.astype(decoded.dtype.newbyteorder("="), copy=False).view(f"u{size}") << np.uint8(unused)
+    return bits.view(f"{'i' if int(dataset.PixelRepresentation) == 1 else 'u'}{size}") >> np.uint8(unused)
 
 
 def inverted(stored: np.ndarray, dataset: Any, path: Path) -> np.ndarray:

@@ -162,23 +162,10 @@ def _slope_and_intercept(dataset: Any, frame: int, path: Path) -> tuple[float, f
     ]
     for group in [*of_modality, dataset]:
         if group.get("RescaleSlope") is not None or group.get("RescaleIntercept") is not None:
-            return _checked(group, "RescaleSlope", "RescaleIntercept", path)
-    for group in groups:
-        mappings = group.get("RealWorldValueMappingSequence")
-        if not mappings:
-            continue
-        if len(mappings) > 1 or mappings[0].get("RealWorldValueSlope") is None:
-            raise DataError(
-                f"{path}: RealWorldValueMappingSequence gives the values in a way that is not supported ("
-                f"{'several mappings' if len(mappings) > 1 else 'a look-up table'}), and RescaleSlope is missing. "
-                "Export the images with a rescale slope and intercept, or convert them to NIfTI"
-            )
-        return _checked(mappings[0], "RealWorldValueSlope", "RealWorldValueIntercept", path)
-    return 1.0, 0.0
-
-
-def _checked(group: Any, slope_name: str, intercept_name: str, path: Path) -> tuple[float, float]:
-    said_slope, said_intercept = group.get(slope_name), group.get(intercept_name)
+            break
+    else:
+        return 1.0, 0.0
+    said_slope, said_intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
     slope = 1.0 if said_slope is None else float(said_slope)
     intercept = 0.0 if said_intercept is None else float(said_intercept)
     if not np.isfinite([slope, intercept]).all() or slope == 0:

@@ -358,9 +358,20 @@ class DICOM_interface(Abstract_IO):
         """
         return self._grid_in(scan_folder(sample_folder(self.data_directory, index, self)))
 
+    def is_picture(self, index: Hashable) -> bool:
+        """Whether the image of a sample has no position in the patient, as radiographs have none.
+
+        Raises:
+            DataError: If that cannot be found out.
+        """
+        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        return not any(header.planes for header in self._chosen(scan))
+
+    def _chosen(self, scan: Scan) -> list[Header]:
+        return choose_series(scan, self.series, self.annotation_tag, modality=self.modality)
+
     def _grid_in(self, scan: Scan) -> Grid:
-        headers = choose_series(scan, self.series, self.annotation_tag, modality=self.modality)
-        return self._make_grid(headers)
+        return self._make_grid(self._chosen(scan))
 
     def _make_grid(self, headers: Sequence[Header]) -> Grid:
         return make_grid(headers, frames=self.frames, three_dim=self.three_dim)
