@@ -26,7 +26,7 @@ DISTINCTIONS = {
     "AcquisitionTime": "acquisition times",
 }
 # Where the frames of enhanced images have them: sequences below the functional groups, and the keyword there.
-_IN_GROUPS = {
+_IN_GROUPS: dict[str, list[tuple[str, ...]]] = {
     "DiffusionBValue": [("MRDiffusionSequence", "DiffusionBValue")],
     "EchoTime": [("MREchoSequence", "EffectiveEchoTime")],
     "TemporalPositionIdentifier": [("FrameContentSequence", "TemporalPositionIndex")],
@@ -64,7 +64,8 @@ def frame_distinctions(groups: Sequence[Any], of_file: Distinctions) -> Distinct
     found = dict(of_file)
     for name, paths in _IN_GROUPS.items():
         values = (as_value(_follow(group, path)) for path in paths for group in groups)
-        if value := next((one for one in values if one), ()):
+        value: Value = next((one for one in values if one), ())
+        if value:
             found[name] = value
     return tuple(found.items())
 

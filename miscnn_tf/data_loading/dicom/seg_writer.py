@@ -71,7 +71,14 @@ def write_seg(
     table = np.zeros(max(texts) + 1, label_dtype(len(texts) + 1))
     table[list(texts)] = np.arange(1, len(texts) + 1)
     pixels = table[labels]
-    if len(sources) == 1 and grid.planes[0][0].frames > 1:
+    positions = None
+    if len(sources) == 1 and len(grid.planes) < grid.planes[0][0].frames:
+        # The other frames have places, too, some of them the same.
+        positions = [
+            highdicom.PlanePositionSequence(highdicom.CoordinateSystemNames.PATIENT, plane.position)
+            for _, plane in grid.planes
+        ]
+    elif len(sources) == 1 and grid.planes[0][0].frames > 1:
         # highdicom takes the frames of one file in the file's order.
         ordered = np.zeros((grid.planes[0][0].frames, *grid.shape[1:]), pixels.dtype)
         ordered[[plane.frame for _, plane in grid.planes]] = pixels
@@ -80,6 +87,7 @@ def write_seg(
     segmentation = highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=pixels,
+        plane_positions=positions,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, name, (codes or {}).get(value))
