@@ -220,9 +220,15 @@ def _header(path: Path, dataset: Any, before_pixels: int) -> Header:
     frames = int(dataset.get("NumberOfFrames") or 1)
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.get("BitsAllocated") or 0)
-    if not rows * columns and UID(dataset.get("SOPClassUID", "")).name.endswith("Image Storage"):
+    if not rows * columns:
         # pydicom reads a file up to where it was cut off, and says nothing.
-        raise ValueError("it ends before the size of the image")
+        kind = dataset.get("SOPClassUID", "")
+        if UID(kind).name.endswith("Image Storage"):
+            raise ValueError("it ends before the size of the image")
+        if not dataset.get("Modality") or not dataset.get("SeriesInstanceUID"):
+            raise ValueError("Modality or SeriesInstanceUID is missing")
+        if dataset.file_meta.get("MediaStorageSOPClassUID", kind) != kind:
+            raise ValueError(f"SOPClassUID is {kind}, but MediaStorageSOPClassUID is another")
     if rows * columns and not bits:
         raise ValueError("BitsAllocated is missing")
     if frames < 1:

@@ -14,13 +14,14 @@ DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 _PREAMBLE = 128
 _START = _PREAMBLE + 4
 _LOOKED_AT = 1024
-# Two well-formed elements in a row do not occur in other formats by chance.
+# Two such elements in a row do not occur in other formats by chance.
 _ELEMENTS = 2
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_UNDEFINED = 0xFFFFFFFF
+# A tag, and the longest form of type and length.
+_HEADER = 12
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -64,37 +65,24 @@ def _are_elements(start: bytes, size: int) -> bool:
     if order == "big" and not explicit:
         return False
     place, last = 0, (0, 0)
-    for _ in range(_ELEMENTS):
-        header = _element(start[place : place + 12], order, explicit)
-        if header is None:
+    for number in range(_ELEMENTS):
+        header = start[place : place + _HEADER]
+        if len(header) < _HEADER:
             return False
-        tag, length, value = header
+        tag = int.from_bytes(header[:2], order), int.from_bytes(header[2:4], order)
         if tag <= last or tag[0] not in (0x0002, 0x0008):
             return False
-        last = tag
-        if length == _UNDEFINED:
+        if number == _ELEMENTS - 1:
             return True
-        place += value + length
+        last = tag
+        if not explicit:
+            place += 8 + int.from_bytes(header[4:8], order)
+        elif header[4:6] in _LONG_VRS:
+            place += 12 + int.from_bytes(header[8:12], order)
+        else:
+            place += 8 + int.from_bytes(header[6:8], order)
         if place > size:
             return False
-        if place + 12 > len(start):  # a long value; what comes next is not at hand
+        if place + _HEADER > len(start):  # a long value; what comes next is not at hand
             return True
     return True
-
-
-def _element(header: bytes, order: Literal["little", "big"], explicit: bool) -> tuple[tuple[int, int], int, int] | None:
-    """Tag, length of the value, and where the value begins; None where it is not an element."""
-
-    def number(begin: int, end: int) -> int:
-        return int.from_bytes(header[begin:end], order)
-
-    if len(header) < 12:
-        return None
-    tag = number(0, 2), number(2, 4)
-    if not explicit:
-        return tag, number(4, 8), 8
-    if header[4:6] not in _VRS:
-        return None
-    if header[4:6] in _LONG_VRS:
-        return tag, number(8, 12), 12
-    return tag, number(6, 8), 8

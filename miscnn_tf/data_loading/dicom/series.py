@@ -39,9 +39,23 @@ def scan_folder(folder: str | Path) -> Scan:
 
     Raises:
         DataError: If a DICOM file is damaged.
+
+    Warns:
+        UserWarning: If a file is named like the slices beside it, but is not DICOM.
     """
     folder = Path(folder)
-    return sort_headers(folder, [header for path in _files(folder) if (header := read_header(path)) is not None])
+    files = {path: read_header(path) for path in _files(folder)}
+    headers = [header for header in files.values() if header is not None]
+    slices = {(header.path.parent, header.path.suffix.lower()) for header in headers if header.is_scan}
+    strange = [path for path in files if files[path] is None and (path.parent, path.suffix.lower()) in slices]
+    if strange := [path for path in strange if path.name.upper() != "DICOMDIR"]:
+        warnings.warn(
+            f"{some_of(strange, 3)}: not DICOM, and left out, but named like the slices in the same folder. Copy or "
+            "export it again if it is a slice",
+            UserWarning,
+            stacklevel=2,
+        )
+    return sort_headers(folder, headers)
 
 
 def sort_headers(folder: Path, headers: Sequence[Header]) -> Scan:

@@ -123,5 +123,14 @@ def test_elements_must_follow_each_other_and_fit_into_the_file():
     following = b"\x08\x00\x08\x00CS\x08\x00ORIGINAL"
     assert begins_like_dicom(element + following, 200)
     assert not begins_like_dicom(following + element, 200)
-    assert not begins_like_dicom(element + following, 20)
+    assert not begins_like_dicom(element + following, 16)
     assert not begins_like_dicom(element.replace(b"CS", b"cs") + following, 200)
+
+
+def test_a_file_that_is_named_like_the_slices_but_not_dicom_is_reported(tmp_path, rng):
+    save_series(tmp_path, make_series(random_volume(rng)), "IM{}")
+    (tmp_path / "IM6").write_bytes(b"not DICOM" * 30)
+    (tmp_path / "notes.txt").write_bytes(b"not DICOM" * 30)
+    with pytest.warns(UserWarning, match="IM6: not DICOM, and left out, but named like the slices") as told:
+        assert len(scan_folder(tmp_path).series) == 1
+    assert "notes" not in str(told[0].message)
