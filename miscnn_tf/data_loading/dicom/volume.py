@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,28 +71,22 @@ def _values(header: Header, frames: Sequence[int], placed: bool) -> Iterator[np.
     """The values of some frames of a file, one by one."""
     path = header.path
     dataset = _dataset(path)
+    with _damage_named(path):
+        _check_length(dataset, header)
     for frame, decoded in zip(frames, _decoded(header, dataset, frames), strict=True):
-        try:
+        with _damage_named(path):
             stored = stored_values(decoded, dataset, path)
             if not placed and header.photometric == "MONOCHROME1":
                 stored = inverted(stored, dataset, path)
-            yield _rescaled(stored, dataset, frame, path)
-        except DataError:
-            raise
-        except Exception as error:  # whatever a damaged header can provoke
-            raise _truncated(path, error) from error
+            values = _rescaled(stored, dataset, frame, path)
+        yield values
 
 
 def _dataset(path: Path) -> Any:
     import pydicom
 
-    try:
-        with open_regular(path) as stream:
-            dataset = pydicom.dcmread(stream, force=True)
-    except DataError:
-        raise
-    except Exception as error:  # whatever a damaged file can provoke in the parser
-        raise _truncated(path, error) from error
+    with _damage_named(path), open_regular(path) as stream:
+        dataset = pydicom.dcmread(stream, force=True)
     if not any(name in dataset for name in _PIXELS):
         raise _truncated(path, "it ends before its pixels")
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -105,6 +100,18 @@ def _dataset(path: Path) -> Any:
             else pydicom.uid.ExplicitVRBigEndian
         )
     return dataset
+
+
+def _check_length(dataset: Any, header: Header) -> None:
+    """Refuse pixels that are not what the header says, but could be decoded all the same."""
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    pixels = dataset[next(name for name in _PIXELS if name in dataset)]
+    if pixels.is_undefined_length:
+        raise _truncated(header.path, "its pixels are compressed, but TransferSyntaxUID says that they are not")
+    more = len(pixels.value or b"") - header.decoded_size
+    if header.decoded_size and more >= header.decoded_size // header.frames:
+        raise _truncated(header.path, f"it holds {more} bytes of pixels more than its header says")
 
 
 def _decoded(header: Header, dataset: Any, frames: Sequence[int]) -> Iterator[np.ndarray]:
@@ -196,6 +203,17 @@ def _fractions(stored: np.ndarray, slope: float, intercept: float, path: Path) -
             "float32 can hold; correct the header"
         )
     return values
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file can provoke in the parser into an error that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise _truncated(path, error) from error
 
 
 def _truncated(path: Path, reason: object) -> DataError:

@@ -321,3 +321,20 @@ def test_jpeg_of_12_bits_is_not_called_damaged():
     grid = make_grid([read_header(get_testdata_file("JPGExtended.dcm", download=False))], three_dim=False)
     with pytest.raises(DataError, match=r"JPGExtended\.dcm: its compression \(JPEG Extended.*is not supported"):
         read_volume(grid)
+
+
+def test_more_pixels_than_the_header_says_are_refused(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    series[3].PixelData *= 2
+    save_series(tmp_path, series, order=range(6))
+    with pytest.raises(DataError, match=r"000003\.dcm: .*it holds 126 bytes of pixels more than its header says"):
+        ours(tmp_path)
+
+
+def test_compressed_pixels_without_their_transfer_syntax_are_refused(tmp_path, rng):
+    (one,) = make_series(random_volume(rng, (1, 16, 20)))
+    one.compress(RLELossless, generate_instance_uid=False)
+    (path,) = save_series(tmp_path, [one])
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
+    with pytest.raises(DataError, match="its pixels are compressed, but TransferSyntaxUID says that they are not"):
+        ours(tmp_path)
