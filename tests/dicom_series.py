@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 #: Directions along a row and along a column, as scanners write them.
@@ -161,3 +162,58 @@ def in_patient(series: Sequence[Dataset], at: float, points: np.ndarray) -> np.n
 def square(low: float, high: float) -> list[tuple[float, float]]:
     """The corners of a square in rows and columns."""
     return [(low, low), (low, high), (high, high), (high, low)]
+
+
+def group(**values: Any) -> list[Dataset]:
+    """A functional group: a sequence of one item."""
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return [item]
+
+
+def enhanced(series: Sequence[Dataset], more: Sequence[dict[str, Any]] | None = None, **values: Any) -> Dataset:
+    """An enhanced CT: all slices of a series in one file, in an order that is not theirs.
+
+    Args:
+        series: The slices; the intercept of each grows by one.
+        more: Further functional groups of each slice.
+        values: Any other attribute of the file.
+    """
+    one = copy.deepcopy(series[0])
+    del one.ImagePositionPatient, one.ImageOrientationPatient, one.PixelSpacing, one.RescaleSlope, one.RescaleIntercept
+    one.SOPClassUID = EnhancedCTImageStorage
+    one.NumberOfFrames = len(series)
+    first = series[0]
+    one.SharedFunctionalGroupsSequence = group(
+        PlaneOrientationSequence=group(ImageOrientationPatient=first.ImageOrientationPatient),
+        PixelMeasuresSequence=group(PixelSpacing=first.PixelSpacing, SliceThickness=9),
+    )
+    order = np.random.default_rng(3).permutation(len(series))
+    one.PerFrameFunctionalGroupsSequence = [
+        group(
+            PlanePositionSequence=group(ImagePositionPatient=series[number].ImagePositionPatient),
+            PixelValueTransformationSequence=group(
+                RescaleSlope=1, RescaleIntercept=-1024 + int(number), RescaleType="HU"
+            ),
+            **(more[number] if more else {}),
+        )[0]
+        for number in order
+    ]
+    one.PixelData = b"".join(series[number].PixelData for number in order)
+    for name, value in values.items():
+        setattr(one, name, value)
+    return one
+
+
+def make_picture(picture: np.ndarray, **values: Any) -> Dataset:
+    """A radiograph (DX) of stored values ``(rows, columns)``: without a place in the patient."""
+    digital = "1.2.840.10008.5.1.4.1.1.1.1"
+    values = {"SOPClassUID": digital, "Modality": "DX", "ImagerPixelSpacing": [0.2, 0.1], "slope": 1, **values}
+    (one,) = make_series(picture[np.newaxis], **{"intercept": 0, **values})
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"):
+        delattr(one, name)
+    if "PixelSpacing" not in values:
+        del one.PixelSpacing
+    one.ImageType = ["ORIGINAL", "PRIMARY"]
+    return one

@@ -61,6 +61,18 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--annotation-tag", metavar="TEXT", help="DICOM: what the folder with the RTSTRUCT has in its name"
     )
+    group.add_argument(
+        "--series", metavar="REGEX", help="DICOM: description or UID of the series, where a sample has several"
+    )
+    group.add_argument("--modality", metavar="CODE", help="DICOM: modality of the series, '--modality CT'")
+    group.add_argument(
+        "--frames",
+        type=_frame_pair,
+        nargs="+",
+        action="extend",
+        metavar="KEYWORD=VALUE",
+        help="DICOM: which images, where a series has several of one place, '--frames DiffusionBValue=1000'",
+    )
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
@@ -80,6 +92,9 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
     of_dicom = {
         "structure_dict": dict(arguments.structures) if arguments.structures else None,
         "annotation_tag": arguments.annotation_tag,
+        "series": arguments.series,
+        "modality": arguments.modality,
+        "frames": dict(arguments.frames) if arguments.frames else None,
     }
     interface = find_interface_despite_errors(
         folder,
@@ -118,3 +133,13 @@ def _structure_pair(text: str) -> tuple[str, int]:
 
 
 _structure_pair.__name__ = "NAME=CLASS (Lung_L=1)"
+
+
+def _frame_pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError
+    return name, value
+
+
+_frame_pair.__name__ = "KEYWORD=VALUE (DiffusionBValue=1000)"

@@ -11,10 +11,12 @@ from typing import Any
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading.dataset_json import DATASET_JSON
+from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,
     DatasetJSON_interface,
+    DICOM_interface,
     Image_interface,
     NIFTI_interface,
     NIFTIslicer_interface,
@@ -31,7 +33,6 @@ from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
 from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
-from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
@@ -63,8 +64,9 @@ a folder of images beside a folder of masks
 
 # As many classes as a label map can have: no value that the files hold is refused before it was looked at.
 _ANY = 2**16
-_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 _LOOKED_AT = 50
+# A series has hundreds of files.
+_SERIES_LOOKED_AT = 5
 
 
 def find_interface(
@@ -137,6 +139,8 @@ def find_interface(
     elif cls in (NIFTI_interface, NIFTIslicer_interface):
         interface = _with_labels(root, cls, _look_at_nifti(root, cls, given))
     else:
+        if cls is DICOM_interface:
+            given = _look_at_dicom(root, given)
         interface = _made(cls, _with_structures(root, cls, given))
     if class_names is not None:
         interface.class_names = class_names
@@ -224,6 +228,22 @@ def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) ->
     return arguments
 
 
+def _look_at_dicom(root: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a `DICOM_interface`; radiographs are two-dimensional."""
+    if "three_dim" in given:
+        return given
+    chosen_by = ("pattern", "series", "modality", "annotation_tag")
+    probe = _made(DICOM_interface, {key: given[key] for key in chosen_by if key in given})
+    assert isinstance(probe, DICOM_interface)
+    pictures = []
+    for index in probe.initialize(root)[:_SERIES_LOOKED_AT]:
+        try:
+            pictures.append(probe.is_picture(index))
+        except DataError as error:  # it will be reported when the sample is read
+            logger.debug("%s", error)
+    return {**given, "three_dim": not pictures or not all(pictures)}
+
+
 def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an `Image_interface`, with format and colours of the files in the sample folders."""
     arguments = dict(given)
@@ -293,17 +313,6 @@ def _has_dicom(folder: Path) -> bool:
     """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its ending or what it begins with."""
-    if path.suffix.lower() in _DICOM_ENDINGS:
-        return True
-    try:
-        with open_regular(path) as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except (DataError, OSError):
-        return False
 
 
 def _unknown(root: Path, pattern: str | None) -> str:

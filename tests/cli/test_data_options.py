@@ -74,6 +74,10 @@ def test_structures_of_dicom_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(tolerant_layout, "find_interface", find)
     with pytest.raises(DataError, match="enough"):
         open_data(parse(str(tmp_path), "-t", "DICOM", "--structures", "Lung=L=1", "Heart=2", "--annotation-tag", "RT"))
+    assert not {"series", "modality", "frames"} & set(got)
+    with pytest.raises(DataError, match="enough"):
+        open_data(parse(str(tmp_path), "-t", "DICOM", "--series", "a.*", "--modality", "CT", "--frames", "EchoTime=8"))
+    assert (got["series"], got["modality"], got["frames"]) == ("a.*", "CT", {"EchoTime": "8"})
     assert got["structure_dict"] == {"Lung=L": 1, "Heart": 2}
     assert got["annotation_tag"] == "RT"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf.data_loading.dicom.distinctions import DISTINCTIONS, Distinctions, distinctions_of, frame_distinctions
 from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom
+from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -19,29 +23,31 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 #: Segmentation Storage, and Label Map Segmentation Storage.
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _DICOMDIR = "1.2.840.10008.1.3.10"
-#: Images of parameters, doses and the like, which are no scan.
-_NO_SCANS = frozenset(("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "PR", "KO", "SR", "REG", "OT", "SC"))
-_PREAMBLE = 128
+#: Secondary Capture Image Storage, and its multi-frame relatives (….7.1 to ….7.4).
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+#: Modalities of files that hold parameters, doses and the like, not a scan.
+_NO_SCANS = frozenset(("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "PR", "KO", "SR", "REG"))
+# What other programs call images that they made or converted.
+_OTHER = frozenset(("OT", "SC"))
 # Tag and length of the element that holds the pixels.
 _PIXELS_HEADER = 8
+# JPEG 2000 needs some 150 bytes for a slice of 512 x 512 pixels without content; no scan comes near it.
+_MOST_COMPRESSED = 2000
+#: What a volume needs to know of each plane.
+_PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+# PixelSpacing is calibrated where a header has several of them.
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _TAGS = [
     *("SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
-    *("FrameOfReferenceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber", "AcquisitionNumber"),
-    *("AcquisitionTime", "EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "TriggerTime"),
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelSpacing"),
-    *("ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices"),
+    *("FrameOfReferenceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation"),
+    *_SPACINGS,
+    *("PixelAspectRatio", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "RealWorldValueMappingSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence"),
+    *DISTINCTIONS,
 ]
-#: What tells apart images of one place that lie in one series: headers' names, and what they are called in messages.
-DISTINCTIONS = {
-    "AcquisitionNumber": "acquisitions",
-    "TemporalPositionIdentifier": "time points",
-    "EchoTime": "echoes",
-    "DiffusionBValue": "b-values",
-    "TriggerTime": "trigger times",
-    "AcquisitionTime": "acquisition times",
-}
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Plane:
         spacing: Distance between rows, then between columns, mm.
         thickness: Distance to the next plane where the header claims one, mm; only used for a plane that is alone.
         localizer: Whether it is an overview image.
+        distinctions: What may tell it from another image of the same place, as `DISTINCTIONS` names it.
     """
 
     frame: int
@@ -63,6 +70,7 @@ class Plane:
     spacing: tuple[float, ...]
     thickness: float | None
     localizer: bool
+    distinctions: Distinctions = ()
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,22 @@ class Header:
         modality: "CT", "MR", ….
         description: The series' description.
         number: The series' number, as text.
+        image_type: Its parts, in capital letters: "ORIGINAL", "PRIMARY", "AXIAL".
         rows: Pixels along a column; 0 without pixels.
         columns: Pixels along a row.
         samples: Values per pixel: 3 for colours.
+        photometric: What the values mean: "MONOCHROME2", "PALETTE COLOR", ….
         frames: Number of planes of pixels.
-        least_size: Bytes that the file must have for its pixels, where they are not compressed; else 0.
+        decoded_size: Bytes of the pixels, decoded, as the header claims them.
+        least_size: Bytes that the file must have for its pixels.
+        compressed: Whether its pixels are compressed.
         planes: Where they lie; fewer than frames where the header does not say.
+        missing: What the header lacks to say where its image lies.
+        pixel_spacing: Distance between rows and between columns of an image that may be without a place, mm.
+        aspect: Height and width of a pixel, where no distance is known.
+        has_rescale: Whether the header says how stored values become those that are meant.
+        unit: RescaleType: "HU", ….
+        real_world: Slopes and intercepts in RealWorldValueMappingSequence; None for a look-up table.
         referenced_series: UIDs of the series that an annotation was made on.
         referenced_frames: UIDs of the coordinate systems that an annotation lies in.
         distinctions: What may tell it from another image of the same place, as `DISTINCTIONS` names it.
@@ -99,15 +117,25 @@ class Header:
     modality: str
     description: str
     number: str
+    image_type: tuple[str, ...]
     rows: int
     columns: int
     samples: int
+    photometric: str
     frames: int
+    decoded_size: int
     least_size: int
+    compressed: bool
     planes: tuple[Plane, ...]
+    missing: tuple[str, ...]
+    pixel_spacing: tuple[float, ...] | None
+    aspect: tuple[float, ...]
+    has_rescale: bool
+    unit: str
+    real_world: frozenset[tuple[float, float] | None]
     referenced_series: frozenset[str]
     referenced_frames: frozenset[str]
-    distinctions: tuple[tuple[str, str], ...]
+    distinctions: Distinctions
 
     @property
     def is_annotation(self) -> bool:
@@ -116,63 +144,73 @@ class Header:
 
     @property
     def is_scan(self) -> bool:
-        """Whether it holds pixels that may be part of a volume to segment."""
+        """Whether it holds pixels that may be an image to segment, or a part of one."""
         return self.rows > 0 and self.columns > 0 and self.modality not in _NO_SCANS and not self.is_annotation
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether a program other than a scanner made it (Secondary Capture): an export, a screen capture, a report."""
+        return self.is_other or self.sop_class.startswith(_SECONDARY_CAPTURE)
 
-def looks_like_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do; one called .dcm may do without.
+    @property
+    def is_other(self) -> bool:
+        """Whether its modality says nothing (OT, SC)."""
+        return self.modality in _OTHER
 
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        with open(path, "rb") as stream:
-            start = stream.read(_PREAMBLE + 4)
-    except OSError as error:
-        # It might be a slice, which would be missing unnoticed.
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
-    return start[_PREAMBLE:] == b"DICM" or (path.suffix.lower() == ".dcm" and len(start) > 0)
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether one plane holds the slices of a volume as tiles, as Siemens stores functional and diffusion MR."""
+        return "MOSAIC" in self.image_type and self.frames == 1
 
 
 def read_header(path: str | Path) -> Header | None:
     """Read the header of a file.
 
     Returns:
-        None if it is no DICOM file, or one that is of no interest here (a DICOMDIR).
+        None if it is not a DICOM file, or is one that is of no interest here (a DICOMDIR).
 
     Raises:
+        MissingDataError: If there is no such file, or a link to one that is not there.
         DataError: If the file is damaged: it begins like a DICOM file, and ends in the middle of its header;
             or it cannot be read.
     """
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except OSError:
+        open_regular(path).close()  # raises an error that names the reason
+        raise
     # The interface asks for a series again and again: to check it, for its pixels, for its labels.
-    return _read_header(str(path), status.st_size, status.st_mtime_ns)
+    return _read_header(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=8192)
-def _read_header(name: str, size: int, changed: int) -> Header | None:
+def _read_header(name: str, size: int, changed: int, status_changed: int, inode: int) -> Header | None:
     require_dicom()
     import pydicom
 
     path = Path(name)
-    if not size and path.suffix.lower() == ".dcm":
+    if not size and path.suffix.lower() in DICOM_ENDINGS:
         # As the only slice of an end, it would not be missed.
         raise DataError(f"{path} is empty: copying it was interrupted, perhaps; copy or export the file again")
-    if not looks_like_dicom(path):
+    if not is_dicom(path):
         return None
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
             before_pixels = stream.tell()
         if dataset.get("SOPClassUID") is None and dataset.get("SOPInstanceUID") is None:
-            if dataset.file_meta.get("MediaStorageSOPClassUID", _DICOMDIR) == _DICOMDIR:
-                logger.info("%s is left out: it is a DICOMDIR or no DICOM file", path)
+            if dataset.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+                logger.info("%s is left out: it is a DICOMDIR", path)
                 return None
-            raise ValueError("the header says neither what it is nor to what it belongs")
+            raise ValueError("neither SOPClassUID nor SOPInstanceUID is in it")
         header = _header(path, dataset, before_pixels)
+    except DataError:
+        raise
     except Exception as error:  # whatever a damaged file can provoke in the parser
-        raise DataError(f"{path}: the DICOM header is damaged ({error}); copy or export the file again") from error
+        raise DataError(
+            f"{path}: the DICOM header is damaged, or this is not a DICOM file ({_reason(error)}); copy or export the "
+            "file again, or remove it"
+        ) from error
     return header if header.sop_class != _DICOMDIR else None
 
 
@@ -181,14 +219,26 @@ def _header(path: Path, dataset: Any, before_pixels: int) -> Header:
 
     frames = int(dataset.get("NumberOfFrames") or 1)
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    samples = int(dataset.get("SamplesPerPixel") or 1)
-    if not rows * columns and UID(dataset.get("SOPClassUID", "")).name.endswith("Image Storage"):
+    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.get("BitsAllocated") or 0)
+    if not rows * columns:
         # pydicom reads a file up to where it was cut off, and says nothing.
-        raise ValueError("it ends before the size of the image")
+        kind = dataset.get("SOPClassUID", "")
+        if UID(kind).name.endswith("Image Storage"):
+            raise ValueError("it ends before the size of the image")
+        if not dataset.get("Modality") or not dataset.get("SeriesInstanceUID"):
+            raise ValueError("Modality or SeriesInstanceUID is missing")
+        if dataset.file_meta.get("MediaStorageSOPClassUID", kind) != kind:
+            raise ValueError(f"SOPClassUID is {kind}, but MediaStorageSOPClassUID is another")
+    if rows * columns and not bits:
+        raise ValueError("BitsAllocated is missing")
+    if frames < 1:
+        raise ValueError(f"NumberOfFrames is {frames}")
     series, references = _references(dataset)
     syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
-    packed = syntax is not None and (syntax.is_compressed or syntax.is_deflated)
-    bits = rows * columns * samples * frames * int(dataset.get("BitsAllocated") or 0)
+    compressed = syntax is not None and (syntax.is_compressed or syntax.is_deflated)
+    decoded_size = rows * columns * samples * frames * bits // 8
+    distinctions = distinctions_of(dataset)
+    planes = _planes(dataset, frames, distinctions)
     return Header(
         path=path,
         sop_class=str(dataset.get("SOPClassUID", "")),
@@ -199,23 +249,38 @@ def _header(path: Path, dataset: Any, before_pixels: int) -> Header:
         modality=str(dataset.get("Modality") or ""),
         description=str(dataset.get("SeriesDescription") or ""),
         number=str(dataset.get("SeriesNumber") if dataset.get("SeriesNumber") is not None else ""),
+        image_type=_image_type(dataset),
         rows=rows,
         columns=columns,
         samples=samples,
+        photometric=str(dataset.get("PhotometricInterpretation") or ""),
         frames=frames,
-        least_size=0 if packed or not bits else before_pixels + _PIXELS_HEADER + bits // 8,
-        planes=_planes(dataset, frames),
+        decoded_size=decoded_size,
+        least_size=decoded_size // _MOST_COMPRESSED if compressed else before_pixels + _PIXELS_HEADER + decoded_size,
+        compressed=compressed,
+        planes=planes,
+        missing=_missing(dataset, frames),
+        pixel_spacing=next((value for name in _SPACINGS if (value := _numbers([dataset], name, 2))), None),
+        aspect=_numbers([dataset], "PixelAspectRatio", 2) or (1.0, 1.0),
+        has_rescale=_has_rescale(dataset),
+        unit=str(dataset.get("RescaleType") or ""),
+        real_world=_real_world(dataset),
         referenced_series=series,
         referenced_frames=references,
-        distinctions=tuple((name, str(dataset[name].value)) for name in DISTINCTIONS if dataset.get(name) is not None),
+        distinctions=distinctions,
     )
 
 
-def _planes(dataset: Any, frames: int) -> tuple[Plane, ...]:
-    image_type = [str(part).upper() for part in dataset.get("ImageType") or ()]
-    localizer = "LOCALIZER" in image_type or "SCOUT" in image_type
+def _image_type(dataset: Any) -> tuple[str, ...]:
+    parts = dataset.get("ImageType") or ()
+    # A single part is text, not a list.
+    return tuple(str(part).upper() for part in ([parts] if isinstance(parts, str) else parts))
+
+
+def _planes(dataset: Any, frames: int, distinctions: Distinctions) -> tuple[Plane, ...]:
+    localizer = bool({"LOCALIZER", "SCOUT"} & set(_image_type(dataset)))
     if "PerFrameFunctionalGroupsSequence" not in dataset:
-        plane = _plane(0, [dataset], localizer) if frames == 1 else None
+        plane = _plane(0, [dataset], localizer, distinctions) if frames == 1 else None
         return () if plane is None else (plane,)
     shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
     planes = []
@@ -227,21 +292,29 @@ def _planes(dataset: Any, frames: int) -> tuple[Plane, ...]:
             for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
             if group.get(name)
         ]
-        plane = _plane(number, groups, localizer)
+        plane = _plane(number, groups, localizer, frame_distinctions([item, *shared], distinctions))
         if plane is not None:
             planes.append(plane)
     return tuple(planes)
 
 
-def _plane(number: int, groups: Sequence[Any], localizer: bool) -> Plane | None:
-    position = _numbers(groups, "ImagePositionPatient", 3)
-    orientation = _numbers(groups, "ImageOrientationPatient", 6)
-    spacing = _numbers(groups, "PixelSpacing", 2)
-    if position is None or orientation is None or spacing is None or min(spacing) <= 0:
+def _plane(number: int, groups: Sequence[Any], localizer: bool, distinctions: Distinctions) -> Plane | None:
+    position, orientation, spacing = (_numbers(groups, name, count) for name, count in _PLACE.items())
+    if position is None or orientation is None or spacing is None:
         return None
+    if min(spacing) <= 0:
+        raise ValueError(f"PixelSpacing is {list(spacing)}")
     between = _numbers(groups, "SpacingBetweenSlices", 1) or _numbers(groups, "SliceThickness", 1)
     thickness = abs(between[0]) if between else 0.0
-    return Plane(number, position, orientation, spacing, thickness or None, localizer)
+    return Plane(number, position, orientation, spacing, thickness or None, localizer, distinctions)
+
+
+def _missing(dataset: Any, frames: int) -> tuple[str, ...]:
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        return tuple(_PLACE)
+    if frames > 1:
+        return ("PerFrameFunctionalGroupsSequence",)
+    return tuple(name for name, count in _PLACE.items() if _numbers([dataset], name, count) is None)
 
 
 def _numbers(groups: Sequence[Any], name: str, count: int) -> tuple[float, ...] | None:
@@ -249,10 +322,35 @@ def _numbers(groups: Sequence[Any], name: str, count: int) -> tuple[float, ...] 
         value = group.get(name)
         if value is None or value == "":
             continue
-        numbers = tuple(float(one) for one in (value if count > 1 else [value]))
+        numbers = tuple(float(one) for one in (value if count > 1 and not isinstance(value, str) else [value]))
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"{name} is {list(numbers)}")
         if len(numbers) == count:
             return numbers
     return None
+
+
+def _has_rescale(dataset: Any) -> bool:
+    return any(
+        group.get(name) is not None and group.get(name) != ""
+        for group in _all_groups(dataset)
+        for name in ("RescaleIntercept", "PixelValueTransformationSequence", "ModalityLUTSequence")
+    )
+
+
+def _real_world(dataset: Any) -> frozenset[tuple[float, float] | None]:
+    mappings = [item for group in _all_groups(dataset) for item in group.get("RealWorldValueMappingSequence") or ()]
+    return frozenset(
+        None
+        if item.get("RealWorldValueSlope") is None
+        else (float(item.RealWorldValueSlope), float(item.get("RealWorldValueIntercept") or 0))
+        for item in mappings
+    )
+
+
+def _all_groups(dataset: Any) -> list[Any]:
+    names = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    return [dataset, *(group for name in names for group in dataset.get(name) or ())]
 
 
 def _references(dataset: Any) -> tuple[frozenset[str], frozenset[str]]:
@@ -267,3 +365,7 @@ def _references(dataset: Any) -> tuple[frozenset[str], frozenset[str]]:
             for one in study.get("RTReferencedSeriesSequence") or ():
                 series.add(str(one.get("SeriesInstanceUID", "")))
     return frozenset(series - {""}), frozenset(frames - {""})
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -40,6 +40,7 @@ def write_rtstruct(
     label: str = "miscnn_tf",
     uid_seed: str | None = None,
     moment: datetime | None = None,
+    frames: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a label map as DICOM RTSTRUCT, atomically.
 
@@ -54,6 +55,7 @@ def write_rtstruct(
         label: Title of the structure set, at most 16 characters.
         uid_seed: Makes the file's UIDs always the same; None (default) draws new ones.
         moment: When it is said to have been made; None (default): now.
+        frames: Which images the labels are on, where the series has several of one place; see `DICOM_interface`.
 
     Returns:
         The path.
@@ -70,7 +72,7 @@ def write_rtstruct(
     from pydicom.dataset import Dataset
     from pydicom.uid import ImplicitVRLittleEndian
 
-    grid = grid_of_files([series] if isinstance(series, str | Path) else series)
+    grid = grid_of_files([series] if isinstance(series, str | Path) else series, frames=frames)
     labels = checked_labels(labels, names, grid, path)
     sources = source_headers(grid)
     moment = moment or datetime.now()

@@ -37,6 +37,7 @@ def write_seg(
     names: Mapping[int, str],
     *,
     codes: Mapping[int, Sequence[Any]] | None = None,
+    frames: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a label map as DICOM SEG (binary, a segment per label), atomically.
 
@@ -47,6 +48,7 @@ def write_seg(
         names: What each label is called, ``{1: "Heart"}``. Segments are numbered from 1 by ascending label.
         codes: What a label is in SNOMED CT, ``{1: (category, type)}``, each a ``pydicom.sr.coding.Code``. By default
             the type is looked up by the name ("Lung_L" is a lung), and "Anatomical Structure" where that is not known.
+        frames: Which images the labels are on, where the series has several of one place; see `DICOM_interface`.
 
     Returns:
         The path.
@@ -62,14 +64,21 @@ def write_seg(
     require_dicom()
     import highdicom
 
-    grid = grid_of_files([series] if isinstance(series, str | Path) else series)
+    grid = grid_of_files([series] if isinstance(series, str | Path) else series, frames=frames)
     labels = checked_labels(labels, names, grid, path)
     sources = source_headers(grid)
     texts = short_names(names)
     table = np.zeros(max(texts) + 1, label_dtype(len(texts) + 1))
     table[list(texts)] = np.arange(1, len(texts) + 1)
     pixels = table[labels]
-    if len(sources) == 1 and grid.planes[0][0].frames > 1:
+    positions = None
+    if len(sources) == 1 and len(grid.planes) < grid.planes[0][0].frames:
+        # The other frames have places, too, some of them the same.
+        positions = [
+            highdicom.PlanePositionSequence(highdicom.CoordinateSystemNames.PATIENT, plane.position)
+            for _, plane in grid.planes
+        ]
+    elif len(sources) == 1 and grid.planes[0][0].frames > 1:
         # highdicom takes the frames of one file in the file's order.
         ordered = np.zeros((grid.planes[0][0].frames, *grid.shape[1:]), pixels.dtype)
         ordered[[plane.frame for _, plane in grid.planes]] = pixels
@@ -78,6 +87,7 @@ def write_seg(
     segmentation = highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=pixels,
+        plane_positions=positions,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, name, (codes or {}).get(value))

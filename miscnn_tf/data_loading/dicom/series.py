@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from miscnn_tf.data_loading.dicom.grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.header import Header, read_header
@@ -37,46 +39,78 @@ def scan_folder(folder: str | Path) -> Scan:
 
     Raises:
         DataError: If a DICOM file is damaged.
+
+    Warns:
+        UserWarning: If a file is named like the slices beside it, but is not DICOM.
     """
     folder = Path(folder)
-    return sort_headers(folder, [header for path in _files(folder) if (header := read_header(path)) is not None])
+    files = {path: read_header(path) for path in _files(folder)}
+    headers = [header for header in files.values() if header is not None]
+    slices = {(header.path.parent, header.path.suffix.lower()) for header in headers if header.is_scan}
+    strange = [path for path in files if files[path] is None and (path.parent, path.suffix.lower()) in slices]
+    if strange := [path for path in strange if path.name.upper() != "DICOMDIR"]:
+        warnings.warn(
+            f"{some_of(strange, 3)}: not DICOM, and left out, but named like the slices in the same folder. Copy or "
+            "export it again if it is a slice",
+            UserWarning,
+            stacklevel=2,
+        )
+    return sort_headers(folder, headers)
 
 
 def sort_headers(folder: Path, headers: Sequence[Header]) -> Scan:
-    """Headers, sorted into series and annotations."""
+    """Headers, sorted into series and annotations.
+
+    Raises:
+        DataError: If a file of a series has another modality, so that it would be left out.
+    """
     series: dict[str, list[Header]] = {}
-    annotations = []
+    annotations: list[Header] = []
+    others: list[Header] = []
     for header in headers:
-        if header.is_annotation:
-            annotations.append(header)
-        elif header.is_scan:
-            series.setdefault(header.series, []).append(header)
-        else:
-            logger.info("%s is left out: %s is no image of a scan", header.path, header.modality or "this")
+        kept = annotations if header.is_annotation else others
+        (series.setdefault(header.series, []) if header.is_scan else kept).append(header)
+    for header in others:
+        logger.info("%s is left out: %s is not an image of a scan", header.path, header.modality or "this")
+        first = series.get(header.series, [header])[0]
+        if first.sop_class == header.sop_class and first.modality != header.modality:
+            raise DataError(
+                f"{header.path} and {first.path} are of one series and one kind, but their modalities are "
+                f"{header.modality} and {first.modality}; export the series again"
+            )
     return Scan(folder, series, annotations)
 
 
 def holds_images(folder: str | Path, nested: bool = True) -> bool:
-    """Whether there is a DICOM image in a folder, or below it; looks until one is found."""
-    for path in _files(Path(folder)) if nested else sorted(Path(folder).iterdir()):
+    """Whether there is a DICOM image in a folder, or below it; looks until one is found.
+
+    Screen captures and reports, which have no position, do not count.
+    """
+    for path in _files(Path(folder), nested):
         try:
-            header = read_header(path) if path.is_file() else None
+            header = read_header(path)
         except DataError:
             # Something is there, and will be complained about when it is read.
             return True
-        if header is not None and header.is_scan:
+        if header is not None and header.is_scan and (header.planes or not header.is_converted):
             return True
     return False
 
 
-def choose_series(scan: Scan, series: str | None = None, annotation_tag: str | None = None) -> list[Header]:
+def choose_series(
+    scan: Scan, series: str | None = None, annotation_tag: str | None = None, *, modality: str | None = None
+) -> list[Header]:
     """The files of the series that is the image of a sample.
+
+    Overview images, images without a position (radiographs, screen captures, dose reports) and images of no modality
+    (OT, SC) do not count beside images of a scan.
 
     Args:
         scan: What there is.
         series: Regular expression that the series' description or UID must match as a whole; None takes the only one,
             or the one on which the annotation was drawn.
         annotation_tag: What the folder or file of the annotation is called; see `choose_annotation`.
+        modality: Modality that it must have: "CT", "MR", ….
 
     Raises:
         MissingDataError: If there is none.
@@ -90,10 +124,13 @@ def choose_series(scan: Scan, series: str | None = None, annotation_tag: str | N
             for uid, headers in found.items()
             if expression.fullmatch(uid) or any(expression.fullmatch(header.description) for header in headers)
         }
-    else:
-        # An overview image beside the volume is no volume of its own.
-        real = {uid: headers for uid, headers in found.items() if not _is_localizer(headers)}
-        found = real or found
+    if modality is not None:
+        found = {uid: headers for uid, headers in found.items() if headers[0].modality.upper() == modality.upper()}
+    best = min((_rank(headers) for headers in found.values()), default=0)
+    for uid, headers in found.items():
+        if _rank(headers) > best:
+            logger.info("%s: series %s (%s) is left out beside the scan", scan.folder, uid, headers[0].description)
+    found = {uid: headers for uid, headers in found.items() if _rank(headers) == best}
     if len(found) > 1:
         drawn_on = {
             uid for annotation in _tagged(scan, annotation_tag) for uid in annotation.referenced_series if uid in found
@@ -101,13 +138,19 @@ def choose_series(scan: Scan, series: str | None = None, annotation_tag: str | N
         if len(drawn_on) == 1:
             found = {uid: found[uid] for uid in drawn_on}
     if not found:
-        which = "" if series is None else f" that series={series!r} matches"
+        given = {"series": series, "modality": modality}
+        which = " and ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
         there = f" (found: {describe_series(scan)})" if scan.series else ""
-        raise MissingDataError(f"{scan.folder} holds no DICOM series{which}{there}; check the folder")
+        raise MissingDataError(
+            f"{scan.folder} holds no DICOM series{which and f' that {which} matches'}{there}; check the folder"
+        )
     if len(found) > 1:
+        modalities = sorted({headers[0].modality for headers in found.values()})
+        or_modality = f', by its modality, e.g. modality="{modalities[0]}"' if len(modalities) > 1 else ""
         raise DataError(
             f"{scan.folder} holds {len(found)} series, and nothing says which one is meant: {describe_series(scan)}. "
-            'Choose one by its description or UID, e.g. DICOM_interface(series="…"), or move the others away'
+            f'Choose one by its description or UID, e.g. DICOM_interface(series="…"){or_modality}, or move the others '
+            "away"
         )
     return next(iter(found.values()))
 
@@ -174,8 +217,12 @@ def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None)
     return chosen
 
 
-def grid_of_files(files: Sequence[str | Path]) -> Grid:
+def grid_of_files(files: Sequence[str | Path], *, frames: Mapping[str, Any] | None = None) -> Grid:
     """The grid of the images in a list of files, or below a folder that is the only entry.
+
+    Args:
+        files: The files or the folder.
+        frames: Which images are meant, where several have one place; see `make_grid`.
 
     Raises:
         MissingDataError: If there is no image.
@@ -183,12 +230,9 @@ def grid_of_files(files: Sequence[str | Path]) -> Grid:
     """
     paths = [Path(path) for path in files]
     if len(paths) == 1 and paths[0].is_dir():
-        return make_grid(choose_series(scan_folder(paths[0])))
-    for path in paths:
-        if not path.is_file():
-            raise MissingDataError(f"{path}: there is no such file; check the path")
+        return make_grid(choose_series(scan_folder(paths[0])), frames=frames)
     headers = [header for path in paths if (header := read_header(path)) is not None]
-    return make_grid(choose_series(sort_headers(paths[0].parent, headers)))
+    return make_grid(choose_series(sort_headers(paths[0].parent, headers)), frames=frames)
 
 
 def describe_series(scan: Scan) -> str:
@@ -203,9 +247,25 @@ def describe_series(scan: Scan) -> str:
     )
 
 
-def _is_localizer(headers: Sequence[Header]) -> bool:
+def describe_files(folder: str | Path) -> str | None:
+    """The kinds of DICOM files below a folder, for a message; None if there are none."""
+    kinds: Counter[str] = Counter()
+    for path in _files(Path(folder)):
+        header = read_header(path)
+        if header is not None:
+            lacks = "" if header.planes or not header.is_scan else f" without {header.missing[0]}"
+            kinds[f"{header.modality or 'unknown modality'}{lacks}"] += 1
+    return some_of((f"{number} of {kind}" for kind, number in kinds.most_common()), 8) if kinds else None
+
+
+def _rank(headers: Sequence[Header]) -> int:
+    """How far a series is from being the image that is meant; 0 is a scan."""
     planes = [plane for header in headers for plane in header.planes]
-    return bool(planes) and all(plane.localizer for plane in planes)
+    if any(not plane.localizer for plane in planes):
+        return 1 if all(header.is_other for header in headers) else 0
+    if planes:
+        return 2  # overview images
+    return 4 if all(header.is_converted for header in headers) else 3
 
 
 def _tagged(scan: Scan, annotation_tag: str | None) -> list[Header]:
@@ -218,9 +278,13 @@ def _tagged(scan: Scan, annotation_tag: str | None) -> list[Header]:
     ]
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, nested: bool = True) -> list[Path]:
+    """Everything in a folder, or below it, but folders and what is hidden.
+
+    A link to a file that is gone is in it: it may have been a slice.
+    """
     return sorted(
         path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in (folder.rglob("*") if nested else folder.iterdir())
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )

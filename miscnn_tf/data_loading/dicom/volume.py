@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +13,39 @@ import numpy as np
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.grid import Grid
 from miscnn_tf.data_loading.dicom.header import Header
+from miscnn_tf.data_loading.dicom.stored_values import inverted, stored_values
+from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import DataError, MissingExtraError
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def check_files(grid: Grid) -> None:
-    """Make sure that uncompressed files hold as many pixels as their headers say.
+    """Make sure that files are large enough for as many pixels as their headers claim.
 
     Raises:
-        DataError: If one does not.
+        DataError: If one is not.
     """
     for header in {header.path: header for header, _ in grid.planes}.values():
         size = os.stat(header.path).st_size
-        if size < header.least_size:
-            raise _truncated(header.path, f"it has {size} bytes, and needs {header.least_size} for its pixels")
+        if size >= header.least_size:
+            continue
+        if header.compressed:
+            raise _truncated(header.path, f"its header claims {header.decoded_size} bytes of pixels in {size} bytes")
+        raise _truncated(header.path, f"it has {size} bytes, and needs {header.least_size} for its pixels")
 
 
 def read_volume(grid: Grid) -> np.ndarray:
     """Decode the slices of a grid.
+
+    The values of a radiograph that is stored as MONOCHROME1 are inverted, so that large values are bright in all.
 
     Returns:
         Array ``(slices, rows, columns)``: int16 (int32 where that is too small) if all values are whole, otherwise
         float32.
 
     Raises:
-        DataError: If a file is truncated or damaged.
+        DataError: If a file is truncated or damaged, or a tag changes the values in a way that is not supported.
         MissingExtraError: If a compressed file needs a decoder that is not installed.
     """
     require_dicom()
@@ -43,12 +54,11 @@ def read_volume(grid: Grid) -> np.ndarray:
     volume = np.empty(grid.shape, np.int16)
     of_file: dict[Path, list[tuple[int, int]]] = {}
     for position, (header, plane) in enumerate(grid.planes):
-        of_file.setdefault(header.path, []).append((position, plane.frame))
+        of_file.setdefault(header.path, []).append((plane.frame, position))
     headers = {header.path: header for header, _ in grid.planes}
     for path, wanted in of_file.items():
-        dataset, frames = _pixels(headers[path])
-        for position, frame in wanted:
-            values = _rescaled(frames[frame], dataset, frame, path)
+        frames, positions = zip(*sorted(wanted), strict=True)
+        for position, values in zip(positions, _values(headers[path], frames, grid.placed), strict=True):
             if not np.can_cast(values.dtype, volume.dtype):
                 # Never float64, which int32 and float32 would come to.
                 mixed = "f" in (values.dtype.kind, volume.dtype.kind)
@@ -57,16 +67,27 @@ def read_volume(grid: Grid) -> np.ndarray:
     return volume
 
 
-def _pixels(header: Header) -> tuple[Any, np.ndarray]:
-    """The dataset of a file, and its stored values ``(frames, rows, columns)``."""
+def _values(header: Header, frames: Sequence[int], placed: bool) -> Iterator[np.ndarray]:
+    """The values of some frames of a file, one by one."""
+    path = header.path
+    dataset = _dataset(path)
+    with _damage_named(path):
+        _check_length(dataset, header)
+    for frame, decoded in zip(frames, _decoded(header, dataset, frames), strict=True):
+        with _damage_named(path):
+            stored = stored_values(decoded, dataset, path)
+            if not placed and header.photometric == "MONOCHROME1":
+                stored = inverted(stored, dataset, path)
+            values = _rescaled(stored, dataset, frame, path)
+        yield values
+
+
+def _dataset(path: Path) -> Any:
     import pydicom
 
-    path = header.path
-    try:
-        dataset = pydicom.dcmread(path, force=True)
-    except Exception as error:  # whatever a damaged file can provoke in the parser
-        raise _truncated(path, error) from error
-    if "PixelData" not in dataset:
+    with _damage_named(path), open_regular(path) as stream:
+        dataset = pydicom.dcmread(stream, force=True)
+    if not any(name in dataset for name in _PIXELS):
         raise _truncated(path, "it ends before its pixels")
     if "TransferSyntaxUID" not in dataset.file_meta:
         # A file without meta information is in DICOM's default.
@@ -78,19 +99,51 @@ def _pixels(header: Header) -> tuple[Any, np.ndarray]:
             if little
             else pydicom.uid.ExplicitVRBigEndian
         )
+    return dataset
+
+
+def _check_length(dataset: Any, header: Header) -> None:
+    """Refuse pixels that are not what the header says, but could be decoded all the same."""
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    pixels = dataset[next(name for name in _PIXELS if name in dataset)]
+    if pixels.is_undefined_length:
+        raise _truncated(header.path, "its pixels are compressed, but TransferSyntaxUID says that they are not")
+    more = len(pixels.value or b"") - header.decoded_size
+    if header.decoded_size and more >= header.decoded_size // header.frames:
+        raise _truncated(header.path, f"it holds {more} bytes of pixels more than its header says")
+
+
+def _decoded(header: Header, dataset: Any, frames: Sequence[int]) -> Iterator[np.ndarray]:
+    """Frames as the decoder gives them: with all bits that are allocated."""
+    from pydicom.pixels import iter_pixels
+
+    path, expected = header.path, (header.rows, header.columns)
     try:
-        stored = dataset.pixel_array
+        for decoded in iter_pixels(dataset, indices=frames, raw=True, correct_unused_bits=False):
+            if decoded.shape != expected:
+                raise ValueError(f"its pixels have the shape {decoded.shape}, its header says {expected}")
+            yield decoded
     except Exception as error:
-        if "missing dependencies" in str(error) or "missing required dependencies" in str(error):
+        reason = str(error)
+        if "missing dependencies" in reason or "missing required dependencies" in reason:
+            syntax = dataset.file_meta.TransferSyntaxUID.name
+            advice = (
+                "pip install 'miscnn_tf[dicom]'"
+                if "gdcm" in reason
+                else "install one that the following names, or decompress the file with another program, such as "
+                "gdcmconv --raw"
+            )
             raise MissingExtraError(
-                f"{path} is compressed ({dataset.file_meta.TransferSyntaxUID.name}), and no decoder for it is "
-                f"installed: pip install 'miscnn_tf[dicom]' ({' '.join(str(error).split())})"
+                f"{path} is compressed ({syntax}), and no decoder for it is installed: {advice} "
+                f"({' '.join(reason.split())})"
+            ) from error
+        if "does not support" in reason:
+            raise DataError(
+                f"{path}: its compression ({dataset.file_meta.TransferSyntaxUID.name}) is not supported "
+                f"({' '.join(reason.split())}); decompress the file with another program, such as gdcmconv --raw"
             ) from error
         raise _truncated(path, error) from error
-    expected = (header.frames, header.rows, header.columns)
-    if stored.size != np.prod(expected):
-        raise _truncated(path, f"its pixels have the shape {stored.shape}, its header says {expected}")
-    return dataset, stored.reshape(expected)
 
 
 def _rescaled(stored: np.ndarray, dataset: Any, frame: int, path: Path) -> np.ndarray:
@@ -99,50 +152,70 @@ def _rescaled(stored: np.ndarray, dataset: Any, frame: int, path: Path) -> np.nd
         from pydicom.pixels import apply_modality_lut
 
         values = np.asarray(apply_modality_lut(stored, dataset))
-        return _compact(values) if values.dtype.kind in "iu" else values.astype(np.float32)
-    slope, intercept = _rescale(dataset, frame, path)
-    if stored.dtype.kind == "f":
-        return (stored * slope + intercept).astype(np.float32)
-    if slope.is_integer() and intercept.is_integer():
-        return _compact(stored.astype(np.int64) * int(slope) + int(intercept))
-    return (stored * slope + intercept).astype(np.float32)
+        return _whole(values, 1, 0, path) if values.dtype.kind in "iu" else values.astype(np.float32)
+    slope, intercept = _slope_and_intercept(dataset, frame, path)
+    if stored.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        return _whole(stored, int(slope), int(intercept), path)
+    return _fractions(stored, slope, intercept, path)
 
 
-def _rescale(dataset: Any, frame: int, path: Path) -> tuple[float, float]:
-    try:
-        slope, intercept, numbers = _slope_and_intercept(dataset, frame)
-    except Exception as error:  # whatever a damaged header can provoke in the parser
-        raise _truncated(path, error) from error
-    if not np.isfinite(numbers).all() or numbers[0] == 0:
-        raise DataError(
-            f"{path}: the rescale slope is {slope} and the intercept {intercept}, which cannot be; correct the header"
-        )
-    return numbers
-
-
-def _slope_and_intercept(dataset: Any, frame: int) -> tuple[Any, Any, tuple[float, float]]:
-    """What the header says, and the numbers that it comes to."""
+def _slope_and_intercept(dataset: Any, frame: int, path: Path) -> tuple[float, float]:
     groups = [dataset]
     if "PerFrameFunctionalGroupsSequence" in dataset:
         shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
-        for group in [dataset.PerFrameFunctionalGroupsSequence[frame], *shared]:
-            if group.get("PixelValueTransformationSequence"):
-                groups.insert(0, group.PixelValueTransformationSequence[0])
-                break
-    slope, intercept = groups[0].get("RescaleSlope"), groups[0].get("RescaleIntercept")
-    return slope, intercept, (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
+        groups = [dataset.PerFrameFunctionalGroupsSequence[frame], *shared, dataset]
+    of_modality = [
+        group.PixelValueTransformationSequence[0] for group in groups if group.get("PixelValueTransformationSequence")
+    ]
+    for group in [*of_modality, dataset]:
+        if group.get("RescaleSlope") is not None or group.get("RescaleIntercept") is not None:
+            break
+    else:
+        return 1.0, 0.0
+    said_slope, said_intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
+    slope = 1.0 if said_slope is None else float(said_slope)
+    intercept = 0.0 if said_intercept is None else float(said_intercept)
+    if not np.isfinite([slope, intercept]).all() or slope == 0:
+        raise DataError(
+            f"{path}: the rescale slope is {said_slope} and the intercept {said_intercept}, which cannot be; correct "
+            "the header"
+        )
+    return slope, intercept
 
 
-def _compact(values: np.ndarray) -> np.ndarray:
+def _whole(stored: np.ndarray, slope: int, intercept: int, path: Path) -> np.ndarray:
     """Whole numbers as int16 where they fit, else as int32, else as float32."""
-    low, high = int(values.min()), int(values.max())
+    ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
+    low, high = min(ends), max(ends)
     for kind in (np.int16, np.int32):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return values.astype(kind)
-    return values.astype(np.float32)
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max and max(abs(slope), abs(intercept)) <= limits.max:
+            return (stored.astype(np.int64) * slope + intercept).astype(kind)
+    return _fractions(stored, float(slope), float(intercept), path)
+
+
+def _fractions(stored: np.ndarray, slope: float, intercept: float, path: Path) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    if (np.isfinite(stored) & ~np.isfinite(values)).any():
+        raise DataError(
+            f"{path}: with the rescale slope {slope:g} and the intercept {intercept:g}, values become larger than "
+            "float32 can hold; correct the header"
+        )
+    return values
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file can provoke in the parser into an error that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise _truncated(path, error) from error
 
 
 def _truncated(path: Path, reason: object) -> DataError:
-    return DataError(
-        f"{path}: the file is truncated or damaged ({' '.join(str(reason).split())}); copy or export it again"
-    )
+    said = " ".join(str(reason).split()) or type(reason).__name__
+    return DataError(f"{path}: the file is truncated or damaged ({said}); copy or export it again")

@@ -11,19 +11,23 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf import configuration
+from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
+from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS
 from miscnn_tf.data_loading.dicom.rtstruct import read_rtstruct, roi_mask, roi_names
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
 from miscnn_tf.data_loading.dicom.seg import read_seg, segment_masks, segment_names
 from miscnn_tf.data_loading.dicom.seg_writer import write_seg
 from miscnn_tf.data_loading.dicom.series import (
+    Scan,
     choose_annotation,
     choose_series,
-    grid_of_files,
+    describe_files,
     holds_images,
     scan_folder,
+    sort_headers,
 )
 from miscnn_tf.data_loading.dicom.structures import (
     choose_structures,
@@ -51,11 +55,13 @@ class DICOM_interface(Abstract_IO):
     A sample is a folder; its files may be called anything and lie in folders below it. The images of one
     SeriesInstanceUID are the volume, in the order in which they lie in the patient. With several series the one is
     taken on which the annotation was drawn. CT values are Hounsfield units: the rescale slope and intercept are
-    applied. Overview images, DICOMDIRs and other files are left out.
+    applied. DICOMDIRs and other files are left out; so are, beside a scan, overview images and images without a
+    position, such as screen captures and dose reports.
 
     The axes of the arrays are (slice, row, column); the affine says where they point. Missing slices, several images
     of one place and mixed series are errors that name the files. The slices of a tilted gantry are read as they are,
-    with a sheared affine and a warning.
+    with a sheared affine and a warning. With ``three_dim=False`` a radiograph (CR, DX, MG) is an image ``(row,
+    column)``; MONOCHROME1 is inverted there, so that large values are bright in all radiographs.
 
     Predictions are ``<output_path>/<index>.nii.gz``, or ``.dcm``; class probabilities always are NIfTI.
 
@@ -72,6 +78,9 @@ class DICOM_interface(Abstract_IO):
         label_map: What labels mean in the end, ``{2: 1}``; others stay as they are.
         series: Regular expression that the description or the UID of the series must match as a whole, where a sample
             holds several.
+        modality: Modality that the series must have, where a sample holds several: "CT", "MR", ….
+        frames: Which images are meant, where a series has several of one place: keywords of the header and their
+            values, ``{"DiffusionBValue": 1000}``. The error for such a series lists them.
         prediction_format: What predictions are written as: "nifti", "seg" or "rtstruct".
 
     Raises:
@@ -98,6 +107,8 @@ class DICOM_interface(Abstract_IO):
         label_map: Mapping[int, int] | None = None,
         series: str | None = None,
         prediction_format: str = "nifti",
+        modality: str | None = None,
+        frames: Mapping[str, Any] | None = None,
     ) -> None:
         require_dicom()
         super().__init__(channels=channels, classes=classes, three_dim=three_dim)
@@ -108,6 +119,8 @@ class DICOM_interface(Abstract_IO):
         self.label_map = normalised_label_map(label_map, classes)
         self.series = series
         self.prediction_format = prediction_format
+        self.modality = modality
+        self.frames = normalised_frames(frames)
         self.data_directory: Path | None = None
         if not 0 <= mask_background < classes:
             raise ConfigurationError(
@@ -122,6 +135,8 @@ class DICOM_interface(Abstract_IO):
             re.compile(series or "")
         except (re.error, TypeError) as error:
             raise ConfigurationError(f"series={series!r} is no regular expression ({error})") from error
+        if modality is not None and (not isinstance(modality, str) or not modality):
+            raise ConfigurationError(f'modality={modality!r} must be a text such as "CT", or None')
         self.class_names = self._named_classes()
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
@@ -134,9 +149,19 @@ class DICOM_interface(Abstract_IO):
             MissingDataError: If there are none; the message says what was found instead.
         """
         root = Path(input_path)
-        indices = find_samples(
-            root, self.pattern, lambda folder: holds_images(folder, nested=folder != root), "a DICOM series"
-        )
+        try:
+            indices = find_samples(
+                root, self.pattern, lambda folder: holds_images(folder, nested=folder != root), "a DICOM series"
+            )
+        except MissingDataError as error:
+            there = describe_files(root) if root.is_dir() else None
+            if there is None or holds_images(root):
+                raise
+            # Other names for these files, which the usual message advises, would not help.
+            raise MissingDataError(
+                f"{root} holds DICOM files, but no image of a scan in a folder of its own: {there}. Add the images of "
+                "the scan; screen captures and reports have none"
+            ) from error
         self.data_directory = root
         return indices
 
@@ -221,8 +246,8 @@ class DICOM_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether the ending is ``.dcm``."""
-        return termination.lower() == ".dcm"
+        """Whether the ending is ``.dcm``, ``.dicom`` or ``.ima``."""
+        return termination.lower() in DICOM_ENDINGS
 
     @staticmethod
     def writes_file_termination(termination: str) -> bool:
@@ -262,6 +287,8 @@ class DICOM_interface(Abstract_IO):
         # In its order, which decides where structures overlap.
         structures = list(self.structure_dict.items())
         meaning = [self.mask_background, structures, self.annotation_tag, self.label_map, self.series]
+        if self.modality is not None or self.frames is not None:
+            meaning += [self.modality, self.frames]
         return configuration.fingerprint(files, meaning)
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -302,6 +329,11 @@ class DICOM_interface(Abstract_IO):
                 f"{path}: sample {sample.index!r} was not read from DICOM, and a SEG or RTSTRUCT names the images that "
                 "it was made on; name the output .nii.gz"
             )
+        if (header := read_header(files[0])) is not None and not header.planes:
+            raise ConfigurationError(
+                f"{path}: {files[0]} has no position in the patient, which a SEG or RTSTRUCT refers to; name the "
+                'output .nii.gz (prediction_format="nifti")'
+            )
         if not sample.three_dim:
             array = array[np.newaxis]
         array = array.astype(label_dtype(max(self.classes, sample.classes)), copy=True)
@@ -315,7 +347,7 @@ class DICOM_interface(Abstract_IO):
             raise DataError(f"{path}: the prediction of {sample.index!r} holds {unknown}, which is no class")
         names = {numbers[label]: name for label, name in self._names_to_write().items()}
         writer = write_rtstruct if self.prediction_format == "rtstruct" else write_seg
-        writer(path, table[array], files, names)
+        writer(path, table[array], files, names, frames=self.frames)
 
     def grid(self, index: Hashable) -> Grid:
         """Where the voxels of a sample lie, and in which files.
@@ -324,24 +356,42 @@ class DICOM_interface(Abstract_IO):
             MissingDataError: If there is no series.
             DataError: If it makes no volume.
         """
+        return self._grid_in(scan_folder(sample_folder(self.data_directory, index, self)))
+
+    def is_picture(self, index: Hashable) -> bool:
+        """Whether the image of a sample has no position in the patient, as radiographs have none.
+
+        Raises:
+            DataError: If that cannot be found out.
+        """
         scan = scan_folder(sample_folder(self.data_directory, index, self))
-        return make_grid(choose_series(scan, self.series, self.annotation_tag))
+        return not any(header.planes for header in self._chosen(scan))
+
+    def _chosen(self, scan: Scan) -> list[Header]:
+        return choose_series(scan, self.series, self.annotation_tag, modality=self.modality)
+
+    def _grid_in(self, scan: Scan) -> Grid:
+        return self._make_grid(self._chosen(scan))
+
+    def _make_grid(self, headers: Sequence[Header]) -> Grid:
+        return make_grid(headers, frames=self.frames, three_dim=self.three_dim)
 
     def _grid_of(self, path: str | Path | Sequence[str | Path]) -> Grid:
         if not isinstance(path, str | Path):
-            return grid_of_files(path)
+            files = [Path(one) for one in path]
+            headers = [header for one in files if (header := read_header(one)) is not None]
+            return self._grid_in(sort_headers(files[0].parent, headers))
         path = Path(path)
         if path.is_dir():
-            return make_grid(choose_series(scan_folder(path), self.series, self.annotation_tag))
-        if not path.is_file():
+            return self._grid_in(scan_folder(path))
+        if not path.exists():
             raise MissingDataError(f"{path}: there is no such file or folder; check the path")
         header = read_header(path)
         if header is None or not header.is_scan:
             raise DataError(f"{path} is no DICOM image; hand in the folder of a series, or one of its files")
         if not self.three_dim:
-            return make_grid([header])
-        scan = scan_folder(path.parent)
-        return make_grid(scan.series[header.series])
+            return self._make_grid([header])
+        return self._make_grid(scan_folder(path.parent).series[header.series])
 
     def _read(self, grid: Grid) -> tuple[np.ndarray, dict[str, Any]]:
         self._check_axes(grid)
@@ -375,7 +425,12 @@ class DICOM_interface(Abstract_IO):
     def _annotated(self, index: Hashable) -> tuple[Grid, Header]:
         """The grid of a sample and its annotation."""
         scan = scan_folder(sample_folder(self.data_directory, index, self))
-        grid = make_grid(choose_series(scan, self.series, self.annotation_tag))
+        grid = self._grid_in(scan)
+        if not grid.placed:
+            raise DataError(
+                f"{grid.files[0]} has no position in the patient, and no RTSTRUCT or SEG can be laid over it. To train "
+                "on radiographs, save images and masks as PNG or TIFF"
+            )
         return grid, choose_annotation(scan, grid, self.annotation_tag)
 
     def _names(self, annotation: Header) -> tuple[Any, dict[int, str]]:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_series import AXIAL, ORIENTATIONS, make_series, random_volume, save_series
+from dicom_series import (
+    AXIAL,
+    ORIENTATIONS,
+    enhanced,
+    group,
+    make_picture,
+    make_series,
+    random_volume,
+    save_series,
+)
+from pydicom.dataset import Dataset
 
 from miscnn_tf.data_loading.dicom.grid import make_grid
 from miscnn_tf.data_loading.dicom.header import read_header
+from miscnn_tf.data_loading.dicom.volume import read_volume
 from miscnn_tf.errors import DataError
 
 
-def grid_of(folder, series, **how):
-    return make_grid([read_header(path) for path in save_series(folder, series, **how)])
+def grid_of(folder, series, *, frames=None, three_dim=True, **how):
+    headers = [read_header(path) for path in save_series(folder, series, **how)]
+    return make_grid(headers, frames=frames, three_dim=three_dim)
 
 
 def read_by_itk(folder):
@@ -174,3 +186,224 @@ def test_a_tilted_gantry_shears_the_grid_and_says_so(tmp_path, rng):
         position = np.array(one.ImagePositionPatient, float) * (-1, -1, 1)
         np.testing.assert_allclose((grid.affine @ (number, 0, 0, 1))[:3], position, atol=1e-4)
     assert abs(grid.affine[:3, 0] @ grid.affine[:3, 1]) > 0.3
+
+
+def test_siemens_mosaic_is_refused_and_dcm2niix_is_named(tmp_path, rng):
+    (one,) = make_series(random_volume(rng, (1, 32, 32)), ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    for three_dim in (True, False):
+        with pytest.raises(DataError, match=r"000000\.dcm: a Siemens mosaic .*dcm2niix"):
+            grid_of(tmp_path, [one], three_dim=three_dim)
+
+
+def test_palette_colours_are_refused_by_the_name_of_the_tag(tmp_path, rng):
+    with pytest.raises(DataError, match="PhotometricInterpretation is PALETTE COLOR"):
+        grid_of(tmp_path, make_series(random_volume(rng), PhotometricInterpretation="PALETTE COLOR"))
+
+
+@pytest.mark.parametrize("kind", [{"Modality": "OT"}, {"Modality": "SC"}, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}])
+def test_series_of_modality_ot_or_secondary_capture_with_positions_is_read_with_a_warning(tmp_path, rng, kind):
+    stored = random_volume(rng)
+    with pytest.warns(UserWarning, match="a program made these images, not a scanner"):
+        grid = grid_of(tmp_path, make_series(stored, **kind))
+    np.testing.assert_array_equal(read_volume(grid), stored - 1024)
+
+
+def test_a_screen_capture_in_the_series_is_left_out_with_a_warning(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    capture = make_picture(random_volume(rng, (1, 30, 40))[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="CT")
+    capture.SeriesInstanceUID = series[0].SeriesInstanceUID
+    with pytest.warns(UserWarning, match=r"000006\.dcm without a position.*left out"):
+        assert grid_of(tmp_path, [*series, capture], order=range(7)).shape == (6, 9, 7)
+
+
+def test_a_slice_that_lost_its_position_is_refused_with_the_tag(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    del series[5].ImagePositionPatient
+    with pytest.raises(DataError, match=r"000005\.dcm: .* does not say where .*\(ImagePositionPatient missing\)"):
+        grid_of(tmp_path, series, order=range(6))
+
+
+def test_a_film_of_several_frames_without_positions_is_refused_with_advice_that_helps(tmp_path, rng):
+    one = make_picture(random_volume(rng, (1, 9, 7))[0], Modality="US", NumberOfFrames=3)
+    one.PixelData *= 3
+    with pytest.raises(DataError, match=r"where its 3 .* \(PerFrameFunctionalGroupsSequence missing\).*film") as error:
+        grid_of(tmp_path, [one])
+    assert "three_dim" not in str(error.value)
+    with pytest.raises(DataError, match="it holds 3 images, and a 2D sample has one"):
+        grid_of(tmp_path, [one], three_dim=False)
+
+
+def test_two_units_in_one_series_are_refused(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    series[2].RescaleType = "Z_EFF"
+    with pytest.raises(DataError, match=r"RescaleType is .*Z_EFF in 000002"):
+        grid_of(tmp_path / "a", series, order=range(6))
+    series = make_series(random_volume(rng))
+    del series[2].RescaleIntercept
+    with pytest.raises(DataError, match=r"has RescaleIntercept, and 000002\.dcm lacks it"):
+        grid_of(tmp_path / "b", series, order=range(6))
+
+
+def test_ct_without_rescale_intercept_warns(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    for one in series:
+        del one.RescaleIntercept
+    with pytest.warns(UserWarning, match="RescaleIntercept is missing"):
+        grid_of(tmp_path, series)
+
+
+def mapping(slope):
+    item = Dataset()
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, 0.0
+    return [item]
+
+
+def test_a_real_world_value_mapping_is_named_and_refused_where_it_differs(tmp_path, rng):
+    stored = random_volume(rng)
+    series = make_series(stored, Modality="MR")
+    for one in series:
+        del one.RescaleSlope, one.RescaleIntercept, one.RescaleType
+        one.RealWorldValueMappingSequence = mapping(2.0)
+    with pytest.warns(UserWarning, match="RealWorldValueMappingSequence is not applied"):
+        grid = grid_of(tmp_path, series)
+    # As ITK and pydicom have it.
+    np.testing.assert_array_equal(read_volume(grid), stored)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_by_itk(tmp_path)), stored)
+    series[3].RealWorldValueMappingSequence = mapping(3.0)
+    with pytest.raises(DataError, match="RealWorldValueMappingSequence differs"):
+        grid_of(tmp_path, series)
+
+
+def test_a_position_that_is_not_finite_is_refused(tmp_path, rng):
+    (path,) = save_series(tmp_path, make_series(random_volume(rng, (1, 4, 5)), origin=(-40, -55.5, 120.25)))
+    path.write_bytes(path.read_bytes().replace(b"120.25", b"   nan"))
+    with pytest.raises(DataError, match=r"000000\.dcm: the DICOM header is damaged.*ImagePositionPatient is"):
+        read_header(path)
+
+
+class TestFrames:
+    """Several images of one place, and the choice among them."""
+
+    def b_values(self, rng):
+        """An enhanced MR with b = 0 and b = 1000 at each of four places, and its stored values."""
+        stored = random_volume(rng, (2, 4, 9, 7))
+        series = [one for volume in stored for one in make_series(volume, Modality="MR")]
+        more = [
+            {
+                "MRDiffusionSequence": group(DiffusionBValue=float(value)),
+                "FrameContentSequence": group(FrameAcquisitionDateTime=f"2020010210111{number}"),
+            }
+            for number, value in enumerate((0, 0, 0, 0, 1000, 1000, 1000, 1000))
+        ]
+        return stored, enhanced(series, more, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR")
+
+    def test_enhanced_mr_with_two_b_values_names_them_and_how_to_choose(self, tmp_path, rng):
+        _, one = self.b_values(rng)
+        with pytest.raises(DataError, match="they differ in b-values") as error:
+            grid_of(tmp_path, [one])
+        told = str(error.value)
+        assert "DiffusionBValue is 1000, 0" in told or "DiffusionBValue is 0, 1000" in told
+        assert 'DICOM_interface(frames={"DiffusionBValue": ' in told
+        assert "AcquisitionTime is" not in told
+        # All is in one file, which cannot be parted by moving files.
+        assert "folder of its own" not in told
+
+    @pytest.mark.parametrize(("value", "number"), [(0, 0), (1000, 1), ("1000", 1), (1000.0, 1)])
+    def test_a_b_value_of_an_enhanced_mr_is_chosen(self, tmp_path, rng, value, number):
+        stored, one = self.b_values(rng)
+        grid = grid_of(tmp_path, [one], frames={"DiffusionBValue": value})
+        assert grid.shape == (4, 9, 7)
+        rescaled = stored[number] - 1024 + 4 * number + np.arange(4)[:, np.newaxis, np.newaxis]
+        np.testing.assert_array_equal(read_volume(grid), rescaled)
+
+    def test_a_value_that_no_image_has_is_refused_with_those_that_are_there(self, tmp_path, rng):
+        _, one = self.b_values(rng)
+        with pytest.raises(DataError, match=r"no image that frames=\{'DiffusionBValue': 500\} matches .*is 0, 1000"):
+            grid_of(tmp_path, [one], frames={"DiffusionBValue": 500})
+
+    @pytest.mark.parametrize(
+        ("name", "groups", "values"),
+        [
+            ("EchoTime", lambda value: {"MREchoSequence": group(EffectiveEchoTime=value)}, (2.46, 4.92)),
+            (
+                "TemporalPositionIdentifier",
+                lambda value: {"FrameContentSequence": group(TemporalPositionIndex=value)},
+                (1, 2),
+            ),
+            ("ComplexImageComponent", None, ("MAGNITUDE", "PHASE")),
+            ("ImageType", None, (["ORIGINAL", "PRIMARY", "WATER"], ["ORIGINAL", "PRIMARY", "FAT"])),
+        ],
+    )
+    def test_echoes_and_time_points_are_chosen_in_enhanced_and_classic_files(self, tmp_path, rng, name, groups, values):
+        stored = random_volume(rng, (2, 4, 9, 7))
+        series = [make_series(volume, Modality="MR") for volume in stored]
+        for one, value in [(one, value) for part, value in zip(series, values, strict=True) for one in part]:
+            setattr(one, name, value)
+            one.SeriesInstanceUID = series[0][0].SeriesInstanceUID
+        every = [*series[0], *series[1]]
+        grid = grid_of(tmp_path / "classic", every, frames={name: values[1]})
+        np.testing.assert_array_equal(read_volume(grid), stored[1] - 1024)
+        with pytest.raises(DataError, match=f'e.g. DICOM_interface\\(frames={{"{name}": '):
+            grid_of(tmp_path / "classic", every)
+        if groups is not None:
+            more = [groups(value) for value in values for _ in range(4)]
+            for one in every:
+                delattr(one, name)
+            grid = grid_of(tmp_path / "enhanced", [enhanced(every, more)], frames={name: values[1]})
+            np.testing.assert_array_equal(read_volume(grid), stored[1] - 1020 + np.arange(4)[:, np.newaxis, np.newaxis])
+
+
+class TestRadiographs:
+    @pytest.mark.parametrize("modality", ["CR", "DX", "MG"])
+    def test_radiograph_with_three_dim_false_has_the_imager_pixel_spacing(self, tmp_path, rng, modality):
+        stored = random_volume(rng, (1, 30, 40))
+        grid = grid_of(tmp_path, [make_picture(stored[0], Modality=modality)], three_dim=False)
+        assert (grid.shape, grid.placed) == ((1, 30, 40), False)
+        assert grid.spacing.tolist() == [1, 0.2, 0.1]
+        np.testing.assert_array_equal(read_volume(grid), stored)
+        image = sitk.ReadImage(grid.files[0])
+        assert image.GetSpacing()[:2] == (0.1, 0.2)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), stored)
+        point = np.array(image.TransformIndexToPhysicalPoint([5, 7, 0]))
+        np.testing.assert_allclose((grid.affine @ (0, 7, 5, 1))[:3], point * (-1, -1, 1), atol=1e-6)
+
+    @pytest.mark.parametrize("signed", [False, True])
+    def test_radiograph_stored_as_monochrome1_is_inverted_as_by_itk(self, tmp_path, rng, signed):
+        stored = random_volume(rng, (1, 30, 40)) - 2048 * signed
+        how = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed)}
+        one = make_picture(stored[0] & 0xFFF, PhotometricInterpretation="MONOCHROME1", **how)
+        grid = grid_of(tmp_path, [one], three_dim=False)
+        np.testing.assert_array_equal(read_volume(grid), (-1 if signed else 4095) - stored)
+        if not signed:
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(grid.files[0])), 4095 - stored)
+
+    def test_calibrated_pixel_spacing_comes_first_and_none_is_a_warning(self, tmp_path, rng):
+        picture = random_volume(rng, (30, 40))
+        calibrated = make_picture(picture, PixelSpacing=[0.15, 0.15])
+        assert grid_of(tmp_path / "a", [calibrated], three_dim=False).spacing.tolist() == [1, 0.15, 0.15]
+        unknown = make_picture(picture, PixelAspectRatio=["2", "1"])
+        del unknown.ImagerPixelSpacing
+        with pytest.warns(UserWarning, match="does not say how large a pixel is"):
+            assert grid_of(tmp_path / "b", [unknown], three_dim=False).spacing.tolist() == [1, 2, 1]
+
+    def test_a_radiograph_is_no_volume_and_the_error_says_how_to_read_it(self, tmp_path, rng):
+        with pytest.raises(DataError, match=r"ImagePositionPatient, ImageOrientationPatient, .*three_dim=False"):
+            grid_of(tmp_path, [make_picture(random_volume(rng, (30, 40)))])
+
+    def test_one_view_of_a_mammography_is_chosen(self, tmp_path, rng):
+        pictures = random_volume(rng, (2, 30, 40))
+        names = ("CC", "MLO")
+        views = [make_picture(pictures[at], Modality="MG", ViewPosition=name) for at, name in enumerate(names)]
+        views[1].SeriesInstanceUID = views[0].SeriesInstanceUID
+        with pytest.raises(DataError, match=r'holds 2 images .*frames={"ViewPosition": "CC"}'):
+            grid_of(tmp_path, views, three_dim=False)
+        grid = grid_of(tmp_path, views, three_dim=False, frames={"ViewPosition": "MLO"})
+        np.testing.assert_array_equal(read_volume(grid)[0], pictures[1])
+
+    def test_colours_are_refused(self, tmp_path, rng):
+        with pytest.raises(DataError, match=r"its pixels are colours \(SamplesPerPixel 3, RGB\)"):
+            grid_of(
+                tmp_path,
+                [make_picture(random_volume(rng, (30, 40)), SamplesPerPixel=3, PhotometricInterpretation="RGB")],
+                three_dim=False,
+            )

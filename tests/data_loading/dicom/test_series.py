@@ -6,13 +6,22 @@ import os
 import shutil
 
 import pytest
-from dicom_series import ORIENTATIONS, make_rtstruct, make_series, random_volume, save_series, square
+from dicom_series import (
+    ORIENTATIONS,
+    make_picture,
+    make_rtstruct,
+    make_series,
+    random_volume,
+    save_series,
+    square,
+)
 from pydicom.data import get_testdata_file
 
 from miscnn_tf.data_loading.dicom.grid import make_grid
 from miscnn_tf.data_loading.dicom.series import (
     choose_annotation,
     choose_series,
+    describe_files,
     grid_of_files,
     holds_images,
     scan_folder,
@@ -87,6 +96,56 @@ def test_a_folder_without_images_says_what_is_missing(tmp_path, rng):
     save_series(tmp_path / "x" / "y", make_series(random_volume(rng)))
     assert holds_images(tmp_path)
     assert not holds_images(tmp_path, nested=False)
+
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"Modality": "OT", "SOPClassUID": SECONDARY_CAPTURE, "SeriesDescription": "screen capture"},
+        {"Modality": "CT", "SOPClassUID": SECONDARY_CAPTURE, "SeriesDescription": "Dose Report"},
+        {"Modality": "CT", "SOPClassUID": SECONDARY_CAPTURE, "SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
+        {"Modality": "CR", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "SeriesDescription": "thorax p.a."},
+    ],
+)
+def test_screen_capture_dose_report_or_radiograph_beside_the_ct_is_left_out(tmp_path, rng, beside):
+    save_series(tmp_path, make_series(random_volume(rng)), "a{}.dcm")
+    save_series(tmp_path, [make_picture(random_volume(rng, (30, 40)), **beside)], "b{}.dcm")
+    scan = scan_folder(tmp_path)
+    assert len(scan.series) == 2
+    assert [header.description for header in choose_series(scan)] == ["thorax"] * 6
+
+
+def test_modality_chooses_among_ct_and_pet_and_radiograph(tmp_path, rng):
+    save_series(tmp_path, make_series(random_volume(rng), SeriesDescription="a"), "a{}.dcm")
+    save_series(tmp_path, make_series(random_volume(rng), Modality="PT", SeriesDescription="b"), "b{}.dcm")
+    save_series(tmp_path, [make_picture(random_volume(rng, (30, 40)), SeriesDescription="c")], "c{}.dcm")
+    scan = scan_folder(tmp_path)
+    with pytest.raises(DataError, match=r'holds 2 series.*series="…".*modality="CT"'):
+        choose_series(scan)
+    for modality, description in {"CT": "a", "pt": "b", "DX": "c"}.items():
+        assert choose_series(scan, modality=modality)[0].description == description
+    with pytest.raises(MissingDataError, match=r"no DICOM series that series='a' and modality='PT' matches.*found: CT"):
+        choose_series(scan, series="a", modality="PT")
+
+
+def test_a_slice_with_another_modality_is_not_left_out_unnoticed(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    series[5].Modality = "SR"
+    save_series(tmp_path, series, order=range(6))
+    with pytest.raises(DataError, match=r"000005\.dcm and .*000000\.dcm are of one series .* modalities are SR and CT"):
+        scan_folder(tmp_path)
+
+
+def test_a_folder_with_screen_captures_alone_is_not_a_sample(tmp_path, rng):
+    capture = make_picture(random_volume(rng, (30, 40)), Modality="OT", SOPClassUID=SECONDARY_CAPTURE)
+    save_series(tmp_path / "captures", [capture])
+    assert not holds_images(tmp_path)
+    assert describe_files(tmp_path) == "1 of OT without ImagePositionPatient"
+    save_series(tmp_path / "radiograph", [make_picture(random_volume(rng, (30, 40)))])
+    assert holds_images(tmp_path)
 
 
 class TestAnnotations:

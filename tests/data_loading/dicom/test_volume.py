@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import locale
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_series import make_series, random_volume, save_series
+from dicom_series import enhanced, make_series, random_volume, save_series
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEGLSLossless,
@@ -25,7 +26,7 @@ from miscnn_tf.data_loading.dicom.grid import make_grid
 from miscnn_tf.data_loading.dicom.header import read_header
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
-from miscnn_tf.errors import DataError
+from miscnn_tf.errors import DataError, MissingExtraError
 
 
 def by_itk(folder):
@@ -212,44 +213,128 @@ def test_a_file_that_pydicom_ships_truncated_is_named():
         check_files(grid)
 
 
-def enhanced(volume: np.ndarray) -> Dataset:
-    """An enhanced CT: all slices in one file, in an order that is not theirs."""
-    series = make_series(volume)
-    one = copy.deepcopy(series[0])
-    del one.ImagePositionPatient, one.ImageOrientationPatient, one.PixelSpacing, one.RescaleSlope, one.RescaleIntercept
-    one.SOPClassUID = EnhancedCTImageStorage
-    one.NumberOfFrames = len(series)
-
-    def group(**values):
-        item = Dataset()
-        for name, value in values.items():
-            setattr(item, name, value)
-        return [item]
-
-    first = series[0]
-    shared = group(
-        PlaneOrientationSequence=group(ImageOrientationPatient=first.ImageOrientationPatient),
-        PixelMeasuresSequence=group(PixelSpacing=first.PixelSpacing, SliceThickness=9),
-    )
-    order = np.random.default_rng(3).permutation(len(series))
-    frames = [
-        group(
-            PlanePositionSequence=group(ImagePositionPatient=series[number].ImagePositionPatient),
-            PixelValueTransformationSequence=group(
-                RescaleSlope=1, RescaleIntercept=-1024 + int(number), RescaleType="HU"
-            ),
-        )[0]
-        for number in order
-    ]
-    one.SharedFunctionalGroupsSequence, one.PerFrameFunctionalGroupsSequence = shared, frames
-    one.PixelData = b"".join(series[number].PixelData for number in order)
-    return one
-
-
 def test_an_enhanced_ct_of_many_frames_is_a_volume(tmp_path, rng):
     stored = random_volume(rng)
-    save_series(tmp_path, [enhanced(stored)])
+    save_series(tmp_path, [enhanced(make_series(stored))])
     grid = grid_of_files([tmp_path])
     assert grid.spacing.tolist() == [2.5, 0.8, 0.6]
     wanted = stored - 1024 + np.arange(6)[:, np.newaxis, np.newaxis]
     np.testing.assert_array_equal(ours(tmp_path), wanted)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_overlay_in_the_unused_high_bits_is_masked(tmp_path, rng, signed):
+    stored = random_volume(rng) - 2048 * signed
+    how = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed)}
+    save_series(tmp_path, make_series((stored & 0xFFF) | 0x9000, **how))
+    np.testing.assert_array_equal(ours(tmp_path), stored - 1024)
+    np.testing.assert_array_equal(by_itk(tmp_path), stored - 1024)
+
+
+@pytest.mark.usefixtures("kept_locale")
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000", "JPEGLS"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_overlay_in_the_unused_high_bits_of_jpeg_2000_is_masked(tmp_path, rng, compressor, signed):
+    stored = random_volume(rng, (1, 64, 70)) - 2048 * signed
+    image = sitk.GetImageFromArray(((stored & 0xFFF) | 0x9000).astype(np.uint16))
+    for key, value in {"0008|0060": "CT", "0020|000e": "1.2.3.4", "0020|0037": "1\\0\\0\\0\\1\\0"}.items():
+        image.SetMetaData(key, value)
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    writer.Execute(image)
+    one = pydicom.dcmread(tmp_path / "a.dcm")
+    one.BitsStored, one.HighBit, one.PixelRepresentation, one.RescaleIntercept = 12, 11, int(signed), -1024
+    one.save_as(tmp_path / "a.dcm")
+    assert one.file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(ours(tmp_path), stored - 1024)
+
+
+def test_a_high_bit_that_readers_understand_differently_is_refused(tmp_path, rng):
+    save_series(tmp_path / "a", make_series(random_volume(rng) << 4, BitsStored=12, HighBit=15))
+    with pytest.raises(DataError, match=r"\.dcm: HighBit is 15 and BitsStored 12, but only HighBit 11"):
+        ours(tmp_path / "a")
+
+
+def test_ct_stored_as_monochrome1_keeps_its_hounsfield_units(tmp_path, rng):
+    stored = random_volume(rng)
+    save_series(tmp_path, make_series(stored, PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(ours(tmp_path), stored - 1024)
+
+
+@pytest.mark.parametrize(("keyword", "bits"), [("FloatPixelData", 32), ("DoubleFloatPixelData", 64)])
+def test_float_pixel_data_is_read_and_rescaled(tmp_path, rng, keyword, bits):
+    stored = rng.normal(size=(6, 9, 7))
+    series = make_series(np.zeros((6, 9, 7)), slope=2, intercept=1, BitsAllocated=bits)
+    for one, plane in zip(series, stored, strict=True):
+        del one.PixelData, one.BitsStored, one.HighBit, one.PixelRepresentation
+        setattr(one, keyword, plane.astype(f"<f{bits // 8}").tobytes())
+    save_series(tmp_path, series)
+    volume = ours(tmp_path)
+    assert volume.dtype == np.float32
+    np.testing.assert_allclose(volume, stored * 2 + 1, atol=1e-6)
+
+
+def test_a_slope_beyond_float32_is_refused(tmp_path, rng):
+    save_series(tmp_path, make_series(random_volume(rng), slope="1e300", intercept=0))
+    with pytest.raises(DataError, match=r"with the rescale slope 1e\+300 .* larger than float32 can hold"):
+        ours(tmp_path)
+
+
+def test_compressed_pixels_that_cannot_be_in_so_small_a_file_are_refused(tmp_path, rng):
+    (one,) = make_series(random_volume(rng, (1, 16, 20)))
+    one.compress(RLELossless, generate_instance_uid=False)
+    one.Rows = one.Columns = 65535
+    save_series(tmp_path, [one])
+    with pytest.raises(DataError, match="its header claims 8589672450 bytes of pixels in"):
+        read_volume(grid_of_files([tmp_path]))
+
+
+def test_the_frames_of_an_enhanced_image_that_are_wanted_are_decoded_alone(tmp_path, rng, monkeypatch):
+    stored = random_volume(rng, (3, 4, 5))
+    save_series(tmp_path, [enhanced(make_series(stored))])
+    grid = grid_of_files([tmp_path])
+    asked = []
+    decode = pydicom.pixels.iter_pixels
+    monkeypatch.setattr(pydicom.pixels, "iter_pixels", lambda *a, **k: asked.append(k["indices"]) or decode(*a, **k))
+    part = dataclasses.replace(grid, planes=grid.planes[:2], shape=(2, 4, 5))
+    np.testing.assert_array_equal(read_volume(part), stored[:2] - 1024 + np.arange(2)[:, np.newaxis, np.newaxis])
+    assert [len(indices) for indices in asked] == [2]
+
+
+def test_a_compression_without_decoder_is_named_with_advice_that_helps(tmp_path, rng):
+    (one,) = make_series(random_volume(rng, (1, 16, 20)))
+    one.compress(RLELossless, generate_instance_uid=False)
+    one.file_meta.TransferSyntaxUID = HTJ2K
+    save_series(tmp_path, [one])
+    if get_decoder(HTJ2K).is_available:
+        pytest.skip("a decoder of HTJ2K is installed")
+    with pytest.raises(MissingExtraError, match=r"High-Throughput JPEG 2000.*no decoder for it is") as error:
+        ours(tmp_path)
+    # The extra has none.
+    assert "miscnn_tf[dicom]" not in str(error.value)
+    assert "pylibjpeg-openjpeg" in str(error.value)
+
+
+def test_jpeg_of_12_bits_is_not_called_damaged():
+    grid = make_grid([read_header(get_testdata_file("JPGExtended.dcm", download=False))], three_dim=False)
+    with pytest.raises(DataError, match=r"JPGExtended\.dcm: its compression \(JPEG Extended.*is not supported"):
+        read_volume(grid)
+
+
+def test_more_pixels_than_the_header_says_are_refused(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    series[3].PixelData *= 2
+    save_series(tmp_path, series, order=range(6))
+    with pytest.raises(DataError, match=r"000003\.dcm: .*it holds 126 bytes of pixels more than its header says"):
+        ours(tmp_path)
+
+
+def test_compressed_pixels_without_their_transfer_syntax_are_refused(tmp_path, rng):
+    (one,) = make_series(random_volume(rng, (1, 16, 20)))
+    one.compress(RLELossless, generate_instance_uid=False)
+    (path,) = save_series(tmp_path, [one])
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
+    with pytest.raises(DataError, match="its pixels are compressed, but TransferSyntaxUID says that they are not"):
+        ours(tmp_path)

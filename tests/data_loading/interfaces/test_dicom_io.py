@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import shutil
 import warnings
@@ -12,12 +13,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_checks import dicom_errors
-from dicom_series import ORIENTATIONS, make_rtstruct, make_series, random_volume, save_series, square
+from dicom_series import (
+    ORIENTATIONS,
+    enhanced,
+    group,
+    make_picture,
+    make_rtstruct,
+    make_series,
+    random_volume,
+    save_series,
+    square,
+)
 
 from miscnn_tf import Data_IO
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.dicom import write_seg
 from miscnn_tf.data_loading.interfaces import DICOM_interface
+from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import read_sample, write_sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -214,6 +226,10 @@ class TestChecks:
             ({"prediction_format": "segs"}, "Did you mean 'seg'"),
             ({"series": "("}, "no regular expression"),
             ({"label_map": {1: 7}}, "label_map turns 1 into 7"),
+            ({"modality": 3}, "modality=3 must be a text"),
+            ({"frames": {"DiffusionBvalue": 3}}, "Did you mean 'DiffusionBValue'"),
+            ({"frames": "b1000"}, "frames='b1000' must be a dict"),
+            ({"frames": {"EchoTime": None}}, "the value of EchoTime must be a number"),
         ],
     )
     def test_arguments_that_cannot_be_used(self, arguments, told):
@@ -235,6 +251,77 @@ class TestChecks:
         assert ready(data[0]).fingerprint("P-009", data[0]) is None
 
 
+class TestRadiographsAndFrames:
+    def test_a_folder_of_radiographs_is_read_as_2d(self, tmp_path, rng):
+        pictures = random_volume(rng, (2, 20, 24))
+        for name, picture in zip("ab", pictures, strict=True):
+            save_series(tmp_path / "data" / name, [make_picture(picture, Modality="CR")])
+        interface = find_interface(tmp_path / "data", classes=2)
+        assert (type(interface), interface.three_dim) == (DICOM_interface, False)
+        data_io = Data_IO(interface, tmp_path / "data")
+        data_io.check(["a", "b"], load_seg=False)
+        image, extended = interface.load_image("b")
+        np.testing.assert_array_equal(image, pictures[1])
+        assert extended["spacing"].tolist() == [0.2, 0.1]
+        assert find_interface(tmp_path / "data", classes=2, three_dim=True).three_dim
+        interface.save_prediction(predicted(interface, "b", image > 900), tmp_path / "out")
+        np.testing.assert_array_equal(interface.load_prediction("b", tmp_path / "out"), image > 900)
+        with pytest.raises(ConfigurationError, match=r"000000\.dcm has no position in the patient"):
+            interface.write_file(predicted(interface, "b", image > 900), tmp_path / "b.dcm")
+        with pytest.raises(DataError, match=r"no RTSTRUCT or SEG can be laid over it"):
+            interface.load_segmentation("b")
+
+    def test_a_radiograph_beside_masks_of_other_kinds_is_chosen_by_modality(self, tmp_path, rng):
+        save_series(tmp_path / "data" / "a", make_series(random_volume(rng, SHAPE)), "a{}.dcm")
+        picture = random_volume(rng, (20, 24))
+        save_series(tmp_path / "data" / "a", [make_picture(picture)], "b{}.dcm")
+        assert find_interface(tmp_path / "data", classes=2).three_dim
+        interface = find_interface(tmp_path / "data", classes=2, modality="DX")
+        assert (interface.modality, interface.three_dim) == ("DX", False)
+        interface.initialize(tmp_path / "data")
+        np.testing.assert_array_equal(interface.load_image("a")[0], picture)
+
+    def test_folders_of_screen_captures_and_reports_get_no_advice_to_rename(self, tmp_path, rng):
+        capture = make_picture(random_volume(rng, (20, 24)), Modality="OT", SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+        save_series(tmp_path / "data" / "a", [capture])
+        with pytest.raises(MissingDataError, match="1 of OT without ImagePositionPatient") as error:
+            ready(tmp_path / "data")
+        assert "ename" not in str(error.value)
+
+    @pytest.mark.parametrize("prediction_format", ["nifti", "seg", "rtstruct"])
+    def test_a_b_value_is_read_and_its_prediction_written(self, tmp_path, rng, prediction_format):
+        stored = random_volume(rng, (2, *SHAPE))
+        series = [one for volume in stored for one in make_series(volume, Modality="MR")]
+        more = [{"MRDiffusionSequence": group(DiffusionBValue=value)} for value in (0, 1000) for _ in range(6)]
+        one = enhanced(series, more, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR")
+        save_series(tmp_path / "data" / "a", [one])
+        with pytest.raises(DataError, match=r"DICOM_interface\(frames="):
+            ready(tmp_path / "data").check("a", load_seg=False)
+        interface = ready(tmp_path / "data", frames={"DiffusionBValue": 1000}, prediction_format=prediction_format)
+        image, _ = interface.load_image("a")
+        np.testing.assert_array_equal(image, stored[1] - 1018 + np.arange(6)[:, np.newaxis, np.newaxis])
+        labels = rng.integers(0, 3, SHAPE).astype(np.uint8)
+        interface.save_prediction(predicted(interface, "a", labels), tmp_path / "out")
+        np.testing.assert_array_equal(interface.load_prediction("a", tmp_path / "out"), labels)
+        np.testing.assert_array_equal(interface.read_file(tmp_path / "data" / "a" / "000000.dcm")[0], image)
+
+    def test_modality_and_frames_are_in_the_fingerprint_and_the_configuration(self, data):
+        plain = ready(data[0]).fingerprint("P-001", data[0])
+        chosen = [{"modality": "CT"}, {"frames": {"AcquisitionNumber": 1}}, {"frames": {"AcquisitionNumber": 2}}]
+        digests = {ready(data[0], **one).fingerprint("P-001", data[0]) for one in chosen}
+        assert len(digests | {plain}) == 4
+        interface = DICOM_interface(modality="MR", frames={"ImageType": ("ORIGINAL", "PRIMARY"), "EchoTime": 2.5})
+        config = json.loads(json.dumps(get_config(interface)))
+        assert config["frames"] == {"ImageType": ["ORIGINAL", "PRIMARY"], "EchoTime": 2.5}
+        assert get_config(DICOM_interface(**config)) == get_config(interface)
+
+    def test_a_single_file_with_the_ending_ima(self, tmp_path, rng):
+        stored = random_volume(rng, SHAPE)
+        save_series(tmp_path, make_series(stored), "{}.IMA")
+        assert DICOM_interface.check_file_termination(".IMA")
+        np.testing.assert_array_equal(DICOM_interface().read_file(tmp_path / "0.IMA")[0], stored - 1024)
+
+
 class TestSettings:
     def test_no_default_is_shared(self):
         one, other = DICOM_interface(), DICOM_interface()
@@ -242,7 +329,7 @@ class TestSettings:
         assert other.structure_dict == {}
 
     def test_it_can_be_written_as_json_and_copied_and_sent_to_a_process(self, data):
-        interface = ready(data[0], annotation_tag="simplified", series=".*", prediction_format="seg")
+        interface = ready(data[0], annotation_tag="simplified", series=".*", prediction_format="seg", modality="CT")
         again = DICOM_interface(**get_config(interface))
         assert get_config(again) == get_config(interface)
         for one in (copy.deepcopy(interface), pickle.loads(pickle.dumps(interface))):

@@ -1,0 +1,88 @@
+"""Tell whether a file is DICOM, without pydicom and without reading more than its beginning."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from miscnn_tf.data_loading.opening import open_regular
+
+#: Endings of files that are meant to be DICOM, in any case of letters.
+DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+
+_PREAMBLE = 128
+_START = _PREAMBLE + 4
+_LOOKED_AT = 1024
+# Two such elements in a row do not occur in other formats by chance.
+_ELEMENTS = 2
+_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+# A tag, and the longest form of type and length.
+_HEADER = 12
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file is DICOM, or meant to be: by its ending, or by its beginning.
+
+    Files without the preamble of the standard begin with an element of group 0002 or 0008. A file that has a DICOM
+    ending but other content counts as DICOM, so that it is reported and not passed over.
+
+    Raises:
+        DataError: If it has no such ending and cannot be read; it might be a slice.
+
+    Example:
+        >>> is_dicom("scan/IM0001.dcm"), is_dicom("scan/IM0001.IMA")
+        (True, True)
+    """
+    if Path(path).suffix.lower() in DICOM_ENDINGS:
+        return True
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        return begins_like_dicom(stream.read(_LOOKED_AT), size)
+
+
+def begins_like_dicom(start: bytes, size: int) -> bool:
+    """Whether bytes are the beginning of a DICOM file of some size, with or without its preamble."""
+    if start[_PREAMBLE:_START] == b"DICM":
+        return True
+    # Behind a preamble whose mark is damaged, too: such a slice must not go missing unnoticed.
+    return _are_elements(start, size) or _are_elements(start[_START:], size - _START)
+
+
+def _are_elements(start: bytes, size: int) -> bool:
+    """Whether bytes are elements of DICOM, in the encoding that their first one has."""
+    order: Literal["little", "big"]
+    if start[:2] in (b"\x08\x00", b"\x02\x00"):
+        order = "little"
+    elif start[:2] == b"\x00\x08":
+        order = "big"
+    else:
+        return False
+    explicit = start[4:6] in _VRS
+    if order == "big" and not explicit:
+        return False
+    place, last = 0, (0, 0)
+    for number in range(_ELEMENTS):
+        header = start[place : place + _HEADER]
+        if len(header) < _HEADER:
+            return False
+        tag = int.from_bytes(header[:2], order), int.from_bytes(header[2:4], order)
+        if tag <= last or tag[0] not in (0x0002, 0x0008):
+            return False
+        if number == _ELEMENTS - 1:
+            return True
+        last = tag
+        if not explicit:
+            place += 8 + int.from_bytes(header[4:8], order)
+        elif header[4:6] in _LONG_VRS:
+            place += 12 + int.from_bytes(header[8:12], order)
+        else:
+            place += 8 + int.from_bytes(header[6:8], order)
+        if place > size:
+            return False
+        if place + _HEADER > len(start):  # a long value; what comes next is not at hand
+            return True
+    return True
