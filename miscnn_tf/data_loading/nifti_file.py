@@ -23,6 +23,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from miscnn_tf.data_loading import geometry, origin
+from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -128,9 +129,16 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(ending_of(path))]
 
 
-def find_nifti(stem: Path) -> Path | None:
-    """``<stem>.nii.gz`` or ``<stem>.nii``, the compressed one where both are there; None if neither is."""
-    return next((path for ending in ENDINGS if (path := stem.with_name(stem.name + ending)).is_file()), None)
+def find_nifti(stem: Path, *, any_case: bool = False) -> Path | None:
+    """``<stem>.nii.gz`` or ``<stem>.nii``, in any case of letters; None if neither is there.
+
+    Where both are there the compressed one is taken, with a warning (`file_names.find_file`).
+
+    Args:
+        stem: The path without the ending.
+        any_case: Whether the name before the ending, too, may be in any case of letters.
+    """
+    return find_file(stem.parent, stem.name, ENDINGS, any_case=any_case)
 
 
 def read_info(path: str | Path) -> NiftiInfo:
