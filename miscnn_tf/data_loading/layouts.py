@@ -213,13 +213,13 @@ def _labels_of(
 def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an interface for NIfTI files, with channels and dimension from their headers."""
     probe = NIFTI_interface(pattern=given.get("pattern"))
-    known = {name: given.get(name) for name in ("channels", "three_dim")}
-    if cls is NIFTIslicer_interface and known["three_dim"] is None:
-        known["three_dim"] = True
-    if None in known.values():
-        channels, three_dim = usual_nifti_form(probe.initialize(root), probe.image_paths, root, **known)
-    else:
-        channels, three_dim = known["channels"], known["three_dim"]
+    channels, three_dim = given.get("channels"), given.get("three_dim")
+    if cls is NIFTIslicer_interface and three_dim is None:
+        three_dim = True
+    if channels is None or three_dim is None:
+        channels, three_dim = usual_nifti_form(
+            probe.initialize(root), probe.image_paths, root, channels=channels, three_dim=three_dim
+        )
     arguments = {"channels": channels, "three_dim": three_dim, **given}
     if cls is NIFTIslicer_interface:
         del arguments["three_dim"]

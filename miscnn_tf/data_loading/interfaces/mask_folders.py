@@ -27,7 +27,7 @@ MASK_FOLDERS = (
 # Folders beside the images that hold no truth, though their files are called as the images are.
 _NO_MASKS = re.compile(
     r"(?:.*[-_ .])?(?:fovs?|field[-_ .]?of[-_ .]?view|pred(?:iction)?s?|outputs?|results?|overlays?|previews?"
-    r"|thumb(?:nail)?s?)(?:[-_ .].*)?",
+    r"|thumb(?:nail)?s?)(?:[-_ .].*)?|(?:images?|imgs?)[-_ .](?:orig(?:inals?)?|raw|old|resized|small|large)",
     re.IGNORECASE,
 )
 # GIF is not read, but DRIVE's masks come in it: they are masks all the same.
@@ -55,13 +55,14 @@ def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path
     # A folder called labels may hold text files with bounding boxes, beside one with masks.
     chosen = [path for path in named if fits[path]] or named
     rivals = fitting_folders(root, image_folder, images, at_least=max(fits.values()) // 2)
-    possible = sorted({*chosen, *(rivals if any(fits.values()) else ())})
+    possible = [*chosen, *(path for path in rivals if path not in chosen)] if any(fits.values()) else chosen
     if len(possible) > 1:
         names = distinct([path.name for path in possible])
         raise DataError(
-            f"{root} holds {', '.join(names)}; say which one is meant: mask_folder={possible[0].name!r} (mask_folder "
-            "in [data.settings] of a configuration, --mask-folder on the command line). Their files fit the images by "
-            "name; one of them may hold the field of view, or another annotator's masks"
+            f"{root} holds {', '.join(names)}; say which one is meant: "
+            f"{' or '.join(f'mask_folder={path.name!r}' for path in possible)} (mask_folder in [data.settings] of a "
+            "configuration, --mask-folder on the command line). Their files fit the images by name; one of them may "
+            "hold the field of view, or another annotator's masks"
         )
     return possible[0]
 

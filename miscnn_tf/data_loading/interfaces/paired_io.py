@@ -104,7 +104,7 @@ class Paired_interface(ListedFiles_interface):
             images = {stem: path for stem, path in images.items() if stem not in masks}
         elif mask_folder is not None:
             masks = _by_stem(mask_folder)
-        where = f"{image_folder} and {mask_folder or 'no masks'}"
+        where = f"{image_folder} and {mask_folder or 'no masks'}" if mask_folder != image_folder else f"{image_folder}"
         if not images:
             raise MissingDataError(
                 f"{image_folder} holds no images (found: {list_files(image_folder)}); they end in {', '.join(_READ)}"
