@@ -57,10 +57,12 @@ def test_a_file_that_is_outside_is_not_replaced_by_one_of_its_name(folder, tmp_p
         relative_to_folder(str(tmp_path / "other" / NAME), folder)
 
 
-@pytest.mark.parametrize("entry", ["/etc/passwd", "../a.nii.gz", "imagesTr/../../a", "..\\a", "C:/a.nii.gz", "/a.nii.gz"])
+@pytest.mark.parametrize(
+    "entry", ["/etc/passwd", "../a.nii.gz", "imagesTr/../../a", "..\\a", "C:/a.nii.gz", "/a.nii.gz"]
+)
 def test_a_path_outside_the_folder(folder, entry):
     (folder / "a.nii.gz").write_bytes(b"")  # of the name alone nothing follows
-    with pytest.raises(ListedPathError, match="is outside the folder, and nothing outside .* is read. Copy or link"):
+    with pytest.raises(ListedPathError, match=r"is outside the folder, and nothing outside .* is read. Copy or link"):
         relative_to_folder(entry, folder)
 
 
