@@ -9,7 +9,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, read_description
-from miscnn_tf.data_loading.file_names import composed, folder_entries, visible_files, warn_of_others, without_ending
+from miscnn_tf.data_loading.file_names import (
+    composed,
+    distinct,
+    folder_entries,
+    visible_files,
+    warn_of_others,
+    without_ending,
+)
 from miscnn_tf.data_loading.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
 from miscnn_tf.data_loading.interfaces.sample_folders import list_files
@@ -180,7 +187,10 @@ class _Disk:
             found.setdefault(composed(stem), []).append(folder / entry.name)
         for paths in found.values():
             if len(paths) > 1:
-                paths.sort(key=lambda path: self.endings.index(path.name[-len(ending_of(path)) :].lower()))
+                paths.sort(key=lambda path: self.endings.index(ending_of(path)))
+                if ending_of(paths[0]) == ending_of(paths[1]):
+                    names = " and ".join(distinct([path.name for path in paths[:2]]))
+                    raise DataError(f"{folder} holds {names}; which one is meant? Remove one")
                 warn_of_others(paths[0], paths[1:])
         return {stem: paths[0] for stem, paths in found.items()}
 
