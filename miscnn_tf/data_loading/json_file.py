@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf.data_loading.json_fault import describe_fault
 from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import DataError, MissingDataError
@@ -44,7 +45,7 @@ def read_json(path: str | Path, origin: str, advice: str = "delete it and run ag
         text = content.decode(json.detect_encoding(content))
         return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path} is damaged ({_fault(text, error)}); {advice}") from error
+        raise DataError(f"{path} is damaged ({describe_fault(text, error)}); {advice}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}); {advice}") from error
 
@@ -57,17 +58,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {json.dumps(twice)} is given twice in one object")
     return content
-
-
-def _fault(text: str, error: json.JSONDecodeError) -> str:
-    """What is wrong with the text, for the frequent faults of JSON that people write."""
-    # Python 3.13 reports a trailing comma at the comma, older versions at what follows it.
-    at = error.pos + 1 if text[error.pos : error.pos + 1] == "," else error.pos
-    before, after = text[:at].rstrip(), text[at:].lstrip()
-    if before.endswith(",") and after[:1] in ("}", "]"):
-        return f"line {before.count(chr(10)) + 1}: there is a comma before the closing {after[0]!r}; remove it"
-    if after.startswith(("//", "/*", "#")):
-        return f"line {error.lineno}: JSON has no comments; remove it"
-    if after.startswith("'"):
-        return f"line {error.lineno}: texts are in double quotes in JSON, not in single ones"
-    return str(error)
