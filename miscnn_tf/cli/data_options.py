@@ -73,6 +73,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEYWORD=VALUE",
         help="DICOM: which images, where a series has several of one place, '--frames DiffusionBValue=1000'",
     )
+    group.add_argument(
+        "--image-folder", metavar="NAME", help="PAIRED: where the images are, relative to FOLDER, 'train/images'"
+    )
+    group.add_argument(
+        "--mask-folder", metavar="NAME", help="PAIRED: where the masks are, likewise; '1st_manual' of DRIVE"
+    )
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
@@ -89,12 +95,14 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
     from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
 
     folder = data_folder(arguments)
-    of_dicom = {
+    of_layout = {
         "structure_dict": dict(arguments.structures) if arguments.structures else None,
         "annotation_tag": arguments.annotation_tag,
         "series": arguments.series,
         "modality": arguments.modality,
         "frames": dict(arguments.frames) if arguments.frames else None,
+        "image_folder": arguments.image_folder,
+        "mask_folder": arguments.mask_folder,
     }
     interface = find_interface_despite_errors(
         folder,
@@ -104,7 +112,7 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         classes=arguments.classes,
         pattern=arguments.pattern,
         label_map=dict(arguments.label_map) if arguments.label_map else None,
-        **{name: value for name, value in of_dicom.items() if value is not None},
+        **{name: value for name, value in of_layout.items() if value is not None},
     )
     return Data_IO(interface, folder)
 
@@ -116,12 +124,14 @@ def data_folder(arguments: argparse.Namespace) -> str:
 
 
 def describe_data(data_io: Data_IO) -> str:
-    """One line: how many samples of what are where."""
+    """How many samples of what are where, in a line; and a second one where folders were chosen by their names."""
     interface = data_io.interface
-    return (
+    what = (
         f"{plural(len(data_io.indices_list), 'sample')} in {data_io.input_path}, read by {type(interface).__name__}: "
         f"{'3D' if interface.three_dim else '2D'}, {plural(interface.channels, 'channel')}, {interface.classes} classes"
     )
+    found_in = getattr(interface, "found_in", None)
+    return what if found_in is None else f"{what}\n{found_in}"
 
 
 def _structure_pair(text: str) -> tuple[str, int]:

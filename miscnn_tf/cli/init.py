@@ -11,6 +11,7 @@ case with a DICOM series and RTSTRUCT or SEG files.
 For example:
   miscnn-tf init scans -o experiment.toml
   miscnn-tf init cells -o cells.toml --set data.label_map="{255 = 1}"
+  miscnn-tf init DRIVE/training -o vessels.toml --set data.settings.mask_folder="'1st_manual'"
   miscnn-tf init patients -o lungs.toml --set data.settings.structure_dict="{Lung_L = 1, Lung_R = 2}"
 """
 

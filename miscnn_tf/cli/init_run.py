@@ -61,7 +61,11 @@ def run_init(
     interface = make_interface(checked.data)
     data_io = Data_IO(interface, checked.data.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
-    print(f"{plural(len(data_io.indices_list), 'case')}, laid out as {name}", flush=True)
+    found_in = getattr(interface, "found_in", None)
+    print(
+        f"{plural(len(data_io.indices_list), 'case')}, laid out as {name}{f': {found_in}' if found_in else ''}",
+        flush=True,
+    )
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.data_loading.json_file import read_json
-from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import DataError
+from miscnn_tf.data_loading.listed_paths import ListedPathError, relative_to_folder
+from miscnn_tf.errors import DataError, RepeatedWarning
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 
 #: How the file is called.
 DATASET_JSON = "dataset.json"
+
+_WHOLE = re.compile(r"\d{1,9}(?:\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,19 @@ class DatasetDescription:
         return tuple(names[value] for value in sorted(names))
 
 
+def find_dataset_json(folder: Path) -> Path | None:
+    """The ``dataset.json`` of a folder, in any case of letters; None if there is none."""
+    return find_file(folder, "dataset", (".json",), any_case=True)
+
+
 def read_description(folder: Path) -> DatasetDescription | None:
     """Read the ``dataset.json`` of a folder; None if there is none.
 
     Raises:
-        DataError: If it is no JSON, or says something that cannot be; the message names file and entry.
+        DataError: If it is not valid JSON, or an entry cannot be used; the message names file and entry.
     """
-    path = folder / DATASET_JSON
-    if not path.is_file():
+    path = find_dataset_json(folder)
+    if path is None:
         return None
     content = read_json(path, "it comes with the data set", "mend it, or take it from the data set's archive again")
     if not isinstance(content, dict):
@@ -90,12 +101,8 @@ def read_description(folder: Path) -> DatasetDescription | None:
         file_ending=_file_ending(content, path),
         training=_training(content, path),
         test=_test(content, path),
-        cases_expected=_count(content.get("numTraining")),
+        cases_expected=_whole(content.get("numTraining")),
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _file_ending(content: Mapping[str, Any], path: Path) -> str | None:
@@ -104,26 +111,28 @@ def _file_ending(content: Mapping[str, Any], path: Path) -> str | None:
         return None
     if not isinstance(ending, str) or not ending.strip(". ") or "/" in ending or "\\" in ending:
         raise DataError(f'{path}: "file_ending" is {ending!r}, but an ending such as ".nii.gz" is needed; correct it')
-    return (ending if ending.startswith(".") else f".{ending}").lower()
+    return f".{ending.strip().lower().removeprefix('.')}"
 
 
 def _channel_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | None:
-    for key in ("channel_names", "modality"):
-        names = content.get(key)
-        if not names:
-            continue
-        if isinstance(names, str):
-            return (names,)
-        if isinstance(names, list):
-            return tuple(str(name) for name in names)
-        numbers = {_whole(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
-        if not numbers or set(numbers) != set(range(len(names))):
-            raise DataError(
-                f'{path}: "{key}" is {names!r}, but one name per channel is needed, {{"0": "T2", "1": "ADC"}}; correct '
-                "it"
-            )
-        return tuple(numbers[number] for number in range(len(numbers)))
-    return None
+    both = {key: _names_under(key, content[key], path) for key in ("channel_names", "modality") if content.get(key)}
+    if len({len(names) for names in both.values()}) > 1:
+        counts = " and ".join(f'"{key}" names {len(names)} channels' for key, names in both.items())
+        raise DataError(f"{path}: {counts}; correct one of them, or take it out")
+    return next(iter(both.values()), None)
+
+
+def _names_under(key: str, names: Any, path: Path) -> tuple[str, ...]:
+    if isinstance(names, str):
+        return (names,)
+    if isinstance(names, list):
+        return tuple(str(name) for name in names)
+    numbers = {_whole(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
+    if not numbers or set(numbers) != set(range(len(names))):
+        raise DataError(
+            f'{path}: "{key}" is {names!r}, but one name per channel is needed, {{"0": "T2", "1": "ADC"}}; correct it'
+        )
+    return tuple(numbers[number] for number in range(len(numbers)))
 
 
 def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
@@ -133,18 +142,27 @@ def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
             None,
             f'"labels" is {entry!r}, but {{"0": "background", "1": "liver"}} is needed; correct it, or give classes',
         )
-    regions = [name for name, value in entry.items() if isinstance(value, list)]
+    regions = [name for name, value in entry.items() if _is_region(value)]
     if regions:
         return None, (
             f'"labels" has regions, several values under one name ({some_of(regions)}), which this package does not '
             "train on; give classes (and class_names) to train on the values in the files, or label_map={value: label} "
             "to merge some"
         )
+    # The Decathlon and nnU-Net 1 have {"1": "liver"}, nnU-Net 2 has {"liver": 1}.
+    by_key = {key: number for key in entry if (number := _whole(key)) is not None}
+    by_value = {key: number for key, value in entry.items() if (number := _label_value(value)) is not None}
+    either = [key for key in by_key if key in by_value and by_key[key] != by_value[key]]
+    if either and len(by_key) == len(by_value) == len(entry):
+        return None, (
+            f'"labels" has the entry {either[0]!r}: {entry[either[0]]!r}, in which either may be the value; write '
+            'names with a letter in them ({"class 1": 2}), or give classes'
+        )
     labels: dict[int, str] = {}
     for key, value in entry.items():
-        # MSD and nnU-Net 1 have {"1": "liver"}, nnU-Net 2 has {"liver": 1}.
-        number, name = (_whole(key), value) if _whole(key) is not None else (_whole(value), key)
-        if number is None or number < 0 or not isinstance(name, str | int | float):
+        valued = key in by_value and (key not in by_key or len(by_value) == len(entry))
+        number, name = (by_value.get(key), key) if valued else (by_key.get(key), value)
+        if number is None or number < 0 or isinstance(name, bool) or not isinstance(name, str | int | float):
             return None, (
                 f'"labels" has the entry {key!r}: {value!r}, but {{"1": "liver"}} or {{"liver": 1}} is needed; correct '
                 "it, or give classes"
@@ -154,21 +172,32 @@ def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
                 f'"labels" has two names for {number}, {labels[number]!r} and {name!r}; correct it, or give classes'
             )
         labels[number] = str(name)
-    ignored = next((number for number, name in labels.items() if name.lower() == "ignore"), None)
+    ignored = next((number for number, name in labels.items() if name.strip().lower() == "ignore"), None)
     if ignored is not None:
+        classes = len({0, *labels} - {ignored})
         return None, (
             f'"labels" has voxels to ignore (value {ignored}), which the losses here cannot leave out; to count them '
-            f"as background give label_map={{{ignored}: 0}} and classes={len(labels) - 1}"
+            f"as background give label_map={{{ignored}: 0}} and classes={classes}"
         )
     return labels, None
 
 
+def _is_region(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(_whole(one) is not None for one in value)
+
+
+def _label_value(value: Any) -> int | None:
+    """A label in nnU-Net's form; a list of one value is that value."""
+    return _whole(value[0] if isinstance(value, list) and len(value) == 1 else value)
+
+
 def _whole(value: Any) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().isdecimal() and len(value.strip()) <= 9:
+    """A whole number, however it was written: 1, 1.0, "1", "1.0"."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value.strip().partition(".")[0])
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value)
-    return None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _training(content: Mapping[str, Any], path: Path) -> list[tuple[str, str | None]] | None:
@@ -208,11 +237,17 @@ def _hidden(name: str) -> bool:
 def _relative(entry: Any, path: Path) -> str:
     """A file's name relative to the folder of ``dataset.json``, which it does not leave."""
     if not isinstance(entry, str):
-        raise DataError(f"{path}: {entry!r} stands where the path of a file is needed; correct it")
+        raise DataError(f"{path}: {entry!r} is where the path of a file is needed; correct it")
     try:
-        return inside(path.parent, entry).relative_to(path.parent).as_posix()
-    except DataError:
-        raise DataError(
-            f"{path}: the file {entry!r} lies outside the folder, or is no path; nothing outside {path.parent} is "
-            'read. Copy or link it there, and name it like "./imagesTr/case_00.nii.gz"'
-        ) from None
+        name, moved = relative_to_folder(entry, path.parent)
+    except ListedPathError as reason:
+        raise DataError(f"{path}: the file {entry!r} {reason}") from None
+    if moved:
+        warnings.warn(
+            RepeatedWarning(
+                f"{path} lists files of another place, such as {entry!r}; {path.parent / name} is read instead",
+                key=f"moved: {path}",
+            ),
+            stacklevel=2,
+        )
+    return name

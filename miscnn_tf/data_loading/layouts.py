@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from miscnn_tf import configuration
-from miscnn_tf.data_loading.dataset_json import DATASET_JSON
+from miscnn_tf.data_loading.dataset_json import find_dataset_json
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
-from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.file_names import distinct, find_file, folder_entries
+from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY, spellings
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,
     DatasetJSON_interface,
@@ -22,16 +24,11 @@ from miscnn_tf.data_loading.interfaces import (
     NIFTIslicer_interface,
     miscnn_data_interfaces,
 )
-from miscnn_tf.data_loading.interfaces.listed_files import (
-    PARTS,
-    ListedFiles_interface,
-    any_coloured,
-    first_answer,
-    nifti_form,
-)
+from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_nifti_form
+from miscnn_tf.data_loading.interfaces.listed_files import PARTS, ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_paired
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, name_expression
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, matches, name_expression
 from miscnn_tf.data_loading.label_scan import classes_of, scan_labels, structures_of
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
@@ -59,7 +56,7 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
     "PAIRED": """\
 a folder of images beside a folder of masks
   images/x.png                    or imgs/; .tif, .bmp, .jpg, .nii.gz
-  masks/x.png                     or labels/, annotations/, gt/, …; x_mask.png""",
+  masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png""",
 }
 
 # As many classes as a label map can have: no value that the files hold is refused before it was looked at.
@@ -82,7 +79,8 @@ def find_interface(
 ) -> Abstract_IO:
     """Look at a folder of data, and make the interface that reads it.
 
-    What is not given is found out: channels and dimension from the headers of the images; classes and their names from
+    What is not given is found out: channels and dimension from the headers of the images, of which most decide and the
+    others are named in a warning; classes and their names from
     ``dataset.json``, or else the classes from the values in the segmentations, of which each is read once. Masks of 0
     and 255 get ``label_map={255: 1}``.
 
@@ -120,7 +118,7 @@ def find_interface(
         raise MissingDataError(f"the data folder {root} {what}; give the folder of the data set")
     part = settings.get("part", PARTS[0])
     if name is None:
-        name = recognise(root, pattern, labelled=part == PARTS[0])
+        name = recognise(root, pattern, labelled=part == PARTS[0], settings=settings)
         logger.info("%s is read as %r: %s", root, name, LAYOUTS[name].partition("\n")[0])
     cls = miscnn_data_interfaces.get(name)
     class_names = settings.pop("class_names", None)
@@ -148,18 +146,19 @@ def find_interface(
     return interface
 
 
-def recognise(root: Path, pattern: str | None = None, labelled: bool = True) -> str:
+def recognise(root: Path, pattern: str | None = None, labelled: bool = True, *, settings: Collection[str] = ()) -> str:
     """The layout of a folder, a key of `LAYOUTS`.
 
     Args:
         root: An existing folder.
         pattern: Regular expression that the names of sample folders must match; None takes all.
         labelled: Whether segmentations are needed; if not, images alone are a layout, too ("PAIRED").
+        settings: Names of further arguments: those of folders belong to one layout alone.
 
     Raises:
         MissingDataError: If it is none that is known; the message says what was found.
     """
-    found = _layout_of(root, pattern, labelled)
+    found = "PAIRED" if {"image_folder", "mask_folder"} & set(settings) else _layout_of(root, pattern, labelled)
     if found is None:
         raise MissingDataError(_unknown(root, pattern))
     return found
@@ -175,7 +174,7 @@ def _listed(
 ) -> Abstract_IO:
     """An interface that fills in from the data what it is not given, but for labels that no file tells."""
     arguments = {"classes": None, **given, "class_names": class_names}
-    told = arguments["classes"] is not None or (cls is DatasetJSON_interface and (root / DATASET_JSON).is_file())
+    told = arguments["classes"] is not None or (cls is DatasetJSON_interface and find_dataset_json(root) is not None)
     probe = _made(cls, arguments if told else {**arguments, "classes": _ANY})
     indices = probe.initialize(str(root))
     config = configuration.get_config(probe)
@@ -219,7 +218,13 @@ def _labels_of(
 def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an interface for NIfTI files, with channels and dimension from their headers."""
     probe = NIFTI_interface(pattern=given.get("pattern"))
-    channels, three_dim = first_answer(lambda index: nifti_form(probe.image_paths(index)), probe.initialize(root))
+    channels, three_dim = given.get("channels"), given.get("three_dim")
+    if cls is NIFTIslicer_interface and three_dim is None:
+        three_dim = True
+    if channels is None or three_dim is None:
+        channels, three_dim = usual_nifti_form(
+            probe.initialize(root), probe.image_paths, root, channels=channels, three_dim=three_dim
+        )
     arguments = {"channels": channels, "three_dim": three_dim, **given}
     if cls is NIFTIslicer_interface:
         del arguments["three_dim"]
@@ -253,14 +258,30 @@ def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:
     if channels not in (None, 1, 3):
         raise ConfigurationError(f"channels={channels}: images in such files have 1 channel (grey) or 3 (colours)")
     if "img_format" not in arguments:
-        names = find_samples(root, given.get("pattern"), lambda folder: _format_in(folder) is not None, "imaging.png")
-        arguments["img_format"] = _format_in(root / str(names[0]))
+        arguments["img_format"] = _usual_format(root, given.get("pattern"))
     if "img_type" not in arguments:
         probe = Image_interface(img_format=arguments["img_format"], pattern=given.get("pattern"))
         if channels is None:
-            channels = 3 if any_coloured(probe.image_path(index) for index in probe.initialize(root)) else 1
+            channels = 3 if have_colours(probe.initialize(root), probe.image_path, root) else 1
         arguments["img_type"] = "rgb" if channels == 3 else "grayscale"
     return arguments
+
+
+def _usual_format(root: Path, pattern: str | None) -> str:
+    """The format of most images in sample folders; samples in another one are named in a warning."""
+    names = find_samples(root, pattern, lambda folder: _format_in(folder) is not None, "imaging.png")
+    formats = {name: _format_in(root / str(name)) or "" for name in names}
+    counts = Counter(min(spellings(ending)) for ending in formats.values())
+    (usual, most), *others = counts.most_common()
+    if others and others[0][1] == most:
+        raise DataError(
+            f"{root}: as many images are {usual} as {others[0][0]}; give img_format={usual!r} (the others are left out "
+            "then), or convert some"
+        )
+    odd = [f"{name} ({ending})" for name, ending in formats.items() if min(spellings(ending)) != usual]
+    if odd:
+        logger.warning("%s: most images are %s; left out are those in other formats: %s", root, usual, some_of(odd, 20))
+    return next(ending for ending in formats.values() if min(spellings(ending)) == usual)
 
 
 def _made(cls: type[Abstract_IO], arguments: Mapping[str, Any]) -> Abstract_IO:
@@ -286,9 +307,9 @@ def _made(cls: type[Abstract_IO], arguments: Mapping[str, Any]) -> Abstract_IO:
 
 def _layout_of(root: Path, pattern: str | None = None, labelled: bool = True) -> str | None:
     expression = name_expression(pattern)
-    if (root / DATASET_JSON).is_file() or (root / "imagesTr").is_dir():
+    if find_dataset_json(root) is not None or (root / "imagesTr").is_dir():
         return "DATASET_JSON"
-    folders = [path for path in _visible(root) if path.is_dir() and (not expression or expression.fullmatch(path.name))]
+    folders = [path for path in _visible(root) if path.is_dir() and matches(expression, path.name)]
     if any(image_files(folder) for folder in folders[:_LOOKED_AT]):
         return "NIFTI"
     if any(_format_in(folder) for folder in folders[:_LOOKED_AT]):
@@ -301,12 +322,13 @@ def _layout_of(root: Path, pattern: str | None = None, labelled: bool = True) ->
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [folder / entry.name for entry in folder_entries(folder)]
 
 
 def _format_in(folder: Path) -> str | None:
-    """The ending of ``imaging.<ending>`` in a folder."""
-    return next((ending for ending in LOSSLESS + LOSSY if (folder / f"imaging.{ending}").is_file()), None)
+    """The ending of ``imaging.<ending>`` in a folder, in small letters."""
+    path = find_file(folder, "imaging", [f".{ending}" for ending in LOSSLESS + LOSSY], any_case=True)
+    return None if path is None else path.suffix.lower()[1:]
 
 
 def _has_dicom(folder: Path) -> bool:
@@ -322,9 +344,9 @@ def _unknown(root: Path, pattern: str | None) -> str:
         return f"{root} is itself one sample; give the folder above it, {root.parent}"
     said = f"{root} is laid out in no way that is known here. It holds {_shown(entries)}."
     folders = [path for path in entries if path.is_dir()]
-    inner = next((path for path in folders[:_LOOKED_AT] if _layout_of(path)), None)
-    if inner is not None:
-        said += f" Did you mean {inner}?"
+    inner = list(islice((str(path) for path in folders[:_LOOKED_AT] if _layout_of(path)), 3))
+    if inner:
+        said += f" Did you mean {' or '.join(inner)}?"
     elif folders:
         said += f" {folders[0].name}/ holds {_shown(_visible(folders[0]))}."
     if pattern is not None:
@@ -336,4 +358,4 @@ def _unknown(root: Path, pattern: str | None) -> str:
 
 
 def _shown(paths: list[Path]) -> str:
-    return some_of([f"{path.name}/" if path.is_dir() else path.name for path in paths], 8)
+    return some_of(distinct([f"{path.name}/" if path.is_dir() else path.name for path in paths]), 8)

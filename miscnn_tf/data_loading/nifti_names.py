@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from miscnn_tf.data_loading.file_names import find_file
+
 #: The endings of NIfTI files, the usual one first.
 ENDINGS = (".nii.gz", ".nii")
 
@@ -23,10 +25,13 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(ending_of(path))]
 
 
-def find_nifti(stem: Path) -> Path | None:
-    """``<stem>.nii.gz`` or ``<stem>.nii``, the compressed one where both are there; None if neither is.
+def find_nifti(stem: Path, *, any_case: bool = False) -> Path | None:
+    """``<stem>.nii.gz`` or ``<stem>.nii``, in any case of letters; None if neither is there.
 
-    A folder or pipe of that name is found where there is no file, so that reading it reports what it is.
+    Where both are there the compressed one is taken, with a warning (`file_names.find_file`).
+
+    Args:
+        stem: The path without the ending.
+        any_case: Whether the name before the ending, too, may be in any case of letters.
     """
-    paths = [path for ending in ENDINGS if (path := stem.with_name(stem.name + ending)).exists()]
-    return next((path for path in paths if path.is_file()), paths[0] if paths else None)
+    return find_file(stem.parent, stem.name, ENDINGS, any_case=any_case)

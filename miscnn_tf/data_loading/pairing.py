@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from miscnn_tf.errors import DataError
 
-_IMAGE_WORDS = "images?|imgs?|im|scan|slice|photo|raw"
-_MASK_WORDS = "masks?|segmentations?|segs?|labels?|lbl|annotations?|ground_?truth|gts?|manual"
+# The last ones of either are of DRIVE (21_training, 21_manual1), CHASE (Image_01L_1stHO) and STARE (im0001.ah).
+_IMAGE_WORDS = "images?|imgs?|im|scan|slice|photo|raw|training|test"
+_MASK_WORDS = "masks?|segmentations?|segs?|labels?|lbl|annotations?|ground_?truth|gts?|manual[1-9]?|(?:1st|2nd)HO"
 _IMAGE_AFFIX = re.compile(rf"(?:{_IMAGE_WORDS})[-_. ](.+)|(.+)[-_. ](?:{_IMAGE_WORDS})", re.IGNORECASE)
-_MASK_AFFIX = re.compile(rf"(?:{_MASK_WORDS})[-_. ](.+)|(.+)[-_. ](?:{_MASK_WORDS})", re.IGNORECASE)
+_MASK_AFFIX = re.compile(rf"(?:{_MASK_WORDS})[-_. ](.+)|(.+)[-_. ](?:{_MASK_WORDS})|(.+)\.(?:ah|vk)", re.IGNORECASE)
 
 
 class Pairs(NamedTuple):
@@ -32,8 +33,9 @@ class Pairs(NamedTuple):
 def pair(images: Iterable[str], masks: Iterable[str], where: str = "the folder") -> Pairs:
     """Pair names without endings: equal ones, then ``x`` with ``x_mask``, then ``img_1`` with ``mask_1``.
 
-    Known are image, img, im, scan, slice, photo, raw; and mask, segmentation, seg, label, lbl, annotation,
-    groundtruth, gt, manual; before or after the rest of the name, with ``_``, ``-``, a dot or a blank between.
+    Known are image, img, im, scan, slice, photo, raw, training, test; and mask, segmentation, seg, label, lbl,
+    annotation, groundtruth, gt, manual, manual1, 1stHO; before or after the rest of the name, with ``_``, ``-``, a dot
+    or a blank between.
 
     Args:
         images: Names of images.

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.listed_files import nifti_form
 from miscnn_tf.data_loading.label_scan import count_values
 from miscnn_tf.data_loading.layouts import find_interface, recognise
 from miscnn_tf.errors import DataError
@@ -18,7 +16,6 @@ from miscnn_tf.errors import DataError
 logger = logging.getLogger(__name__)
 
 _ANY = 2**16
-_FOLDERS_OF_NIFTI = ("NIFTI", "NIFTI_S")
 
 
 def find_interface_despite_errors(
@@ -32,9 +29,9 @@ def find_interface_despite_errors(
     label_map: Mapping[int, int] | None = None,
     **settings: Any,
 ) -> Abstract_IO:
-    """As `find_interface`, but what the data are like is said by most of the samples, not by all of them.
+    """As `find_interface`, but most of the label maps decide which classes there are, not all of them.
 
-    Channels are those of most images. Classes are numbered from 0 without a gap; a value beyond a gap in some of the
+    Classes are numbered from 0 without a gap; a value beyond a gap in some of the
     label maps is a mistake in these.
 
     Args:
@@ -58,9 +55,7 @@ def find_interface_despite_errors(
     given: dict[str, Any] = {"channels": channels, "pattern": pattern, "part": "training" if labels else "all"}
     given |= settings
     if root.is_dir():
-        name = name or recognise(root, pattern, labelled=labels)
-        if channels is None and name in _FOLDERS_OF_NIFTI:
-            given |= _usual_form(root, name, pattern)
+        name = name or recognise(root, pattern, labelled=labels, settings=settings)
         if not labels and classes is None and name != "DATASET_JSON":
             classes = 2  # nobody will ask
     try:
@@ -98,21 +93,6 @@ def usual_classes(
     while classes in labels:
         classes += 1
     return (classes, label_map) if classes > 1 else None
-
-
-def _usual_form(root: Path, name: str, pattern: str | None) -> dict[str, Any]:
-    """Channels and dimension that most of the images have."""
-    probe = NIFTI_interface(pattern=pattern)
-    forms: Counter[tuple[int, bool]] = Counter()
-    for index in probe.initialize(root):
-        try:
-            forms[nifti_form(probe.image_paths(index))] += 1
-        except DataError as error:
-            logger.debug("%s", error)
-    if not forms:
-        return {}
-    channels, three_dim = max(forms, key=lambda form: forms[form])
-    return {"channels": channels, **({"three_dim": three_dim} if name == "NIFTI" else {})}
 
 
 def _values(interface: Abstract_IO, root: Path) -> list[set[int]]:

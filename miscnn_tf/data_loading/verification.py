@@ -261,7 +261,7 @@ def _left_out(data_io: Data_IO) -> list[Finding]:
         if skipped or (pattern is not None and not re.fullmatch(pattern, name)):
             continue
         holds = f"{folder} holds no image that {type(data_io.interface).__name__} reads (found: {list_files(folder)})"
-        if any(path.name.startswith(("segmentation", "imaging")) for path in folder.iterdir()):
+        if any(path.name.lower().startswith(("segmentation", "imaging")) for path in folder.iterdir()):
             found.append(Finding(name, "missing", f"{holds}; add or rename the image, or remove the folder"))
         else:
             found.append(Finding(name, "left out", f"{holds}; it is no sample"))

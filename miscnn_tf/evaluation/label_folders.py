@@ -14,6 +14,7 @@ from tqdm import tqdm
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.file_names import composed
 from miscnn_tf.data_loading.geometry import grid_difference
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -147,20 +148,20 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     if not path.exists():
         raise MissingDataError(f"there are no label maps {path}; give a file or a folder")
     if not path.is_dir():
-        return LabelMaps({stem_of(path): LabelFile(path)})
+        return LabelMaps({composed(stem_of(path)): LabelFile(path)})
     # Pipes among them: reading one reports it, where leaving it out would lose a label map without a word.
     files = sorted(
         one for one in path.iterdir() if not one.is_dir() and _is_image(one) and not one.name.startswith(".")
     )
     if files and not is_flat(path):
-        names = [stem_of(file) for file in files]
+        names = [composed(stem_of(file)) for file in files]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise DataError(f"{path} holds several files of the names {some_of(twice, 3)}; keep one of each")
         return LabelMaps({name: LabelFile(file) for name, file in zip(names, files, strict=True)})
     interface = find_interface(path, classes=classes, **settings)
     data_io = Data_IO(interface, path)
-    maps = {str(index): LabelSample(interface, index, path) for index in data_io.get_indiceslist()}
+    maps = {composed(str(index)): LabelSample(interface, index, path) for index in data_io.get_indiceslist()}
     return LabelMaps(maps, interface.classes, data_io)
 
 
@@ -185,7 +186,7 @@ def data_set_around(
     except MiscnnError as reason:
         logger.debug("no data set around %s: %s", truth, reason)
         return None
-    missing = set(names) - {str(index) for index in data_io.get_indiceslist()}
+    missing = set(names) - {composed(str(index)) for index in data_io.get_indiceslist()}
     if missing:
         logger.debug("%s is not around %s: it has no %s", root, truth, some_of(sorted(missing)))
         return None

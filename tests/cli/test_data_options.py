@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from small_data import write_cases
+from layout_data import labels_of, save_image
+from small_data import write_cases, write_volume
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder, describe_data, open_data
@@ -129,3 +131,43 @@ def test_types_in_any_letters_and_those_of_other_packages(monkeypatch: pytest.Mo
     assert type(data_io.interface) is NIFTI_interface
     assert cli.main(["init", str(tmp_path), "-o", str(tmp_path / "new.toml"), "--layout", "nifti"]) == 0
     assert 'layout = "NIFTI"' in (tmp_path / "new.toml").read_text(encoding="utf-8")
+
+
+DRIVE = {"images": "{}_training.png", "1st_manual": "{}_manual1.png", "mask": "{}_training_mask.png"}
+
+
+def write_drive(root: Path) -> Path:
+    for number in (21, 22):
+        for folder, name in DRIVE.items():
+            labels = labels_of(f"{folder}{number}", (6, 9), 2) * np.uint8(255)
+            save_image(root / folder / name.format(number), labels)
+    return root
+
+
+def test_verify_stops_before_drives_field_of_view_is_taken_for_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_drive(tmp_path)
+    assert cli.main(["verify", str(tmp_path)]) == 1
+    assert "holds 1st_manual, mask; say which one is meant" in capsys.readouterr().err
+    assert cli.main(["verify", str(tmp_path), "--mask-folder", "1st_manual"]) == 0
+    assert f"images from {tmp_path / 'images'}, masks from {tmp_path / '1st_manual'}" in capsys.readouterr().out
+
+
+def test_folders_that_are_given_are_read(tmp_path: Path) -> None:
+    write_drive(tmp_path / "training")
+    data_io = open_data(parse(str(tmp_path), "--image-folder", "training/images", "--mask-folder", "training/mask"))
+    expected = labels_of("mask21", (6, 9), 2)
+    np.testing.assert_array_equal(data_io.interface.load_segmentation("21_training"), expected)
+
+
+def test_verify_names_the_one_sample_that_is_unlike_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = write_cases(tmp_path, 6)
+    for name in ("imaging", "segmentation"):
+        write_volume(cases[0] / f"{name}.nii.gz", np.eye(12, 10, dtype=np.uint8))
+    assert cli.main(["verify", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "read by NIFTI_interface: 3D, 1 channel" in printed.out
+    assert [line.split()[1] for line in printed.out.splitlines() if line.startswith("BAD")] == ["case_0"]

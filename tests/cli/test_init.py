@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from layout_data import write_pairs
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.planning.fingerprint import read_fingerprint
@@ -90,3 +91,18 @@ def test_hippocampus_from_the_folder_to_a_network(hippocampus: Path, tmp_path: P
     made = read_experiment(tmp_path / "hippocampus.toml", ["network.architecture.n_filters=1"])
     model = make_model(made, make_preprocessor(made, make_data_io(made, tmp_path)))
     assert model.model.input_shape == (None, 40, 56, 40, 1)
+
+
+def test_the_folders_of_images_and_masks_are_printed_and_written(tmp_path: Path, capsys) -> None:
+    write_pairs(tmp_path / "data", ("a", "b", "c", "d"), masks="mask", size=(32, 32))
+    write_pairs(tmp_path / "data", ("a", "b", "c", "d"), masks="1st_manual", size=(32, 32))
+    path = tmp_path / "eyes.toml"
+    assert init(tmp_path / "data", "-o", path) == 1
+    assert "mask_folder='1st_manual' or mask_folder='mask'" in capsys.readouterr().err
+    assert init(tmp_path / "data", "-o", path, "--set", "data.settings.mask_folder='1st_manual'") == 0
+    data = tmp_path / "data"
+    assert (
+        f"laid out as PAIRED: images from {data / 'images'}, masks from {data / '1st_manual'}"
+        in capsys.readouterr().out
+    )
+    assert read_experiment(path).data.settings == {"mask_folder": "1st_manual"}

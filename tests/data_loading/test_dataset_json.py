@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from layout_data import MSD, NNUNET, write_description
 
 from miscnn_tf.data_loading.dataset_json import DatasetDescription, read_description
-from miscnn_tf.errors import DataError
+from miscnn_tf.errors import DataError, RepeatedWarning
 
 
 def read(folder, description) -> DatasetDescription:
@@ -57,6 +57,50 @@ class TestWhatItSays:
     def test_one_channel_in_any_form(self, tmp_path, modality):
         assert read(tmp_path, {"modality": modality}).channel_names == ("T1",)
 
+    def test_the_modality_may_name_the_same_channels(self, tmp_path):
+        both = {"channel_names": {"0": "a", "1": "b"}, "modality": ["x", "y"]}
+        assert read(tmp_path, both).channel_names == ("a", "b")
+        write_description(tmp_path, both | {"modality": ["x"]})
+        with pytest.raises(
+            DataError, match='"channel_names" names 2 channels and "modality" names 1 channels; correct'
+        ):
+            read_description(tmp_path)
+
+    @pytest.mark.parametrize("number", [2, 2.0, "2", "2.0"])
+    def test_number_of_cases_in_any_form(self, tmp_path, number):
+        assert read(tmp_path, {"numTraining": number}).cases_expected == 2
+
+    @pytest.mark.parametrize("ending", [".nii.gz", "nii.gz", ".NII.GZ", "NII.gz", " .nii.gz "])
+    def test_file_ending_without_a_dot_or_in_capitals(self, tmp_path, ending):
+        assert read(tmp_path, {"file_ending": ending}).file_ending == ".nii.gz"
+
+    def test_backslashes_and_absolute_paths_inside_the_folder(self, tmp_path):
+        pair = {"image": ".\\imagesTr\\a.nii.gz", "label": str(tmp_path / "labelsTr" / "a.nii.gz")}
+        assert read(tmp_path, {"training": [pair]}).training == [("imagesTr/a.nii.gz", "labelsTr/a.nii.gz")]
+
+    def test_absolute_paths_after_the_folder_was_moved(self, tmp_path):
+        (tmp_path / "imagesTr").mkdir()
+        (tmp_path / "imagesTr" / "a.nii.gz").write_bytes(b"")
+        write_description(tmp_path, {"test": ["/home/other/Task04/imagesTr/a.nii.gz"]})
+        with pytest.warns(
+            RepeatedWarning, match=r"another place, such as '/home/.*imagesTr/a\.nii\.gz is read instead"
+        ):
+            assert read_description(tmp_path).test == ["imagesTr/a.nii.gz"]
+
+    @pytest.mark.parametrize("name", ["Dataset.json", "DATASET.JSON"])
+    def test_its_name_in_any_case_of_letters(self, tmp_path, name):
+        write_description(tmp_path, NNUNET).rename(tmp_path / name)
+        assert read_description(tmp_path).class_names() == ("background", "PZ", "TZ")
+
+    def test_in_utf_16_as_powershell_writes_it(self, tmp_path):
+        (tmp_path / "dataset.json").write_text(json.dumps(NNUNET), encoding="utf-16")
+        assert read_description(tmp_path).class_names() == ("background", "PZ", "TZ")
+
+    def test_a_link_that_leads_nowhere_is_not_overlooked(self, tmp_path):
+        (tmp_path / "dataset.json").symlink_to(tmp_path / "nowhere.json")
+        with pytest.raises(DataError, match=r"dataset\.json: there is no such file"):
+            read_description(tmp_path)
+
     def test_hidden_files_that_are_listed_are_left_out(self, tmp_path):
         entry = {"image": "./imagesTr/._a.nii.gz", "label": "./labelsTr/._a.nii.gz"}
         found = read(tmp_path, {**MSD, "training": [entry, *MSD["training"]], "test": ["./imagesTs/._b.nii.gz"]})
@@ -72,10 +116,29 @@ class TestLabels:
             {"background": 0, "liver": 1},
             {"liver": 1},
             {"background": "0", "liver": "1"},
+            {"background": 0.0, "liver": 1.0},
+            {"background": "0.0", "liver": "1.0"},
+            {"background": [0], "liver": [1]},
+            {"background": 0, "liver": ["1"]},
+            {"0.0": "background", "1.0": "liver"},
+            {"0": "background", "liver": 1},
         ],
     )
     def test_both_directions(self, tmp_path, labels):
         assert read(tmp_path, {"labels": labels}).class_names() == ("background", "liver")
+
+    @pytest.mark.parametrize(
+        ("labels", "names"),
+        [
+            # All values are numbers, so that the names are the keys: nnU-Net 2.
+            ({"background": 0, "1": 2, "2": 1}, ("background", "2", "1")),
+            # All keys are numbers, so that the names are the values: the Decathlon.
+            ({"0": "background", "1": 2, "2": 1}, ("background", "2", "1")),
+            ({"1": 1, "2": 2}, ("background", "1", "2")),
+        ],
+    )
+    def test_names_that_are_numbers(self, tmp_path, labels, names):
+        assert read(tmp_path, {"labels": labels}).class_names() == names
 
     def test_gaps_are_told_with_the_label_map_to_pass(self, tmp_path):
         found = read(tmp_path, {"labels": {"0": "background", "1": "edema", "2": "core", "4": "enhancing"}})
@@ -97,6 +160,14 @@ class TestLabels:
             ({"background": 0, "liver": 1.5}, "'liver': 1.5"),
             ({"background": 0, "liver": True}, "'liver': True"),
             ({"0": None}, "'0': None"),
+            ({"background": 0, "liver": []}, r"'liver': \[\]"),
+            ({"background": 0, "liver": [[1, 2]]}, r"'liver': \[\[1, 2\]\]"),
+            ({"0": "background", "1": ["liver", "spleen"]}, r"the entry '1': \['liver', 'spleen'\]"),
+            ({"background": 0, "liver": float("nan")}, "'liver': nan"),
+            ({"background": 0, "liver": float("inf")}, "'liver': inf"),
+            ({"liver": 1, "Ignore": 2}, r"to ignore \(value 2\).*label_map=\{2: 0\} and classes=2"),
+            ({"background": 0, "liver": 1, "ignore": [3]}, r"to ignore \(value 3\).*label_map=\{3: 0\} and classes=2"),
+            ({"1": 2, "2": 1}, "the entry '1': 2, in which either may be the value"),
             ({}, "is needed"),
             (["background", "liver"], "is needed"),
             (None, "is needed"),
@@ -106,6 +177,9 @@ class TestLabels:
         found = read(tmp_path, {"labels": labels})
         with pytest.raises(DataError, match=rf"dataset\.json: \"labels\".*{reason}"):
             found.class_names()
+
+
+OUTSIDE = ("../elsewhere/a.nii.gz", "imagesTr/../../a.nii.gz", "/etc/passwd", "C:/a.nii.gz", "..\\a.nii.gz")
 
 
 class TestHostile:
@@ -122,18 +196,19 @@ class TestHostile:
             read_description(tmp_path)
 
     @pytest.mark.parametrize(
-        "path",
+        ("path", "reason"),
         [
-            *("../elsewhere/a.nii.gz", "imagesTr/../../a.nii.gz", "/etc/passwd", "", ".", "C:/a.nii.gz"),
-            *("..\\a.nii.gz", "imagesTr\0/a.nii.gz"),
+            *((path, "is outside the folder, and nothing outside .* is read") for path in OUTSIDE),
+            *((path, "is not a path") for path in ("", " ", "imagesTr\0/a.nii.gz", "\ud800")),
+            (".", "is the folder itself"),
         ],
     )
     @pytest.mark.parametrize("place", ["image", "label", "test"])
-    def test_paths_that_lead_out_of_the_folder(self, tmp_path, path, place):
+    def test_paths_that_cannot_be_used_have_their_true_reason(self, tmp_path, path, reason, place):
         pair = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
         content = {"training": [pair | {place: path}]} if place != "test" else {"test": [path]}
         write_description(tmp_path, content)
-        with pytest.raises(DataError, match=r"dataset\.json: the file .* lies outside the folder"):
+        with pytest.raises(DataError, match=rf"dataset\.json: the file .* {reason}"):
             read_description(tmp_path)
 
     @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -46,3 +47,38 @@ def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "file.json").write_bytes(content)
     with pytest.raises(DataError, match=r"file\.json is damaged"):
         read_json(tmp_path / "file.json", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"a": [1, 2],\n}', r"line 1: there is a comma before the closing '\}'; remove it"),
+        ('{"a": [1,\n 2,\n]}', r"line 2: there is a comma before the closing '\]'; remove it"),
+        ('{\n// cases\n"a": 1}', "line 2: JSON has no comments"),
+        ("{'a': 1}", "line 1: texts are in double quotes"),
+        ('{"a": 1, "a": 2}', 'the key "a" is given twice in one object'),
+        ('{"a": 1 "b": 2}', "Expecting ',' delimiter: line 1"),
+    ],
+)
+def test_the_fault_is_named(tmp_path, text, fault):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(DataError, match=rf"file\.json is damaged \({fault}.*\); mend it"):
+        read_json(tmp_path / "file.json", "", "mend it")
+
+
+def test_file_names_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"case_\xff")
+    write_json(tmp_path / "file.json", {"names": [name, "Fälle"]})
+    assert read_json(tmp_path / "file.json", "") == {"names": [name, "Fälle"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_encodings_of_other_programs(tmp_path, encoding):
+    (tmp_path / "file.json").write_text('{"Fälle": 1}', encoding=encoding)
+    assert read_json(tmp_path / "file.json", "") == {"Fälle": 1}
+
+
+def test_what_is_not_a_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(DataError, match=r"pipe\.json: not a regular file but a named pipe"):
+        read_json(tmp_path / "pipe.json", "")

@@ -363,3 +363,89 @@ def test_a_broken_dataset_json_is_named(tmp_path):
     write_description(write_msd(tmp_path), [])
     with pytest.raises(DataError, match=r"dataset\.json holds a list"):
         find_interface(tmp_path)
+
+
+class TestMajority:
+    @pytest.mark.parametrize("name", [None, "NIFTI_S"])
+    def test_the_first_of_six_samples_has_one_slice(self, tmp_path, caplog, name):
+        write_folders(tmp_path, ["a"], shape=(5, 6, 1))
+        write_folders(tmp_path, list("bcdef"))
+        interface = find_interface(tmp_path, name)
+        assert name == "NIFTI_S" or interface.three_dim is True
+        assert "5 of 6 samples are 3D with 1 channel" in caplog.text
+        assert "unlike them: a (2D with 1 channel)" in caplog.text
+
+    def test_the_first_of_three_samples_has_two_channels(self, tmp_path, caplog):
+        write_folders(tmp_path, ["a"], channels=2)
+        write_folders(tmp_path, list("bc"))
+        interface = find_interface(tmp_path)
+        assert interface.channels == 1
+        assert "unlike them: a (3D with 2 channels)" in caplog.text
+        with pytest.raises(DataError, match="1 of 3 samples cannot be used"):
+            Data_IO(interface, tmp_path).check(["a", "b", "c"])
+
+    def test_a_tie_names_both_kinds_and_what_to_give(self, tmp_path):
+        write_folders(tmp_path, ["a"], channels=2)
+        write_folders(tmp_path, ["b"])
+        with pytest.raises(
+            DataError, match=r"3D with 2 channels: a; 3D with 1 channel: b.* Give channels and three_dim"
+        ):
+            find_interface(tmp_path)
+        assert find_interface(tmp_path, channels=2).three_dim is True
+
+    def test_most_images_decide_their_format(self, tmp_path, caplog):
+        write_image_folders(tmp_path, ["a"], ending="tif")
+        write_image_folders(tmp_path, ["b", "c"], ending="png")
+        assert find_interface(tmp_path).img_format == "png"
+        assert "most images are png; left out are those in other formats: a (tif)" in caplog.text
+        write_image_folders(tmp_path, ["d"], ending="tiff")
+        with pytest.raises(DataError, match=r"as many images are .* as .*; give img_format='"):
+            find_interface(tmp_path)
+
+    def test_tif_and_tiff_are_one_format(self, tmp_path, caplog):
+        write_image_folders(tmp_path, ["a"], ending="tif")
+        write_image_folders(tmp_path, ["b"], ending="tiff")
+        interface = find_interface(tmp_path)
+        assert Data_IO(interface, tmp_path).get_indiceslist() == ["a", "b"]
+        assert not caplog.text
+
+
+class TestSpelling:
+    def test_names_in_capitals_are_recognised(self, tmp_path):
+        for path in [
+            *write_folders(tmp_path / "nifti").rglob("*.nii.gz"),
+            *write_image_folders(tmp_path / "img").rglob("*.png"),
+        ]:
+            path.rename(path.with_name(path.name.upper()))
+        assert (recognise(tmp_path / "nifti"), recognise(tmp_path / "img")) == ("NIFTI", "IMG")
+        assert find_interface(tmp_path / "nifti").classes == 3
+        assert find_interface(tmp_path / "img").img_format == "png"
+
+    def test_dataset_json_in_capitals(self, tmp_path):
+        (write_nnunet(tmp_path) / "dataset.json").rename(tmp_path / "Dataset.JSON")
+        assert find_interface(tmp_path).names_of_classes() == ("background", "PZ", "TZ")
+
+    def test_a_pattern_in_either_unicode_form(self, tmp_path):
+        write_folders(tmp_path, ["Mu\u0308ller"])
+        assert find_interface(tmp_path, pattern="M\u00fcller").classes == 3
+
+
+class TestFoldersOfMasks:
+    def test_drive(self, tmp_path):
+        write_pairs(tmp_path, ["21"], masks="mask", mask_name="{}_mask.png")
+        write_pairs(tmp_path, ["21"], masks="1st_manual", mask_name="{}_manual1.png", foreground=1)
+        with pytest.raises(DataError, match="holds 1st_manual, mask; say which one is meant"):
+            find_interface(tmp_path)
+        assert find_interface(tmp_path, mask_folder="1st_manual").label_map is None
+        assert find_interface(tmp_path, mask_folder="mask").label_map == {255: 1}
+
+    def test_folders_that_are_given_need_no_known_name(self, tmp_path):
+        write_pairs(tmp_path, ["21"], images="train/pictures", masks="train/truth")
+        interface = find_interface(tmp_path, image_folder="train/pictures", mask_folder="train/truth")
+        assert (interface.image_folder, interface.mask_folder) == ("train/pictures", "train/truth")
+
+    def test_the_folders_of_a_split_are_proposed(self, tmp_path):
+        for part in ("training", "test"):
+            write_pairs(tmp_path / part, ["21"])
+        with pytest.raises(MissingDataError, match=r"Did you mean .*test or .*training\?"):
+            find_interface(tmp_path)

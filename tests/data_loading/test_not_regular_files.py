@@ -83,7 +83,6 @@ def test_predict_and_evaluate_do_not_leave_it_out(tmp_path: Path, name: str) -> 
         images = find_images(given, 1)
         assert images is not None
         assert [image.name for image in images] == expected
-        assert not images[0].is_dicom
         maps = find_label_maps(given).maps
         assert list(maps) == expected
         with pytest.raises(DataError, match=rf"x\.nii\.gz: not a regular file but a {KINDS[name][1]}"):

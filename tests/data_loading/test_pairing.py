@@ -90,3 +90,20 @@ def test_no_mask_is_given_twice_and_the_order_does_not_count(images, masks, seed
 def test_one_suffix_for_all_masks_pairs_all(images, form):
     images = [name for name in images if bare_mask(name) == name and bare_mask(form.format(name)) == name]
     assert pair(images, [form.format(name) for name in images]).masks == {name: form.format(name) for name in images}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("21_training", "21_manual1"),
+        ("01_test", "01_manual2"),
+        ("21_training", "21_training_mask"),
+        ("Image_01L", "Image_01L_1stHO"),
+        ("Image_01L", "Image_01L_2ndHO"),
+        ("01_dr", "01_dr"),
+        ("im0001", "im0001.ah"),
+        ("im0001", "im0001.vk"),
+    ],
+)
+def test_vessels_in_the_eye_as_drive_chase_hrf_and_stare_name_them(image, mask):
+    assert pair([image], [mask]).masks == {image: mask}

@@ -87,3 +87,12 @@ def test_an_image_is_no_label_map(tmp_path: Path, rng: np.random.Generator) -> N
     nifti(tmp_path / "b.nii.gz", np.zeros((5, 5, 5), np.uint8))
     with pytest.raises(DataError, match=r"a\.nii\.gz"):
         evaluate_label_maps(find_label_maps(tmp_path / "a.nii.gz"), find_label_maps(tmp_path / "b.nii.gz"))
+
+
+def test_pairs_are_made_by_name_in_either_unicode_form(tmp_path: Path) -> None:
+    nifti(tmp_path / "pred" / "M\u00fcller.nii.gz", BOX)
+    nifti(tmp_path / "pred" / "b.nii.gz", BOX)
+    nifti(tmp_path / "truth" / "Mu\u0308ller.nii.gz", BOX)
+    nifti(tmp_path / "truth" / "b.nii.gz", BOX)
+    pairs = pair(find_label_maps(tmp_path / "pred"), find_label_maps(tmp_path / "truth"))
+    assert sorted(pairs) == ["M\u00fcller", "b"]

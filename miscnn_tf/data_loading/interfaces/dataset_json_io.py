@@ -6,17 +6,21 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, read_description
-from miscnn_tf.data_loading.image_file import LOSSLESS
-from miscnn_tf.data_loading.interfaces.listed_files import (
-    FoundFiles,
-    ListedFiles_interface,
-    SampleFiles,
+from miscnn_tf.data_loading.file_names import (
+    composed,
+    distinct,
+    folder_entries,
     visible_files,
+    warn_of_others,
     without_ending,
 )
-from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
+from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.interfaces.sample_folders import list_files
+from miscnn_tf.data_loading.nifti_file import ENDINGS, ending_of, is_nifti
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
@@ -52,7 +56,7 @@ class DatasetJSON_interface(ListedFiles_interface):
     Args:
         channels: Number of channels; None: as many as ``dataset.json`` has ``modality`` or ``channel_names``.
         classes: Number of classes, background included; None: the labels of ``dataset.json``.
-        three_dim: Whether the images are volumes; None: as the first image is.
+        three_dim: Whether the images are volumes; None: as most images are.
         pattern: Regular expression that a case's whole name must match; None takes all.
         part: "training" (imagesTr), "test" (imagesTs, whose label maps are those in labelsTs, if any) or "all".
         label_map: What values in the segmentation files mean, ``{4: 3}``; others stay as they are.
@@ -89,14 +93,14 @@ class DatasetJSON_interface(ListedFiles_interface):
             DataError: If ``dataset.json`` cannot be used, or the files are of another format.
         """
         description = read_description(root)
-        endings = self._endings(root, description)
+        disk = _Disk(root, self._endings(root, description))
         names = None if description is None else description.channel_names
         channels = self._asked["channels"] or (len(names) if names else None)
         samples: dict[str, SampleFiles] = {}
         if self.part in ("training", "all"):
-            samples |= _training_cases(root, description, endings, channels)
+            samples |= _training_cases(disk, description, channels)
         if self.part in ("test", "all"):
-            test = _test_cases(root, description, endings, channels, needed=self.part == "test")
+            test = _test_cases(disk, description, channels, needed=self.part == "test")
             twice = sorted(samples.keys() & test.keys())
             if twice:
                 raise DataError(
@@ -104,7 +108,7 @@ class DatasetJSON_interface(ListedFiles_interface):
                     "part='training' and part='test' one at a time"
                 )
             samples |= test
-        return FoundFiles(samples, endings[0], channels, self._class_names(description))
+        return FoundFiles(samples, disk.endings[0], channels, self._class_names(description))
 
     def _class_names(self, description: DatasetDescription | None) -> tuple[str, ...] | None:
         if description is None:
@@ -131,20 +135,91 @@ class DatasetJSON_interface(ListedFiles_interface):
         )
 
 
+class _Disk:
+    """The data files of a data set; each folder is listed once.
+
+    Args:
+        root: The folder of the data set.
+        endings: Endings of data files in small letters, the preferred one first.
+    """
+
+    def __init__(self, root: Path, endings: tuple[str, ...]) -> None:
+        self.root = root
+        self.endings = endings
+        self._known: dict[Path, dict[str, Path]] = {}
+
+    def by_stem(self, folder: Path) -> dict[str, Path]:
+        """The visible files of a folder that have one of the endings, by their composed name without it."""
+        if folder not in self._known:
+            self._known[folder] = self._list(folder) if folder.is_dir() else {}
+        return self._known[folder]
+
+    def find(self, path: Path) -> Path:
+        """A listed file as it is spelled on disk; the path itself where there is none.
+
+        Some people unpack ``.nii.gz``, so that any of the endings will do.
+        """
+        stem = without_ending(path.name, self.endings)
+        there = self.by_stem(path.parent)
+        for name in (stem, None if stem is None else unquote(stem)):
+            if name is not None and composed(name) in there:
+                return there[composed(name)]
+        return path
+
+    def stem(self, path: Path) -> str:
+        """The composed name of a data file without its ending."""
+        stem = without_ending(path.name, self.endings)
+        if stem is None:
+            raise _other_format(self.root, path.name, self.endings)
+        return composed(stem)
+
+    def _list(self, folder: Path) -> dict[str, Path]:
+        found: dict[str, list[Path]] = {}
+        for entry in folder_entries(folder):
+            stem = without_ending(entry.name, self.endings)
+            if not stem:
+                continue
+            if entry.is_dir():
+                logger.warning(
+                    "%s is a folder, not a file, and left out; move the file in it here", folder / entry.name
+                )
+                continue
+            found.setdefault(composed(stem), []).append(folder / entry.name)
+        for paths in found.values():
+            if len(paths) > 1:
+                paths.sort(key=lambda path: self.endings.index(ending_of(path)))
+                if ending_of(paths[0]) == ending_of(paths[1]):
+                    names = " and ".join(distinct([path.name for path in paths[:2]]))
+                    raise DataError(f"{folder} holds {names}; which one is meant? Remove one")
+                warn_of_others(paths[0], paths[1:])
+        return {stem: paths[0] for stem, paths in found.items()}
+
+
 def _training_cases(
-    root: Path, description: DatasetDescription | None, endings: tuple[str, ...], channels: int | None
+    disk: _Disk, description: DatasetDescription | None, channels: int | None
 ) -> dict[str, SampleFiles]:
+    root = disk.root
     listed = None if description is None else description.training
     if listed is not None:
-        labels = {image: None if label is None else _as_it_is(root / label, endings) for image, label in listed}
-        images = _listed(root, [image for image, _ in listed], endings, channels)
+        labels = {image: None if label is None else disk.find(root / label) for image, label in listed}
+        images = _listed(disk, [image for image, _ in listed], channels)
         cases = {case: SampleFiles(files, labels[name]) for case, (name, files) in images.items()}
+        taken = {path for case in cases.values() for path in case.images}
+        unlisted = [path.name for path in disk.by_stem(root / "imagesTr").values() if path not in taken]
+        if unlisted:
+            logger.warning(
+                "%s does not list these files in imagesTr, which are left out: %s",
+                *(
+                    root / DATASET_JSON,
+                    some_of(unlisted),
+                ),
+            )
     else:
-        labelled = _by_stem(root / "labelsTr", endings)
-        found = _found(root, "imagesTr", endings, channels)
+        labelled = dict(disk.by_stem(root / "labelsTr"))
+        found = _found(disk, "imagesTr", channels)
         # A label map that is missing is asked for by its usual name.
         cases = {
-            name: SampleFiles(files, labelled.pop(name, root / "labelsTr" / f"{name}{endings[0]}"))
+            name: SampleFiles(files, labelled.pop(name, root / "labelsTr" / f"{name}{disk.endings[0]}"))
             for name, files in found.items()
         }
         if labelled:
@@ -155,61 +230,56 @@ def _training_cases(
 
 
 def _test_cases(
-    root: Path, description: DatasetDescription | None, endings: tuple[str, ...], channels: int | None, needed: bool
+    disk: _Disk, description: DatasetDescription | None, channels: int | None, needed: bool
 ) -> dict[str, SampleFiles]:
+    root = disk.root
     listed = None if description is None else description.test
     # The Decathlon lists its test cases in any case; whoever did not unpack them has none.
     if listed is not None and (needed or (root / listed[0]).parent.is_dir()):
-        images = {case: files for case, (_, files) in _listed(root, listed, endings, channels).items()}
+        images = {case: files for case, (_, files) in _listed(disk, listed, channels).items()}
     elif needed or (root / "imagesTs").is_dir():
-        images = _found(root, "imagesTs", endings, channels, needed)
+        images = _found(disk, "imagesTs", channels, needed)
     else:
         images = {}
-    labelled = _by_stem(root / "labelsTs", endings)
+    labelled = disk.by_stem(root / "labelsTs")
     return {name: SampleFiles(files, labelled.get(name)) for name, files in images.items()}
 
 
-def _listed(
-    root: Path, names: Iterable[str], endings: tuple[str, ...], channels: int | None
-) -> dict[str, tuple[str, tuple[Path, ...]]]:
+def _listed(disk: _Disk, names: Iterable[str], channels: int | None) -> dict[str, tuple[str, tuple[Path, ...]]]:
     """The entry and the image files of each case that ``dataset.json`` lists; of missing ones, where they should be."""
     cases: dict[str, tuple[str, tuple[Path, ...]]] = {}
-    numbered = _numbers_are_channels(root, endings)
+    numbered = _numbers_are_channels(disk)
     for name in names:
-        case = without_ending(Path(name).name, endings)
-        if case is None:
-            raise _other_format(root, Path(name).name, endings)
-        path = _as_it_is(root / name, endings)
+        path = disk.find(disk.root / name)
+        case = disk.stem(path)
         files: tuple[Path, ...] = (path,)
         number = _CHANNEL.fullmatch(case)
         if number and number[2] == "0000" and numbered:
             case = number[1]
-            files = _channel_files(path, case, endings, channels)
-        elif not path.is_file():
+            files = _channel_files(disk, path.parent, case, channels)
+        elif case not in disk.by_stem(path.parent):
             # nnU-Net 1 lists cases without the channel that their files' names have.
-            first = _as_it_is(path.with_name(f"{case}_0000{endings[0]}"), endings)
-            files = _channel_files(first, case, endings, channels) if first.is_file() else files
+            first = f"{case}_0000" in disk.by_stem(path.parent)
+            files = _channel_files(disk, path.parent, case, channels) if first else files
         if case in cases:
-            raise DataError(f"{root / DATASET_JSON} lists the case {case!r} twice; correct it")
+            raise DataError(f"{disk.root / DATASET_JSON} lists the case {case!r} twice; correct it")
         cases[case] = (name, files)
     return cases
 
 
-def _found(
-    root: Path, folder_name: str, endings: tuple[str, ...], channels: int | None, needed: bool = True
-) -> dict[str, tuple[Path, ...]]:
+def _found(disk: _Disk, folder_name: str, channels: int | None, needed: bool = True) -> dict[str, tuple[Path, ...]]:
     """The image files of each case in a folder; channels that are missing by the name that they should have."""
-    folder = root / folder_name
+    folder = disk.root / folder_name
     if not folder.is_dir():
-        raise _missing_folder(root, folder_name)
-    stems = _by_stem(folder, endings)
+        raise _missing_folder(disk.root, folder_name)
+    stems = disk.by_stem(folder)
     if not stems:
         others = visible_files(folder)
         if others:
-            raise _other_format(folder, others[0].name, endings)
+            raise _other_format(folder, others[0].name, disk.endings)
         if needed:
-            raise MissingDataError(f"{folder} holds no images; add them, as <case>_0000{endings[0]}")
-    numbered = _numbers_are_channels(root, endings)
+            raise MissingDataError(f"{folder} holds no images; add them, as <case>_0000{disk.endings[0]}")
+    numbered = _numbers_are_channels(disk)
     parts: dict[str, dict[int | None, Path]] = {}
     for stem, path in stems.items():
         number = _CHANNEL.fullmatch(stem) if numbered else None
@@ -221,56 +291,39 @@ def _found(
                 f"{folder}: is the case {case!r} in {some_of(path.name for path in files.values())}? Keep one"
             )
         known = {number: path for number, path in files.items() if number is not None}
-        cases[case] = _without_gaps(known, case, channels) if known else tuple(files.values())
+        cases[case] = _without_gaps(disk, known, case, channels) if known else tuple(files.values())
     return cases
 
 
-def _channel_files(first: Path, case: str, endings: tuple[str, ...], channels: int | None) -> tuple[Path, ...]:
-    """All channels of a case, by the file of channel 0."""
-    there: dict[int, Path] = {}
-    path = first
-    while path.is_file() or not there:
-        there[len(there)] = path
-        path = _as_it_is(first.with_name(f"{case}_{len(there):04d}{endings[0]}"), endings)
-    return _without_gaps(there, case, channels)
+def _channel_files(disk: _Disk, folder: Path, case: str, channels: int | None) -> tuple[Path, ...]:
+    """All channels of a case, from channel 0 to the first one that is missing."""
+    there = disk.by_stem(folder)
+    known: dict[int, Path] = {}
+    while f"{case}_{len(known):04d}" in there:
+        known[len(known)] = there[f"{case}_{len(known):04d}"]
+    return _without_gaps(disk, known or {0: folder / f"{case}_0000{disk.endings[0]}"}, case, channels)
 
 
-def _without_gaps(there: Mapping[int, Path], case: str, channels: int | None) -> tuple[Path, ...]:
+def _without_gaps(disk: _Disk, there: Mapping[int, Path], case: str, channels: int | None) -> tuple[Path, ...]:
     """The files of all channels; those that are missing by the name that they should have."""
     one = next(iter(there.values()))
-    ending = one.name[len(case) + len("_0000") :]
     # Colours of a PNG are three channels in one file.
-    least = (channels or 1) if is_nifti(ending) else 1
+    least = (channels or 1) if is_nifti(one) else 1
     numbers = range(max(max(there) + 1, least))
-    return tuple(there.get(number, one.with_name(f"{case}_{number:04d}{ending}")) for number in numbers)
+    return tuple(there.get(number, one.with_name(f"{case}_{number:04d}{ending_of(one)}")) for number in numbers)
 
 
-def _as_it_is(path: Path, endings: tuple[str, ...]) -> Path:
-    """A listed file, or the same with another of the endings, where that is there: some people unpack ``.nii.gz``."""
-    stem = without_ending(path.name, endings)
-    return next((other for ending in endings if (other := path.with_name(f"{stem}{ending}")).is_file()), path)
-
-
-def _numbers_are_channels(root: Path, endings: tuple[str, ...]) -> bool:
+def _numbers_are_channels(disk: _Disk) -> bool:
     """Whether ``case_0000.nii.gz`` is channel 0 of a case, and not a case whose label map is called so, too."""
-    images, labels = _by_stem(root / "imagesTr", endings), _by_stem(root / "labelsTr", endings)
+    images, labels = disk.by_stem(disk.root / "imagesTr"), disk.by_stem(disk.root / "labelsTr")
     return any(f"{label}_0000" in images for label in labels) or not images.keys() & labels.keys()
-
-
-def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """The visible files of a folder that have one of these endings, by their name without it."""
-    if not folder.is_dir():
-        return {}
-    stems = {path: without_ending(path.name, endings) for path in visible_files(folder)}
-    return {stem: path for path, stem in stems.items() if stem is not None}
 
 
 def _missing_folder(root: Path, folder: str) -> MissingDataError:
     """The error for a folder of the layout that is not there."""
-    shown = some_of(sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")))
     inner = next((entry.parent for entry in sorted(root.glob(f"*/{folder}")) if entry.is_dir()), None)
     hint = f"; give the folder of one data set, such as {inner}" if inner else ""
-    return MissingDataError(f"{root} holds no folder {folder} (found: {shown}){hint}")
+    return MissingDataError(f"{root} holds no folder {folder} (found: {list_files(root)}){hint}")
 
 
 def _other_format(place: Path, name: str, endings: tuple[str, ...]) -> DataError:

@@ -10,10 +10,11 @@ import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, list_files, sample_folder
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import atomic_path, inside
@@ -234,7 +235,7 @@ class Image_interface(Abstract_IO):
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         """All files of a sample that exist."""
-        folder = inside(input_path, index)
+        folder = folder_below(input_path, index)
         return [path for path in (self._image_in(folder), self._mask_in(folder)) if path is not None]
 
     def _image_in(self, folder: Path) -> Path | None:
@@ -250,4 +251,4 @@ class Image_interface(Abstract_IO):
 
 
 def _first(folder: Path, stem: str, endings: list[str]) -> Path | None:
-    return next((path for ending in endings if (path := folder / f"{stem}.{ending}").is_file()), None)
+    return find_file(folder, stem, [f".{ending}" for ending in dict.fromkeys(endings)], any_case=True)

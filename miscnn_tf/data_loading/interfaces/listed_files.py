@@ -1,29 +1,26 @@
-"""Samples whose files are told by a table, not by folders of fixed names: what the layouts in common use share."""
+"""Base class for layouts that list each sample's files explicitly."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.file_names import composed
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
-from miscnn_tf.data_loading.interfaces.sample_folders import name_expression
+from miscnn_tf.data_loading.interfaces.sample_folders import matches, name_expression
 from miscnn_tf.data_loading.labels import normalised_label_map
-from miscnn_tf.data_loading.nifti_file import is_nifti, read_info
+from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
-
-F = TypeVar("F")
-A = TypeVar("A")
 
 #: Which samples of a data set are wanted.
 PARTS = ("training", "test", "all")
@@ -51,12 +48,14 @@ class FoundFiles:
         file_ending: How predictions end, and files where no data are: ``".nii.gz"``, ``".png"``.
         channels: Number of channels, where the layout tells.
         class_names: A name per class, background first, where the layout tells.
+        found_in: Which folders were taken for what, where there was a choice: ``"images from …, masks from …"``.
     """
 
     samples: Mapping[str, SampleFiles]
     file_ending: str
     channels: int | None = None
     class_names: Sequence[str] | None = None
+    found_in: str | None = None
 
 
 class ListedFiles_interface(Abstract_IO):
@@ -97,6 +96,7 @@ class ListedFiles_interface(Abstract_IO):
         self.class_names = None if class_names is None else tuple(str(name) for name in class_names)
         self.file_ending = file_ending
         self.data_directory: Path | None = None
+        self.found_in: str | None = None
         # What was asked for holds on the next folder, too; what was found there does not.
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
@@ -114,7 +114,7 @@ class ListedFiles_interface(Abstract_IO):
         """Find the samples below `input_path`, and fill in what was None.
 
         Returns:
-            Their names, sorted.
+            Their names, sorted, in Unicode's composed form.
 
         Raises:
             MissingDataError: If there are none; the message says what was found instead.
@@ -127,13 +127,21 @@ class ListedFiles_interface(Abstract_IO):
             what = "is a file, not a folder" if root.exists() else "does not exist"
             raise MissingDataError(f"the data folder {root} {what}; give the folder of the data set")
         found = self.find_files(root)
-        names = sorted(name for name in found.samples if expression is None or expression.fullmatch(name))
+        samples = {composed(name): files for name, files in found.samples.items()}
+        if len(samples) < len(found.samples):
+            twice = [name for name in found.samples if samples[composed(name)] is not found.samples[name]]
+            raise DataError(
+                f"{root}: more than one sample is called {some_of(map(repr, twice))}, in composed or decomposed "
+                "Unicode; rename the others"
+            )
+        names = sorted(name for name in samples if matches(expression, name))
         if not names:
             raise MissingDataError(
-                f"pattern={self.pattern!r} matches none of the {len(found.samples)} samples in {root} "
-                f"({some_of(sorted(found.samples))}); it has to match the whole name"
+                f"pattern={self.pattern!r} matches none of the {len(samples)} samples in {root} "
+                f"({some_of(sorted(samples))}); it has to match the whole name"
             )
-        self._files = {name: found.samples[name] for name in names}
+        self._files = {name: samples[name] for name in names}
+        self.found_in = found.found_in
         self.file_ending = found.file_ending
         self._fill_in(found, root)
         self.data_directory = root
@@ -239,7 +247,7 @@ class ListedFiles_interface(Abstract_IO):
         if self.channels is None and found.channels is not None:
             self.channels = found.channels
         if self.channels is None or self.three_dim is None:
-            channels, three_dim = self._look_at_images()
+            channels, three_dim = self._look_at_images(root)
             self.channels = channels if self.channels is None else self.channels
             self.three_dim = three_dim if self.three_dim is None else self.three_dim
         names = found.class_names
@@ -256,12 +264,14 @@ class ListedFiles_interface(Abstract_IO):
         self.names_of_classes()
         self.label_map = normalised_label_map(self.label_map, self.classes)
 
-    def _look_at_images(self) -> tuple[int, bool]:
+    def _look_at_images(self, root: Path) -> tuple[int, bool]:
         """Channels and whether they are volumes."""
-        files = [sample.images for sample in self._files.values()]
-        if is_nifti(files[0][0]):
-            return first_answer(nifti_form, files)
-        return (3 if any_coloured(images[0] for images in files) else 1), False
+        files = {name: sample.images for name, sample in self._files.items()}
+        if is_nifti(next(iter(files.values()))[0]):
+            return usual_nifti_form(files, files.__getitem__, root, channels=self.channels, three_dim=self.three_dim)
+        # Who gives the channels has decided about the colours.
+        coloured = have_colours(files, lambda name: files[name][0], root, warn=self.channels is None)
+        return (3 if coloured else 1), False
 
     def _sample(self, index: Hashable) -> SampleFiles:
         if self.data_directory is None and not self._files:
@@ -269,7 +279,7 @@ class ListedFiles_interface(Abstract_IO):
                 f"{type(self).__name__} does not know where the data are: call initialize(input_path), or use Data_IO"
             )
         try:
-            return self._files[index]
+            return self._files[composed(index) if isinstance(index, str) else index]
         except KeyError:
             raise MissingDataError(
                 f"there is no sample {index!r} in {self.data_directory}.{did_you_mean(index, self._files)} "
@@ -336,44 +346,3 @@ class _ListedImages(Image_interface):
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         return self.owner._sources(index)
-
-
-def nifti_form(paths: Sequence[Path]) -> tuple[int, bool]:
-    """Number of channels, and whether it is a volume, of an image in one NIfTI file or in one per channel."""
-    shape = read_info(paths[0]).shape
-    channels = len(paths) if len(paths) > 1 else shape[3] if len(shape) > 3 else 1
-    return channels, len(shape) > 2 and shape[2] > 1
-
-
-def any_coloured(paths: Iterable[Path]) -> bool:
-    """Whether one of some images is in colours, by their headers; one that cannot be read is left to `check`."""
-    for path in paths:
-        with suppress(DataError):
-            if image_file.is_coloured(path):
-                return True
-    return False
-
-
-def first_answer(question: Callable[[F], A], files: Iterable[F]) -> A:
-    """What can be told of the first files that can be read: a damaged one is left to `check`, which names them all.
-
-    Raises:
-        DataError: If none can be read.
-    """
-    trouble: DataError | None = None
-    for one in files:
-        try:
-            return question(one)
-        except DataError as error:
-            trouble = trouble or error
-    raise trouble or MissingDataError("there are no samples to look at")
-
-
-def without_ending(name: str, endings: Sequence[str]) -> str | None:
-    """A file's name without the first of these endings that it has, in any case of letters; None if it has none."""
-    return next((name[: -len(ending)] for ending in endings if name.lower().endswith(ending)), None)
-
-
-def visible_files(folder: Path) -> list[Path]:
-    """The files directly in a folder, sorted, but no hidden ones: macOS leaves ``._<name>`` beside each file."""
-    return sorted(path for path in folder.iterdir() if not path.is_dir() and not path.name.startswith("."))

@@ -11,9 +11,10 @@ import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading.file_names import visible_files, warn_of_others, without_ending
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, list_files, sample_folder
+from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.nifti_file import (
     ENDINGS,
@@ -28,7 +29,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, GridError, MissingDataError
 
-_MODALITY = re.compile(r"imaging_(\d{4})\.nii(\.gz)?")
+_MODALITY = re.compile(r"imaging_(\d{4})", re.IGNORECASE | re.ASCII)
 
 
 class NIFTI_interface(Abstract_IO):
@@ -232,7 +233,7 @@ class NIFTI_interface(Abstract_IO):
             MissingDataError: If there is none.
         """
         folder = sample_folder(self.data_directory, index, self)
-        path = find_nifti(folder / "segmentation")
+        path = find_nifti(folder / "segmentation", any_case=True)
         if path is None:
             raise MissingDataError(
                 f"{folder} holds no segmentation.nii.gz (found: {list_files(folder)}); add it, or leave {index!r} out "
@@ -242,8 +243,8 @@ class NIFTI_interface(Abstract_IO):
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         """All files of a sample that exist."""
-        folder = inside(input_path, index)
-        segmentation = find_nifti(folder / "segmentation")
+        folder = folder_below(input_path, index)
+        segmentation = find_nifti(folder / "segmentation", any_case=True)
         return image_files(folder) + ([segmentation] if segmentation else [])
 
     def _checked(self, infos: list[NiftiInfo]) -> list[NiftiInfo]:
@@ -319,14 +320,22 @@ class NIFTI_interface(Abstract_IO):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a sample folder: ``imaging.nii[.gz]``, else all ``imaging_<4 digits>.nii[.gz]``, sorted."""
-    single = find_nifti(folder / "imaging")
-    if single is not None:
-        return [single]
+    """The image files of a sample folder: ``imaging.nii[.gz]``, else all ``imaging_<4 digits>.nii[.gz]``, sorted.
+
+    Names may be in any case of letters. Where the same channel is there twice, or both forms are, a warning names what
+    is read.
+    """
     if not folder.is_dir():
         return []
-    numbered = {match[1]: path for path in sorted(folder.iterdir()) if (match := _MODALITY.fullmatch(path.name))}
-    return [numbered[number] for number in sorted(numbered)]
+    single = find_nifti(folder / "imaging", any_case=True)
+    stems = {path: without_ending(path.name, ENDINGS) or "" for path in visible_files(folder)}
+    numbers = {path: match[1] for path, stem in stems.items() if (match := _MODALITY.fullmatch(stem))}
+    if single is not None:
+        if numbers:
+            warn_of_others(single, numbers)
+        return [single]
+    channels = (find_nifti(folder / f"imaging_{number}", any_case=True) for number in sorted(set(numbers.values())))
+    return [path for path in channels if path is not None]
 
 
 def _image_paths(folder: Path) -> list[Path]:
@@ -337,7 +346,7 @@ def _image_paths(folder: Path) -> list[Path]:
             f"{folder} holds no imaging.nii.gz (found: {list_files(folder)}); add or rename the image"
         )
     for position, path in enumerate(files if len(files) > 1 else []):
-        if not path.name.startswith(f"imaging_{position:04d}."):
+        if not path.name.lower().startswith(f"imaging_{position:04d}."):
             raise MissingDataError(
                 f"{folder}: imaging_{position:04d}.nii.gz is missing; channels are numbered from 0000 without gaps"
             )
@@ -345,7 +354,7 @@ def _image_paths(folder: Path) -> list[Path]:
 
 
 def find_prediction(index: Hashable, output_path: str | Path) -> Path:
-    """The file of a prediction: ``<output_path>/<index>.nii[.gz]``.
+    """The file of a prediction: ``<output_path>/<index>.nii[.gz]``, its ending in any case of letters.
 
     Raises:
         MissingDataError: If there is none.

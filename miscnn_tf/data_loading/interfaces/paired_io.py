@@ -7,14 +7,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries, visible_files, without_ending
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.interfaces.listed_files import (
-    FoundFiles,
-    ListedFiles_interface,
-    SampleFiles,
-    visible_files,
-    without_ending,
-)
+from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.interfaces.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
+from miscnn_tf.data_loading.interfaces.sample_folders import list_files
 from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
 from miscnn_tf.data_loading.pairing import bare_mask, pair
 from miscnn_tf.data_loading.storage import inside
@@ -23,13 +20,8 @@ from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 
-#: What folders of images and of masks are called, in any case of letters.
+#: What folders of images are called, in any case of letters.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth"),
-    *("ground truth", "ground-truth", "gt"),
-    *("segmentations", "segmentation", "segs", "seg"),
-)
 
 _READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
 _LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS))
@@ -45,7 +37,7 @@ class Paired_interface(ListedFiles_interface):
           images/         or image, imgs, img
             cell_01.png
             cell_02.png
-          masks/          or labels, annotations, groundtruth, gt, segmentations, …
+          masks/          or labels, annotations, groundtruth, gt, segmentations, 1st_manual, …
             cell_01.png   or cell_01_mask.png, cell_01-seg.tif, …; img_01.png has mask_01.png
             cell_02.png
 
@@ -54,13 +46,17 @@ class Paired_interface(ListedFiles_interface):
     that they are; and with ``part="all"`` there may be images alone, in the data folder itself. A sample is called as
     its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
 
+    Which folders were taken is logged, and is in the attribute ``found_in``. Where the files of another folder fit the
+    images, too, `initialize` stops, and `mask_folder` chooses: DRIVE has the field of view in ``mask/`` and the vessels
+    in ``1st_manual/``.
+
     Predictions are ``<output_path>/<name>.nii.gz`` for NIfTI; for images in the images' format, or PNG if that loses
     something.
 
     Args:
         channels: 1, 3 for colours, or more (NIfTI); None: as the images' headers say.
         classes: Number of classes, background included.
-        three_dim: Whether the images are volumes (NIfTI); None: as the first image is.
+        three_dim: Whether the images are volumes (NIfTI); None: as most images are.
         pattern: Regular expression that a sample's whole name must match; None takes all.
         image_folder: Where the images are, relative to the data folder (``"train/images"``); None: by the usual names.
         mask_folder: Where the masks are, likewise.
@@ -100,28 +96,33 @@ class Paired_interface(ListedFiles_interface):
             MissingDataError: If a folder is missing or empty, or nothing fits together.
             DataError: If it is not clear what belongs to what.
         """
-        image_folder, mask_folder = self._folders(root)
+        image_folder = self._image_folder(root)
         images, masks = _by_stem(image_folder), {}
+        mask_folder = self._mask_folder(root, image_folder, images)
         if mask_folder == image_folder:
             masks = {stem: path for stem, path in images.items() if bare_mask(stem) != stem}
             images = {stem: path for stem, path in images.items() if stem not in masks}
         elif mask_folder is not None:
             masks = _by_stem(mask_folder)
-        where = f"{image_folder} and {mask_folder or 'no masks'}"
+        where = f"{image_folder} and {mask_folder or 'no masks'}" if mask_folder != image_folder else f"{image_folder}"
         if not images:
             raise MissingDataError(
-                f"{image_folder} holds no images (found: {_listing(image_folder)}); they end in {', '.join(_READ)}"
+                f"{image_folder} holds no images (found: {list_files(image_folder)}); they end in {', '.join(_READ)}"
+                f"{_deeper(root, image_folder)}"
             )
         if not masks and mask_folder is not None and self.part == "training":
             raise MissingDataError(
-                f"{mask_folder} holds no masks (found: {_listing(mask_folder)}); they end in "
+                f"{mask_folder} holds no masks (found: {list_files(mask_folder)}); they end in "
                 f"{', '.join(_LOSSLESS)}: convert others"
             )
         both, single = self._pair_up(images, masks, where)
         samples = {"training": both, "test": single, "all": both | single}[self.part]
         if not samples:
             raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
-        return FoundFiles(samples, _ending([file for files in samples.values() for file in files.images], where))
+        found_in = _found_in(image_folder, mask_folder)
+        logger.info("%s: %s", root, found_in)
+        ending = _ending([file for files in samples.values() for file in files.images], where)
+        return FoundFiles(samples, ending, found_in=found_in)
 
     def _pair_up(
         self, images: Mapping[str, Path], masks: Mapping[str, Path], where: str
@@ -151,31 +152,49 @@ class Paired_interface(ListedFiles_interface):
     def _nothing(self, where: str, images: list[str], masks: list[str]) -> str:
         if self.part == "test":
             return f"{where}: every image has a mask; part='training' or part='all' takes these"
+        named = distinct([*images, *masks])
+        images, masks = named[: len(images)], named[len(images) :]
         return (
             f"{where}: no mask fits an image by its name (images: {some_of(images, 3)}; masks: {some_of(masks, 3)}). "
             "A mask is called as its image, or x_mask for x, or mask_1 for img_1; part='all' takes images without masks"
         )
 
-    def _folders(self, root: Path) -> tuple[Path, Path | None]:
-        """The folder of the images, and that of the masks if there is one."""
+    def _image_folder(self, root: Path) -> Path:
         images = self._folder(root, self.image_folder, IMAGE_FOLDERS, "image_folder")
-        masks = self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
-        if images is None and masks is None and is_flat(root):
-            return root, root
-        if images is None and self.part != "training" and _by_stem(root):
-            return root, masks
-        if images is None:
-            inner = next((path for path in sorted(root.glob("*/*")) if _is_called(path, IMAGE_FOLDERS)), None)
-            hint = f"; give {inner.parent}, or image_folder" if inner else "; rename it, or give image_folder"
-            raise MissingDataError(
-                f"{root} holds no folder of images called {', '.join(IMAGE_FOLDERS)} (found: {_listing(root)}){hint}"
-            )
+        if images is not None:
+            return images
+        if self.mask_folder is None and not _called(root, MASK_FOLDERS) and is_flat(root):
+            return root
+        if self.part != "training" and _by_stem(root):
+            return root
+        inner = [path.parent for path in sorted(root.glob("*/*")) if _is_called(path, IMAGE_FOLDERS)]
+        hint = "; rename it, or give image_folder"
+        if inner:
+            hint = f"; give {' or '.join(str(path) for path in inner[:3])}, or image_folder"
+        raise MissingDataError(
+            f"{root} holds no folder of images called {', '.join(IMAGE_FOLDERS)} (found: {list_files(root)}){hint}"
+        )
+
+    def _mask_folder(self, root: Path, image_folder: Path, images: Mapping[str, Path]) -> Path | None:
+        """The folder of the masks, if there is one; the images' own where masks are among them.
+
+        Raises:
+            MissingDataError: If there is none, but masks are needed.
+            DataError: If it could be another one just as well.
+        """
+        if self.mask_folder is not None:
+            return self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
+        if image_folder == root and not _called(root, MASK_FOLDERS):
+            return root if is_flat(root) else None
+        masks = choose_mask_folder(root, image_folder, images)
         if masks is None and self.part == "training":
+            fitting = fitting_folders(root, image_folder, images)
+            hint = f"give mask_folder={fitting[0].name!r}" if fitting else "rename it, or give mask_folder"
             raise MissingDataError(
-                f"{root} holds no folder of masks called {', '.join(MASK_FOLDERS)} (found: {_listing(root)}); rename "
-                "it, or give mask_folder; part='all' takes images without masks"
+                f"{root} holds no folder of masks called {', '.join(MASK_FOLDERS)} (found: {list_files(root)}); "
+                f"{hint}; part='all' takes images without masks"
             )
-        return images, masks
+        return masks
 
     @staticmethod
     def _folder(root: Path, given: str | None, names: Sequence[str], argument: str) -> Path | None:
@@ -187,9 +206,11 @@ class Paired_interface(ListedFiles_interface):
                     f"{argument}={given!r} is no folder below {root}; give one relative to it, such as 'train/images'"
                 ) from None
             if not folder.is_dir():
-                raise MissingDataError(f"{argument}={given!r}: there is no folder {folder}; it holds {_listing(root)}")
+                raise MissingDataError(
+                    f"{argument}={given!r}: there is no folder {folder}; it holds {list_files(root)}"
+                )
             return folder
-        found = [path for path in sorted(root.iterdir()) if _is_called(path, names)]
+        found = _called(root, names)
         if len(found) > 1:
             raise DataError(
                 f"{root} holds {', '.join(path.name for path in found)}; say which one is meant: "
@@ -205,8 +226,7 @@ def is_paired(root: Path, labelled: bool = True) -> bool:
         root: An existing folder.
         labelled: Whether masks are needed; if not, images alone are enough, in a folder or in `root` itself.
     """
-    folders = list(root.iterdir())
-    images, masks = (any(_is_called(path, names) for path in folders) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
+    images, masks = (bool(_called(root, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
     if images and (masks or not labelled):
         return True
     return is_flat(root) or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
@@ -214,7 +234,7 @@ def is_paired(root: Path, labelled: bool = True) -> bool:
 
 def is_flat(root: Path) -> bool:
     """Whether a folder itself holds images beside masks that say so in their names."""
-    stems = [stem for path in visible_files(root) if (stem := without_ending(path.name, _READ))]
+    stems = [composed(stem) for path in visible_files(root) if (stem := without_ending(path.name, _READ))]
     return bool(set(stems) & {bare for stem in stems if (bare := bare_mask(stem)) != stem})
 
 
@@ -222,15 +242,43 @@ def _is_called(path: Path, names: Sequence[str]) -> bool:
     return path.name.lower() in names and path.is_dir()
 
 
+def _called(root: Path, names: Sequence[str]) -> list[Path]:
+    """The folders in a folder that have one of these names, sorted."""
+    return [root / entry.name for entry in folder_entries(root) if _is_called(root / entry.name, names)]
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
+    """The images or masks in a folder, by their composed name without the ending."""
     stems: dict[str, Path] = {}
-    for path in visible_files(folder):
-        stem = without_ending(path.name, _READ)
-        if stem:
-            other = stems.setdefault(stem, path)
-            if other != path:
-                raise DataError(f"{folder} holds {other.name} and {path.name}; which one is meant? Remove one")
+    for entry in folder_entries(folder):
+        stem = without_ending(entry.name, _READ)
+        if not stem:
+            continue
+        path = folder / entry.name
+        if entry.is_dir():
+            logger.warning("%s is a folder, not a file, and left out; move the file in it here", path)
+            continue
+        other = stems.setdefault(composed(stem), path)
+        if other != path:
+            names = " and ".join(distinct([other.name, path.name]))
+            raise DataError(f"{folder} holds {names}; which one is meant? Remove one")
     return stems
+
+
+def _found_in(images: Path, masks: Path | None) -> str:
+    if masks == images:
+        return f"images and masks from {images}"
+    return f"images from {images}, {'no masks' if masks is None else f'masks from {masks}'}"
+
+
+def _deeper(root: Path, images: Path) -> str:
+    """What to give where the images are in folders of their own, such as ``images/train``."""
+    inner = next((entry.name for entry in folder_entries(images) if entry.is_dir()), None)
+    if inner is None:
+        return ""
+    # Also where the images are in the data folder itself.
+    folder = (images / inner).relative_to(root).as_posix()
+    return f". If they are in one of its folders, give image_folder={folder!r}, and mask_folder likewise"
 
 
 def _channel_groups(
@@ -272,7 +320,3 @@ def _ending(paths: Sequence[Path], where: str) -> str:
         raise DataError(f"{where}: {paths[0].name} and {first} are of different kinds; keep NIfTI and others apart")
     endings = {path.suffix.lower() for path in paths}
     return endings.pop() if len(endings) == 1 else ".png"
-
-
-def _listing(folder: Path) -> str:
-    return some_of(sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")))

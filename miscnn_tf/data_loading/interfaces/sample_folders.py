@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
+from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.messages import some_of
@@ -36,8 +37,8 @@ def find_samples(
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise MissingDataError(f"the data folder {root} {what}; give the folder that holds one folder per sample")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    matching = [path for path in folders if expression is None or expression.fullmatch(path.name)]
+    folders = [root / entry.name for entry in folder_entries(root) if entry.is_dir()]
+    matching = [path for path in folders if matches(expression, path.name)]
     samples = [path for path in matching if has_image(path)]
     for path in matching:
         if path not in samples:
@@ -62,8 +63,13 @@ def name_expression(pattern: str | None) -> re.Pattern[str] | None:
         raise ConfigurationError(f"pattern={pattern!r} is no regular expression ({error})") from error
 
 
+def matches(expression: re.Pattern[str] | None, name: str) -> bool:
+    """Whether a whole name fits an expression, as it is on disk or in composed form; all do without an expression."""
+    return expression is None or any(expression.fullmatch(form) for form in (name, composed(name)))
+
+
 def sample_folder(input_path: str | Path | None, index: Hashable, owner: object) -> Path:
-    """The folder of a sample.
+    """The folder of a sample; the Unicode form of its name does not matter.
 
     Raises:
         ConfigurationError: If the interface has not looked at a data folder yet.
@@ -74,17 +80,32 @@ def sample_folder(input_path: str | Path | None, index: Hashable, owner: object)
         raise ConfigurationError(
             f"{type(owner).__name__} does not know where the data are: call initialize(input_path), or use Data_IO"
         )
-    folder = inside(input_path, index)
+    folder = folder_below(input_path, index)
     if not folder.is_dir():
         raise MissingDataError(f"there is no sample {index!r} below {input_path}; Data_IO.get_indiceslist() lists them")
     return folder
 
 
+def folder_below(root: str | Path, index: Hashable) -> Path:
+    """The folder that a sample has below `root`, as its name is spelled there; it need not exist.
+
+    Raises:
+        DataError: If the index would lead out of `root`.
+    """
+    folder = inside(root, index)
+    if folder.is_dir() or not folder.parent.is_dir():
+        return folder
+    names = (entry.name for entry in folder_entries(folder.parent) if composed(entry.name) == composed(folder.name))
+    return folder.with_name(next(names, folder.name))
+
+
 def list_files(folder: Path) -> str:
-    """The files of a folder, for a message."""
+    """The files of a folder, for a message; folders in it that are called like files end in a slash."""
     if not folder.is_dir():
         return "nothing: there is no such folder"
-    return some_of(sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")))
+    slash = {True: "/", False: ""}
+    entries = folder_entries(folder)
+    return some_of(distinct([entry.name + slash["." in entry.name and entry.is_dir()] for entry in entries]))
 
 
 def _nothing(

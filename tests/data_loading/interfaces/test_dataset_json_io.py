@@ -27,7 +27,7 @@ from layout_data import (
 from miscnn_tf import Data_IO
 from miscnn_tf.configuration import build, describe, get_config
 from miscnn_tf.data_loading.interfaces import DatasetJSON_interface, miscnn_data_interfaces
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning
 
 UNLISTED = {key: value for key, value in MSD.items() if key not in ("training", "test")}
 
@@ -456,3 +456,101 @@ def test_extended_facts_come_from_the_header_alone(tmp_path):
     np.testing.assert_array_equal(facts["affine"], extended["affine"])
     source = nibabel.load(tmp_path / "imagesTr" / "hippocampus_367.nii.gz")
     np.testing.assert_allclose(facts["affine"], source.affine)
+
+
+class TestSpelling:
+    def test_nii_gz_in_capitals_where_the_folders_are_read(self, tmp_path):
+        write_nnunet(tmp_path)
+        for path in [*(tmp_path / "imagesTr").iterdir(), *(tmp_path / "labelsTr").iterdir()]:
+            path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+        interface = opened(tmp_path)
+        interface.check("prostate_01")
+        np.testing.assert_array_equal(interface.load_image("prostate_03")[0][..., 1], image_of("prostate_03", 1))
+        np.testing.assert_array_equal(interface.load_segmentation("prostate_03"), labels_of("prostate_03"))
+
+    def test_nii_gz_in_capitals_where_the_cases_are_listed(self, tmp_path):
+        write_msd(tmp_path)
+        for path in [*(tmp_path / "imagesTr").glob("h*"), *(tmp_path / "labelsTr").glob("h*")]:
+            path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+        interface = opened(tmp_path)
+        np.testing.assert_array_equal(interface.load_image("hippocampus_367")[0], image_of("hippocampus_367"))
+        np.testing.assert_array_equal(interface.load_segmentation("hippocampus_367"), labels_of("hippocampus_367"))
+
+    @pytest.mark.parametrize("listed", [True, False])
+    @pytest.mark.parametrize(("image", "label"), [("\u00e9", "e\u0301"), ("e\u0301", "\u00e9")])
+    def test_composed_and_decomposed_unicode(self, tmp_path, listed, image, label):
+        save_nifti(tmp_path / "imagesTr" / f"{image}.nii.gz", image_of("a"))
+        save_nifti(tmp_path / "labelsTr" / f"{label}.nii.gz", labels_of("a"))
+        # The list has the other form of either.
+        pair = {"image": f"imagesTr/{label}.nii.gz", "label": f"labelsTr/{image}.nii.gz"}
+        write_description(tmp_path, UNLISTED | ({"training": [pair]} if listed else {}))
+        interface = DatasetJSON_interface()
+        assert interface.initialize(tmp_path) == ["\u00e9"]
+        interface.check("\u00e9")
+        np.testing.assert_array_equal(interface.load_segmentation("e\u0301"), labels_of("a"))
+
+    def test_percent_encoding_where_no_file_has_the_literal_name(self, tmp_path):
+        for name in ("a b", "c%20d", "c d"):
+            save_nifti(tmp_path / "imagesTr" / f"{name}.nii.gz", image_of(name))
+            save_nifti(tmp_path / "labelsTr" / f"{name}.nii.gz", labels_of(name))
+        pairs = [
+            {"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz"} for name in ("a%20b", "c%20d")
+        ]
+        write_description(tmp_path, UNLISTED | {"training": pairs})
+        interface = DatasetJSON_interface()
+        assert interface.initialize(tmp_path) == ["a b", "c%20d"]
+        np.testing.assert_array_equal(interface.load_image("a b")[0], image_of("a b"))
+        np.testing.assert_array_equal(interface.load_segmentation("c%20d"), labels_of("c%20d"))
+
+    def test_both_nii_and_nii_gz_are_said(self, tmp_path):
+        write_msd(tmp_path, UNLISTED)
+        save_nifti(tmp_path / "imagesTr" / "hippocampus_304.nii", image_of("x"))
+        with pytest.warns(
+            RepeatedWarning, match=r"hippocampus_304\.nii\.gz and hippocampus_304\.nii; .*\.nii\.gz is read"
+        ):
+            interface = opened(tmp_path)
+        np.testing.assert_array_equal(interface.load_image("hippocampus_304")[0], image_of("hippocampus_304"))
+
+    def test_a_folder_called_like_an_image_is_named(self, tmp_path, caplog):
+        write_msd(tmp_path, UNLISTED)
+        (tmp_path / "imagesTr" / "x.nii.gz").mkdir()
+        assert len(DatasetJSON_interface().initialize(tmp_path)) == 2
+        assert "x.nii.gz is a folder, not a file, and left out" in caplog.text
+
+    def test_images_that_are_not_listed_are_named(self, tmp_path, caplog):
+        write_msd(tmp_path)
+        save_nifti(tmp_path / "imagesTr" / "new.nii.gz", image_of("x"))
+        assert len(DatasetJSON_interface().initialize(tmp_path)) == 2
+        assert "does not list these files in imagesTr, which are left out: new.nii.gz" in caplog.text
+
+    def test_labels_paths_and_ending_as_other_programs_write_them(self, tmp_path):
+        pairs = [
+            {
+                "image": ".\\imagesTr\\hippocampus_367.nii.gz",
+                "label": str(tmp_path / "labelsTr" / "hippocampus_367.nii.gz"),
+            },
+            {"image": "/moved/imagesTr/hippocampus_304.nii.gz", "label": "labelsTr/./hippocampus_304.nii.gz"},
+        ]
+        labels = {"background": 0.0, "Anterior": [1], "Posterior": "2"}
+        write_msd(tmp_path, MSD | {"training": pairs, "labels": labels, "file_ending": "NII.GZ"})
+        with pytest.warns(RepeatedWarning, match="files of another place"):
+            interface = opened(tmp_path)
+        assert interface.names_of_classes() == ("background", "Anterior", "Posterior")
+        for name in ("hippocampus_304", "hippocampus_367"):
+            interface.check(name)
+            np.testing.assert_array_equal(interface.load_image(name)[0], image_of(name))
+            np.testing.assert_array_equal(interface.load_segmentation(name), labels_of(name))
+
+
+@pytest.mark.parametrize("channels", [None, 1])
+def test_most_volumes_decide_and_the_slice_is_named(tmp_path, caplog, channels):
+    names = [f"case_{number}" for number in range(6)]
+    for name in names:
+        shape = (5, 6, 1) if name == "case_0" else SHAPE
+        save_nifti(tmp_path / "imagesTr" / f"{name}.nii.gz", image_of(name, shape=shape))
+        save_nifti(tmp_path / "labelsTr" / f"{name}.nii.gz", labels_of(name, shape))
+    write_description(tmp_path, UNLISTED)
+    interface = opened(tmp_path, channels=channels)
+    assert interface.three_dim is True
+    assert "unlike them: case_0 (2D with 1 channel)" in caplog.text
+    np.testing.assert_array_equal(interface.load_image("case_5")[0], image_of("case_5"))

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.color
+from layout_data import image_of, labels_of, save_image
 from PIL import Image
 
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.interfaces import Image_interface
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning
 
 SIZE = (6, 9)  # rows, columns: not square, so that a transposition shows
 
@@ -395,3 +396,25 @@ def test_the_values_of_a_mask_are_there_to_be_looked_at(tmp_path, grey):
     save(tmp_path / "a" / "segmentation.png", grey)
     interface = opened(tmp_path, label_map={255: 1})
     np.testing.assert_array_equal(interface.stored_labels("a"), grey)
+
+
+@pytest.mark.parametrize("image", ["IMAGING.PNG", "imaging.Png"])
+@pytest.mark.parametrize("mask", ["Segmentation.PNG", "segmentation.TIFF"])
+def test_imaging_png_in_capitals(tmp_path, image, mask):
+    grey = (image_of("a", shape=(6, 9)) % 256).astype(np.uint8)
+    save_image(tmp_path / "a" / image, grey)
+    save_image(tmp_path / "a" / mask, labels_of("a", (6, 9), 2))
+    interface = Image_interface(classes=2)
+    assert interface.initialize(tmp_path) == ["a"]
+    interface.check("a")
+    np.testing.assert_array_equal(interface.load_image("a")[0], grey)
+    np.testing.assert_array_equal(interface.load_segmentation("a"), labels_of("a", (6, 9), 2))
+
+
+def test_two_masks_of_a_sample_are_said(tmp_path):
+    for name in ("imaging.png", "segmentation.png", "segmentation.tif"):
+        save_image(tmp_path / "a" / name, np.zeros((6, 9), np.uint8))
+    interface = Image_interface()
+    interface.initialize(tmp_path)
+    with pytest.warns(RepeatedWarning, match=r"segmentation\.png and segmentation\.tif; segmentation\.png is read"):
+        interface.check("a")

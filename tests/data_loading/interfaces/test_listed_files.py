@@ -6,68 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_data import image_of, save_image, save_nifti
+from layout_data import save_image
 
-from miscnn_tf.data_loading.interfaces.listed_files import (
-    FoundFiles,
-    ListedFiles_interface,
-    SampleFiles,
-    any_coloured,
-    first_answer,
-    nifti_form,
-    visible_files,
-    without_ending,
-)
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.data_loading.file_names import visible_files
+from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.errors import DataError
 
 GREY = np.zeros((4, 5), np.uint8)
-COLOURS = np.stack([GREY, GREY, GREY + 1], axis=-1)
-
-
-@pytest.mark.parametrize(
-    ("shape", "files", "form"),
-    [
-        ((5, 6, 7), 1, (1, True)),
-        ((5, 6, 7), 3, (3, True)),
-        ((5, 6, 7, 4), 1, (4, True)),
-        ((5, 6), 1, (1, False)),
-        ((5, 6, 1), 1, (1, False)),
-        ((5, 6, 1), 2, (2, False)),
-        ((5, 6, 1, 3), 1, (3, False)),
-    ],
-)
-def test_channels_and_dimension_of_nifti_files(tmp_path, shape, files, form):
-    path = save_nifti(tmp_path / "a.nii.gz", image_of("a", shape=shape))
-    assert nifti_form([path] * files) == form
-
-
-def test_one_image_in_colours_is_enough(tmp_path):
-    grey, colours = save_image(tmp_path / "a.png", GREY), save_image(tmp_path / "b.png", COLOURS)
-    (tmp_path / "bad.png").write_bytes(b"x")
-    assert any_coloured([grey, tmp_path / "bad.png", tmp_path / "none.png", colours])
-    assert not any_coloured([grey, tmp_path / "bad.png"])
-
-
-def test_the_first_file_that_can_be_read_answers():
-    def question(number: int) -> int:
-        if number < 3:
-            raise DataError(f"{number} is bad")
-        return number
-
-    assert first_answer(question, [1, 2, 3, 4]) == 3
-    with pytest.raises(DataError, match="1 is bad"):
-        first_answer(question, [1, 2])
-    with pytest.raises(MissingDataError, match="no samples"):
-        first_answer(question, [])
-
-
-def test_names_and_hidden_files(tmp_path):
-    assert without_ending("a.b.NII.GZ", (".nii.gz", ".nii")) == "a.b"
-    assert without_ending("a.gz", (".nii.gz", ".nii")) is None
-    for name in ("b", "a", "._a", ".hidden"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder").mkdir()
-    assert [path.name for path in visible_files(tmp_path)] == ["a", "b"]
 
 
 class EverySecond(ListedFiles_interface):
@@ -94,3 +39,19 @@ def test_a_subclass_only_says_which_files_make_a_sample(tmp_path):
     interface.check("c")
     assert interface.load_segmentation("c").all()
     assert interface.load_details("c") is None
+
+
+def test_names_are_composed_and_found_in_either_unicode_form(tmp_path):
+    for name in ("e\u0301", "f"):
+        save_image(tmp_path / f"{name}.png", GREY)
+    interface = EverySecond()
+    assert interface.initialize(tmp_path) == ["\u00e9"]
+    for name in ("\u00e9", "e\u0301"):
+        assert interface.load_image(name)[0].shape == (4, 5)
+
+
+def test_two_samples_of_one_name_in_two_unicode_forms(tmp_path):
+    for name in ("e\u0301", "f", "\u00e9", "\u00ea"):
+        save_image(tmp_path / f"{name}.png", GREY)
+    with pytest.raises(DataError, match=r"more than one sample is called .* composed or decomposed Unicode"):
+        EverySecond().initialize(tmp_path)

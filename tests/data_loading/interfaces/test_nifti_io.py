@@ -12,12 +12,13 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from layout_data import image_of, labels_of, save_nifti
 from scipy.spatial.transform import Rotation
 
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, StorageError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning, StorageError
 
 SHAPE = (5, 6, 7)
 
@@ -496,3 +497,67 @@ def test_the_values_of_a_segmentation_are_there_to_be_looked_at(tmp_path, rng):
     interface = NIFTI_interface(label_map={100: 1})
     interface.initialize(tmp_path / "data")
     np.testing.assert_array_equal(interface.stored_labels("a"), labels)
+
+
+class TestSpelling:
+    """Case of letters and Unicode form of the names of files and folders."""
+
+    @pytest.mark.parametrize("image", ["imaging.NII.GZ", "IMAGING.nii.gz", "Imaging.Nii", "IMAGING_0000.NII.GZ"])
+    @pytest.mark.parametrize("segmentation", ["segmentation.NII", "Segmentation.nii.gz"])
+    def test_imaging_nii_gz_in_capitals(self, tmp_path, image, segmentation):
+        save_nifti(tmp_path / "a" / image.lower(), image_of("a")).rename(tmp_path / "a" / image)
+        save_nifti(tmp_path / "a" / segmentation.lower(), labels_of("a")).rename(tmp_path / "a" / segmentation)
+        interface = NIFTI_interface(classes=3)
+        assert interface.initialize(tmp_path) == ["a"]
+        interface.check("a")
+        np.testing.assert_array_equal(interface.load_image("a")[0], image_of("a"))
+        np.testing.assert_array_equal(interface.load_segmentation("a"), labels_of("a"))
+        assert [path.name for path in interface.source_paths("a", tmp_path)] == [image, segmentation]
+
+    def test_a_prediction_in_capitals(self, tmp_path):
+        save_nifti(tmp_path / "a.nii.gz", labels_of("a")).rename(tmp_path / "a.NII.GZ")
+        np.testing.assert_array_equal(NIFTI_interface(classes=3).load_prediction("a", tmp_path), labels_of("a"))
+        with pytest.raises(MissingDataError, match=r"no prediction .*A\.nii\.gz"):
+            NIFTI_interface(classes=3).load_prediction("A", tmp_path)
+
+    def test_both_nii_and_nii_gz_are_said(self, tmp_path):
+        save_nifti(tmp_path / "a" / "imaging.nii.gz", image_of("a"))
+        save_nifti(tmp_path / "a" / "imaging.nii", image_of("b"))
+        with pytest.warns(RepeatedWarning, match=r"holds imaging\.nii\.gz and imaging\.nii; imaging\.nii\.gz is read"):
+            image, _ = NIFTI_interface().read_file(tmp_path / "a")
+        np.testing.assert_array_equal(image, image_of("a"))
+
+    def test_one_image_beside_numbered_channels_is_said(self, tmp_path):
+        save_nifti(tmp_path / "a" / "imaging.nii.gz", image_of("a"))
+        save_nifti(tmp_path / "a" / "imaging_0000.nii.gz", image_of("b"))
+        with pytest.warns(
+            RepeatedWarning, match=r"imaging\.nii\.gz and imaging_0000\.nii\.gz; imaging\.nii\.gz is read"
+        ):
+            NIFTI_interface().initialize(tmp_path)
+
+    @pytest.mark.parametrize(("folder", "asked"), [("M\u00fcller", "Mu\u0308ller"), ("Mu\u0308ller", "M\u00fcller")])
+    def test_a_sample_is_found_by_either_unicode_form(self, tmp_path, folder, asked):
+        save_nifti(tmp_path / folder / "imaging.nii.gz", image_of("a"))
+        interface = NIFTI_interface(pattern="M\u00fcl.*")
+        assert interface.initialize(tmp_path) == [folder]
+        np.testing.assert_array_equal(interface.load_image(asked)[0], image_of("a"))
+        assert interface.fingerprint(asked, tmp_path) == interface.fingerprint(folder, tmp_path) is not None
+
+    def test_a_folder_called_like_the_image_is_shown_as_one(self, tmp_path):
+        (tmp_path / "a" / "imaging.nii.gz").mkdir(parents=True)
+        with pytest.raises(MissingDataError, match=r"a holds imaging\.nii\.gz/\. Rename"):
+            NIFTI_interface().initialize(tmp_path)
+
+    def test_a_link_that_leads_nowhere_is_a_missing_file(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "imaging.nii.gz").symlink_to(tmp_path / "nowhere")
+        interface = NIFTI_interface()
+        assert interface.initialize(tmp_path) == ["a"]
+        with pytest.raises(MissingDataError, match=r"imaging\.nii\.gz: there is no such file"):
+            interface.check("a")
+
+    def test_hidden_files_of_macos_are_no_images(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "._imaging.nii.gz").write_bytes(b"\0\5\26\7Mac OS X")
+        save_nifti(tmp_path / "b" / "imaging.nii.gz", image_of("b"))
+        assert NIFTI_interface().initialize(tmp_path) == ["b"]

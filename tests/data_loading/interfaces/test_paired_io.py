@@ -286,3 +286,177 @@ class TestWithoutTheData:
             interface.write_file(sample, tmp_path / "out" / name)
             read = interface.read_file(tmp_path / "out" / name)[0]
             np.testing.assert_array_equal(np.squeeze(read), sample.seg_data[..., 0])
+
+
+def write_eyes(root, folders, names=("21", "22"), images="images", image_name="{}_training.tif"):
+    """Images of vessels in the eye, and folders of masks; each has voxels of its own."""
+    for name in names:
+        save_image(root / images / image_name.format(name), (image_of(name, shape=SIZE) % 256).astype(np.uint8))
+        for folder, mask_name in folders.items():
+            save_image(root / folder / mask_name.format(name), labels_of(folder + name, SIZE, 2) * np.uint8(255))
+    return root
+
+
+DRIVE = {"mask": "{}_training_mask.png", "1st_manual": "{}_manual1.png"}
+DRIVE_TEST = DRIVE | {"2nd_manual": "{}_manual2.png"}
+HRF = {"mask": "{}_training_mask.tif", "manual1": "{}_training.TIF"}
+
+
+class TestSeveralFoldersOfMasks:
+    @pytest.mark.parametrize(
+        ("folders", "named"),
+        [
+            (DRIVE, "1st_manual, mask; say which one is meant: mask_folder='1st_manual' or mask_folder='mask'"),
+            (DRIVE_TEST, "1st_manual, 2nd_manual, mask; say which"),
+            (HRF, "manual1, mask; say which"),
+            ({"1st_manual": "{}_manual1.png", "2nd_manual": "{}_manual2.png"}, "1st_manual, 2nd_manual; say which"),
+            ({"mask": "{}_training_mask.png", "vessels": "{}_training.png"}, "mask, vessels; say which"),
+            ({"mask": "{}_training_mask.png", "vessels": "{}_training.gif"}, "mask, vessels; say which"),
+        ],
+    )
+    def test_drive_field_of_view_is_not_taken_for_the_truth(self, tmp_path, folders, named):
+        with pytest.raises(DataError, match=f"holds {named}") as caught:
+            opened(write_eyes(tmp_path, folders))
+        assert "--mask-folder on the command line" in str(caught.value)
+
+    @pytest.mark.parametrize("folder", DRIVE_TEST)
+    def test_the_folder_that_is_given_is_read(self, tmp_path, folder):
+        interface = opened(write_eyes(tmp_path, DRIVE_TEST), mask_folder=folder)
+        np.testing.assert_array_equal(interface.load_segmentation("21_training"), labels_of(folder + "21", SIZE, 2))
+        assert interface.found_in == f"images from {tmp_path / 'images'}, masks from {tmp_path / folder}"
+        rebuilt = build(json.loads(json.dumps(describe(interface, "PAIRED"))), miscnn_data_interfaces)
+        assert rebuilt.mask_folder == folder
+
+    @pytest.mark.parametrize(
+        ("taken", "others"),
+        [
+            # The folder called mask alone beside images stays the truth.
+            ("mask", []),
+            ("masks", ["fov", "FOV_masks", "field_of_view", "predictions", "old_results", "overlay", "images_raw"]),
+            ("1st_manual", ["fov"]),
+        ],
+    )
+    def test_folders_that_hold_no_truth_are_passed_over(self, tmp_path, taken, others, caplog):
+        write_eyes(tmp_path, dict.fromkeys([taken, *others], "{}_training.png"))
+        with caplog.at_level(logging.INFO):
+            interface = opened(tmp_path)
+        np.testing.assert_array_equal(interface.load_segmentation("22_training"), labels_of(taken + "22", SIZE, 2))
+        assert f"images from {tmp_path / 'images'}, masks from {tmp_path / taken}" in caplog.text
+
+    def test_a_folder_of_other_names_sizes_or_formats_is_no_rival(self, tmp_path):
+        write_eyes(tmp_path, {"masks": "{}_training.png", "other names": "x{}.png", "photos": "{}_training.jpg"})
+        for name in ("21", "22"):
+            save_image(tmp_path / "small" / f"{name}_training.png", np.zeros((3, 4), np.uint8))
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "labels" / "21_training.txt").write_text("0 0.5 0.5 0.1 0.1")  # bounding boxes
+        assert opened(tmp_path).found_in.endswith("masks from " + str(tmp_path / "masks"))
+
+    def test_a_rival_of_nifti_files_with_a_file_per_channel(self, tmp_path):
+        for channel in range(2):
+            save_nifti(tmp_path / "images" / f"p_{channel:04d}.nii.gz", image_of("p", channel))
+        for folder in ("labels", "second reader"):
+            save_nifti(tmp_path / folder / "p.nii.gz", labels_of("p"))
+        with pytest.raises(DataError, match="holds labels, second reader; say which"):
+            opened(tmp_path)
+        assert opened(tmp_path, mask_folder="labels", classes=3, label_map=None).channels == 2
+
+    def test_masks_in_a_folder_of_unknown_name_are_proposed(self, tmp_path):
+        with pytest.raises(MissingDataError, match=r"no folder of masks .*give mask_folder='vessels'"):
+            opened(write_eyes(tmp_path, {"vessels": "{}_training.png"}))
+
+    def test_chase_two_annotators_in_one_folder(self, tmp_path):
+        write_eyes(tmp_path, {".": "Image_{}L_1stHO.png"}, images=".", image_name="Image_{}L.jpg")
+        interface = opened(tmp_path)
+        assert list(interface._files) == ["Image_21L", "Image_22L"]
+        np.testing.assert_array_equal(interface.load_segmentation("Image_21L"), labels_of(".21", SIZE, 2))
+        assert interface.found_in == f"images and masks from {tmp_path}"
+        write_eyes(tmp_path, {".": "Image_{}L_2ndHO.png"}, images=".", image_name="Image_{}L.jpg")
+        with pytest.raises(DataError, match="'Image_21L' could have the masks 'Image_21L_1stHO', 'Image_21L_2ndHO'"):
+            opened(tmp_path)
+
+    def test_stare_masks_are_called_by_their_annotator(self, tmp_path):
+        folders = {"labels-ah": "{}.ah.png", "labels-vk": "{}.vk.png"}
+        interface = opened(write_eyes(tmp_path, folders, image_name="{}.png"), mask_folder="labels-vk")
+        np.testing.assert_array_equal(interface.load_segmentation("21"), labels_of("labels-vk21", SIZE, 2))
+
+    def test_the_folders_of_a_split_are_proposed(self, tmp_path):
+        for part in ("training", "test"):
+            write_eyes(tmp_path / "DRIVE" / part, {"1st_manual": "{}_manual1.png"})
+        with pytest.raises(MissingDataError, match=r"give .*DRIVE/test or .*DRIVE/training, or image_folder"):
+            opened(tmp_path / "DRIVE")
+        write_eyes(tmp_path / "b", {"masks/train": "{}.png"}, images="images/train", image_name="{}.png")
+        with pytest.raises(
+            MissingDataError, match=r"holds no images \(found: train\).* give image_folder='images/train'"
+        ):
+            opened(tmp_path / "b")
+        assert opened(tmp_path / "b", image_folder="images/train", mask_folder="masks/train").channels == 1
+
+
+class TestSpelling:
+    COMPOSED, DECOMPOSED = "M\u00fcller", "Mu\u0308ller"
+
+    @pytest.mark.parametrize(("image", "mask"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+    @pytest.mark.parametrize("form", ["{}.png", "{}_mask.png"])
+    def test_image_name_in_composed_and_mask_name_in_decomposed_unicode(self, tmp_path, image, mask, form):
+        save_image(tmp_path / "images" / f"{image}.png", np.zeros(SIZE, np.uint8))
+        save_image(tmp_path / "masks" / form.format(mask), labels_of("a", SIZE, 2) * np.uint8(255))
+        interface = Paired_interface(**MASKS)
+        assert interface.initialize(tmp_path) == [self.COMPOSED]
+        for name in (self.COMPOSED, self.DECOMPOSED):
+            np.testing.assert_array_equal(interface.load_segmentation(name), labels_of("a", SIZE, 2))
+
+    def test_names_that_look_alike_are_shown_with_escapes(self, tmp_path):
+        for name in (self.COMPOSED, self.DECOMPOSED):
+            save_image(tmp_path / "images" / f"{name}.png", np.zeros(SIZE, np.uint8))
+        save_image(tmp_path / "masks" / "a.png", np.zeros(SIZE, np.uint8))
+        with pytest.raises(DataError, match=r"'Mu\\u0308ller\.png' and 'M\\xfcller\.png'; which one is meant"):
+            opened(tmp_path)
+
+    def test_a_blank_at_the_end_of_a_name_is_shown(self, tmp_path):
+        save_image(tmp_path / "images" / "a.png", np.zeros(SIZE, np.uint8))
+        save_image(tmp_path / "masks" / "a .png", np.zeros(SIZE, np.uint8))
+        with pytest.raises(MissingDataError, match=r"images: 'a'; masks: 'a '"):
+            opened(tmp_path)
+
+    def test_endings_in_any_case_of_letters(self, tmp_path):
+        for name, ending, mask_ending in (("a", ".PNG", ".Png"), ("b", ".TIF", ".TIFF"), ("c", ".JPG", ".BMP")):
+            save_image(tmp_path / "Images" / f"{name}{ending}", (image_of(name, shape=SIZE) % 256).astype(np.uint8))
+            save_image(tmp_path / "MASKS" / f"{name}{mask_ending}", labels_of(name, SIZE, 2))
+        interface = opened(tmp_path, label_map=None)
+        for name in "abc":
+            interface.check(name)
+            np.testing.assert_array_equal(interface.load_segmentation(name), labels_of(name, SIZE, 2))
+
+    def test_nii_gz_in_capitals(self, tmp_path):
+        save_nifti(tmp_path / "images" / "a.nii.gz", image_of("a")).rename(tmp_path / "images" / "a.NII.GZ")
+        save_nifti(tmp_path / "labels" / "a.nii", labels_of("a")).rename(tmp_path / "labels" / "a.Nii")
+        interface = opened(tmp_path, classes=3, label_map=None)
+        np.testing.assert_array_equal(interface.load_image("a")[0], image_of("a"))
+        np.testing.assert_array_equal(interface.load_segmentation("a"), labels_of("a"))
+
+
+def test_a_folder_called_like_an_image_is_named(tmp_path, caplog):
+    write_pairs(tmp_path, ["a"])
+    (tmp_path / "images" / "b.nii.gz").mkdir()
+    opened(tmp_path)
+    assert "b.nii.gz is a folder, not a file, and left out" in caplog.text
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_file(tmp_path):
+    write_pairs(tmp_path, ["a", "b"])
+    (tmp_path / "images" / "a.png").unlink()
+    (tmp_path / "images" / "a.png").symlink_to(tmp_path / "nowhere.png")
+    interface = opened(tmp_path)
+    with pytest.raises(MissingDataError, match=r"images/a\.png"):
+        interface.check("a")
+
+
+def test_most_volumes_decide_and_the_slice_is_named(tmp_path, caplog):
+    for name in "abcdef":
+        shape = (5, 6, 1) if name == "a" else SHAPE
+        save_nifti(tmp_path / "images" / f"{name}.nii.gz", image_of(name, shape=shape))
+        save_nifti(tmp_path / "labels" / f"{name}.nii.gz", labels_of(name, shape))
+    interface = opened(tmp_path, classes=3, label_map=None)
+    assert (interface.channels, interface.three_dim) == (1, True)
+    assert "unlike them: a (2D with 1 channel)" in caplog.text
+    np.testing.assert_array_equal(interface.load_image("f")[0], image_of("f"))

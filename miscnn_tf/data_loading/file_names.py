@@ -1,0 +1,136 @@
+"""File names as people and file systems write them: endings in any case of letters, accents composed or decomposed."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from miscnn_tf.errors import DataError, RepeatedWarning
+
+
+def composed(name: str) -> str:
+    r"""A name in Unicode's composed form (NFC); macOS hands out decomposed ones, keyboards composed ones.
+
+    Example:
+        >>> composed("Mu\u0308ller") == "M\u00fcller"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def without_ending(name: str, endings: Sequence[str]) -> str | None:
+    """A file's name without the first of these endings that it has, in any case of letters; None if it has none.
+
+    Example:
+        >>> without_ending("scan.NII.GZ", (".nii.gz", ".nii"))
+        'scan'
+    """
+    return next((name[: -len(ending)] for ending in endings if name[-len(ending) :].lower() == ending), None)
+
+
+def folder_entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What is directly in a folder, sorted by name, without hidden files: macOS leaves ``._<name>`` beside each file.
+
+    Raises:
+        DataError: If the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(
+            f"the folder {folder} cannot be listed ({error.strerror or error}); check the path and its permissions"
+        ) from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def visible_files(folder: str | Path) -> list[Path]:
+    """The files directly in a folder, sorted, without hidden ones. A link that leads nowhere is a (missing) file.
+
+    Raises:
+        DataError: If the folder cannot be listed.
+    """
+    return [Path(folder) / entry.name for entry in folder_entries(folder) if not entry.is_dir()]
+
+
+def find_file(folder: Path, stem: str, endings: Sequence[str], *, any_case: bool = False) -> Path | None:
+    """The file of a name and one of some endings, which may be in any case of letters.
+
+    The exact spelling is looked for first, and costs no listing of the folder. A link that leads nowhere counts as a
+    file, and so does a folder of exactly that name where there is no file: whoever opens it reports what is wrong.
+
+    Args:
+        folder: Where to look; it need not exist.
+        stem: The name without the ending; its Unicode form does not matter.
+        endings: Endings in small letters, the preferred one first.
+        any_case: Whether the stem, too, may be in any case of letters.
+
+    Returns:
+        The file with the first of the endings; None if there is none.
+
+    Warns:
+        RepeatedWarning: If there are several, that name which one is taken.
+    """
+    found = [path for ending in endings if _is_file(path := folder / f"{stem}{ending}")]
+    if not found and folder.is_dir():
+        found = _spelled_otherwise(folder, stem, endings, any_case)
+    if not found:
+        found = [path for ending in endings if os.path.isdir(path := folder / f"{stem}{ending}")][:1]
+    if len(found) > 1:
+        warn_of_others(found[0], found[1:])
+    return found[0] if found else None
+
+
+def warn_of_others(taken: Path, others: Iterable[Path]) -> None:
+    """Warn that one file is read, and others that could be meant are not."""
+    names = distinct([taken.name, *(path.name for path in others)])
+    warnings.warn(
+        RepeatedWarning(
+            f"{taken.parent} holds {' and '.join(names)}; {names[0]} is read. Remove the file that is not meant",
+            key="several files of one name",
+        ),
+        stacklevel=3,
+    )
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    r"""The names for a message; with escapes where some look alike, but are not the same.
+
+    Example:
+        >>> distinct(["a", "b"])
+        ['a', 'b']
+        >>> distinct(["M\u00fcller", "Mu\u0308ller"]) == [r"'M\xfcller'", r"'Mu\u0308ller'"]
+        True
+    """
+    listed = list(names)
+    looks = {_look(name) for name in listed}
+    # A name that cannot be encoded could not be printed either.
+    odd = len(looks) < len(set(listed)) or any("\ud800" <= letter <= "\udfff" for name in listed for letter in name)
+    return [ascii(name) for name in listed] if odd else listed
+
+
+def _look(name: str) -> str:
+    """What one sees of a name: compatible letters, without format characters and outer blanks."""
+    seen = unicodedata.normalize("NFKC", name)
+    return "".join(letter for letter in seen if unicodedata.category(letter) not in ("Cf", "Cc")).strip()
+
+
+def _is_file(path: Path) -> bool:
+    # These two do not raise for names that are too long, or that hold a zero byte.
+    return os.path.lexists(path) and not os.path.isdir(path)
+
+
+def _spelled_otherwise(folder: Path, stem: str, endings: Sequence[str], any_case: bool) -> list[Path]:
+    wanted = composed(stem).lower() if any_case else composed(stem)
+    found = []
+    for path in visible_files(folder):
+        bare = without_ending(path.name, endings)
+        if bare is None:
+            continue
+        name = composed(bare).lower() if any_case else composed(bare)
+        if name == wanted:
+            found.append((endings.index(path.name[len(bare) :].lower()), path))
+    return [path for _, path in sorted(found)]

@@ -1,0 +1,123 @@
+"""What the images of a data set are like, by their headers: the majority decides, and the others are named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+
+from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.nifti_file import read_info
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.messages import plural, some_of
+
+logger = logging.getLogger(__name__)
+
+# Headers of so many files settle what the rest is like; a thousand on a network drive take half a minute. `check`
+# reads the headers of all samples before they are used.
+_MOST = 50
+
+
+def nifti_form(paths: Sequence[Path]) -> tuple[int, bool]:
+    """Number of channels, and whether it is a volume, of an image in one NIfTI file or in one per channel."""
+    shape = read_info(paths[0]).shape
+    channels = len(paths) if len(paths) > 1 else shape[3] if len(shape) > 3 else 1
+    return channels, len(shape) > 2 and shape[2] > 1
+
+
+def usual_nifti_form(
+    names: Iterable[Hashable],
+    paths_of: Callable[[Hashable], Sequence[Path]],
+    where: str | Path,
+    *,
+    channels: int | None = None,
+    three_dim: bool | None = None,
+) -> tuple[int, bool]:
+    """Number of channels, and whether they are volumes, of most samples; the others are named in a warning.
+
+    Args:
+        names: Names of samples; at most 50 of them, spread evenly, are looked at. Those that cannot be read are left to
+            `check`, which names them all.
+        paths_of: The NIfTI files of a sample.
+        where: The data, for messages.
+        channels: Number of channels, where it is known.
+        three_dim: Whether they are volumes, where it is known.
+
+    Raises:
+        DataError: If no sample can be read, or two kinds are equally frequent.
+    """
+    forms: dict[tuple[int, bool], list[Hashable]] = {}
+    trouble: DataError | None = None
+    first, rest = _spread(list(names))
+    for number, name in enumerate([*first, *rest]):
+        if number >= len(first) and forms:
+            break
+        try:
+            paths = paths_of(name)
+            lost = next((path for path in paths if not path.exists()), None)
+            if lost is not None:
+                raise MissingDataError(f"{lost}: there is no such file; add it")
+            forms.setdefault(nifti_form(paths), []).append(name)
+        except DataError as error:
+            trouble = trouble or error
+    if not forms:
+        raise trouble or MissingDataError(f"{where}: there are no samples to look at")
+    fitting = [form for form in forms if channels in (None, form[0]) and three_dim in (None, form[1])] or list(forms)
+    most = max(len(forms[form]) for form in fitting)
+    usual = [form for form in fitting if len(forms[form]) == most]
+    if len(usual) > 1:
+        kinds = "; ".join(f"{_described(form)}: {some_of(forms[form])}" for form in usual)
+        raise DataError(
+            f"{where}: the samples are of {len(usual)} kinds, none of which is the most frequent one ({kinds}). Give "
+            "channels and three_dim, or choose samples with pattern"
+        )
+    odd = [f"{name} ({_described(form)})" for form, held in forms.items() if form != usual[0] for name in held]
+    if odd:
+        logger.warning(
+            "%s: %d of %d samples are %s, which is assumed for all; unlike them: %s",
+            *(where, most, most + len(odd), _described(usual[0]), some_of(odd, 20)),
+        )
+    return usual[0]
+
+
+def have_colours(
+    names: Iterable[Hashable], path_of: Callable[[Hashable], Path], where: str | Path, *, warn: bool = True
+) -> bool:
+    """Whether some images are in colours, by their headers.
+
+    One is enough: grey images lose nothing as three equal channels. Where there are both kinds, a warning names the
+    rarer one.
+
+    Args:
+        names: Names of samples. Those that cannot be read are left to `check`.
+        path_of: The image of a sample.
+        where: The data, for messages.
+        warn: Whether to name the images of the rarer kind.
+    """
+    kinds: dict[bool, list[Hashable]] = {True: [], False: []}
+    first, rest = _spread(list(names))
+    for number, name in enumerate([*first, *rest]):
+        if number >= len(first) and kinds[True]:
+            break
+        try:
+            kinds[image_file.is_coloured(path_of(name))].append(name)
+        except DataError as error:
+            logger.debug("%s", error)
+    if warn and kinds[True] and kinds[False]:
+        coloured = len(kinds[True]) <= len(kinds[False])
+        logger.warning(
+            "%s: grey images and images in colours; all are read with 3 channels. %s: %s (channels=1 reads luminance)",
+            *(where, f"{plural(len(kinds[coloured]), 'image')} {'in colours' if coloured else 'in grey'}"),
+            some_of(kinds[coloured], 20),
+        )
+    return bool(kinds[True])
+
+
+def _spread(names: list[Hashable]) -> tuple[list[Hashable], list[Hashable]]:
+    """At most 50 names from the beginning to the end, and the remaining ones."""
+    step = -(-len(names) // _MOST) or 1
+    return names[::step], [name for number, name in enumerate(names) if number % step]
+
+
+def _described(form: tuple[int, bool]) -> str:
+    return f"{'3D' if form[1] else '2D'} with {plural(form[0], 'channel')}"
