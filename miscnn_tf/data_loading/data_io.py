@@ -15,7 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.labels import MOST_CLASSES, LabelWarning, check_image, check_labels, label_dtype
+from miscnn_tf.data_loading.labels import (
+    MOST_CLASSES,
+    LabelWarning,
+    check_image,
+    check_labels,
+    label_dtype,
+    require_classes,
+)
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
@@ -360,7 +367,8 @@ class Data_IO:
                 check(index, load_seg)
             # The default of a user's own interface looks at nothing: a name that is not in the list has to be tried.
             if not known:
-                self.sample_loader(index, load_seg=load_seg)
+                sample = self.sample_loader(index, load_seg=load_seg)
+                require_classes(sample.seg_data, sample.classes, f"sample {index!r}: label map")
         except Exception as error:
             if known or (isinstance(error, DataError) and not isinstance(error, MissingDataError)):
                 raise

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.cluster import is_chief
+from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
@@ -111,7 +112,9 @@ def detailed_validation(
         rows += with_sample(case, index)
         backup_evaluation([index, *scores[index]], folder)
         write_scores(folder / SCORES_FILE, rows)
-    summary = write_results(folder, rows, draw_figures=draw_figures)
+    values = label_values_of(model.preprocessor.data_io.interface)
+    facts = {} if values is None else {"label_values": values}
+    summary = write_results(folder, rows, draw_figures=draw_figures, facts=facts)
     logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
     return scores
 
