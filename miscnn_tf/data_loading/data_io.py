@@ -139,7 +139,7 @@ class Data_IO:
         if details is not None:
             sample.add_details(details)
         if load_seg:
-            sample.add_segmentation(self._with_any_labels(lambda one: self._segmentation(one, index, where)))
+            sample.add_segmentation(self._with_any_labels(index, lambda one: self._segmentation(one, index, where)))
         if load_pred:
             self._add_prediction(sample, where)
         return sample
@@ -394,7 +394,7 @@ class Data_IO:
             return _compact_type(prediction, where)
         return check_labels(prediction, interface.classes, where)
 
-    def _with_any_labels(self, read: Callable[[Abstract_IO], np.ndarray]) -> np.ndarray:
+    def _with_any_labels(self, index: Hashable, read: Callable[[Abstract_IO], np.ndarray]) -> np.ndarray:
         """Labels by `read`; where some have no class, all of them, with a warning."""
         try:
             return read(self.interface)
@@ -406,13 +406,16 @@ class Data_IO:
             except (LabelError, AttributeError):  # of a user's interface whose classes cannot be set
                 raise error from None
             warnings.warn(
-                LabelWarning(f"{error}. The labels are handed over as they are, to be looked at, not to be trained on"),
+                LabelWarning(
+                    f"sample {index!r}: {error}. The labels are loaded as they are, to be looked at; training and "
+                    "scores refuse them"
+                ),
                 stacklevel=4,
             )
             return labels.astype(label_dtype(int(labels.max()) + 1), copy=False)
 
     def _add_prediction(self, sample: Sample, where: str) -> None:
-        prediction = self._with_any_labels(lambda interface: self._prediction(interface, sample, where))
+        prediction = self._with_any_labels(sample.index, lambda interface: self._prediction(interface, sample, where))
         where = f"{where}: prediction in {self.output_path}"
         activation = _is_activation(prediction, sample)
         sample.add_prediction(prediction, activation_output=activation)

@@ -24,14 +24,15 @@ def mapped_values(label_map: Mapping[int, int] | None) -> dict[int, int]:
     """The value that is written for each class that a label map leads to.
 
     It is the class's number where the label map says so (``{1: 1, 2: 1}``), otherwise the least value that has the
-    class. The background is 0 unless the label map gives 0 to another class.
+    class, a negative one only where there is no other. The background is 0 unless the label map gives 0 to another
+    class.
 
     Example:
         >>> mapped_values({255: 1}), mapped_values({4: 3}), mapped_values({1: 0, 2: 1})
         ({1: 255}, {3: 4}, {0: 0, 1: 2})
     """
     chosen: dict[int, int] = {}
-    for value, label in sorted((label_map or {}).items()):
+    for value, label in sorted((label_map or {}).items(), key=lambda pair: (pair[0] < 0, pair[0])):
         chosen.setdefault(label, value)
     for label in chosen:
         if label_map is not None and (label_map.get(label) == label or (label == 0 and 0 not in label_map)):
@@ -73,7 +74,12 @@ def label_map_of(values: Sequence[int]) -> dict[int, int] | None:
         >>> label_map_of((0, 255)), label_map_of((0, 1, 2, 4)), label_map_of((0, 1))
         ({255: 1}, {4: 3}, None)
     """
-    return {value: label for label, value in enumerate(values) if value != label} or None
+    label_map = {value: label for label, value in enumerate(values) if value != label}
+    if values[0] != 0 and 0 not in values:
+        # 0 is another value of a class that has its own number.
+        same = next(label for label, value in enumerate(values) if label and value == label)
+        label_map |= {0: same, same: same}
+    return label_map or None
 
 
 def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> dict[int, int] | None:

@@ -136,7 +136,10 @@ def _advice(foreign: Sequence[int], truth: FoundLabels, predictions: FoundLabels
     """What may be meant by values that only predictions hold."""
     only_true = sorted({mapping.get(value, value) for value in truth.values} - set(predictions.values))
     ignored = likely_ignored(predictions.values)
-    if list(foreign) == [ignored]:
+    foreground = [value for value in truth.values if value != 0]
+    if foreign == [1] and len(foreground) == 1:
+        pairs = [(foreground[0], 1)]
+    elif list(foreign) == [ignored]:
         pairs = [(foreign[0], 0)]
     elif len(only_true) == len(foreign):
         pairs = list(zip(foreign, only_true, strict=True))

@@ -128,10 +128,7 @@ class DICOM_interface(Abstract_IO):
 
     def values_of_classes(self) -> tuple[int, ...]:
         """The value of each class in NIfTI predictions: the label that its structures have before the label map."""
-        if self.label_map is None:
-            return super().values_of_classes()
-        labels = [self.mask_background, *self.structure_dict.values()]
-        return class_values(completed(self.label_map, labels), self.classes)
+        return class_values(self._whole_label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the sample folders below `input_path`: those with a DICOM image in them, or in a folder below.
@@ -188,7 +185,7 @@ class DICOM_interface(Abstract_IO):
         """
         grid, annotation = self._annotated(index)
         labels = self._label_map(annotation, grid)
-        return check_labels(self._without_slice_axis(labels), self.classes, annotation.path, self.label_map)
+        return check_labels(self._without_slice_axis(labels), self.classes, annotation.path, self._whole_label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read what `save_prediction` wrote, in whichever format.
@@ -216,7 +213,7 @@ class DICOM_interface(Abstract_IO):
         axes = 3 if self.three_dim else 2
         # A volume of one column, say, is stored with fewer axes.
         array = array.reshape(array.shape + (1,) * (axes - array.ndim), order="F")
-        return prediction_labels(array, self.classes, nifti, self.label_map, self.values_of_classes())
+        return prediction_labels(array, self.classes, nifti, self._whole_label_map, self.values_of_classes())
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write ``sample.pred_data`` below `output_path` in the interface's format, atomically; see `write_file`.
@@ -379,6 +376,13 @@ class DICOM_interface(Abstract_IO):
             # Absolute: prepared samples outlive a change of the working folder.
             "files": [os.path.abspath(path) for path in grid.files],
         }
+
+    @property
+    def _whole_label_map(self) -> dict[int, int] | None:
+        """The label map, with the labels that structures are known to have."""
+        if self.label_map is None:
+            return None
+        return completed(self.label_map, [self.mask_background, *self.structure_dict.values()])
 
     def _without_slice_axis(self, array: np.ndarray) -> np.ndarray:
         return array if self.three_dim else array[0]
