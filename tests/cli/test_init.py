@@ -90,3 +90,11 @@ def test_hippocampus_from_the_folder_to_a_network(hippocampus: Path, tmp_path: P
     made = read_experiment(tmp_path / "hippocampus.toml", ["network.architecture.n_filters=1"])
     model = make_model(made, make_preprocessor(made, make_data_io(made, tmp_path)))
     assert model.model.input_shape == (None, 40, 56, 40, 1)
+
+
+def test_a_label_map_is_completed_and_says_what_predictions_hold(experiment: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "merged.toml"
+    assert init(experiment.parent / "data", "-o", path, "--set", "data.label_map={2 = 1}") == 0
+    assert read_experiment(path).data.label_map == {"1": 1, "2": 1}
+    text = path.read_text(encoding="utf-8")
+    assert "what values in the masks mean; predictions are written in the same: 0, 1" in text

@@ -155,16 +155,15 @@ class Image_interface(Abstract_IO):
         return termination.lower().startswith(".") and termination.lower()[1:] in LOSSLESS + LOSSY
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Whether labels can be written to files with this ending: a format without loss.
+        """Whether files with this ending are images.
 
         Raises:
             ConfigurationError: If the format cannot hold the values of the label map.
         """
         ending = termination.lower().lstrip(".")
-        if ending not in LOSSLESS:
-            return False
-        self._require_storable(ending)
-        return True
+        if ending in LOSSLESS:
+            self._require_storable(ending)
+        return self.check_file_termination(termination)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample by its headers: files there, masks without loss, one size.
