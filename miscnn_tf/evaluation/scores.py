@@ -108,7 +108,13 @@ def score_label_maps(
                 f"ignored has the shape {ignored.shape}, the label maps {truth.shape}; they must be the same"
             )
         truth, pred = (_with_label(labels, ignored.reshape(truth.shape), classes) for labels in (truth, pred))
-        counts = class_counts(truth, pred, classes + 1)[:classes, :classes]
+        counts = class_counts(truth, pred, classes + 1)
+        if {int(counts[classes].sum()), int(counts[:, classes].sum())} != {int(np.count_nonzero(ignored))}:
+            raise DataError(
+                f"a label map holds the label {classes}, but classes={classes} allows whole numbers from 0 to "
+                f"{classes - 1}. Check the label map, or the number of classes"
+            )
+        counts = counts[:classes, :classes]
     else:
         counts = class_counts(truth, pred, classes)
     surfaces = class_surface_distances(
