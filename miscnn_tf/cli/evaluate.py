@@ -8,6 +8,10 @@ For example:
   miscnn-tf evaluate predictions labelsTs -o evaluation
   miscnn-tf evaluate segmentation.nii.gz truth.nii.gz
   miscnn-tf evaluate predicted_masks masks --label-map 255=1 -o evaluation
+  miscnn-tf evaluate predictions labelsTs --ignore 255 -o evaluation
+
+All label maps are looked at first. Where the predictions hold values that the truth does not, nothing is scored, and
+the message names the option that says what they mean. Cases of TRUTH without a prediction are counted in summary.json.
 
 In the output folder:
   scores.csv     a row per case and class, units in the names of the columns
@@ -44,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a value in the files means, for instance 255=1; may be repeated",
     )
     parser.add_argument(
+        "--ignore",
+        type=int,
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="leave out voxels that have this value in the truth, for instance 255; may be repeated",
+    )
+    parser.add_argument(
         "--tolerance",
         type=positive_number(),
         default=1.0,
@@ -61,8 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         _require_no_training(Path(arguments.output))
     label_map = dict(arguments.label_map) if arguments.label_map else None
+    # In a data set, voxels to ignore have to be some class.
+    of_data_set = {**dict.fromkeys(arguments.ignore, 0), **(label_map or {})} or None
     predictions = find_label_maps(arguments.predictions, arguments.classes)
-    truth = find_label_maps(arguments.truth, arguments.classes, label_map=label_map)
+    truth = find_label_maps(arguments.truth, arguments.classes, label_map=of_data_set)
     found = len(pair(predictions, truth))
     left = len(truth.maps) - found
     print(
@@ -74,13 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         classes=arguments.classes,
         label_map=label_map,
+        ignore=arguments.ignore,
         tolerance_mm=arguments.tolerance,
         draw_figures=arguments.output is not None,
     )
     # Images for the page, and what the classes are called.
     classes = 1 + max(map(int, summary["classes"]))
     names = pair(predictions, truth)
-    data_io = truth.data_io or data_set_around(arguments.truth, names, classes, label_map)
+    understood = {int(value): label for value, label in summary.get("label_map", {}).items()}
+    of_data_set = {**dict.fromkeys(arguments.ignore, 0), **understood} or None
+    data_io = truth.data_io or data_set_around(arguments.truth, names, classes, of_data_set)
     if arguments.output is not None:
         write_run_record(
             arguments.output,
@@ -91,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "predictions": str(arguments.predictions),
                 "truth": str(arguments.truth),
                 "tolerance_mm": arguments.tolerance,
+                **{name: summary[name] for name in ("label_map", "ignored_values") if name in summary},
             },
         )
     print()

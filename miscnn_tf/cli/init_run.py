@@ -78,12 +78,17 @@ def run_init(
         data["class_names"] = Choice(list(interface.class_names), "")
     label_map = getattr(interface, "label_map", None)
     if label_map:
-        data["label_map"] = Choice({str(old): new for old, new in label_map.items()}, "what values in the masks mean")
+        values = ", ".join(map(str, interface.values_of_classes()))
+        data["label_map"] = Choice(
+            {str(old): new for old, new in label_map.items()},
+            f"what values in the masks mean; predictions are written in the same: {values}",
+        )
     settings = {**_settings(interface), **said["data"].get("settings", {})}
     if settings:
         data["settings"] = Choice(settings, "further arguments of the layout")
     for key, value in said["data"].items():
-        if key not in ("path", "layout", "settings"):
+        # Of a label map the interface knows more: what the files hold besides.
+        if key not in ("path", "layout", "settings", "label_map"):
             data[key] = Choice(value, "as you said")
     for table, keys in said.items():
         if table != "data":

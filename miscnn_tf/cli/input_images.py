@@ -11,8 +11,10 @@ from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
+from miscnn_tf.data_loading.label_values import label_map_of
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.data_loading.nifti_file import ending_of, is_nifti, stem_of
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -102,8 +104,14 @@ def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
         else:
             return _of_all_samples(trained) or own
     # Where a layout tells samples with segmentations from others, all are wanted.
+    values = label_values_of(trained)
     return find_interface(
-        path, channels=trained.channels, classes=trained.classes, three_dim=trained.three_dim, part="all"
+        path,
+        channels=trained.channels,
+        classes=trained.classes,
+        three_dim=trained.three_dim,
+        label_map=None if values is None else label_map_of(values),
+        part="all",
     )
 
 

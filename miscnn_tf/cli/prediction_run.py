@@ -20,6 +20,7 @@ from miscnn_tf.data_loading.interfaces import (
     NIFTIslicer_interface,
     get_data_interface_from_file_term,
 )
+from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.nifti_file import ending_of, stem_of
@@ -70,6 +71,10 @@ def run_prediction(
         if len(sources) > 1:
             raise ConfigurationError(f"{images} holds {len(sources)} images; name a folder for them, not {output}")
     print(f"Model: {model.description}", flush=True)
+    values = None if probabilities else label_values_of(interface)
+    if values is not None:
+        named = zip(values, interface.names_of_classes(), strict=True)
+        print(f"Values in the label maps: {some_of((f'{value} ({name})' for value, name in named), 12)}", flush=True)
     if sources is None:
         return _predict_data_set(model, Path(images), output, probabilities, overwrite, memory)
     return _predict_files(model, sources, output, probabilities, overwrite, memory)
@@ -146,7 +151,7 @@ def _predict_slices(
     memory: int | None,
 ) -> None:
     """Segment a volume with a model of slices."""
-    volumes = NIFTI_interface(interface.channels, interface.classes)
+    volumes = NIFTI_interface(interface.channels, interface.classes, label_map=interface.label_map)
     image, extended = volumes.read_file(source.source)
     axis = interface.slice_axis
     spacing = np.delete(extended["spacing"], axis)
@@ -218,11 +223,14 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     """Note which model makes the predictions of a folder: those of another one must not pass for its own."""
     make_folder(output)
     path = output / RECORD_FILE
-    record = {
+    record: dict[str, Any] = {
         "model": str(model.path.resolve()),
         "fingerprint": model.fingerprint(),
         "probabilities": probabilities,
     }
+    values = None if probabilities else label_values_of(model.interface())
+    if values is not None:
+        record["label_values"] = values
     before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else None
     if before == record:
         return
@@ -234,8 +242,8 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
         )
     if before is not None and not overwrite:
         raise ConfigurationError(
-            f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, or of "
-            "another kind. Choose another folder, or replace them with --overwrite"
+            f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, of another "
+            "kind, or with other values for the classes. Choose another folder, or replace them with --overwrite"
         )
     # First of all: when this is interrupted, the old ones must not be taken for done.
     for target in old:

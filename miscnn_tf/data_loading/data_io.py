@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import random
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.labels import check_image, check_labels
+from miscnn_tf.data_loading.labels import (
+    MOST_CLASSES,
+    LabelWarning,
+    check_image,
+    check_labels,
+    label_dtype,
+    require_classes,
+)
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
@@ -25,7 +34,7 @@ from miscnn_tf.data_loading.sample_files import (
 )
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
-from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
+from miscnn_tf.errors import ConfigurationError, DataError, LabelError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import did_you_mean
 
 __all__ = ["Data_IO", "backup_evaluation", "backup_history", "create_directories"]
@@ -101,15 +110,17 @@ class Data_IO:
 
         Returns:
             The sample. Images are float32 or an integer type of at most 32 bits, label maps uint8 (uint16 above 256
-            classes).
+            classes). A label map or prediction with labels that are not below ``interface.classes`` is handed over as
+            it is, to be looked at; training, verification and scoring refuse it.
 
         Raises:
             MissingDataError: If the sample, its label map or its prediction does not exist.
             DataError: If the number of axes or channels is not the interface's, image and label map differ in shape, or
-                labels are fractional, negative or not below ``interface.classes``.
+                labels are fractional, negative or above 65535.
 
         Warns:
-            UserWarning: If the image holds NaN or infinite voxels.
+            NotFiniteWarning: If the image holds NaN or infinite voxels.
+            LabelWarning: If labels are not below ``interface.classes``.
         """
         self._require_safe(index)
         if backup:
@@ -128,11 +139,7 @@ class Data_IO:
         if details is not None:
             sample.add_details(details)
         if load_seg:
-            segmentation = self._ask(index, lambda: interface.load_segmentation(index))
-            if segmentation is None:
-                raise MissingDataError(f"{where} has no label map; add one, or load it with load_seg=False")
-            # Costs little where ours have checked already, and a subclass of ours may have changed the labels.
-            sample.add_segmentation(check_labels(np.asarray(segmentation), interface.classes, f"{where}: label map"))
+            sample.add_segmentation(self._with_any_labels(index, lambda one: self._segmentation(one, index, where)))
         if load_pred:
             self._add_prediction(sample, where)
         return sample
@@ -360,26 +367,57 @@ class Data_IO:
                 check(index, load_seg)
             # The default of a user's own interface looks at nothing: a name that is not in the list has to be tried.
             if not known:
-                self.sample_loader(index, load_seg=load_seg)
+                sample = self.sample_loader(index, load_seg=load_seg)
+                require_classes(sample.seg_data, sample.classes, f"sample {index!r}: label map")
         except Exception as error:
             if known or (isinstance(error, DataError) and not isinstance(error, MissingDataError)):
                 raise
             raise self._unknown(index, error) from error
 
-    def _add_prediction(self, sample: Sample, where: str) -> None:
+    def _segmentation(self, interface: Abstract_IO, index: Hashable, where: str) -> np.ndarray:
+        segmentation = self._ask(index, lambda: interface.load_segmentation(index))
+        if segmentation is None:
+            raise MissingDataError(f"{where} has no label map; add one, or load it with load_seg=False")
+        # Costs little where ours have checked already, and a subclass of ours may have changed the labels.
+        return check_labels(np.asarray(segmentation), interface.classes, f"{where}: label map")
+
+    def _prediction(self, interface: Abstract_IO, sample: Sample, where: str) -> np.ndarray:
         prediction = self._ask(
             sample.index,
-            lambda: self.interface.load_prediction(sample.index, self.output_path),  # type: ignore[arg-type]
+            lambda: interface.load_prediction(sample.index, self.output_path),  # type: ignore[arg-type]
         )
         if prediction is None:
             raise MissingDataError(f"{where} has no prediction in {self.output_path}; predict it first")
         prediction = np.asarray(prediction)
         where = f"{where}: prediction in {self.output_path}"
-        axes = sample.ndim + 1
-        activation = (
-            prediction.dtype.kind == "f" and prediction.ndim == axes and prediction.shape[-1] == sample.classes > 1
-        )
-        prediction = _compact_type(prediction, where) if activation else check_labels(prediction, sample.classes, where)
+        if _is_activation(prediction, sample):
+            return _compact_type(prediction, where)
+        return check_labels(prediction, interface.classes, where)
+
+    def _with_any_labels(self, index: Hashable, read: Callable[[Abstract_IO], np.ndarray]) -> np.ndarray:
+        """Labels by `read`; where some have no class, all of them, with a warning."""
+        try:
+            return read(self.interface)
+        except LabelError as error:
+            unlimited = copy.copy(self.interface)
+            try:
+                unlimited.classes = MOST_CLASSES
+                labels = read(unlimited)
+            except (LabelError, AttributeError):  # of a user's interface whose classes cannot be set
+                raise error from None
+            warnings.warn(
+                LabelWarning(
+                    f"sample {index!r}: {error}. The labels are loaded as they are, to be looked at; training and "
+                    "scores refuse them"
+                ),
+                stacklevel=4,
+            )
+            return labels.astype(label_dtype(int(labels.max()) + 1), copy=False)
+
+    def _add_prediction(self, sample: Sample, where: str) -> None:
+        prediction = self._with_any_labels(sample.index, lambda interface: self._prediction(interface, sample, where))
+        where = f"{where}: prediction in {self.output_path}"
+        activation = _is_activation(prediction, sample)
         sample.add_prediction(prediction, activation_output=activation)
         expected = (*sample.img_data.shape[:-1], sample.classes if activation else 1)
         if (
@@ -433,6 +471,14 @@ def _image_and_facts(answer: Any, where: str) -> tuple[np.ndarray, dict[str, Any
     if image is None:
         raise MissingDataError(f"{where}: load_image() returned no image")
     return np.asanyarray(image), dict(facts or {})
+
+
+def _is_activation(prediction: np.ndarray, sample: Sample) -> bool:
+    return (
+        prediction.dtype.kind == "f"
+        and prediction.ndim == sample.ndim + 1
+        and prediction.shape[-1] == sample.classes > 1
+    )
 
 
 def _compact_type(array: np.ndarray, where: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
@@ -179,6 +180,9 @@ def classes_of(
 ) -> tuple[int, dict[int, int] | None]:
     """How many classes there are, and the label map: the given one, or {255: 1} for masks of 0 and 255.
 
+    Where the given one turns a value into a class whose number the files hold as well, ``{2: 1}`` of 1 and 2, it is
+    completed, ``{1: 1, 2: 1}``: predictions then hold the class's number.
+
     Args:
         found: The values.
         where: The data, for messages.
@@ -192,6 +196,7 @@ def classes_of(
     if mapping is None and values in ([0, 255], [0, 2**16 - 1]):
         mapping = {values[1]: 1}
         logger.info("%s: the masks hold 0 and %d; they are read with label_map=%s", where, values[1], mapping)
+    mapping = None if mapping is None else completed(mapping, values)
     labels = sorted({(mapping or {}).get(value, value) for value in values})
     if labels in ([0], []):
         raise DataError(
@@ -209,28 +214,18 @@ def classes_of(
         return len(labels), mapping
     shown = ", ".join(f"{value} (in {found.first[value]!r})" for value in values[:_SHOWN])
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    if len(labels) > _SHOWN and mapping is None and values[-1] == 255:
+    numbered = values[:-1] == list(range(len(values) - 1))
+    if len(labels) > _SHOWN and mapping is None and values[-1] == 255 and not numbered:
         raise DataError(
             f"{where}: the masks hold {len(values)} values between {values[0]} and 255 ({shown}{more}): they were "
             "resized smoothly, or compressed with loss. Save them again with nearest-neighbour interpolation, as PNG "
             "or TIFF; or give classes and a label_map for all values"
         )
+    ignored = likely_ignored(values) if mapping is None else None
+    hint = "" if ignored is None else f' ({ignored} beside other labels most likely means "ignore": background then)'
     said = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
     raise DataError(
         f"{where}: the segmentations hold the values {shown}{more}{said}, but classes are numbered 0, 1, 2, … without "
-        f"gaps. Say what the values mean, for instance label_map={proposed_label_map(values)}, or give classes if some "
-        "class is in none of these samples"
+        f"gaps. Say what the values mean, for instance label_map={proposed_label_map(values)}{hint}, or give "
+        "classes if some class is in none of these samples"
     )
-
-
-def proposed_label_map(values: Iterable[int]) -> dict[int, int]:
-    """The other values of a list in their order, numbered from 1; 0 stays the background.
-
-    Example:
-        >>> proposed_label_map([0, 1, 4])
-        {4: 2}
-    """
-    order = sorted(values)
-    # Without a 0 the least value is taken for the background.
-    numbers = {value: place for place, value in enumerate(order if 0 not in order else [0, *[v for v in order if v]])}
-    return {value: place for value, place in numbers.items() if value != place}

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.errors import ConfigurationError, DataError, LabelError
+from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
+from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
 
+#: As many classes as a label map can have.
+MOST_CLASSES = 2**16
 #: Labels may be this far from a whole number: that is rounding, of a slope such as 1/255 or of an interpolation.
 WHOLE_TOLERANCE = 1e-3
 
@@ -24,6 +27,10 @@ class NotFiniteWarning(UserWarning):
     """An image holds voxels that are NaN or infinite."""
 
 
+class LabelWarning(UserWarning):
+    """A label map that is only looked at holds labels that the interface has no classes for."""
+
+
 def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> dict[int, int] | None:
     """A label map as it is used: integers to integers below `classes`; text keys, as JSON has them, are numbers again.
 
@@ -33,8 +40,8 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
     if not label_map:
         return None
     try:
-        numbers = {int(old): int(new) for old, new in label_map.items()}
-    except (TypeError, ValueError):
+        numbers = {_whole_number(old): _whole_number(new) for old, new in label_map.items()}
+    except (TypeError, ValueError, OverflowError):
         raise ConfigurationError(
             f"label_map must map integers to integers, e.g. {{255: 1}}; got {label_map!r}"
         ) from None
@@ -52,7 +59,7 @@ def label_dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
     Raises:
         ConfigurationError: If there are more than 65536 classes.
     """
-    if classes > 2**16:
+    if classes > MOST_CLASSES:
         raise ConfigurationError(f"classes={classes}: label maps hold at most 65536 classes")
     return np.uint8 if classes <= 2**8 else np.uint16
 
@@ -76,6 +83,9 @@ def check_labels(
         DataError: If there is a value that is fractional, negative, not finite, or not below `classes`; the message
             lists them.
 
+    Warns:
+        RepeatedWarning: If a value that is not in `label_map` is a class that another value is turned into.
+
     Example:
         >>> import numpy as np
         >>> check_labels(np.array([0, 255, 0]), 2, "mask.png", label_map={255: 1})
@@ -89,9 +99,10 @@ def check_labels(
     array = whole_labels(array, where, classes)
     lowest, highest = int(array.min()), int(array.max())
     if mapping is not None:
+        _warn_of_merged(array, mapping, where)
         return _mapped(array, lowest, highest, mapping, classes, target, where)
     if lowest < 0 or highest >= classes:
-        raise _bad_labels(array[(array < 0) | (array >= classes)], classes, where)
+        raise _bad_labels(array[(array < 0) | (array >= classes)], classes, where, _highest_class(array, classes))
     return array.astype(target, copy=False)
 
 
@@ -163,6 +174,23 @@ def label_text(value: Any) -> str:
         ('0.99999994', '3', '255')
     """
     return str(value).removesuffix(".0")
+
+
+def require_classes(labels: np.ndarray | None, classes: int, where: str | Path) -> None:
+    """Make sure that a label map that was loaded to be looked at can be trained on, counted or scored.
+
+    `Data_IO.sample_loader` hands labels over that have no class, with a `LabelWarning`.
+
+    Args:
+        labels: Whole numbers; None where there is no label map.
+        classes: Number of classes, background included.
+        where: The file or sample, for the message.
+
+    Raises:
+        LabelError: If a label is not below `classes`.
+    """
+    if labels is not None:
+        check_labels(labels, classes, where)
 
 
 def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str | Path) -> None:
@@ -276,23 +304,56 @@ def _mapped(
     if wrong.any():
         used = wrong[positions]
         if used.any():
-            raise _bad_labels(array[used], classes, where)
+            raise _bad_labels(array[used], classes, where, _highest_class(array, classes))
         table[wrong] = 0
     return table.astype(target)[positions]
 
 
-def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path) -> LabelError:
+def _whole_number(value: Any) -> int:
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError(f"{value!r} is not a whole number")
+    return number
+
+
+def _warn_of_merged(array: np.ndarray, mapping: Mapping[int, int], where: str | Path) -> None:
+    """Two values have one class, and the label map names only one of them: which one predictions get is a guess."""
+    held = [label for label in unmapped_beside_mapped(mapping) if (array == label).any()]
+    if held:
+        whole = {label: label for label in held} | dict(mapping)
+        warnings.warn(
+            RepeatedWarning(
+                f"{where}: the label map holds {', '.join(map(str, held))}, and label_map={dict(mapping)} turns other "
+                f"values into the same. Predictions are written with the other values; for the class numbers give "
+                f"label_map={whole}",
+                ("merged labels", tuple(sorted(mapping.items()))),
+            ),
+            stacklevel=4,
+        )
+
+
+def _highest_class(array: np.ndarray, classes: int) -> int:
+    """The highest valid label; 0 where there is none."""
+    return int(array.max(where=(array > 0) & (array < classes), initial=0))
+
+
+def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path, highest_class: int = 0) -> LabelError:
     found = np.unique(values)
     shown = ", ".join(map(label_text, found[:_SHOWN]))
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     fractional = found.dtype.kind == "f" and bool(is_odd(found).any())
+    allowed = "labels are whole numbers" if classes is None else f"with classes={classes} labels are 0 to {classes - 1}"
+    if len(found) == 1 and (ignored := likely_ignored([0, highest_class, found[0]])) is not None:
+        return LabelError(
+            f"{where}: the label map holds {shown} ({values.size} voxels), but {allowed}. {shown} beside other labels "
+            f'most likely means "ignore"; label_map={{{int(ignored)}: 0}} counts such voxels as background'
+        )
     advice = (
         "labels are whole numbers: was the label map interpolated, or is it a probability map? Save it again with "
         "nearest-neighbour interpolation"
         if fractional
         else f"correct the file, raise classes, or declare what they mean, e.g. label_map={{{shown.split(',')[0]}: 1}}"
     )
-    allowed = "labels are whole numbers" if classes is None else f"with classes={classes} labels are 0 to {classes - 1}"
     return LabelError(
         f"{where}: the label map holds {shown}{more} ({values.size} voxels), but {allowed}. "
         f"{advice[0].upper()}{advice[1:]}"

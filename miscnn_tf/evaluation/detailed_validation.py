@@ -11,9 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.cluster import is_chief
+from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
@@ -85,7 +86,10 @@ def detailed_validation(
     samples = check_samples(validation_samples, model)
     check_tolerance(tolerance_mm)
     if not is_chief():
-        return {index: _dice(_measured(model, index, _predicted(model, index), tolerance_mm)) for index in samples}
+        return {
+            index: _dice(_measured(model, index, _truth(model, index), _predicted(model, index), tolerance_mm))
+            for index in samples
+        }
     folder = make_folder(evaluation_path)
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)  # those of other weights
@@ -96,17 +100,21 @@ def detailed_validation(
     scores: dict[Hashable, list[float]] = {}
     rows: list[dict[str, Any]] = []
     for index in tqdm(samples, desc="Scores per case", unit="case", disable=None):
+        truth = _truth(model, index)  # first: what is wrong with it is found before the long prediction
         prediction = None if kept is None else kept.load(index)
         if prediction is None:
             prediction = _predicted(model, index)
             if kept is not None:
                 kept.save(index, prediction)
-        case = _measured(model, index, prediction, tolerance_mm)
+        case = _measured(model, index, truth, prediction, tolerance_mm)
+        del truth, prediction  # before the next ones are read: they are large
         scores[index] = _dice(case)
         rows += with_sample(case, index)
         backup_evaluation([index, *scores[index]], folder)
         write_scores(folder / SCORES_FILE, rows)
-    summary = write_results(folder, rows, draw_figures=draw_figures)
+    values = label_values_of(model.preprocessor.data_io.interface)
+    facts = {} if values is None else {"label_values": values}
+    summary = write_results(folder, rows, draw_figures=draw_figures, facts=facts)
     logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
     return scores
 
@@ -117,18 +125,25 @@ def _predicted(model: Neural_Network, index: Hashable) -> np.ndarray:
     return predictions[0]
 
 
-def _measured(model: Neural_Network, index: Hashable, prediction: np.ndarray, tolerance_mm: float) -> list[Row]:
+def _truth(model: Neural_Network, index: Hashable) -> np.ndarray:
+    # Straight from the interface: the image itself is decoded for the prediction.
+    truth = model.preprocessor.data_io.interface.load_segmentation(index)
+    highest = np.max(truth)
+    if highest >= model.classes:  # of a user's interface; ours have looked
+        raise LabelError(
+            f"sample {index!r}: its segmentation holds the label {highest:g}, but with classes={model.classes} labels "
+            f"are 0 to {model.classes - 1}; correct the label map, or make interface and model with more classes"
+        )
+    return truth
+
+
+def _measured(
+    model: Neural_Network, index: Hashable, truth: np.ndarray, prediction: np.ndarray, tolerance_mm: float
+) -> list[Row]:
     """The scores of a case, a row per class."""
     interface = model.preprocessor.data_io.interface
     try:
-        # Straight from the interface: the image itself was decoded for the prediction already.
-        return score_label_maps(
-            interface.load_segmentation(index),
-            prediction,
-            model.classes,
-            _spacing(interface, index),
-            tolerance_mm=tolerance_mm,
-        )
+        return score_label_maps(truth, prediction, model.classes, _spacing(interface, index), tolerance_mm=tolerance_mm)
     except DataError as error:
         raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
     except ConfigurationError as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from miscnn_tf.configuration import fingerprint
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.labels import check_labels
@@ -171,5 +172,9 @@ def _state(model: Neural_Network) -> str | None:
     digest = hashlib.blake2b(digest_size=16)
     for weight in get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
-    place = os.path.abspath(str(model.preprocessor.data_io.input_path))
-    return fingerprint(digest.hexdigest(), model_settings(model), place)
+    data_io = model.preprocessor.data_io
+    parts: list[Any] = [digest.hexdigest(), model_settings(model), os.path.abspath(str(data_io.input_path))]
+    values = label_values_of(data_io.interface)
+    if values is not None:  # as they are written: files of another label map, or without one, say something else
+        parts.append(values)
+    return fingerprint(*parts)

@@ -19,8 +19,9 @@ from miscnn_tf.data_loading.geometry import grid_difference
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
-from miscnn_tf.data_loading.label_scan import FoundLabels, classes_of, count_values
-from miscnn_tf.data_loading.labels import check_labels, normalised_label_map
+from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
+from miscnn_tf.data_loading.label_values import reading_map
+from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.data_loading.nifti_file import is_nifti, read_info, read_voxels, stem_of
 from miscnn_tf.data_loading.pairing import bare_mask
@@ -29,6 +30,7 @@ from miscnn_tf.errors import DataError, MiscnnError, MissingDataError
 from miscnn_tf.evaluation.score_table import SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import summarise, write_results
+from miscnn_tf.evaluation.value_sets import meaning_of, require_below
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,10 @@ class LabelFile:
         flat = shape[2:] in ((), (1,))
         return Grid(shape[:2] if flat else shape, info.affine, tuple(info.spacing[: 2 if flat else 3]))
 
+    def stored_values(self) -> np.ndarray:
+        """What is stored."""
+        return self.values()
+
     def values(self) -> np.ndarray:
         """What is stored."""
         if not is_nifti(self.path):
@@ -99,6 +105,10 @@ class LabelSample:
             None if affine is None else np.asarray(affine),
             None if spacing is None else tuple(float(size) for size in spacing),
         )
+
+    def stored_values(self) -> np.ndarray:
+        """What is stored, before the interface's label map."""
+        return self.interface.stored_labels(self.index)
 
     def values(self) -> np.ndarray:
         """Its labels."""
@@ -251,27 +261,34 @@ def evaluate_label_maps(
     *,
     classes: int | None = None,
     label_map: Mapping[int, int] | None = None,
+    ignore: Iterable[int] = (),
     tolerance_mm: float = 1.0,
     draw_figures: bool = False,
 ) -> dict[str, Any]:
     """Score predictions against the truth; no network is needed.
+
+    All label maps are looked at first: predictions and truth must hold the same values, or it must be known what they
+    mean (`value_sets.meaning_of`).
 
     Args:
         predictions: What `find_label_maps` found.
         truth: The same of the truth.
         output: Folder for ``scores.csv``, ``summary.json`` and ``scores.png``; None writes nothing.
         classes: Number of classes, background included; None: as the data set of the truth says, or as many as there
-            are labels in both.
+            are labels in the truth.
         label_map: What values in the files mean, ``{255: 1}``; None: masks of 0 and 255 are understood.
+        ignore: Values of the truth's files that mark voxels to leave out.
         tolerance_mm: Of the normalised surface Dice.
         draw_figures: Draw box plots.
 
     Returns:
-        What ``summary.json`` holds (`summary.summarise`).
+        What ``summary.json`` holds (`summary.summarise`), and ``"cases_without_prediction"``, ``{"number": 1, "names":
+        ["d"]}``, which the scores say nothing of; ``"label_map"`` and ``"ignored_values"`` where there are any.
 
     Raises:
         DataError: If a prediction has no truth, lies on another grid, or a file cannot be read or has other labels;
             grids are looked at first, and all bad ones are listed.
+        LabelError: If the predictions hold values that the truth does not; nothing was scored then.
 
     Example:
         >>> evaluate_label_maps(
@@ -285,51 +302,95 @@ def evaluate_label_maps(
         make_folder(output)
     pairs = pair(predictions, truth)
     grids = check_pairs(pairs)
-    classes, label_map = _classes(pairs, truth, classes, label_map)
+    ignored = sorted(set(ignore))
+    comparison = _compare(pairs, truth, classes, label_map, ignored)
     rows: list[dict[str, Any]] = []
     for name, (prediction, true) in tqdm(pairs.items(), desc="Scores per case", unit="case", disable=None):
-        labels, predicted = (check_labels(one.values(), classes, str(one), label_map) for one in (true, prediction))
-        case = score_label_maps(labels, predicted, classes, grids[name].spacing, tolerance_mm=tolerance_mm)
+        labels, predicted, left_out = comparison.read(prediction, true)
+        case = score_label_maps(
+            labels, predicted, comparison.classes, grids[name].spacing, tolerance_mm=tolerance_mm, ignored=left_out
+        )
         rows += with_sample(case, name)
         if output is not None:
             write_scores(Path(output) / SCORES_FILE, rows)
+    compared = {id(true) for _, true in pairs.values()}
+    missing = [name for name, true in truth.maps.items() if id(true) not in compared]
+    facts: dict[str, Any] = {"cases_without_prediction": {"number": len(missing), "names": missing}}
+    if comparison.label_map:
+        facts["label_map"] = {str(value): label for value, label in comparison.label_map.items()}
+    if ignored:
+        facts["ignored_values"] = ignored
     if output is not None:
-        return write_results(output, rows, draw_figures=draw_figures)
-    return summarise(rows)
+        return write_results(output, rows, draw_figures=draw_figures, facts=facts)
+    return summarise(rows) | facts
 
 
-def _classes(
+@dataclass(frozen=True)
+class _Comparison:
+    """How the label maps of a pair become class numbers.
+
+    Attributes:
+        classes: Number of classes, background included.
+        label_map: What values in the files mean, as it was given or understood.
+        truth_map: What the values of the truth mean; None for class numbers.
+        prediction_map: Likewise of the predictions.
+        ignored: Values of the truth's files that mark voxels to leave out.
+    """
+
+    classes: int
+    label_map: Mapping[int, int] | None
+    truth_map: Mapping[int, int] | None
+    prediction_map: Mapping[int, int] | None
+    ignored: Sequence[int]
+
+    def read(self, prediction: LabelMap, truth: LabelMap) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The labels of the truth and of the prediction, and which voxels are left out."""
+        left_out = _left_out(truth, self.ignored)
+        true, predicted = truth.values(), prediction.stored_values()
+        if left_out is not None:
+            # What they hold there means nothing.
+            true, predicted = (np.where(left_out, 0, values) for values in (true, predicted))
+        return (
+            check_labels(true, self.classes, str(truth), self.truth_map),
+            check_labels(predicted, self.classes, str(prediction), self.prediction_map),
+            left_out,
+        )
+
+
+def _compare(
     pairs: Mapping[str, tuple[LabelMap, LabelMap]],
     truth: LabelMaps,
     classes: int | None,
     label_map: Mapping[int, int] | None,
-) -> tuple[int, Mapping[int, int] | None]:
-    """How many classes there are, and what the values mean."""
-    if classes is None and truth.classes is not None:
-        classes = truth.classes  # whose interface has seen to the label map, too
-    if classes is not None:
-        return classes, normalised_label_map(label_map, classes)
-    found = {"truth": FoundLabels(), "prediction": FoundLabels()}
-    for name, both in tqdm(pairs.items(), desc="Looking for labels", delay=2.0, disable=None, leave=False):
-        for kind, one in zip(("prediction", "truth"), both, strict=True):
+    ignored: Sequence[int],
+) -> _Comparison:
+    """Look at all label maps, and find out what their values mean."""
+    true, predicted = FoundLabels(), FoundLabels()
+    for both in tqdm(pairs.values(), desc="Looking for labels", delay=2.0, disable=None, leave=False):
+        left_out = _left_out(both[1], ignored)
+        for found, one, values in ((true, both[1], both[1].values()), (predicted, both[0], both[0].stored_values())):
             try:
-                found[kind].add(name, count_values(one.values()))
+                found.add(str(one), count_values(values if left_out is None else values[~left_out]))
             except DataError as error:
                 raise DataError(f"{one}: {error}") from error
-    if label_map is None:
-        _, label_map = _understood(found["truth"])
-    values = {(label_map or {}).get(value, value) for each in found.values() for value in each.values}
-    if min(values) < 0 or max(values) >= 2**16:
-        raise DataError(f"labels are 0 and above, but there is {min(values)}; say what it means with a label map")
-    return max(2, max(values) + 1), label_map
+    if truth.data_io is not None:
+        interface = truth.data_io.interface
+        # Its labels are classes already. Predictions are in the values of its files, or are classes, too.
+        own = getattr(interface, "label_map", None)
+        reading = reading_map(own, interface.values_of_classes())
+        require_below(predicted, "predictions", reading or {}, interface.classes)
+        return _Comparison(interface.classes, own, None, reading, ignored)
+    given = normalised_label_map(label_map, MOST_CLASSES if classes is None else classes)
+    meaning = meaning_of(true, predicted, classes, given)
+    whole = None
+    if meaning.label_map is not None:
+        # Both 1 and 255 are understood, on either side.
+        whole = {label: label for label in meaning.label_map.values()} | meaning.label_map
+    return _Comparison(meaning.classes, meaning.label_map, whole, whole, ignored)
 
 
-def _understood(found: FoundLabels) -> tuple[int | None, dict[int, int] | None]:
-    try:
-        return classes_of(found, "the truth")
-    except DataError as reason:  # a class may be in none of a few cases
-        logger.debug("%s", reason)
-        return None, None
+def _left_out(truth: LabelMap, ignored: Sequence[int]) -> np.ndarray | None:
+    return np.isin(truth.stored_values(), ignored) if ignored else None
 
 
 def _difference(truth: Grid, prediction: Grid) -> str | None:

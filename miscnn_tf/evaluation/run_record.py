@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import miscnn_tf
 from miscnn_tf.configuration import plain
-from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface
+from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.fold_record import model_settings
@@ -48,7 +48,7 @@ def write_run_record(
 
         {"kind": "cross-validation", "written": "2026-11-23T10:00:00+00:00", "versions": {"miscnn_tf": …, …},
          "data": {"interface": {"class_name": "NIFTI", "config": {…}}, "class_names": ["background", …],
-                  "input_path": "/home/me/kits19/data"},
+                  "label_values": null, "input_path": "/home/me/kits19/data"},
          "predictions": null, "settings": {"epochs": 100, …}}
 
     Args:
@@ -124,6 +124,7 @@ def _describe_data(data_io: Data_IO) -> dict[str, Any]:
     return {
         "interface": describe_interface(data_io.interface),
         "class_names": class_names_of(data_io.interface),
+        "label_values": label_values_of(data_io.interface),
         "input_path": os.path.abspath(place) if isinstance(place, str | os.PathLike) else None,
     }
 

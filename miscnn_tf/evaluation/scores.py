@@ -47,6 +47,7 @@ def score_label_maps(
     spacing: Sequence[float] | None = None,
     *,
     tolerance_mm: float = 1.0,
+    ignored: np.ndarray | None = None,
 ) -> list[Row]:
     """Score a label map against the truth; no network is needed.
 
@@ -59,6 +60,8 @@ def score_label_maps(
             scale): lengths are then in pixels or voxels, and the names of the columns say so.
         tolerance_mm: Of the normalised surface Dice, in mm; without `spacing` in pixels or voxels. Take what two
             experts differ by.
+        ignored: Which voxels are left out, a mask of the same shape; None for none. They are not counted, and both
+            surfaces end where they begin.
 
     Returns:
         One row per class, from class 0, each a dict in the order of the columns:
@@ -99,7 +102,22 @@ def score_label_maps(
             f"spacing={tuple(lengths)} has {len(lengths)} lengths, but the label maps have {truth.ndim} axes; give the "
             "voxel size of each axis in mm, or None if it is not known"
         )
-    counts = class_counts(truth, pred, classes)
+    if ignored is not None and ignored.any():
+        # As a class of their own, which is not measured.
+        if ignored.size != truth.size:
+            raise DataError(
+                f"ignored has the shape {ignored.shape}, the label maps {truth.shape}; they must be the same"
+            )
+        truth, pred = (_with_label(labels, ignored.reshape(truth.shape), classes) for labels in (truth, pred))
+        counts = class_counts(truth, pred, classes + 1)
+        if {int(counts[classes].sum()), int(counts[:, classes].sum())} != {int(np.count_nonzero(ignored))}:
+            raise DataError(
+                f"a label map holds the label {classes}, but classes={classes} allows whole numbers from 0 to "
+                f"{classes - 1}. Check the label map, or the number of classes"
+            )
+        counts = counts[:classes, :classes]
+    else:
+        counts = class_counts(truth, pred, classes)
     surfaces = class_surface_distances(
         whole_labels(truth, "truth"), whole_labels(pred, "pred"), len(counts) - 1, lengths or (1.0,) * truth.ndim
     )
@@ -151,3 +169,10 @@ def check_tolerance(value: float) -> float:
     if not 0 <= result < math.inf:
         raise ConfigurationError(f"tolerance_mm={value!r} must be a length, 0 or more")
     return result
+
+
+def _with_label(labels: np.ndarray, mask: np.ndarray, label: int) -> np.ndarray:
+    """A copy with one label in all voxels of a mask."""
+    changed = labels.astype(np.result_type(labels.dtype, np.min_scalar_type(label)), copy=True)
+    changed[mask] = label
+    return changed

@@ -6,13 +6,15 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import miscnn_tf
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.json_file import write_json
+from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.bootstrap import mean_interval
 from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns, read_scores, write_scores
 from miscnn_tf.evaluation.scores import DEFINITIONS
@@ -100,17 +102,21 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
     rows = [{"fold": fold, **row} for fold, path in _score_files(root) for row in read_scores(path)]
     if not rows:
         return None
-    write_results(root, rows, draw_figures=draw_figures)
+    write_results(root, rows, draw_figures=draw_figures, facts=_facts_of_folds(root))
     return root / SUMMARY_FILE
 
 
-def write_results(folder: str | Path, rows: Sequence[Row], *, draw_figures: bool = False) -> dict[str, Any]:
+def write_results(
+    folder: str | Path, rows: Sequence[Row], *, draw_figures: bool = False, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write ``scores.csv`` and ``summary.json``, and ``scores.png`` where asked for, into a folder.
 
     Args:
         folder: Created where missing.
         rows: Rows of `score_label_maps` with ``"sample_id"``.
         draw_figures: Whether to draw box plots.
+        facts: More that ``summary.json`` holds, plain data: ``"label_values"``, the value of each class in the label
+            maps where it is not the class's number.
 
     Returns:
         What ``summary.json`` holds, which is written last (`summarise`).
@@ -125,7 +131,7 @@ def write_results(folder: str | Path, rows: Sequence[Row], *, draw_figures: bool
         from miscnn_tf.evaluation.score_figures import plot_scores
 
         plot_scores(rows, folder)
-    summary = summarise(rows)
+    summary = summarise(rows) | dict(facts or {})
     write_json(folder / SUMMARY_FILE, summary)
     return summary
 
@@ -187,6 +193,16 @@ def _settings(scores: Iterable[str]) -> dict[str, Any]:
         "definitions": DEFINITIONS,
         "versions": {"miscnn_tf": miscnn_tf.__version__, **{name: version(name) for name in ("numpy", "scipy")}},
     }  # fmt: skip
+
+
+def _facts_of_folds(root: Path) -> dict[str, Any]:
+    """What the folds' summaries say of the label maps, which are of one data set."""
+    for _, path in _score_files(root):
+        with suppress(DataError):  # a fold that is not finished has none
+            summary = read_json(path.parent / SUMMARY_FILE, "")
+            if isinstance(summary, dict) and "label_values" in summary:
+                return {"label_values": summary["label_values"]}
+    return {}
 
 
 def _score_files(root: Path) -> list[tuple[int, Path]]:

@@ -360,7 +360,7 @@ class Neural_Network:
             memory_budget: As in `predict`; `image` is part of it.
 
         Returns:
-            Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
+            Labels ``(x, y[, z])``, which are class numbers, or float32 probabilities ``(x, y[, z], classes)``.
         """
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
@@ -381,12 +381,12 @@ class Neural_Network:
         Args:
             image_path: The image, in a format that the model's interface reads (or that its ending tells); a list of
                 files for an image whose channels lie in one file each.
-            output_path: Where to write the labels; None only returns them.
+            output_path: Where to write the labels, in the values of the training's label maps; None only returns them.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`.
 
         Returns:
-            What was written.
+            What was written, labels as class numbers.
 
         Example:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP

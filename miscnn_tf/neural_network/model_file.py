@@ -34,7 +34,13 @@ from miscnn_tf.data_loading.interfaces import (
     miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.description import build_interface, class_names_of, describe_interface
+from miscnn_tf.data_loading.interfaces.description import (
+    build_interface,
+    class_names_of,
+    describe_interface,
+    label_values_of,
+    with_label_values,
+)
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
@@ -139,6 +145,8 @@ def describe_network(network: Neural_Network) -> str:
         "three_dim": network.three_dim,
         "interface": describe_interface(preprocessor.data_io.interface),
         "class_names": class_names_of(preprocessor.data_io.interface),
+        # The value of each class in predictions; null where they are class numbers.
+        "label_values": label_values_of(preprocessor.data_io.interface),
         "architecture": _describe_known(network.architecture, architectures),
         # A list where the axes differ.
         "divisor": list(network.divisors) if len(set(network.divisors)) > 1 else network.divisors[0],
@@ -167,7 +175,7 @@ def describe_network(network: Neural_Network) -> str:
 def training_settings(network: Neural_Network) -> dict[str, Any]:
     """What a training's result depends on, besides seeds, epochs and class weights, as JSON types."""
     description = json.loads(describe_network(network))
-    for name in ("format", "written", "versions", "epochs_trained", "jit_compile"):
+    for name in ("format", "written", "versions", "epochs_trained", "jit_compile", "label_values"):
         del description[name]
     del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
     description["loss"] = _with_partial(network.loss, description["loss"])
@@ -371,7 +379,8 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
             found.__name__,
             type(interface).__name__,
         )
-    return _general_interface(found, interface.channels, interface.classes, interface.three_dim)
+    general = _general_interface(found, interface.channels, interface.classes, interface.three_dim)
+    return with_label_values(general, label_values_of(interface))
 
 
 def require_ending(interface: Abstract_IO, path: str | Path) -> None:
@@ -412,6 +421,7 @@ def _build_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abs
         interface = _general_interface(
             miscnn_data_interfaces[name], metadata["channels"], metadata["classes"], metadata["three_dim"]
         )
+        interface = with_label_values(interface, metadata.get("label_values"))  # files of earlier versions lack it
         if names is not None:
             interface.class_names = tuple(names)
     return interface

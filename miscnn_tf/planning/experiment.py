@@ -125,7 +125,9 @@ class Data(Table):
         default=None, description="Regular expression that the whole name of a sample has to match."
     )
     label_map: dict[str, int] | None = Field(
-        default=None, description="What values in the segmentations mean, `{255 = 1}`; others stay as they are."
+        default=None,
+        description="What values in the segmentations mean, `{255 = 1}`; others stay as they are. Predictions are "
+        "written in the same values.",
     )
     settings: dict[str, Any] = Field(
         default={}, description="Further arguments of the layout's interface, such as `slice_axis` or `structure_dict`."

@@ -27,11 +27,22 @@ def remarks(run: RunFolder) -> list[str]:
     Args:
         run: The run.
     """
-    found = [*run.problems, *_unfinished(run), *_broken_trainings(run)]
+    found = [*run.problems, *_not_predicted(run), *_unfinished(run), *_broken_trainings(run)]
     for label in run.labels:
         if label:
             found += _missed(run, label)
     return [*found, *_outliers(rank_cases(run.rows)), *_courses(run), *_waits(run)]
+
+
+def _not_predicted(run: RunFolder) -> Iterator[str]:
+    """Cases of the truth that have no scores, because nobody predicted them."""
+    summary = run.summary or {}
+    missing = summary.get("cases_without_prediction")
+    if missing:
+        yield (
+            f"{len(missing)} of {len(missing) + summary['cases']} cases of the truth have no prediction and are not in "
+            f"the scores: {some_of(missing, _MOST_NAMES)}."
+        )
 
 
 def _unfinished(run: RunFolder) -> Iterator[str]:

@@ -192,6 +192,9 @@ def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dic
     computed = summarise(rows)
     stored = _tried(problems, lambda: read_json(root / SUMMARY_FILE, ""), None)
     if isinstance(stored, dict) and stored.get("classes") and stored.get("cases") == computed["cases"]:
+        missing = stored.get("cases_without_prediction")
+        if isinstance(missing, dict) and isinstance(missing.get("names"), list):
+            computed["cases_without_prediction"] = [str(name) for name in missing["names"]]
         definitions = (stored.get("settings") or {}).get("definitions")
         if isinstance(definitions, dict):
             # How the scores were measured then, should the definitions have changed since.

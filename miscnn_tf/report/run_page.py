@@ -161,7 +161,9 @@ def _headline(run: RunFolder) -> list[dict[str, str]]:
             for label, scores in classes.items()
             if "dice" in scores
         ]
-    figures.append({"name": "cases", "figure": str(run.summary["cases"]), "more": ""})
+    missing = len(run.summary.get("cases_without_prediction", ()))
+    more = f"{missing} more without a prediction" if missing else ""
+    figures.append({"name": "cases", "figure": str(run.summary["cases"]), "more": more})
     return figures
 
 
@@ -352,6 +354,9 @@ def _data_rows(run: RunFolder) -> list[tuple[str, str]]:
     interface = data.get("interface")
     if isinstance(interface, dict):
         rows += [(name, text) for name, text in setting_rows({"read by": interface})]
+    values = data.get("label_values")
+    if isinstance(values, list):
+        rows.append(("values", ", ".join(f"{value}: {run.name_of(label)}" for label, value in enumerate(values))))
     for fold in run.folds:
         if fold.training is not None and fold.validation is not None:
             name = "cases" if fold.number is None else f"fold {fold.number}"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from miscnn_tf.arguments import positive, spacings, whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
-from miscnn_tf.data_loading.labels import check_labels, count_voxels
+from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, count_voxels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import inside
@@ -89,6 +89,9 @@ def visualize_samples(
         DataError: If a label map does not fit its image, or a name cannot be a file's.
         StorageError: If a file cannot be written.
 
+    Warns:
+        LabelWarning: If a label map that is read has labels without a class; they are shown as ``label <number>``.
+
     Example:
         >>> visualize_samples(["case_00000"], mask_seg=True, data_io=data_io)  # doctest: +SKIP
         [PosixPath('vis/case_00000.gif')]
@@ -99,7 +102,7 @@ def visualize_samples(
     silent = None if len(listed) > 1 else True
     for name in tqdm(listed, desc="Pictures", unit="sample", delay=_PROGRESS_AFTER, disable=silent, leave=False):
         case = _Case.of(_loaded(name, data_io, mask_seg, mask_pred), mask_seg, mask_pred, steps)
-        names = _names(class_names, data_io, case.classes)
+        names = _names(class_names, data_io, case)
         panels: list[tuple[str, Slicer | None]] = [(kind, labels.__getitem__) for kind, labels in case.maps.items()]
         path = inside(out_dir, case.index, ".gif")
         case.draw(
@@ -164,7 +167,7 @@ def visualize_prediction_overlap_3D(
     """
     (name,) = _listed([sample], data_io)
     case = _Case.of(_loaded(name, data_io, True, True), True, True, [])
-    names = _names(class_names, data_io, case.classes)
+    names = _names(class_names, data_io, case)
     shown = case.present() or [min(1, case.classes - 1)] if classes is None else chosen_classes(classes, case.classes)
     truth, prediction = case.maps["ground truth"], case.maps["prediction"]
 
@@ -199,6 +202,7 @@ class _Case:
     maps: dict[str, np.ndarray]
     view: View
     classes: int
+    known_classes: int
     three_dim: bool
 
     @classmethod
@@ -219,13 +223,15 @@ class _Case:
             maps["prediction"] = _labels(sample, sample.pred_data, "prediction")
         if steps:
             sample, maps = _stepped(sample, maps, steps)
+        # Labels that the interface has no classes for are shown as well.
+        classes = max([sample.classes, *(int(labels.max()) + 1 for labels in maps.values())])
         affine = sample.extended.get("affine") if sample.three_dim else None
         if affine is not None and not is_usable(affine):
             affine = None
         view = View.of(sample.img_data.shape[:-1], _spacing(sample, affine), affine)
         image, colour = displayed(sample.img_data, sample.ndim)
         turned = {kind: view.turn(labels) for kind, labels in maps.items()}
-        return cls(sample.index, view.turn(image), colour, turned, view, sample.classes, sample.three_dim)
+        return cls(sample.index, view.turn(image), colour, turned, view, classes, sample.classes, sample.three_dim)
 
     def present(self) -> list[int]:
         """The classes but the background that a label map has."""
@@ -332,7 +338,7 @@ def _loaded(sample: Hashable | Sample, data_io: Data_IO | None, load_seg: bool, 
 
 
 def _labels(sample: Sample, labels: np.ndarray, what: str) -> np.ndarray:
-    """A label map of the sample without channel axis, its labels below `sample.classes`."""
+    """A label map of the sample without channel axis."""
     if labels.ndim == sample.ndim + 1:
         labels = decide_labels(labels) if labels.shape[-1] == sample.classes > 1 else labels[..., 0]
     where = f"sample {sample.index!r}"
@@ -341,7 +347,15 @@ def _labels(sample: Sample, labels: np.ndarray, what: str) -> np.ndarray:
             f"{where}: the {what} is {labels.shape}, but the image is {sample.img_data.shape[:-1]} voxels; they must "
             "be the same grid"
         )
-    return check_labels(labels, sample.classes, f"{where}: {what}")
+    return _checked(labels, f"{where}: {what}")
+
+
+def _checked(labels: np.ndarray, where: str) -> np.ndarray:
+    """Labels that need not be below the number of classes, in the smallest type."""
+    if labels.dtype == np.uint8:
+        return labels
+    labels = check_labels(labels, MOST_CLASSES, where)
+    return labels.astype(label_dtype(int(labels.max()) + 1), copy=False)
 
 
 def _stepped(
@@ -365,7 +379,7 @@ def _stepped(
     for kind, labels in maps.items():
         done = run(labels)
         assert done.seg_data is not None
-        changed[kind] = check_labels(done.seg_data[..., 0], sample.classes, f"sample {sample.index!r} after the steps")
+        changed[kind] = _checked(done.seg_data[..., 0], f"sample {sample.index!r} after the steps")
     return done, changed
 
 
@@ -381,7 +395,13 @@ def _spacing(sample: Sample, affine: np.ndarray | None) -> tuple[float, ...]:
     return spacing
 
 
-def _names(class_names: Sequence[str] | None, data_io: Data_IO | None, classes: int) -> list[str]:
+def _names(class_names: Sequence[str] | None, data_io: Data_IO | None, case: _Case) -> list[str]:
+    """A name for each class of the sample, and the number of each label beyond them."""
+    known = _names_of_classes(class_names, data_io, case.known_classes)
+    return [*known, *(f"label {number}" for number in range(len(known), case.classes))]
+
+
+def _names_of_classes(class_names: Sequence[str] | None, data_io: Data_IO | None, classes: int) -> list[str]:
     if class_names is None and data_io is not None and getattr(data_io.interface, "class_names", None) is not None:
         return list(data_io.interface.names_of_classes())
     if class_names is None:

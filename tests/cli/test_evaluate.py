@@ -152,3 +152,145 @@ def test_the_scores_of_a_training_are_not_replaced(cases, tmp_path: Path, capsys
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", run) == 1
     assert "choose another folder with --output" in capsys.readouterr().err
     assert {path.read_text() for path in run.rglob("*") if path.is_file()} == {"of the training"}
+
+
+def masks(folder: Path, values: dict[int, int], names: str = "ab", extra: dict[int, int] | None = None) -> None:
+    """Label maps of the same squares, in other values."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        labels = np.zeros((12, 12), np.uint16)
+        labels[1:5, 1 + number : 6] = 1
+        labels[6:9, 6:11] = 2
+        labels[10:, :4] = 3
+        written = np.zeros_like(labels)
+        for label, value in {**values, **(extra or {})}.items():
+            written[labels == label] = value
+        Image.fromarray(written if written.max() > 255 else written.astype(np.uint8)).save(folder / f"{name}.png")
+
+
+def dice_of(folder: Path) -> dict[int, float]:
+    summary = json.loads((folder / "summary.json").read_text())
+    return {int(label): scores["dice"]["mean"] for label, scores in summary["classes"].items()}
+
+
+@pytest.mark.parametrize("high", [255, 65535])
+def test_a_prediction_of_0_and_255_against_a_truth_of_0_and_1(tmp_path: Path, capsys, high: int) -> None:
+    masks(tmp_path / "pred", {1: high})
+    masks(tmp_path / "truth", {1: 1})
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert f"the predictions hold the values 0, {high}, the truth 0, 1" in said
+    assert f"--label-map {high}=1" in said
+    assert "--classes" not in said  # 255 is never proposed as a class
+    assert not (tmp_path / "out" / "scores.csv").exists()
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out", "--label-map", f"{high}=1") == 0
+    assert dice_of(tmp_path / "out") == {0: 1, 1: 1}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["label_map"] == {str(high): 1}
+
+
+@pytest.mark.parametrize("predicted", [1, 255])
+def test_a_truth_of_0_and_255_is_understood_whichever_value_predictions_have(tmp_path: Path, predicted: int) -> None:
+    masks(tmp_path / "pred", {1: predicted})
+    masks(tmp_path / "truth", {1: 255})
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out") == 0
+    assert dice_of(tmp_path / "out") == {0: 1, 1: 1}
+
+
+def test_255_in_the_truth_is_left_out_with_ignore_and_never_256_classes(tmp_path: Path, capsys) -> None:
+    masks(tmp_path / "pred", {1: 1, 2: 2, 3: 1})  # where the truth is to be ignored it says anything
+    masks(tmp_path / "truth", {1: 1, 2: 2, 3: 255})
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "0, 1, 2, 255" in said
+    assert "--ignore 255" in said
+    assert "256" not in said
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out", "--ignore", 255) == 0
+    assert dice_of(tmp_path / "out") == {0: 1, 1: 1, 2: 1}
+    rows = read_scores(tmp_path / "out" / "scores.csv")
+    assert sum(row["area_truth_pixels"] for row in rows if row["sample_id"] == "a") == 144 - 8  # without the 2 x 4
+    assert all(row["specificity"] == 1 for row in rows)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["ignored_values"] == [255]
+    assert read_run_record(tmp_path / "out")["settings"]["ignored_values"] == [255]
+    # Counted as background they are wrong.
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "as_0", "--label-map", "255=0") == 0
+    assert dice_of(tmp_path / "as_0")[1] < 1
+
+
+def test_classes_that_are_given_do_not_hide_that_255_means_ignore(tmp_path: Path, capsys) -> None:
+    masks(tmp_path / "pred", {1: 1, 2: 2})
+    masks(tmp_path / "truth", {1: 1, 2: 2, 3: 255})
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "--classes", 3) == 1
+    said = capsys.readouterr().err
+    assert "a.png: the label map holds 255" in said
+    assert "--ignore 255" in said
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "advice"),
+    [
+        (
+            {1: 1, 2: 3},
+            {1: 1, 2: 4},
+            "--label-map 3=4; or, if it is a class that none of these cases has, give --classes 4",
+        ),
+        ({1: 1, 2: 2}, {1: 1}, "--classes 3"),
+        ({1: 1, 2: 2, 3: 255}, {1: 1, 2: 2}, "--label-map 255=0"),
+        ({1: 1}, {}, "--classes 2"),
+        ({1: 1, 3: 255}, {1: 255}, "--label-map 255="),
+    ],
+)
+def test_values_that_only_predictions_hold_are_an_error_with_advice(tmp_path, capsys, predicted, true, advice) -> None:
+    masks(tmp_path / "pred", predicted)
+    masks(tmp_path / "truth", true)
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out") == 1
+    assert advice in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_prediction_may_lack_a_class(tmp_path: Path) -> None:
+    masks(tmp_path / "pred", {1: 1})
+    masks(tmp_path / "truth", {1: 1, 2: 2})
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out") == 0
+    assert dice_of(tmp_path / "out")[2] == 0
+
+
+def test_values_far_apart_are_not_hundreds_of_classes(tmp_path: Path, capsys) -> None:
+    for folder in ("pred", "truth"):
+        masks(tmp_path / folder, {1: 100, 2: 200})
+    assert evaluate(tmp_path / "pred", tmp_path / "truth") == 1
+    assert "would be 201 classes, most of them empty" in (said := capsys.readouterr().err)
+    assert "--label-map 200=1" in said
+    given = ("--label-map", "100=1", "--label-map", "200=2")
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out", *given) == 0
+    assert dice_of(tmp_path / "out") == {0: 1, 1: 1, 2: 1}
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "all", "--classes", 201) == 0
+    assert dice_of(tmp_path / "all")[200] == 1
+
+
+def test_predictions_in_the_values_of_a_data_set_and_as_class_numbers(tmp_path: Path, capsys) -> None:
+    root = tmp_path / "cells"
+    masks(root / "masks", {1: 255})
+    masks(root / "images", {1: 90, 2: 40})
+    masks(tmp_path / "values", {1: 255})
+    masks(tmp_path / "numbers", {1: 1})
+    for folder in ("values", "numbers"):
+        assert evaluate(tmp_path / folder, root, "-o", tmp_path / f"of_{folder}") == 0
+        assert dice_of(tmp_path / f"of_{folder}") == {0: 1, 1: 1}
+        assert "data:image/webp" in write_report(tmp_path / f"of_{folder}").read_text(encoding="utf-8")
+    masks(tmp_path / "wrong", {1: 7})
+    assert evaluate(tmp_path / "wrong", root) == 1
+    assert "holds 7 (predictions), but with classes=2" in capsys.readouterr().err
+
+
+def test_predictions_that_are_missing_are_counted_in_the_summary_and_on_the_page(cases, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", out) == 0
+    assert json.loads((out / "summary.json").read_text())["cases_without_prediction"] == {"number": 1, "names": ["d"]}
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "1 of 4 cases of the truth have no prediction and are not in the scores: d." in page
+    assert "1 more without a prediction" in page
+    (tmp_path / "truth" / "d.nii.gz").unlink()
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", out) == 0
+    assert json.loads((out / "summary.json").read_text())["cases_without_prediction"] == {"number": 0, "names": []}
+    assert "prediction and are not in the scores" not in write_report(out).read_text(encoding="utf-8")

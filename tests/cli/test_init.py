@@ -106,3 +106,11 @@ def test_the_folders_of_images_and_masks_are_printed_and_written(tmp_path: Path,
         in capsys.readouterr().out
     )
     assert read_experiment(path).data.settings == {"mask_folder": "1st_manual"}
+
+
+def test_a_label_map_is_completed_and_says_what_predictions_hold(experiment: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "merged.toml"
+    assert init(experiment.parent / "data", "-o", path, "--set", "data.label_map={2 = 1}") == 0
+    assert read_experiment(path).data.label_map == {"1": 1, "2": 1}
+    text = path.read_text(encoding="utf-8")
+    assert "what values in the masks mean; predictions are written in the same: 0, 1" in text

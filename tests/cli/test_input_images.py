@@ -94,3 +94,11 @@ def test_another_layout_is_recognised(tmp_path: Path) -> None:
     assert interface.initialize(str(tmp_path)) == ["x", "y"]
     with pytest.raises(DataError):
         data_set_interface(tmp_path / "masks" / "..", NIFTI_interface()).initialize(str(tmp_path / "nothing"))
+
+
+def test_a_data_set_of_another_layout_gets_predictions_in_the_values_of_the_training(tmp_path: Path) -> None:
+    png(tmp_path / "images" / "a.png")
+    png(tmp_path / "masks" / "a.png")
+    interface = data_set_interface(tmp_path, Image_interface(classes=2, label_map={255: 1}))
+    assert isinstance(interface, Paired_interface)
+    assert interface.values_of_classes() == (0, 255)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from miscnn_tf.cli import main as cli
 from miscnn_tf.cli import prediction_run
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
+from miscnn_tf.evaluation.run_record import read_run_record
 from miscnn_tf.neural_network.model_file import load_model
+from miscnn_tf.report.run_page import write_report
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -233,3 +236,65 @@ def test_a_budget_of_memory(
     assert predict(trained, scan(experiment, 0), tmp_path / "c.nii.gz", "--memory", "0.001") != 0
     assert "does not suffice" in capsys.readouterr().err
     assert not (tmp_path / "c.nii.gz").exists()
+
+
+@pytest.mark.parametrize("layout", ["NIFTI", "NIFTI_S"])
+def test_the_values_of_predictions_are_printed_and_recorded(tmp_path: Path, capsys, layout: str) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        labels = np.zeros((16, 16, 8), np.uint8)
+        labels[4:12, 4:12, 2:6] = 200
+        image = labels + rng.normal(0, 5, labels.shape)
+        nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), folder / "imaging.nii.gz")
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), folder / "segmentation.nii.gz")
+    three_dim = layout == "NIFTI"
+    (tmp_path / "small.toml").write_text(f"""\
+[data]
+path = "data"
+layout = "{layout}"
+classes = 2
+label_map = {{200 = 1}}
+class_names = ["background", "kidney"]
+{"" if three_dim else "settings = {slice_axis = 2}"}
+
+[preprocessing]
+normalization = "z-score"
+patch_shape = {[8, 8, 8] if three_dim else [8, 8]}
+
+[network]
+architecture = {{name = "unet_standard", n_filters = 2, depth = 1}}
+epochs = 1
+iterations = 1
+seed = 1
+precision = "float32"
+
+[output]
+figures = false
+""")
+    assert cli.main(["train", str(tmp_path / "small.toml")]) == 0
+    trained = tmp_path / "small_training"
+    assert read_run_record(trained)["data"]["label_values"] == [0, 200]
+    assert json.loads((trained / "summary.json").read_text())["label_values"] == [0, 200]
+    page = write_report(trained).read_text(encoding="utf-8")
+    assert "0: background, 200: kidney" in page
+    capsys.readouterr()
+    image = tmp_path / "data" / "a" / "imaging.nii.gz"
+    assert predict(trained, image, tmp_path / "one.nii.gz") == 0
+    assert "Values in the label maps: 0 (background), 200 (kidney)" in capsys.readouterr().out
+    assert set(np.unique(voxels(tmp_path / "one.nii.gz"))) <= {0, 200}
+    assert predict(trained, tmp_path / "data", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["label_values"] == [0, 200]
+    np.testing.assert_array_equal(voxels(tmp_path / "out" / "a.nii.gz"), voxels(tmp_path / "one.nii.gz"))
+
+
+def test_predictions_of_class_numbers_are_not_continued_in_other_values(
+    trained: Path, experiment: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy(scan(experiment, 0), tmp_path / "scans" / "a.nii.gz")
+    assert predict(trained, tmp_path / "scans", tmp_path / "out") == 0
+    monkeypatch.setattr(prediction_run, "label_values_of", lambda interface: [0, 1, 4])
+    assert predict(trained, tmp_path / "scans", tmp_path / "out") == 1
+    assert "other values for the classes" in capsys.readouterr().err

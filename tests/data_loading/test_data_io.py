@@ -245,8 +245,6 @@ def test_integers_that_do_not_fit_become_floats(tmp_path: Path) -> None:
         ({"image": np.zeros((6, 7), complex)}, r"'a' .*image is an array of complex128"),
         ({"labels": np.zeros((6, 8))}, r"'a': the image is \(6, 7\) voxels, its segmentation \(6, 8\)"),
         ({"labels": np.zeros((6, 7, 3))}, r"'a': the segmentation has 3 channels"),
-        ({"labels": np.full((6, 7), 255)}, r"'a' .*255"),
-        ({"labels": np.full((6, 7), 3, np.uint8)}, r"'a' .*classes=3"),
         ({"labels": np.full((6, 7), -1)}, r"'a' .*-1"),
         ({"labels": np.full((6, 7), 0.5)}, r"'a' .*0\.5"),
         ({"labels": np.full((6, 7), np.nan)}, r"'a' .*nan"),

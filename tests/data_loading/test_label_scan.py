@@ -139,3 +139,16 @@ def test_smoothly_resized_masks_are_recognised():
 def test_numbered_objects_are_suspected(caplog):
     assert classes_of(found(a=range(58)), "data") == (58, None)
     assert "If they number objects" in caplog.text
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2, 255], [*range(14), 255], [0, 1, 65535]])
+def test_255_beside_other_labels_is_not_proposed_as_a_class(values):
+    with pytest.raises(DataError, match=rf'label_map=\{{{values[-1]}: 0\}}.*most likely means "ignore"') as caught:
+        classes_of(found(a=values), "data")
+    assert "resized smoothly" not in str(caught.value)
+    assert classes_of(found(a=values), "data", {values[-1]: 0}) == (len(values) - 1, {values[-1]: 0})
+
+
+def test_the_label_map_of_merged_values_is_completed():
+    assert classes_of(found(a=[0, 1, 2]), "data", {2: 1}) == (2, {1: 1, 2: 1})
+    assert classes_of(found(a=[0, 2]), "data", {2: 1}) == (2, {2: 1})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, count_voxels, normalised_label_map
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 
 TYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64, np.uint64, np.float32, np.float64, np.bool_]
 
@@ -146,3 +146,10 @@ def test_voxels_are_counted_in_any_order_of_memory(shape, order, rng):
     labels = np.asarray(rng.integers(0, 4, shape).astype(np.uint8), order=order)
     for view in (labels, labels[::2], labels[:, 1:]):
         assert count_voxels(view, 5) == [int((view == label).sum()) for label in range(5)]
+
+
+def test_255_beside_other_labels_most_likely_means_ignore():
+    with pytest.raises(LabelError, match=r'255 beside other labels most likely means "ignore"; label_map=\{255: 0\}'):
+        check_labels(np.array([0, 1, 2, 255], np.uint8), 3, "a.nii")
+    with pytest.raises(LabelError, match=r"label_map=\{255: 1\}"):
+        check_labels(np.array([0, 255], np.uint8), 3, "a.nii")

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces import Dictionary_interface
+from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.kept_predictions import KeptPredictions, load_prediction, remove_predictions
@@ -17,8 +19,8 @@ from miscnn_tf.evaluation.kept_predictions import KeptPredictions, load_predicti
 class Model:
     """Predicts a case as its truth, once told so; its weights are a number."""
 
-    def __init__(self, interface, weight=1.0):
-        data_io = Data_IO(interface, "toy")
+    def __init__(self, interface, weight=1.0, place="toy"):
+        data_io = Data_IO(interface, place)
         self.preprocessor = SimpleNamespace(data_io=data_io, batch_size=1, patch_shape=None, subfunctions=[])
         self.model = SimpleNamespace(get_weights=lambda: [np.array([self.weight])])
         self.weight = weight
@@ -156,3 +158,25 @@ def test_what_is_loaded_are_labels(tmp_path):
     np.save(tmp_path / "case_0.npy", np.array([[None]]), allow_pickle=True)
     with pytest.raises(DataError, match="damaged"):
         load_prediction(data_io, "case_0", tmp_path)
+
+
+def test_kept_predictions_of_other_values_are_made_again(tmp_path):
+    def in_files(label_map):
+        return Model(NIFTI_interface(classes=2, label_map=label_map), place=tmp_path / "data")
+
+    folder = tmp_path / "data" / "a"
+    folder.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), folder / "imaging.nii.gz")
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[1:3] = 255
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), folder / "segmentation.nii.gz")
+    model = in_files({255: 1})
+    assert detailed_validation(["a"], model, tmp_path / "scores")["a"] == [1, 1]
+    np.testing.assert_array_equal(
+        np.asarray(nib.load(tmp_path / "scores" / "predictions" / "a.nii.gz").dataobj), labels
+    )
+    assert json.loads((tmp_path / "scores" / "summary.json").read_text())["label_values"] == [0, 255]
+    detailed_validation(["a"], again := in_files({255: 1}), tmp_path / "scores")
+    assert again.predicted == []
+    detailed_validation(["a"], other := in_files({255: 1, 0: 0, 7: 1}), tmp_path / "scores")
+    assert other.predicted == ["a"]  # 7 is the value now

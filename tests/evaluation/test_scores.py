@@ -150,3 +150,38 @@ def test_a_large_ct_takes_seconds():
     rows = score_label_maps(truth, pred, 4, (0.8, 0.8, 1.0))
     assert time.perf_counter() - begin < 60  # 5 s on an idle machine
     assert [row["hd95_mm"] for row in rows[1:]] == pytest.approx([1.6] * 3)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.int64, np.float32]))
+def test_ignored_voxels_are_not_counted(seed, dtype):
+    generator = np.random.default_rng(seed)
+    truth, pred = generator.integers(0, 3, (2, 5, 6, 4)).astype(dtype)
+    ignored = generator.random(truth.shape) < 0.3
+    rows = score_label_maps(truth, pred, 3, ignored=ignored)
+    # The same as of the other voxels alone, in a row.
+    flat = score_label_maps(truth[~ignored][np.newaxis], pred[~ignored][np.newaxis], 3)
+    for row, wanted in zip(rows, flat, strict=True):
+        for name in ("dice", "iou", "sensitivity", "specificity", "precision"):
+            assert row[name] == pytest.approx(wanted[name], nan_ok=True)
+        assert row["volume_truth_voxels"] == wanted["area_truth_pixels"]
+    again = score_label_maps(truth, np.where(ignored, 2 - pred, pred).astype(dtype), 3, ignored=ignored)
+    assert str(again) == str(rows)  # what is predicted there changes nothing, surfaces included
+
+
+def test_a_class_number_more_does_not_wrap_around():
+    truth = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    rows = score_label_maps(truth, truth, 256, ignored=truth == 255)
+    assert rows[0]["area_truth_pixels"] == 1
+    assert math.isnan(rows[255]["dice"])
+
+
+def test_bad_labels_and_masks_are_refused_with_ignored_voxels():
+    truth = np.zeros((4, 4), np.uint8)
+    with pytest.raises(DataError, match=r"ignored has the shape \(3, 4\)"):
+        score_label_maps(truth, truth, 2, ignored=np.ones((3, 4), bool))
+    with pytest.raises(DataError, match="label 2"):
+        score_label_maps(truth + 2, truth, 2, ignored=np.eye(4, dtype=bool))
+    with pytest.raises(DataError, match="label 2"):
+        score_label_maps(truth + 2, truth + 2, 2, ignored=np.eye(4, dtype=bool))
+    with pytest.raises(DataError, match=r"label 0\.5"):
+        score_label_maps(truth + np.float32(0.5), truth, 2, ignored=np.eye(4, dtype=bool))

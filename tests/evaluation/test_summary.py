@@ -7,7 +7,7 @@ import pytest
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.bootstrap import mean_interval
 from miscnn_tf.evaluation.score_table import read_scores, write_scores
-from miscnn_tf.evaluation.summary import summarise, summary_table, write_summary
+from miscnn_tf.evaluation.summary import summarise, summary_table, write_results, write_summary
 
 
 def rows_of(dice, label=1, **others):
@@ -123,3 +123,16 @@ def test_table_has_a_line_per_class_and_score():
     assert [line.split()[:2] for line in lines[1:]] == [["1", "dice"], ["1", "hd95_mm"], ["12", "dice"]]
     assert "0.6 ± 0.1414 [0.5, 0.7]" in lines[1]
     assert lines[2].split()[2:] == ["2", "2", "1", "1", "0"]
+
+
+def test_the_summary_of_all_folds_keeps_the_values_of_the_predictions(tmp_path):
+    for number in range(2):
+        write_results(tmp_path / f"fold_{number}", rows_of([0.5]), facts={"label_values": [0, 255]})
+    summary = json.loads(write_summary(tmp_path).read_text())
+    assert summary["label_values"] == [0, 255]
+    assert summary["cases"] == 2
+    (tmp_path / "fold_0" / "summary.json").unlink()  # a fold that was interrupted
+    assert json.loads(write_summary(tmp_path).read_text())["label_values"] == [0, 255]
+    for number in range(2):
+        write_results(tmp_path / f"fold_{number}", rows_of([0.5]))
+    assert "label_values" not in json.loads(write_summary(tmp_path).read_text())

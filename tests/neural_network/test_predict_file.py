@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 
 import highdicom as hd
@@ -18,6 +20,8 @@ from miscnn_tf.data_loading.interfaces import DICOM_interface, Dictionary_interf
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
+from miscnn_tf.multi_model import Model_Group
+from miscnn_tf.neural_network import model_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.processing.subfunctions import Normalization, Resampling
@@ -432,3 +436,76 @@ def test_a_model_of_other_axes_says_so(of_a_series, one_channel, tmp_path, caplo
     caplog.clear()
     dicom.predict_file(patient)
     assert caplog.text == ""
+
+
+# ---------------------------------------------------------------- the user's own values
+
+
+def test_masks_of_0_and_255_are_predicted_as_0_and_255_by_every_way(tmp_path, rng):
+    mask = 255 * rng.integers(0, 2, (24, 24)).astype(np.uint8)
+    folder = tmp_path / "data" / "a"
+    folder.mkdir(parents=True)
+    Image.fromarray(noise(0, (24, 24), np.uint8)).save(folder / "imaging.png")
+    Image.fromarray(mask).save(folder / "segmentation.png")
+    interface = Image_interface(classes=2, label_map={255: 1})
+    network = make_network(interface, tmp_path / "data", tmp_path)
+    labels, _ = by_name(network, "a")
+    assert np.unique(labels).tolist() == [0, 1]  # in memory: class numbers
+    network.predict("a")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "predictions" / "a.png")), 255 * labels)
+    network.dump(tmp_path / "model.keras")
+    loaded = miscnn_tf.load_model(tmp_path / "model.keras")
+    returned = loaded.predict_file(folder / "imaging.png", tmp_path / "out.tif")
+    np.testing.assert_array_equal(returned, labels)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.tif")), 255 * labels)
+    np.testing.assert_array_equal(loaded.predict_array(noise(0, (24, 24), np.uint8)), labels)
+    group = Model_Group([network, network.copy()], network.preprocessor)
+    group.predict_file(folder / "imaging.png", tmp_path / "group.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "group.png")), 255 * labels)
+    # A file of another format is read by another interface.
+    nibabel.save(nibabel.Nifti1Image(noise(0, (24, 24), np.int16), np.eye(4)), tmp_path / "scan.nii.gz")
+    loaded.predict_file(tmp_path / "scan.nii.gz", tmp_path / "seg.nii.gz")
+    assert np.unique(voxels(tmp_path / "seg.nii.gz")).tolist() == [0, 255]
+
+
+def test_a_model_trained_on_arrays_in_memory_keeps_their_values(tmp_path):
+    data = {"a": (noise(0), np.where(noise(1) > 120, 4, 0))}
+    network = make_network(Dictionary_interface(data, classes=4, label_map={4: 3}), "", tmp_path)
+    network.dump(tmp_path / "model.keras")
+    assert model_file.read_metadata(tmp_path / "model.keras")["label_values"] == [0, 1, 2, 4]
+    loaded = miscnn_tf.load_model(tmp_path / "model.keras")
+    labels = loaded.predict_file(save_nifti(tmp_path / "scan.nii.gz", noise(0)), tmp_path / "seg.nii.gz")
+    assert 3 in labels
+    np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), np.where(labels == 3, 4, labels))
+
+
+def test_a_model_file_of_an_earlier_version_says_nothing_of_values(tmp_path):
+    network = make_network(Dictionary_interface({"a": (noise(0), noise(1))}), "", tmp_path)
+    assert json.loads(model_file.describe_network(network))["label_values"] is None
+    network.dump(tmp_path / "model.keras")
+    description = model_file.read_metadata(tmp_path / "model.keras")
+    del description["label_values"]
+    rewrite(tmp_path / "model.keras", description)
+    assert miscnn_tf.load_model(tmp_path / "model.keras").preprocessor.data_io.interface.values_of_classes() == (0, 1)
+    rewrite(tmp_path / "model.keras", {**description, "label_values": "0, 255"})
+    with pytest.raises(MiscnnError, match="label_values="):
+        miscnn_tf.load_model(tmp_path / "model.keras")
+
+
+def rewrite(path: Path, description: dict[str, object]) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["miscnn_tf.json"] = json.dumps(description).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_a_format_that_cannot_hold_the_values_is_refused_before_the_prediction(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "a"
+    folder.mkdir(parents=True)
+    Image.fromarray(noise(0, (24, 24), np.uint8)).save(folder / "imaging.png")
+    network = make_network(Image_interface(classes=2, label_map={65535: 1}), tmp_path / "data", tmp_path)
+    monkeypatch.setattr(network, "predict_sample", None)
+    with pytest.raises(ConfigurationError, match=r"predictions would hold 65535, but \.bmp files hold 0 to 255"):
+        network.predict_file(folder / "imaging.png", tmp_path / "out.bmp")

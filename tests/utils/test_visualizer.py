@@ -440,7 +440,7 @@ def test_wrong_input_is_named(tmp_path, data_io):
     sample.pred_data = sample.pred_data[1:]
     with pytest.raises(DataError, match=r"'case': the prediction is \(3, 5\), but the image is \(4, 5\)"):
         visualize_samples(sample, tmp_path)
-    sample.pred_data = np.full((4, 5, 1), 3)
+    sample.pred_data = np.full((4, 5, 1), 0.5)
     with pytest.raises(DataError, match="'case': prediction"):
         visualize_samples(sample, tmp_path)
     sample.pred_data = None

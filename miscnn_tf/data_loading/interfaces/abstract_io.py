@@ -87,6 +87,19 @@ class Abstract_IO(ABC):
             )
         return tuple(str(name) for name in self.class_names)
 
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value that stored predictions have for each class: class numbers, unless a label map says otherwise.
+
+        An interface with a ``label_map`` writes predictions in the values of its segmentations, and reads them back as
+        class numbers.
+
+        Example:
+            >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+            >>> NIFTI_interface(classes=4, label_map={4: 3}).values_of_classes()
+            (0, 1, 2, 4)
+        """
+        return tuple(range(self.classes))
+
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
         """Further facts about a sample, which become ``Sample.details``; none by default."""
         return None

@@ -59,7 +59,8 @@ class DatasetJSON_interface(ListedFiles_interface):
         three_dim: Whether the images are volumes; None: as most images are.
         pattern: Regular expression that a case's whole name must match; None takes all.
         part: "training" (imagesTr), "test" (imagesTs, whose label maps are those in labelsTs, if any) or "all".
-        label_map: What values in the segmentation files mean, ``{4: 3}``; others stay as they are.
+        label_map: What values in the segmentation files mean, ``{4: 3}``; others stay as they are. Predictions are
+            written in the same values.
         class_names: A name per class, background first; None: those of ``dataset.json``.
         file_ending: What files are like where no data are; `initialize` sees for itself.
 

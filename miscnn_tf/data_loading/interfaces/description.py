@@ -9,6 +9,7 @@ from typing import Any
 from miscnn_tf.configuration import build, get_config
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
 from miscnn_tf.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,45 @@ def _check_types(config: Mapping[str, Any]) -> None:
                 f"the interface is described with {key}={value!r}, but it must be {kind}. The file is damaged, or was "
                 "not written by this package"
             )
+
+
+def label_values_of(interface: object) -> list[int] | None:
+    """The value of each class in predictions that an interface writes; None where they are class numbers.
+
+    Example:
+        >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+        >>> label_values_of(NIFTI_interface(label_map={255: 1})), label_values_of(NIFTI_interface())
+        ([0, 255], None)
+    """
+    # One that is not derived from ours has no such method.
+    ask = getattr(interface, "values_of_classes", None)
+    values = None if ask is None else ask()
+    return None if values is None or are_class_numbers(values) else list(values)
+
+
+def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> Abstract_IO:
+    """Have an interface that stands in for another one write and read predictions in the same values.
+
+    Args:
+        interface: An interface of ours without a label map.
+        values: What `label_values_of` returned for the other one.
+
+    Raises:
+        ConfigurationError: If they are not one whole number per class, all different.
+    """
+    if values is None:
+        return interface
+    whole = isinstance(values, list | tuple) and all(type(value) is int for value in values)
+    if not whole or len(set(values)) != len(values) or len(values) != interface.classes:
+        raise ConfigurationError(
+            f"label_values={values!r} must be {interface.classes} different whole numbers, one per class"
+        )
+    cls, config = type(interface), get_config(interface)
+    if "label_map" not in config:
+        return interface
+    made: Abstract_IO = cls(**{**config, "label_map": label_map_of(values)})
+    made.class_names = interface.class_names
+    return made
 
 
 def class_names_of(interface: object) -> list[str] | None:

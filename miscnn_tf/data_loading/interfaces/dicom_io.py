@@ -36,8 +36,9 @@ from miscnn_tf.data_loading.dicom.structures import (
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, sample_folder
+from miscnn_tf.data_loading.label_values import class_values, completed, to_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
 from miscnn_tf.data_loading.nifti_file import ENDINGS, find_nifti, is_nifti, read_info, read_voxels, write_nifti
 from miscnn_tf.data_loading.sample import Sample
@@ -75,7 +76,8 @@ class DICOM_interface(Abstract_IO):
             SEG can do without: its segment numbers are the labels then.
         annotation_tag: A part of the name of the annotation's folder (or file), where a sample holds several.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What labels mean in the end, ``{2: 1}``; others stay as they are.
+        label_map: What labels mean in the end, ``{2: 1}``; others stay as they are. NIfTI predictions have the
+            labels before it; the segments of a SEG or RTSTRUCT are numbered by class.
         series: Regular expression that the description or the UID of the series must match as a whole, where a sample
             holds several.
         modality: Modality that the series must have, where a sample holds several: "CT", "MR", ….
@@ -138,6 +140,10 @@ class DICOM_interface(Abstract_IO):
         if modality is not None and (not isinstance(modality, str) or not modality):
             raise ConfigurationError(f'modality={modality!r} must be a text such as "CT", or None')
         self.class_names = self._named_classes()
+
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value of each class in NIfTI predictions: the label that its structures have before the label map."""
+        return class_values(self._whole_label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the sample folders below `input_path`: those with a DICOM image in them, or in a folder below.
@@ -204,7 +210,7 @@ class DICOM_interface(Abstract_IO):
         """
         grid, annotation = self._annotated(index)
         labels = self._label_map(annotation, grid)
-        return check_labels(self._without_slice_axis(labels), self.classes, annotation.path, self.label_map)
+        return check_labels(self._without_slice_axis(labels), self.classes, annotation.path, self._whole_label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read what `save_prediction` wrote, in whichever format.
@@ -232,7 +238,7 @@ class DICOM_interface(Abstract_IO):
         axes = 3 if self.three_dim else 2
         # A volume of one column, say, is stored with fewer axes.
         array = array.reshape(array.shape + (1,) * (axes - array.ndim), order="F")
-        return check_labels(array, self.classes, nifti)
+        return prediction_labels(array, self.classes, nifti, self._whole_label_map, self.values_of_classes())
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write ``sample.pred_data`` below `output_path` in the interface's format, atomically; see `write_file`.
@@ -317,6 +323,8 @@ class DICOM_interface(Abstract_IO):
         if is_nifti(path):
             if activation and not sample.three_dim:
                 array = array[:, :, np.newaxis]
+            if not activation:
+                array = to_values(array, self.values_of_classes(), path)
             write_nifti(path, array, sample.extended)
             return
         if path.suffix.lower() != ".dcm":
@@ -418,6 +426,13 @@ class DICOM_interface(Abstract_IO):
             # Absolute: prepared samples outlive a change of the working folder.
             "files": [os.path.abspath(path) for path in grid.files],
         }
+
+    @property
+    def _whole_label_map(self) -> dict[int, int] | None:
+        """The label map, with the labels that structures are known to have."""
+        if self.label_map is None:
+            return None
+        return completed(self.label_map, [self.mask_background, *self.structure_dict.values()])
 
     def _without_slice_axis(self, array: np.ndarray) -> np.ndarray:
         return array if self.three_dim else array[0]

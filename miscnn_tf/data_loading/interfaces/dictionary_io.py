@@ -12,7 +12,8 @@ import numpy as np
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -31,7 +32,8 @@ class Dictionary_interface(Abstract_IO):
         channels: Number of channels.
         classes: Number of classes, background included.
         three_dim: Whether the images are volumes.
-        label_map: What values in the segmentations mean, ``{255: 1}``; others stay as they are.
+        label_map: What values in the segmentations mean, ``{255: 1}``; others stay as they are. Predictions in the dict
+            have the same values.
 
     Example:
         >>> import numpy as np
@@ -66,6 +68,10 @@ class Dictionary_interface(Abstract_IO):
             "three_dim": self.three_dim,
             "label_map": self.label_map,
         }
+
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value of each class in segmentations and predictions, by the label map."""
+        return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path = "") -> list[Hashable]:
         """The names in the dict, sorted; the path is not used.
@@ -120,7 +126,7 @@ class Dictionary_interface(Abstract_IO):
         return check_labels(array, self.classes, _where(index, "segmentation"), self.label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path = "") -> np.ndarray:
-        """The prediction in the dict; the path is not used.
+        """The prediction in the dict, labels as class numbers; the path is not used.
 
         Raises:
             MissingDataError: If there is none.
@@ -128,7 +134,11 @@ class Dictionary_interface(Abstract_IO):
         array = self._array(index, "prediction")
         if array is None:
             raise MissingDataError(f"{_where(index, 'prediction')}: there is none; predict {index!r} first")
-        return array
+        activation = array.ndim > (3 if self.three_dim else 2) and array.shape[-1] > 1
+        if self.label_map is None or activation:
+            return array
+        where = _where(index, "prediction")
+        return prediction_labels(array, self.classes, where, self.label_map, self.values_of_classes())
 
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
         """A copy of the details of a sample, or None."""
@@ -138,9 +148,12 @@ class Dictionary_interface(Abstract_IO):
         return None if details is None else dict(details)
 
     def save_prediction(self, sample: Sample, output_path: str | Path = "") -> None:
-        """Put the prediction into the dict, in the place of an earlier one; labels lose their last axis of 1."""
+        """Put the prediction into the dict, in the place of an earlier one; labels lose their last axis of 1.
+
+        Labels have the values of the segmentations.
+        """
         entry = self._entry(sample.index)
-        entry["prediction"] = prediction_to_write(sample, "the dictionary")[0]
+        entry["prediction"] = prediction_to_write(sample, "the dictionary", self.values_of_classes())[0]
         parts = [entry[part] for part in _PARTS]
         stored = parts if entry["details"] is not None else parts[:3]
         self.dictionary[sample.index] = stored if isinstance(self.dictionary[sample.index], list) else tuple(stored)

@@ -13,14 +13,19 @@ from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
+from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import atomic_path, inside
 from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
+from miscnn_tf.messages import some_of
 
 _CHANNELS = {"grayscale": 1, "rgb": 3}
+#: The values that labels may have in the formats.
+_LIMITS = {"png": (0, 2**16 - 1), "bmp": (0, 2**8 - 1)}
+_LIMITS_OF_TIFF = (-(2**31), 2**31 - 1)
 
 
 class Image_interface(Abstract_IO):
@@ -32,14 +37,15 @@ class Image_interface(Abstract_IO):
     predictions, which have no such tag.
 
     Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG data), grey values that are the labels, 16 bits
-    above 256 classes; activation output is ``<output_path>/<index>.npy``, float32 ``(rows, columns, classes)``.
+    where they need them; activation output is ``<output_path>/<index>.npy``, float32 ``(rows, columns, classes)``.
 
     Args:
         classes: Number of classes, background included.
         img_type: "grayscale" (1 channel; colours become luminance) or "rgb" (3 channels).
         img_format: "png", "tif", "tiff", "bmp", "jpg" or "jpeg".
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are.
+        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are. Predictions are written in the
+            same values.
 
     Example:
         >>> interface = Image_interface(classes=2, img_type="rgb", img_format="tif", label_map={255: 1})
@@ -66,7 +72,12 @@ class Image_interface(Abstract_IO):
         self.img_format = ending
         self.pattern = pattern
         self.label_map = normalised_label_map(label_map, classes)
+        self._require_storable(self._prediction_ending)
         self.data_directory: Path | None = None
+
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value of each class in segmentations and predictions, by the label map."""
+        return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the sample folders below `input_path`.
@@ -123,7 +134,8 @@ class Image_interface(Abstract_IO):
         """
         labels, activation = self._prediction_paths(index, output_path)
         if labels.is_file():
-            return check_labels(image_file.read_mask(labels), self.classes, labels)
+            stored = image_file.read_mask(labels)
+            return prediction_labels(stored, self.classes, labels, self.label_map, self.values_of_classes())
         if not activation.is_file():
             raise MissingDataError(f"there is no prediction {labels}: predict {index!r} first")
         try:
@@ -143,6 +155,17 @@ class Image_interface(Abstract_IO):
     def check_file_termination(termination: str) -> bool:
         """Whether files with this ending (``".png"``) are images."""
         return termination.lower().startswith(".") and termination.lower()[1:] in LOSSLESS + LOSSY
+
+    def writes_file_termination(self, termination: str) -> bool:
+        """Whether files with this ending are images.
+
+        Raises:
+            ConfigurationError: If the format cannot hold the values of the label map.
+        """
+        ending = termination.lower().lstrip(".")
+        if ending in LOSSLESS:
+            self._require_storable(ending)
+        return self.check_file_termination(termination)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample by its headers: files there, masks without loss, one size.
@@ -187,9 +210,10 @@ class Image_interface(Abstract_IO):
             ConfigurationError: If the name's ending does not suit.
         """
         path = Path(path)
-        array, activation = prediction_to_write(sample, path)
+        array, activation = prediction_to_write(sample, path, self.values_of_classes())
         if not activation:
-            image_file.write_mask(path, array)
+            # Of the formats TIFF alone has signed and wide integers.
+            image_file.write_mask(path, array if array.dtype in (np.uint8, np.uint16) else array.astype(np.int32))
             return
         if path.suffix.lower() != ".npy":
             raise ConfigurationError(f"{path}: an image file cannot hold class probabilities; name the file .npy")
@@ -245,9 +269,23 @@ class Image_interface(Abstract_IO):
         wanted = image_file.spellings(self.img_format) if self.img_format in LOSSLESS else []
         return _first(folder, "segmentation", [*wanted, *LOSSLESS])
 
+    @property
+    def _prediction_ending(self) -> str:
+        return self.img_format if self.img_format in LOSSLESS else "png"
+
     def _prediction_paths(self, index: Hashable, output_path: str | Path) -> tuple[Path, Path]:
-        ending = self.img_format if self.img_format in LOSSLESS else "png"
-        return inside(output_path, index, f".{ending}"), inside(output_path, index, ".npy")
+        return inside(output_path, index, f".{self._prediction_ending}"), inside(output_path, index, ".npy")
+
+    def _require_storable(self, ending: str) -> None:
+        """Refuse a label map whose values a format cannot hold, before anything is predicted."""
+        values = mapped_values(self.label_map).values()
+        low, high = _LIMITS.get(ending, _LIMITS_OF_TIFF)
+        beyond = sorted(value for value in values if not low <= value <= high)
+        if beyond:
+            raise ConfigurationError(
+                f"label_map={self.label_map}: predictions would hold {some_of(beyond)}, but .{ending} files hold {low} "
+                f"to {high}. Give the class a value in this range as well ({{1: 1, {beyond[0]}: 1}}), or use TIFF"
+            )
 
 
 def _first(folder: Path, stem: str, endings: list[str]) -> Path | None:

@@ -16,6 +16,7 @@ from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_ni
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.data_loading.interfaces.sample_folders import matches, name_expression
+from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map
 from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.sample import Sample
@@ -71,7 +72,8 @@ class ListedFiles_interface(Abstract_IO):
         three_dim: Whether the images are volumes.
         pattern: Regular expression that a sample's whole name must match; None takes all.
         part: "training" (samples with a segmentation), "test" (the others) or "all".
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are. Predictions are
+            written in the same values.
         class_names: A name per class, background first.
         file_ending: ``".nii.gz"``, ``".png"``, …: what files are like where no data are; `initialize` sees for itself.
     """
@@ -100,6 +102,10 @@ class ListedFiles_interface(Abstract_IO):
         # What was asked for holds on the next folder, too; what was found there does not.
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
+
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value of each class in segmentations and predictions, by the label map."""
+        return class_values(self.label_map, self.classes)
 
     @abstractmethod
     def find_files(self, root: Path) -> FoundFiles:
@@ -191,6 +197,10 @@ class ListedFiles_interface(Abstract_IO):
         return NIFTI_interface.check_file_termination(termination) or Image_interface.check_file_termination(
             termination
         )
+
+    def writes_file_termination(self, termination: str) -> bool:
+        """Whether `write_file` writes files with this ending."""
+        return self._reader_of(f"prediction{termination}").writes_file_termination(termination)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample by its headers: files there and whole, channels, dimension, one grid.

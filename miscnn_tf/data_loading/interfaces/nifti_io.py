@@ -13,8 +13,9 @@ from miscnn_tf import configuration
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.file_names import visible_files, warn_of_others, without_ending
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
+from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.nifti_file import (
     ENDINGS,
@@ -50,7 +51,8 @@ class NIFTI_interface(Abstract_IO):
         classes: Number of classes, background included.
         three_dim: Whether the images are volumes; False for single slices ``(x, y)`` or ``(x, y, 1)``.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are. Predictions are
+            written in the same values.
 
     Example:
         >>> interface = NIFTI_interface(pattern="case_000[0-9]*", channels=1, classes=3)
@@ -73,6 +75,10 @@ class NIFTI_interface(Abstract_IO):
         self.pattern = pattern
         self.label_map = normalised_label_map(label_map, classes)
         self.data_directory: Path | None = None
+
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value of each class in segmentations and predictions, by the label map."""
+        return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the sample folders below `input_path`.
@@ -140,7 +146,8 @@ class NIFTI_interface(Abstract_IO):
         array = read_voxels(info)
         if len(info.shape) == 4:
             return array if self.three_dim else array[:, :, 0]
-        return check_labels(array.reshape(self.label_shape(info), order="F"), self.classes, path)
+        array = array.reshape(self.label_shape(info), order="F")
+        return prediction_labels(array, self.classes, path, self.label_map, self.values_of_classes())
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, atomically.
@@ -198,10 +205,11 @@ class NIFTI_interface(Abstract_IO):
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to a ``.nii.gz`` or ``.nii`` file in the image's geometry, atomically.
 
-        The geometry is what `load_image` or `read_file` put into ``sample.extended``. Labels become uint8 (uint16
-        above 256 classes) on the image's axes; probabilities float32 with the classes as the fourth.
+        The geometry is what `load_image` or `read_file` put into ``sample.extended``. Labels become the values of the
+        segmentation files, uint8 or a wider type where they need one, on the image's axes; probabilities float32 with
+        the classes as the fourth.
         """
-        array, activation = prediction_to_write(sample, path)
+        array, activation = prediction_to_write(sample, path, self.values_of_classes())
         # A slice that was (x, y, 1) in its file is written so, to be laid over it.
         if not sample.three_dim and (activation or sample.extended.get("file_axes", 2) == 3):
             array = array[:, :, np.newaxis]

@@ -12,9 +12,10 @@ from miscnn_tf.arguments import byte_count
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction
-from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import sample_folder
 from miscnn_tf.data_loading.interfaces.volume_cache import VolumeCache
+from miscnn_tf.data_loading.label_values import class_values, to_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.nifti_file import ENDINGS, NiftiInfo, find_nifti, read_info, read_voxels, write_nifti
 from miscnn_tf.data_loading.sample import Sample
@@ -40,7 +41,8 @@ class NIFTIslicer_interface(Abstract_IO):
         channels: Number of channels.
         classes: Number of classes, background included.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are. Predictions are
+            written in the same values.
         cache_bytes: Memory for decoded volumes (images and label maps together), in bytes or as text such as ``"4GB"``.
 
     Example:
@@ -69,6 +71,10 @@ class NIFTIslicer_interface(Abstract_IO):
         self.data_directory: Path | None = None
         self._volumes = NIFTI_interface(channels, classes, True, pattern, label_map=label_map)
         self._cache = VolumeCache(self.cache_bytes)
+
+    def values_of_classes(self) -> tuple[int, ...]:
+        """The value of each class in segmentations and predictions, by the label map."""
+        return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the volumes below `input_path` and count their slices, reading headers only.
@@ -145,7 +151,9 @@ class NIFTIslicer_interface(Abstract_IO):
         """
         path = find_prediction(index, output_path)
         plane = self._only_slice(read_info(path))
-        return plane if plane.ndim == 3 else check_labels(plane, self.classes, path)
+        if plane.ndim == 3:
+            return plane
+        return prediction_labels(plane, self.classes, path, self.label_map, self.values_of_classes())
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write the prediction of a slice to ``<output_path>/<index>.nii.gz``, atomically."""
@@ -187,6 +195,8 @@ class NIFTIslicer_interface(Abstract_IO):
                 )
             place[...] = plane
         assert volume is not None
+        if volume.ndim == 3:  # labels
+            volume = to_values(volume, self.values_of_classes(), folder)
         target = Path(path) if path is not None else inside(output_path, folder, ENDINGS[0])
         write_nifti(target, volume, info.geometry())
         return target
@@ -226,7 +236,7 @@ class NIFTIslicer_interface(Abstract_IO):
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` as a NIfTI volume that is one voxel thick, where the slice was cut, atomically."""
-        array, _ = prediction_to_write(sample, path)
+        array, _ = prediction_to_write(sample, path, self.values_of_classes())
         axis = int(sample.extended.get("slice_axis", self.slice_axis))
         write_nifti(path, np.expand_dims(array, axis), sample.extended)
 

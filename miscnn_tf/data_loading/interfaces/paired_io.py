@@ -61,7 +61,8 @@ class Paired_interface(ListedFiles_interface):
         image_folder: Where the images are, relative to the data folder (``"train/images"``); None: by the usual names.
         mask_folder: Where the masks are, likewise.
         part: "training" (images with a mask), "test" (images without) or "all".
-        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are.
+        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are. Predictions are written in the
+            same values.
         class_names: A name per class, background first.
         file_ending: What files are like where no data are; `initialize` sees for itself.
 

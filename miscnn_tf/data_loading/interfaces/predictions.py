@@ -1,31 +1,70 @@
-"""What is written for a sample: labels or class probabilities, told apart in one place."""
+"""What is written for a sample, labels or class probabilities, and how labels are read back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 
 
-def prediction_to_write(sample: Sample, where: str | Path) -> tuple[np.ndarray, bool]:
+def prediction_to_write(
+    sample: Sample, where: str | Path, values: Sequence[int] | None = None
+) -> tuple[np.ndarray, bool]:
     """The prediction of a sample as it goes into a file.
 
     Args:
         sample: A sample with ``pred_data``: labels ``(x, y[, z][, 1])``, or probabilities ``(x, y[, z], classes)``.
         where: Where it is to be written, for messages.
+        values: The value that each class has in the files (`Abstract_IO.values_of_classes`); None for class numbers.
 
     Returns:
-        Labels ``(x, y[, z])`` as uint8 (uint16 above 256 classes) and False; or probabilities
-        ``(x, y[, z], classes)`` as float32 and True.
+        Labels ``(x, y[, z])`` and False; or probabilities ``(x, y[, z], classes)`` as float32 and True. Class numbers
+        are uint8 (uint16 above 256 classes), other values the smallest type that holds all of them.
 
     Raises:
         ConfigurationError: If there is no prediction, or its number of axes does not fit the sample.
-        DataError: If labels are not whole numbers below 65536.
+        DataError: If labels are not whole numbers below 65536, or one has no value.
     """
+    labels, activation = _prediction_of(sample, where)
+    return (labels if activation or values is None else to_values(labels, values, where)), activation
+
+
+def prediction_labels(
+    array: np.ndarray,
+    classes: int,
+    where: str | Path,
+    label_map: Mapping[int, int] | None,
+    values: Sequence[int],
+) -> np.ndarray:
+    """The class numbers of a stored prediction: the inverse of `prediction_to_write`.
+
+    Predictions that hold class numbers, as earlier versions wrote them, are read as well; see
+    `label_values.reading_map`.
+
+    Args:
+        array: What is stored.
+        classes: Number of classes, background included.
+        where: The file or sample, for messages.
+        label_map: What values in the segmentations mean.
+        values: The value that is written for each class.
+
+    Returns:
+        Labels of the same shape, uint8 (uint16 above 256 classes).
+
+    Raises:
+        LabelError: If it holds values that are not a class.
+    """
+    return check_labels(array, classes, where, reading_map(label_map, values))
+
+
+def _prediction_of(sample: Sample, where: str | Path) -> tuple[np.ndarray, bool]:
+    """The prediction as class numbers, or as probabilities."""
     prediction = sample.pred_data
     if prediction is None:
         raise ConfigurationError(

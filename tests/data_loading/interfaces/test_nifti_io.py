@@ -543,10 +543,12 @@ class TestSpelling:
         np.testing.assert_array_equal(interface.load_image(asked)[0], image_of("a"))
         assert interface.fingerprint(asked, tmp_path) == interface.fingerprint(folder, tmp_path) is not None
 
-    def test_a_folder_called_like_the_image_is_shown_as_one(self, tmp_path):
+    def test_a_folder_called_like_the_image_is_reported_as_one(self, tmp_path):
         (tmp_path / "a" / "imaging.nii.gz").mkdir(parents=True)
-        with pytest.raises(MissingDataError, match=r"a holds imaging\.nii\.gz/\. Rename"):
-            NIFTI_interface().initialize(tmp_path)
+        interface = NIFTI_interface()
+        assert interface.initialize(tmp_path) == ["a"]
+        with pytest.raises(DataError, match=r"imaging\.nii\.gz: not a regular file but a folder"):
+            interface.check("a")
 
     def test_a_link_that_leads_nowhere_is_a_missing_file(self, tmp_path):
         (tmp_path / "a").mkdir()

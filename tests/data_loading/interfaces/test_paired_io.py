@@ -285,7 +285,7 @@ class TestWithoutTheData:
         for name in ("a.png", "a.tif", "a.nii.gz"):
             interface.write_file(sample, tmp_path / "out" / name)
             read = interface.read_file(tmp_path / "out" / name)[0]
-            np.testing.assert_array_equal(np.squeeze(read), sample.seg_data[..., 0])
+            np.testing.assert_array_equal(np.squeeze(read), 255 * sample.seg_data[..., 0])
 
 
 def write_eyes(root, folders, names=("21", "22"), images="images", image_name="{}_training.tif"):
