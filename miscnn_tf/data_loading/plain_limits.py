@@ -8,8 +8,8 @@ from typing import Any, Final
 
 #: Levels of lists and tables in each other; what this package writes has less than ten.
 DEEPEST: Final = 100
-# States of random generators have 39 digits. A float overflows at 309.
-_MOST_DIGITS: Final = 100
+#: Digits of a whole number. States of random generators have 39; a float overflows at 309.
+MOST_DIGITS: Final = 100
 _SHOWN: Final = 80
 
 
@@ -19,7 +19,7 @@ def whole(text: str) -> int:
     Raises:
         ValueError: If it has more than 100 digits.
     """
-    if len(text) > _MOST_DIGITS:
+    if len(text) > MOST_DIGITS:
         raise ValueError(f"a whole number of {len(text)} digits: {text[:20]}…")
     return int(text)
 
