@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf.data_loading.plain_limits import shown
-from miscnn_tf.errors import ConfigurationError, MiscnnError
+from miscnn_tf.errors import ConfigurationError, MiscnnError, UnknownClassError
+from miscnn_tf.typed_data import require_types
 
 _LARGEST_ARRAY = 100_000
 
@@ -191,7 +192,9 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
         kind: What it is, for the message.
 
     Raises:
-        ConfigurationError: If the description is not one, the class is not known, or it does not take these arguments.
+        UnknownClassError: If the class is not known.
+        ConfigurationError: If the description is not one, or the class does not take these arguments; of this package's
+            classes, each argument has the type of its annotation.
 
     Example:
         >>> from fractions import Fraction
@@ -206,10 +209,11 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
             "or was not written by this package"
         )
     if name not in classes:
-        raise ConfigurationError(
+        raise UnknownClassError(
             f"the {kind} {name!r} is not known here: import the module that registers it, or pass "
             f"custom_objects={{{name!r}: {name}}}"
         )
+    require_types(classes[name], config, f"the {kind} {name!r}")
     return make(classes[name], config, f"the {kind} {name!r}")
 
 

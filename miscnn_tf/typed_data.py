@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from miscnn_tf.data_loading.plain_limits import shown
-from miscnn_tf.errors import DataError, MiscnnError
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
 
 _WANTED: Final = {
     "int_type": "a whole number",
@@ -75,6 +78,45 @@ def require(
         raise error(f"{where} {fault}: {text}; {advice}") from mistakes
 
 
+def require_types(cls: type, arguments: Mapping[str, Any], what: str) -> None:
+    """Refuse arguments from a file that have other types than a class of this package says.
+
+    Classes of others are not looked at: their annotations may promise less than they take.
+
+    Args:
+        cls: The class.
+        arguments: Plain data, as JSON has them.
+        what: What it is, for the message.
+
+    Raises:
+        ConfigurationError: If any has another type; all are listed.
+
+    Example:
+        >>> from miscnn_tf.processing.subfunctions.padding import Padding
+        >>> require_types(Padding, {"min_size": [16, 16]}, "the subfunction 'Padding'")
+    """
+    if not cls.__module__.startswith("miscnn_tf."):
+        return
+    lines = []
+    for name, adapter in _adapters(cls).items():
+        if name in arguments:
+            try:
+                # As JSON, where lists are tuples, and the keys of dicts of numbers are text.
+                adapter.validate_json(json.dumps(arguments[name]), strict=True)
+            except ValidationError as mistakes:
+                lines += [_line({**one, "loc": (name, *one["loc"])}) for one in mistakes.errors(include_url=False)]
+    if lines:
+        raise ConfigurationError(f"{what}: {'; '.join(dict.fromkeys(lines[:_MOST_LINES]))}")
+
+
+@functools.cache
+def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    parameters = inspect.signature(cls).parameters.values()
+    named = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    return {name: TypeAdapter(hints[name]) for name in named if name in hints}
+
+
 def wanted(detail: Mapping[str, Any]) -> str:
     """What a value had to be, in words.
 
@@ -94,7 +136,7 @@ def wanted(detail: Mapping[str, Any]) -> str:
 def _line(detail: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in detail["loc"]) or "the document"
     if detail["type"] == "missing":
-        return f"{key} is missing"
+        return f"it lacks {key!r}"
     if detail["type"] == "value_error":
         return f"{key}: {detail['ctx']['error']}"
     return f"{key} must be {wanted(detail)}, got {shown(detail['input'])}"

@@ -27,7 +27,7 @@ from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.losses import dice_crossentropy
-from miscnn_tf.neural_network.model_file import read_metadata
+from miscnn_tf.neural_network.model_description import read_metadata
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.resampling import Resampling
