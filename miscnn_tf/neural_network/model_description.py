@@ -73,11 +73,8 @@ def _augmentation_field(name: str) -> tuple[Any, None]:
     return kind, None
 
 
-_Augmentation: Any = create_model(
-    "_Augmentation",
-    __base__=Document,
-    **{name: _augmentation_field(name) for name in (*SWITCHES, *AUGMENTATION_SETTINGS)},
-)
+_FIELDS: Final[dict[str, Any]] = {name: _augmentation_field(name) for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
+_Augmentation: Any = create_model("_Augmentation", __base__=Document, **_FIELDS)
 
 
 class _Preprocessing(Document):
@@ -96,7 +93,7 @@ class _Preprocessing(Document):
 
 
 class _Description(Document):
-    versions: dict[str, str] = {}
+    versions: dict[str, str] | None = None
     channels: _Positive
     classes: _Positive
     three_dim: _Flag

@@ -269,23 +269,24 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
         ModelFileError: If it is damaged, or has another number of channels or classes.
     """
     path = existing(path)
-    model = _keras_model(path, dict(custom_objects or {}))
-    have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
-    need = (network.channels, network.classes, 5 if network.three_dim else 4)
-    if have != need:
-        raise ModelFileError(
-            f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
-            f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
-        )
-    weights = model.get_weights()
-    if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
-        raise ModelFileError(
-            f"{path} holds another architecture than this network's; build the Neural_Network with the architecture "
-            "of the file, or read all of it with miscnn_tf.load_model"
-        )
-    network.take_over(weights, _epochs_trained(path))
-    if path.suffix == ".keras":
-        _restore_optimizer(network, path)
+    with reading(path):
+        model = _keras_model(path, dict(custom_objects or {}))
+        have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
+        need = (network.channels, network.classes, 5 if network.three_dim else 4)
+        if have != need:
+            raise ModelFileError(
+                f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this "
+                f"network is {need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
+            )
+        weights = model.get_weights()
+        if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
+            raise ModelFileError(
+                f"{path} holds another architecture than this network's; build the Neural_Network with the "
+                "architecture of the file, or read all of it with miscnn_tf.load_model"
+            )
+        network.take_over(weights, _epochs_trained(path))
+        if path.suffix == ".keras":
+            _restore_optimizer(network, path)
 
 
 def _epochs_trained(path: Path) -> int:
@@ -377,11 +378,6 @@ def _keras_model(path: Path, own: Mapping[str, Any]) -> keras.Model:
 
 
 def _restore_optimizer(network: Neural_Network, path: Path) -> None:
-    with reading(path):
-        _read_optimizer(network, path)
-
-
-def _read_optimizer(network: Neural_Network, path: Path) -> None:
     optimizer = network.model.optimizer
     optimizer.build(network.model.trainable_variables)
     with zipfile.ZipFile(path) as archive:

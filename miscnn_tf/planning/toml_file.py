@@ -238,7 +238,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
     try:
         place[parts[-1]] = _parsed(text.strip())
     except ValueError as error:
-        raise ConfigurationError(f"--set {shown(change)}: {error}") from error
+        raise ConfigurationError(f"--set {'.'.join(parts)}: {error}") from error
 
 
 def _parsed(text: str) -> Any:
