@@ -192,10 +192,16 @@ def _rows(root: Path, numbered: Sequence[tuple[int, Path]], problems: list[str])
 
 
 def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:
+    stored = _tried(problems, lambda: read_summary(root / SUMMARY_FILE), None)
+    computed = summarise(rows)
+    readable = (root / SCORES_FILE).is_file() and not any(str(root / SCORES_FILE) in problem for problem in problems)
+    if stored is not None and stored["cases"] != computed["cases"] and readable:
+        problems.append(
+            f"{root / SUMMARY_FILE} is of {stored['cases']} cases, but {SCORES_FILE} beside it holds "
+            f"{computed['cases']}: one of them is damaged or was replaced."
+        )
     if not rows:
         return None
-    computed = summarise(rows)
-    stored = _tried(problems, lambda: read_summary(root / SUMMARY_FILE), None)
     if stored is not None and stored["classes"] and stored["cases"] == computed["cases"]:
         definitions = stored["settings"].get("definitions")
         if definitions:
