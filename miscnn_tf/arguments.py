@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
+from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -22,9 +25,10 @@ def number(value: Any, argument: str) -> int | float:
         ConfigurationError: If it is none; `argument` names the culprit, as in all functions here.
     """
     try:
-        result = value if isinstance(value, int) and not isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"{argument} must be a number, got {value!r}") from None
+        as_float = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigurationError(f"{argument} must be a number, got {shown(value)}") from None
+    result = value if isinstance(value, int) and not isinstance(value, bool) else as_float
     if isinstance(value, str | bool) or math.isnan(result):
         raise ConfigurationError(f"{argument} must be a number, got {value!r}")
     return result
@@ -46,8 +50,20 @@ def whole_number(value: Any, argument: str, least: int = 0, most: float = math.i
         result = least - 1
     if isinstance(value, bool) or not least <= result <= most:
         limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ConfigurationError(f"{argument} must be a whole number {limits}, got {value!r}")
+        raise ConfigurationError(f"{argument} must be a whole number {limits}, got {shown(value)}")
     return result
+
+
+def flag(value: Any, argument: str) -> bool:
+    """`value` as a bool; 0 and 1 are, text is not: ``bool("false")`` is True.
+
+    Example:
+        >>> flag(1, "three_dim")
+        True
+    """
+    if isinstance(value, bool | np.bool_) or (isinstance(value, int | np.integer) and value in (0, 1)):
+        return bool(value)
+    raise ConfigurationError(f"{argument} must be True or False, got {shown(value)}")
 
 
 def byte_count(value: Any, argument: str, least: int = 1) -> int:
@@ -60,14 +76,15 @@ def byte_count(value: Any, argument: str, least: int = 1) -> int:
     found = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is not None:
         kilo = 1024 if found[3] else 1000
-        count: Any = round(float(found[1]) * kilo ** " kmgt".index((found[2] or " ").lower()))
+        exact = float(found[1]) * kilo ** " kmgt".index((found[2] or " ").lower())
+        count: Any = round(exact) if math.isfinite(exact) else value
     else:
         count = int(value) if isinstance(value, float) and value.is_integer() else value  # 4e9
     try:
         return whole_number(count, argument, least)
     except ConfigurationError:
         raise ConfigurationError(
-            f'{argument} must be a number of bytes, or a text such as "4GB", of at least {least} B; got {value!r}'
+            f'{argument} must be a number of bytes, or a text such as "4GB", of at least {least} B; got {shown(value)}'
         ) from None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.data_loading.json_file import parse_json
+from miscnn_tf.errors import ConfigurationError, DataError
 
 #: The environment's variable.
 TF_CONFIG = "TF_CONFIG"
@@ -54,6 +54,7 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
         ConfigurationError: If ``TF_CONFIG`` is there and cannot be used.
 
     Example:
+        >>> import json
         >>> cluster = {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}
         >>> str(read_cluster({"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}})}))
         'worker 2 of 2'
@@ -66,8 +67,8 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     if not text:
         return None
     try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
+        config = parse_json(text, TF_CONFIG, "correct it")
+    except DataError as error:
         raise _refused(f"is no JSON ({error})") from None
     jobs = config.get("cluster", {}) if isinstance(config, dict) else None
     if not isinstance(jobs, dict) or not all(_is_job(addresses) for addresses in jobs.values()):

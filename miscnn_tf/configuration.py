@@ -12,14 +12,16 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.data_loading.plain_limits import shown
+from miscnn_tf.errors import ConfigurationError, MiscnnError, UnknownClassError
+from miscnn_tf.typed_data import require_types
 
 _LARGEST_ARRAY = 100_000
 
@@ -190,7 +192,9 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
         kind: What it is, for the message.
 
     Raises:
-        ConfigurationError: If the description is not one, the class is not known, or it does not take these arguments.
+        UnknownClassError: If the class is not known.
+        ConfigurationError: If the description is not one, or the class does not take these arguments; of this package's
+            classes, each argument has the type of its annotation.
 
     Example:
         >>> from fractions import Fraction
@@ -205,16 +209,37 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
             "or was not written by this package"
         )
     if name not in classes:
-        raise ConfigurationError(
+        raise UnknownClassError(
             f"the {kind} {name!r} is not known here: import the module that registers it, or pass "
             f"custom_objects={{{name!r}: {name}}}"
         )
+    require_types(classes[name], config, f"the {kind} {name!r}")
+    return make(classes[name], config, f"the {kind} {name!r}")
+
+
+def make(cls: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
+    """Call a class with arguments that come from a file.
+
+    Args:
+        cls: The class, or a function.
+        arguments: Its arguments by name.
+        what: What it is, for the message.
+
+    Raises:
+        ConfigurationError: If it does not take them, whatever it raises then.
+
+    Example:
+        >>> make(round, {"number": 2.5}, "the function 'round'")
+        2
+    """
     try:
-        return classes[name](**config)
-    except TypeError as error:
+        return cls(**arguments)
+    except MiscnnError:
+        raise
+    except Exception as error:  # a class that expects a number may raise anything when it gets a list
         raise ConfigurationError(
-            f"the {kind} {name!r} could not be made with {dict(config)!r}: {error}. The class may have changed since "
-            "the description was written"
+            f"{what} could not be made with {shown(dict(arguments))}: {type(error).__name__}: {error}. Correct the "
+            "arguments; the class may have changed since they were written"
         ) from error
 
 

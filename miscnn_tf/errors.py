@@ -18,6 +18,10 @@ class ConfigurationError(MiscnnError, ValueError):
     """An argument, or a combination of arguments, cannot work."""
 
 
+class UnknownClassError(ConfigurationError):
+    """A file names a class of the user's own that is not registered here, or needs settings that it does not hold."""
+
+
 class DataError(MiscnnError, ValueError):
     """A file or array holds something that cannot be used; the message names it."""
 

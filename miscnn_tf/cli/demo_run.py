@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import platform
@@ -17,17 +16,18 @@ import numpy as np
 from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
+from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.results import backup_history
-from miscnn_tf.data_loading.storage import atomic_path, make_folder
+from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.datasets.kits_phantom import DEFAULT_SHAPE
-from miscnn_tf.errors import StorageError
+from miscnn_tf.errors import DataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
 from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.losses import dice_crossentropy
-from miscnn_tf.neural_network.model_file import read_metadata
+from miscnn_tf.neural_network.model_description import read_metadata
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.resampling import Resampling
@@ -126,7 +126,7 @@ def run_demo(
         summary,
         output / "pictures" / "validation.loss.png",
     )
-    _write_json(output / "summary.json", summary)
+    write_json(output / "summary.json", summary)
     return summary
 
 
@@ -174,15 +174,16 @@ def _claim(output: Path) -> Path:
             f"the folder {output} holds files that no demo wrote; choose an empty or new one with --output"
         )
     make_folder(output)
-    _write_json(mark, {"status": "not finished"})
+    write_json(mark, {"status": "not finished"})
     return output
 
 
 def _is_ours(mark: Path) -> bool:
     try:
-        return "status" in json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        content = read_json(mark, "a demo writes it")
+    except DataError:
         return False
+    return isinstance(content, dict) and "status" in content
 
 
 def _examine(
@@ -236,8 +237,3 @@ def _settings(model: Neural_Network, epochs: int, steps_per_epoch: int, seed: in
         "seed": str(seed),
         "device": model.hardware.description,
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -28,11 +28,18 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError, MiscnnError, MissingDataError
 from miscnn_tf.messages import some_of
+from miscnn_tf.typed_data import Document, require
 
 logger = logging.getLogger(__name__)
 
 #: In a folder of predictions: which model made them.
 RECORD_FILE: Final = "predictions.json"
+
+
+class _Record(Document):
+    model: str
+    fingerprint: str
+    probabilities: bool
 
 
 def run_prediction(
@@ -232,6 +239,8 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     if values is not None:
         record["label_values"] = values
     before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else None
+    if before is not None:
+        require(_Record, before, path, "choose another folder, or delete it with the predictions beside it")
     if before == record:
         return
     old = [target for target in targets if target.exists()]
@@ -242,7 +251,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
         )
     if before is not None and not overwrite:
         raise ConfigurationError(
-            f"{output} holds predictions of another model ({before.get('model')}), of an earlier training, of another "
+            f"{output} holds predictions of another model ({before['model']}), of an earlier training, of another "
             "kind, or with other values for the classes. Choose another folder, or replace them with --overwrite"
         )
     # First of all: when this is interrupted, the old ones must not be taken for done.

@@ -11,12 +11,12 @@ from typing import Any
 from miscnn_tf.cli.run_folder import claim
 from miscnn_tf.cli.tables import scores_table
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.json_file import read_json
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, by_the_chief, run_split
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, write_run_record
 from miscnn_tf.evaluation.score_table import SUMMARY_FILE
+from miscnn_tf.evaluation.summary import read_summary
 from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.planning.build import (
@@ -138,7 +138,7 @@ def _prediction_with(folder: Path) -> str:
 
 
 def _print_scores(folder: Path, names: Sequence[str]) -> None:
-    summary = read_json(folder / SUMMARY_FILE, "the evaluation writes it")
+    summary = read_summary(folder / SUMMARY_FILE)
     print(f"\n{scores_table(summary, names)}")
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf.data_loading.array_file import read_arrays
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import (
     MOST_CLASSES,
@@ -244,19 +245,14 @@ class Data_IO:
         """
         path = self._batch_file("img" if img else "seg", pointer)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return file["batch"]
-        except FileNotFoundError as error:
+            return read_arrays(path, "delete it and prepare the batches again", ["batch"])["batch"]
+        except MissingDataError as error:
             raise MissingDataError(
                 f"there is no {'image' if img else 'segmentation'} batch {pointer!r} of this run: {path} does not "
                 "exist; prepare the batches again"
             ) from error
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise DataError(
-                f"the batch {path} is damaged ({error}); delete it and prepare the batches again"
-            ) from error
+        except DataError as error:
+            raise DataError(f"the batch {error}") from error
 
     def batch_cleanup(self, pointer: Hashable | None = None) -> None:
         """Remove what this instance wrote to `batch_path`.

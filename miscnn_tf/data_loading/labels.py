@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
+from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
 
 #: As many classes as a label map can have.
@@ -19,6 +21,7 @@ WHOLE_TOLERANCE = 1e-3
 
 _WIDEST_TABLE = 2**16
 _SHOWN = 8
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 # Values that are looked at together; they stay in the processor's cache.
 _CHUNK = 2**14
 
@@ -40,17 +43,30 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
     if not label_map:
         return None
     try:
-        numbers = {_whole_number(old): _whole_number(new) for old, new in label_map.items()}
-    except (TypeError, ValueError, OverflowError):
+        numbers = {_whole_label(old, text=True): _whole_label(new) for old, new in label_map.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise ConfigurationError(
-            f"label_map must map integers to integers, e.g. {{255: 1}}; got {label_map!r}"
+            f"label_map must map integers to integers, e.g. {{255: 1}}; got {shown(label_map)}"
         ) from None
+    if len(numbers) < len(label_map):
+        raise ConfigurationError(f"label_map names a value twice, as a number and as text; got {shown(label_map)}")
     for old, new in numbers.items():
         if not 0 <= new < classes:
             raise ConfigurationError(
                 f"label_map turns {old} into {new}, which is none of the {classes} classes (0 to {classes - 1})"
             )
     return numbers
+
+
+def _whole_label(value: Any, *, text: bool = False) -> int:
+    """A label; of text only plain digits, of floats only whole ones: ``int("1_0")`` is 10, ``int(1.7)`` is 1."""
+    if isinstance(value, str):
+        if not text or not _DIGITS.fullmatch(value):
+            raise ValueError(value)
+        return int(value)
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(value)
+    return int(value)
 
 
 def label_dtype(classes: int) -> type[np.uint8] | type[np.uint16]:

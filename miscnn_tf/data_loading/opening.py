@@ -39,11 +39,37 @@ def open_regular(path: str | Path, buffering: int = -1) -> BinaryIO:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); check its type and permissions"
         ) from error
+    except ValueError as error:  # a zero byte, which no name has
+        raise DataError(f"{str(path)!r}: not the name of a file ({error}); correct it") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise DataError(f"{path}: not a regular file but a {_kind(mode)}; remove it from the data")
     return os.fdopen(descriptor, "rb", buffering)
+
+
+def read_bounded(path: str | Path, most: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: The file.
+        most: The most bytes that it may have.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is not a regular file, cannot be read, or is larger.
+
+    Example:
+        >>> read_bounded("run.json", 2**20)  # doctest: +SKIP
+    """
+    with open_regular(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the disk") from error
+    if len(content) > most:
+        raise DataError(f"{path}: larger than {most / 2**20:g} MiB, more than such a file ever has; replace it")
+    return content
 
 
 def _kind(mode: int) -> str:

@@ -53,7 +53,8 @@ def backup_evaluation(data: Sequence[Any], evaluation_path: str | Path, start: b
         >>> backup_evaluation(["case_00000", 0.93], "evaluation")  # doctest: +SKIP
     """
     path = Path(evaluation_path) / EVALUATION_FILE
-    before = path.read_bytes().decode("utf-8") if not start and path.is_file() else ""
+    # Rows of a damaged file stay as they are.
+    before = path.read_bytes().decode("utf-8", "surrogateescape") if not start and path.is_file() else ""
     _write(path, before + _table([[_cell(value) for value in data]]))
 
 
@@ -93,4 +94,4 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

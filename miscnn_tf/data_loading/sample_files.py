@@ -23,14 +23,20 @@ import shutil
 import uuid
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
+from pydantic import Field
 
+from miscnn_tf.data_loading.array_file import read_array
+from miscnn_tf.data_loading.json_file import LARGEST, parse_json
+from miscnn_tf.data_loading.opening import read_bounded
+from miscnn_tf.data_loading.plain_limits import MOST_DIGITS, shown
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
+from miscnn_tf.typed_data import Document, require
 
 SAMPLE_FILE = "sample.json"
 TEMPORARY_ENDING = ".unfinished"
@@ -40,6 +46,24 @@ _ARRAY_FILES = {"img_data": "image.npy", "seg_data": "segmentation.npy", "pred_d
 _INLINE_ELEMENTS = 64
 _BLOCK_BYTES = 2**24
 _LONGEST_NAME = 120
+_NUMBERS = "biufc"
+_ADVICE = "delete this folder, and it is made again"
+
+_Size = Annotated[int, Field(ge=0)]
+
+
+class _SampleFile(Document):
+    format: Literal[1]
+    index: str | int
+    channels: _Size
+    classes: _Size
+    three_dim: bool
+    shape: list[_Size]
+    arrays: list[str]
+    types: dict[str, list[Any]] | None = None
+    extended: dict[str, Any]
+    details: dict[str, Any]
+    history: list[Any]
 
 
 class UnstorableError(DataError):
@@ -94,6 +118,12 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> 
     """
     folder = Path(folder)
     content, arrays = _to_plain(sample)
+    text = json.dumps(content)
+    if len(text) > LARGEST:
+        raise UnstorableError(
+            f"sample {sample.index!r}: what it holds besides arrays takes {_megabytes(len(text))}, of which at most "
+            f"{_megabytes(LARGEST)} can be stored on disk; use arrays there"
+        )
     needed = sum(array.nbytes for array in arrays.values())
     make_folder(folder.parent)
     temporary = folder.with_name(f".{uuid.uuid4().hex}{TEMPORARY_ENDING}")
@@ -102,7 +132,7 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> 
         temporary.mkdir()
         for name, array in arrays.items():
             _write_array(temporary / name, array)
-        (temporary / SAMPLE_FILE).write_text(json.dumps(content), encoding="utf-8")
+        (temporary / SAMPLE_FILE).write_text(text, encoding="utf-8")
         _put_in_place(temporary, folder, overwrite)
     except StorageError:
         raise
@@ -135,25 +165,23 @@ def read_sample(folder: str | Path, mmap: bool = True) -> Sample:
         >>> read_sample("batches/case_00000").img_data[:64, :64, :32]  # doctest: +SKIP
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingDataError(f"there is no stored sample in {folder}; prepare it again")
     try:
-        text = (folder / SAMPLE_FILE).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if folder.is_dir():
-            raise _damaged(folder, f"{SAMPLE_FILE} is missing") from error
-        raise MissingDataError(f"there is no stored sample in {folder}; prepare it again") from error
-    except UnicodeDecodeError as error:
-        raise _damaged(folder, error) from error
-    try:
-        content = json.loads(text)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"its format {content['format']!r} is not the one of this version")
+        content = parse_json(read_bounded(folder / SAMPLE_FILE, LARGEST), SAMPLE_FILE, _ADVICE, any_text=True)
+        require(_SampleFile, content, SAMPLE_FILE, _ADVICE)
         return _from_plain(folder, content, mmap)
-    except OSError as error:
-        # Too many open files, say, is no damage.
-        if error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-            raise
+    except MissingDataError as error:
+        if not folder.is_dir():  # another process has removed it
+            raise MissingDataError(f"there is no stored sample in {folder}; prepare it again") from error
         raise _damaged(folder, error) from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a file from elsewhere can provoke in the parsers
+        # Too many open files, say, is no damage.
+        cause = error.__cause__ if isinstance(error, DataError) else error
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise cause from None
         raise _damaged(folder, error) from error
 
 
@@ -178,25 +206,27 @@ def _to_plain(sample: Sample) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "details": encoder.encode(dict(sample.details), "details"),
         "history": encoder.encode(list(sample.history), "history"),
     }
+    # One flipped bit turns "<f4" in an array's header into ">f4".
+    content["types"] = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     return content, arrays
 
 
 def _from_plain(folder: Path, content: dict[str, Any], mmap: bool) -> Sample:
     # Not through Sample's constructor: a subfunction may have changed the number of channels, which is no error.
     sample = Sample.__new__(Sample)
-    index = content["index"]
-    if not isinstance(index, str | int):
-        raise TypeError(f"its index is {index!r}")
-    sample.index = index
-    sample.channels = int(content["channels"])
-    sample.classes = int(content["classes"])
-    sample.three_dim = bool(content["three_dim"])
-    sample.shape = tuple(int(length) for length in content["shape"])
+    sample.index = content["index"]
+    sample.channels, sample.classes = content["channels"], content["classes"]
+    sample.three_dim = content["three_dim"]
+    sample.shape = tuple(content["shape"])
+    types = content.get("types")  # folders of earlier versions lack them
     for attribute, name in _ARRAY_FILES.items():
-        setattr(sample, attribute, _read_array(folder / name, mmap) if name in content["arrays"] else None)
+        array = _read_array(folder / name, mmap, types) if name in content["arrays"] else None
+        if array is not None and array.dtype.kind not in _NUMBERS:
+            raise TypeError(f"{name} is an array of {array.dtype}")
+        setattr(sample, attribute, array)
     if sample.img_data is None:
         raise ValueError("it has no image")
-    decoder = _Decoder(folder)
+    decoder = _Decoder(folder, types)
     sample.extended = decoder.decode(content["extended"])
     sample.details = decoder.decode(content["details"])
     sample.history = decoder.decode(content["history"])
@@ -223,6 +253,11 @@ class _Encoder:
         if value is None or isinstance(value, bool):
             return value
         # Subclasses (an enumeration's member) become the plain thing.
+        if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            raise UnstorableError(
+                f"sample {self.index!r}: {where} is a whole number of more than {MOST_DIGITS} digits, which cannot be "
+                "stored on disk; use a float or text there"
+            )
         for kind in (int, float, str):
             if isinstance(value, kind):
                 return kind(value)
@@ -257,8 +292,9 @@ class _Encoder:
 
 
 class _Decoder:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, types: Mapping[str, Any] | None) -> None:
         self.folder = folder
+        self.types = types
 
     def decode(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -270,7 +306,10 @@ class _Decoder:
             if key == "$tuple":
                 return tuple(self.decode(part) for part in item)
             if key == "$dict":
-                return {self.decode(name): self.decode(part) for name, part in item}
+                items = [(self.decode(name), self.decode(part)) for name, part in item]
+                if len(dict(items)) < len(items):
+                    raise ValueError("a key of a dict is there twice")
+                return dict(items)
             if key == "$array":
                 return self._array(item)
         return {key: self.decode(item) for key, item in value.items()}
@@ -280,8 +319,20 @@ class _Decoder:
             dtype = np.dtype(item["dtype"])
             if dtype.kind not in "biuf":
                 raise TypeError(f"an array is of type {dtype}")
-            return np.array(item["values"], dtype=dtype).reshape(item["shape"])
-        return _read_array(self.folder / f"array_{int(item)}.npy", mmap=False)
+            return _inline_array(item["values"], dtype, item["shape"])
+        if type(item) is not int:
+            raise TypeError(f"an array has the number {shown(item)}")
+        return _read_array(self.folder / f"array_{item}.npy", False, self.types)
+
+
+def _inline_array(values: Any, dtype: np.dtype, shape: Any) -> np.ndarray:
+    """A small array; nothing is converted: ``numpy.array(["1.5"], int)`` would be."""
+    kinds: dict[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
+    if not isinstance(values, list) or any(type(value) not in kinds[dtype.kind] for value in values):
+        raise TypeError(f"an array of {dtype} holds {shown(values)}")
+    if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+        raise TypeError(f"an array is of shape {shown(shape)}")
+    return np.array(values, dtype=dtype).reshape(shape)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
@@ -296,11 +347,11 @@ def _write_array(path: Path, array: np.ndarray) -> None:
             file.write(array[start : start + step].tobytes())
 
 
-def _read_array(path: Path, mmap: bool) -> np.ndarray:
-    # Mapped in any case: a header that claims more than the file holds is refused before anything is allocated.
-    # As text: numpy resolves the links of a Path, which takes longer than all the rest.
-    mapped = np.lib.format.open_memmap(str(path), mode="r")
-    return mapped if mmap else np.array(mapped)
+def _read_array(path: Path, mmap: bool, types: Mapping[str, Any] | None) -> np.ndarray:
+    array = read_array(path, _ADVICE, mmap=mmap)
+    if types is not None and types.get(path.name) != [array.dtype.str, list(array.shape)]:
+        raise ValueError(f"{path.name} is of {array.dtype.str} and {array.shape}, but was {types.get(path.name)}")
+    return array
 
 
 def _put_in_place(temporary: Path, folder: Path, overwrite: bool) -> None:
@@ -331,7 +382,7 @@ def remove_sample(folder: Path) -> None:
 
 
 def _require_numbers(array: Any, where: str) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in _NUMBERS:
         what = f"array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         raise UnstorableError(f"{where} is a {what}, not an array of numbers, and cannot be stored on disk")
 
@@ -346,7 +397,7 @@ def _require_space(folder: Path, needed: int) -> None:
 
 
 def _damaged(folder: Path, reason: object) -> DataError:
-    return DataError(f"the stored sample in {folder} is damaged ({reason}); delete this folder, and it is made again")
+    return DataError(f"the stored sample in {folder} is damaged ({reason}); {_ADVICE}")
 
 
 def _whole(index: Hashable) -> int | None:

@@ -12,14 +12,21 @@ import numpy as np
 
 from miscnn_tf.configuration import comparable
 from miscnn_tf.data_loading.json_file import read_json, write_json
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
 from miscnn_tf.processing.preprocessor import SETTINGS
+from miscnn_tf.typed_data import Document, require
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 RECORD_FILE = "completed.json"
+
+
+class _RecordFile(Document):
+    settings: dict[str, Any]
+    history: dict[str, list[float | None]]
+    detailed: bool
 
 
 @dataclass(frozen=True)
@@ -54,20 +61,18 @@ def read_record(folder: Path) -> FoldRecord | None:
     Raises:
         DataError: If the file is damaged.
     """
-    path = folder / RECORD_FILE
+    path, advice = folder / RECORD_FILE, f"delete the folder {folder} and run again"
     try:
-        content = read_json(path, "a finished fold has one")
+        content = read_json(path, "a finished fold has one", advice)
     except MissingDataError:
         return None
     fold = plain_to_fold(content, path)
-    try:
-        history = {
-            name: [math.nan if value is None else float(value) for value in values]
-            for name, values in content["history"].items()
-        }
-        return FoldRecord(fold, dict(content["settings"]), history, bool(content["detailed"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error!r}); delete the folder {folder} and run again") from error
+    require(_RecordFile, content, path, advice)
+    history = {
+        name: [math.nan if value is None else float(value) for value in values]
+        for name, values in content["history"].items()
+    }
+    return FoldRecord(fold, content["settings"], history, content["detailed"])
 
 
 def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> FoldRecord | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
@@ -222,7 +223,7 @@ def plain_to_fold(content: Any, file_path: str | Path) -> Fold:
             f'{file_path} does not hold a split, which is {{"TRAINING": […], "VALIDATION": […]}}. Correct it, or '
             "delete it and split again"
         )
-    return Fold(tuple(_name(name) for name in training), tuple(_name(name) for name in validation))
+    return Fold(*(tuple(_name(name, file_path) for name in side) for side in (training, validation)))
 
 
 def _in_order(samples: Sequence[Hashable]) -> list[Hashable]:
@@ -254,6 +255,14 @@ def _plain_name(name: Hashable) -> Any:
     )
 
 
-def _name(value: Any) -> Hashable:
+def _name(value: Any, file_path: str | Path) -> Hashable:
     # JSON has no tuples, and a list is not hashable.
-    return tuple(_name(part) for part in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(_name(part, file_path) for part in value)
+    if isinstance(value, dict | bool):
+        raise DataError(
+            f"{file_path} names a sample {shown(value)}; samples are named by text, numbers, or lists of them. Correct "
+            "it, or delete it and split again"
+        )
+    name: Hashable = value
+    return name

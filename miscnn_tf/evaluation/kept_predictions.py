@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.configuration import fingerprint
+from miscnn_tf.data_loading.array_file import read_array
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
@@ -127,10 +128,7 @@ def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np
     path = inside(folder, index, ".npy")
     labels: Any
     if path.is_file():
-        try:
-            labels = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"the prediction {path} is damaged ({error}); delete it and evaluate again") from error
+        labels = read_array(path, "delete it and evaluate again")
     elif isinstance(interface, Dictionary_interface):
         raise MissingDataError(f"there is no prediction of {index!r}: {path} is missing; evaluate again")
     else:

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import miscnn_tf
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
 from miscnn_tf.data_loading.json_file import read_json, write_json
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_record import model_settings
+from miscnn_tf.typed_data import Described, Document, require
 
 if TYPE_CHECKING:
     from miscnn_tf.data_loading.data_io import Data_IO
@@ -28,6 +29,22 @@ REPORT_FILE: Final = "report.html"
 PREDICTIONS_FOLDER: Final = "predictions"
 
 KINDS: Final = ("training", "cross-validation", "evaluation")
+
+
+class _Data(Document):
+    interface: Described | None = None
+    class_names: list[str] | None = None
+    input_path: str | None = None
+
+
+class _RunRecord(Document):
+    kind: Literal["training", "cross-validation", "evaluation"]
+    written: str | None = None
+    versions: dict[str, str]
+    data: _Data | None = None
+    predictions: str | None = None
+    settings: dict[str, Any]
+
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
 
@@ -105,16 +122,11 @@ def read_run_record(folder: str | Path) -> dict[str, Any]:
         'cross-validation'
     """
     path = Path(folder) / RUN_FILE
-    record = read_json(path, "training and cross-validation write it into the folder of their results")
-    if (
-        not isinstance(record, dict)
-        or record.get("kind") not in KINDS
-        or not isinstance(record.get("settings"), dict)
-        or not isinstance(record.get("versions"), dict)
-        or not isinstance(record.get("data"), dict | None)
-        or not isinstance(record.get("predictions"), str | None)
-    ):
-        raise DataError(f"{path} is not the record of a run, or is damaged; delete it and run again")
+    advice = "delete it and run again"
+    record: dict[str, Any] = read_json(
+        path, "training and cross-validation write it into the folder of their results", advice
+    )
+    require(_RunRecord, record, path, advice, fault="is not the record of a run, or is damaged")
     return record
 
 

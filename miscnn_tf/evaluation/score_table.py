@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.data_loading.table_file import read_table, real_cell, whole_cell
 from miscnn_tf.errors import DataError, MissingDataError
 
 SCORES_FILE = "scores.csv"
@@ -54,14 +55,19 @@ def read_scores(path: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         MissingDataError: If there is no such file.
-        DataError: If it is no such table.
+        DataError: If it is no such table, was cut off, or has a case and class twice.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            return [_row(cells) for cells in csv.DictReader(file, strict=True)]
-    except FileNotFoundError:
+        rows = [_row(cells) for cells in read_table(path)]
+        places = {(row.get("fold"), row["sample_id"], row["class"]) for row in rows}
+        if len(places) < len(rows):
+            raise ValueError("a case and class is there twice")
+        return rows
+    except MissingDataError:
         raise MissingDataError(f"there is no file {path}; detailed_validation() writes it") from None
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (ValueError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is not a table of scores ({error!r}); delete it and evaluate again") from error
 
 
@@ -72,8 +78,8 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _row(cells: Mapping[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"sample_id": cells["sample_id"], "class": int(cells["class"])}
+    row: dict[str, Any] = {"sample_id": cells["sample_id"], "class": whole_cell(cells["class"])}
     if cells.get("fold"):
-        row["fold"] = int(cells["fold"])
-    row.update({name: float(text) for name, text in cells.items() if name not in KEYS and text != ""})
+        row["fold"] = whole_cell(cells["fold"])
+    row.update({name: real_cell(text) for name, text in cells.items() if name not in KEYS and text != ""})
     return row

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 import miscnn_tf
 from miscnn_tf.cluster import is_chief
@@ -18,12 +20,40 @@ from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.bootstrap import mean_interval
 from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns, read_scores, write_scores
 from miscnn_tf.evaluation.scores import DEFINITIONS
+from miscnn_tf.typed_data import Document, require
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
 _SEED = 0
 
 Row = Mapping[str, Any]
+
+
+class _Figures(Document):
+    mean: float | None
+    standard_deviation: float | None
+    median: float | None
+    confidence_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    cases: Annotated[int, Field(ge=0)]
+    undefined: Annotated[int, Field(ge=0)]
+    infinite: Annotated[int, Field(ge=0)]
+
+
+class _Settings(Document):
+    definitions: dict[str, str] | None = None
+
+
+class _Missing(Document):
+    number: Annotated[int, Field(ge=0)]
+    names: list[str]
+
+
+class _Summary(Document):
+    cases: Annotated[int, Field(ge=0)]
+    folds: Annotated[int, Field(ge=0)] | None = None
+    classes: dict[Annotated[str, Field(pattern="^[0-9]{1,6}$")], dict[str, _Figures]]
+    settings: _Settings
+    cases_without_prediction: _Missing | None = None
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
@@ -104,6 +134,23 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
         return None
     write_results(root, rows, draw_figures=draw_figures, facts=_facts_of_folds(root))
     return root / SUMMARY_FILE
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """Read a ``summary.json``, which holds what `summarise` returned.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is damaged.
+
+    Example:
+        >>> read_summary("evaluation/summary.json")["cases"]  # doctest: +SKIP
+        20
+    """
+    advice = "delete it and evaluate again"
+    content: dict[str, Any] = read_json(path, "an evaluation writes it", advice)
+    require(_Summary, content, path, advice)
+    return content
 
 
 def write_results(
@@ -199,8 +246,8 @@ def _facts_of_folds(root: Path) -> dict[str, Any]:
     """What the folds' summaries say of the label maps, which are of one data set."""
     for _, path in _score_files(root):
         with suppress(DataError):  # a fold that is not finished has none
-            summary = read_json(path.parent / SUMMARY_FILE, "")
-            if isinstance(summary, dict) and "label_values" in summary:
+            summary = read_summary(path.parent / SUMMARY_FILE)
+            if "label_values" in summary:
                 return {"label_values": summary["label_values"]}
     return {}
 

@@ -54,7 +54,8 @@ def load_fold_models(evaluation_path: str | Path, data_io: Data_IO | None = None
         >>> load_fold_models("evaluation").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
     """
     # Its floor starts TensorFlow.
-    from miscnn_tf.neural_network.model_file import load_model, read_metadata
+    from miscnn_tf.neural_network.model_description import read_metadata
+    from miscnn_tf.neural_network.model_file import load_model
 
     files = fold_model_files(evaluation_path)
     models = [load_model(file, data_io) for file in files]

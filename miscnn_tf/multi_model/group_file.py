@@ -129,7 +129,8 @@ def load_group(
     """
     from miscnn_tf.multi_model.cross_validation_group import CrossValidationGroup
     from miscnn_tf.multi_model.model_group import Model_Group
-    from miscnn_tf.neural_network.model_file import load_model, read_metadata
+    from miscnn_tf.neural_network.model_description import read_metadata
+    from miscnn_tf.neural_network.model_file import load_model
 
     folder = _find(path, None)
     metadata = _read(folder)

@@ -14,7 +14,7 @@ import logging
 import math
 import platform
 import zipfile
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,25 +29,35 @@ from miscnn_tf.configuration import build, comparable, describe, get_config, pla
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import (
     DICOM_interface,
-    Image_interface,
     get_data_interface_from_file_term,
-    miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import (
-    build_interface,
     class_names_of,
     describe_interface,
     label_values_of,
     with_label_values,
 )
 from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
+from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.model_description import (
+    ARGUMENTS,
+    FORMAT,
+    HDF5,
+    MEMBER,
+    NoSamples,
+    existing,
+    general_interface,
+    make_interface,
+    make_preprocessor,
+    read_metadata,
+    reading,
+    require_readable,
+)
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
-from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
+from miscnn_tf.processing.preprocessor import SETTINGS
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
 from miscnn_tf.registry import Registry
 
@@ -56,13 +66,6 @@ if TYPE_CHECKING:
     from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
-_MEMBER = "miscnn_tf.json"
-_HDF5 = (".h5", ".hdf5")
-
-#: What of a Preprocessor its constructor takes; the other settings are set afterwards.
-_ARGUMENTS = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
 
 class LoadedArchitecture(Abstract_Architecture):
@@ -96,13 +99,6 @@ class LoadedArchitecture(Abstract_Architecture):
         return model
 
 
-class _NoSamples(Data_IO):
-    """Where a loaded model gets no samples from: it is given files."""
-
-    def _find_samples(self) -> list[Hashable]:
-        return []
-
-
 # ---------------------------------------------------------------- writing
 
 
@@ -114,14 +110,14 @@ def write(network: Neural_Network, path: str | Path) -> None:
         StorageError: If it cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".keras", *_HDF5):
+    if path.suffix not in (".keras", *HDF5):
         raise ConfigurationError(f"the model file {path} must end in .keras (or .h5, .hdf5)")
     text = describe_network(network)
     with atomic_path(path) as temporary:
         network.model.save(temporary)
         if path.suffix == ".keras":
             with zipfile.ZipFile(temporary, "a") as archive:
-                archive.writestr(_MEMBER, text)
+                archive.writestr(MEMBER, text)
         else:
             with h5py.File(temporary, "a") as file:
                 file.attrs["miscnn_tf"] = text
@@ -162,7 +158,7 @@ def describe_network(network: Neural_Network) -> str:
         "jit_compile": network.jit_compile,
         "epochs_trained": network.epochs_trained,
         "preprocessor": {
-            **{name: plain(getattr(preprocessor, name)) for name in (*_ARGUMENTS, *SETTINGS)},
+            **{name: plain(getattr(preprocessor, name)) for name in (*ARGUMENTS, *SETTINGS)},
             "subfunctions": [_describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
             "data_augmentation": None
             if preprocessor.data_augmentation is None
@@ -214,49 +210,6 @@ def _describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]
 # ---------------------------------------------------------------- reading
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The JSON of a model file: preprocessing, classes, versions.
-
-    Raises:
-        MissingDataError: If there is no such file.
-        ModelFileError: If it is damaged, or was not written by `Neural_Network.dump`.
-    """
-    path = _existing(path)
-    try:
-        if path.suffix in _HDF5:
-            with h5py.File(path, "r") as file:
-                text = file.attrs["miscnn_tf"]
-        else:
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read(_MEMBER)
-        metadata: dict[str, Any] = json.loads(text)
-    except KeyError:
-        raise ModelFileError(
-            f"{path} was not written by Neural_Network.dump: it does not say how to preprocess. Build the Preprocessor "
-            "and the Neural_Network yourself, and call its load() for the weights"
-        ) from None
-    except (OSError, zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path} is no model file, or is damaged ({error}); write it anew with dump()") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ModelFileError(
-            f"{path} has the format {metadata.get('format') if isinstance(metadata, dict) else None!r}, but this "
-            f"version of miscnn_tf reads {FORMAT}; update miscnn_tf"
-        )
-    return metadata
-
-
-def interface_of(path: str | Path) -> Abstract_IO:
-    """The interface that a model was trained with, without data.
-
-    Where its class is not known here, it is the one of ours that reads such images.
-
-    Raises:
-        MissingDataError: If there is no such file.
-        ModelFileError: If it is damaged.
-    """
-    return _build_interface(read_metadata(path), {})
-
-
 def load_model(
     path: str | Path,
     data_io: Data_IO | None = None,
@@ -287,10 +240,10 @@ def load_model(
 
     metadata = read_metadata(path)
     own = dict(custom_objects or {})
-    try:
+    with reading(Path(path)):
         if data_io is None:
-            data_io = _NoSamples(_build_interface(metadata, own), "")
-        preprocessor = _build_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
+            data_io = NoSamples(make_interface(metadata, own), "")
+        preprocessor = make_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
         architecture = _build_architecture(metadata, own)
         if architecture is None:
             config = _keras_model(Path(path), own).get_config()
@@ -311,11 +264,7 @@ def load_model(
         metrics = [_deserialised(metric, own) for metric in metadata["metrics"]]
         network.metrics = [metric for metric in metrics if metric is not None]
         network.trained_on = metadata["trained_on"]
-    except KeyError as missing:
-        raise ModelFileError(
-            f"{path} is damaged: its description lacks {missing}; write it anew with dump()"
-        ) from missing
-    network.load(path, custom_objects)
+        network.load(path, custom_objects)
     return network
 
 
@@ -326,24 +275,25 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
         MissingDataError: If there is no such file.
         ModelFileError: If it is damaged, or has another number of channels or classes.
     """
-    path = _existing(path)
-    model = _keras_model(path, dict(custom_objects or {}))
-    have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
-    need = (network.channels, network.classes, 5 if network.three_dim else 4)
-    if have != need:
-        raise ModelFileError(
-            f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
-            f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
-        )
-    weights = model.get_weights()
-    if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
-        raise ModelFileError(
-            f"{path} holds another architecture than this network's; build the Neural_Network with the architecture "
-            "of the file, or read all of it with miscnn_tf.load_model"
-        )
-    network.take_over(weights, _epochs_trained(path))
-    if path.suffix == ".keras":
-        _restore_optimizer(network, path)
+    path = existing(path)
+    with reading(path):
+        model = _keras_model(path, dict(custom_objects or {}))
+        have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
+        need = (network.channels, network.classes, 5 if network.three_dim else 4)
+        if have != need:
+            raise ModelFileError(
+                f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this "
+                f"network is {need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
+            )
+        weights = model.get_weights()
+        if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
+            raise ModelFileError(
+                f"{path} holds another architecture than this network's; build the Neural_Network with the "
+                "architecture of the file, or read all of it with miscnn_tf.load_model"
+            )
+        network.take_over(weights, _epochs_trained(path))
+        if path.suffix == ".keras":
+            _restore_optimizer(network, path)
 
 
 def _epochs_trained(path: Path) -> int:
@@ -379,7 +329,7 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
             found.__name__,
             type(interface).__name__,
         )
-    general = _general_interface(found, interface.channels, interface.classes, interface.three_dim)
+    general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
     return with_label_values(general, label_values_of(interface))
 
 
@@ -403,58 +353,6 @@ def _ending(path: Path) -> str:
     return "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
 
 
-def _general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
-    if issubclass(cls, Image_interface):
-        return Image_interface(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
-    interface: Abstract_IO = cls(channels=channels, classes=classes, three_dim=three_dim)
-    return interface
-
-
-def _build_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
-    names = metadata.get("class_names")
-    interface = build_interface(metadata["interface"], own, names)
-    if interface is None:
-        name = "NIFTI" if metadata["three_dim"] or metadata["channels"] not in (1, 3) else "IMG"
-        logger.info(
-            "the interface %r is not known here; files are read by %s", metadata["interface"]["class_name"], name
-        )
-        interface = _general_interface(
-            miscnn_data_interfaces[name], metadata["channels"], metadata["classes"], metadata["three_dim"]
-        )
-        interface = with_label_values(interface, metadata.get("label_values"))  # files of earlier versions lack it
-        if names is not None:
-            interface.class_names = tuple(names)
-    return interface
-
-
-def _build_preprocessor(
-    settings: Mapping[str, Any],
-    data_io: Data_IO,
-    subfunctions: Sequence[Abstract_Subfunction] | None,
-    own: Mapping[str, Any],
-) -> Preprocessor:
-    if subfunctions is None:
-        lost = [step["class_name"] for step in settings["subfunctions"] if step["config"] is None]
-        if lost:
-            raise ConfigurationError(
-                f"the model file does not hold the settings of the subfunction {lost[0]!r}; pass "
-                "subfunctions=[…] with all steps, as in training"
-            )
-        known = {**known_subfunctions, **own}
-        subfunctions = [build(step, known, "subfunction") for step in settings["subfunctions"]]
-    augmentation = settings["data_augmentation"]
-    preprocessor = Preprocessor(
-        data_io,
-        subfunctions=subfunctions,
-        data_aug=None if augmentation is None else Data_Augmentation.from_config(augmentation),
-        **{name: settings[name] for name in _ARGUMENTS},
-    )
-    for name in set(SETTINGS) - set(_ARGUMENTS):
-        value = settings[name]
-        setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
-    return preprocessor
-
-
 def _build_architecture(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_Architecture | None:
     description = metadata["architecture"]
     known = {**architectures, **own}
@@ -469,12 +367,13 @@ def _deserialised(serialised: Any, own: Mapping[str, Any]) -> Any:
         return serialised
     try:
         return keras.saving.deserialize_keras_object(serialised, custom_objects=dict(own), safe_mode=True)
-    except (TypeError, ValueError) as reason:
+    except Exception as reason:  # Keras raises anything for a description that is none
         logger.warning("a loss or metric of the model file is not known here: %s", reason)
         return None
 
 
 def _keras_model(path: Path, own: Mapping[str, Any]) -> keras.Model:
+    require_readable(path)
     try:
         # .h5 files look classes up by their bare name.
         objects = {"SegmentationModel": SegmentationModel, **own}
@@ -505,10 +404,3 @@ def _restore_optimizer(network: Neural_Network, path: Path) -> None:
             logger.info("%s holds no state of this optimizer; training goes on with a fresh one", path)
             return
     rate_of.learning_rate = network.learning_rate
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise MissingDataError(f"there is no model file {path}")
-    return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,17 @@ import numpy as np
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.results import STATE_FILE
-from miscnn_tf.data_loading.storage import atomic_path, make_folder
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
 from miscnn_tf.neural_network.callback_state import get_states, set_states
+from miscnn_tf.neural_network.training_state_file import read_description, read_state, write_state
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
 _NAMES = {"trained_on": "samples"}
-_DESCRIPTION = "description"
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,9 @@ class TrainingState(keras.callbacks.Callback):
             make_folder(self.folder)  # an unwritable one is told now, not after the first epoch
         if not self.path.is_file():
             return self._position
-        with _reading(self.path):
-            description = _read_description(self.path)
-            first, done = int(description["first"]), int(description["done"])
-            seed, before = description["seed"], description["settings"]
-            begin = epochs if description["stopped"] else done
+        description = read_description(self.path)
+        first, done, before = description["first"], description["done"], description["settings"]
+        begin = epochs if description["stopped"] else done
         keys = sorted({*before, *self._settings})
         differing = [_NAMES.get(key, key) for key in keys if before.get(key) != self._settings.get(key)]
         if differing:
@@ -129,7 +125,7 @@ class TrainingState(keras.callbacks.Callback):
                 "cross-validation, pass resume=False"
             )
         self._position = Position(first, done, begin)
-        network.preprocessor.seed = seed
+        network.preprocessor.seed = description["seed"]
         logger.info("%s: training goes on after epoch %d of %d", self.path, done, epochs)
         return self._position
 
@@ -164,7 +160,6 @@ class TrainingState(keras.callbacks.Callback):
         variables = _variables(self._network.model)
         arrays = {f"variable.{number}": keras.ops.convert_to_numpy(one.value) for number, one in enumerate(variables)}
         description = {
-            "format": _FORMAT,
             "first": self._position.first,
             "done": done,
             "stopped": bool(self.model.stop_training),
@@ -173,23 +168,21 @@ class TrainingState(keras.callbacks.Callback):
             "history": self._history.history,
             "callbacks": _without_arrays(get_states(self._others), "callback", arrays),
         }
-        arrays[_DESCRIPTION] = np.frombuffer(json.dumps(description, default=_number).encode(), np.uint8)
-        with atomic_path(self.path) as temporary:
-            np.savez(temporary, **arrays)
+        write_state(self.path, description, arrays, _number)
 
     def _read(self) -> None:
         assert self._network is not None
-        with _reading(self.path), np.load(self.path, allow_pickle=False) as file:
-            description = _read_description(self.path)
+        description, arrays = read_state(self.path)
+        with _reading(self.path):
             variables = _variables(self._network.model)
-            values = [file[f"variable.{number}"] for number in range(len(variables))]
+            values = [arrays.pop(f"variable.{number}") for number in range(len(variables))]
             if any(value.shape != tuple(one.shape) for value, one in zip(values, variables, strict=True)):
                 raise ValueError("its weights are of other shapes than the network's")
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
             self._history.history = description["history"]
             self._history.epoch = list(range(description["done"]))
-            set_states(self._others, _with_arrays(description["callbacks"], file))
+            set_states(self._others, _with_arrays(description["callbacks"], arrays))
 
 
 def _variables(model: keras.Model) -> list[Any]:
@@ -199,14 +192,6 @@ def _variables(model: keras.Model) -> list[Any]:
         optimizer.build(model.trainable_variables)
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics] + list(optimizer.variables)
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as file:
-        description: dict[str, Any] = json.loads(file[_DESCRIPTION].tobytes())
-    if description["format"] != _FORMAT:
-        raise ValueError(f"its format is {description['format']}, and this version reads {_FORMAT}")
-    return description
 
 
 class _reading:
@@ -219,7 +204,8 @@ class _reading:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, KeyError | TypeError | ValueError | EOFError | zipfile.BadZipFile):
+        # A callback of a user's own may raise anything when it gets a state that is not its own.
+        if isinstance(error, Exception) and not isinstance(error, MiscnnError | MemoryError):
             raise DataError(
                 f"{self.path} is damaged, or does not fit this network ({error}); delete it to train from the beginning"
             ) from error

@@ -9,13 +9,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
 
 from miscnn_tf.arguments import byte_count
+from miscnn_tf.configuration import make
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.data_loading.plain_limits import shown
+from miscnn_tf.errors import ConfigurationError, MissingExtraError
 from miscnn_tf.messages import did_you_mean
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
@@ -35,7 +38,7 @@ UNLIMITED_EPOCHS: Final = 1_000_000
 
 PositiveInt = Annotated[int, Field(ge=1)]
 CacheBytes = Annotated[int, BeforeValidator(lambda value: byte_count(value, "cache_bytes", least=0))]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 PerAxis = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
@@ -150,8 +153,15 @@ class Data(Table):
     def _fit(self) -> Data:
         if self.class_names is not None and self.classes is not None and len(self.class_names) != self.classes:
             raise ValueError(f"class_names has {len(self.class_names)} names, but classes = {self.classes}")
+        own = sorted(self.settings.keys() & Data.model_fields.keys())
+        if own:
+            raise ValueError(f"settings.{own[0]} is a key of the table itself; write {own[0]} = …")
         if self.layout != AUTO:
-            check_arguments(miscnn_data_interfaces[self.layout], self.settings, f"the layout {self.layout!r}")
+            what = f"the layout {self.layout!r}"
+            check_arguments(miscnn_data_interfaces[self.layout], self.settings, what)
+            if self.layout in LAYOUTS:
+                with suppress(MissingExtraError):  # which the data need, not the configuration
+                    make(miscnn_data_interfaces[self.layout], self.settings, what)
         return self
 
 
@@ -412,7 +422,7 @@ class Network(Table):
     patience: PositiveInt | None = Field(
         default=None, description="End the training when so many epochs brought no better `val_loss` (or `loss`)."
     )
-    class_weight: list[Annotated[float, Field(ge=0)]] | None = Field(
+    class_weight: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
         default=None, description="What an error in each class costs, background first; only the ratios matter."
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(
@@ -478,12 +488,8 @@ def make_named(known: Mapping[str, Any], name: str, arguments: Mapping[str, Any]
             f"there is no {kind} called {name!r}.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
         )
     check_arguments(known[name], arguments, f"the {kind} {name!r}")
-    try:
-        return known[name](
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-        )
-    except TypeError as error:
-        raise ConfigurationError(f"the {kind} {name!r} could not be made: {error}") from error
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    return make(known[name], arguments, f"the {kind} {name!r}")
 
 
 def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> None:
@@ -504,6 +510,6 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> N
 def _expression(value: str) -> str:
     try:
         re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression ({error})") from error
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{shown(value)} is no regular expression ({error})") from error
     return value

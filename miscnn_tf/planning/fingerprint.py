@@ -6,16 +6,17 @@ import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.labels import require_classes
-from miscnn_tf.errors import DataError
+from miscnn_tf.typed_data import Document, require
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,38 @@ class Fingerprint:
         write_json(path, content)
 
 
+class _IntensitiesFile(Document):
+    least: float
+    greatest: float
+    percentile_00_5: float
+    percentile_99_5: float
+    mean: float
+    deviation: float
+
+
+class _FingerprintFile(Document):
+    format: Literal[1]
+    cases: Annotated[int, Field(ge=1)]
+    shapes: list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]]
+    spacings: list[Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=3)]] | None
+    whole_numbers: bool
+    intensities: list[_IntensitiesFile]
+    class_shares: list[float]
+    class_cases: list[Annotated[int, Field(ge=0)]]
+    measured: list[str]
+
+    @model_validator(mode="after")
+    def _fit(self) -> _FingerprintFile:
+        if len(self.shapes) != self.cases or (self.spacings is not None and len(self.spacings) != self.cases):
+            raise ValueError(f"cases is {self.cases}, but there are {len(self.shapes)} shapes, or other spacings")
+        axes = {len(one) for one in (*self.shapes, *(self.spacings or ()))}
+        if len(axes) > 1:
+            raise ValueError("shapes and spacings have different numbers of axes")
+        if len(self.class_shares) != len(self.class_cases):
+            raise ValueError("class_shares and class_cases have different numbers of classes")
+        return self
+
+
 def read_fingerprint(path: str | Path) -> Fingerprint:
     """Read what `Fingerprint.write` wrote.
 
@@ -97,18 +130,23 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
         MissingDataError: If there is no such file.
         DataError: If it is damaged.
     """
-    content = read_json(path, "'miscnn-tf init' writes it")
-    try:
-        if content.pop("format") != _FORMAT:
-            raise ValueError("another format")
-        content["shapes"] = tuple(map(tuple, content["shapes"]))
-        content["spacings"] = None if content["spacings"] is None else tuple(map(tuple, content["spacings"]))
-        content["intensities"] = tuple(Intensities(**channel) for channel in content["intensities"])
-        for name in ("class_shares", "class_cases", "measured"):
-            content[name] = tuple(content[name])
-        return Fingerprint(**content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is no fingerprint of a data set ({error!r}); make it anew") from error
+    advice = "make it anew with 'miscnn-tf init'"
+    content = read_json(path, "'miscnn-tf init' writes it", advice)
+    require(_FingerprintFile, content, path, advice, fault="is no fingerprint of a data set")
+    spacings = content["spacings"]
+    return Fingerprint(
+        cases=content["cases"],
+        shapes=tuple(map(tuple, content["shapes"])),
+        spacings=None if spacings is None else tuple(map(tuple, spacings)),
+        whole_numbers=content["whole_numbers"],
+        intensities=tuple(
+            Intensities(**{name: channel[name] for name in _IntensitiesFile.model_fields})
+            for channel in content["intensities"]
+        ),
+        class_shares=tuple(content["class_shares"]),
+        class_cases=tuple(content["class_cases"]),
+        measured=tuple(content["measured"]),
+    )
 
 
 def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, seed: int = 0) -> Fingerprint:

@@ -12,27 +12,19 @@ from typing import Any, Final
 import tomlkit
 from pydantic import ValidationError
 
+from miscnn_tf.data_loading.opening import read_bounded
+from miscnn_tf.data_loading.plain_limits import key_name, real, shown, walk
 from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean
 from miscnn_tf.planning.experiment import Experiment, Named, Table
+from miscnn_tf.typed_data import wanted as wanted_by
 
 #: Keys that hold a path, which begins at the folder of the file.
 _PATHS: Final = (("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder"), ("output", "folder"))
 
-_WANTED: Final = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text in quotes",
-    "list_type": "a list in brackets",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-}
-
+#: The most bytes of a configuration; the names of ten thousand samples have 0.3 MB.
+_LARGEST: Final = 16 * 2**20
 
 #: What each kind of run is called, and the configuration in its folder.
 KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
@@ -74,7 +66,7 @@ def apply_changes(content: dict[str, Any], changes: Sequence[str]) -> None:
         changes: ``"network.epochs=5"``, each.
 
     Raises:
-        ConfigurationError: If one is not written so.
+        ConfigurationError: If any is not written so; all are listed.
 
     Example:
         >>> content = {"network": {"epochs": 100}}
@@ -82,8 +74,14 @@ def apply_changes(content: dict[str, Any], changes: Sequence[str]) -> None:
         >>> content
         {'network': {'epochs': 5, 'precision': 'float32'}}
     """
+    mistakes = []
     for change in changes:
-        _apply(content, change)
+        try:
+            _apply(content, change)
+        except ConfigurationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
 
 
 def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experiment:
@@ -187,20 +185,38 @@ def _value(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; name the TOML file with the configuration")
     try:
         # Windows' editors begin a file with a mark, which is no TOML.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+        return _parse(read_bounded(path, _LARGEST).decode("utf-8-sig"))
+    except MissingDataError:
         raise MissingDataError(
             f"there is no configuration {path}; to write one for a folder of data: miscnn-tf init FOLDER "
             f"-o {shlex.quote(str(path))}"
         ) from None
-    except IsADirectoryError:
-        raise ConfigurationError(f"{path} is a folder; name the TOML file with the configuration") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
         raise ConfigurationError(
             f"{path} is no TOML file: {error}. Text needs quotes, lists brackets: https://toml.io"
         ) from error
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """The tables of a TOML document.
+
+    Raises:
+        ValueError: If it is not TOML, nested more than 100 levels, or has a number of more than 64 bits.
+    """
+    try:
+        content = tomllib.loads(text, parse_float=real)
+    except RecursionError:
+        raise ValueError("too many levels of lists and tables") from None
+    for place, value in walk(content):
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{key_name(place)} is a whole number of more than 64 bits: {shown(value)}")
+    return content
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -219,14 +235,19 @@ def _apply(content: dict[str, Any], change: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigurationError(f"--set {change}: {part} is no table; it is {inner!r}")
         place = inner
-    place[parts[-1]] = _parsed(text.strip())
+    try:
+        place[parts[-1]] = _parsed(text.strip())
+    except ValueError as error:
+        raise ConfigurationError(f"--set {'.'.join(parts)}: {error}") from error
 
 
 def _parsed(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        content = _parse(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    # Of several lines only the first one would be the value.
+    return content["value"] if content.keys() == {"value"} else text
 
 
 def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -234,8 +255,8 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
     for table, key in _PATHS:
         inside = content.get(table)
         if isinstance(inside, dict) and isinstance(inside.get(key), str):
-            # With "~" for the home folder, as in a shell.
-            content[table] = {**inside, key: os.path.normpath(folder / Path(inside[key]).expanduser())}
+            # With "~" for the home folder, as in a shell. Of an unknown user it is the name of a folder.
+            content[table] = {**inside, key: os.path.normpath(folder / os.path.expanduser(inside[key]))}
     return content
 
 
@@ -252,25 +273,12 @@ def _mistake(detail: Mapping[str, Any]) -> str:
         return f"{_table(place[:-1])}{place[-1]} is missing{_needed(place)}"
     if kind in ("value_error", "assertion_error"):
         return f"{_named(place)}{context.get('error', detail['msg'])}"
-    limits = {
-        "greater_than": "above {gt:g}",
-        "greater_than_equal": "at least {ge:g}",
-        "less_than": "below {lt:g}",
-        "less_than_equal": "at most {le:g}",
-    }
-    if kind in limits:
-        wanted = f"{limits[kind].format(**context)}"
-    elif kind == "too_short":
-        wanted = f"a list of at least {context['min_length']}"
-    elif kind == "too_long":
-        wanted = f"a list of at most {context['max_length']}"
-    elif kind in ("model_type", "model_attributes_type") and len(place) > 1:
-        wanted = "a name, or a table with a name"
-    else:
-        wanted = _WANTED.get(kind, detail["msg"])
+    named = kind in ("model_type", "model_attributes_type") and len(place) > 1
+    wanted = "a name, or a table with a name" if named else wanted_by(detail)
     where = f"{place[-2]}, entry {place[-1] + 1}," if isinstance(place[-1], int) else place[-1]
     return (
-        f"{_table(place[: -2 if isinstance(place[-1], int) else -1])}{where} must be {wanted}, got {detail['input']!r}"
+        f"{_table(place[: -2 if isinstance(place[-1], int) else -1])}{where} must be {wanted}, got "
+        f"{shown(detail['input'])}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.arguments import flag
 from miscnn_tf.configuration import plain
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.messages import did_you_mean
@@ -54,6 +55,11 @@ SETTINGS = (
     "seg_augmentation",
     "infaug",
     "infaug_flip_list",
+)
+
+_FLAGS = (
+    *SWITCHES[1:],
+    *("config_contrast_preserverange", "coloraug_per_channel", "cropping", "seg_augmentation", "infaug"),
 )
 
 #: Range attribute, the switches that use it, and its least possible value.
@@ -176,6 +182,10 @@ class Data_Augmentation:
             self._check_setting(name)
             # Lists are what JSON makes of tuples.
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
+        if not _is_sequence(self.infaug_flip_list):
+            raise ConfigurationError(
+                f"infaug_flip_list={self.infaug_flip_list!r} must be a list of axes of a batch, such as [1, 2, 3]"
+            )
         self.infaug_flip_list = list(self.infaug_flip_list)
         self.validate()
 
@@ -308,10 +318,14 @@ class Data_Augmentation:
             )
         if not (isinstance(self.config_p_per_sample, numbers.Real) and 0 <= self.config_p_per_sample <= 1):
             raise ConfigurationError(f"config_p_per_sample={self.config_p_per_sample!r} must be a probability, 0 to 1")
+        for name in _FLAGS:
+            flag(getattr(self, name), name)
         for name, switch, least in _RANGES:
             if getattr(self, switch):
                 _check_range(name, getattr(self, name), least)
-        if self.mirror and not (_is_sequence(self.config_mirror_axes) and set(self.config_mirror_axes) <= {0, 1, 2}):
+        if self.mirror and not (
+            _is_sequence(self.config_mirror_axes) and all(_is_axis(axis) for axis in self.config_mirror_axes)
+        ):
             raise ConfigurationError(
                 f"config_mirror_axes={self.config_mirror_axes!r} must be some of the spatial axes (0, 1, 2)"
             )
@@ -393,10 +407,14 @@ def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence | np.ndarray | range) and not isinstance(value, str)
 
 
+def _is_axis(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value in (0, 1, 2)
+
+
 def _check_range(name: str, limits: Any, least: float) -> None:
     try:
         low, high = (float(limit) for limit in limits)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and least <= low <= high):
         bound = "" if least == -math.inf else " above 0" if least > 0 else " not below 0"

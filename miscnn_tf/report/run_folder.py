@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE
+from miscnn_tf.data_loading.table_file import read_table, real_cell
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.evaluation.all_folds import fold_folders
-from miscnn_tf.evaluation.fold_record import RECORD_FILE
+from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record
 from miscnn_tf.evaluation.fold_run import SAMPLES_FILE
 from miscnn_tf.evaluation.folds import load_disk2fold
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, RUN_FILE, read_run_record
 from miscnn_tf.evaluation.score_table import SCORES_FILE, SUMMARY_FILE, read_scores
-from miscnn_tf.evaluation.summary import summarise
+from miscnn_tf.evaluation.summary import read_summary, summarise
 from miscnn_tf.messages import some_of
 
 #: A folder with one of these is that of a run, or of a fold.
@@ -152,7 +152,8 @@ def _fold(folder: Path, number: int | None, predictions: Path, problems: list[st
     sides: tuple[Sequence[Any] | None, Sequence[Any] | None] = (None, None)
     sides = _tried(problems, lambda: load_disk2fold(folder / SAMPLES_FILE), sides)
     training, validation = (None if side is None else len(side) for side in sides)
-    finished = (folder / RECORD_FILE).is_file() or (number is None and not (folder / SAMPLES_FILE).is_file())
+    record = _tried(problems, lambda: read_record(folder), None)
+    finished = record is not None or (number is None and not (folder / SAMPLES_FILE).is_file())
     return FoldResult(number, folder, history, training, validation, finished, predictions)
 
 
@@ -161,16 +162,20 @@ def read_history(path: str | Path) -> History:
 
     Raises:
         MissingDataError: If there is no such file.
-        DataError: If it is no such table.
+        DataError: If it is no such table, was cut off, or an epoch is missing.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", strict=True))
-        names = [name for name in (rows[0] if rows else {}) if name and name != "epoch"]
-        return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in names}
-    except FileNotFoundError:
+        rows = read_table(path, "\t")
+        for epoch, row in enumerate(rows, start=1):
+            if row["epoch"] != str(epoch):
+                raise ValueError(f"epoch {shown(row['epoch'])} where {epoch} has to be")
+        names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
+        return {name: [real_cell(row[name]) if row[name] else math.nan for row in rows] for name in names}
+    except MissingDataError:
         raise MissingDataError(f"there is no file {path}; a training writes it at its end") from None
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
+    except (ValueError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is not the history of a training ({error!r}); delete it and train again") from error
 
 
@@ -187,16 +192,22 @@ def _rows(root: Path, numbered: Sequence[tuple[int, Path]], problems: list[str])
 
 
 def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:
+    stored = _tried(problems, lambda: read_summary(root / SUMMARY_FILE), None)
+    computed = summarise(rows)
+    readable = (root / SCORES_FILE).is_file() and not any(str(root / SCORES_FILE) in problem for problem in problems)
+    if stored is not None and stored["cases"] != computed["cases"] and readable:
+        problems.append(
+            f"{root / SUMMARY_FILE} is of {stored['cases']} cases, but {SCORES_FILE} beside it holds "
+            f"{computed['cases']}: one of them is damaged or was replaced."
+        )
     if not rows:
         return None
-    computed = summarise(rows)
-    stored = _tried(problems, lambda: read_json(root / SUMMARY_FILE, ""), None)
-    if isinstance(stored, dict) and stored.get("classes") and stored.get("cases") == computed["cases"]:
+    if stored is not None and stored["classes"] and stored["cases"] == computed["cases"]:
         missing = stored.get("cases_without_prediction")
-        if isinstance(missing, dict) and isinstance(missing.get("names"), list):
-            computed["cases_without_prediction"] = [str(name) for name in missing["names"]]
-        definitions = (stored.get("settings") or {}).get("definitions")
-        if isinstance(definitions, dict):
+        if missing:
+            computed["cases_without_prediction"] = missing["names"]
+        definitions = stored["settings"].get("definitions")
+        if definitions:
             # How the scores were measured then, should the definitions have changed since.
             computed["settings"]["definitions"] = definitions
     return computed

@@ -5,7 +5,6 @@ A file is ours only if its name and its content say so; whatever is not known fo
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from miscnn_tf.data_loading import image_file, nifti_file
 from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.json_file import read_json
 from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE
 from miscnn_tf.data_loading.sample_files import SAMPLE_FILE, TEMPORARY_ENDING, read_sample
@@ -269,17 +269,21 @@ def _says(question: Callable[[Path], Any], path: Path) -> bool:
 
 
 def _is_summary(path: Path) -> bool:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = _read(path)
     return content.keys() >= {"cases", "classes"} and "miscnn_tf" in content["settings"]["versions"]
 
 
 def _is_run_record(path: Path) -> bool:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = _read(path)
     return content.keys() >= {"kind", "written", "data", "settings"} and "miscnn_tf" in content["versions"]
 
 
 def _is_note(path: Path) -> bool:
-    return json.loads(path.read_text(encoding="utf-8")).keys() == _NOTES[path.name]
+    return _read(path).keys() == _NOTES[path.name]
+
+
+def _read(path: Path) -> Any:
+    return read_json(path, "this package writes it")
 
 
 def _is_scores(path: Path) -> bool:

@@ -286,7 +286,7 @@ def test_too_many_open_files_is_not_called_damage(tmp_path: Path, monkeypatch: p
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(sample_files.np.lib.format, "open_memmap", refuse)
+    monkeypatch.setattr(sample_files.np, "memmap", refuse)
     with pytest.raises(OSError, match="Too many open files") as caught:
         read_sample(folder)
     assert not isinstance(caught.value, DataError)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.arguments import flag, whole_number
 from miscnn_tf.configuration import fingerprint
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
@@ -34,9 +35,10 @@ class Abstract_IO(ABC):
     class_names: Sequence[str] | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
-        self.channels = channels
-        self.classes = classes
-        self.three_dim = three_dim
+        # None, where a class finds it out from the data.
+        self.channels = channels if channels is None else whole_number(channels, "channels", 1)
+        self.classes = classes if classes is None else whole_number(classes, "classes", 1)
+        self.three_dim = three_dim if three_dim is None else flag(three_dim, "three_dim")
 
     @abstractmethod
     def initialize(self, input_path: str) -> list[Hashable]:

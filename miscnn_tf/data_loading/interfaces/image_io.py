@@ -10,6 +10,7 @@ import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.array_file import read_array
 from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
@@ -138,11 +139,7 @@ class Image_interface(Abstract_IO):
             return prediction_labels(stored, self.classes, labels, self.label_map, self.values_of_classes())
         if not activation.is_file():
             raise MissingDataError(f"there is no prediction {labels}: predict {index!r} first")
-        try:
-            array: np.ndarray = np.load(activation, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{activation}: the file is damaged ({error}); predict {index!r} again") from error
-        return array
+        return read_array(activation, f"predict {index!r} again")
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write the prediction of a sample below `output_path`, atomically, in the place of an earlier one."""

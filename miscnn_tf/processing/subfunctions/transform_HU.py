@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.arguments import number, sequence
+from miscnn_tf.arguments import flag, number, sequence
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
@@ -52,7 +52,7 @@ class TransformHU(Abstract_Subfunction):
         clipScan_value: float | None = -2000,
         minmaxBound: Sequence[float] = (-1000, 400),
     ) -> None:
-        self.normalize = bool(normalize)
+        self.normalize = flag(normalize, "TransformHU: normalize")
         self.slope = number(slope, "TransformHU: slope")
         self.intercept = number(intercept, "TransformHU: intercept")
         self.clipScan_value = None if clipScan_value is None else number(clipScan_value, "TransformHU: clipScan_value")

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf.arguments import flag, whole_number
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, number_of_axes
 from miscnn_tf.neural_network.architecture.blocks import (
@@ -64,15 +64,16 @@ class UNet(Abstract_Architecture):
         instance_normalization: bool = False,
     ) -> None:
         self.n_filters = whole_number(n_filters, "n_filters", 1)
-        self.depth = whole_number(depth, "depth", 1)
+        # 16 halvings are of 65,536 voxels; each level doubles the filters.
+        self.depth = whole_number(depth, "depth", 1, 16)
         self.activation = known_activation(activation)
+        self.batch_normalization = flag(batch_normalization, "batch_normalization")
+        self.instance_normalization = flag(instance_normalization, "instance_normalization")
         if batch_normalization and instance_normalization:
             raise ConfigurationError(
                 "batch_normalization and instance_normalization exclude each other: pass batch_normalization=False "
                 "with instance_normalization=True"
             )
-        self.batch_normalization = bool(batch_normalization)
-        self.instance_normalization = bool(instance_normalization)
 
     # ------------------------------------------------------------ the hooks
 

@@ -1,0 +1,321 @@
+"""What a model file says besides the weights: read without TensorFlow, and checked before anything is built from it."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import h5py
+from pydantic import BeforeValidator, Field, create_model
+
+from miscnn_tf.configuration import build
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces import Image_interface, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.description import build_interface, with_label_values
+from miscnn_tf.data_loading.json_file import parse_json
+from miscnn_tf.data_loading.opening import open_regular
+from miscnn_tf.errors import (
+    ConfigurationError,
+    MissingDataError,
+    MissingExtraError,
+    ModelFileError,
+    UnknownClassError,
+)
+from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
+from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
+from miscnn_tf.processing.patching.blending import MODES
+from miscnn_tf.processing.preprocessor import ANALYSES, SETTINGS, Preprocessor
+from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
+from miscnn_tf.typed_data import Described, Document, require
+
+logger = logging.getLogger(__name__)
+
+FORMAT: Final = 1
+MEMBER: Final = "miscnn_tf.json"
+HDF5: Final = (".h5", ".hdf5")
+#: What of a Preprocessor its constructor takes; the other settings are set afterwards.
+ARGUMENTS: Final = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
+
+#: The most bytes of a JSON member. 0.5 MB can be packed so that 764 MB come out.
+_LARGEST: Final = 16 * 2**20
+_JSON_MEMBERS: Final = (MEMBER, "config.json", "metadata.json")
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED: Final = 0x1
+_ADVICE: Final = "write it anew with dump()"
+
+_Count = Annotated[int, Field(ge=0)]
+_Positive = Annotated[int, Field(ge=1)]
+# Attributes that a program set to 1 or 0 were written so.
+_Flag = Annotated[bool, BeforeValidator(lambda value: bool(value) if type(value) is int and value in (0, 1) else value)]
+_Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+_Serialised = str | dict[str, Any] | None
+
+
+def _one_of(choices: Sequence[str]) -> Any:
+    return Annotated[str, Field(pattern=f"^({'|'.join(choices)})$")]
+
+
+def _augmentation_field(name: str) -> tuple[Any, None]:
+    other = {
+        "cycles": _Positive,
+        "config_p_per_sample": Annotated[float, Field(ge=0, le=1)],
+        "config_mirror_axes": list[_Count],
+        "infaug_flip_list": list[_Positive],
+        "cropping_patch_shape": list[_Positive] | None,
+    }
+    kind = other.get(name) or (_Range if isinstance(getattr(Data_Augmentation(), name), tuple) else _Flag)
+    # Settings that were added since the file was written are missing in it.
+    return kind, None
+
+
+_FIELDS: Final[dict[str, Any]] = {name: _augmentation_field(name) for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
+_Augmentation: Any = create_model("_Augmentation", __base__=Document, **_FIELDS)
+
+
+class _Preprocessing(Document):
+    batch_size: _Positive
+    analysis: _one_of(ANALYSES)  # type: ignore[valid-type]
+    patch_shape: Annotated[list[_Positive], Field(min_length=2, max_length=3)] | None
+    prepare_subfunctions: _Flag
+    seed: _Count
+    patchwise_overlap: list[Annotated[float, Field(ge=0)]] | Annotated[float, Field(ge=0)]
+    patchwise_blending: _one_of(MODES)  # type: ignore[valid-type]
+    patchwise_skip_blanks: _Flag
+    patchwise_skip_class: _Count
+    patchwise_foreground: Annotated[float, Field(ge=0, le=1)]
+    subfunctions: list[Described]
+    data_augmentation: _Augmentation | None
+
+
+class _Description(Document):
+    versions: dict[str, str] | None = None
+    channels: _Positive
+    classes: _Positive
+    three_dim: _Flag
+    interface: Described
+    class_names: list[str] | None = None
+    label_values: list[int] | None = None
+    architecture: Described
+    divisor: _Positive | Annotated[list[_Positive], Field(min_length=2, max_length=3)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    loss: _Serialised
+    metrics: list[_Serialised]
+    trained_on: dict[str, list[str | int]]
+    precision: str
+    jit_compile: _Flag | Literal["auto"] = "auto"
+    epochs_trained: _Count = 0
+    preprocessor: _Preprocessing
+
+
+class NoSamples(Data_IO):
+    """Where a loaded model gets no samples from: it is given files."""
+
+    def _find_samples(self) -> list[Hashable]:
+        return []
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The JSON of a model file: preprocessing, classes, versions.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ModelFileError: If it is damaged, or was not written by `Neural_Network.dump`; the message names each key whose
+            value cannot be.
+    """
+    path = existing(path)
+    with reading(path):
+        data = _hdf5_text(path) if path.suffix in HDF5 else _zip_text(path)
+        metadata: dict[str, Any] = parse_json(data, f"the description in {path}", _ADVICE)
+        if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or metadata["format"] is True:
+            raise ModelFileError(
+                f"{path} has the format {metadata.get('format') if isinstance(metadata, dict) else None!r}, but this "
+                f"version of miscnn_tf reads {FORMAT}; update miscnn_tf"
+            )
+        require(_Description, metadata, f"the description in {path}", _ADVICE, error=ModelFileError)
+    return metadata
+
+
+def interface_of(path: str | Path) -> Abstract_IO:
+    """The interface that a model was trained with, without data.
+
+    Where its class is not known here, it is the one of ours that reads such images.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ModelFileError: If it is damaged.
+    """
+    metadata = read_metadata(path)
+    with reading(Path(path)):
+        return make_interface(metadata, {})
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged model file provokes in a parser or constructor into an error that names the file.
+
+    Raises:
+        ModelFileError: In the place of all errors but those that name a missing file, package or class.
+    """
+    try:
+        yield
+    except (ModelFileError, MissingDataError, MissingExtraError, UnknownClassError, MemoryError):
+        raise
+    except ConfigurationError as error:
+        raise ModelFileError(f"{path} cannot be used: {error}") from error
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        named = "" if str(path) in reason else f"{path} is no model file, or is damaged: "
+        raise ModelFileError(f"{named}{reason}; {_ADVICE}") from error
+
+
+def require_readable(path: Path) -> None:
+    """Refuse a ``.keras`` file before Keras reads it, if its JSON would take more memory than such a file ever needs.
+
+    Raises:
+        ModelFileError: If a member is encrypted, is there twice, or is larger than 16 MiB.
+    """
+    if path.suffix in HDF5:
+        return
+    with reading(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        for name in _JSON_MEMBERS:
+            if name in archive.namelist():
+                _member(archive, name)
+
+
+def _zip_text(path: Path) -> bytes:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        if MEMBER not in archive.namelist():
+            raise _foreign(path)
+        return _member(archive, MEMBER)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member that holds JSON, its checksum verified."""
+    info = archive.getinfo(name)
+    if archive.namelist().count(name) > 1:
+        raise ValueError(f"{name} is in it twice")
+    if info.flag_bits & _ENCRYPTED:
+        raise ValueError(f"{name} is encrypted")
+    if info.compress_type not in _METHODS:
+        raise ValueError(f"{name} is compressed by the method {info.compress_type}, which is not deflate")
+    with archive.open(info) as stream:
+        # What comes out counts, not what the archive claims.
+        data = stream.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"{name} has more than {_LARGEST // 2**20} MiB")
+    return data
+
+
+def _hdf5_text(path: Path) -> str | bytes:
+    with h5py.File(path, "r") as file:
+        if "miscnn_tf" not in file.attrs:
+            raise _foreign(path)
+        text = file.attrs["miscnn_tf"]
+    if not isinstance(text, str | bytes) or len(text) > _LARGEST:
+        raise ValueError(f"its description is {type(text).__name__}, or has more than {_LARGEST // 2**20} MiB")
+    return text
+
+
+def _foreign(path: Path) -> ModelFileError:
+    return ModelFileError(
+        f"{path} was not written by Neural_Network.dump: it does not say how to preprocess. Build the Preprocessor "
+        "and the Neural_Network yourself, and call its load() for the weights"
+    )
+
+
+def existing(path: str | Path) -> Path:
+    """The path of a model file.
+
+    Raises:
+        MissingDataError: If there is none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"there is no model file {path}")
+    return path
+
+
+# ---------------------------------------------------------------- building
+
+
+def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
+    """The interface of a description; ours for such images, where its class is not known.
+
+    Args:
+        metadata: What `read_metadata` returned.
+        own: Classes by name, beside those that are registered.
+
+    Raises:
+        ConfigurationError: If the class does not take what was stored, or makes another interface than the model had.
+    """
+    names = metadata.get("class_names")
+    channels, classes, three_dim = (metadata[name] for name in ("channels", "classes", "three_dim"))
+    interface = build_interface(metadata["interface"], own, names)
+    if interface is None:
+        name = "NIFTI" if three_dim or channels not in (1, 3) else "IMG"
+        logger.info(
+            "the interface %r is not known here; files are read by %s", metadata["interface"]["class_name"], name
+        )
+        interface = general_interface(miscnn_data_interfaces[name], channels, classes, three_dim)
+        interface = with_label_values(interface, metadata.get("label_values"))  # files of earlier versions lack it
+        if names is not None:
+            interface.class_names = tuple(names)
+    for name in ("channels", "classes", "three_dim"):
+        found = getattr(interface, name)
+        if found is not None and found != metadata[name]:
+            raise ConfigurationError(f"{name} is {metadata[name]!r}, but {found!r} in the interface's configuration")
+    return interface
+
+
+def general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
+    """An interface of ours for images of these dimensions."""
+    if issubclass(cls, Image_interface):
+        return Image_interface(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
+    interface: Abstract_IO = cls(channels=channels, classes=classes, three_dim=three_dim)
+    return interface
+
+
+def make_preprocessor(
+    settings: Mapping[str, Any],
+    data_io: Data_IO,
+    subfunctions: Sequence[Any] | None,
+    own: Mapping[str, Any],
+) -> Preprocessor:
+    """The preprocessor of a description.
+
+    Args:
+        settings: ``read_metadata(…)["preprocessor"]``.
+        data_io: Where samples come from.
+        subfunctions: The steps, where the file could not store them.
+        own: Classes by name, beside those that are registered.
+
+    Raises:
+        UnknownClassError: If a step is not known here, or its settings are not in the file.
+        ConfigurationError: If the settings cannot work.
+    """
+    if subfunctions is None:
+        known = {**known_subfunctions, **own}
+        lost = [step["class_name"] for step in settings["subfunctions"] if step["config"] is None]
+        if lost:
+            raise UnknownClassError(
+                f"the model file does not hold the settings of the subfunction {lost[0]!r}; pass "
+                "subfunctions=[…] with all steps, as in training"
+            )
+        subfunctions = [build(step, known, "subfunction") for step in settings["subfunctions"]]
+    augmentation = settings["data_augmentation"]
+    preprocessor = Preprocessor(
+        data_io,
+        subfunctions=subfunctions,
+        data_aug=None if augmentation is None else Data_Augmentation.from_config(augmentation),
+        **{name: settings[name] for name in ARGUMENTS},
+    )
+    for name in set(SETTINGS) - set(ARGUMENTS):
+        value = settings[name]
+        setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
+    preprocessor.boxes()  # finds an overlap that does not fit the patch
+    return preprocessor

@@ -1,0 +1,80 @@
+"""The file of `TrainingState`, read without TensorFlow and checked before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from miscnn_tf.data_loading.array_file import read_arrays
+from miscnn_tf.data_loading.json_file import parse_json
+from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.typed_data import Document, require
+
+FORMAT: Final = 1
+_ADVICE: Final = "delete it to train from the beginning"
+_DESCRIPTION: Final = "description"
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Description(Document):
+    format: Literal[1]
+    first: _Count
+    done: _Count
+    stopped: bool
+    seed: _Count
+    settings: dict[str, Any]
+    history: dict[str, list[Any]]
+    callbacks: list[dict[str, Any]]
+
+
+def write_state(
+    path: str | Path, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], default: Any = None
+) -> None:
+    """Write a state, atomically.
+
+    Args:
+        path: The file.
+        description: Plain data; ``"format"`` is added.
+        arrays: All arrays by name.
+        default: What `json.dumps` asks about values that JSON lacks.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    text = json.dumps({"format": FORMAT, **description}, default=default)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **{**arrays, _DESCRIPTION: np.frombuffer(text.encode(), np.uint8)})  # type: ignore[arg-type]
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """The plain data of a state.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is damaged, or of another version.
+    """
+    return _described(read_arrays(path, _ADVICE, [_DESCRIPTION])[_DESCRIPTION], path)
+
+
+def read_state(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The plain data and the arrays of a state.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DataError: If it is damaged, or of another version.
+    """
+    arrays = read_arrays(path, _ADVICE)
+    # An empty array is no JSON, which is what is told then.
+    return _described(arrays.pop(_DESCRIPTION, np.empty(0, np.uint8)), path), arrays
+
+
+def _described(array: np.ndarray, path: str | Path) -> dict[str, Any]:
+    content: dict[str, Any] = parse_json(array.tobytes(), path, _ADVICE)
+    require(_Description, content, path, _ADVICE)
+    return content
