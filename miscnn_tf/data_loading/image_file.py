@@ -40,7 +40,7 @@ _ROWS = 256  # at a time: float32 colours take four times the memory of 8-bit on
 
 
 def spellings(image_format: str) -> list[str]:
-    """The endings that a format goes by: ``["tif", "tiff"]`` for ``"tif"``."""
+    """Return the endings of a format: ``["tif", "tiff"]`` for ``"tif"``."""
     return [image_format] + ([_TWINS[image_format]] if image_format in _TWINS else [])
 
 
@@ -55,7 +55,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def is_coloured(path: str | Path) -> bool:
-    """Whether an image is in colours, from its header: grey ones, also as a palette of greys, are not.
+    """Return True if an image is in colours, by its header; a palette of greys is not.
 
     Raises:
         MissingDataError: If there is no such file.

@@ -106,7 +106,7 @@ def _header(path: str | Path, file: BinaryIO) -> _Header:
 
 
 def _is_run(mask: int, bits: int) -> bool:
-    """Whether the bits of a mask are neighbours, at most 16 of them."""
+    """Return True if the bits of a mask are neighbours, at most 16 of them."""
     narrow = mask // (mask & -mask) if mask else 0
     return mask < 2**bits and narrow & (narrow + 1) == 0 and narrow < 2**16
 

@@ -62,5 +62,5 @@ class Picture:
 
 
 def has_colours(palette: np.ndarray) -> bool:
-    """Whether a palette ``(n, 3)`` holds more than greys."""
+    """Return True if a palette ``(n, 3)`` holds more than greys."""
     return bool((palette != palette[:, :1]).any())

@@ -103,7 +103,7 @@ def open_tiff(path: str | Path, file: BinaryIO) -> Picture:
 
 
 def _alpha_kind(path: str | Path, samples: int, channels: int, extra: tuple[int, ...]) -> int | None:
-    """Which kind of alpha follows the colours, if any."""
+    """Return the kind of alpha that follows the colours, if any."""
     if samples == channels:
         return None
     if samples == channels + 1 and extra in ((_ASSOCIATED,), (_UNASSOCIATED,)):

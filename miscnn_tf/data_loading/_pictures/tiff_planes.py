@@ -33,11 +33,11 @@ def check_one_plane(path: str | Path, page: tifffile.TiffPage) -> tuple[float, f
         if text.startswith("ImageJ="):
             values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
             for key in ("images", "slices", "frames", "channels"):
-                planes[f"the ImageJ description ({key}={values.get(key)})"] = _whole(values.get(key, "1"))
+                planes[f"the ImageJ description ({key}={values.get(key)})"] = int(values.get(key, "1"))
             calibration = _calibration(path, values)
         elif text.lstrip().startswith("{") and '"shape"' in text:
             planes[f"the description {text[:60]}"] = _shaped_planes(text, page)
-        elif "<OME" in text[:4000]:
+        elif "<OME" in text:
             planes["the OME-XML description"] = _ome_planes(text, page)
     for what, count in planes.items():
         if count != 1:
@@ -58,10 +58,6 @@ def _count(page: tifffile.TiffPage, code: int) -> int:
     return 1 if tag is None else tag.count
 
 
-def _whole(text: str) -> int:
-    return int(text) if text.strip().isdigit() else -1
-
-
 def _calibration(path: str | Path, values: dict[str, str]) -> tuple[float, float] | None:
     if "cf" not in values:
         return None
@@ -78,12 +74,14 @@ def _calibration(path: str | Path, values: dict[str, str]) -> tuple[float, float
 
 
 def _shaped_planes(text: str, page: tifffile.TiffPage) -> int:
-    """How many times the page's samples tifffile wrote behind its directory."""
+    """Return how many planes tifffile wrote behind the directory; 1 if the description is another image's."""
     try:
-        shape = json.loads(text)["shape"]
-        return math.prod(int(size) for size in shape) // math.prod(page.shape)
-    except (ValueError, TypeError, KeyError, ZeroDivisionError, RecursionError):
-        return 1  # somebody else's JSON
+        shape = [size for size in map(int, json.loads(text)["shape"]) if size != 1]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return 1
+    of_page = [size for size in page.shape if size != 1]
+    planes = len(shape) - len(of_page)
+    return math.prod(shape[:planes]) if planes > 0 and shape[planes:] == of_page else 1
 
 
 def _ome_planes(text: str, page: tifffile.TiffPage) -> int:

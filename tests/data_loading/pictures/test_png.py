@@ -203,6 +203,7 @@ def test_an_honest_huge_png_mask_is_read(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.fromarray(labels).save(path)
+    del labels
     assert path.stat().st_size < 1e6
     found = read_mask(path)
     assert found.shape == (20000, 20000)
