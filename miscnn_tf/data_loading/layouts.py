@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -146,19 +146,22 @@ def find_interface(
     return interface
 
 
-def recognise(root: Path, pattern: str | None = None, labelled: bool = True, *, settings: Collection[str] = ()) -> str:
+def recognise(
+    root: Path, pattern: str | None = None, labelled: bool = True, *, settings: Mapping[str, Any] | None = None
+) -> str:
     """The layout of a folder, a key of `LAYOUTS`.
 
     Args:
         root: An existing folder.
         pattern: Regular expression that the names of sample folders must match; None takes all.
         labelled: Whether segmentations are needed; if not, images alone are a layout, too ("PAIRED").
-        settings: Names of further arguments: those of folders belong to one layout alone.
+        settings: Further arguments of the interface: those that name folders belong to one layout alone.
 
     Raises:
         MissingDataError: If it is none that is known; the message says what was found.
     """
-    found = "PAIRED" if {"image_folder", "mask_folder"} & set(settings) else _layout_of(root, pattern, labelled)
+    folders = [(settings or {}).get(name) for name in ("image_folder", "mask_folder")]
+    found = "PAIRED" if folders != [None, None] else _layout_of(root, pattern, labelled)
     if found is None:
         raise MissingDataError(_unknown(root, pattern))
     return found

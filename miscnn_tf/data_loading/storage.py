@@ -86,8 +86,8 @@ def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
         or relative == Path(".")
     ):
         raise DataError(
-            f"the sample index {name!r} cannot be a file name below {root}: it is empty, absolute or contains '..'; "
-            "rename the sample"
+            f"the sample index {name!r} cannot be a file name below {root}: it is empty, absolute or contains '..' "
+            "or a backslash; rename the sample"
         )
     # The normalised form, lest "a/" and a suffix become a file without a name in a folder "a".
     return Path(root) / (str(relative) + suffix)

@@ -443,6 +443,8 @@ class TestFoldersOfMasks:
         write_pairs(tmp_path, ["21"], images="train/pictures", masks="train/truth")
         interface = find_interface(tmp_path, image_folder="train/pictures", mask_folder="train/truth")
         assert (interface.image_folder, interface.mask_folder) == ("train/pictures", "train/truth")
+        write_folders(tmp_path / "cases")
+        assert recognise(tmp_path / "cases", settings={"image_folder": None, "mask_folder": None}) == "NIFTI"
 
     def test_the_folders_of_a_split_are_proposed(self, tmp_path):
         for part in ("training", "test"):
