@@ -13,6 +13,7 @@ from miscnn_tf import errors
     ("error", "builtin"),
     [
         (errors.ConfigurationError, ValueError),
+        (errors.UnknownClassError, errors.ConfigurationError),
         (errors.DataError, ValueError),
         (errors.MissingDataError, FileNotFoundError),
         (errors.MissingDataError, errors.DataError),

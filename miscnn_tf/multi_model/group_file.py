@@ -21,6 +21,7 @@ from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.messages import some_of
+from miscnn_tf.neural_network.model_description import read_metadata, reading
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 if TYPE_CHECKING:
@@ -129,7 +130,6 @@ def load_group(
     """
     from miscnn_tf.multi_model.cross_validation_group import CrossValidationGroup
     from miscnn_tf.multi_model.model_group import Model_Group
-    from miscnn_tf.neural_network.model_description import read_metadata
     from miscnn_tf.neural_network.model_file import load_model
 
     folder = _find(path, None)
@@ -173,9 +173,10 @@ def load_group(
         for model in models:
             _share(model, preprocessor)
     classes = {cls.__name__: cls for cls in (Model_Group, CrossValidationGroup)}
-    group = classes[metadata["kind"]].from_description(
-        models, preprocessor, metadata["description"], metadata["verify_preprocessor"]
-    )
+    with reading(folder / METADATA):
+        group = classes[metadata["kind"]].from_description(
+            models, preprocessor, metadata["description"], metadata["verify_preprocessor"]
+        )
     group.id = metadata["id"]
     for model, member in zip(models, metadata["members"], strict=True):
         model.id = member["id"]
@@ -233,7 +234,8 @@ def _find(path: str | Path, group_id: str | None) -> Path:
 def _read(folder: Path) -> dict[str, Any]:
     """The metadata, looked at before anything is done with them."""
     file = folder / METADATA
-    content = read_json(file, "dump() writes it")
+    with reading(file):
+        content = read_json(file, "dump() writes it", "dump the group anew")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise ModelFileError(

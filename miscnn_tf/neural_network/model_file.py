@@ -229,8 +229,9 @@ def load_model(
 
     Raises:
         MissingDataError: If there is no such file.
-        ModelFileError: If it is damaged or from another program.
-        ConfigurationError: If it needs a class that is not known here.
+        ModelFileError: If it is damaged or from another program, or its description has a value that cannot be; each is
+            named.
+        UnknownClassError: (a ConfigurationError) If it needs a class that is not known here.
 
     Example:
         >>> model = miscnn_tf.load_model("model.keras")  # doctest: +SKIP
