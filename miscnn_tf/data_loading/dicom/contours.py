@@ -106,7 +106,7 @@ def _fill_rows(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, shift: fl
     change = np.zeros((mask.shape[0], mask.shape[1] + 1), np.int32)
     np.add.at(change, (row[inside], left[inside]), 1)
     np.add.at(change, (row[inside], right[inside] + 1), -1)
-    mask |= np.cumsum(change, axis=1)[:, :-1] > 0
+    mask |= np.cumsum(change, axis=1, out=change)[:, :-1] > 0
 
 
 def trace_contours(mask: np.ndarray) -> list[np.ndarray]:

@@ -85,16 +85,30 @@ def nest(contours: Sequence[np.ndarray]) -> Nesting:
     return Nesting([contours[position] for position in kept], crossing, around)
 
 
-def is_ambiguous(contour: np.ndarray) -> bool:
+def ambiguous(contours: Sequence[np.ndarray]) -> bool:
     """Whether a contour surrounds an area more than once, which programs fill by different rules.
 
     A figure eight does not: each half is surrounded once.
+
+    Args:
+        contours: Closed polygons of three and more points.
+
+    Example:
+        >>> eight = np.array([(0, 0), (9, 9), (9, 0), (0, 9)])
+        >>> twice_round = np.array([(0, 0), (0, 9), (9, 9), (9, 0), (1, 1), (1, 8), (8, 8), (8, 1)])
+        >>> ambiguous([eight]), ambiguous([eight, twice_round])
+        (False, True)
     """
     import shapely
 
+    crossing_themselves = np.flatnonzero(~shapely.is_valid(_polygons(contours)))
+    return any(_is_ambiguous(contours[position]) for position in crossing_themselves.tolist())
+
+
+def _is_ambiguous(contour: np.ndarray) -> bool:
+    import shapely
+
     ring = np.concatenate([contour, contour[:1]])
-    if shapely.is_valid(shapely.polygons(ring)):
-        return False
     lines = shapely.node(shapely.linestrings(ring))
     faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
     return any(
@@ -132,12 +146,18 @@ def _overlapping_boxes(contours: Sequence[np.ndarray]) -> tuple[np.ndarray, np.n
     return np.concatenate(firsts), np.concatenate(seconds)
 
 
+def _polygons(contours: Sequence[np.ndarray]) -> np.ndarray:
+    import shapely
+
+    numbers = np.repeat(np.arange(len(contours)), [len(points) for points in contours])
+    return shapely.polygons(shapely.linearrings(np.concatenate(contours), indices=numbers))
+
+
 def _regions(contours: Sequence[np.ndarray]) -> np.ndarray:
     """The areas that contours surround by the even-odd rule, as shapely's geometries."""
     import shapely
 
-    numbers = np.repeat(np.arange(len(contours)), [len(points) for points in contours])
-    polygons = shapely.polygons(shapely.linearrings(np.concatenate(contours), indices=numbers))
+    polygons = _polygons(contours)
     mended = ~shapely.is_valid(polygons)
     # A buffer of no width drops the lines that remain of keyholes.
     polygons[mended] = shapely.buffer(shapely.make_valid(polygons[mended], method="linework"), 0)
