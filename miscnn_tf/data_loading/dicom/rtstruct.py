@@ -267,7 +267,8 @@ def _by_slice(
             millimetres = contour_points(contour)
         except (OverflowError, TypeError, ValueError) as error:
             raise DataError(f"{where} has a damaged contour: {error}; export it again") from error
-        points = millimetres @ to_index[:3, :3].T + to_index[:3, 3]
+        with np.errstate(invalid="ignore", over="ignore"):  # of numbers that are not finite, which are left out below
+            points = millimetres @ to_index[:3, :3].T + to_index[:3, 3]
         reason = why_not_drawn(kind, millimetres)
         if reason is not None:
             notes.add(_LEFT_OUT, _place(millimetres, points, grid), reason)
@@ -310,14 +311,14 @@ def _slice_place(position: int, grid: Grid) -> str:
 
 def _height(millimetres: np.ndarray) -> str:
     heights = millimetres[:, 2][np.isfinite(millimetres[:, 2])]
-    return f"z = {np.median(heights):g} mm" if heights.size else "nowhere"
+    return f"z = {np.median(heights):g} mm" if heights.size else "position unknown"
 
 
 def _height_of_item(contour: Any) -> str:
     try:
         return _height(contour_points(contour))
     except (OverflowError, TypeError, ValueError):
-        return "nowhere"
+        return "position unknown"
 
 
 def _warn_of_thick_slices(slices: list[int], where: str, grid: Grid) -> None:

@@ -75,7 +75,9 @@ def choose_structures(
             f"{path} holds none of the structures of structure_dict ({some_of(structure_dict)}); it holds "
             f"{some_of(names.values(), 20)}. Correct the names in structure_dict"
         )
-    unknown = sorted(set(names.values()) - set(structure_dict))
+    unknown = sorted(
+        {name or f"structure {number} (without a name)" for number, name in names.items() if name not in structure_dict}
+    )
     if unknown:
         warnings.warn(
             RepeatedWarning(
