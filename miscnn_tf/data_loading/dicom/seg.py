@@ -95,11 +95,11 @@ def segment_masks(
         raise DataError(f"{path} is not a SEG; remove it, or export it again")
     planes = header.planes
     if len(planes) != header.frames:
-        without = sorted(set(range(header.frames)) - {plane.frame for plane in planes})
+        without = next((frame for frame, plane in enumerate(planes) if plane.frame != frame), len(planes))
         raise DataError(
             f"{path}: the SEG does not have the position, orientation and pixel spacing of each of its {header.frames} "
-            f"frames, for instance not of frame {some_of((frame + 1 for frame in without), 3)} "
-            "(PlanePositionSequence, PlaneOrientationSequence, PixelMeasuresSequence); export it again"
+            f"frames, for instance not of frame {without + 1} (PlanePositionSequence, PlaneOrientationSequence, "
+            "PixelMeasuresSequence); export it again"
         )
     names = segment_names(segmentation)
     masks = {number: np.zeros(grid.shape, bool) for number in names if wanted is None or number in wanted}
@@ -143,6 +143,8 @@ def _segments_of_frames(segmentation: Any, header: Header, path: Path) -> Iterat
         background = {0, int(segmentation.get("PixelPaddingValue") or 0)} - set(segment_names(segmentation))
         values: set[int] = set()
         for frame, pixels in enumerate(_frames(segmentation, header)):
+            if frame == header.frames:
+                raise ValueError(f"it has the pixels of more than {header.frames} frames")
             if kind == _LABEL_MAP:
                 for number in set(np.unique(pixels).tolist()) - background:
                     yield frame, (number, pixels == number)
@@ -202,18 +204,24 @@ def _frames(segmentation: Any, header: Header) -> Iterator[np.ndarray]:
     """The stored pixels of each frame; one frame is in memory beside the file's bytes."""
     from pydicom.pixels import iter_pixels
 
-    shape, frames = (header.rows, header.columns), header.frames
-    if segmentation.get("BitsAllocated") != 1 or segmentation.file_meta.TransferSyntaxUID.is_compressed:
+    shape, size, bits = (header.rows, header.columns), header.rows * header.columns, segmentation.BitsAllocated
+    if segmentation.get("BitsStored", bits) != bits or header.samples != 1:
+        raise ValueError(f"its pixels have {segmentation.get('BitsStored')} of {bits} bits, {header.samples} of each")
+    if segmentation.file_meta.TransferSyntaxUID.is_compressed:
+        yield from iter_pixels(segmentation, raw=True)
+        return
+    needed, stored = math.ceil(size * header.frames * bits / 8), len(segmentation.PixelData)
+    # Values have an even length.
+    if not needed <= stored <= needed + 1:
+        raise ValueError(f"it has {stored} bytes of pixels, and its {header.frames} frames need {needed}")
+    if bits > 1:
         yield from iter_pixels(segmentation, raw=True)
         return
     # Frames of single bits need not begin with a byte, which pydicom's own reader of single frames expects.
-    size = header.rows * header.columns
     packed = np.frombuffer(segmentation.PixelData, np.uint8)
-    if packed.size * 8 < size * frames:
-        raise ValueError(f"it has {packed.size} bytes of pixels, and needs {math.ceil(size * frames / 8)}")
-    for start in range(0, size * frames, size):
-        bits = np.unpackbits(packed[start // 8 : math.ceil((start + size) / 8)], bitorder="little")
-        yield bits[start % 8 :][:size].reshape(shape)
+    for start in range(0, size * header.frames, size):
+        unpacked = np.unpackbits(packed[start // 8 : math.ceil((start + size) / 8)], bitorder="little")
+        yield unpacked[start % 8 :][:size].reshape(shape)
 
 
 def _place(mask: np.ndarray, inside: np.ndarray, plane: Plane, grid: Grid, path: Path) -> tuple[int, int]:

@@ -315,7 +315,10 @@ REFUSED = {
         "'Heart' and 'Lung' have the same SegmentNumber 1",
     ),
     "another type": (lambda one: setattr(one, "SegmentationType", "CONTOUR"), "SegmentationType is 'CONTOUR'"),
-    "half of the pixels": (lambda one: setattr(one, "PixelData", one.PixelData[:300]), "it has 300 bytes of pixels"),
+    "half of the pixels": (
+        lambda one: setattr(one, "PixelData", one.PixelData[:300]),
+        "it has 300 bytes of pixels, and its 12 frames need 720",
+    ),
     "no pixels": (lambda one: delattr(one, "PixelData"), "PixelData"),
     "another kind of file": (lambda one: setattr(one, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"), "SOPClassUID"),
 }
