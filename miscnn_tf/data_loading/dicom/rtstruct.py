@@ -256,12 +256,12 @@ def _by_slice(
     """Depth, and points as rows and columns, of the contours of each slice; and whether the even-odd rule holds."""
     planes: dict[int, list[tuple[float, np.ndarray]]] = {}
     exclusive = False
-    single = 0
+    single = []
     to_index = grid.to_index
     for contour in contours:
         kind = contour_kind(contour)
         if kind == "POINT":
-            single += 1
+            single.append(contour)
             continue
         try:
             millimetres = contour_points(contour)
@@ -276,10 +276,12 @@ def _by_slice(
         if not kind:
             notes.add(_UNTYPED, _place(millimetres, points, grid))
         exclusive = exclusive or kind == "CLOSEDPLANAR_XOR"
-        depth = float(points[:, 0].mean())
-        if float(np.ptp(points[:, 0])) > _FLAT:
+        thickness = float(np.ptp(points[:, 0]))
+        # The plane of most of the points, if one is beside it.
+        depth = float(np.median(points[:, 0]) if thickness > _EDGE else points[0, 0])
+        if thickness > _FLAT:
             raise DataError(
-                f"{where} has contours across the slices (over {np.ptp(points[:, 0]) + 1:.1f} of them, at "
+                f"{where} has contours across the slices (over {thickness + 1:.1f} of them, at "
                 f"{_place(millimetres, points, grid)}): it was drawn on images of another direction. Export it on this "
                 "series' slices, or as a SEG"
             )
@@ -292,8 +294,12 @@ def _by_slice(
         # Of contours halfway between the slices each goes to the next one, not all to the even ones.
         nearest = min(max(math.floor(depth + 0.5 + _SAME_PLANE), 0), len(grid.planes) - 1)
         planes.setdefault(nearest, []).append((depth, points[:, 1:]))
-    if single:
-        logger.info("%s: %d contour(s) of the kind POINT surround no area, and are left out", where, single)
+    if single and len(single) < len(contours):
+        logger.info("%s: %d contour(s) of the kind POINT surround no area, and are left out", where, len(single))
+    elif single:
+        # A marker, which was hardly meant to be segmented.
+        for contour in single:
+            notes.add(_LEFT_OUT, _height_of_item(contour), "ContourGeometricType POINT surrounds no area")
     return planes, exclusive
 
 

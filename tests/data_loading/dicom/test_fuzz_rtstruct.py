@@ -79,7 +79,7 @@ def judge(path: Path, result) -> str | None:
                 continue
             for contour in item.get("ContourSequence") or ():
                 points = points_of(contour)
-                kind = contour.get("ContourGeometricType") or "CLOSED_PLANAR"
+                kind = text_of(contour, "ContourGeometricType").upper() or "CLOSED_PLANAR"
                 if isinstance(points, str):
                     return points
                 if kind == "POINT":
@@ -94,9 +94,10 @@ def judge(path: Path, result) -> str | None:
                     if np.ptp(depth) > 0.501:
                         return "a contour that is in no plane was drawn"
                     rows, columns = (y - ORIGIN[1]) / SPACING[0], (x - ORIGIN[0]) / SPACING[1]
-                    if abs(depth.mean() - round(depth.mean())) > 0.4:
-                        return None  # which of two slices is the nearer is a matter of rounding
-                    slices.setdefault(round(depth.mean()), []).append(np.stack([rows, columns], axis=1))
+                    middle = float(np.median(depth))
+                    if abs(middle - round(middle)) > 0.01:
+                        return None  # of contours on several planes the nearest is drawn, with a warning
+                    slices.setdefault(round(middle), []).append(np.stack([rows, columns], axis=1))
         if left_out and not any("left out" in one and repr(names[number]) in one for one in told):
             return f"{left_out} contours are left out of {names[number]!r} without a word: {told}"
         for position in range(SHAPE[0]):
@@ -118,8 +119,13 @@ def points_of(contour) -> np.ndarray | str:
 
 
 def numbers_of(contour, keyword: str) -> list[float]:
-    text = (contour.get_item(keyword).value or b"").decode("latin-1").strip(" \0") if keyword in contour else ""
+    text = text_of(contour, keyword)
     return [float(one.replace("_", "?")) for one in text.split("\\")] if text else []
+
+
+def text_of(contour, keyword: str) -> str:
+    """A value as in the file, whatever its type is said to be."""
+    return (contour.get_item(keyword).value or b"").decode("latin-1").strip(" \0") if keyword in contour else ""
 
 
 def wrong_pixels(mask: np.ndarray, contours: list[np.ndarray]) -> str | None:

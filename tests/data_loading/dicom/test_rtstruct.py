@@ -86,6 +86,14 @@ def test_points_and_open_contours_are_left_out_with_a_note(tmp_path, rng, caplog
     assert "1 contour(s) of the kind POINT surround no area" in caplog.text
 
 
+def test_a_structure_of_points_alone_is_told(tmp_path, rng):
+    with pytest.warns(
+        UserWarning, match=r"'Heart': 2 contour\(s\) left out, as .* POINT .*\(z = 125.25 mm, z = 127.75 mm"
+    ):
+        mask = written(tmp_path, rng, [(2, [(3, 3)], "POINT"), (3, [(3, 3)], "POINT")])
+    assert not mask.any()
+
+
 def test_a_contour_between_two_slices_belongs_to_the_nearer(tmp_path, rng):
     mask = written(tmp_path, rng, [(2.4, square(3.5, 5.5)), (3.7, square(3.5, 5.5))])
     np.testing.assert_array_equal(mask, block(([2, 4], slice(4, 6), slice(4, 6))))
@@ -449,3 +457,12 @@ def test_contours_written_with_few_decimals_touch_without_a_word(tmp_path, rng):
     mask, told = heart(sample(tmp_path, rng, contours=[(3, left), (3, right)])[0])
     assert told == []
     np.testing.assert_array_equal(mask, block((3, slice(2, 13), slice(2, 10)), (3, slice(5, 16), slice(9, 18))))
+
+
+def test_a_point_beside_the_plane_does_not_move_the_contour_off_its_slice(tmp_path, rng):
+    def change(rtstruct):
+        set_data(first(rtstruct), text_of(BOX).replace("127.75", "128.75", 1))
+
+    mask, told = heart(sample(tmp_path, rng, change, contours=[(3, BOX), (3, square(14.5, 17.5))])[0])
+    assert told == []
+    np.testing.assert_array_equal(mask, block((3, slice(3, 13), slice(3, 13)), (3, slice(15, 18), slice(15, 18))))
