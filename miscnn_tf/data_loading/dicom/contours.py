@@ -10,21 +10,27 @@ from collections.abc import Sequence
 import numpy as np
 from skimage.measure import find_contours
 
+from miscnn_tf.data_loading.dicom.nesting import Nesting, nest
+
 # Coordinates are written with a few decimals: a point this close to a pixel's centre is meant to be on it.
 _ON_CONTOUR = 5e-3
 
 
-def fill_contours(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """The pixels whose centre the contours surround, by the even-odd rule over all of them.
+def fill_contours(
+    contours: Sequence[np.ndarray] | Nesting, shape: tuple[int, int], *, exclusive: bool = False
+) -> np.ndarray:
+    """The pixels whose centre the contours surround.
 
     A contour within another one is a hole, one within the hole an island again; a hole that is joined to its outer
-    contour by a channel of no width ("keyhole") is one, too. Pixels whose centre lies on a contour belong to the
-    region: several programs put the points on the centres of the outermost pixels. (`skimage.draw.polygon` fills one
-    polygon at a time, and would take those pixels out again for a hole.)
+    contour by a channel of no width ("keyhole") is one, too. Contours that overlap in part are united, and a repeated
+    contour counts once. Pixels whose centre is on a contour belong to the region: several programs put the points on
+    the centres of the outermost pixels. (`skimage.draw.polygon` fills one polygon at a time, and would take those
+    pixels out again for a hole.)
 
     Args:
-        contours: Closed polygons ``(points, 2)``; the last point is joined to the first.
+        contours: Closed polygons ``(points, 2)``; the last point is joined to the first. Or what `nest` found of them.
         shape: Rows and columns.
+        exclusive: Apply the even-odd rule to contours that overlap in part, too: what two of them surround is outside.
 
     Returns:
         bool array of `shape`.
@@ -33,30 +39,56 @@ def fill_contours(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.
         >>> fill_contours([np.array([[0.5, 0.5], [0.5, 2.5], [1.5, 2.5], [1.5, 0.5]])], (3, 4)).astype(int).tolist()
         [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    # A contour that is there twice would cancel itself.
-    distinct = list({np.round(points, 3).tobytes(): points for points in contours if len(points)}.values())
+    nesting = contours if isinstance(contours, Nesting) else nest(contours)
     mask = np.zeros(shape, bool)
-    if not distinct:
+    if exclusive or not nesting.crossing:
+        _fill_even_odd(mask, nesting.contours)
         return mask
-    starts = np.concatenate(distinct).astype(np.float64)
-    ends = np.concatenate([np.roll(points, -1, axis=0) for points in distinct]).astype(np.float64)
-    # Just above and just below each row of centres, so that no edge can lie along the line.
-    for shift in (-_ON_CONTOUR, _ON_CONTOUR):
-        _fill_rows(mask, starts, ends, shift)
-    at = np.rint(starts)
-    on = (np.abs(starts - at).max(axis=1) <= _ON_CONTOUR) & (at >= 0).all(axis=1) & (at < shape).all(axis=1)
-    rows, columns = at[on].astype(int).T
-    mask[rows, columns] = True
+    depths = nesting.depths
+    for position, contour in enumerate(nesting.contours):
+        if depths[position] % 2:
+            continue
+        region = np.zeros(shape, bool)
+        _fill_even_odd(region, [contour])
+        for inner, hole in enumerate(nesting.contours):
+            if depths[inner] % 2 and position in nesting.around[inner]:
+                without = np.zeros(shape, bool)
+                _fill_even_odd(without, [contour, hole])
+                region &= without
+        mask |= region
     return mask
+
+
+def _fill_even_odd(mask: np.ndarray, contours: Sequence[np.ndarray]) -> None:
+    """Set the pixels that an odd number of contours surround, and those on a contour."""
+    if not contours:
+        return
+    starts = np.concatenate(contours).astype(np.float64)
+    ends = np.concatenate([np.roll(points, -1, axis=0) for points in contours]).astype(np.float64)
+    # Most of a slice is far from the contours.
+    first = np.clip(np.floor(starts.min(axis=0)), 0, mask.shape).astype(int)
+    last = np.clip(np.ceil(starts.max(axis=0)) + 1, 0, mask.shape).astype(int)
+    part = mask[first[0] : last[0], first[1] : last[1]]
+    if not part.size:
+        return
+    starts -= first
+    ends -= first
+    # Just above and just below each row of centres, so that no edge can be along the line.
+    for shift in (-_ON_CONTOUR, _ON_CONTOUR):
+        _fill_rows(part, starts, ends, shift)
+    at = np.rint(starts)
+    on = (np.abs(starts - at).max(axis=1) <= _ON_CONTOUR) & (at >= 0).all(axis=1) & (at < part.shape).all(axis=1)
+    rows, columns = at[on].astype(int).T
+    part[rows, columns] = True
 
 
 def _fill_rows(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, shift: float) -> None:
     """Fill each row of pixels between every second pair of edges that the line `shift` beside it crosses."""
     low, high = np.minimum(starts[:, 0], ends[:, 0]), np.maximum(starts[:, 0], ends[:, 0])
     # Half open, so that a corner on the line counts once, and an edge along it not at all.
-    first = np.maximum(np.ceil(low - shift), 0).astype(int)
-    last = np.minimum(np.ceil(high - shift), len(mask)).astype(int)
-    counts = np.maximum(last - first, 0)
+    first = np.clip(np.ceil(low - shift), 0, len(mask)).astype(int)
+    last = np.clip(np.ceil(high - shift), 0, len(mask)).astype(int)
+    counts = last - first
     edges = np.repeat(np.arange(len(starts)), counts)
     if not edges.size:
         return
@@ -67,14 +99,14 @@ def _fill_rows(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, shift: fl
     order = np.lexsort((columns, rows))
     # A closed polygon crosses a line an even number of times: the sorted crossings are pairs.
     row = rows[order][::2]
-    left = np.maximum(np.ceil(columns[order][::2] - _ON_CONTOUR), 0).astype(int)
-    right = np.minimum(np.floor(columns[order][1::2] + _ON_CONTOUR), mask.shape[1] - 1).astype(int)
+    left = np.clip(np.ceil(columns[order][::2] - _ON_CONTOUR), 0, mask.shape[1]).astype(int)
+    right = np.clip(np.floor(columns[order][1::2] + _ON_CONTOUR), -1, mask.shape[1] - 1).astype(int)
     inside = left <= right
     # Up where a run of pixels begins, down behind its end.
     change = np.zeros((mask.shape[0], mask.shape[1] + 1), np.int32)
     np.add.at(change, (row[inside], left[inside]), 1)
     np.add.at(change, (row[inside], right[inside] + 1), -1)
-    mask |= np.cumsum(change, axis=1)[:, :-1] > 0
+    mask |= np.cumsum(change, axis=1, out=change)[:, :-1] > 0
 
 
 def trace_contours(mask: np.ndarray) -> list[np.ndarray]:

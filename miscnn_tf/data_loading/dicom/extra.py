@@ -13,7 +13,7 @@ def require_dicom() -> None:
     Raises:
         MissingExtraError: If a package is missing.
     """
-    for name in ("pydicom", "highdicom"):
+    for name in ("pydicom", "highdicom", "shapely"):
         if not _is_installed(name):
             raise MissingExtraError(f"DICOM files need the package {name}: pip install 'miscnn_tf[dicom]'")
 

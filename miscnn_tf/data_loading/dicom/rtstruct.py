@@ -11,52 +11,93 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from miscnn_tf.data_loading.dicom.contour_items import contour_kind, contour_points, why_not_drawn
 from miscnn_tf.data_loading.dicom.contours import fill_contours
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.grid import Grid
+from miscnn_tf.data_loading.dicom.header import RTSTRUCT
+from miscnn_tf.data_loading.dicom.nesting import ambiguous, nest
 from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
+from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import DataError
+from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 
 _UNDEFINED = 0xFFFFFFFF
 # In slices; the coordinates of one plane may differ in their last digits.
 _SAME_PLANE = 0.02
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+# In slices; a contour that extends further across them is not in a plane, or was drawn on other images.
+_FLAT = 0.5
+# In slices or pixels.
+_EDGE = 1e-3
 
 
-def read_rtstruct(path: Path) -> Any:
-    """Read an RTSTRUCT file as pydicom's dataset.
+@dataclass(frozen=True)
+class StructureSet:
+    """The content of an RTSTRUCT.
+
+    Attributes:
+        names: Names of the structures by ROINumber.
+        frames: FrameOfReferenceUID of each structure's coordinates by ROINumber, "" where the file has none.
+        contours: Items of ContourSequence, as pydicom's datasets, by ROINumber.
+    """
+
+    names: dict[int, str]
+    frames: dict[int, str]
+    contours: dict[int, list[Any]]
+
+
+def read_rtstruct(path: Path) -> StructureSet:
+    """Read an RTSTRUCT file.
 
     Raises:
-        DataError: If it is damaged.
+        DataError: If it is damaged, or the numbers of its structures are missing or ambiguous.
+
+    Warns:
+        UserWarning: If it has no contours at all, or contours of structures that it does not list.
     """
     require_dicom()
     import pydicom
 
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        with open_regular(path) as stream:
+            dataset = pydicom.dcmread(stream, force=True)
         _require_whole(dataset)
-        # Sequences are parsed when they are looked at: now, so that damage is told with the file's name.
-        for item in dataset.ROIContourSequence:
-            _ = int(item.get("ReferencedROINumber", -1))
-            for contour in item.get("ContourSequence") or ():
-                _ = contour.get("ContourGeometricType")
-        roi_names(dataset)
+        # Sequences are parsed when they are first used: here, so that an error names the file.
+        names, frames = _listed(dataset)
+        contours = _contours(dataset)
+    except DataError:
+        raise
     except Exception as error:  # whatever a damaged file can provoke in the parser
         raise DataError(
             f"{path}: the RTSTRUCT is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"
         ) from error
-    return dataset
+    if "ROIContourSequence" not in dataset:
+        warnings.warn(
+            f"{path} has no ROIContourSequence: its structures are without contours", UserWarning, stacklevel=3
+        )
+    for number, items in contours.items():
+        if number not in names and items:
+            roi = "a structure without ReferencedROINumber" if number is None else f"the structure {number}"
+            warnings.warn(
+                f"{path}: {plural(len(items), 'contour')} of {roi} left out, as StructureSetROISequence does not list "
+                f"it ({some_of(map(_height_of_item, items), 3)}); export the file again",
+                UserWarning,
+                stacklevel=3,
+            )
+    return StructureSet(names, frames, {number: contours.get(number, []) for number in names})
 
 
 def _require_whole(dataset: Any) -> None:
-    """Refuse a file that was cut off: pydicom takes what is there of the last value, and says nothing."""
+    """Refuse a file that was cut off: pydicom takes the part of the last value that is there, without a word."""
     from pydicom.dataelem import RawDataElement
 
     for tag in dataset.keys():  # noqa: SIM118 - iterating over the dataset itself would parse the values
@@ -69,16 +110,61 @@ def _require_whole(dataset: Any) -> None:
             raise ValueError(f"it ends within the element {raw.tag}")
 
 
-def roi_names(dataset: Any) -> dict[int, str]:
+def _listed(dataset: Any) -> tuple[dict[int, str], dict[int, str]]:
+    """Name and frame of reference of each structure by its number."""
+    if dataset.get("SOPClassUID", RTSTRUCT) != RTSTRUCT:
+        raise ValueError(f"its SOPClassUID is that of {dataset['SOPClassUID'].value.name}")
+    if "StructureSetROISequence" not in dataset:
+        raise ValueError("it has no StructureSetROISequence")
+    names: dict[int, str] = {}
+    frames = {}
+    for item in dataset.StructureSetROISequence or ():
+        name = str(item.get("ROIName") or "")
+        number = _number(item, "ROINumber", f"the structure {name!r}")
+        if number is None:
+            raise ValueError(f"the structure {name!r} has no ROINumber")
+        if names.setdefault(number, name) != name:
+            raise ValueError(f"the structures {names[number]!r} and {name!r} have the same ROINumber {number}")
+        frames[number] = str(item.get("ReferencedFrameOfReferenceUID") or "")
+    return names, frames
+
+
+def _contours(dataset: Any) -> dict[int | None, list[Any]]:
+    """The items of each ContourSequence by ReferencedROINumber."""
+    contours: dict[int | None, list[Any]] = {}
+    for item in dataset.get("ROIContourSequence") or ():
+        number = _number(item, "ReferencedROINumber", "an item of ROIContourSequence")
+        found = contours.setdefault(number, [])
+        for contour in item.get("ContourSequence") or ():
+            _require_whole(contour)
+            found.append(contour)
+    return contours
+
+
+def _number(item: Any, keyword: str, of: str) -> int | None:
+    value = item.get(keyword)
+    if value is None or value == "":
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{keyword} of {of} is {value!r}, which is not a whole number") from None
+
+
+def roi_names(structures: StructureSet) -> dict[int, str]:
     """The names of the ROIs by their numbers."""
-    return {int(item.ROINumber): str(item.get("ROIName") or "") for item in dataset.StructureSetROISequence}
+    return structures.names
 
 
-def roi_mask(dataset: Any, number: int, grid: Grid, path: Path) -> np.ndarray:
+def roi_mask(structures: StructureSet, number: int, grid: Grid, path: Path) -> np.ndarray:
     """The voxels within an ROI.
 
+    Contours of the type CLOSED_PLANAR that overlap in part are united; one within another is a hole. Where the ROI has
+    a contour of the type CLOSEDPLANAR_XOR, the even-odd rule holds for all of its contours. A contour without
+    ContourGeometricType is drawn as CLOSED_PLANAR: so are nearly all contours, and most programs do not read the type.
+
     Args:
-        dataset: What `read_rtstruct` gave.
+        structures: What `read_rtstruct` gave.
         number: The ROI's number.
         grid: The grid of the series.
         path: The file, for messages.
@@ -87,81 +173,158 @@ def roi_mask(dataset: Any, number: int, grid: Grid, path: Path) -> np.ndarray:
         bool ``(slices, rows, columns)``.
 
     Raises:
-        DataError: If a contour does not lie along the slices.
+        DataError: If a contour is not along the slices, is in another coordinate system, or is damaged.
 
     Warns:
-        UserWarning: If contours lie outside the volume or on no slice of it, or slices between contours have none.
+        UserWarning: With structure, slice and reason: if contours are left out, if programs draw them differently, or
+            if slices between contours have none.
     """
-    name = roi_names(dataset).get(number, str(number))
-    where = f"{path}: the structure {name!r}"
-    mask = np.zeros(grid.shape, bool)
-    planes: dict[int, list[tuple[float, np.ndarray]]] = {}
-    outside = 0
-    for points in _closed_contours(dataset, number, grid, where):
-        depth = float(points[:, 0].mean())
-        if float(np.abs(points[:, 0] - depth).max()) > 0.5:
-            raise DataError(
-                f"{where} has contours across the slices (over {np.ptp(points[:, 0]) + 1:.1f} of them): it was drawn "
-                "on images of another direction. Export it on this series' slices, or as a SEG"
-            )
-        # Half a slice beyond the middle of the first and the last one, the volume ends.
-        if not -0.5 - 1e-3 <= depth <= len(mask) - 0.5 + 1e-3:
-            outside += 1
-            continue
-        # Of contours halfway between the slices each goes to the next one, not all to the even ones.
-        nearest = min(max(math.floor(depth + 0.5 + _SAME_PLANE), 0), len(mask) - 1)
-        planes.setdefault(nearest, []).append((depth, points[:, 1:]))
-    if outside:
-        warnings.warn(
-            f"{where} has {outside} contour(s) outside {grid.where}; they are left out", UserWarning, stacklevel=3
+    where = f"{path}: the structure {structures.names.get(number, str(number))!r}"
+    frame, expected = structures.frames.get(number, ""), grid.planes[0][0].frame_of_reference
+    if frame and expected and frame != expected:
+        raise DataError(
+            f"{where} was drawn in another coordinate system than {grid.where}: its ReferencedFrameOfReferenceUID is "
+            f"{frame}, the FrameOfReferenceUID of the images is {expected}. Register and export it again"
         )
-    skipped = 0
-    for position, at in planes.items():
-        # Contours of two planes on one slice (drawn on thinner slices) are no holes in each other: the nearer counts.
+    notes = _Notes()
+    planes, exclusive = _by_slice(structures.contours.get(number, []), grid, where, notes)
+    mask = np.zeros(grid.shape, bool)
+    for position, at in sorted(planes.items()):
+        # Contours of two planes on one slice (drawn on thinner slices) are not holes in each other: the nearer counts.
         chosen = min((depth for depth, _ in at), key=lambda depth: abs(depth - position))
         together = [points for depth, points in at if abs(depth - chosen) < _SAME_PLANE]
-        skipped += len(at) - len(together)
-        mask[position] = fill_contours(together, grid.shape[1:])
-    if skipped:
-        warnings.warn(
-            f"{where} was drawn on thinner slices than {grid.where} has; of several contours per slice the nearest is "
-            "used",
-            UserWarning,
-            stacklevel=3,
-        )
+        nesting = nest(together)
+        mask[position] = fill_contours(nesting, grid.shape[1:], exclusive=exclusive)
+        place = _slice_place(position, grid)
+        if len(together) < len(at):
+            notes.add(_THINNER, place)
+        if nesting.crossing and not exclusive:
+            notes.add(_CROSSING, place)
+        if len(nesting.contours) < len(together) and exclusive:
+            notes.add(_REPEATED, place)
+        if ambiguous(nesting.contours):
+            notes.add(_AMBIGUOUS, place)
+    notes.warn(where, grid)
     _warn_of_thick_slices(sorted(planes), where, grid)
     return mask
 
 
-def _closed_contours(dataset: Any, number: int, grid: Grid, where: str) -> list[np.ndarray]:
-    """The closed contours of an ROI as ``(points, 3)`` of slice, row and column."""
-    found = []
-    ignored: dict[str, int] = {}
+_OUTSIDE = "{where} has {count} contour(s) outside {series} ({places}); they are left out"
+_THINNER = (
+    "{where} was drawn on thinner slices than {series} has; of several contours per slice the nearest is used "
+    "({places})"
+)
+_UNTYPED = (
+    "{where} has {count} contour(s) without ContourGeometricType ({places}); they are drawn as CLOSED_PLANAR. Export "
+    "the file again if they are not closed"
+)
+_CROSSING = (
+    "{where} has contours that overlap in part ({places}); they are united, but other programs leave out what two of "
+    "them surround. Check these slices, or merge the contours"
+)
+_REPEATED = (
+    "{where} has the same contour more than once ({places}), which would remove it by the rule of CLOSEDPLANAR_XOR; it "
+    "is drawn once. Check these slices"
+)
+_AMBIGUOUS = (
+    "{where} has contours that surround an area twice ({places}); it is left out, as in a hole, but other programs "
+    "fill it. Check these slices"
+)
+_LEFT_OUT = "{where}: {count} contour(s) left out, as {reason} ({places}). Correct the structure and export it again"
+
+
+class _Notes:
+    """What to warn of, and where it was found."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, text: str, place: str, reason: str = "") -> None:
+        self._places.setdefault((text, reason), []).append(place)
+
+    def warn(self, where: str, grid: Grid) -> None:
+        for (text, reason), places in self._places.items():
+            message = text.format(
+                where=where, series=grid.where, count=len(places), places=some_of(places, 3), reason=reason
+            )
+            warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _by_slice(
+    contours: Sequence[Any], grid: Grid, where: str, notes: _Notes
+) -> tuple[dict[int, list[tuple[float, np.ndarray]]], bool]:
+    """Depth, and points as rows and columns, of the contours of each slice; and whether the even-odd rule holds."""
+    planes: dict[int, list[tuple[float, np.ndarray]]] = {}
+    exclusive = False
+    single = []
     to_index = grid.to_index
-    for item in dataset.ROIContourSequence:
-        if int(item.get("ReferencedROINumber", -1)) != number:
+    for contour in contours:
+        kind = contour_kind(contour)
+        if kind == "POINT":
+            single.append(contour)
             continue
-        for contour in item.get("ContourSequence") or ():
-            kind = str(contour.get("ContourGeometricType", ""))
-            if kind not in _CLOSED:
-                ignored[kind] = ignored.get(kind, 0) + 1
-                continue
-            try:
-                points = _numbers(contour).reshape(-1, 3)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{where} has a damaged contour ({error}); export it again") from error
-            if len(points) and np.isfinite(points).all():
-                found.append(points @ to_index[:3, :3].T + to_index[:3, 3])
-    for kind, count in ignored.items():
-        logger.info("%s: %d contour(s) of the kind %s surround no area, and are left out", where, count, kind)
-    return found
+        try:
+            millimetres = contour_points(contour)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise DataError(f"{where} has a damaged contour: {error}; export it again") from error
+        with np.errstate(invalid="ignore", over="ignore"):  # of numbers that are not finite, which are left out below
+            points = millimetres @ to_index[:3, :3].T + to_index[:3, 3]
+        reason = why_not_drawn(kind, millimetres)
+        if reason is not None:
+            notes.add(_LEFT_OUT, _place(millimetres, points, grid), reason)
+            continue
+        if not kind:
+            notes.add(_UNTYPED, _place(millimetres, points, grid))
+        exclusive = exclusive or kind == "CLOSEDPLANAR_XOR"
+        thickness = float(np.ptp(points[:, 0]))
+        # The plane of most of the points, if one is beside it.
+        depth = float(np.median(points[:, 0]) if thickness > _EDGE else points[0, 0])
+        if thickness > _FLAT:
+            raise DataError(
+                f"{where} has contours across the slices (over {thickness + 1:.1f} of them, at "
+                f"{_place(millimetres, points, grid)}): it was drawn on images of another direction. Export it on this "
+                "series' slices, or as a SEG"
+            )
+        # Half a slice, and half a pixel, beyond the middle of the first and the last one, the volume ends.
+        low, high = points.min(axis=0), points.max(axis=0)
+        low[0] = high[0] = depth
+        if (high < -0.5 - _EDGE).any() or (low > np.array(grid.shape) - 0.5 + _EDGE).any():
+            notes.add(_OUTSIDE, _place(millimetres, points, grid))
+            continue
+        # Of contours halfway between the slices each goes to the next one, not all to the even ones.
+        nearest = min(max(math.floor(depth + 0.5 + _SAME_PLANE), 0), len(grid.planes) - 1)
+        planes.setdefault(nearest, []).append((depth, points[:, 1:]))
+    if single and len(single) < len(contours):
+        logger.info("%s: %d contour(s) of the kind POINT surround no area, and are left out", where, len(single))
+    elif single:
+        # A marker, which was hardly meant to be segmented.
+        for contour in single:
+            notes.add(_LEFT_OUT, _height_of_item(contour), "ContourGeometricType POINT surrounds no area")
+    return planes, exclusive
 
 
-def _numbers(contour: Any) -> np.ndarray:
-    """The coordinates of a contour; from the text as it is in the file, as pydicom makes an object of each number."""
-    raw = contour.get_item("ContourData")
-    text = raw.value
-    return np.array(text.split(b"\\") if isinstance(text, bytes) else contour.ContourData, dtype=np.float64)
+def _place(millimetres: np.ndarray, points: np.ndarray, grid: Grid) -> str:
+    """The slice of a contour; its height where it is on none of them."""
+    depths = points[:, 0][np.isfinite(points[:, 0])]
+    if depths.size and -0.5 - _EDGE <= (depth := float(np.median(depths))) <= len(grid.planes) - 0.5 + _EDGE:
+        return _slice_place(min(max(round(depth), 0), len(grid.planes) - 1), grid)
+    return _height(millimetres)
+
+
+def _slice_place(position: int, grid: Grid) -> str:
+    return f"slice {position}, z = {grid.planes[position][1].position[2]:g} mm"
+
+
+def _height(millimetres: np.ndarray) -> str:
+    heights = millimetres[:, 2][np.isfinite(millimetres[:, 2])]
+    return f"z = {np.median(heights):g} mm" if heights.size else "position unknown"
+
+
+def _height_of_item(contour: Any) -> str:
+    try:
+        return _height(contour_points(contour))
+    except (OverflowError, TypeError, ValueError):
+        return "position unknown"
 
 
 def _warn_of_thick_slices(slices: list[int], where: str, grid: Grid) -> None:

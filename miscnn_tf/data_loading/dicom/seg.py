@@ -1,9 +1,14 @@
-"""DICOM SEG: the segments of a file as masks on the grid of a series."""
+"""DICOM SEG: the segments of a file as masks on the grid of a series.
+
+pydicom parses the files. highdicom's reader refuses those without codes, algorithm type or FrameContentSequence, which
+no voxel depends on.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +16,51 @@ import numpy as np
 
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.grid import LPS_TO_RAS, Grid
-from miscnn_tf.data_loading.dicom.header import Plane, read_header
+from miscnn_tf.data_loading.dicom.header import SEGMENTATIONS, Header, Plane, read_header
 from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
-from miscnn_tf.errors import DataError
+from miscnn_tf.data_loading.opening import open_regular
+from miscnn_tf.errors import DataError, MissingExtraError
+from miscnn_tf.messages import some_of
+
+_BINARY, _FRACTIONAL, _LABEL_MAP = "BINARY", "FRACTIONAL", "LABELMAP"
 
 
 def read_seg(path: Path) -> Any:
-    """Read a SEG file as highdicom's `Segmentation`.
+    """Read a SEG file as pydicom's dataset.
 
     Raises:
-        DataError: If it is damaged.
+        DataError: If it is damaged, or the numbers of its segments are missing or ambiguous.
     """
     require_dicom()
-    import highdicom
+    import pydicom
 
     try:
-        return highdicom.seg.segread(path)
+        with open_regular(path) as stream:
+            dataset = pydicom.dcmread(stream, force=True)
+        if dataset.get("SOPClassUID") not in SEGMENTATIONS:
+            raise ValueError("its SOPClassUID is not that of a segmentation")
+        if "SegmentSequence" not in dataset:
+            raise ValueError("it has no SegmentSequence")
+        segment_names(dataset)
+    except DataError:
+        raise
     except Exception as error:  # whatever a damaged file can provoke in the parser
-        raise DataError(
-            f"{path}: the SEG is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"
-        ) from error
+        raise _damaged(path, error) from error
+    return dataset
 
 
 def segment_names(segmentation: Any) -> dict[int, str]:
-    """The labels of the segments by their numbers."""
-    return {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in segmentation.SegmentSequence}
+    """The labels of the segments by their numbers; the background of a label map is not a segment."""
+    names: dict[int, str] = {}
+    for item in segmentation.SegmentSequence or ():
+        number, label = item.get("SegmentNumber"), str(item.get("SegmentLabel") or "")
+        if number is None:
+            raise ValueError(f"the segment {label!r} has no SegmentNumber")
+        if names.setdefault(int(number), label) != label:
+            raise ValueError(f"the segments {names[number]!r} and {label!r} have the same SegmentNumber {number}")
+    if segmentation.get("SegmentationType") == _LABEL_MAP:
+        names.pop(segmentation.get("PixelPaddingValue"), None)
+    return names
 
 
 def segment_masks(
@@ -43,7 +68,7 @@ def segment_masks(
 ) -> dict[int, np.ndarray]:
     """The voxels of segments.
 
-    The frames of the file are put where they lie in the patient, whatever their order and direction; places that it
+    The frames of the file are put where they are in the patient, whatever their order and direction; places that it
     does not hold are outside all segments. Of a fractional segment, at least half counts.
 
     Args:
@@ -57,72 +82,166 @@ def segment_masks(
         bool ``(slices, rows, columns)`` of each segment number.
 
     Raises:
-        DataError: If its voxels are not those of the grid, or the pixels are damaged.
+        DataError: If its voxels are not those of the grid, the header does not determine what they mean, or the pixels
+            are damaged.
+        MissingExtraError: If a compressed file needs a decoder that is not installed.
 
     Warns:
-        UserWarning: If a part of it lies outside the grid.
+        UserWarning: If a part of it is outside the grid, belongs to segments that the file does not describe, or is in
+            several frames.
     """
     header = read_header(path)
-    assert header is not None
+    if header is None:
+        raise DataError(f"{path} is not a SEG; remove it, or export it again")
     planes = header.planes
     if len(planes) != header.frames:
+        without = next((frame for frame, plane in enumerate(planes) if plane.frame != frame), len(planes))
         raise DataError(
-            f"{path}: the SEG does not say where its {header.frames} frames lie in the patient; export it again"
+            f"{path}: the SEG does not have the position, orientation and pixel spacing of each of its {header.frames} "
+            f"frames, for instance not of frame {without + 1} (PlanePositionSequence, PlaneOrientationSequence, "
+            "PixelMeasuresSequence); export it again"
         )
-    try:
-        frames = np.asarray(segmentation.pixel_array).reshape(-1, header.rows, header.columns)
-        numbers = _segment_numbers(segmentation, header.frames)
-    except Exception as error:  # whatever damaged pixels can provoke in the decoders
-        raise DataError(
-            f"{path}: the SEG is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"
-        ) from error
-    kind = str(segmentation.SegmentationType)
-    half = float(segmentation.get("MaximumFractionalValue") or 1) / 2 if kind == "FRACTIONAL" else 0.5
-    masks = {
-        number: np.zeros(grid.shape, bool)
-        for number in segment_names(segmentation)
-        if wanted is None or number in wanted
-    }
+    names = segment_names(segmentation)
+    masks = {number: np.zeros(grid.shape, bool) for number in names if wanted is None or number in wanted}
     lost = 0
-    for frame, plane, number in zip(frames, planes, numbers, strict=True):
-        labels = np.unique(frame[frame > 0]).tolist() if number is None else [number]
-        for label in labels:
-            inside = frame == label if number is None else frame >= half
-            if label in masks and inside.any():
-                lost += _place(masks[label], inside, plane, grid, path)
+    unknown: set[int] = set()
+    repeated: dict[int, int] = {}
+    for frame, (number, inside) in _segments_of_frames(segmentation, header, path):
+        if number not in names:
+            unknown.add(number)
+        elif number in masks:
+            outside, again = _place(masks[number], inside, planes[frame], grid, path)
+            lost += outside
+            if again:
+                repeated[number] = repeated.get(number, 0) + again
     if lost:
         warnings.warn(f"{path}: {lost} voxels lie outside {grid.where} and are left out", UserWarning, stacklevel=3)
+    if unknown:
+        warnings.warn(
+            f"{path}: the voxels of segment {some_of(sorted(unknown))} are left out, as SegmentSequence does not "
+            "describe it; export the file again",
+            UserWarning,
+            stacklevel=3,
+        )
+    for number, voxels in repeated.items():
+        warnings.warn(
+            f"{path}: {voxels} voxels of the segment {names[number]!r} are in several frames; what is in one of them "
+            "counts. Was it drawn on several time points?",
+            UserWarning,
+            stacklevel=3,
+        )
     return masks
 
 
-def _segment_numbers(segmentation: Any, frames: int) -> list[int | None]:
-    """The segment of each frame; None where the pixels say it (a label map)."""
-    if str(segmentation.SegmentationType) == "LABELMAP":
-        return [None] * frames
+def _segments_of_frames(segmentation: Any, header: Header, path: Path) -> Iterator[tuple[int, tuple[int, np.ndarray]]]:
+    """Each frame with the number and the pixels of each segment in it."""
+    try:
+        kind = _kind(segmentation)
+        highest = _highest(segmentation) if kind == _FRACTIONAL else None
+        numbers = [] if kind == _LABEL_MAP else _segment_numbers(segmentation, header.frames)
+        # What is not described, and is not a segment either.
+        background = {0, int(segmentation.get("PixelPaddingValue") or 0)} - set(segment_names(segmentation))
+        values: set[int] = set()
+        for frame, pixels in enumerate(_frames(segmentation, header)):
+            if frame == header.frames:
+                raise ValueError(f"it has the pixels of more than {header.frames} frames")
+            if kind == _LABEL_MAP:
+                for number in set(np.unique(pixels).tolist()) - background:
+                    yield frame, (number, pixels == number)
+                continue
+            if highest is None:
+                values.update(np.unique(pixels[pixels > 0]).tolist())
+                if len(values) > 1:
+                    raise ValueError(f"a binary segmentation with the values {some_of(sorted(values))}")
+            elif pixels.max() > highest:
+                raise ValueError(f"a pixel of frame {frame + 1} is above MaximumFractionalValue {highest:g}")
+            inside = pixels > 0 if highest is None else pixels >= highest / 2
+            if inside.any():
+                yield frame, (numbers[frame], inside)
+    except Exception as error:  # whatever damaged headers and pixels can provoke in the parser and the decoders
+        if "missing dependencies" in str(error) or "missing required dependencies" in str(error):
+            raise MissingExtraError(
+                f"{path} is compressed, and no decoder for it is installed: pip install 'miscnn_tf[dicom]' "
+                f"({' '.join(str(error).split())})"
+            ) from error
+        raise _damaged(path, error) from error
+
+
+def _kind(segmentation: Any) -> str:
+    kind = str(segmentation.get("SegmentationType") or "")
+    if not kind and segmentation.get("BitsAllocated") == 1:
+        return _BINARY
+    if kind not in (_BINARY, _FRACTIONAL, _LABEL_MAP):
+        raise ValueError(f"SegmentationType is {kind!r}, not one of {_BINARY}, {_FRACTIONAL}, {_LABEL_MAP}")
+    return kind
+
+
+def _highest(segmentation: Any) -> float:
+    """The value of a pixel that is wholly within a fractional segment."""
+    value = segmentation.get("MaximumFractionalValue")
+    if value is None or not value > 0:
+        raise ValueError(f"a fractional segmentation needs a MaximumFractionalValue above 0, and has {value!r}")
+    return float(value)
+
+
+def _segment_numbers(segmentation: Any, frames: int) -> list[int]:
+    """The segment of each frame."""
     shared = list(segmentation.get("SharedFunctionalGroupsSequence") or ())
-    numbers: list[int | None] = []
-    for item in segmentation.PerFrameFunctionalGroupsSequence:
-        group = next(one for one in [item, *shared] if one.get("SegmentIdentificationSequence"))
-        numbers.append(int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber))
+    items = list(segmentation.get("PerFrameFunctionalGroupsSequence") or [{}] * frames)
+    if len(items) != frames:
+        raise ValueError(f"PerFrameFunctionalGroupsSequence has {len(items)} items for {frames} frames")
+    numbers = []
+    for frame, item in enumerate(items, start=1):
+        named = [group for one in [item, *shared] for group in one.get("SegmentIdentificationSequence") or ()]
+        number = named[0].get("ReferencedSegmentNumber") if named else None
+        if number is None:
+            raise ValueError(f"frame {frame} has no ReferencedSegmentNumber")
+        numbers.append(int(number))
     return numbers
 
 
-def _place(mask: np.ndarray, inside: np.ndarray, plane: Plane, grid: Grid, path: Path) -> int:
-    """Set the voxels of a frame, and return how many lie outside the grid."""
+def _frames(segmentation: Any, header: Header) -> Iterator[np.ndarray]:
+    """The stored pixels of each frame; one frame is in memory beside the file's bytes."""
+    from pydicom.pixels import iter_pixels
+
+    shape, size, bits = (header.rows, header.columns), header.rows * header.columns, segmentation.BitsAllocated
+    if segmentation.get("BitsStored", bits) != bits or header.samples != 1:
+        raise ValueError(f"its pixels have {segmentation.get('BitsStored')} of {bits} bits, {header.samples} of each")
+    if segmentation.file_meta.TransferSyntaxUID.is_compressed:
+        yield from iter_pixels(segmentation, raw=True)
+        return
+    needed, stored = math.ceil(size * header.frames * bits / 8), len(segmentation.PixelData)
+    # Values have an even length.
+    if not needed <= stored <= needed + 1:
+        raise ValueError(f"it has {stored} bytes of pixels, and its {header.frames} frames need {needed}")
+    if bits > 1:
+        yield from iter_pixels(segmentation, raw=True)
+        return
+    # Frames of single bits need not begin with a byte, which pydicom's own reader of single frames expects.
+    packed = np.frombuffer(segmentation.PixelData, np.uint8)
+    for start in range(0, size * header.frames, size):
+        unpacked = np.unpackbits(packed[start // 8 : math.ceil((start + size) / 8)], bitorder="little")
+        yield unpacked[start % 8 :][:size].reshape(shape)
+
+
+def _place(mask: np.ndarray, inside: np.ndarray, plane: Plane, grid: Grid, path: Path) -> tuple[int, int]:
+    """Set the voxels of a frame, and return how many are outside the grid, and how many were set before."""
     corner, down, along = _in_grid(plane, grid)
     rows, columns = np.nonzero(inside)
     places = corner + rows[:, np.newaxis] * down + columns[:, np.newaxis] * along
     index = np.rint(places)
-    if float(np.abs(places - index).max()) > GRID_TOLERANCE or not _whole_steps(down, along):
+    beside = float(np.abs(places - index).max())
+    # Not the other way round: it may not be a number.
+    if not beside <= GRID_TOLERANCE or not _whole_steps(down, along):
         raise DataError(
-            f"{path}: the voxels of the SEG are not those of {grid.where} (its frame {plane.frame} lies "
-            f"{np.abs(places - index).max():.2g} voxels beside them). Resample it to the series with nearest-neighbour "
-            "interpolation"
+            f"{path}: the voxels of the SEG are not those of {grid.where} (its frame {plane.frame} lies {beside:.2g} "
+            "voxels beside them). Resample it to the series with nearest-neighbour interpolation"
         )
-    index = index.astype(int)
     within = ((index >= 0) & (index < grid.shape)).all(axis=1)
-    mask[tuple(index[within].T)] = True
-    return int(np.count_nonzero(~within))
+    voxels = tuple(index[within].astype(int).T)
+    again = int(np.count_nonzero(mask[voxels]))
+    mask[voxels] = True
+    return int(np.count_nonzero(~within)), again
 
 
 def _in_grid(plane: Plane, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,3 +257,9 @@ def _whole_steps(down: np.ndarray, along: np.ndarray) -> bool:
     """Whether a pixel further in the frame is a voxel further in the grid."""
     steps = np.abs(np.stack([down, along]))
     return bool(np.allclose(steps, np.rint(steps), atol=0.02) and (np.rint(steps).sum(axis=1) == 1).all())
+
+
+def _damaged(path: Path, reason: object) -> DataError:
+    return DataError(
+        f"{path}: the SEG is truncated or damaged ({' '.join(str(reason).split())}); copy or export it again"
+    )

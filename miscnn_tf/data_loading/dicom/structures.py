@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def choose_structures(
         DataError: If there is none of them.
 
     Warns:
-        UserWarning: With the names that are in one of the two only.
+        UserWarning: With the names that are in one of the two only, or more than once in the file.
     """
     names = {number: name.strip() for number, name in found.items()}
     if not structure_dict:
@@ -75,7 +76,17 @@ def choose_structures(
             f"{path} holds none of the structures of structure_dict ({some_of(structure_dict)}); it holds "
             f"{some_of(names.values(), 20)}. Correct the names in structure_dict"
         )
-    unknown = sorted(set(names.values()) - set(structure_dict))
+    counts = Counter(name for _, name, _ in chosen)
+    if repeated := sorted(f"{name!r} ({count} times)" for name, count in counts.items() if count > 1):
+        warnings.warn(
+            RepeatedWarning(
+                f"{path} holds several structures of one name: {some_of(repeated)}; they are united", tuple(repeated)
+            ),
+            stacklevel=4,
+        )
+    unknown = sorted(
+        {name or f"structure {number} (without a name)" for number, name in names.items() if name not in structure_dict}
+    )
     if unknown:
         warnings.warn(
             RepeatedWarning(

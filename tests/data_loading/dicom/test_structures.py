@@ -47,6 +47,12 @@ def test_what_is_not_wanted_or_not_there_is_told():
     ]
 
 
+def test_several_structures_of_one_name_are_united_with_a_warning():
+    with pytest.warns(UserWarning, match=r"rt.dcm holds several structures of one name: 'Heart' \(2 times\); they are"):
+        chosen = choose_structures({4: "Heart", 9: "Heart "}, {"Heart": 2}, PATH)
+    assert chosen == [(4, "Heart", 2), (9, "Heart", 2)]
+
+
 def test_none_of_them_is_an_error_that_lists_the_names():
     with pytest.raises(DataError, match=r"none of the structures of structure_dict \(Hart\); it holds Heart, Lung"):
         choose_structures({1: "Heart", 2: "Lung"}, {"Hart": 1}, PATH)
