@@ -117,6 +117,9 @@ def path_of(text: Any, folder: Path) -> str:
         raise UnclearError(f"no path: {text!r}")
     text = text.replace("\\", "/")
     path = posixpath.normpath(text.removeprefix(f"{folder}/"))
+    # Packed or not, in any case of letters: it is the file that is there.
+    there = re.sub(r"(?i)\.nii(\.gz)?$", "", path)
+    path = f"{there}.nii.gz" if "/".join(there.split("/")[-2:]) in FILES["decathlon"] else path
     # The path of another place, of which folder and file are here.
     tail = "/".join(path.split("/")[-2:])
     if path.startswith("/") and tail.removesuffix(".nii.gz") in FILES["decathlon"]:

@@ -179,6 +179,8 @@ def _decoded_runs(path: str | Path, data: bytes, head: _Header) -> np.ndarray:
             if place + 1 >= len(data):
                 break
             column, row, place = column + data[place], row + data[place + 1], place + 2
+            if row >= rows or column > columns:
+                raise DataError(f"{path}: the image is damaged (a jump leaves row {row}); copy or save it again")
             continue
         else:
             length = (second + 1) // 2 if nibbles else second

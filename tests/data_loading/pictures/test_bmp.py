@@ -94,7 +94,11 @@ def test_bmp_of_runs_of_4_bits(path):
 
 @pytest.mark.parametrize(
     ("runs", "message"),
-    [(bytes([3, 5, 0, 0]), "no end of the runs"), (bytes([200, 5, 0, 1]), "a run leaves row 0")],
+    [
+        (bytes([3, 5, 0, 0]), "no end of the runs"),
+        (bytes([200, 5, 0, 1]), "a run leaves row 0"),
+        (bytes([0, 2, 9, 0, 0, 1]), "a jump leaves row 0"),
+    ],
 )
 def test_damaged_runs_of_bmp(path, runs, message):
     path.write_bytes(bmp(runs, (3, 8), 8, 1, np.zeros((256, 3))))
