@@ -26,6 +26,7 @@ from miscnn_tf.errors import (
     ModelFileError,
     UnknownClassError,
 )
+from miscnn_tf.neural_network.hdf5_guard import check_hdf5
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
 from miscnn_tf.processing.patching.blending import MODES
@@ -41,10 +42,10 @@ HDF5: Final = (".h5", ".hdf5")
 #: What of a Preprocessor its constructor takes; the other settings are set afterwards.
 ARGUMENTS: Final = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
-#: The most bytes of a JSON member. 0.5 MB can be packed so that 764 MB come out.
-_LARGEST: Final = 16 * 2**20
-_JSON_MEMBERS: Final = (MEMBER, "config.json", "metadata.json")
-_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: The most bytes of a JSON member: 0.5 MB can be packed so that 764 MB come out.
+LARGEST: Final = 16 * 2**20
+#: How members are packed.
+METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1
 _ADVICE: Final = "write it anew with dump()"
 
@@ -173,20 +174,6 @@ def reading(path: Path) -> Iterator[None]:
         raise ModelFileError(f"{named}{reason}; {_ADVICE}") from error
 
 
-def require_readable(path: Path) -> None:
-    """Refuse a ``.keras`` file before Keras reads it, if its JSON would take more memory than such a file ever needs.
-
-    Raises:
-        ModelFileError: If a member is encrypted, is there twice, or is larger than 16 MiB.
-    """
-    if path.suffix in HDF5:
-        return
-    with reading(path), open_regular(path) as file, zipfile.ZipFile(file) as archive:
-        for name in _JSON_MEMBERS:
-            if name in archive.namelist():
-                _member(archive, name)
-
-
 def _zip_text(path: Path) -> bytes:
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         if MEMBER not in archive.namelist():
@@ -201,23 +188,24 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise ValueError(f"{name} is in it twice")
     if info.flag_bits & _ENCRYPTED:
         raise ValueError(f"{name} is encrypted")
-    if info.compress_type not in _METHODS:
+    if info.compress_type not in METHODS:
         raise ValueError(f"{name} is compressed by the method {info.compress_type}, which is not deflate")
     with archive.open(info) as stream:
         # What comes out counts, not what the archive claims.
-        data = stream.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise ValueError(f"{name} has more than {_LARGEST // 2**20} MiB")
+        data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"{name} has more than {LARGEST // 2**20} MiB")
     return data
 
 
 def _hdf5_text(path: Path) -> str | bytes:
     with h5py.File(path, "r") as file:
+        check_hdf5(file, path.stat().st_size, path)
         if "miscnn_tf" not in file.attrs:
             raise _foreign(path)
         text = file.attrs["miscnn_tf"]
-    if not isinstance(text, str | bytes) or len(text) > _LARGEST:
-        raise ValueError(f"its description is {type(text).__name__}, or has more than {_LARGEST // 2**20} MiB")
+    if not isinstance(text, str | bytes) or len(text) > LARGEST:
+        raise ValueError(f"its description is {type(text).__name__}, or has more than {LARGEST // 2**20} MiB")
     return text
 
 

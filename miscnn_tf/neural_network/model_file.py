@@ -8,7 +8,6 @@ with its settings, the patches, the classes and the versions of the libraries. K
 from __future__ import annotations
 
 import functools
-import io
 import json
 import logging
 import math
@@ -40,6 +39,7 @@ from miscnn_tf.data_loading.interfaces.description import (
 )
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, ModelFileError
+from miscnn_tf.neural_network import keras_file
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.model_description import (
@@ -54,7 +54,6 @@ from miscnn_tf.neural_network.model_description import (
     make_preprocessor,
     read_metadata,
     reading,
-    require_readable,
 )
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 from miscnn_tf.processing.preprocessor import SETTINGS
@@ -247,7 +246,7 @@ def load_model(
         preprocessor = make_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
         architecture = _build_architecture(metadata, own)
         if architecture is None:
-            config = _keras_model(Path(path), own).get_config()
+            config = keras_file.read_model(Path(path), own).get_config()
             architecture = LoadedArchitecture(config, metadata["divisor"])
         with keras.saving.custom_object_scope(own):
             network = Neural_Network(
@@ -278,31 +277,56 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
     """
     path = existing(path)
     with reading(path):
-        model = _keras_model(path, dict(custom_objects or {}))
-        have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
-        need = (network.channels, network.classes, 5 if network.three_dim else 4)
-        if have != need:
-            raise ModelFileError(
-                f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this "
-                f"network is {need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
-            )
-        weights = model.get_weights()
-        if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
-            raise ModelFileError(
-                f"{path} holds another architecture than this network's; build the Neural_Network with the "
-                "architecture of the file, or read all of it with miscnn_tf.load_model"
-            )
-        network.take_over(weights, _epochs_trained(path))
+        metadata = _metadata_or_none(path)
+        if keras_file.holds_weights_alone(path) or _has_architecture_of(network, metadata):
+            keras_file.load_weights(network.model, path)
+            weights = network.model.get_weights()
+        else:
+            weights = _fitting_weights(network, path, dict(custom_objects or {}))
+        network.take_over(weights, int((metadata or {}).get("epochs_trained", 0)))
         if path.suffix == ".keras":
             _restore_optimizer(network, path)
 
 
-def _epochs_trained(path: Path) -> int:
+def _has_architecture_of(network: Neural_Network, metadata: Mapping[str, Any] | None) -> bool:
+    """Whether a file describes this network's architecture, so that its weights alone are needed."""
+    if metadata is None:
+        return False
+    ours = _describe_known(network.architecture, architectures)
+    input_output = (network.channels, network.classes, network.three_dim)
+    return (
+        ours["config"] is not None
+        and metadata.get("architecture") == plain(ours)
+        and tuple(metadata.get(name) for name in ("channels", "classes", "three_dim")) == input_output
+    )
+
+
+def _fitting_weights(network: Neural_Network, path: Path, own: Mapping[str, Any]) -> list[np.ndarray]:
+    """The weights of a file, known to fit a network, from the Keras model that the file describes."""
+    model = keras_file.read_model(path, own)
+    have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
+    need = (network.channels, network.classes, 5 if network.three_dim else 4)
+    if have != need:
+        raise ModelFileError(
+            f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
+            f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
+        )
+    weights: list[np.ndarray] = model.get_weights()
+    if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
+        raise ModelFileError(
+            f"{path} holds another architecture than this network's; build the Neural_Network with the architecture "
+            "of the file, or read all of it with miscnn_tf.load_model"
+        )
+    return weights
+
+
+def _metadata_or_none(path: Path) -> dict[str, Any] | None:
+    """The description of a file, or None where `Neural_Network.dump` did not write it."""
     try:
-        return int(read_metadata(path).get("epochs_trained", 0))
+        return read_metadata(path)
     except ModelFileError as reason:
         logger.info("%s", reason)
-        return 0
+        return None
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
@@ -373,25 +397,10 @@ def _deserialised(serialised: Any, own: Mapping[str, Any]) -> Any:
         return None
 
 
-def _keras_model(path: Path, own: Mapping[str, Any]) -> keras.Model:
-    require_readable(path)
-    try:
-        # .h5 files look classes up by their bare name.
-        objects = {"SegmentationModel": SegmentationModel, **own}
-        return keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises anything from KeyError to OSError for a damaged or unknown file
-        raise ModelFileError(
-            f"Keras could not read {path}: {error}. If it has layers of your own, register them with "
-            "keras.saving.register_keras_serializable or pass custom_objects={'Name': Name}; else the file is damaged"
-        ) from error
-
-
 def _restore_optimizer(network: Neural_Network, path: Path) -> None:
     optimizer = network.model.optimizer
     optimizer.build(network.model.trainable_variables)
-    with zipfile.ZipFile(path) as archive:
-        weights = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(weights, "r") as file:
+    with keras_file.opened_weights(path) as file:
         inner = getattr(optimizer, "inner_optimizer", None)
         group = file.get("optimizer/vars")
         if inner is not None and "optimizer/inner_optimizer/vars" in file:
