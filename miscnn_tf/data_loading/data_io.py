@@ -401,9 +401,11 @@ class Data_IO:
                 labels = read(unlimited)
             except (LabelError, AttributeError):  # of a user's interface whose classes cannot be set
                 raise error from None
+            # Ours name the file, not the sample.
+            named = "" if repr(index) in str(error) else f"sample {index!r}: "
             warnings.warn(
                 LabelWarning(
-                    f"sample {index!r}: {error}. The labels are loaded as they are, to be looked at; training and "
+                    f"{named}{error}. The labels are loaded as they are, to be looked at; training and "
                     "scores refuse them"
                 ),
                 stacklevel=4,

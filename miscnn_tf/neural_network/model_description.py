@@ -21,6 +21,7 @@ from miscnn_tf.data_loading.json_file import parse_json
 from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import (
     ConfigurationError,
+    DataError,
     MissingDataError,
     MissingExtraError,
     ModelFileError,
@@ -168,10 +169,11 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except ConfigurationError as error:
         raise ModelFileError(f"{path} cannot be used: {error}") from error
+    except DataError as error:
+        raise ModelFileError(str(error)) from error
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        named = "" if str(path) in reason else f"{path} is no model file, or is damaged: "
-        raise ModelFileError(f"{named}{reason}; {_ADVICE}") from error
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ModelFileError(f"{path} is no model file, or is damaged ({reason}); {_ADVICE}") from error
 
 
 def _zip_text(path: Path) -> bytes:

@@ -14,14 +14,11 @@ DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 _PREAMBLE = 128
 _START = _PREAMBLE + 4
 _LOOKED_AT = 1024
-# Two such elements in a row do not occur in other formats by chance.
-_ELEMENTS = 2
+_FIRST_GROUPS = (0x0002, 0x0008)
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-# A tag, and the longest form of type and length.
-_HEADER = 12
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -53,36 +50,27 @@ def begins_like_dicom(start: bytes, size: int) -> bool:
 
 
 def _are_elements(start: bytes, size: int) -> bool:
-    """Whether bytes are elements of DICOM, in the encoding that their first one has."""
-    order: Literal["little", "big"]
-    if start[:2] in (b"\x08\x00", b"\x02\x00"):
-        order = "little"
-    elif start[:2] == b"\x00\x08":
-        order = "big"
-    else:
-        return False
+    """Whether bytes are an element of DICOM's first groups, and another one behind it."""
+    order: Literal["little", "big"] = "big" if start[:2] == b"\x00\x08" else "little"
+    first = _tag(start, order)
     explicit = start[4:6] in _VRS
-    if order == "big" and not explicit:
+    if first is None or first[0] not in _FIRST_GROUPS or (order == "big" and not explicit):
         return False
-    place, last = 0, (0, 0)
-    for number in range(_ELEMENTS):
-        header = start[place : place + _HEADER]
-        if len(header) < _HEADER:
-            return False
-        tag = int.from_bytes(header[:2], order), int.from_bytes(header[2:4], order)
-        if tag <= last or tag[0] not in (0x0002, 0x0008):
-            return False
-        if number == _ELEMENTS - 1:
-            return True
-        last = tag
-        if not explicit:
-            place += 8 + int.from_bytes(header[4:8], order)
-        elif header[4:6] in _LONG_VRS:
-            place += 12 + int.from_bytes(header[8:12], order)
-        else:
-            place += 8 + int.from_bytes(header[6:8], order)
-        if place > size:
-            return False
-        if place + _HEADER > len(start):  # a long value; what comes next is not at hand
-            return True
-    return True
+    if not explicit:
+        behind = 8 + int.from_bytes(start[4:8], order)
+    elif start[4:6] in _LONG_VRS:
+        behind = 12 + int.from_bytes(start[8:12], order)
+    else:
+        behind = 8 + int.from_bytes(start[6:8], order)
+    if behind > size:
+        return False
+    second = _tag(start[behind:], order)
+    if second is None:  # behind a long value; it is not at hand
+        return behind < size
+    return second > first and second[0] in _FIRST_GROUPS
+
+
+def _tag(header: bytes, order: Literal["little", "big"]) -> tuple[int, int] | None:
+    if len(header) < 4:
+        return None
+    return int.from_bytes(header[:2], order), int.from_bytes(header[2:4], order)
