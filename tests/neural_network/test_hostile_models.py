@@ -190,14 +190,15 @@ def test_members_that_do_not_belong_to_a_model_are_refused(model, tmp_path):
         network.load(evil)
 
 
-def test_a_member_that_unpacks_to_very_much_is_refused_before_it_is_unpacked(model, tmp_path):
+@pytest.mark.parametrize("member", ["model.weights.h5", "config.json", "metadata.json"])
+def test_a_member_that_unpacks_to_very_much_is_refused_before_it_is_unpacked(model, tmp_path, member):
     network, path = model
     evil = tmp_path / "evil.keras"
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(evil, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name) if name != "model.weights.h5" else bytes(2**28))
+            new.writestr(name, old.read(name) if name != member else bytes(2**28))
 
-    with pytest.raises(ModelFileError, match=r"model\.weights\.h5 claims 268435456 bytes, packed into \d+; at most"):
+    with pytest.raises(ModelFileError, match=rf"{member} claims 268435456 bytes, packed into \d+; at most"):
         network.load(evil)
 
 
