@@ -57,14 +57,16 @@ def walk(content: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def require_text(content: Any) -> None:
-    """Refuse text with half of a surrogate pair, which no file or terminal takes.
+    """Refuse text with half of a surrogate pair, but for those by which Python writes file names that are not UTF-8.
 
     Raises:
         ValueError: If there is such text; the message names the key.
     """
     for place, value in walk(content):
         for text in (*place[-1:], value):
-            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+            if isinstance(text, str) and any(
+                "\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in text
+            ):
                 raise ValueError(f"{key_name(place)}: half of a surrogate pair in {shown(text)}")
 
 
@@ -123,5 +125,5 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(items):
         seen: set[str] = set()
         twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {shown(twice)} is there twice")
+        raise ValueError(f"the key {json.dumps(twice)[:80]} is given twice in one object")
     return content

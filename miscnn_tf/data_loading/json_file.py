@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,5 +44,7 @@ def read_json(path: str | Path, origin: str, advice: str = "delete it and run ag
     try:
         data = read_bounded(path, LARGEST)
     except MissingDataError:
+        if os.path.lexists(path):  # a link that leads nowhere
+            raise
         raise MissingDataError(f"there is no file {path}; {origin}") from None
     return parse_json(data, path, advice)
