@@ -64,8 +64,8 @@ def build_interface(
             return None
     interface: Abstract_IO = build(description, classes, "interface")
     if class_names is not None:
-        if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-            raise ConfigurationError(f"class_names={class_names!r} must be a list of names")
+        if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
+            raise ConfigurationError(f"class_names={class_names!r}, but it must be a list of texts")
         interface.class_names = tuple(class_names)
     return interface
 
