@@ -355,6 +355,20 @@ class Data_IO:
             f"({_one_line(error)})"
         )
 
+    def require_classes(self, sample: Sample) -> None:
+        """Make sure that the label map of a sample, which may have been loaded to be looked at, can be trained on.
+
+        Raises:
+            LabelError: If a label is not below the number of classes; the message names the file where the interface
+                does.
+        """
+        try:
+            require_classes(sample.seg_data, sample.classes, f"sample {sample.index!r}: label map")
+        except LabelError:
+            # Read once more, since the interface's own error names the file.
+            self._segmentation(self.interface, sample.index, f"sample {sample.index!r}")
+            raise
+
     def _check_one(self, index: Hashable, load_seg: bool, known: bool) -> None:
         self._require_safe(index)
         check = getattr(self.interface, "check", None)
@@ -363,8 +377,7 @@ class Data_IO:
                 check(index, load_seg)
             # The default of a user's own interface looks at nothing: a name that is not in the list has to be tried.
             if not known:
-                sample = self.sample_loader(index, load_seg=load_seg)
-                require_classes(sample.seg_data, sample.classes, f"sample {index!r}: label map")
+                self.require_classes(self.sample_loader(index, load_seg=load_seg))
         except Exception as error:
             if known or (isinstance(error, DataError) and not isinstance(error, MissingDataError)):
                 raise

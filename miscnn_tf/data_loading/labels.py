@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
+from miscnn_tf.plain_limits import shown
 
 #: As many classes as a label map can have.
 MOST_CLASSES = 2**16

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.json_file import read_json, write_json
-from miscnn_tf.data_loading.labels import require_classes
 from miscnn_tf.typed_data import Document, require
 
 logger = logging.getLogger(__name__)
@@ -182,7 +181,7 @@ def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, see
     for name in tqdm(measured, desc="Measuring intensities", unit="case", delay=2.0, disable=None, leave=False):
         sample = data_io.sample_loader(name, load_seg=True)
         assert sample.seg_data is not None
-        require_classes(sample.seg_data, interface.classes, f"sample {name!r}: label map")
+        data_io.require_classes(sample)
         labels = sample.seg_data[..., 0]
         whole_numbers &= sample.img_data.dtype.kind in "iub"
         counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)

@@ -18,7 +18,7 @@ import numpy as np
 from miscnn_tf import __version__
 from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.labels import check_labels, count_voxels, require_classes, whole_labels
+from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.sampling import class_locations
@@ -78,7 +78,7 @@ def prepare_sample(
         DataError: If the sample cannot be used, or what the steps leave of it.
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
-    require_classes(sample.seg_data, sample.classes, f"sample {index!r}: label map")
+    data_io.require_classes(sample)
     if loaded is not None:
         loaded(sample)
     run_subfunctions(sample, subfunctions, training=load_seg)

@@ -139,4 +139,7 @@ def test_errors_of_the_system_are_one_line_with_the_path(
     assert printed.endswith("n: File name too long\n")
     (tmp_path / "a.toml").write_text("")
     assert cli.main(["train", str(tmp_path / "a.toml" / "b.toml")]) == 1
-    assert capsys.readouterr().err == f"miscnn-tf: error: {tmp_path / 'a.toml' / 'b.toml'}: Not a directory\n"
+    path = tmp_path / "a.toml" / "b.toml"
+    assert capsys.readouterr().err == (
+        f"miscnn-tf: error: {path}: cannot be read (Not a directory); check its type and permissions\n"
+    )

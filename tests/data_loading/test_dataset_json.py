@@ -199,7 +199,7 @@ class TestHostile:
         ("path", "reason"),
         [
             *((path, "is outside the folder, and nothing outside .* is read") for path in OUTSIDE),
-            *((path, "is not a path") for path in ("", " ", "imagesTr\0/a.nii.gz", "\ud800")),
+            *((path, "is not a path") for path in ("", " ", "imagesTr\0/a.nii.gz")),
             (".", "is the folder itself"),
         ],
     )
@@ -209,6 +209,11 @@ class TestHostile:
         content = {"training": [pair | {place: path}]} if place != "test" else {"test": [path]}
         write_description(tmp_path, content)
         with pytest.raises(DataError, match=rf"dataset\.json: the file .* {reason}"):
+            read_description(tmp_path)
+
+    def test_a_path_with_half_of_a_surrogate_pair_is_named(self, tmp_path):
+        write_description(tmp_path, {"test": ["\ud800"]})
+        with pytest.raises(DataError, match=r"dataset\.json is damaged \(test\.0: half of a surrogate pair"):
             read_description(tmp_path)
 
     @pytest.mark.parametrize(

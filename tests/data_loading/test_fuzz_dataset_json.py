@@ -179,7 +179,7 @@ def classes_of(labels: Any) -> tuple[str, ...]:
             except UnclearError:
                 either.append((number_of(value, f"no label: {value!r}"), key))
         readings = [either]
-    if len({frozenset(reading) for reading in readings}) > 1:
+    if len({tuple(number for number, _ in reading) for reading in readings}) > 1:
         raise UnclearError("two readings")
     names = dict(readings[0])
     if len(names) < len(readings[0]) or any(name.strip().lower() == "ignore" for name in names.values()):

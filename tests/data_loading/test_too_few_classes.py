@@ -161,7 +161,7 @@ class Counted(Abstract_Subfunction):
 def test_training_refuses_them_before_any_step(data_io):
     preprocessor = Preprocessor(data_io, batch_size=1, subfunctions=[Counted()], patch_shape=(4, 4, 4))
     Counted.calls = 0
-    with pytest.raises(LabelError, match=r"sample 'a'.*holds 5.*classes=2"):
+    with pytest.raises(LabelError, match=r"segmentation.*holds 5.*classes=2"):
         preprocessor.run(["a"], training=True)
     with pytest.raises(LabelError, match="holds 5"):
         preprocessor.run_subfunctions(["a"], training=True)

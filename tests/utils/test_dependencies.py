@@ -51,7 +51,7 @@ def test_an_old_and_a_missing_one_do_not_fit(declared: list[str], monkeypatch: p
     def version(name: str) -> str:
         if name == "tqdm":
             raise PackageNotFoundError(name)
-        return "0.0.1" if name == "scipy" else "999"
+        return "0.0.1" if name == "scipy" else "9999"
 
     monkeypatch.setattr(dependencies, "version", version)
     found = {one["name"]: one for one in dependencies.required() or ()}

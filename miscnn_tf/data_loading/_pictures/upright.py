@@ -42,11 +42,11 @@ def _exif_value(path: str | Path, exif: bytes) -> int | None:
         (offset,) = struct.unpack_from(order + "I", exif, 4)
         (count,) = struct.unpack_from(order + "H", exif, offset)
         for place in range(offset + 2, offset + 2 + 12 * count, 12):
-            tag, kind, values = struct.unpack_from(order + "HHI", exif, place)
+            tag, kind, values, content = struct.unpack_from(order + "HHI4s", exif, place)
             if tag == _TAG:
                 if values != 1:
                     raise ValueError(f"{values} orientations")
-                return int(struct.unpack_from(order + _INTEGERS[kind], exif, place + 8)[0])
+                return int(struct.unpack_from(order + _INTEGERS[kind], content)[0])
     except (KeyError, ValueError, struct.error) as error:
         raise DataError(
             f"{path}: the EXIF block is damaged ({error or 'no TIFF header'}), so its Orientation is unknown; save the "

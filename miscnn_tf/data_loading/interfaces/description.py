@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miscnn_tf.configuration import build, get_config
@@ -13,18 +13,6 @@ from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
 from miscnn_tf.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
-
-_OURS = frozenset(miscnn_data_interfaces.values())
-_COUNT = ("a whole number from 1", lambda value: type(value) is int and value > 0)
-_TEXT = ("a text", lambda value: isinstance(value, str))
-_TABLE = ("a table", lambda value: isinstance(value, Mapping))
-_NAMES = ("a list of texts", lambda value: isinstance(value, list | tuple) and all(type(one) is str for one in value))
-#: What the arguments of our interfaces are, in words and as a check.
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **{"channels": _COUNT, "classes": _COUNT, "three_dim": ("true or false", lambda value: type(value) is bool)},
-    **dict.fromkeys(("pattern", "image_folder", "mask_folder", "file_ending", "annotation_tag", "series"), _TEXT),
-    **{"label_map": _TABLE, "structure_dict": _TABLE, "class_names": _NAMES},
-}
 
 
 def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
@@ -74,24 +62,12 @@ def build_interface(
         cls = classes.get(description["class_name"])
         if cls is None or description["config"] is None:
             return None
-        if cls in _OURS and isinstance(description["config"], Mapping):
-            _check_types(description["config"])
     interface: Abstract_IO = build(description, classes, "interface")
     if class_names is not None:
-        _check_types({"class_names": class_names})
+        if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
+            raise ConfigurationError(f"class_names={class_names!r}, but it must be a list of texts")
         interface.class_names = tuple(class_names)
     return interface
-
-
-def _check_types(config: Mapping[str, Any]) -> None:
-    """Make sure of the types of what our interfaces take, since a file may hold anything."""
-    for key, value in config.items():
-        kind, fits = _KINDS.get(key, ("", None))
-        if fits is not None and value is not None and not fits(value):
-            raise ConfigurationError(
-                f"the interface is described with {key}={value!r}, but it must be {kind}. The file is damaged, or was "
-                "not written by this package"
-            )
 
 
 def label_values_of(interface: object) -> list[int] | None:

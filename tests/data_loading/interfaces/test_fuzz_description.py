@@ -78,7 +78,7 @@ def test_altered_descriptions(tmp_path, interface, number):
 
 
 def test_the_type_of_an_argument_is_checked():
-    with pytest.raises(ConfigurationError, match="channels='1', but it must be a whole number from 1"):
+    with pytest.raises(ConfigurationError, match="the interface 'NIFTI': channels must be a whole number, got '1'"):
         build_interface({"class_name": "NIFTI", "config": {"channels": "1"}})
     with pytest.raises(ConfigurationError, match=r"class_names='ab', but it must be a list"):
         build_interface({"class_name": "NIFTI", "config": {}}, class_names="ab")

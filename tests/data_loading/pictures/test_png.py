@@ -169,9 +169,10 @@ def test_orientation_in_xmp_alone_is_refused(path):
 
 
 def test_a_damaged_exif_block_is_an_error(path):
-    path.write_bytes(png(np.zeros(SIZE), 0, 8, [(b"eXIf", b"no TIFF header")]))
-    with pytest.raises(DataError, match=r"x\.png: the EXIF block is damaged"):
-        image_size(path)
+    for block in (b"no TIFF header", exif(6)[:-5], exif(6)[:20], exif(6).replace(b"\0\1\1\x12", b"\0\2\1\x13")):
+        path.write_bytes(png(np.zeros(SIZE), 0, 8, [(b"eXIf", block)]))
+        with pytest.raises(DataError, match=r"x\.png: the EXIF block is damaged"):
+            image_size(path)
     path.write_bytes(png(np.zeros(SIZE), 0, 8, [(b"eXIf", exif(99))]))
     with pytest.raises(DataError, match=r"x\.png: Orientation is 99"):
         image_size(path)

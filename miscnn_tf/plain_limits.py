@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
+
+from miscnn_tf.errors import DataError
+from miscnn_tf.json_fault import describe_fault
 
 #: Levels of lists and tables in each other; what this package writes has less than ten.
 DEEPEST: Final = 100
@@ -52,20 +57,54 @@ def walk(content: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def require_text(content: Any) -> None:
-    """Refuse text with half of a surrogate pair, which no file or terminal takes.
+    """Refuse text with half of a surrogate pair, but for those by which Python writes file names that are not UTF-8.
 
     Raises:
         ValueError: If there is such text; the message names the key.
     """
     for place, value in walk(content):
         for text in (*place[-1:], value):
-            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+            if isinstance(text, str) and any(
+                "\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in text
+            ):
                 raise ValueError(f"{key_name(place)}: half of a surrogate pair in {shown(text)}")
 
 
 def key_name(place: tuple[Any, ...]) -> str:
     """Keys as one text, ``"data.settings.0"``."""
     return shown(".".join(map(str, place)))[1:-1]
+
+
+def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: bool = False) -> Any:
+    """Plain data from JSON, with the limits of `miscnn_tf.data_loading.json_file.read_json`.
+
+    Args:
+        data: The document; bytes are UTF-8, -16 or -32, with or without a byte order mark.
+        where: The file, or what else holds it, for the message.
+        advice: What to do about a damaged one, for the message.
+        any_text: Whether text may hold halves of surrogate pairs: Python writes file names so that are not UTF-8.
+
+    Raises:
+        DataError: If it is not JSON, or beyond the limits.
+
+    Example:
+        >>> parse_json('{"epochs": 100}', "run.json", "run again")
+        {'epochs': 100}
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
+        content = json.loads(text, parse_int=whole, parse_float=real, object_pairs_hook=_object)
+        if not any_text and "\\u" in text:
+            require_text(content)
+        for _ in walk(content):
+            pass
+    except RecursionError as error:
+        raise DataError(f"{where} is damaged (too many levels of lists and objects); {advice}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is damaged ({describe_fault(text, error)}); {advice}") from error
+    except ValueError as error:
+        raise DataError(f"{where} is damaged ({error}); {advice}") from error
+    return content
 
 
 def shown(value: Any) -> str:
@@ -79,3 +118,12 @@ def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from value.items()
     elif isinstance(value, list):
         yield from enumerate(value)
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(items)
+    if len(content) < len(items):
+        seen: set[str] = set()
+        twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {json.dumps(twice)[:80]} is given twice in one object")
+    return content
