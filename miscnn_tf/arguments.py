@@ -6,12 +6,11 @@ import math
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
-import numpy as np
-
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.plain_limits import shown
 
 T = TypeVar("T")
 
@@ -61,7 +60,8 @@ def flag(value: Any, argument: str) -> bool:
         >>> flag(1, "three_dim")
         True
     """
-    if isinstance(value, bool | np.bool_) or (isinstance(value, int | np.integer) and value in (0, 1)):
+    # numpy's bool has that name, too; its integers are Integral. The command line does without numpy.
+    if type(value).__name__ == "bool" or (isinstance(value, Integral) and value in (0, 1)):
         return bool(value)
     raise ConfigurationError(f"{argument} must be True or False, got {shown(value)}")
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from miscnn_tf.data_loading.json_file import parse_json
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.plain_limits import parse_json
 
 #: The environment's variable.
 TF_CONFIG = "TF_CONFIG"

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, MiscnnError, UnknownClassError
+from miscnn_tf.plain_limits import shown
 from miscnn_tf.typed_data import require_types
 
 _LARGEST_ARRAY = 100_000

@@ -11,8 +11,8 @@ from typing import Any, Final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
+from miscnn_tf.plain_limits import shown
 
 _WANTED: Final = {
     "int_type": "a whole number",

@@ -28,6 +28,8 @@ FLOORS = {
     "messages": 0,
     "registry": 0,
     "arguments": 0,
+    "plain_limits": 0,
+    "typed_data": 0,
     "configuration": 0,
     "nvidia": 0,
     "cluster": 0,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from miscnn_tf.data_loading.opening import read_bounded
-from miscnn_tf.data_loading.plain_limits import real, require_text, shown, walk, whole
 from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import MissingDataError
+from miscnn_tf.plain_limits import parse_json
 
 #: The most bytes of a JSON document. Parsed it takes up to 20 times as much memory.
 LARGEST: Final = 64 * 2**20
@@ -43,42 +43,3 @@ def read_json(path: str | Path, origin: str, advice: str = "delete it and run ag
     except MissingDataError:
         raise MissingDataError(f"there is no file {path}; {origin}") from None
     return parse_json(data, path, advice)
-
-
-def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: bool = False) -> Any:
-    """Plain data from JSON, with the limits of `read_json`.
-
-    Args:
-        data: The document; bytes are UTF-8, with or without a byte order mark.
-        where: The file, or what else holds it, for the message.
-        advice: What to do about a damaged one, for the message.
-        any_text: Whether text may hold halves of surrogate pairs: Python writes file names so that are not UTF-8.
-
-    Raises:
-        DataError: If it is not JSON, or beyond the limits.
-
-    Example:
-        >>> parse_json('{"epochs": 100}', "run.json", "run again")
-        {'epochs': 100}
-    """
-    try:
-        text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        content = json.loads(text, parse_int=whole, parse_float=real, object_pairs_hook=_object)
-        if not any_text and "\\u" in text:
-            require_text(content)
-        for _ in walk(content):
-            pass
-    except RecursionError as error:
-        raise DataError(f"{where} is damaged (too many levels of lists and objects); {advice}") from error
-    except ValueError as error:
-        raise DataError(f"{where} is damaged ({error}); {advice}") from error
-    return content
-
-
-def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(items)
-    if len(content) < len(items):
-        seen: set[str] = set()
-        twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {shown(twice)} is there twice")
-    return content

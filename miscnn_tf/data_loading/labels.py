@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
+from miscnn_tf.plain_limits import shown
 
 _WIDEST_TABLE = 2**16
 _SHOWN = 8

@@ -30,12 +30,12 @@ import numpy as np
 from pydantic import Field
 
 from miscnn_tf.data_loading.array_file import read_array
-from miscnn_tf.data_loading.json_file import LARGEST, parse_json
+from miscnn_tf.data_loading.json_file import LARGEST
 from miscnn_tf.data_loading.opening import read_bounded
-from miscnn_tf.data_loading.plain_limits import MOST_DIGITS, shown
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
+from miscnn_tf.plain_limits import MOST_DIGITS, parse_json, shown
 from miscnn_tf.typed_data import Document, require
 
 SAMPLE_FILE = "sample.json"

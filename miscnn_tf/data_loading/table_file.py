@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from miscnn_tf.data_loading.opening import read_bounded
-from miscnn_tf.data_loading.plain_limits import real, shown
+from miscnn_tf.plain_limits import real, shown
 
 _LARGEST: Final = 256 * 2**20
 # Narrower than Python's int() and float(), which take "1_0" and " 1", too.

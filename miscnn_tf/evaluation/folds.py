@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.data_loading.json_file import read_json, write_json
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
 from miscnn_tf.messages import some_of
+from miscnn_tf.plain_limits import shown
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network

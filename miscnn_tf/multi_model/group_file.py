@@ -121,6 +121,7 @@ def load_group(
 
     Raises:
         MissingDataError: If there is no group, or a file of it is missing.
+        DataError: If its list is not JSON.
         ModelFileError: If it is damaged, of another format, or names something outside its folder.
         ConfigurationError: If the folder holds several groups, or a class is not known here.
 
@@ -234,8 +235,7 @@ def _find(path: str | Path, group_id: str | None) -> Path:
 def _read(folder: Path) -> dict[str, Any]:
     """The metadata, looked at before anything is done with them."""
     file = folder / METADATA
-    with reading(file):
-        content = read_json(file, "dump() writes it", "dump the group anew")
+    content = read_json(file, "dump() writes it", "dump the group anew")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise ModelFileError(

@@ -17,7 +17,6 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Image_interface, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
-from miscnn_tf.data_loading.json_file import parse_json
 from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import (
     ConfigurationError,
@@ -27,6 +26,7 @@ from miscnn_tf.errors import (
     ModelFileError,
     UnknownClassError,
 )
+from miscnn_tf.plain_limits import parse_json
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
 from miscnn_tf.processing.patching.blending import MODES

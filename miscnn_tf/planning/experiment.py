@@ -17,9 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from miscnn_tf.arguments import byte_count
 from miscnn_tf.configuration import make
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
 from miscnn_tf.messages import did_you_mean
+from miscnn_tf.plain_limits import shown
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
 from miscnn_tf.processing.patching.blending import MODES as BLENDINGS

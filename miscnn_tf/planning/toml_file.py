@@ -13,10 +13,10 @@ import tomlkit
 from pydantic import ValidationError
 
 from miscnn_tf.data_loading.opening import read_bounded
-from miscnn_tf.data_loading.plain_limits import key_name, real, shown, walk
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean
+from miscnn_tf.plain_limits import key_name, real, shown, walk
 from miscnn_tf.planning.experiment import Experiment, Named, Table
 from miscnn_tf.typed_data import wanted as wanted_by
 

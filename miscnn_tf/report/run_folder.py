@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from miscnn_tf.data_loading.plain_limits import shown
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE
 from miscnn_tf.data_loading.table_file import read_table, real_cell
 from miscnn_tf.errors import DataError, MissingDataError
@@ -20,6 +19,7 @@ from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, RUN_FILE, read_r
 from miscnn_tf.evaluation.score_table import SCORES_FILE, SUMMARY_FILE, read_scores
 from miscnn_tf.evaluation.summary import read_summary, summarise
 from miscnn_tf.messages import some_of
+from miscnn_tf.plain_limits import shown
 
 #: A folder with one of these is that of a run, or of a fold.
 _SIGNS = (RUN_FILE, RECORD_FILE, HISTORY_FILE, SCORES_FILE, SUMMARY_FILE, EVALUATION_FILE, SAMPLES_FILE)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
+
+from miscnn_tf.errors import DataError
 
 #: Levels of lists and tables in each other; what this package writes has less than ten.
 DEEPEST: Final = 100
@@ -68,6 +72,36 @@ def key_name(place: tuple[Any, ...]) -> str:
     return shown(".".join(map(str, place)))[1:-1]
 
 
+def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: bool = False) -> Any:
+    """Plain data from JSON, with the limits of `miscnn_tf.data_loading.json_file.read_json`.
+
+    Args:
+        data: The document; bytes are UTF-8, with or without a byte order mark.
+        where: The file, or what else holds it, for the message.
+        advice: What to do about a damaged one, for the message.
+        any_text: Whether text may hold halves of surrogate pairs: Python writes file names so that are not UTF-8.
+
+    Raises:
+        DataError: If it is not JSON, or beyond the limits.
+
+    Example:
+        >>> parse_json('{"epochs": 100}', "run.json", "run again")
+        {'epochs': 100}
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        content = json.loads(text, parse_int=whole, parse_float=real, object_pairs_hook=_object)
+        if not any_text and "\\u" in text:
+            require_text(content)
+        for _ in walk(content):
+            pass
+    except RecursionError as error:
+        raise DataError(f"{where} is damaged (too many levels of lists and objects); {advice}") from error
+    except ValueError as error:
+        raise DataError(f"{where} is damaged ({error}); {advice}") from error
+    return content
+
+
 def shown(value: Any) -> str:
     """A value for a message, shortened."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
@@ -79,3 +113,12 @@ def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from value.items()
     elif isinstance(value, list):
         yield from enumerate(value)
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(items)
+    if len(content) < len(items):
+        seen: set[str] = set()
+        twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {shown(twice)} is there twice")
+    return content
