@@ -217,7 +217,10 @@ def _read_all(
             signal.setitimer(signal.ITIMER_PROF, 0)
             resource.setrlimit(resource.RLIMIT_AS, unlimited)
         if complaint is None and judge is not None:
-            complaint = judge(path, result)
+            try:
+                complaint = judge(path, result)
+            except Exception as error:
+                complaint = f"the judge cannot tell: {type(error).__name__}: {str(error)[:200]}"
         if complaint:
             kept = folder / "failures" / str(number)
             shutil.rmtree(kept, ignore_errors=True)

@@ -24,19 +24,27 @@ def reader(path: Path) -> bytes:
     return content
 
 
+def judge(path: Path, result: bytes) -> str | None:
+    if result == b"undecided":
+        raise ValueError("no reading to compare with")
+    return "wrong result" if result == b"wrong" else None
+
+
 def test_each_kind_of_failure_is_found_and_what_follows_is_read_nevertheless(tmp_path):
-    inputs = [b"fine", b"refuse", b"nameless", b"raw", b"memory", b"time", b"wrong", b"fine"]
+    inputs = [b"fine", b"refuse", b"nameless", b"raw", b"memory", b"time", b"wrong", b"undecided", b"fine"]
 
     fuzzed = fuzz(
         *(reader, inputs, tmp_path, "file.bin"),
-        judge=lambda path, result: "wrong result" if result == b"wrong" else None,
+        judge=judge,
         seconds=0.2,
     )
 
     assert (fuzzed.results, fuzzed.refused) == (2, 1)
     said = "\n".join(fuzzed.failures)
-    assert len(fuzzed.failures) == 5, said
-    for number, word in enumerate(["does not name", "KeyError", "MemoryError", "processor time", "wrong result"]):
+    assert len(fuzzed.failures) == 6, said
+    for number, word in enumerate(
+        ["does not name", "KeyError", "MemoryError", "processor time", "wrong result", "cannot tell"]
+    ):
         assert word in fuzzed.failures[number], said
     assert (tmp_path / "failures" / "5" / "file.bin").read_bytes() == b"time"
 

@@ -96,6 +96,7 @@ def judge(path: Path, result) -> str | None:
     # Without them there is no doubt, but for pydicom.
     dataset.setdefault("SamplesPerPixel", 1)
     dataset.setdefault("BitsStored", dataset.BitsAllocated)
+    dataset.PixelRepresentation = 0  # segmentations are unsigned, and pydicom 3.0.1 refuses what is neither 0 nor 1
     frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
     wanted = {number: np.zeros(SHAPE, bool) for number in listed}
     unknown = False
