@@ -91,7 +91,10 @@ def pixels_of(dataset) -> np.ndarray:
             if little
             else ExplicitVRBigEndian
         )
-    return dataset.pixel_array
+    pixels = dataset.pixel_array
+    unused = 8 * pixels.dtype.itemsize - int(dataset.BitsStored)
+    # pydicom 3.0.1 leaves the bits above BitsStored in what it decompresses. The shifts keep the sign.
+    return pixels << unused >> unused if pixels.dtype.kind in "iu" and unused > 0 else pixels
 
 
 def like_itk(dataset, ours: np.ndarray) -> bool:
