@@ -39,8 +39,11 @@ from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.fine_tuning import fitting_weights
+from miscnn_tf.neural_network.optimizer import OptimizerRecipe
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
-from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.neural_network.trainable import TrainableSet
+from miscnn_tf.processing.data_augmentation import Data_Augmentation, augmentations
 from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
 from miscnn_tf.registry import Registry
@@ -55,7 +58,11 @@ FORMAT = 1
 _MEMBER = "miscnn_tf.json"
 _HDF5 = (".h5", ".hdf5")
 
+#: What the name of a model file may end in.
+ENDINGS = (".keras", *_HDF5)
+
 #: What of a Preprocessor its constructor takes; the other settings are set afterwards.
+_AUGMENTATION_CLASS = "data_augmentation_class"
 _ARGUMENTS = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
 
@@ -108,7 +115,7 @@ def write(network: Neural_Network, path: str | Path) -> None:
         StorageError: If it cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".keras", *_HDF5):
+    if path.suffix not in ENDINGS:
         raise ConfigurationError(f"the model file {path} must end in .keras (or .h5, .hdf5)")
     text = describe_network(network)
     with atomic_path(path) as temporary:
@@ -143,6 +150,8 @@ def describe_network(network: Neural_Network) -> str:
         # A list where the axes differ.
         "divisor": list(network.divisors) if len(set(network.divisors)) > 1 else network.divisors[0],
         "learning_rate": network.learning_rate,
+        # Of files without them: Adam, and no layer frozen by the user.
+        **network.settings_beyond_defaults(),
         "loss": _serialised(network.loss),
         "metrics": [_serialised(metric) for metric in network.metrics],
         "trained_on": {
@@ -156,9 +165,7 @@ def describe_network(network: Neural_Network) -> str:
         "preprocessor": {
             **{name: plain(getattr(preprocessor, name)) for name in (*_ARGUMENTS, *SETTINGS)},
             "subfunctions": [_describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
-            "data_augmentation": None
-            if preprocessor.data_augmentation is None
-            else get_config(preprocessor.data_augmentation),
+            **_describe_augmentation(preprocessor.data_augmentation),
         },
     }
     return json.dumps(description, indent=1)
@@ -169,6 +176,8 @@ def training_settings(network: Neural_Network) -> dict[str, Any]:
     description = json.loads(describe_network(network))
     for name in ("format", "written", "versions", "epochs_trained", "jit_compile"):
         del description[name]
+    if network.start is not None:
+        description["start"] = network.start
     del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
     description["loss"] = _with_partial(network.loss, description["loss"])
     description["metrics"] = list(map(_with_partial, network.metrics, description["metrics"]))
@@ -184,13 +193,41 @@ def _serialised(function: Any) -> Any:
     """A loss or metric as plain data; one that cannot be named, such as a lambda, as None."""
     if isinstance(function, str):
         return function
+    if getattr(function, "__name__", None) == "<lambda>":
+        return None
     try:
         serialised = keras.saving.serialize_keras_object(function)
         json.dumps(serialised)
-    except (TypeError, ValueError, NotImplementedError) as reason:
+    except Exception as reason:  # whatever a user's own object raises: it must not cost a finished training
         logger.warning("the model file will not hold %r: %s", function, reason)
         return None
-    return None if serialised["class_name"] == "__lambda__" else serialised
+    return serialised
+
+
+def warn_of_unnamed(network: Neural_Network) -> None:
+    """Name in a warning the loss and metrics that a model file cannot hold, before they are trained with."""
+    parts = {"the loss": network.loss, **{f"metric {place}": one for place, one in enumerate(network.metrics, 1)}}
+    lambdas = [what for what, part in parts.items() if getattr(part, "__name__", None) == "<lambda>"]
+    if lambdas:
+        logger.warning(
+            "%s: a lambda has no name by which a model file could hold it; model files are written without it. "
+            "Define it with def to have load_model() restore it",
+            ", ".join(lambdas),
+        )
+
+
+def _describe_augmentation(augmentation: Data_Augmentation | None) -> dict[str, Any]:
+    """The settings of an augmentation, and the class where it is the user's own."""
+    if augmentation is None:
+        return {"data_augmentation": None}
+    cls = type(augmentation)
+    try:
+        config = get_config(augmentation)
+    except ConfigurationError as reason:
+        logger.warning("the model file will not hold all settings of %s: %s", cls.__name__, reason)
+        config = Data_Augmentation.get_config(augmentation, inherited=True)
+    own = {} if cls is Data_Augmentation else {_AUGMENTATION_CLASS: augmentations.name_of(cls) or cls.__name__}
+    return {"data_augmentation": config, **own}
 
 
 def _describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]:
@@ -292,6 +329,7 @@ def load_model(
                 preprocessor,
                 architecture,
                 learning_rate=metadata["learning_rate"],
+                optimizer=_build_optimizer(metadata, own, path),
                 precision=metadata["precision"],
                 jit_compile=metadata.get("jit_compile", "auto"),  # files of earlier versions lack it
             )
@@ -303,6 +341,8 @@ def load_model(
         metrics = [_deserialised(metric, own) for metric in metadata["metrics"]]
         network.metrics = [metric for metric in metrics if metric is not None]
         network.trained_on = metadata["trained_on"]
+        if "trainable" in metadata:
+            TrainableSet.of_description(metadata["trainable"]).set(network.model)
     except KeyError as missing:
         raise ModelFileError(
             f"{path} is damaged: its description lacks {missing}; write it anew with dump()"
@@ -311,8 +351,16 @@ def load_model(
     return network
 
 
-def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
-    """Replace a network's Keras model by that of a file, optimizer state included.
+def read_into(
+    network: Neural_Network, path: str | Path, custom_objects: Mapping[str, Any] | None = None, *, head: bool = True
+) -> None:
+    """Give a network the weights of a file, and the optimizer's state where it is of the same kind.
+
+    Args:
+        network: The network.
+        path: The file.
+        custom_objects: Layers of the user's own by name.
+        head: False for what fits of a network of other classes or channels (see `Neural_Network.load`).
 
     Raises:
         MissingDataError: If there is no such file.
@@ -320,12 +368,16 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
     """
     path = _existing(path)
     model = _keras_model(path, dict(custom_objects or {}))
+    if not head and len(model.input_shape) == len(network.model.input_shape):
+        network.take_over(fitting_weights(network.model, model, path), epochs_trained=0)
+        return
     have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
     need = (network.channels, network.classes, 5 if network.three_dim else 4)
     if have != need:
         raise ModelFileError(
             f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
             f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
+            + ("; load(path, head=False) reads all but its output layer" if have[2] == need[2] else "")
         )
     weights = model.get_weights()
     if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
@@ -333,17 +385,22 @@ def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping
             f"{path} holds another architecture than this network's; build the Neural_Network with the architecture "
             "of the file, or read all of it with miscnn_tf.load_model"
         )
-    network.take_over(weights, _epochs_trained(path))
-    if path.suffix == ".keras":
+    metadata = _metadata_if_any(path)
+    network.take_over(weights, int(metadata.get("epochs_trained", 0)))
+    own = network.settings_beyond_defaults()
+    same_weights = metadata.get("trainable", network.built.describe()) == TrainableSet.of(network.model).describe()
+    if metadata and not (same_weights and metadata.get("optimizer") == own.get("optimizer")):
+        logger.info("%s: other layers were frozen, or another optimizer used; the optimizer begins anew", path)
+    elif path.suffix == ".keras":
         _restore_optimizer(network, path)
 
 
-def _epochs_trained(path: Path) -> int:
+def _metadata_if_any(path: Path) -> dict[str, Any]:
     try:
-        return int(read_metadata(path).get("epochs_trained", 0))
+        return read_metadata(path)
     except ModelFileError as reason:
         logger.info("%s", reason)
-        return 0
+        return {}
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
@@ -432,17 +489,47 @@ def _build_preprocessor(
             )
         known = {**known_subfunctions, **own}
         subfunctions = [build(step, known, "subfunction") for step in settings["subfunctions"]]
-    augmentation = settings["data_augmentation"]
     preprocessor = Preprocessor(
         data_io,
         subfunctions=subfunctions,
-        data_aug=None if augmentation is None else Data_Augmentation.from_config(augmentation),
+        data_aug=_build_augmentation(settings, own),
         **{name: settings[name] for name in _ARGUMENTS},
     )
     for name in set(SETTINGS) - set(_ARGUMENTS):
         value = settings[name]
         setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
     return preprocessor
+
+
+def _build_augmentation(settings: Mapping[str, Any], own: Mapping[str, Any]) -> Data_Augmentation | None:
+    config, name = settings["data_augmentation"], settings.get(_AUGMENTATION_CLASS)
+    if config is None:
+        return None
+    known = {**augmentations, **own}
+    if name is None or name in known:
+        augmentation: Data_Augmentation = build(
+            {"class_name": name or "Data_Augmentation", "config": config},
+            {"Data_Augmentation": Data_Augmentation, **known},
+            "augmentation",
+        )
+        return augmentation
+    logger.warning(
+        "the augmentation %r is not known here, and a training that goes on would augment as Data_Augmentation does; "
+        "register its class with miscnn_tf.processing.data_augmentation.augmentations, or pass custom_objects={%r: …}",
+        *(name, name),
+    )
+    inherited = Data_Augmentation().get_config()
+    return Data_Augmentation.from_config({key: value for key, value in config.items() if key in inherited})
+
+
+def _build_optimizer(metadata: Mapping[str, Any], own: Mapping[str, Any], path: str | Path) -> Any:
+    """The optimizer of a file; None for the default, and where it is not known here, which prediction needs not."""
+    try:
+        recipe = OptimizerRecipe.of_description(metadata.get("optimizer"), own)
+    except ConfigurationError as reason:
+        logger.warning("%s: %s. A training that goes on would use Adam", path, reason)
+        return None
+    return None if recipe == OptimizerRecipe() else recipe.make(metadata["learning_rate"])
 
 
 def _build_architecture(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_Architecture | None:

@@ -18,7 +18,10 @@ from miscnn_tf.messages import did_you_mean
 from miscnn_tf.planning.experiment import Experiment, Named, Table
 
 #: Keys that hold a path, which begins at the folder of the file.
-_PATHS: Final = (("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder"), ("output", "folder"))
+_PATHS: Final = (
+    *(("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder")),
+    *(("network", "weights"), ("output", "folder")),
+)
 
 _WANTED: Final = {
     "int_type": "a whole number",
