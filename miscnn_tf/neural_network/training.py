@@ -87,8 +87,6 @@ class Training:
         rate = network.learning_rate  # the user's own, too, who compiled the model or set the optimizer's rate
         self.compilation.renew(network, self.class_weight)
         make_training_variables(network)
-        require_working(self.callbacks, network.model, self.validation is not None)
-        model_file.warn_of_unnamed(network)
         with self.compilation.training(network.model):
             if not has_schedule(network.model):
                 # A callback of an earlier training may have changed it.
@@ -127,8 +125,10 @@ class Training:
             gc.collect()
 
     def _prepare(self) -> list[Surveyed]:
-        """Look at the samples, and run the subfunctions over them."""
+        """Look at callbacks and samples, and run the subfunctions over the samples."""
         preprocessor = self.network.preprocessor
+        require_working(self.callbacks, self.network.model, self.validation is not None)
+        model_file.warn_of_unnamed(self.network)
         everything = list(dict.fromkeys([*self.training, *(self.validation or [])]))
         both = set(self.training) & set(self.validation or [])
         if both:

@@ -136,7 +136,7 @@ def test_frozen_layers_stay_frozen_in_folds(make_network, tmp_path):
         assert changed(initial, trained) == [False] * (len(initial) - 2) + [True, True]
     # They belong to what makes a finished fold the same one.
     network.model.trainable = True
-    with pytest.raises(ConfigurationError, match=r"trainable.layers was '.*', now None"):
+    with pytest.raises(ConfigurationError, match=r"trainable was \{'layers': '\d+', .*, now None"):
         cross_validation(CASES, network, 2, 1, 1, tmp_path)
 
 

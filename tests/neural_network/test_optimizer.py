@@ -254,7 +254,7 @@ def test_folds_keep_the_optimizer_and_count_it_among_their_settings(make_network
     assert [is_the_same(one) for one in seen] == [True, True]
     assert seen[0] is not seen[1]
     assert rates.rates == pytest.approx([0.02] * 2)
-    with pytest.raises(ConfigurationError, match=r"optimizer.class_name was 'SGD', now None"):
+    with pytest.raises(ConfigurationError, match=r"optimizer was \{'class_name': 'SGD', .*, now None"):
         cross_validation(CASES, make_network(learning_rate=0.02, **SMALL), 2, 1, 1, tmp_path)
 
 
