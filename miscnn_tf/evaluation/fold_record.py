@@ -133,8 +133,9 @@ def model_settings(model: Neural_Network) -> dict[str, Any]:
     settings["subfunctions"] = [comparable(step) for step in getattr(preprocessor, "subfunctions", None) or []]
     settings["data_augmentation"] = comparable(getattr(preprocessor, "data_augmentation", None))
     settings |= getattr(model, "settings_beyond_defaults", dict)()
-    if getattr(model, "start", None) is not None:
-        settings["start"] = model.start
+    start = getattr(model, "start_digest", None)
+    if start is not None:
+        settings["start"] = start
     return settings
 
 

@@ -41,7 +41,7 @@ def starting_weights(model: Any, start: str = "initial") -> Iterator[None]:
         return
     if not hasattr(model, "start_from"):
         raise ConfigurationError(f"start='weights' needs a miscnn_tf.Neural_Network, got a {type(model).__name__}")
-    before = {name: getattr(model, name) for name in ("initialization_weights", "start")}
+    before = {name: getattr(model, name) for name in ("initialization_weights", "start_digest")}
     model.start_from(model.model.get_weights())
     try:
         yield

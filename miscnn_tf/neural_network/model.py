@@ -87,8 +87,8 @@ class Neural_Network:
         channels: Channels of its input.
         classes: Classes of its output.
         initialization_weights: The weights it was made with, or was told to `start_from`.
-        built: Which layers are trained as the architecture has built them.
-        start: A digest of the latter; None where they are of the seed.
+        start_digest: A digest of the latter; None where the weights are those of the seed.
+        trainable_as_built: Which layers the architecture itself has frozen.
         shuffle_batches: Whether each epoch has its own order of samples, default True.
         verbose: Keras' progress bar in training, and ours in prediction: ``"auto"``, 0, 1 or 2.
         hardware: Devices, precision and XLA as they were chosen.
@@ -178,7 +178,7 @@ class Neural_Network:
         """All attributes but those of the Keras model and the machine; `of_attributes` makes a network of them."""
         self._follow_model()
         made = ("hardware", "id", "trained_on", "epochs_trained", "initialization_weights")
-        hidden = ("_model", "_window", "built", "_compilation", "_predictor")
+        hidden = ("_model", "_window", "trainable_as_built", "_compilation", "_predictor")
         attributes = {name: value for name, value in vars(self).items() if name not in (*made, *hidden)}
         return {**attributes, _TRAINABLE: TrainableSet.of(self.model)}
 
@@ -196,7 +196,7 @@ class Neural_Network:
         network = cls.__new__(cls)
         vars(network).update(attributes)
         network._set_up()
-        network.start = attributes.get("start")
+        network.start_digest = attributes.get("start_digest")
         if trainable is not None:
             trainable.set(network.model)
         return network
@@ -206,9 +206,9 @@ class Neural_Network:
         self.id = uuid.uuid4().hex
         self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         self.epochs_trained = 0
-        self.start: str | None = None
+        self.start_digest: str | None = None
         self._model = self._build(self.hardware)
-        self.built = TrainableSet.of(self._model)
+        self.trainable_as_built = TrainableSet.of(self._model)
         self._window = self.window_shape
         self.initialization_weights = self.model.get_weights()
         self._compilation = Compilation()
@@ -248,6 +248,7 @@ class Neural_Network:
                 "change it before or after the training"
             )
         self._follow_model()
+        self._compilation.renew(self)  # layers may have been frozen since
         before, optimizer = self.model, self.optimizer
         changes_kind = (None in window) != (None in self._window)
         hardware = self._choose_hardware() if changes_kind else self.hardware
@@ -288,7 +289,8 @@ class Neural_Network:
     @optimizer.setter
     def optimizer(self, value: keras.optimizers.Optimizer | str | None) -> None:
         self._optimizer_recipe, own_rate = _recipe(value)
-        self._learning_rate = self._learning_rate if own_rate is None else own_rate
+        if own_rate is not None:
+            self._initial_learning_rate = self._learning_rate = own_rate
         self._compilation.renew(self, new_optimizer=True)
 
     def make_optimizer(self) -> keras.optimizers.Optimizer:
@@ -300,7 +302,10 @@ class Neural_Network:
         compiled = self._compilation.user_optimizer(self.model)
         rate = self._compilation.user_rate(self.model)
         if compiled is not None:
-            self._optimizer_recipe = OptimizerRecipe.of(compiled)
+            try:
+                self._optimizer_recipe = OptimizerRecipe.of(compiled)
+            except ConfigurationError as reason:
+                logger.warning("%s. This training uses it; fresh ones will be of the kind before", reason)
             rate = rate_of(compiled)
             self._initial_learning_rate = self._initial_learning_rate if rate is None else rate
         if compiled is not None or rate is not None:
@@ -313,7 +318,7 @@ class Neural_Network:
         trainable = TrainableSet.of(self.model)
         settings = {
             "optimizer": self._optimizer_recipe.describe(),
-            "trainable": None if trainable == self.built else trainable.describe(),
+            "trainable": None if trainable == self.trainable_as_built else trainable.describe(),
         }
         return {name: value for name, value in settings.items() if value is not None}
 
@@ -352,7 +357,7 @@ class Neural_Network:
         for weight in weights:
             digest.update(np.ascontiguousarray(weight).tobytes())
         self.initialization_weights = list(weights)
-        self.start = digest.hexdigest()
+        self.start_digest = digest.hexdigest()
 
     # ---------------------------------------------------------------- training
 
@@ -662,7 +667,7 @@ class Neural_Network:
         twin._make_model()
         TrainableSet.of(self.model).set(twin.model)
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
-        twin.start = self.start
+        twin.start_digest = self.start_digest
         twin.take_over(self.model.get_weights(), self.epochs_trained)
         return twin
 

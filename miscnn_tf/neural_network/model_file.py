@@ -61,8 +61,10 @@ _HDF5 = (".h5", ".hdf5")
 #: What the name of a model file may end in.
 ENDINGS = (".keras", *_HDF5)
 
-#: What of a Preprocessor its constructor takes; the other settings are set afterwards.
+_WITHOUT_HEAD = "; load(path, head=False), or load_head = false in [network], reads all but the output layer"
 _AUGMENTATION_CLASS = "data_augmentation_class"
+
+#: What of a Preprocessor its constructor takes; the other settings are set afterwards.
 _ARGUMENTS = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
 
@@ -176,8 +178,8 @@ def training_settings(network: Neural_Network) -> dict[str, Any]:
     description = json.loads(describe_network(network))
     for name in ("format", "written", "versions", "epochs_trained", "jit_compile"):
         del description[name]
-    if network.start is not None:
-        description["start"] = network.start
+    if network.start_digest is not None:
+        description["start"] = network.start_digest
     del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
     description["loss"] = _with_partial(network.loss, description["loss"])
     description["metrics"] = list(map(_with_partial, network.metrics, description["metrics"]))
@@ -377,7 +379,7 @@ def read_into(
         raise ModelFileError(
             f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
             f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
-            + ("; load(path, head=False) reads all but its output layer" if have[2] == need[2] else "")
+            + (_WITHOUT_HEAD if have[2] == need[2] else "")
         )
     weights = model.get_weights()
     if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
@@ -388,7 +390,9 @@ def read_into(
     metadata = _metadata_if_any(path)
     network.take_over(weights, int(metadata.get("epochs_trained", 0)))
     own = network.settings_beyond_defaults()
-    same_weights = metadata.get("trainable", network.built.describe()) == TrainableSet.of(network.model).describe()
+    same_weights = (
+        metadata.get("trainable", network.trainable_as_built.describe()) == TrainableSet.of(network.model).describe()
+    )
     if metadata and not (same_weights and metadata.get("optimizer") == own.get("optimizer")):
         logger.info("%s: other layers were frozen, or another optimizer used; the optimizer begins anew", path)
     elif path.suffix == ".keras":

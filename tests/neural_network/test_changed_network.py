@@ -64,6 +64,7 @@ def test_whole_images_after_patches_work_too(make_network):
 
 def test_frozen_layers_and_the_optimizer_survive_another_patch_shape(make_network):
     network = make_network(data={"shape": (24, 24)}, optimizer="sgd", learning_rate=0.01)
+    network.train(CASES, epochs=1)
     for layer in network.model.layers[:-1]:
         layer.trainable = False
     network.preprocessor.patch_shape = (16, 16)

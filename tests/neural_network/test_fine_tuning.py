@@ -41,7 +41,7 @@ def test_all_but_the_output_layer_is_read_into_a_network_of_other_classes(traine
     """Defect: a ModelFileError, and no way offered."""
     network = make(classes=4, seed=2)
     initial = by_name(network)
-    with pytest.raises(ModelFileError, match=r"2 classes, .* 4 classes; load\(path, head=False\) reads all but its"):
+    with pytest.raises(ModelFileError, match=r"2 classes, .* 4 classes; load\(path, head=False\), or load_head"):
         network.load(tmp_path / "trained.keras")
     with caplog.at_level(logging.INFO):
         network.load(tmp_path / "trained.keras", head=False)
@@ -134,7 +134,7 @@ def test_a_loaded_model_starts_each_fold_from_its_weights_if_asked_to(trained, t
         np.testing.assert_array_equal(kernel, loaded)
     assert len(start.kernels) == 2
     assert model.initialization_weights is initial
-    assert model.start is None
+    assert model.start_digest is None
     # The same call finds it finished; from other weights it would be another one.
     model.load(tmp_path / "trained.keras")
     cross_validation(CASES, model, 2, 1, 1, tmp_path / "warm", callbacks=[start], start="weights")

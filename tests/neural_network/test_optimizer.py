@@ -303,6 +303,16 @@ def test_an_interrupted_training_goes_on_with_the_same_optimizer(make_network, t
         make_network(seed=2, **SMALL).train(CASES, epochs=2, callbacks=[TrainingState(tmp_path / "parts", keep=True)])
 
 
+def test_an_optimizer_of_the_users_compile_that_cannot_be_made_again_trains_with_a_warning(make_network, caplog):
+    network = make_network(learning_rate=0.001, **SMALL)
+    network.model.compile(Forgetful(1, learning_rate=0.02), loss=network.loss)
+    network.train(CASES, epochs=1)
+    assert isinstance(network.optimizer, Forgetful)
+    assert "cannot be made again of its configuration" in caplog.text
+    network.reset()
+    assert isinstance(network.optimizer, keras.optimizers.Adam)
+
+
 def test_an_optimizer_can_be_set_between_trainings(make_network):
     network = make_network(learning_rate=0.01, **SMALL)
     network.train(CASES, epochs=1)
