@@ -115,6 +115,9 @@ def choose_series(
     Raises:
         MissingDataError: If there is none.
         DataError: If there are several; the message lists them.
+
+    Warns:
+        UserWarning: If images without a position are left out that could be slices of the series.
     """
     found = scan.series
     if series is not None:
@@ -152,7 +155,28 @@ def choose_series(
             f'Choose one by its description or UID, e.g. DICOM_interface(series="…"){or_modality}, or move the others '
             "away"
         )
-    return next(iter(found.values()))
+    chosen = next(iter(found.values()))
+    _warn_of_lost_slices(scan, chosen)
+    return chosen
+
+
+def _warn_of_lost_slices(scan: Scan, chosen: Sequence[Header]) -> None:
+    """A slice at the end of a series is not missed where its header lost the position and the series' UID."""
+    alike = (chosen[0].modality, chosen[0].rows, chosen[0].columns)
+    lost = [
+        header.path.name
+        for headers in scan.series.values()
+        if headers is not chosen
+        for header in headers
+        if not header.planes and (header.modality, header.rows, header.columns) == alike
+    ]
+    if lost:
+        warnings.warn(
+            f"{scan.folder}: {some_of(lost, 3)} left out beside the series: without a position, but of its modality "
+            "and size. If these are slices that lost a part of their header, copy or export them again",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None) -> Header:

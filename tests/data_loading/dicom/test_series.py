@@ -118,6 +118,18 @@ def test_screen_capture_dose_report_or_radiograph_beside_the_ct_is_left_out(tmp_
     assert [header.description for header in choose_series(scan)] == ["thorax"] * 6
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_an_end_slice_that_lost_position_and_series_is_left_out_with_a_warning(tmp_path, rng):
+    series = make_series(random_volume(rng))
+    del series[5].ImagePositionPatient
+    series[5].SeriesInstanceUID = ""
+    save_series(tmp_path, series, order=range(6))
+    with pytest.warns(
+        UserWarning, match=r"000005\.dcm left out beside the series: without a position, but of its modal"
+    ):
+        assert len(choose_series(scan_folder(tmp_path))) == 5
+
+
 def test_modality_chooses_among_ct_and_pet_and_radiograph(tmp_path, rng):
     save_series(tmp_path, make_series(random_volume(rng), SeriesDescription="a"), "a{}.dcm")
     save_series(tmp_path, make_series(random_volume(rng), Modality="PT", SeriesDescription="b"), "b{}.dcm")
