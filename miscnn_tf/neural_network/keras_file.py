@@ -71,7 +71,8 @@ def load_weights(model: keras.Model, path: Path) -> None:
         pass
     before = model.get_weights()
     try:
-        model.load_weights(path)
+        # The same layers without an optimizer, whose state Keras would read as well, and refuse if it is another one.
+        keras.Model(model.inputs, model.outputs).load_weights(path)
     except Exception as error:  # Keras raises anything from KeyError to OSError for weights that do not fit
         model.set_weights(before)
         raise ModelFileError(

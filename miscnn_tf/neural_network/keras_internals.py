@@ -9,6 +9,15 @@ from typing import Any
 
 import keras
 
+#: The modules that configurations name for classes of models, and the classes.
+MODULES_OF_MODELS = {
+    "keras.src.models.functional": frozenset(("Functional",)),
+    "keras.src.models.sequential": frozenset(("Sequential",)),
+    "keras.src.models.model": frozenset(("Model",)),
+}
+#: Those of arithmetic on tensors (`x + y` in a functional model). `ops.core` is not among them: it calls functions.
+MODULES_OF_OPERATIONS = ("keras.src.ops.numpy", "keras.src.ops.nn", "keras.src.ops.image", "keras.src.ops.math")
+
 
 def maker_of(output: Any) -> keras.Operation:
     """The layer or operation that makes a symbolic tensor.

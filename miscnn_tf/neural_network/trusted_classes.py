@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from miscnn_tf.errors import ModelFileError
+from miscnn_tf.neural_network.keras_internals import MODULES_OF_MODELS, MODULES_OF_OPERATIONS
 
 _LAYERS = """
     Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention Average AveragePooling1D
@@ -44,12 +45,8 @@ _CLASSES = {
     "keras.dtype_policies": frozenset(_POLICIES.split()),
     "keras": frozenset((*_POLICIES.split(), "Model", "Sequential")),
     "keras.models": frozenset(("Model", "Sequential")),
-    "keras.src.models.functional": frozenset(("Functional",)),
-    "keras.src.models.sequential": frozenset(("Sequential",)),
-    "keras.src.models.model": frozenset(("Model",)),
+    **MODULES_OF_MODELS,
 }
-# Arithmetic on tensors (`x + y` in a functional model). `keras.src.ops.core` is not among them: it calls functions.
-_OPERATIONS = ("keras.src.ops.numpy", "keras.src.ops.nn", "keras.src.ops.image", "keras.src.ops.math")
 # Configurations of Keras 2 (.h5 files) name no module.
 _WITHOUT_MODULE = frozenset().union(*_CLASSES.values())
 _DATA = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
@@ -118,7 +115,7 @@ def _is_allowed(part: Mapping[str, Any], custom_objects: Mapping[str, Any]) -> b
         return True
     if not module:
         return name in _WITHOUT_MODULE
-    return name in _CLASSES.get(module, ()) or (module in _OPERATIONS and name[:1].isupper())
+    return name in _CLASSES.get(module, ()) or (module in MODULES_OF_OPERATIONS and name[:1].isupper())
 
 
 def _is_registered(name: str, custom_objects: Mapping[str, Any]) -> bool:
