@@ -27,6 +27,8 @@ _TEXTS = (
     b"\0\0",
 )
 
+_CHARACTER_SET = 0x00080005
+
 
 def altered_files(dataset: Dataset, number: int, seed: int) -> Iterator[bytes]:
     """Files in which one to three elements, at any depth, are missing, hold another value, or occur in other items."""
@@ -73,6 +75,8 @@ def _alter(dataset: Dataset, draw: random.Random) -> None:
 
 def _places(dataset: Dataset) -> Iterator[tuple[Dataset, int]]:
     for tag in list(dataset.keys()):
+        if tag == _CHARACTER_SET:
+            continue  # pydicom needs it to write the others
         yield dataset, tag
         if dataset[tag].VR == "SQ":
             for item in dataset[tag].value:

@@ -207,6 +207,11 @@ def _frames(segmentation: Any, header: Header) -> Iterator[np.ndarray]:
     shape, size, bits = (header.rows, header.columns), header.rows * header.columns, segmentation.BitsAllocated
     if segmentation.get("BitsStored", bits) != bits or header.samples != 1:
         raise ValueError(f"its pixels have {segmentation.get('BitsStored')} of {bits} bits, {header.samples} of each")
+    if segmentation.get("PixelRepresentation", 0) != 0:
+        raise ValueError(f"its PixelRepresentation is {segmentation.PixelRepresentation!r}, not 0 (unsigned)")
+    colours = segmentation.get("PhotometricInterpretation", "MONOCHROME2")
+    if colours not in ("MONOCHROME2", "PALETTE COLOR"):
+        raise ValueError(f"its PhotometricInterpretation is {colours!r}, not MONOCHROME2 or PALETTE COLOR")
     if segmentation.file_meta.TransferSyntaxUID.is_compressed:
         yield from iter_pixels(segmentation, raw=True)
         return

@@ -96,7 +96,8 @@ def judge(path: Path, result) -> str | None:
     # Without them there is no doubt, but for pydicom.
     dataset.setdefault("SamplesPerPixel", 1)
     dataset.setdefault("BitsStored", dataset.BitsAllocated)
-    dataset.PixelRepresentation = 0  # segmentations are unsigned, and pydicom 3.0.1 refuses what is neither 0 nor 1
+    dataset.setdefault("PhotometricInterpretation", "MONOCHROME2")
+    dataset.setdefault("PixelRepresentation", 0)
     frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
     wanted = {number: np.zeros(SHAPE, bool) for number in listed}
     unknown = False
