@@ -205,8 +205,9 @@ def _frames(segmentation: Any, header: Header) -> Iterator[np.ndarray]:
     from pydicom.pixels import iter_pixels
 
     shape, size, bits = (header.rows, header.columns), header.rows * header.columns, segmentation.BitsAllocated
-    if segmentation.get("BitsStored", bits) != bits or header.samples != 1:
-        raise ValueError(f"its pixels have {segmentation.get('BitsStored')} of {bits} bits, {header.samples} of each")
+    samples = segmentation.get("SamplesPerPixel", 1)
+    if segmentation.get("BitsStored", bits) != bits or samples != 1:
+        raise ValueError(f"its pixels have {segmentation.get('BitsStored')} of {bits} bits, {samples} of each")
     if segmentation.get("PixelRepresentation", 0) != 0:
         raise ValueError(f"its PixelRepresentation is {segmentation.PixelRepresentation!r}, not 0 (unsigned)")
     colours = segmentation.get("PhotometricInterpretation", "MONOCHROME2")

@@ -319,6 +319,7 @@ REFUSED = {
         lambda one: setattr(one, "PixelData", one.PixelData[:300]),
         "it has 300 bytes of pixels, and its 12 frames need 720",
     ),
+    "no sample per pixel": (lambda one: setattr(one, "SamplesPerPixel", 0), "0 of each"),
     "signed pixels": (lambda one: setattr(one, "PixelRepresentation", 1), "PixelRepresentation is 1"),
     "inverted pixels": (lambda one: setattr(one, "PhotometricInterpretation", "MONOCHROME1"), "is 'MONOCHROME1'"),
     "bits that are not all stored": (lambda one: setattr(one, "BitsStored", 7), "pixels have 7 of 1 bits"),
