@@ -68,6 +68,7 @@ SLOW = {
         "ensembles",
         "evaluation",
         "explanations",
+        "fine_tuning",
         "moving_from_miscnn",
         "prediction",
         "several_machines",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final
 
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError, StorageError
+from miscnn_tf.errors import ConfigurationError, MissingDataError, StorageError
+from miscnn_tf.evaluation.fold_record import RECORD_FILE
+from miscnn_tf.evaluation.fold_run import MODEL_FILE
 from miscnn_tf.planning.experiment import Experiment
 from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, changed_keys, keep_configuration, read_experiment
 
@@ -64,8 +67,11 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
         if other != kind and (folder / name).is_file():
             raise ConfigurationError(f"{folder} holds a {other}; choose another folder for this {kind} with --output")
     if mark.is_file() and not fresh:
-        changed = changed_keys(read_experiment(mark), experiment, _HARMLESS)
-        if changed:
+        before = read_experiment(mark)
+        changed = changed_keys(before, experiment, _HARMLESS)
+        if changed and kind == "training" and _asks_for_more_epochs(before, experiment):
+            _require_more_epochs_possible(folder, experiment)
+        elif changed:
             raise ConfigurationError(
                 f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
                 "choose another folder with --output, or throw the earlier results away with --fresh"
@@ -74,3 +80,49 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
         raise StorageError(
             f"the folder {folder} holds files that no {kind} wrote; choose an empty or new one with --output"
         )
+
+
+def trained_weights(run: str | Path) -> Path:
+    """Return the absolute path of the model file of a finished training.
+
+    Args:
+        run: The folder of the training, or the file.
+
+    Raises:
+        MissingDataError: If there is no model file.
+    """
+    path = Path(run).absolute()
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise MissingDataError(
+            f"--continue-from {run}: {file} does not exist; name the folder of a finished training, or a model file "
+            "(of a cross-validation, that of a fold)"
+        )
+    return file
+
+
+def _asks_for_more_epochs(before: Experiment, now: Experiment) -> bool:
+    """Return whether only the number of epochs changed, and grew."""
+    epochs = before.network.epochs, now.network.epochs
+    more = None not in epochs and epochs[0] < epochs[1]  # type: ignore[operator]  # neither is None
+    return more and not changed_keys(before, now, (*_HARMLESS, "network.epochs"))
+
+
+def _require_more_epochs_possible(folder: Path, experiment: Experiment) -> None:
+    """Require that a training can go on to more epochs than it was started with.
+
+    Raises:
+        ConfigurationError: If it is finished, or its learning-rate schedule depends on the number of epochs.
+    """
+    finished = (folder / RECORD_FILE).is_file()
+    if not finished and experiment.network.schedule == "constant":
+        return
+    why = (
+        "is finished"
+        if finished
+        else "has a learning-rate schedule over the epochs it was started with; finish it with those first"
+    )
+    raise ConfigurationError(
+        f"the training in {folder} {why}. To train longer, start from its model in a new folder: miscnn-tf train "
+        f"CONFIG --continue-from {shlex.quote(str(folder))} --output NEW_FOLDER"
+    )

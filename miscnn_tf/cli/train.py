@@ -8,6 +8,7 @@ For example:
   miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change
   miscnn-tf train experiment.toml
   miscnn-tf train experiment.toml --set network.epochs=5 --output short_try
+  miscnn-tf train experiment.toml --continue-from experiment_training --output longer
 
 In the output folder:
   model.keras        the model with its preprocessing, for 'miscnn-tf predict'
@@ -21,6 +22,7 @@ In the output folder:
 from __future__ import annotations
 
 import argparse
+import json
 
 from miscnn_tf.cli.argument_types import add_config_options
 from miscnn_tf.cli.quiet import start_tensorflow
@@ -29,15 +31,24 @@ from miscnn_tf.cli.quiet import start_tensorflow
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf train``."""
     add_config_options(parser)
+    parser.add_argument(
+        "--continue-from",
+        metavar="RUN",
+        help="start from the model of an earlier training, its folder or model file, and train as many epochs more; "
+        "the same as [network] weights in CONFIG",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # A mistake in the file is told before TensorFlow starts, which takes seconds.
-    from miscnn_tf.cli.run_folder import check_folder, run_folder
+    from miscnn_tf.cli.run_folder import check_folder, run_folder, trained_weights
     from miscnn_tf.planning.toml_file import read_experiment
 
-    experiment = read_experiment(arguments.config, arguments.set)
+    changes = [*arguments.set]
+    if arguments.continue_from is not None:
+        changes.append(f"network.weights={json.dumps(str(trained_weights(arguments.continue_from)))}")
+    experiment = read_experiment(arguments.config, changes)
     folder = run_folder(experiment, arguments.config, "training", arguments.output)
     check_folder(folder, experiment, "training", arguments.fresh)
     start_tensorflow(arguments.verbose)

@@ -25,6 +25,7 @@ from miscnn_tf.evaluation.fold_run import (
 )
 from miscnn_tf.evaluation.folds import Fold, Labelling, check_samples, load_disk2fold, make_folds, write_fold2disk
 from miscnn_tf.evaluation.run_record import RUN_FILE, write_run_record
+from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def cross_validation(
     save_predictions: bool = True,
     report: bool = True,
     class_weight: Mapping[int, float] | Sequence[float] | None = None,
+    start: str = "initial",
 ) -> list[History] | None:
     """Train and measure a model `k_fold` times, so that each sample validates exactly once.
 
@@ -112,6 +114,8 @@ def cross_validation(
             ``predictions/`` of the fold's folder (`run_detailed_evaluation`).
         report: Write ``report.html``, a page with all of it (`miscnn_tf.report.run_page.write_report`).
         class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
+        start: Where each fold starts: ``"initial"``, the weights that the model was made with, or ``"weights"``, those
+            that it has, such as those of a file. Scores mean something only where these have not seen the samples.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
@@ -140,15 +144,16 @@ def cross_validation(
     check_model(model)
     options.check()
     folds = make_folds(check_samples(sample_list, model), k_fold, seed, strata=strata, groups=groups)
-    histories = run_folds(
-        folds,
-        model,
-        evaluation_path,
-        options,
-        executor,
-        settings={"seed": seed, "stratified": strata is not None, "grouped": groups is not None},
-        report=report,
-    )
+    with starting_weights(model, start):
+        histories = run_folds(
+            folds,
+            model,
+            evaluation_path,
+            options,
+            executor,
+            settings={"seed": seed, "stratified": strata is not None, "grouped": groups is not None},
+            report=report,
+        )
     return histories if return_output else None
 
 
@@ -214,6 +219,7 @@ def run_fold(
     backup_every: int = 1,
     save_predictions: bool = True,
     report: bool = False,
+    start: str = "initial",
 ) -> History:
     """Train and measure a model on one fold that `split_folds` wrote; the arguments are `cross_validation`'s.
 
@@ -232,6 +238,7 @@ def run_fold(
         backup_every: After how many epochs the state of the training is written; 0: never.
         save_predictions: Keep the predictions of the validation samples.
         report: Write ``report.html`` of all folds that are finished by now into `evaluation_path`.
+        start: ``"initial"`` or ``"weights"``: as in `cross_validation`.
 
     Returns:
         The history: ``{"loss": [per epoch], "val_loss": […], …}``; of a fold that was finished before, the one from
@@ -262,7 +269,8 @@ def run_fold(
     by_the_chief(model, lambda: _require_fold(fold, evaluation_path))
     training, validation = load_disk2fold(folder / SAMPLES_FILE)
     check_samples([*training, *validation], model)
-    history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
+    with starting_weights(model, start):
+        history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
     if not is_chief():
         return history
     if not (Path(evaluation_path) / RUN_FILE).is_file():  # one that is there may know more, as the seed of the split

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 RECORD_FILE = "completed.json"
 
+_LONGER = (
+    ". To train longer, read its model.keras with miscnn_tf.load_model(path, data_io) and pass start='weights' in "
+    "another evaluation_path"
+)
+
 
 class _RecordFile(Document):
     settings: dict[str, Any]
@@ -91,6 +96,7 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
         raise ConfigurationError(
             f"{folder} holds finished results of another run: {'; '.join(differences)}. Choose another "
             "evaluation_path, or pass resume=False to throw the finished results away"
+            + (_LONGER if any(one.startswith("epochs was ") for one in differences) else "")
         )
     return record
 
@@ -131,6 +137,10 @@ def model_settings(model: Neural_Network) -> dict[str, Any]:
         settings[name] = list(value) if isinstance(value, tuple | list) else value
     settings["subfunctions"] = [comparable(step) for step in getattr(preprocessor, "subfunctions", None) or []]
     settings["data_augmentation"] = comparable(getattr(preprocessor, "data_augmentation", None))
+    settings |= getattr(model, "settings_beyond_defaults", dict)()
+    start = getattr(model, "start_digest", None)
+    if start is not None:
+        settings["start"] = start
     return settings
 
 

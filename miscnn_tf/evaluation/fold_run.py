@@ -254,7 +254,8 @@ def _train(
     # A rate that was set on the model is wanted in each fold; reset() goes back to the constructor's.
     rate = model.learning_rate
     model.reset()
-    model.learning_rate = rate
+    if model.learning_rate != rate:
+        model.learning_rate = rate
     best = options.best_file
     if best is not None and fold.validation:
         all_callbacks.append(BestModel(model, folder / best))

@@ -11,6 +11,7 @@ from miscnn_tf.evaluation.all_folds import run_folds
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_run import History, RunOptions, check_model
 from miscnn_tf.evaluation.folds import check_samples, leave_one_out_folds
+from miscnn_tf.evaluation.starting_weights import starting_weights
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -36,6 +37,7 @@ def leave_one_out(
     executor: Executor | None = None,
     save_predictions: bool = True,
     report: bool = True,
+    start: str = "initial",
 ) -> list[History] | None:
     """Train a model once for each sample, on all the others, and measure it on that one.
 
@@ -59,6 +61,7 @@ def leave_one_out(
         executor: Runs the folds in other processes or on other machines: as in `cross_validation`.
         save_predictions: Keep what was predicted for each sample in ``predictions/`` of its fold.
         report: Write ``report.html``, a page with all of it.
+        start: Where each fold starts, ``"initial"`` or ``"weights"``: as in `cross_validation`.
 
     Returns:
         With `return_output` the history of each fold; otherwise None.
@@ -76,9 +79,10 @@ def leave_one_out(
     check_model(model)
     options.check()
     folds = leave_one_out_folds(check_samples(sample_list, model))
-    histories = run_folds(
-        folds, model, evaluation_path, options, executor, settings={"leave_one_out": True}, report=report
-    )
+    with starting_weights(model, start):
+        histories = run_folds(
+            folds, model, evaluation_path, options, executor, settings={"leave_one_out": True}, report=report
+        )
     return histories if return_output else None
 
 

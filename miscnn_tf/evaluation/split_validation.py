@@ -12,6 +12,7 @@ from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_run import History, RunOptions, by_the_chief, check_model, remove_results, run_split
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 from miscnn_tf.evaluation.run_record import write_run_record
+from miscnn_tf.evaluation.starting_weights import starting_weights
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -41,6 +42,7 @@ def split_validation(
     backup_every: int = 1,
     save_predictions: bool = True,
     report: bool = True,
+    start: str = "initial",
 ) -> History | None:
     """Train a model on a part of the samples and measure it on the rest.
 
@@ -69,6 +71,8 @@ def split_validation(
             0: never.
         save_predictions: Keep what was predicted for the validation samples in ``predictions/``.
         report: Write ``report.html``, a page with all of it.
+        start: Where the training starts: ``"initial"``, the weights that the model was made with, or ``"weights"``,
+            those that it has.
 
     Returns:
         With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
@@ -96,7 +100,8 @@ def split_validation(
     fold = leave_out(check_samples(sample_list, model), percentage, seed, strata=strata, groups=groups)
     if not resume:
         by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
-    history = run_split(fold, model, Path(evaluation_path), options)
+    with starting_weights(model, start):
+        history = run_split(fold, model, Path(evaluation_path), options)
     if not is_chief():
         return history if return_output else None
     settings = {

@@ -13,6 +13,7 @@ from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.evaluation.all_folds import begin_folds, fold_folder
 from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, run_split
 from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
+from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.multi_model.model import Model
 from miscnn_tf.multi_model.model_group import Model_Group
@@ -164,10 +165,10 @@ class CrossValidationGroup(Model_Group):
         by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
         self.trained_folds = folds
         options = replace(options, resume=True)  # what had to be thrown away is
-        histories = [
-            run_split(fold, model, fold_folder(root, number), options)
-            for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True))
-        ]
+        histories = []
+        for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True)):
+            with starting_weights(model):
+                histories.append(run_split(fold, model, fold_folder(root, number), options))
         if run_detailed_evaluation:
             write_summary(root, draw_figures=draw_figures)
         return histories

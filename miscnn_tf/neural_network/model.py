@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.memory_budget import MemoryBudget
 from miscnn_tf.neural_network.metrics import dice_soft, get_all
+from miscnn_tf.neural_network.optimizer import OptimizerRecipe, rate_of, unwrapped
 from miscnn_tf.neural_network.prediction import (
     flip_axes,
     predict_prepared,
@@ -42,12 +44,18 @@ from miscnn_tf.neural_network.prediction import (
     windows_of,
 )
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
+from miscnn_tf.neural_network.trainable import TrainableSet
 from miscnn_tf.neural_network.training import Training
 from miscnn_tf.processing.preprocessor import Preprocessor
 
 logger = logging.getLogger(__name__)
 
 Loss = str | Callable[[Any, Any], Any]
+
+# A distinct object: `is` tells an omitted learning rate from one of the same value.
+_DEFAULT_RATE = float("0.0001")
+# The key of the frozen layers among the attributes that are sent.
+_TRAINABLE = "trainable set"
 
 
 class Neural_Network:
@@ -58,7 +66,8 @@ class Neural_Network:
         architecture: What to build; left out: the standard U-Net.
         loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or a registered loss's name.
         metrics: Metric functions, Keras metrics, or names of either; left out: ``[dice_soft]``.
-        learning_rate: Learning rate of the Adam optimizer, a number; callbacks change it while the network trains.
+        learning_rate: Learning rate, a number; callbacks change it while the network trains. Left out, and with an
+            optimizer object: the optimizer's own.
         batch_queue_size: How many batches are made ahead of the training step.
         workers: Threads that make them. The batches do not depend on their number.
         multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``). Where the environment's ``TF_CONFIG`` names
@@ -69,13 +78,16 @@ class Neural_Network:
             holds for the whole program, and has to be asked for before anything else uses TensorFlow.
         jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU. Whole images,
             which come in many sizes, are never compiled.
+        optimizer: A Keras optimizer, cloned by its configuration, or the name of one (``"sgd"``); left out: Adam.
 
     Attributes:
-        model: The Keras model, compiled.
+        model: The Keras model, compiled. Layers of it may be frozen between two trainings (``trainable = False``).
         three_dim: Whether it works on volumes.
         channels: Channels of its input.
         classes: Classes of its output.
-        initialization_weights: The weights it was made with.
+        initialization_weights: The weights it was made with, or was told to `start_from`.
+        start_digest: Digest of the weights given to `start_from`; None for the weights of the seed.
+        trainable_as_built: The layers that the architecture itself freezes.
         shuffle_batches: Whether each epoch has its own order of samples, default True.
         verbose: Keras' progress bar in training, and ours in prediction: ``"auto"``, 0, 1 or 2.
         hardware: Devices, precision and XLA as they were chosen.
@@ -99,7 +111,7 @@ class Neural_Network:
         architecture: Abstract_Architecture | None = None,
         loss: Loss = tversky_loss,
         metrics: Sequence[Any] | None = None,
-        learning_rate: float = 0.0001,
+        learning_rate: float = _DEFAULT_RATE,
         batch_queue_size: int = 2,
         workers: int = 1,
         multi_gpu: bool = False,
@@ -108,6 +120,7 @@ class Neural_Network:
         precision: str = "auto",
         deterministic: bool = False,
         jit_compile: bool | Literal["auto"] = "auto",
+        optimizer: keras.optimizers.Optimizer | str | None = None,
     ) -> None:
         if not isinstance(preprocessor, Preprocessor):
             raise ConfigurationError(f"preprocessor must be a Preprocessor, got {preprocessor!r}")
@@ -130,6 +143,13 @@ class Neural_Network:
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
+        self._optimizer_recipe, own_rate = _recipe(optimizer)
+        if own_rate is not None and learning_rate is _DEFAULT_RATE:
+            learning_rate = own_rate
+        elif own_rate is not None and np.float32(_rate(learning_rate)) != np.float32(own_rate):
+            raise ConfigurationError(
+                f"learning_rate={learning_rate!r}, but the optimizer has the learning rate {own_rate}; give one of them"
+            )
         self._initial_learning_rate = self._learning_rate = _rate(learning_rate)
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
@@ -140,20 +160,26 @@ class Neural_Network:
 
     def _set_up(self) -> None:
         """Choose the devices of this machine, and make what runs on them."""
-        self.hardware = choose_hardware(
+        self.hardware = self._choose_hardware()
+        self._make_model()
+        self._compilation.renew(self)
+
+    def _choose_hardware(self) -> Hardware:
+        return choose_hardware(
             self.multi_gpu,
             self.precision,
             self.deterministic,
             self.jit_compile,
             many_sizes=None in self.window_shape,
         )
-        self._make_model()
-        self._compilation.renew(self)
 
     def attributes_to_send(self) -> dict[str, Any]:
         """All attributes but those of the Keras model and the machine; `of_attributes` makes a network of them."""
-        made = ("hardware", "id", "trained_on", "epochs_trained", "model", "initialization_weights")
-        return {name: value for name, value in vars(self).items() if name not in (*made, "_compilation", "_predictor")}
+        self._follow_model()
+        made = ("hardware", "id", "trained_on", "epochs_trained", "initialization_weights")
+        hidden = ("_model", "_window", "trainable_as_built", "_compilation", "_predictor")
+        attributes = {name: value for name, value in vars(self).items() if name not in (*made, *hidden)}
+        return {**attributes, _TRAINABLE: TrainableSet.of(self.model)}
 
     @classmethod
     def of_attributes(cls, attributes: Mapping[str, Any]) -> Self:
@@ -164,9 +190,14 @@ class Neural_Network:
         Args:
             attributes: What `attributes_to_send` gave.
         """
+        attributes = dict(attributes)
+        trainable = attributes.pop(_TRAINABLE, None)
         network = cls.__new__(cls)
         vars(network).update(attributes)
         network._set_up()
+        network.start_digest = attributes.get("start_digest")
+        if trainable is not None:
+            trainable.set(network.model)
         return network
 
     def _make_model(self) -> None:
@@ -174,33 +205,128 @@ class Neural_Network:
         self.id = uuid.uuid4().hex
         self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         self.epochs_trained = 0
-        self.model = self._build(self.hardware)
+        self.start_digest: str | None = None
+        self._model = self._build(self.hardware)
+        self.trainable_as_built = TrainableSet.of(self._model)
+        self._window = self.window_shape
         self.initialization_weights = self.model.get_weights()
         self._compilation = Compilation()
         self._predictor: WindowPredictor | None = None
 
     @property
+    def model(self) -> SegmentationModel:
+        """The Keras model, compiled."""
+        return self._model
+
+    @model.setter
+    def model(self, value: Any) -> None:
+        raise ConfigurationError(
+            f"network.model cannot be replaced (got {value!r:.100}): folds, copies and model files are made by the "
+            "architecture. For other weights of this architecture call network.load(path), or "
+            "network.model.set_weights(other.get_weights()); for another model make a Neural_Network with an "
+            "architecture whose create_model() returns it"
+        )
+
+    @property
     def window_shape(self) -> tuple[int | None, ...]:
         """Spatial shape of the network's input: the patch, or None in each axis for whole images."""
-        return self.preprocessor.patch_shape or (None,) * (3 if self.three_dim else 2)
+        return self.preprocessor.checked_patch_shape() or (None,) * (3 if self.three_dim else 2)
+
+    def _fit_window(self) -> None:
+        """Rebuild the Keras model with its weights if the preprocessor's patch_shape has changed.
+
+        Raises:
+            ConfigurationError: If the patch does not fit the architecture, or the network is being trained.
+        """
+        window = self.window_shape
+        if window == self._window:
+            return
+        if self._compilation.in_training:
+            raise ConfigurationError(
+                f"preprocessor.patch_shape was changed from {self._window} to {window} while the network is trained; "
+                "change it before or after the training"
+            )
+        self._follow_model()
+        self._compilation.renew(self)  # layers may have been frozen since
+        before, optimizer = self.model, self.optimizer
+        changes_kind = (None in window) != (None in self._window)
+        hardware = self._choose_hardware() if changes_kind else self.hardware
+        model = self._build(hardware)
+        model.set_weights(before.get_weights())
+        TrainableSet.of(before).set(model)
+        self.hardware, self._model, self._window, self._predictor = hardware, model, window, None
+        self._compilation = Compilation()
+        self._compilation.renew(self)
+        if optimizer.built:
+            with hardware.scope():
+                self.optimizer.build(model.trainable_variables)
+            for new, old in zip(self.optimizer.variables, optimizer.variables, strict=True):
+                new.assign(old)
 
     @property
     def learning_rate(self) -> float:
         """The learning rate; a new one is used from the next training on."""
+        self._follow_model()
         return self._learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         rate = _rate(value)
         require_no_schedule(self.model, "network.learning_rate = ...")
+        self._follow_model()
         self._learning_rate = rate
         self.model.optimizer.learning_rate = self._learning_rate
+        if not self._compilation.in_training:
+            self._compilation.note_optimizer(self.model)
+
+    @property
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """The optimizer in use; a new one, or its name, is cloned and used from the next training on."""
+        found: keras.optimizers.Optimizer = unwrapped(self.model.optimizer)
+        return found
+
+    @optimizer.setter
+    def optimizer(self, value: keras.optimizers.Optimizer | str | None) -> None:
+        self._optimizer_recipe, own_rate = _recipe(value)
+        if own_rate is not None:
+            self._initial_learning_rate = self._learning_rate = own_rate
+        self._compilation.renew(self, new_optimizer=True)
+
+    def make_optimizer(self) -> keras.optimizers.Optimizer:
+        """Return a new optimizer with the network's settings and learning rate."""
+        return self._optimizer_recipe.make(self._learning_rate)
+
+    def _follow_model(self) -> None:
+        """Adopt an optimizer or learning rate that the user set on the Keras model."""
+        compiled = self._compilation.user_optimizer(self.model)
+        rate = self._compilation.user_rate(self.model)
+        if compiled is not None:
+            try:
+                self._optimizer_recipe = OptimizerRecipe.of(compiled)
+            except ConfigurationError as reason:
+                logger.warning("%s. This training uses it; folds and copies use the previous optimizer", reason)
+            rate = rate_of(compiled)
+            self._initial_learning_rate = self._initial_learning_rate if rate is None else rate
+        if compiled is not None or rate is not None:
+            self._learning_rate = self._learning_rate if rate is None else rate
+            self._compilation.note_optimizer(self.model)
+
+    def settings_beyond_defaults(self) -> dict[str, Any]:
+        """Return the optimizer and frozen layers as JSON types, without those that are the defaults."""
+        self._follow_model()
+        trainable = TrainableSet.of(self.model)
+        settings = {
+            "optimizer": self._optimizer_recipe.describe(),
+            "trainable": None if trainable == self.trainable_as_built else trainable.describe(),
+        }
+        return {name: value for name, value in settings.items() if value is not None}
 
     def _build(self, hardware: Hardware) -> SegmentationModel:
         return build_model(self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed)
 
     def in_float32(self) -> keras.Model:
         """The Keras model in float32, whatever precision it is trained in: itself, or a copy with its weights."""
+        self._fit_window()
         if self.hardware.precision == "float32":
             return self.model
         # On one device: several machines would wait for each other, and this one may be the only one that asks.
@@ -211,9 +337,26 @@ class Neural_Network:
 
     def take_over(self, weights: list[np.ndarray], epochs_trained: int) -> None:
         """Go on from these weights, after so many epochs, with a fresh optimizer."""
+        self._follow_model()
         self.model.set_weights(weights)
         self.epochs_trained = epochs_trained
         self._compilation.renew(self, new_optimizer=True)
+
+    def start_from(self, weights: Sequence[np.ndarray]) -> None:
+        """Set the initial weights, from which `reset` and each fold of a cross-validation start.
+
+        Args:
+            weights: The arrays, as ``network.model.get_weights()`` returns them.
+
+        Example:
+            >>> model.load("trained.keras")  # doctest: +SKIP
+            >>> model.start_from(model.model.get_weights())  # doctest: +SKIP
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for weight in weights:
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        self.initialization_weights = list(weights)
+        self.start_digest = digest.hexdigest()
 
     # ---------------------------------------------------------------- training
 
@@ -246,6 +389,7 @@ class Neural_Network:
                 largest is tried first.
         """
         samples = as_index_list(sample_list)
+        self._fit_window()
         return Training(self, self._compilation, samples, None, epochs, iterations, callbacks, class_weight).run()
 
     def evaluate(
@@ -271,6 +415,7 @@ class Neural_Network:
             Keras' History, with ``"val_loss"`` and the other validation figures beside those of `train`.
         """
         training, validation = as_index_list(training_samples), as_index_list(validation_samples)
+        self._fit_window()
         return Training(
             self, self._compilation, training, validation, epochs, iterations, callbacks, class_weight
         ).run()
@@ -478,9 +623,10 @@ class Neural_Network:
 
     def window_predictor(self) -> WindowPredictor:
         """The network as a function from windows to their class probabilities, in batches that suit the device."""
+        self._fit_window()
         if self._predictor is None:
             on_gpu = bool(tf.config.list_logical_devices("GPU"))
-            patch_shape = self.preprocessor.patch_shape
+            patch_shape = self.preprocessor.checked_patch_shape()
             size = (
                 1 if patch_shape is None else prediction_batch_size(patch_shape, self.preprocessor.batch_size, on_gpu)
             )
@@ -500,20 +646,27 @@ class Neural_Network:
         self.take_over(self.initialization_weights, epochs_trained=0)
 
     def reset(self) -> None:
-        """Go back to the initial weights, optimizer and learning rate."""
+        """Go back to the initial weights, optimizer and learning rate; what is frozen stays frozen.
+
+        The optimizer and learning rate of a later ``model.compile()`` count as initial.
+        """
+        self._follow_model()
         self._learning_rate = self._initial_learning_rate
         self.reset_weights()
 
     def copy(self) -> Self:
-        """A network of its own with the same settings and the same weights, and a fresh optimizer.
+        """A network of its own with the same settings, weights and frozen layers, and a fresh optimizer.
 
         Of a class of your own it is one, too; attributes that you added are those of this network, as ``copy.copy``
         would take them over.
         """
+        self._follow_model()
         twin = copy.copy(self)
         twin.architecture, twin.metrics = copy.deepcopy(self.architecture), list(self.metrics)
         twin._make_model()
+        TrainableSet.of(self.model).set(twin.model)
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
+        twin.start_digest = self.start_digest
         twin.take_over(self.model.get_weights(), self.epochs_trained)
         return twin
 
@@ -555,24 +708,53 @@ class Neural_Network:
         else:
             logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
 
-    def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
+    def load(
+        self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None, *, head: bool = True
+    ) -> None:
         """Read the weights that `dump` wrote, with the optimizer's state (``.keras``; a fresh one for the others).
 
-        Loss, metrics, learning rate and preprocessing stay this network's; `miscnn_tf.load_model` restores those too.
+        Loss, metrics, optimizer, learning rate, frozen layers and preprocessing stay this network's;
+        `miscnn_tf.load_model` restores those too.
 
         Args:
             file_path: The file; of the same architecture.
             custom_objects: Layers of your own by name, where they are not registered with Keras.
+            head: False for a file of another number of classes or channels: the output layer keeps this network's
+                weights, kernels that see the image are fitted to its channels, all others are read where they fit,
+                and the log names those that do not. The optimizer begins anew.
+
+        Example:
+            >>> model.load("trained_on_ten_organs.keras", head=False)  # doctest: +SKIP
         """
-        model_file.read_into(self, file_path, custom_objects)
+        model_file.read_into(self, file_path, custom_objects, head=head)
+
+
+def _recipe(optimizer: Any) -> tuple[OptimizerRecipe, float | None]:
+    """Return the recipe of an optimizer and its learning rate; None for one given by name."""
+    if optimizer is None:
+        return OptimizerRecipe(), None
+    if isinstance(optimizer, str):
+        return OptimizerRecipe.of_name(optimizer), None
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        hint = "; add parentheses to the class" if isinstance(optimizer, type) else ""
+        raise ConfigurationError(f"optimizer must be a Keras optimizer or the name of one, got {optimizer!r}{hint}")
+    recipe = OptimizerRecipe.of(optimizer)
+    rate = rate_of(unwrapped(optimizer))
+    if rate is None:
+        raise _schedule_error(f"the {type(optimizer).__name__} with a LearningRateSchedule")
+    return recipe, _rate(rate)
 
 
 def _rate(value: Any) -> float:
     """A learning rate, which is a number: it is written to files and set anew before each training."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        raise ConfigurationError(
-            f"learning_rate must be a positive number, got the schedule {type(value).__name__}. Pass the rate of the "
-            "first step, and to train() a callback that changes it: miscnn_tf.neural_network.callbacks.PolynomialDecay "
-            "or keras.callbacks.LearningRateScheduler"
-        )
+        raise _schedule_error(f"the schedule {type(value).__name__}")
     return positive(value, "learning_rate")
+
+
+def _schedule_error(found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"learning_rate must be a positive number, got {found}. Pass the rate of the first step, and to train() a "
+        "callback that changes it: miscnn_tf.neural_network.callbacks.PolynomialDecay or "
+        "keras.callbacks.LearningRateScheduler"
+    )

@@ -29,7 +29,7 @@ from miscnn_tf.errors import (
 from miscnn_tf.neural_network.hdf5_guard import check_hdf5
 from miscnn_tf.plain_limits import parse_json
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
-from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
+from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation, augmentations
 from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.preprocessor import ANALYSES, SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 FORMAT: Final = 1
 MEMBER: Final = "miscnn_tf.json"
 HDF5: Final = (".h5", ".hdf5")
+#: The key of an augmentation's class, if it is the user's own.
+AUGMENTATION_CLASS: Final = "data_augmentation_class"
 #: What of a Preprocessor its constructor takes; the other settings are set afterwards.
 ARGUMENTS: Final = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
@@ -92,6 +94,12 @@ class _Preprocessing(Document):
     patchwise_foreground: Annotated[float, Field(ge=0, le=1)]
     subfunctions: list[Described]
     data_augmentation: _Augmentation | None
+    data_augmentation_class: str | None = None
+
+
+class _Trainable(Document):
+    layers: Annotated[str, Field(pattern="^[01]*$")]
+    weights: Annotated[str, Field(pattern="^[01]*$")]
 
 
 class _Description(Document):
@@ -105,6 +113,8 @@ class _Description(Document):
     architecture: Described
     divisor: _Positive | Annotated[list[_Positive], Field(min_length=2, max_length=3)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    optimizer: Described | None = None
+    trainable: _Trainable | None = None
     loss: _Serialised
     metrics: list[_Serialised]
     trained_on: dict[str, list[str | int]]
@@ -297,11 +307,10 @@ def make_preprocessor(
                 "subfunctions=[…] with all steps, as in training"
             )
         subfunctions = [build(step, known, "subfunction") for step in settings["subfunctions"]]
-    augmentation = settings["data_augmentation"]
     preprocessor = Preprocessor(
         data_io,
         subfunctions=subfunctions,
-        data_aug=None if augmentation is None else Data_Augmentation.from_config(augmentation),
+        data_aug=_make_augmentation(settings, own),
         **{name: settings[name] for name in ARGUMENTS},
     )
     for name in set(SETTINGS) - set(ARGUMENTS):
@@ -309,3 +318,24 @@ def make_preprocessor(
         setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
     preprocessor.boxes()  # finds an overlap that does not fit the patch
     return preprocessor
+
+
+def _make_augmentation(settings: Mapping[str, Any], own: Mapping[str, Any]) -> Data_Augmentation | None:
+    config, name = settings["data_augmentation"], settings.get(AUGMENTATION_CLASS)
+    if config is None:
+        return None
+    known = {**augmentations, **own}
+    if name is None or name in known:
+        augmentation: Data_Augmentation = build(
+            {"class_name": name or "Data_Augmentation", "config": config},
+            {"Data_Augmentation": Data_Augmentation, **known},
+            "augmentation",
+        )
+        return augmentation
+    logger.warning(
+        "unknown augmentation %r: further training would augment as Data_Augmentation does; register its class with "
+        "miscnn_tf.processing.data_augmentation.augmentations, or pass custom_objects={%r: …}",
+        *(name, name),
+    )
+    inherited = Data_Augmentation().get_config()
+    return Data_Augmentation.from_config({key: value for key, value in config.items() if key in inherited})

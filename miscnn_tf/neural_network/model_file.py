@@ -42,8 +42,10 @@ from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network import keras_file
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.fine_tuning import fitting_weights
 from miscnn_tf.neural_network.model_description import (
     ARGUMENTS,
+    AUGMENTATION_CLASS,
     FORMAT,
     HDF5,
     MEMBER,
@@ -55,7 +57,10 @@ from miscnn_tf.neural_network.model_description import (
     read_metadata,
     reading,
 )
+from miscnn_tf.neural_network.optimizer import OptimizerRecipe
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
+from miscnn_tf.neural_network.trainable import TrainableSet
+from miscnn_tf.processing.data_augmentation import Data_Augmentation, augmentations
 from miscnn_tf.processing.preprocessor import SETTINGS
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
 from miscnn_tf.registry import Registry
@@ -65,6 +70,11 @@ if TYPE_CHECKING:
     from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
+
+#: Endings of model files.
+ENDINGS = (".keras", *HDF5)
+
+_WITHOUT_HEAD = "; load(path, head=False), or load_head = false in [network], reads all but the output layer"
 
 
 class LoadedArchitecture(Abstract_Architecture):
@@ -109,15 +119,18 @@ def write(network: Neural_Network, path: str | Path) -> None:
         StorageError: If it cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".keras", *HDF5):
+    if path.suffix not in ENDINGS:
         raise ConfigurationError(f"the model file {path} must end in .keras (or .h5, .hdf5)")
     text = describe_network(network)
     with atomic_path(path) as temporary:
-        network.model.save(temporary)
         if path.suffix == ".keras":
+            network.model.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(MEMBER, text)
         else:
+            # Keras' HDF5 writer asks a loss or metric for its configuration, whether it has one or not.
+            describable = network.model.get_compile_config() is not None
+            network.model.save(temporary, include_optimizer=describable)
             with h5py.File(temporary, "a") as file:
                 file.attrs["miscnn_tf"] = text
 
@@ -146,6 +159,8 @@ def describe_network(network: Neural_Network) -> str:
         # A list where the axes differ.
         "divisor": list(network.divisors) if len(set(network.divisors)) > 1 else network.divisors[0],
         "learning_rate": network.learning_rate,
+        # Of files without them: Adam, and no layer frozen by the user.
+        **network.settings_beyond_defaults(),
         "loss": _serialised(network.loss),
         "metrics": [_serialised(metric) for metric in network.metrics],
         "trained_on": {
@@ -159,9 +174,7 @@ def describe_network(network: Neural_Network) -> str:
         "preprocessor": {
             **{name: plain(getattr(preprocessor, name)) for name in (*ARGUMENTS, *SETTINGS)},
             "subfunctions": [_describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
-            "data_augmentation": None
-            if preprocessor.data_augmentation is None
-            else get_config(preprocessor.data_augmentation),
+            **_describe_augmentation(preprocessor.data_augmentation),
         },
     }
     return json.dumps(description, indent=1)
@@ -172,6 +185,8 @@ def training_settings(network: Neural_Network) -> dict[str, Any]:
     description = json.loads(describe_network(network))
     for name in ("format", "written", "versions", "epochs_trained", "jit_compile", "label_values"):
         del description[name]
+    if network.start_digest is not None:
+        description["start"] = network.start_digest
     del description["preprocessor"]["seed"]  # it is drawn anew by each program that does not give one
     description["loss"] = _with_partial(network.loss, description["loss"])
     description["metrics"] = list(map(_with_partial, network.metrics, description["metrics"]))
@@ -187,13 +202,41 @@ def _serialised(function: Any) -> Any:
     """A loss or metric as plain data; one that cannot be named, such as a lambda, as None."""
     if isinstance(function, str):
         return function
+    if getattr(function, "__name__", None) == "<lambda>":
+        return None
     try:
         serialised = keras.saving.serialize_keras_object(function)
         json.dumps(serialised)
-    except (TypeError, ValueError, NotImplementedError) as reason:
+    except Exception as reason:  # a user's own object may raise anything, and a finished training must not be lost
         logger.warning("the model file will not hold %r: %s", function, reason)
         return None
-    return None if serialised["class_name"] == "__lambda__" else serialised
+    return serialised
+
+
+def warn_of_unnamed(network: Neural_Network) -> None:
+    """Log a warning for a loss or metrics that a model file cannot hold."""
+    parts = {"the loss": network.loss, **{f"metric {place}": one for place, one in enumerate(network.metrics, 1)}}
+    lambdas = [what for what, part in parts.items() if getattr(part, "__name__", None) == "<lambda>"]
+    if lambdas:
+        logger.warning(
+            "%s: a lambda cannot be stored in a model file; model files are written without it. Define it with def, so "
+            "that load_model() can restore it",
+            ", ".join(lambdas),
+        )
+
+
+def _describe_augmentation(augmentation: Data_Augmentation | None) -> dict[str, Any]:
+    """Return the settings of an augmentation, and the class if it is the user's own."""
+    if augmentation is None:
+        return {"data_augmentation": None}
+    cls = type(augmentation)
+    try:
+        config = get_config(augmentation)
+    except ConfigurationError as reason:
+        logger.warning("the model file will not hold all settings of %s: %s", cls.__name__, reason)
+        config = Data_Augmentation.get_config(augmentation, inherited=True)
+    own = {} if cls is Data_Augmentation else {AUGMENTATION_CLASS: augmentations.name_of(cls) or cls.__name__}
+    return {"data_augmentation": config, **own}
 
 
 def _describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]:
@@ -253,6 +296,7 @@ def load_model(
                 preprocessor,
                 architecture,
                 learning_rate=metadata["learning_rate"],
+                optimizer=_build_optimizer(metadata, own, path),
                 precision=metadata["precision"],
                 jit_compile=metadata.get("jit_compile", "auto"),  # files of earlier versions lack it
             )
@@ -264,34 +308,61 @@ def load_model(
         metrics = [_deserialised(metric, own) for metric in metadata["metrics"]]
         network.metrics = [metric for metric in metrics if metric is not None]
         network.trained_on = metadata["trained_on"]
+        if metadata.get("trainable") is not None:
+            TrainableSet.of_description(metadata["trainable"]).set(network.model)
         network.load(path, custom_objects)
     return network
 
 
-def read_into(network: Neural_Network, path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
-    """Replace a network's Keras model by that of a file, optimizer state included.
+def read_into(
+    network: Neural_Network, path: str | Path, custom_objects: Mapping[str, Any] | None = None, *, head: bool = True
+) -> None:
+    """Give a network the weights of a file, and the optimizer's state where it is of the same kind.
+
+    Args:
+        network: The network.
+        path: The file.
+        custom_objects: Layers of the user's own by name.
+        head: False for what fits of a network of other classes or channels (see `Neural_Network.load`).
 
     Raises:
         MissingDataError: If there is no such file.
         ModelFileError: If it is damaged, or has another number of channels or classes.
     """
     path = existing(path)
+    own = dict(custom_objects or {})
     with reading(path):
-        metadata = _metadata_or_none(path)
+        metadata = _metadata_if_any(path)
+        if not head and not keras_file.holds_weights_alone(path):
+            model = keras_file.read_model(path, own)
+            if len(model.input_shape) == len(network.model.input_shape):
+                network.take_over(fitting_weights(network.model, model, path), epochs_trained=0)
+                return
         if keras_file.holds_weights_alone(path) or _has_architecture_of(network, metadata):
             keras_file.load_weights(network.model, path)
             weights = network.model.get_weights()
         else:
-            weights = _fitting_weights(network, path, dict(custom_objects or {}))
-        network.take_over(weights, int((metadata or {}).get("epochs_trained", 0)))
-        if path.suffix == ".keras":
-            _restore_optimizer(network, path)
+            weights = _weights_of_model(network, path, own)
+        network.take_over(weights, int(metadata.get("epochs_trained", 0)))
+        if _has_settings_of(network, metadata):
+            if path.suffix == ".keras":
+                _restore_optimizer(network, path)
+        else:
+            logger.info("%s: the frozen layers or the optimizer differ; the optimizer's state is not read", path)
 
 
-def _has_architecture_of(network: Neural_Network, metadata: Mapping[str, Any] | None) -> bool:
+def _has_settings_of(network: Neural_Network, metadata: Mapping[str, Any]) -> bool:
+    """Return whether the optimizer's state in a file belongs to this network's optimizer and trained layers."""
+    if not metadata:
+        return True
+    as_built = network.trainable_as_built.describe()
+    trained = metadata.get("trainable") or as_built
+    optimizer = network.settings_beyond_defaults().get("optimizer")
+    return trained == TrainableSet.of(network.model).describe() and metadata.get("optimizer") == optimizer
+
+
+def _has_architecture_of(network: Neural_Network, metadata: Mapping[str, Any]) -> bool:
     """Whether a file describes this network's architecture, so that its weights alone are needed."""
-    if metadata is None:
-        return False
     ours = _describe_known(network.architecture, architectures)
     input_output = (network.channels, network.classes, network.three_dim)
     return (
@@ -301,7 +372,7 @@ def _has_architecture_of(network: Neural_Network, metadata: Mapping[str, Any] | 
     )
 
 
-def _fitting_weights(network: Neural_Network, path: Path, own: Mapping[str, Any]) -> list[np.ndarray]:
+def _weights_of_model(network: Neural_Network, path: Path, own: Mapping[str, Any]) -> list[np.ndarray]:
     """The weights of a file, known to fit a network, from the Keras model that the file describes."""
     model = keras_file.read_model(path, own)
     have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
@@ -310,6 +381,7 @@ def _fitting_weights(network: Neural_Network, path: Path, own: Mapping[str, Any]
         raise ModelFileError(
             f"{path} holds a {have[2] - 2}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "
             f"{need[2] - 2}D with {need[0]} channel(s) and {need[1]} classes"
+            + (_WITHOUT_HEAD if have[2] == need[2] else "")
         )
     weights: list[np.ndarray] = model.get_weights()
     if [weight.shape for weight in weights] != [weight.shape for weight in network.initialization_weights]:
@@ -320,13 +392,13 @@ def _fitting_weights(network: Neural_Network, path: Path, own: Mapping[str, Any]
     return weights
 
 
-def _metadata_or_none(path: Path) -> dict[str, Any] | None:
-    """The description of a file, or None where `Neural_Network.dump` did not write it."""
+def _metadata_if_any(path: Path) -> dict[str, Any]:
+    """The description of a file; empty where `Neural_Network.dump` did not write it."""
     try:
         return read_metadata(path)
     except ModelFileError as reason:
         logger.info("%s", reason)
-        return None
+        return {}
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
@@ -376,6 +448,16 @@ def require_ending(interface: Abstract_IO, path: str | Path) -> None:
 
 def _ending(path: Path) -> str:
     return "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
+
+
+def _build_optimizer(metadata: Mapping[str, Any], own: Mapping[str, Any], path: str | Path) -> Any:
+    """Return the optimizer of a file; None for the default, and for an unknown one, which prediction does not need."""
+    try:
+        recipe = OptimizerRecipe.of_description(metadata.get("optimizer"), own)
+    except ConfigurationError as reason:
+        logger.warning("%s: %s. Further training would use Adam", path, reason)
+        return None
+    return None if recipe == OptimizerRecipe() else recipe.make(metadata["learning_rate"])
 
 
 def _build_architecture(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_Architecture | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from typing import Any
 
 import keras
 
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.layers import mend_layers
 from miscnn_tf.neural_network.hardware import Hardware
-from miscnn_tf.neural_network.keras_internals import maker_of
+from miscnn_tf.neural_network.keras_internals import all_layers, maker_of
+from miscnn_tf.neural_network.output_check import class_probabilities, require_input, require_one_of_each
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,17 @@ class SegmentationModel(keras.Model):
         >>> model.compile(loss="categorical_crossentropy")
     """
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keras' own; ``model.trainable = True`` reaches all layers, also where the model itself has that value.
+
+        TensorFlow skips an assignment that changes nothing, and with it Keras' setter: a model with some frozen layers
+        would keep them frozen.
+        """
+        super().__setattr__(name, value)
+        if name == "trainable" and getattr(self, "compiled", False):
+            for layer in all_layers(self):
+                type(layer).trainable.fset(layer, value)
+
     def get_compile_config(self) -> dict[str, Any] | None:
         """Keras' own; None where the loss or a metric is something that Keras cannot name.
 
@@ -39,7 +53,7 @@ class SegmentationModel(keras.Model):
         """
         try:
             config: dict[str, Any] | None = super().get_compile_config()
-        except (TypeError, ValueError) as reason:
+        except Exception as reason:  # of a lambda whose source is gone OSError; of a user's own object anything
             logger.info("the model is saved without what it was compiled with: %s", reason)
             return None
         return config
@@ -88,7 +102,8 @@ def build_model(
         seed: Of the initial weights.
 
     Raises:
-        ConfigurationError: If the shape does not fit the architecture.
+        ConfigurationError: If the shape does not fit the architecture, or the network that it builds does not give the
+            probabilities of all classes for each voxel.
     """
     check_shape = getattr(architecture, "check_shape", None)
     if check_shape is not None:
@@ -97,13 +112,37 @@ def build_model(
     create = architecture.create_model_3D if len(window_shape) == 3 else architecture.create_model_2D
     with hardware.scope(), _seeded(seed):
         model = create(input_shape, n_labels=classes)
-        if getattr(model, "inputs", None):
-            built = SegmentationModel(model.inputs[0], float32_output(model.outputs[0]), name=model.name)
-        else:
-            image = keras.Input(input_shape)
-            built = SegmentationModel(image, float32_output(model(image)))
+        kind = f"{type(architecture).__module__}.{type(architecture).__qualname__}"
+        if not callable(model):
+            raise ConfigurationError(
+                f"{kind} returns {model!r:.100}, not a Keras model; return the model from its method"
+            )
+        named = {"name": model.name} if getattr(model, "inputs", None) else {}
+        inputs = list(model.inputs) if named else [keras.Input(input_shape)]
+        outputs = list(model.outputs) if named else keras.tree.flatten(model(inputs[0]))
+        require_one_of_each(kind, inputs, outputs)
+        require_input(kind, inputs[0].shape[1:], input_shape)
+        window, sized = _output_of_a_size(model, architecture, window_shape, channels)
+        output = class_probabilities(kind, float32_output(outputs[0]), window, classes, sized)
+        built = SegmentationModel(inputs[0], output, **named)
     mend_layers(built, hardware.precision)
     return built
+
+
+def _output_of_a_size(
+    model: Any, architecture: Abstract_Architecture, window_shape: tuple[int | None, ...], channels: int
+) -> tuple[tuple[int | None, ...], tuple[int | None, ...] | None]:
+    """Return a spatial shape and the shape of the output for it; the symbolic shape of whole images has no size."""
+    if None not in window_shape:
+        return window_shape, None
+    divisors = getattr(architecture, "divisors", None)
+    size = tuple(math.lcm(64, divisor) for divisor in divisors(len(window_shape))) if divisors else (64, 64, 64)
+    size = size[: len(window_shape)]
+    try:
+        return size, tuple(model.compute_output_shape((1, *size, channels)))
+    except Exception as reason:  # a user's own layer may not implement it
+        logger.debug("the size of the output is not known before the first image: %s", reason)
+        return window_shape, None
 
 
 @contextmanager

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
+from miscnn_tf.messages import plural, some_of
 from miscnn_tf.neural_network import model_file
+from miscnn_tf.neural_network.callback_checks import require_working
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, has_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
@@ -82,11 +84,18 @@ class Training:
         surveyed, seeds = workers.together(self._prepare, lambda: [network.preprocessor.seed])
         if len(seeds) > 1:
             network.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
+        rate = network.learning_rate  # also one that the user set by compile() or on the optimizer
         self.compilation.renew(network, self.class_weight)
         make_training_variables(network)
-        if not has_schedule(network.model):  # the user's own, who gave the model another optimizer
-            # A callback of an earlier training may have changed the rate.
-            network.model.optimizer.learning_rate = network.learning_rate
+        with self.compilation.training(network.model):
+            if not has_schedule(network.model):
+                # A callback of an earlier training may have changed it.
+                network.model.optimizer.learning_rate = rate
+            self._run(surveyed)
+        return self.history
+
+    def _run(self, surveyed: list[Surveyed]) -> None:
+        network, workers = self.network, self.network.hardware.workers
         network.trained_on = {"training": self.training, "validation": self.validation or []}
         (state, position), positions = workers.together(self._resumed, lambda: [network.epochs_trained])
         _require_the_same_position(positions)
@@ -114,12 +123,20 @@ class Training:
                 each.close()
             # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
             gc.collect()
-        return self.history
 
     def _prepare(self) -> list[Surveyed]:
-        """Look at the samples, and run the subfunctions over them."""
+        """Check callbacks and samples, and run the subfunctions over the samples."""
         preprocessor = self.network.preprocessor
+        require_working(self.callbacks, self.network.model, self.validation is not None)
+        model_file.warn_of_unnamed(self.network)
         everything = list(dict.fromkeys([*self.training, *(self.validation or [])]))
+        both = set(self.training) & set(self.validation or [])
+        if both:
+            logger.warning(
+                "%s in both training and validation: %s. The validation scores are not those of unseen samples",
+                f"{plural(len(both), 'sample')} {'is' if len(both) == 1 else 'are'}",
+                some_of(sorted(map(str, both))),
+            )
         preprocessor.data_io.check(everything)
         preprocessor.fullimage_divisor = self.network.divisors
         _require_a_share_for_each_device(self.network.hardware.replicas, preprocessor.batch_size)

@@ -18,6 +18,7 @@ from miscnn_tf.data_loading.results import STATE_FILE
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
 from miscnn_tf.neural_network.callback_state import get_states, set_states
+from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.training_state_file import read_description, read_state, write_state
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class TrainingState(keras.callbacks.Callback):
     Args:
         folder: Where the file is; created where missing. A folder for each training.
         every: After how many epochs it is written. It always is after the last one.
-        keep: Leave the file where it is at the end of the training. The same call then does no epoch again.
+        keep: Leave the file where it is at the end of the training. The same call then does no epoch again, and one
+            with more epochs goes on to these, unless `PolynomialDecay` has spread the learning rates over all epochs.
 
     Raises:
         ConfigurationError: When the training begins, if the folder holds the state of one with other samples or
@@ -118,7 +120,10 @@ class TrainingState(keras.callbacks.Callback):
         begin = epochs if description["stopped"] else done
         keys = sorted({*before, *self._settings})
         differing = [_NAMES.get(key, key) for key in keys if before.get(key) != self._settings.get(key)]
-        if differing:
+        if differing == ["epochs"] and before["epochs"] < epochs:
+            _require_no_decay(self.path, others, before["epochs"], epochs)
+            begin = done  # also if it was stopped early: more epochs are wanted
+        elif differing:
             raise ConfigurationError(
                 f"{self.path} is the state of another training; it had other {', '.join(differing)}. Train with the "
                 "same arguments to go on with it, or choose another folder. To throw it away, delete the file; in a "
@@ -183,6 +188,18 @@ class TrainingState(keras.callbacks.Callback):
             self._history.history = description["history"]
             self._history.epoch = list(range(description["done"]))
             set_states(self._others, _with_arrays(description["callbacks"], arrays))
+
+
+def _require_no_decay(path: Path, callbacks: Sequence[keras.callbacks.Callback], before: int, now: int) -> None:
+    """Require that the learning rates do not depend on the number of epochs."""
+    decay = next((one for one in callbacks if isinstance(one, PolynomialDecay)), None)
+    if decay is not None:
+        raise ConfigurationError(
+            f"{path} is the state of a training of {before} epochs with {type(decay).__name__}, whose learning rates "
+            f"depend on the number of epochs; it cannot go on to {now}. Finish it with epochs={before}, then start "
+            "from its model in another folder (miscnn_tf.load_model; on the command line: miscnn-tf train "
+            "--continue-from)"
+        )
 
 
 def _variables(model: keras.Model) -> list[Any]:

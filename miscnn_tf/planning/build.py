@@ -193,9 +193,16 @@ def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Net
         arguments["loss"] = _in_table(_make_loss, network.loss)
     if network.metrics is not None:
         arguments["metrics"] = [_in_table(_make_metric, metric) for metric in network.metrics]
+    if network.optimizer is not None:
+        rate = arguments.get("learning_rate", default_of(Neural_Network, "learning_rate"))
+        arguments["optimizer"] = _in_table(lambda named: _make_optimizer(named, rate), network.optimizer)
     model = Neural_Network(preprocessor, **arguments)
     if network.shuffle_batches is not None:
         model.shuffle_batches = network.shuffle_batches
+    if network.weights is not None:
+        model.load(network.weights, head=network.load_head is not False)
+        model.start_from(model.model.get_weights())
+        model.reset()
     return model
 
 
@@ -252,6 +259,16 @@ def _in_table(make: Callable[[Named], Any], named: Named) -> Any:
         return make(named)
     except ConfigurationError as error:
         raise ConfigurationError(f"[network] {error}") from error
+
+
+def _make_optimizer(named: Named, rate: float) -> Any:
+    from miscnn_tf.neural_network.optimizer import known_optimizers
+
+    arguments = {**named.arguments, "learning_rate": rate}
+    try:
+        return make_named(known_optimizers(), named.name.lower(), arguments, "optimizer")
+    except ValueError as error:  # of Keras, for a number that cannot work
+        raise ConfigurationError(f"the optimizer {named.name!r}: {error}") from error
 
 
 def _make_loss(named: Named) -> Any:

@@ -404,7 +404,11 @@ class Network(Table):
         default=None, description="Names of metrics, or tables: `['dice_soft', {name = 'ClassDice', label = 2}]`."
     )
     batch_size: PositiveInt = Field(default=2, description="Patches, or images, per training step.")
-    learning_rate: PositiveFloat | None = Field(default=None, description="Of the Adam optimizer, at the beginning.")
+    optimizer: Named | None = Field(
+        default=None,
+        description="Name of one of Keras' optimizers, or a table: `{name = 'SGD', momentum = 0.9}`. Left out: Adam.",
+    )
+    learning_rate: PositiveFloat | None = Field(default=None, description="Of the optimizer, at the beginning.")
     schedule: Annotated[str, _one_of(("polynomial", "constant"), "schedule")] = Field(
         default="constant",
         description="`polynomial` lowers the learning rate to 0 until the training ends; or `constant`.",
@@ -442,6 +446,21 @@ class Network(Table):
     shuffle_batches: bool | None = Field(default=None, description="Draw the order of the samples anew in each epoch.")
     workers: PositiveInt | None = Field(default=None, description="Threads that make batches.")
     batch_queue_size: PositiveInt | None = Field(default=None, description="How many batches are made ahead.")
+    weights: str | None = Field(
+        default=None, description="A model file whose weights each training starts from, of the same architecture."
+    )
+    load_head: bool | None = Field(
+        default=None,
+        description="`false`: the file of `weights` has other classes or channels; its output layer is not read.",
+    )
+
+    @model_validator(mode="after")
+    def _fit(self) -> Network:
+        if self.optimizer is not None and "learning_rate" in self.optimizer.arguments:
+            raise ValueError("optimizer has a learning_rate; write it as the key learning_rate of [network]")
+        if self.load_head is not None and self.weights is None:
+            raise ValueError("load_head without weights; name the model file, too")
+        return self
 
 
 class CrossValidation(Table):

@@ -21,7 +21,10 @@ from miscnn_tf.planning.experiment import Experiment, Named, Table
 from miscnn_tf.typed_data import wanted as wanted_by
 
 #: Keys that hold a path, which begins at the folder of the file.
-_PATHS: Final = (("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder"), ("output", "folder"))
+_PATHS: Final = (
+    *(("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder")),
+    *(("network", "weights"), ("output", "folder")),
+)
 
 #: The most bytes of a configuration; the names of ten thousand samples have 0.3 MB.
 _LARGEST: Final = 16 * 2**20

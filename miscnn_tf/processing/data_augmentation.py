@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import sys
@@ -20,6 +21,10 @@ from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Ga
 from miscnn_tf.processing.augmentation.plan import Augmentation
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
 from miscnn_tf.processing.patching.sampling import draw_start
+from miscnn_tf.registry import Registry
+
+#: Subclasses of `Data_Augmentation` by their names in model files.
+augmentations: Registry[Any] = Registry("augmentation", "miscnn_tf.augmentations")
 
 #: The constructor's arguments, which `==` compares.
 SWITCHES = (
@@ -296,9 +301,31 @@ class Data_Augmentation:
             )
         return np.flip(data, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        """Switches and settings as plain data; ``Data_Augmentation.from_config(config)`` makes an equal object."""
-        return {name: plain(getattr(self, name), f"Data_Augmentation.{name}") for name in SWITCHES + SETTINGS}
+    def get_config(self, inherited: bool = False) -> dict[str, Any]:
+        """Switches and settings as plain data; ``from_config(config)`` of the same class makes an equal object.
+
+        The constructor arguments of a subclass are included; it must keep them in attributes of the same name.
+
+        Args:
+            inherited: Leave out the arguments of a subclass.
+
+        Raises:
+            ConfigurationError: If a subclass does not keep an argument.
+        """
+        names = dict.fromkeys(SWITCHES + SETTINGS)
+        if not inherited:
+            parameters = inspect.signature(type(self)).parameters.values()
+            names |= dict.fromkeys(
+                one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+            )
+        cls = type(self).__name__
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise ConfigurationError(
+                f"{cls} does not keep its constructor argument {missing[0]!r}: set self.{missing[0]} in __init__, or "
+                "give the class a get_config() method"
+            )
+        return {name: plain(getattr(self, name), f"{cls}.{name}") for name in names}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Data_Augmentation:

@@ -509,6 +509,14 @@ class Preprocessor:
 
     # ---------------------------------------------------------------- checks
 
+    def checked_patch_shape(self) -> tuple[int, ...] | None:
+        """The patch's size as it is set now; None where whole images are analysed.
+
+        Raises:
+            ConfigurationError: If `patch_shape` was set to something that is not a size.
+        """
+        return self._checked_patch_shape(self.patch_shape)
+
     def _checked_patch_shape(self, patch_shape: Sequence[int] | None) -> tuple[int, ...] | None:
         if self.analysis == "fullimage":
             return None

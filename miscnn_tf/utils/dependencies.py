@@ -16,6 +16,7 @@ FEATURES: Final[dict[str, str]] = {
     "dicom": "DICOM series, RTSTRUCT, DICOM SEG",
     "staple": "groups of models merged by STAPLE",
     "onnx": "networks as ONNX files",
+    "tensorboard": "the callback keras.callbacks.TensorBoard",
     "dask": "cross-validation on a Dask cluster",
     "docs": "the documentation, built from its source",
     "test": "this package's own tests",

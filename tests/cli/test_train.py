@@ -210,3 +210,80 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         shown = capsys.readouterr().out
         assert f"\n  miscnn-tf {name} " in shown
         assert "For example:" in shown
+
+
+def test_more_epochs_of_a_finished_training_lead_to_continue_from(trained: Path, experiment: Path, capsys) -> None:
+    """Defect: none of the three pieces of advice helped."""
+    assert cli.main(["train", str(experiment), "--set", "network.epochs=4"]) == 1
+    message = capsys.readouterr().err
+    assert "is finished. To train longer, start from its model in a new folder" in message
+    assert f"--continue-from {trained} --output NEW_FOLDER" in message
+
+
+def test_continue_from_starts_from_the_weights_of_an_earlier_training(
+    trained: Path, experiment: Path, tmp_path: Path, monkeypatch
+) -> None:
+    starts = []
+    evaluate = miscnn_tf.Neural_Network.evaluate
+
+    def noted(self, *args, **kwargs):
+        starts.append(self.model.get_weights())
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr(miscnn_tf.Neural_Network, "evaluate", noted)
+    command = ["train", str(experiment), "--continue-from", str(trained), "--output", str(tmp_path / "longer")]
+    assert cli.main(command) == 0
+    expected = miscnn_tf.load_model(trained / "model.keras").model.get_weights()
+    assert len(starts) == 1
+    for one, two in zip(starts[0], expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert read_experiment(tmp_path / "longer" / "training.toml").network.weights == str(trained / "model.keras")
+    assert len(rows(tmp_path / "longer")) == 2
+    # The same command again finds it finished.
+    assert cli.main(command) == 0
+    assert len(starts) == 1
+
+
+def test_continue_from_a_folder_without_a_model_is_refused(experiment: Path, tmp_path: Path, capsys) -> None:
+    assert cli.main(["train", str(experiment), "--continue-from", str(tmp_path)]) == 1
+    assert f"--continue-from {tmp_path}: " in capsys.readouterr().err
+
+
+def test_more_epochs_of_an_interrupted_training_go_on_where_the_schedule_allows(
+    experiment: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """With a constant rate they are those of a longer training; a schedule over all epochs is finished first."""
+    config = copy_of(experiment, tmp_path)
+    folder = tmp_path / "small_training"
+
+    def kill(*args, **kwargs):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("miscnn_tf.evaluation.fold_run.backup_history", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            cli.main(["train", str(config)])
+    assert (folder / "training_state.npz").is_file()
+    longer = ["train", str(config), "--set", "network.epochs=3"]
+    assert cli.main([*longer, "--set", "network.schedule=polynomial"]) == 1
+    assert "network.schedule was not given" in capsys.readouterr().err
+    assert cli.main(longer) == 0
+    assert len(rows(folder)) == 3
+    assert read_experiment(folder / "training.toml").network.epochs == 3
+
+
+def test_the_optimizer_of_the_configuration_trains(experiment: Path, tmp_path: Path, capsys) -> None:
+    command = ["train", str(experiment), "--output", str(tmp_path / "sgd"), "--set", "network.epochs=1"]
+    optimizer = "network.optimizer={name = 'SGD', momentum = 0.9, clipnorm = 1.0}"
+    assert cli.main([*command, "--set", optimizer, "--set", "network.learning_rate=0.05"]) == 0
+    model = miscnn_tf.load_model(tmp_path / "sgd" / "model.keras")
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+    assert (model.optimizer.momentum, model.optimizer.clipnorm, model.learning_rate) == (0.9, 1.0, 0.05)
+    for wrong, told in (
+        ("'sdg'", "unknown optimizer 'sdg'. Did you mean 'sgd'?"),
+        ("{name = 'SGD', momentun = 0.9}", "takes no 'momentun'. Did you mean 'momentum'?"),
+        ("{name = 'SGD', learning_rate = 0.9}", "write it as the key learning_rate of [network]"),
+        ("{name = 'SGD', momentum = 7.0}", "the optimizer 'SGD': "),
+    ):
+        assert cli.main([*command[:3], str(tmp_path / "wrong"), "--set", f"network.optimizer={wrong}"]) == 1
+        assert told in capsys.readouterr().err

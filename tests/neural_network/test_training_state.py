@@ -168,10 +168,34 @@ def test_training_that_had_ended_does_no_epoch_again(network, tmp_path):
         np.testing.assert_array_equal(found, wanted)
 
 
+def test_more_epochs_after_the_end_are_those_of_a_longer_training(network, tmp_path):
+    """Defect: refused, and none of the three pieces of advice helped."""
+    whole = network(seed=3)
+    history = whole.train(CASES, epochs=3, callbacks=[keras.callbacks.ReduceLROnPlateau("loss")])
+    network(seed=3).train(
+        CASES, epochs=1, callbacks=[TrainingState(tmp_path, keep=True), keras.callbacks.ReduceLROnPlateau("loss")]
+    )
+    longer, counter = network(seed=3), Counter()
+    callbacks = [TrainingState(tmp_path, keep=True), keras.callbacks.ReduceLROnPlateau("loss"), counter]
+    found = longer.train(CASES, epochs=3, callbacks=callbacks)
+    assert counter.epochs == [1, 2]
+    assert found.history["loss"] == pytest.approx(history.history["loss"], rel=1e-4)
+    for one, two in zip(longer.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+    assert longer.epochs_trained == 3
+
+
+def test_more_epochs_after_a_schedule_over_all_of_them_are_refused_with_the_way_on(network, tmp_path):
+    network().train(CASES, epochs=1, callbacks=[TrainingState(tmp_path, keep=True), PolynomialDecay()])
+    told = r"PolynomialDecay, whose .* it cannot go on to 2\. .*epochs=1.*--continue-from"
+    with pytest.raises(ConfigurationError, match=told):
+        network().train(CASES, epochs=2, callbacks=[TrainingState(tmp_path, keep=True), PolynomialDecay()])
+
+
 @pytest.mark.parametrize("change", ["samples", "epochs", "batch_size", "learning_rate"])
 def test_state_of_another_training_is_never_taken_up(network, tmp_path, change):
     model = network()
-    model.train(CASES[:2], epochs=1, callbacks=[TrainingState(tmp_path, keep=True)])
+    model.train(CASES[:2], epochs=2, callbacks=[TrainingState(tmp_path, keep=True)])
     content = (tmp_path / "training_state.npz").read_bytes()
     if change == "batch_size":
         model.preprocessor.batch_size = 1
@@ -180,7 +204,7 @@ def test_state_of_another_training_is_never_taken_up(network, tmp_path, change):
     with pytest.raises(ConfigurationError, match=rf"training_state\.npz.* other {change}"):
         model.train(
             CASES[: 3 if change == "samples" else 2],
-            epochs=4 if change == "epochs" else 1,
+            epochs=1 if change == "epochs" else 2,
             callbacks=[TrainingState(tmp_path)],
         )
     assert (tmp_path / "training_state.npz").read_bytes() == content

@@ -241,6 +241,28 @@ class SelectChannels(keras.layers.Layer):
         return {**super().get_config(), "first": self.first, "step": self.step}
 
 
+@keras.saving.register_keras_serializable(package="miscnn_tf")
+class BackgroundChannel(keras.layers.Layer):
+    """The probabilities of two classes from that of class 1, which a network with a single sigmoid channel gives.
+
+    The more probable class is then 1 where the sigmoid is above 0.5.
+
+    Input shape: ``(batch, x, y[, z], 1)``. Output shape: ``(batch, x, y[, z], 2)``.
+
+    Example:
+        >>> BackgroundChannel()(tf.constant([[[[0.25]]]])).numpy().tolist()
+        [[[[0.75, 0.25]]]]
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Put what is left of 1 before it."""
+        return tf.concat([1 - inputs, inputs], -1)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """The input's, with two channels."""
+        return (*input_shape[:-1], 2)
+
+
 def _interpolate(x: Any, axis: int, factor: int) -> Any:
     """Linear interpolation along one axis: each fine voxel lies between a coarse one and the nearer neighbour."""
     if factor == 1:
