@@ -27,11 +27,13 @@ class Scan:
         folder: The folder.
         series: The files of each series of images, by SeriesInstanceUID.
         annotations: RTSTRUCT and SEG files.
+        others: Files that are neither: dose reports, plans, slices that lost their image.
     """
 
     folder: Path
     series: dict[str, list[Header]]
     annotations: list[Header]
+    others: list[Header]
 
 
 def scan_folder(folder: str | Path) -> Scan:
@@ -78,7 +80,7 @@ def sort_headers(folder: Path, headers: Sequence[Header]) -> Scan:
                 f"{header.path} and {first.path} are of one series and one kind, but their modalities are "
                 f"{header.modality} and {first.modality}; export the series again"
             )
-    return Scan(folder, series, annotations)
+    return Scan(folder, series, annotations, others)
 
 
 def holds_images(folder: str | Path, nested: bool = True) -> bool:
@@ -117,7 +119,7 @@ def choose_series(
         DataError: If there are several; the message lists them.
 
     Warns:
-        UserWarning: If images without a position are left out that could be slices of the series.
+        UserWarning: If files without an image or position are left out that could be slices of the series.
     """
     found = scan.series
     if series is not None:
@@ -161,22 +163,24 @@ def choose_series(
 
 
 def _warn_of_lost_slices(scan: Scan, chosen: Sequence[Header]) -> None:
-    """A slice at the end of a series is not missed where its header lost the position and the series' UID."""
-    alike = (chosen[0].modality, chosen[0].rows, chosen[0].columns)
-    lost = [
-        header.path.name
-        for headers in scan.series.values()
-        if headers is not chosen
-        for header in headers
-        if not header.planes and (header.modality, header.rows, header.columns) == alike
-    ]
-    if lost:
-        warnings.warn(
-            f"{scan.folder}: {some_of(lost, 3)} left out beside the series: without a position, but of its modality "
-            "and size. If these are slices that lost a part of their header, copy or export them again",
-            UserWarning,
-            stacklevel=3,
-        )
+    """Warn of files that may be slices: one at the end of a series is not missed when its header is damaged."""
+    image = chosen[0]
+    elsewhere = [header for headers in scan.series.values() if headers is not chosen for header in headers]
+    size = (image.modality, image.rows, image.columns)
+    for lost, fault in (
+        (
+            [one for one in elsewhere if not one.planes and (one.modality, one.rows, one.columns) == size],
+            "without a position, but of its modality and size",
+        ),
+        ([one for one in scan.others if one.modality in ("", image.modality)], "without an image, but of its modality"),
+    ):
+        if lost:
+            warnings.warn(
+                f"{scan.folder}: {some_of([one.path.name for one in lost], 3)} left out beside the series: {fault}. If "
+                "these are slices that lost a part of their header, copy or export them again",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None) -> Header:

@@ -157,8 +157,12 @@ def test_a_damaged_enhanced_image_is_read_with_its_values_or_refused(tmp_path, n
         order = np.argsort([float(one.PlanePositionSequence[0].ImagePositionPatient[2]) for one in groups])
         for ours, at in zip(result[0], order, strict=True):
             rescale = groups[at].get("PixelValueTransformationSequence", [pydicom.Dataset()])[0]
-            slope, intercept = rescale.get("RescaleSlope", 1), rescale.get("RescaleIntercept", 0)
-            if not np.allclose(ours, frames[at] * float(slope) + float(intercept), rtol=1e-6):
+            # An empty value is a missing one.
+            slope, intercept = (
+                default if rescale.get(name) in (None, "") else float(rescale.get(name))
+                for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+            )
+            if not np.allclose(ours, frames[at] * slope + intercept, rtol=1e-6):
                 return f"frame {at} differs from pydicom's"
         return None
 
