@@ -172,7 +172,7 @@ def _warn_of_lost_slices(scan: Scan, chosen: Sequence[Header]) -> None:
             [one for one in elsewhere if not one.planes and (one.modality, one.rows, one.columns) == size],
             "without a position, but of its modality and size",
         ),
-        ([one for one in scan.others if one.modality in ("", image.modality)], "without an image, but of its modality"),
+        ([one for one in scan.others if one.modality == image.modality], "without an image, but of its modality"),
     ):
         if lost:
             warnings.warn(
