@@ -283,8 +283,11 @@ def _planes(dataset: Any, frames: int, distinctions: Distinctions) -> tuple[Plan
         plane = _plane(0, [dataset], localizer, distinctions) if frames == 1 else None
         return () if plane is None else (plane,)
     shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
+    items = list(dataset.PerFrameFunctionalGroupsSequence or ())
+    if items and len(items) != frames:
+        raise ValueError(f"PerFrameFunctionalGroupsSequence has {len(items)} items for {frames} frames")
     planes = []
-    for number, item in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+    for number, item in enumerate(items):
         # What holds for this frame alone comes before what holds for all.
         groups = [
             group[name][0]

@@ -188,8 +188,6 @@ def _segment_numbers(segmentation: Any, frames: int) -> list[int]:
     """The segment of each frame."""
     shared = list(segmentation.get("SharedFunctionalGroupsSequence") or ())
     items = list(segmentation.get("PerFrameFunctionalGroupsSequence") or [{}] * frames)
-    if len(items) != frames:
-        raise ValueError(f"PerFrameFunctionalGroupsSequence has {len(items)} items for {frames} frames")
     numbers = []
     for frame, item in enumerate(items, start=1):
         named = [group for one in [item, *shared] for group in one.get("SegmentIdentificationSequence") or ()]

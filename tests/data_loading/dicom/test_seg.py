@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import highdicom as hd
@@ -335,6 +336,21 @@ def test_seg_whose_header_does_not_determine_its_voxels_is_refused_by_name(tmp_p
     with pytest.raises(DataError, match=reason) as caught:
         read(path, series[1])
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_seg_with_more_positions_than_frames_is_refused(tmp_path, series, labels, kind):
+    """Defect: a label map's frames were placed at the positions of their neighbours."""
+
+    def change(dataset):
+        items = dataset.PerFrameFunctionalGroupsSequence
+        extra = copy.deepcopy(items[0])
+        del extra.PlanePositionSequence
+        dataset.PerFrameFunctionalGroupsSequence = [extra, *items]
+
+    path = changed(tmp_path / "seg.dcm", series[0], labels, change, kind)
+    with pytest.raises(DataError, match=r"seg\.dcm.*PerFrameFunctionalGroupsSequence has \d+ items for \d+ frames"):
+        read(path, series[1])
 
 
 def test_fractional_seg_without_its_highest_value_is_refused(tmp_path, series, rng):
