@@ -90,7 +90,7 @@ def of_summary(folder: Path) -> Any:
 
 def of_fingerprint(folder: Path) -> Any:
     found = read_fingerprint(folder / "fingerprint.json")
-    return {"format": 1, **found.__dict__, "intensities": [channel.__dict__ for channel in found.intensities]}
+    return {**found.__dict__, "intensities": [channel.__dict__ for channel in found.intensities]}
 
 
 @how_many
@@ -226,7 +226,7 @@ def test_a_folder_that_is_no_run_is_one_error_of_report(tmp_path, capsys):
 
 def test_a_table_that_was_cut_off_within_a_number_is_refused(run, tmp_path):
     (tmp_path / "scores.csv").write_bytes((run / "scores.csv").read_bytes()[:-2])
-    with pytest.raises(DataError, match=r"scores\.csv.*cut off"):
+    with pytest.raises(DataError, match=r"scores\.csv.*truncated"):
         read_scores(tmp_path / "scores.csv")
 
 
@@ -234,7 +234,7 @@ def test_a_table_that_was_cut_off_within_a_number_is_refused(run, tmp_path):
     ("change", "said"),
     [
         (lambda text: text + text.splitlines(keepends=True)[-1], "twice"),
-        (lambda text: text.replace("dice", "iou", 1), "column 'iou' is there twice"),
+        (lambda text: text.replace("dice", "iou", 1), "column 'iou' occurs twice"),
         (lambda text: text.replace("0.75", "0_7.5", 1), "'0_7.5' is not a number"),
         (lambda text: text.replace("case_0,0", "case_0,-1", 1), "'-1' is not a whole number"),
         (lambda text: text.replace("0.75", "1e999", 1), "too large"),
@@ -253,7 +253,7 @@ def test_scores_that_were_cut_off_between_lines_are_named_beside_a_summary(run, 
     for kept, cases in ((4, 1), (1, 0)):
         (tmp_path / "scores.csv").write_text("".join(lines[:kept]))
         assert [
-            f"is of 2 cases, but scores.csv beside it holds {cases}" in one
+            f"is a summary of 2 cases, but scores.csv beside it holds {cases}" in one
             for one in read_run_folder(tmp_path).problems
         ] == [True]
 
@@ -261,7 +261,7 @@ def test_scores_that_were_cut_off_between_lines_are_named_beside_a_summary(run, 
 def test_a_history_with_a_lost_epoch_is_refused(run, tmp_path):
     lines = (run / "history.tsv").read_text().splitlines(keepends=True)
     (tmp_path / "history.tsv").write_text(lines[0] + lines[1] + lines[3])
-    with pytest.raises(DataError, match=r"history\.tsv.*epoch '3' where 2"):
+    with pytest.raises(DataError, match=r"history\.tsv.*the epoch is '3', not 2"):
         read_history(tmp_path / "history.tsv")
 
 
