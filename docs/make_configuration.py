@@ -31,15 +31,15 @@ HEAD = """\
 
 # The configuration file
 
-What `miscnn-tf train` and `miscnn-tf cross-validate` do is said in a [TOML](https://toml.io) file. `miscnn-tf init
-FOLDER -o experiment.toml` writes one for a folder of data, with a reason for each value; this page lists all keys.
+`miscnn-tf train` and `miscnn-tf cross-validate` read a [TOML](https://toml.io) file. `miscnn-tf init FOLDER -o
+experiment.toml` writes one for a folder of data, with a reason for each value; this page lists all keys.
 
-- Only `[data] path` and, unless images are taken as a whole, `[preprocessing] patch_shape` are needed.
-- A key or table that does not exist, and a value that cannot work, is an error before anything runs; all mistakes are
-  listed, with what was probably meant.
-- Paths begin at the folder of the file, and `~` is the home folder.
-- `--set network.epochs=5` takes another value than the file's, for one run.
-- A run keeps its configuration in its folder, and goes on only with the same one.
+- Only `[data] path` and, except for whole images, `[preprocessing] patch_shape` are required.
+- Unknown keys and tables, and invalid values, are errors before a run starts; all mistakes are listed, with
+  suggestions.
+- Paths are relative to the folder of the file, and `~` is the home folder.
+- `--set network.epochs=5` overrides a value of the file for one run.
+- A run stores its configuration in its folder, and can be continued only with the same one.
 
 A small one:
 

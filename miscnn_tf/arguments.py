@@ -67,7 +67,9 @@ def flag(value: Any, argument: str) -> bool:
 
 
 def byte_count(value: Any, argument: str, least: int = 1) -> int:
-    """A number of bytes of at least `least`, or a text such as ``"4GB"``; GB are 10^9 bytes, GiB are 2^30.
+    """A number of bytes of at least `least` and below 2^63, or a text such as ``"4GB"``.
+
+    GB are 10^9 bytes, GiB are 2^30.
 
     Example:
         >>> byte_count("1.5 GB", "memory_budget"), byte_count("2GiB", "memory_budget")
@@ -81,7 +83,7 @@ def byte_count(value: Any, argument: str, least: int = 1) -> int:
     else:
         count = int(value) if isinstance(value, float) and value.is_integer() else value  # 4e9
     try:
-        return whole_number(count, argument, least)
+        return whole_number(None if isinstance(count, int) and count >= 2**63 else count, argument, least)
     except ConfigurationError:
         raise ConfigurationError(
             f'{argument} must be a number of bytes, or a text such as "4GB", of at least {least} B; got {shown(value)}'

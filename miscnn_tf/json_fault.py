@@ -1,4 +1,4 @@
-"""What is wrong with JSON that people wrote by hand."""
+"""Messages for common mistakes in hand-written JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 
 
 def describe_fault(text: str, error: json.JSONDecodeError) -> str:
-    """What is wrong, in words for the frequent faults: Python's own are about what the parser expected.
+    """Describe a syntax error, with clearer words than Python's for frequent mistakes.
 
     Args:
         text: The document.
-        error: What `json.loads` raised.
+        error: The error of `json.loads`.
 
     Example:
         >>> try:
@@ -25,7 +25,7 @@ def describe_fault(text: str, error: json.JSONDecodeError) -> str:
     if before.endswith(",") and after[:1] in ("}", "]"):
         return f"line {before.count(chr(10)) + 1}: there is a comma before the closing {after[0]!r}; remove it"
     if after.startswith(("//", "/*", "#")):
-        return f"line {error.lineno}: JSON has no comments; remove it"
+        return f"line {error.lineno}: JSON does not support comments; remove it"
     if after.startswith("'"):
-        return f"line {error.lineno}: texts are in double quotes in JSON, not in single ones"
+        return f"line {error.lineno}: single quotes are not valid in JSON; use double quotes"
     return str(error)

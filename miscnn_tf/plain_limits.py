@@ -1,4 +1,4 @@
-"""Limits of the plain data that files hold: JSON and TOML may be damaged, or made to exhaust whoever reads them."""
+"""Limits on plain data from JSON and TOML files, which may be damaged or made to exhaust memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, Final
 from miscnn_tf.errors import DataError
 from miscnn_tf.json_fault import describe_fault
 
-#: Levels of lists and tables in each other; what this package writes has less than ten.
+#: Largest nesting of lists and tables; files of this package have less than ten levels.
 DEEPEST: Final = 100
-#: Digits of a whole number. States of random generators have 39; a float overflows at 309.
+#: Largest number of digits of a whole number. States of random generators have 39; a float overflows at 309.
 MOST_DIGITS: Final = 100
 _SHOWN: Final = 80
 
 
 def whole(text: str) -> int:
-    """A whole number.
+    """Parse a whole number.
 
     Raises:
         ValueError: If it has more than 100 digits.
@@ -30,19 +30,19 @@ def whole(text: str) -> int:
 
 
 def real(text: str) -> float:
-    """A real number.
+    """Parse a real number.
 
     Raises:
         ValueError: If it is too large for 64 bits, such as 1e400, which would become infinite.
     """
     value = float(text)
     if math.isinf(value) and "inf" not in text:
-        raise ValueError(f"a number that is too large: {shown(text)}")
+        raise ValueError(f"a number is too large: {shown(text)}")
     return value
 
 
 def walk(content: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Every value after the keys that lead to it, ``("data", "settings", 0)``, outer ones first.
+    """Yield every value with its keys, ``("data", "settings", 0)``, outer ones first.
 
     Raises:
         ValueError: If lists and tables are nested more than 100 levels.
@@ -53,14 +53,14 @@ def walk(content: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
         level = [((*place, key), value) for place, outer in level for key, value in _entries(outer)]
         if not level:
             return
-    raise ValueError(f"lists and tables nested more than {DEEPEST} levels")
+    raise ValueError(f"lists and tables are nested more than {DEEPEST} levels")
 
 
 def require_text(content: Any) -> None:
-    """Refuse text with half of a surrogate pair, but for those by which Python writes file names that are not UTF-8.
+    """Refuse text with half of a surrogate pair, except those in which Python encodes file names that are not UTF-8.
 
     Raises:
-        ValueError: If there is such text; the message names the key.
+        ValueError: If text has one; the message names the key.
     """
     for place, value in walk(content):
         for text in (*place[-1:], value):
@@ -71,18 +71,18 @@ def require_text(content: Any) -> None:
 
 
 def key_name(place: tuple[Any, ...]) -> str:
-    """Keys as one text, ``"data.settings.0"``."""
+    """Join keys, ``"data.settings.0"``."""
     return shown(".".join(map(str, place)))[1:-1]
 
 
 def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: bool = False) -> Any:
-    """Plain data from JSON, with the limits of `miscnn_tf.data_loading.json_file.read_json`.
+    """Parse JSON, with the limits of `miscnn_tf.data_loading.json_file.read_json`.
 
     Args:
         data: The document; bytes are UTF-8, -16 or -32, with or without a byte order mark.
-        where: The file, or what else holds it, for the message.
-        advice: What to do about a damaged one, for the message.
-        any_text: Whether text may hold halves of surrogate pairs: Python writes file names so that are not UTF-8.
+        where: The file or other source, for the message.
+        advice: Advice for a damaged document, for the message.
+        any_text: Whether text may hold halves of surrogate pairs, as in names of files that are not UTF-8.
 
     Raises:
         DataError: If it is not JSON, or beyond the limits.
@@ -108,7 +108,7 @@ def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: b
 
 
 def shown(value: Any) -> str:
-    """A value for a message, shortened."""
+    """Format a value for a message, shortened."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
@@ -125,5 +125,5 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(items):
         seen: set[str] = set()
         twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {json.dumps(twice)[:80]} is given twice in one object")
+        raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice in one object")
     return content

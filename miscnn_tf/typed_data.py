@@ -1,4 +1,4 @@
-"""Documents of plain data, checked against what they must hold, with all mistakes at once."""
+"""Validation of plain data against a schema, with a list of all mistakes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _MOST_LINES: Final = 20
 
 
 class Document(BaseModel):
-    """Base of what a file of ours must hold. Types are not converted; keys of later versions are left alone."""
+    """Base class of schemas for files of this package. Types are not converted; unknown keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
 class Described(Document):
-    """An object as `miscnn_tf.configuration.describe` describes it."""
+    """Description of an object by `miscnn_tf.configuration.describe`."""
 
     class_name: str
     config: dict[str, Any] | None
@@ -57,14 +57,14 @@ def require(
     fault: str = "is damaged",
     error: type[MiscnnError] = DataError,
 ) -> None:
-    """Refuse a document that does not hold what it must.
+    """Refuse a document that does not match its schema.
 
     Args:
-        kind: What it must hold.
+        kind: The schema.
         content: The document.
         where: Its file, for the message.
-        advice: What to do about a damaged one, for the message.
-        fault: What is wrong with one that does not hold it, for the message.
+        advice: Advice for a damaged document, for the message.
+        fault: Description of the fault, for the message.
         error: The error to raise.
 
     Raises:
@@ -79,14 +79,14 @@ def require(
 
 
 def require_types(cls: type, arguments: Mapping[str, Any], what: str) -> None:
-    """Refuse arguments from a file that have other types than a class of this package says.
+    """Refuse arguments from a file whose types do not match the annotations of a class of this package.
 
-    Classes of others are not looked at: their annotations may promise less than they take.
+    Other classes are not checked: their annotations may be narrower than the types that they accept.
 
     Args:
         cls: The class.
         arguments: Plain data, as JSON has them.
-        what: What it is, for the message.
+        what: Description of the object, for the message.
 
     Raises:
         ConfigurationError: If any has another type; all are listed.
@@ -101,7 +101,7 @@ def require_types(cls: type, arguments: Mapping[str, Any], what: str) -> None:
     for name, adapter in _adapters(cls).items():
         if name in arguments:
             try:
-                # As JSON, where lists are tuples, and the keys of dicts of numbers are text.
+                # In JSON mode, where lists are accepted as tuples, and text as keys of dicts of numbers.
                 adapter.validate_json(json.dumps(arguments[name]), strict=True)
             except ValidationError as mistakes:
                 lines += [_line({**one, "loc": (name, *one["loc"])}) for one in mistakes.errors(include_url=False)]
@@ -118,7 +118,7 @@ def _adapters(cls: type) -> dict[str, TypeAdapter[Any]]:
 
 
 def wanted(detail: Mapping[str, Any]) -> str:
-    """What a value had to be, in words.
+    """Describe the valid values.
 
     Args:
         detail: One of pydantic's ``ValidationError.errors()``.
@@ -136,7 +136,7 @@ def wanted(detail: Mapping[str, Any]) -> str:
 def _line(detail: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in detail["loc"]) or "the document"
     if detail["type"] == "missing":
-        return f"it lacks {key!r}"
+        return f"{key!r} is missing"
     if detail["type"] == "value_error":
         return f"{key}: {detail['ctx']['error']}"
     return f"{key} must be {wanted(detail)}, got {shown(detail['input'])}"

@@ -1,15 +1,26 @@
-"""Copies of a DICOM dataset in which elements are missing or hold something else."""
+"""Damaged copies of DICOM datasets, and the series and readers of the tests that use them."""
 
 from __future__ import annotations
 
 import copy
 import io
 import random
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
+from dicom_series import make_series, save_series
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
+
+from miscnn_tf.data_loading.dicom.grid import Grid
+from miscnn_tf.data_loading.dicom.series import grid_of_files
+
+#: UIDs that are the same in each run, and with them the mutations.
+UIDS = {"StudyInstanceUID": "1.2.3.1", "SeriesInstanceUID": "1.2.3.2", "FrameOfReferenceUID": "1.2.3.3"}
 
 _TEXTS = (
     b"",
@@ -30,8 +41,43 @@ _TEXTS = (
 _CHARACTER_SET = 0x00080005
 
 
+def content(dataset: Dataset) -> bytes:
+    """Return a dataset as the bytes of its file."""
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def write_blank_series(
+    folder: Path, shape: Sequence[int], *, fixed_instances: bool = False
+) -> tuple[list[Dataset], Grid]:
+    """Write a series of zeros with `UIDS`, and return its datasets and grid.
+
+    Args:
+        folder: The folder of the series.
+        shape: Slices, rows, columns.
+        fixed_instances: Whether the SOPInstanceUIDs are the same in each run, too.
+    """
+    datasets = make_series(np.zeros(shape), **UIDS)
+    if fixed_instances:
+        for number, one in enumerate(datasets):
+            one.SOPInstanceUID = f"1.2.3.6.{number}"
+    save_series(folder, datasets)
+    return datasets, grid_of_files([folder])
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Yield a list that holds the messages of all warnings once the block has ended."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield messages
+    messages += [str(one.message) for one in caught]
+
+
 def altered_files(dataset: Dataset, number: int, seed: int) -> Iterator[bytes]:
-    """Files in which one to three elements, at any depth, are missing, hold another value, or occur in other items."""
+    """Yield files in which one to three elements, at any depth, are missing, changed, or copied from other items."""
     draw = random.Random(seed)
     for _ in range(number):
         changed = copy.deepcopy(dataset)
@@ -39,7 +85,7 @@ def altered_files(dataset: Dataset, number: int, seed: int) -> Iterator[bytes]:
         for _ in range(draw.choice((1, 1, 2, 3))):
             _alter(changed, draw)
         stream = io.BytesIO()
-        # Without preamble, if it does not have what a file has to begin with.
+        # Without preamble, if it lacks elements that a file must have.
         changed.save_as(stream, enforce_file_format="SOPInstanceUID" in changed and "SOPClassUID" in changed)
         yield stream.getvalue()
 
@@ -67,7 +113,7 @@ def _alter(dataset: Dataset, draw: random.Random) -> None:
             parts[draw.randrange(len(parts))] = value.strip()
             value = b"\\".join(parts)
             value += b" " * (len(value) % 2)
-        # Written as it is; where types are not written, the reader takes the one of the dictionary.
+        # Written unchanged; with implicit VR, the reader takes the type from the dictionary.
         item[tag] = DataElement(tag, "OB", value)
     elif element.VR == "US":
         element.value = draw.choice((0, 1, 2, 3, 255, 65535))

@@ -154,7 +154,7 @@ def not_gzip(case: Path) -> str:
 
 def no_nifti(case: Path) -> str:
     (case / "imaging.nii.gz").write_bytes(gzip.compress(b"<html>404 not found</html>" * 50))
-    return "no NIfTI file"
+    return "not a NIfTI file"
 
 
 def empty(case: Path) -> str:
@@ -173,7 +173,7 @@ def claiming(packed: bool):
         else:
             path = case / "imaging.nii"
             path.write_bytes(content)
-        return f"{path}: the header claims more data than the file holds"
+        return f"{path}: the header declares more data than the file holds"
 
     claims_terabytes.__name__ += "" if packed else "_uncompressed"
     return claims_terabytes
@@ -184,7 +184,7 @@ def claims_one_slice_more(case: Path) -> str:
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[40:56] = struct.pack("<8h", 3, *SHAPE[:2], SHAPE[2] + 1, 1, 1, 1, 1)
     path.write_bytes(gzip.compress(bytes(content)))
-    return "the header claims more data than the file holds"
+    return "the header declares more data than the file holds"
 
 
 def two_channels(case: Path) -> str:

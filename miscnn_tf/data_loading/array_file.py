@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` and ``.npz`` files: read whole or refused, and nothing is allocated on a header's word."""
+"""Arrays in ``.npy`` and ``.npz`` files; their headers are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def read_array(path: str | Path, advice: str, *, mmap: bool = False) -> np.ndarr
 
     Args:
         path: The file.
-        advice: What to do about a damaged one, for the message.
+        advice: Advice for a damaged file, for the message.
         mmap: Leave the array on disk, as a read-only memory map.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is damaged: its length is not that of the array in its header, or it holds Python objects.
 
     Example:
@@ -52,11 +52,11 @@ def read_arrays(path: str | Path, advice: str, names: Iterable[str] | None = Non
 
     Args:
         path: The file.
-        advice: What to do about a damaged one, for the message.
+        advice: Advice for a damaged file, for the message.
         names: The arrays to read; all by default.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is damaged, lacks one of them, or is compressed (``numpy.savez_compressed``).
 
     Example:
@@ -74,7 +74,7 @@ def read_arrays(path: str | Path, advice: str, names: Iterable[str] | None = Non
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise ValueError(f"{name} is compressed, or of another length than it claims")
+        raise ValueError(f"{name} is compressed, or its two lengths in the archive differ")
     with archive.open(info) as stream:
         shape, _, dtype = _header(stream)
         _require_length(shape, dtype, info.file_size - stream.tell())
@@ -85,26 +85,26 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of an array."""
+    """Read shape, order and type of an array."""
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"version {version} of the format is not known")
     try:
         with warnings.catch_warnings():
-            # numpy repairs headers of Python 2; such files are not ours.
+            # numpy repairs headers written by Python 2; this package never writes such files.
             warnings.simplefilter("error")
             shape, fortran, dtype = readers[version](stream)
-    except Exception as error:  # the header is parsed as Python text, which provokes any error of the parser
+    except Exception as error:  # numpy parses the header as a Python literal, which may raise any error
         raise ValueError(f"its header cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
     if dtype.hasobject or dtype.itemsize == 0:
-        raise ValueError(f"an array of {dtype}, which is not one of numbers or text")
+        raise ValueError(f"the array is of {dtype}, which is neither numbers nor text")
     return shape, fortran, dtype
 
 
 def _require_length(shape: tuple[int, ...], dtype: np.dtype, there: int) -> None:
     if any(isinstance(size, bool) or size < 0 for size in shape):
-        raise ValueError(f"its header says shape {shape}")
+        raise ValueError(f"the shape in its header is {shape}")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != there:
-        raise ValueError(f"its header says {claimed} bytes of shape {shape} and type {dtype}, but {there} are there")
+        raise ValueError(f"its header requires {claimed} bytes (shape {shape}, type {dtype}), but it has {there}")

@@ -1,4 +1,4 @@
-"""Data_IO: the one door between samples and files."""
+"""Data_IO: reading samples, and writing predictions, batches and prepared samples."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Data_IO:
         seed: A random whole number that no other instance has.
 
     Raises:
-        ConfigurationError: If the interface does not say what its images are like.
-        MissingDataError: If there are no samples.
+        ConfigurationError: If the interface lacks a required method or attribute.
+        MissingDataError: If no samples are found.
 
     Example:
         >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
@@ -101,7 +101,7 @@ class Data_IO:
     def sample_loader(
         self, index: Hashable, load_seg: bool = True, load_pred: bool = False, backup: bool = False
     ) -> Sample:
-        """Read a sample and make sure that it is what the interface promises.
+        """Read a sample and check that it matches the interface's settings.
 
         Args:
             index: The sample's name.
@@ -111,8 +111,8 @@ class Data_IO:
 
         Returns:
             The sample. Images are float32 or an integer type of at most 32 bits, label maps uint8 (uint16 above 256
-            classes). A label map or prediction with labels that are not below ``interface.classes`` is handed over as
-            it is, to be looked at; training, verification and scoring refuse it.
+            classes). A label map or prediction with labels that are not below ``interface.classes`` is returned
+            unchanged, for viewing; training, verification and scoring refuse it.
 
         Raises:
             MissingDataError: If the sample, its label map or its prediction does not exist.
@@ -130,7 +130,7 @@ class Data_IO:
         where = f"sample {index!r} (read by {type(interface).__name__} from {self.input_path})"
         image, extended = _image_and_facts(self._ask(index, lambda: interface.load_image(index)), where)
         image = _compact_type(image, f"{where}: the image")
-        if not _is_ours(interface, "load_image"):  # ours have looked, and know the file's name
+        if not _is_ours(interface, "load_image"):  # interfaces of this package check it themselves, and name the file
             image = check_image(image, where)
         sample = Sample(
             index, image, interface.channels, interface.classes, extended=extended, three_dim=interface.three_dim
@@ -175,16 +175,16 @@ class Data_IO:
             ) from error
 
     def check(self, indices: Hashable | Iterable[Hashable], load_seg: bool = True) -> None:
-        """Look at all samples before long work begins, and name every one that cannot be used.
+        """Check all samples before a long run, and list every one that cannot be used.
 
-        What is looked at is the interface's decision (see `Abstract_IO.check`); ours read headers only.
+        The interface decides what is checked (see `Abstract_IO.check`); those of this package read headers only.
 
         Args:
             indices: Names of samples, or one.
             load_seg: Whether label maps are needed, too.
 
         Raises:
-            ConfigurationError: If `indices` is no list of names.
+            ConfigurationError: If `indices` is not a list of names.
             DataError: If there are bad samples, or some that do not exist; the message lists the first 20 of them.
         """
         names = list(dict.fromkeys(as_index_list(indices)))
@@ -193,7 +193,7 @@ class Data_IO:
         for index in tqdm(names, desc="Checking samples", delay=_PROGRESS_AFTER, disable=None, leave=False):
             try:
                 self._check_one(index, load_seg, index in known)
-            except Exception as error:  # whatever is wrong with this one, the others are looked at
+            except Exception as error:  # the other samples must still be checked
                 bad.append((index, error))
         if not bad:
             return
@@ -205,7 +205,7 @@ class Data_IO:
         ) from bad[0][1]
 
     def fingerprint(self, index: Hashable) -> str | None:
-        """A digest that changes when the files of a sample do; None where the interface cannot tell."""
+        """Return a digest that changes with the files of a sample; None if the interface cannot compute one."""
         self._require_safe(index)
         ask = getattr(self.interface, "fingerprint", None)
         return None if ask is None else self._ask(index, lambda: ask(index, self.input_path))
@@ -221,14 +221,14 @@ class Data_IO:
             pointer: The number of the batch.
 
         Raises:
-            StorageError: If there is no room or no permission.
+            StorageError: If the file cannot be written.
         """
         for array, kind in ((batch_img, "img"), (batch_seg, "seg")):
             if array is None:
                 continue
             array = np.asarray(array)
             if array.dtype.hasobject:
-                raise DataError(f"batch {pointer!r}: the {kind} batch is an array of Python objects; use numbers")
+                raise DataError(f"batch {pointer!r}: the {kind} batch is an array of Python objects; pass numbers")
             with atomic_path(self._batch_file(kind, pointer)) as temporary:
                 np.savez(temporary, batch=array)
 
@@ -248,7 +248,7 @@ class Data_IO:
             return read_arrays(path, "delete it and prepare the batches again", ["batch"])["batch"]
         except MissingDataError as error:
             raise MissingDataError(
-                f"there is no {'image' if img else 'segmentation'} batch {pointer!r} of this run: {path} does not "
+                f"the {'image' if img else 'segmentation'} batch {pointer!r} of this run is missing: {path} does not "
                 "exist; prepare the batches again"
             ) from error
         except DataError as error:
@@ -286,7 +286,7 @@ class Data_IO:
 
         Raises:
             DataError: If it holds something that is neither number, text, list, dict nor array.
-            StorageError: If there is no room or no permission.
+            StorageError: If the file cannot be written.
         """
         self._require_safe(sample.index)
         write_sample(self._sample_folder(sample.index), sample)
@@ -297,7 +297,7 @@ class Data_IO:
         The name is MIScnn's; no pickle is involved.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
             DataError: If its folder is damaged.
         """
         self._require_safe(index)
@@ -311,7 +311,7 @@ class Data_IO:
         found = self.interface.initialize(self.input_path)  # type: ignore[arg-type]  # Path or text, as given
         name = type(self.interface).__name__
         if found is None or isinstance(found, str):
-            raise ConfigurationError(f"{name}.initialize() returned {found!r}; it has to return a list of sample names")
+            raise ConfigurationError(f"{name}.initialize() returned {found!r}; it must return a list of sample names")
         indices = list(found)
         if not indices:
             raise MissingDataError(
@@ -333,7 +333,7 @@ class Data_IO:
         inside(self.output_path, index)
 
     def _ask(self, index: Hashable, question: Callable[[], T]) -> T:
-        """Call the interface; what a user's own interface raises is told together with the sample."""
+        """Call the interface, and add the sample's name to errors of a user's own interface."""
         try:
             return question()
         except MiscnnError:
@@ -351,21 +351,21 @@ class Data_IO:
     def _unknown(self, index: Hashable, error: Exception) -> MissingDataError:
         hint = did_you_mean(index, self.indices_list)
         return MissingDataError(
-            f"there is no sample {index!r} among the {len(self.indices_list)} in {self.input_path}.{hint} "
+            f"sample {index!r} is not one of the {len(self.indices_list)} in {self.input_path}.{hint} "
             f"({_one_line(error)})"
         )
 
     def require_classes(self, sample: Sample) -> None:
-        """Make sure that the label map of a sample, which may have been loaded to be looked at, can be trained on.
+        """Check that all labels of a sample have a class, as training requires.
 
         Raises:
-            LabelError: If a label is not below the number of classes; the message names the file where the interface
+            LabelError: If a label is not below the number of classes; the message names the file if the interface
                 does.
         """
         try:
             require_classes(sample.seg_data, sample.classes, f"sample {sample.index!r}: label map")
         except LabelError:
-            # Read once more, since the interface's own error names the file.
+            # Read again: the interface's own error names the file.
             self._segmentation(self.interface, sample.index, f"sample {sample.index!r}")
             raise
 
@@ -375,7 +375,7 @@ class Data_IO:
         try:
             if check is not None:
                 check(index, load_seg)
-            # The default of a user's own interface looks at nothing: a name that is not in the list has to be tried.
+            # The default check of a user's own interface reads nothing, so unknown names are read.
             if not known:
                 self.require_classes(self.sample_loader(index, load_seg=load_seg))
         except Exception as error:
@@ -387,7 +387,7 @@ class Data_IO:
         segmentation = self._ask(index, lambda: interface.load_segmentation(index))
         if segmentation is None:
             raise MissingDataError(f"{where} has no label map; add one, or load it with load_seg=False")
-        # Costs little where ours have checked already, and a subclass of ours may have changed the labels.
+        # Cheap if already checked; a subclass may have changed the labels.
         return check_labels(np.asarray(segmentation), interface.classes, f"{where}: label map")
 
     def _prediction(self, interface: Abstract_IO, sample: Sample, where: str) -> np.ndarray:
@@ -404,7 +404,7 @@ class Data_IO:
         return check_labels(prediction, interface.classes, where)
 
     def _with_any_labels(self, index: Hashable, read: Callable[[Abstract_IO], np.ndarray]) -> np.ndarray:
-        """Labels by `read`; where some have no class, all of them, with a warning."""
+        """Return the labels by `read`; if some have no class, return all unchanged, with a warning."""
         try:
             return read(self.interface)
         except LabelError as error:
@@ -414,11 +414,11 @@ class Data_IO:
                 labels = read(unlimited)
             except (LabelError, AttributeError):  # of a user's interface whose classes cannot be set
                 raise error from None
-            # Ours name the file, not the sample.
+            # Interfaces of this package name the file, not the sample.
             named = "" if repr(index) in str(error) else f"sample {index!r}: "
             warnings.warn(
                 LabelWarning(
-                    f"{named}{error}. The labels are loaded as they are, to be looked at; training and "
+                    f"{named}{error}. The labels are loaded unchanged, for viewing only; training and "
                     "scores refuse them"
                 ),
                 stacklevel=4,
@@ -452,12 +452,12 @@ class Data_IO:
 def _require_interface(interface: object) -> None:
     if isinstance(interface, type):
         raise ConfigurationError(
-            f"interface is the class {interface.__name__}; hand in an instance: {interface.__name__}()"
+            f"interface is the class {interface.__name__}; pass an instance: {interface.__name__}()"
         )
     for method in ("initialize", "load_image"):
         if not callable(getattr(interface, method, None)):
             raise ConfigurationError(
-                f"interface is a {type(interface).__name__} without a method {method}(); hand in one of "
+                f"interface is a {type(interface).__name__} without a method {method}(); pass one of "
                 "miscnn_tf.data_loading.interfaces, or your own subclass of Abstract_IO"
             )
     for attribute in ("channels", "classes", "three_dim"):
@@ -475,9 +475,9 @@ def _is_ours(interface: object, method: str) -> bool:
 
 def _image_and_facts(answer: Any, where: str) -> tuple[np.ndarray, dict[str, Any]]:
     if isinstance(answer, np.ndarray):
-        raise DataError(f"{where}: load_image() returned an array alone; it has to return (image, {{…}})")
+        raise DataError(f"{where}: load_image() returned an array alone; it must return (image, {{…}})")
     if not isinstance(answer, Sequence) or len(answer) != 2:
-        raise DataError(f"{where}: load_image() returned a {type(answer).__name__}; it has to return (image, {{…}})")
+        raise DataError(f"{where}: load_image() returned a {type(answer).__name__}; it must return (image, {{…}})")
     image, facts = answer
     if image is None:
         raise MissingDataError(f"{where}: load_image() returned no image")

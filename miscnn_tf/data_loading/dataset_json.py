@@ -1,4 +1,4 @@
-"""The ``dataset.json`` of the Medical Segmentation Decathlon and of nnU-Net, read without trusting it."""
+"""Parser of the ``dataset.json`` of the Medical Segmentation Decathlon and of nnU-Net."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 
-#: How the file is called.
+#: Name of the file.
 DATASET_JSON = "dataset.json"
 
 _WHOLE = re.compile(r"\d{1,9}(?:\.0*)?", re.ASCII)
@@ -27,18 +27,18 @@ _WHOLE = re.compile(r"\d{1,9}(?:\.0*)?", re.ASCII)
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What a ``dataset.json`` says.
+    """Content of a ``dataset.json``.
 
     Attributes:
         path: The file.
-        channel_names: ``("T2", "ADC")``; None if it says nothing.
-        labels: Value in the segmentations and what it stands for; None if it says nothing that can be used.
-        trouble: Why `labels` cannot be used, as a sentence for an error; None if they can.
-        file_ending: ``".nii.gz"``; None if it says nothing.
+        channel_names: ``("T2", "ADC")``; None if missing.
+        labels: Name of each value in the segmentations; None if missing or unusable.
+        trouble: Reason why `labels` cannot be used, for an error message; None if they can.
+        file_ending: ``".nii.gz"``; None if missing.
         training: The cases that it lists, as name of the image file and of the label file (None: no label), relative to
             the folder; None if it lists none.
         test: The image files of the test cases that it lists; None if it lists none.
-        cases_expected: How many training cases it promises.
+        cases_expected: Number of training cases that it declares.
     """
 
     path: Path
@@ -51,13 +51,13 @@ class DatasetDescription:
     cases_expected: int | None
 
     def class_names(self, label_map: Mapping[int, int] | None = None) -> tuple[str, ...]:
-        """A name per class, background first.
+        """Return a name per class, background first.
 
         Args:
-            label_map: What values in the files mean, ``{4: 3}``.
+            label_map: Labels for values in the files, ``{4: 3}``.
 
         Raises:
-            DataError: If the labels are not 0, 1, 2, … (after `label_map`), or are regions, or have to be ignored.
+            DataError: If the labels are not 0, 1, 2, … (after `label_map`), or are regions, or include an ignore label.
         """
         if self.labels is None:
             raise DataError(f"{self.path}: {self.trouble}")
@@ -70,13 +70,13 @@ class DatasetDescription:
             proposal = {value: place for place, value in enumerate(values) if value != place}
             raise DataError(
                 f"{self.path}: the labels are {some_of(sorted(self.labels), 10)}, but classes are numbered 0, 1, 2, … "
-                f"without gaps; say what the values mean with label_map={proposal}"
+                f"without gaps; map the values with label_map={proposal}"
             )
         return tuple(names[value] for value in sorted(names))
 
 
 def find_dataset_json(folder: Path) -> Path | None:
-    """The ``dataset.json`` of a folder, in any case of letters; None if there is none."""
+    """Find the ``dataset.json`` of a folder, case-insensitively; None if missing."""
     return find_file(folder, "dataset", (".json",), any_case=True)
 
 
@@ -89,9 +89,9 @@ def read_description(folder: Path) -> DatasetDescription | None:
     path = find_dataset_json(folder)
     if path is None:
         return None
-    content = read_json(path, "it comes with the data set", "mend it, or take it from the data set's archive again")
+    content = read_json(path, "it comes with the data set", "correct it, or take it from the data set's archive again")
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__} where an object {{…}} with labels is needed; mend it")
+        raise DataError(f"{path} must hold an object {{…}} with labels, not a {type(content).__name__}; correct it")
     labels, trouble = _labels(content.get("labels"))
     return DatasetDescription(
         path=path,
@@ -136,7 +136,7 @@ def _names_under(key: str, names: Any, path: Path) -> tuple[str, ...]:
 
 
 def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
-    """Labels by their value, or why there are none."""
+    """Return the labels by value, or the reason why they cannot be used."""
     if not isinstance(entry, dict) or not entry:
         return (
             None,
@@ -155,7 +155,7 @@ def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
     either = [key for key in by_key if key in by_value and by_key[key] != by_value[key]]
     if either and len(by_key) == len(by_value) == len(entry):
         return None, (
-            f'"labels" has the entry {either[0]!r}: {entry[either[0]]!r}, in which either may be the value; write '
+            f'"labels" has the entry {either[0]!r}: {entry[either[0]]!r}, where either may be the value; write '
             'names with a letter in them ({"class 1": 2}), or give classes'
         )
     labels: dict[int, str] = {}
@@ -187,12 +187,12 @@ def _is_region(value: Any) -> bool:
 
 
 def _label_value(value: Any) -> int | None:
-    """A label in nnU-Net's form; a list of one value is that value."""
+    """Parse a label in nnU-Net's form; a list of one value is that value."""
     return _whole(value[0] if isinstance(value, list) and len(value) == 1 else value)
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, however it was written: 1, 1.0, "1", "1.0"."""
+    """Parse a whole number in any notation: 1, 1.0, "1", "1.0"."""
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         return int(value.strip().partition(".")[0])
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
@@ -206,7 +206,7 @@ def _training(content: Mapping[str, Any], path: Path) -> list[tuple[str, str | N
         # nnU-Net 2 can list files anywhere on the disk; nothing outside the folder is read here.
         if content.get("dataset"):
             logger.warning(
-                '%s: the files listed under "dataset" are not looked at; those in imagesTr and labelsTr are read', path
+                '%s: ignoring the files listed under "dataset"; reading those in imagesTr and labelsTr', path
             )
         return None
     if not isinstance(entries, list):
@@ -235,9 +235,9 @@ def _hidden(name: str) -> bool:
 
 
 def _relative(entry: Any, path: Path) -> str:
-    """A file's name relative to the folder of ``dataset.json``, which it does not leave."""
+    """Return a file's path relative to the folder of ``dataset.json``; paths outside the folder are refused."""
     if not isinstance(entry, str):
-        raise DataError(f"{path}: {entry!r} is where the path of a file is needed; correct it")
+        raise DataError(f"{path}: {entry!r} is not the path of a file; correct it")
     try:
         name, moved = relative_to_folder(entry, path.parent)
     except ListedPathError as reason:
@@ -245,7 +245,7 @@ def _relative(entry: Any, path: Path) -> str:
     if moved:
         warnings.warn(
             RepeatedWarning(
-                f"{path} lists files of another place, such as {entry!r}; {path.parent / name} is read instead",
+                f"{path} lists files in another folder, such as {entry!r}; {path.parent / name} is read instead",
                 key=f"moved: {path}",
             ),
             stacklevel=2,

@@ -1,4 +1,4 @@
-"""File names as people and file systems write them: endings in any case of letters, accents composed or decomposed."""
+"""Matching of file names regardless of the case of endings and of Unicode normalisation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from miscnn_tf.errors import DataError, RepeatedWarning
 
 
 def composed(name: str) -> str:
-    r"""A name in Unicode's composed form (NFC); macOS hands out decomposed ones, keyboards composed ones.
+    r"""Return a name in Unicode's composed form (NFC); macOS returns decomposed names, keyboards type composed ones.
 
     Example:
         >>> composed("Mu\u0308ller") == "M\u00fcller"
@@ -22,7 +22,7 @@ def composed(name: str) -> str:
 
 
 def without_ending(name: str, endings: Sequence[str]) -> str | None:
-    """A file's name without the first of these endings that it has, in any case of letters; None if it has none.
+    """Strip the first matching ending from a file name, case-insensitively; None if there is none.
 
     Example:
         >>> without_ending("scan.NII.GZ", (".nii.gz", ".nii"))
@@ -32,7 +32,7 @@ def without_ending(name: str, endings: Sequence[str]) -> str | None:
 
 
 def folder_entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What is directly in a folder, sorted by name, without hidden files: macOS leaves ``._<name>`` beside each file.
+    """List the entries of a folder by name, without hidden files, such as the ``._<name>`` files of macOS.
 
     Raises:
         DataError: If the folder cannot be listed.
@@ -48,7 +48,7 @@ def folder_entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def visible_files(folder: str | Path) -> list[Path]:
-    """The files directly in a folder, sorted, without hidden ones. A link that leads nowhere is a (missing) file.
+    """List the files directly in a folder, sorted, without hidden ones; broken links count as files.
 
     Raises:
         DataError: If the folder cannot be listed.
@@ -57,22 +57,22 @@ def visible_files(folder: str | Path) -> list[Path]:
 
 
 def find_file(folder: Path, stem: str, endings: Sequence[str], *, any_case: bool = False) -> Path | None:
-    """The file of a name and one of some endings, which may be in any case of letters.
+    """Find the file with a name and one of some endings, case-insensitively.
 
-    The exact spelling is looked for first, and costs no listing of the folder. A link that leads nowhere counts as a
-    file, and so does a folder of exactly that name where there is no file: whoever opens it reports what is wrong.
+    The exact spelling is tried first, without listing the folder. A broken link counts as a file, and so does a folder
+    of exactly that name if no file has it: opening it raises an error that names the fault.
 
     Args:
         folder: Where to look; it need not exist.
         stem: The name without the ending; its Unicode form does not matter.
         endings: Endings in small letters, the preferred one first.
-        any_case: Whether the stem, too, may be in any case of letters.
+        any_case: Whether the stem is also compared case-insensitively.
 
     Returns:
         The file with the first of the endings; None if there is none.
 
     Warns:
-        RepeatedWarning: If there are several, that name which one is taken.
+        RepeatedWarning: If there are several; it names the one that is used.
     """
     found = [path for ending in endings if _is_file(path := folder / f"{stem}{ending}")]
     if not found and folder.is_dir():
@@ -85,11 +85,11 @@ def find_file(folder: Path, stem: str, endings: Sequence[str], *, any_case: bool
 
 
 def warn_of_others(taken: Path, others: Iterable[Path]) -> None:
-    """Warn that one file is read, and others that could be meant are not."""
+    """Warn that one of several matching files is read."""
     names = distinct([taken.name, *(path.name for path in others)])
     warnings.warn(
         RepeatedWarning(
-            f"{taken.parent} holds {' and '.join(names)}; {names[0]} is read. Remove the file that is not meant",
+            f"{taken.parent} holds {' and '.join(names)}; {names[0]} is read. Remove the other file",
             key="several files of one name",
         ),
         stacklevel=3,
@@ -97,7 +97,7 @@ def warn_of_others(taken: Path, others: Iterable[Path]) -> None:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    r"""The names for a message; with escapes where some look alike, but are not the same.
+    r"""Format names for a message; names that only look the same are escaped.
 
     Example:
         >>> distinct(["a", "b"])
@@ -107,13 +107,13 @@ def distinct(names: Iterable[str]) -> list[str]:
     """
     listed = list(names)
     looks = {_look(name) for name in listed}
-    # A name that cannot be encoded could not be printed either.
+    # Names that cannot be encoded cannot be printed.
     odd = len(looks) < len(set(listed)) or any("\ud800" <= letter <= "\udfff" for name in listed for letter in name)
     return [ascii(name) for name in listed] if odd else listed
 
 
 def _look(name: str) -> str:
-    """What one sees of a name: compatible letters, without format characters and outer blanks."""
+    """Return the visible form of a name: compatible letters, without format characters and outer blanks."""
     seen = unicodedata.normalize("NFKC", name)
     return "".join(letter for letter in seen if unicodedata.category(letter) not in ("Cf", "Cc")).strip()
 

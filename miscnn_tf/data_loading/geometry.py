@@ -1,4 +1,4 @@
-"""Where voxels lie in the world: affine, spacing, orientation and the grids that resampling makes.
+"""Geometry of voxel grids: affine, spacing, orientation, and the grids after resampling.
 
 An affine is the 4x4 matrix that takes the index of a voxel centre to millimetres,
 ``(x, y, z) = affine @ (i, j, k, 1)``, in NIfTI's world (right, anterior, superior). Its first three columns are the
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.orientations import aff2axcodes
 
-#: Grids that lie less than this share of a voxel apart are the same: qforms written as float32 are that inexact.
+#: Grids that differ by less than this share of a voxel are the same: qforms in float32 are that inexact.
 GRID_TOLERANCE = 0.1
 
 # A voxel that is complete but for a thousandth counts: headers hold spacings as float32, so that 100 voxels of "0.7" mm
@@ -51,7 +51,7 @@ def exact_spacing(spacing: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def axis_codes(affine: np.ndarray) -> str:
-    """Where the array's axes point, a letter each: ``"RAS"`` if they run to the right, to anterior and to superior.
+    """Return the directions of the array axes, one letter each: ``"RAS"`` for right, anterior, superior.
 
     An oblique axis gets the direction that it is closest to; an axis without length gets ``"?"``.
     """
@@ -59,7 +59,7 @@ def axis_codes(affine: np.ndarray) -> str:
 
 
 def is_usable(affine: np.ndarray) -> bool:
-    """Whether the affine is finite and spans a volume."""
+    """Return True if the affine is finite and spans a volume."""
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         return False
@@ -77,17 +77,17 @@ def grid_difference(
     other_affine: np.ndarray,
     tolerance: float = GRID_TOLERANCE,
 ) -> str | None:
-    """Say in words how two voxel grids differ.
+    """Describe how two voxel grids differ.
 
-    What counts is how far the corner voxels of the one lie from those of the other, not the matrices' entries: a small
+    The distance between corresponding corner voxels is compared, not the matrices' entries: a small
     rotation moves the far corner of a large volume by much.
 
     Args:
-        shape: Spatial shape of the first grid (3 axes, or 2, which lie in the plane of the first two).
+        shape: Spatial shape of the first grid (3 axes, or 2, in the plane of the first two).
         affine: Its 4x4 affine.
         other_shape: Spatial shape of the second grid.
         other_affine: Its 4x4 affine.
-        tolerance: Distance that is no difference, as a share of the smallest voxel size.
+        tolerance: Largest distance that is not a difference, as a share of the smallest voxel size.
 
     Returns:
         A description such as ``"spacing (1, 1, 3) mm against (1, 1, 2.5) mm"``, or None if the grids are the same.
@@ -102,7 +102,7 @@ def grid_difference(
     if tuple(shape) != tuple(other_shape):
         found.append(f"shape {_listed(shape)} against {_listed(other_shape)}")
     spacings = spacing_of(first), spacing_of(second)
-    # With different shapes there are no common corners; the smaller grid's serve to compare the rest.
+    # Grids of different shapes lack common corners; compare at those of the smaller one.
     limits = [min(pair) - 1 for pair in zip(shape, other_shape, strict=False)][:3]
     limits += [0] * (3 - len(limits))
     corners = np.array(np.meshgrid(*[(0, limit) for limit in limits], [1])).reshape(4, -1)

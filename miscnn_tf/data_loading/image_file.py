@@ -36,7 +36,7 @@ _OPENERS = {
 }
 # ITU-R BT.601, as Pillow and scikit-image's predecessors weigh the colours.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-_ROWS = 256  # at a time: float32 colours take four times the memory of 8-bit ones
+_ROWS = 256  # at a time, since float32 colours take four times the memory of 8-bit ones
 
 
 def spellings(image_format: str) -> list[str]:
@@ -45,11 +45,11 @@ def spellings(image_format: str) -> list[str]:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Rows and columns of an image from its header, upright as its Orientation tag says.
+    """Return rows and columns of an image from its header, after applying its Orientation tag.
 
     Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it is no image that can be read, or has several pages.
+        MissingDataError: If the file does not exist.
+        DataError: If it is not a readable image, or has several pages.
     """
     return _open(path).size
 
@@ -58,14 +58,14 @@ def is_coloured(path: str | Path) -> bool:
     """Return True if an image is in colours, by its header; a palette of greys is not.
 
     Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it is no image that can be read, or has several pages.
+        MissingDataError: If the file does not exist.
+        DataError: If it is not a readable image, or has several pages.
     """
     return _open(path).coloured
 
 
 def read_colours(path: str | Path, img_type: str) -> np.ndarray:
-    """Read an image, upright as its Orientation tag says.
+    """Read an image, and turn it upright by its Orientation tag.
 
     Args:
         path: The file.
@@ -76,7 +76,7 @@ def read_colours(path: str | Path, img_type: str) -> np.ndarray:
         Grey of 1, 2 or 4 bits is scaled to 0 to 255; WhiteIsZero is inverted, so that bright is high.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it cannot be read, is damaged, has several pages, or a tag gives it a meaning that is not applied.
         MemoryBudgetError: If it does not fit into memory.
     """
@@ -90,14 +90,14 @@ def read_colours(path: str | Path, img_type: str) -> np.ndarray:
 def read_mask(path: str | Path) -> np.ndarray:
     """Read the values of a label map: palette indices, grey values, or the one value of three equal colours.
 
-    They are the stored ones, whatever PhotometricInterpretation says, upright as the Orientation tag says.
+    The values are the stored ones, regardless of PhotometricInterpretation, turned upright by the Orientation tag.
 
     Returns:
         ``(rows, columns)`` of the file's type.
 
     Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it cannot be read, is compressed with loss, is a picture in colours, or may have its labels in the
+        MissingDataError: If the file does not exist.
+        DataError: If it cannot be read, is compressed with loss, is a colour image, or may have its labels in the
             alpha channel.
         MemoryBudgetError: If it does not fit into memory.
     """
@@ -106,7 +106,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def check_mask(path: str | Path) -> tuple[int, int]:
-    """Rows and columns of a mask from its header, upright as its Orientation tag says.
+    """Return rows and columns of a mask from its header, after applying its Orientation tag.
 
     Raises:
         DataError: If it is compressed with loss, or cannot be read.
@@ -115,7 +115,7 @@ def check_mask(path: str | Path) -> tuple[int, int]:
 
 
 def write_mask(path: str | Path, labels: np.ndarray) -> None:
-    """Write labels as grey values, atomically, with a mark that this package wrote them where the format has room.
+    """Write labels as grey values, atomically; PNG and TIFF files also name this package as the writer.
 
     Args:
         path: Ends in one of `LOSSLESS`.
@@ -128,12 +128,12 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
     path = Path(path)
     ending = path.suffix.lower().lstrip(".")
     if ending not in LOSSLESS:
-        raise ConfigurationError(f"{path}: labels would not survive this format; name the file .png, .tif or .bmp")
+        raise ConfigurationError(f"{path}: the format changes labels; name the file .png, .tif or .bmp")
     if ending == "bmp" and labels.dtype != np.uint8:
         raise ConfigurationError(f"{path}: BMP holds 256 labels at most; choose img_format='png'")
     line = origin.mark(origin.checksum_of([str(labels.shape).encode(), labels]))
     with atomic_path(path) as temporary:
-        # BMP has no place for such a line.
+        # BMP has no field for the program's name.
         if ending == "png":
             text = PngInfo()
             text.add_text(_PNG_SOFTWARE, line)
@@ -145,16 +145,16 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
 
 
 def written_by(path: str | Path) -> str | None:
-    """The program that a PNG or TIFF file names as the one that wrote it; None where it names none.
+    """Return the program that a PNG or TIFF file names as its writer; None if missing.
 
     Raises:
-        DataError: If it is no image that can be read.
+        DataError: If it is not a readable image.
     """
     return _open(path).software
 
 
 def was_written_here(path: str | Path) -> bool:
-    """Whether `write_mask` wrote this file, and nobody has changed it since; of BMP files this cannot be told.
+    """Return True if `write_mask` wrote this file and it is unchanged; always False for BMP.
 
     Raises:
         DataError: If it cannot be read.
@@ -176,10 +176,10 @@ def _open(path: str | Path) -> Picture:
                     return opener(path, file)
                 except DataError:
                     raise
-                except Exception as error:  # parsers raise whatever a damaged header makes them stumble over
+                except Exception as error:  # damaged headers may raise any error in the parsers
                     raise _damaged(path, error) from error
     raise DataError(
-        f"{path}: no image that can be read (its content is not PNG, TIFF, JPEG or BMP); save it again as PNG or TIFF"
+        f"{path}: not a readable image (its content is not PNG, TIFF, JPEG or BMP); save it again as PNG or TIFF"
     )
 
 

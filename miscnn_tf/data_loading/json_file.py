@@ -1,4 +1,4 @@
-"""Plain data in JSON files that appear whole, and are read with limits and an error that helps."""
+"""JSON files: atomic writing, and reading with limits on size and nesting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_json(path: str | Path, content: Any) -> None:
     """
     with atomic_path(path) as temporary:
         text = json.dumps(content, indent=1, ensure_ascii=False)
-        # File names that are not UTF-8 have surrogates, which become escapes of JSON.
+        # File names that are not UTF-8 contain surrogates, which JSON escapes.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -33,18 +33,18 @@ def read_json(path: str | Path, origin: str, advice: str = "delete it and run ag
 
     Args:
         path: The file.
-        origin: What writes it, for the message: ``"split_folds() writes it"``.
-        advice: What to do about a damaged one, for the message.
+        origin: Origin of the file, for the message: ``"split_folds() writes it"``.
+        advice: Advice for a damaged file, for the message.
 
     Raises:
-        MissingDataError: If there is none.
+        MissingDataError: If it is missing.
         DataError: If it is damaged, larger than 64 MiB, nested more than 100 levels, has a key twice, or a number that
             is too large.
     """
     try:
         data = read_bounded(path, LARGEST)
     except MissingDataError:
-        if os.path.lexists(path):  # a link that leads nowhere
+        if os.path.lexists(path):  # a broken link
             raise
-        raise MissingDataError(f"there is no file {path}; {origin}") from None
+        raise MissingDataError(f"the file {path} does not exist; {origin}") from None
     return parse_json(data, path, advice)

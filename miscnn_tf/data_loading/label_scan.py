@@ -1,4 +1,4 @@
-"""Which values the segmentations hold, where nothing says so: what the classes are, or why they cannot be told."""
+"""Detection of the classes of a data set from the values in its segmentations."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _PROGRESS_AFTER = 2.0  # seconds
 _MOST_VALUES = 1000
 _SHOWN = 10
 _LISTED = 20
-#: So many classes are more than anatomy has in one data set, as a rule; numbered objects are rather meant.
+#: Anatomical data sets usually have fewer classes; more are probably numbered objects.
 _MANY = 30
 
 
 @dataclass
 class FoundLabels:
-    """The values of segmentations.
+    """Values of segmentations.
 
     Attributes:
-        voxels: How many voxels have each value.
-        first: A sample that holds the value.
+        voxels: Number of voxels with each value.
+        first: First sample that holds the value.
     """
 
     voxels: dict[int, int] = field(default_factory=dict)
     first: dict[int, Hashable] = field(default_factory=dict)
 
     def add(self, index: Hashable, counts: dict[int, int]) -> None:
-        """Count a sample's voxels in."""
+        """Add a sample's voxels."""
         for value, count in counts.items():
             self.voxels[value] = self.voxels.get(value, 0) + count
             self.first.setdefault(value, index)
@@ -55,15 +55,15 @@ class FoundLabels:
 def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLabels:
     """Read the segmentation of every sample once, and count the voxels of each value.
 
-    All of them: a rare class may be in a single one.
+    All samples are read, since a rare class may be in only one of them.
 
     Args:
-        interface: An interface that knows its data.
+        interface: An initialised interface.
         indices: Names of samples.
 
     Raises:
         MissingDataError: If no sample has a segmentation.
-        DataError: If some are damaged, or hold values that are no whole numbers, or more than 1000 different ones; the
+        DataError: If some are damaged, or hold values that are not whole numbers, or more than 1000 different ones; the
             message names the first 20 of them.
     """
     found = FoundLabels()
@@ -90,8 +90,8 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
         raise DataError(f"{len(bad)} of {len(names)} segmentations cannot be used; repair them:\n" + "\n".join(lines))
     if names and len(without) == len(names):
         raise MissingDataError(
-            f"none of the {len(names)} samples has a segmentation ({some_of(names)}); add them, or give classes to "
-            "predict only"
+            f"none of the {len(names)} samples has a segmentation ({some_of(names)}); add segmentations, or give "
+            "classes to predict only"
         )
     if without:
         logger.warning("%d of %d samples have no segmentation: %s", len(without), len(names), some_of(without))
@@ -99,9 +99,9 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
 
 
 def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> dict[str, int]:
-    """Labels for structures that have names (the ROIs of an RTSTRUCT), numbered in the alphabet's order.
+    """Number named structures (the ROIs of an RTSTRUCT) in alphabetical order.
 
-    Only where it is clear which ones are meant: the same few in every sample that has an annotation.
+    This requires that all samples with an annotation have the same few structures.
 
     Args:
         interface: An interface with a method ``get_ROI_names(index) -> [[number, name], …]``.
@@ -110,7 +110,7 @@ def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> di
 
     Raises:
         MissingDataError: If no sample has an annotation.
-        DataError: If not all samples have the same structures, or they have many; the message shows what to pass.
+        DataError: If not all samples have the same structures, or there are many; the message shows the argument.
     """
     names: Counter[str] = Counter()
     annotated, trouble = 0, None
@@ -118,10 +118,10 @@ def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> di
         try:
             names.update({str(name).strip() for _, name in interface.get_ROI_names(index)})
             annotated += 1
-        except DataError as error:  # whatever it is, the check of the samples names it
+        except DataError as error:  # the check of the samples reports it
             trouble = trouble or error
     if trouble is not None and not annotated:
-        raise type(trouble)(f"{where}: no sample's structures can be read; give classes to predict only. {trouble}")
+        raise type(trouble)(f"{where}: no structures can be read; give classes to predict only. {trouble}")
     everywhere = sorted(name for name, number in names.items() if number == annotated)
     structures = {name: label for label, name in enumerate(everywhere or sorted(names), start=1)}
     if everywhere and len(everywhere) == len(names) <= _SHOWN:
@@ -129,19 +129,19 @@ def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> di
         return structures
     found = some_of((f"{name} (in {number} of {annotated})" for name, number in sorted(names.items())), _LISTED)
     raise DataError(
-        f"{where}: the structures are called {found}; say which ones are wanted, and their labels, for instance "
+        f"{where}: the structures are {found}; choose some and give their labels, for instance "
         f"structure_dict={dict(list(structures.items())[:_SHOWN])}"
     )
 
 
 def count_values(labels: np.ndarray) -> dict[int, int]:
-    """How many voxels have each value, without a copy of the whole.
+    """Count the voxels of each value, without a copy of the array.
 
     Args:
         labels: Numbers of any type and shape.
 
     Raises:
-        DataError: If there are values that are no whole numbers, or more than 1000 different ones.
+        DataError: If there are values that are not whole numbers, or more than 1000 different ones.
 
     Example:
         >>> count_values(np.array([[0, 255], [255, 255]], np.uint8))
@@ -178,18 +178,18 @@ def count_values(labels: np.ndarray) -> dict[int, int]:
 def classes_of(
     found: FoundLabels, where: str, label_map: Mapping[Any, Any] | None = None
 ) -> tuple[int, dict[int, int] | None]:
-    """How many classes there are, and the label map: the given one, or {255: 1} for masks of 0 and 255.
+    """Determine the number of classes and the label map: the given one, or {255: 1} for masks of 0 and 255.
 
-    Where the given one turns a value into a class whose number the files hold as well, ``{2: 1}`` of 1 and 2, it is
-    completed, ``{1: 1, 2: 1}``: predictions then hold the class's number.
+    If the given one maps a value to a class whose number is also in the files, ``{2: 1}`` for 1 and 2, it is
+    completed to ``{1: 1, 2: 1}``: predictions then hold the class's number.
 
     Args:
         found: The values.
         where: The data, for messages.
-        label_map: What values mean, where the user said so.
+        label_map: Labels for values, if the user gave them.
 
     Raises:
-        DataError: If there is nothing but background, or the values have gaps; the message shows the label map to pass.
+        DataError: If there is only background, or the values have gaps; the message shows the label map to pass.
     """
     values = found.values
     mapping = normalised_label_map(label_map, 2**16)
@@ -200,15 +200,15 @@ def classes_of(
     labels = sorted({(mapping or {}).get(value, value) for value in values})
     if labels in ([0], []):
         raise DataError(
-            f"{where}: the segmentations hold nothing but background; are these the right files? If they are, give "
-            "classes"
+            f"{where}: the segmentations hold only background; check that these are the right files, and give "
+            "classes if they are"
         )
     if labels == list(range(len(labels))):
         logger.info("%s: %d classes: %s", where, len(labels), some_of(labels, _SHOWN))
         if len(labels) > _MANY:
             logger.warning(
                 "%s: the segmentations hold the values 0 to %d, so that %d classes are assumed. If they number objects "
-                "(cells, lesions), turn these into one class: label_map={2: 1, 3: 1, …}",
+                "(cells, lesions), merge them into one class: label_map={2: 1, 3: 1, …}",
                 *(where, labels[-1], len(labels)),
             )
         return len(labels), mapping
@@ -223,9 +223,9 @@ def classes_of(
         )
     ignored = likely_ignored(values) if mapping is None else None
     hint = "" if ignored is None else f' ({ignored} beside other labels most likely means "ignore": background then)'
-    said = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
+    mapped = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
     raise DataError(
-        f"{where}: the segmentations hold the values {shown}{more}{said}, but classes are numbered 0, 1, 2, … without "
-        f"gaps. Say what the values mean, for instance label_map={proposed_label_map(values)}{hint}, or give "
+        f"{where}: the segmentations hold the values {shown}{more}{mapped}, but classes are numbered 0, 1, 2, … "
+        f"without gaps. Map the values, for instance with label_map={proposed_label_map(values)}{hint}, or give "
         "classes if some class is in none of these samples"
     )

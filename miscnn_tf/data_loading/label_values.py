@@ -1,7 +1,7 @@
-"""The inverse of a label map: which value each class has in the files, so that predictions look like the user's masks.
+"""Inversion of a label map, for writing predictions in the values of the user's masks.
 
-An interface's ``label_map`` turns the values of label maps into classes, ``{255: 1}``. Predictions are written in the
-files' values again. In memory, in a `Sample` and in what the `predict` methods return, labels are class numbers.
+An interface's ``label_map`` maps the values of label maps to classes, ``{255: 1}``. Predictions are written in the
+files' values again. In memory, in a `Sample` and in the results of the `predict` methods, labels are class numbers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import numpy as np
 
 from miscnn_tf.errors import ConfigurationError, LabelError
 
-#: Values that unsigned masks use for voxels to ignore, beside other labels.
+#: Values that commonly mark voxels to ignore in unsigned masks with other labels.
 IGNORED_VALUES: Final = (2**8 - 1, 2**16 - 1)
 
 _TYPES = (np.uint8, np.uint16, np.int16, np.int32, np.int64)
 
 
 def mapped_values(label_map: Mapping[int, int] | None) -> dict[int, int]:
-    """The value that is written for each class that a label map leads to.
+    """Return the value that is written for each class in a label map.
 
-    It is the class's number where the label map says so (``{1: 1, 2: 1}``), otherwise the least value that has the
-    class, a negative one only where there is no other. The background is 0 unless the label map gives 0 to another
-    class.
+    It is the class's number if the label map contains it (``{1: 1, 2: 1}``), otherwise the least value of the class,
+    preferring values that are not negative. The background is 0 unless the label map maps 0 to another class.
 
     Example:
         >>> mapped_values({255: 1}), mapped_values({4: 3}), mapped_values({1: 0, 2: 1})
@@ -41,13 +40,13 @@ def mapped_values(label_map: Mapping[int, int] | None) -> dict[int, int]:
 
 
 def class_values(label_map: Mapping[int, int] | None, classes: int) -> tuple[int, ...]:
-    """The value that is written for each class, all of them different.
+    """Return the value that is written for each class; all values are different.
 
-    A class that no value is turned into has its own number. Where that number is written for another class, as 1 in
-    ``{1: 2}``, no label map holds the class; it gets a value that means nothing else.
+    A class to which no value is mapped keeps its own number. If that number is written for another class, like 1 in
+    ``{1: 2}``, no label map can hold the class; it gets an unused value.
 
     Args:
-        label_map: What values in the files mean; others stay as they are.
+        label_map: Labels for values in the files; other values are kept.
         classes: Number of classes, background included.
 
     Example:
@@ -63,12 +62,12 @@ def class_values(label_map: Mapping[int, int] | None, classes: int) -> tuple[int
 
 
 def are_class_numbers(values: Sequence[int]) -> bool:
-    """Whether every class is written as its number."""
+    """Return True if every class is written as its number."""
     return all(value == label for label, value in enumerate(values))
 
 
 def label_map_of(values: Sequence[int]) -> dict[int, int] | None:
-    """The label map whose inverse is `values`; None where they are class numbers.
+    """Return the label map whose inverse is `values`; None if they are class numbers.
 
     Example:
         >>> label_map_of((0, 255)), label_map_of((0, 1, 2, 4)), label_map_of((0, 1))
@@ -76,17 +75,17 @@ def label_map_of(values: Sequence[int]) -> dict[int, int] | None:
     """
     label_map = {value: label for label, value in enumerate(values) if value != label}
     if values[0] != 0 and 0 not in values:
-        # 0 is another value of a class that has its own number.
+        # 0 is a second value of a class that is written as its own number.
         same = next(label for label, value in enumerate(values) if label and value == label)
         label_map |= {0: same, same: same}
     return label_map or None
 
 
 def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> dict[int, int] | None:
-    """The label map by which predictions are read: the exact inverse of `values`.
+    """Return the label map for reading predictions: the exact inverse of `values`.
 
-    A value that is not written for any class may be of another source: a class number below ``len(values)`` is itself,
-    as in predictions of versions that wrote class numbers, and any other value means what the label map says.
+    Values that are not written for any class may come from other sources: a class number below ``len(values)`` is kept,
+    as in predictions of versions that wrote class numbers, and any other value is mapped by the label map.
     """
     if not label_map:
         return None
@@ -96,7 +95,7 @@ def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> d
 
 
 def values_dtype(values: Iterable[int]) -> np.dtype:
-    """The smallest type that holds values: uint8, uint16, int16, int32 or int64.
+    """Return the smallest type that holds values: uint8, uint16, int16, int32 or int64.
 
     Raises:
         ConfigurationError: If none does.
@@ -111,13 +110,13 @@ def values_dtype(values: Iterable[int]) -> np.dtype:
         if limits.min <= low and high <= limits.max:
             return np.dtype(kind)
     raise ConfigurationError(
-        f"label_map: predictions would hold the values {low} to {high}, which no integer type holds; write the label "
-        "maps with smaller values"
+        f"label_map: predictions would hold the values {low} to {high}, which exceed 64-bit integers; use smaller "
+        "values"
     )
 
 
 def to_values(labels: np.ndarray, values: Sequence[int], where: object) -> np.ndarray:
-    """Class numbers as the values that are written for them.
+    """Convert class numbers to the values that are written for them.
 
     Args:
         labels: Whole numbers of an unsigned type.
@@ -125,8 +124,7 @@ def to_values(labels: np.ndarray, values: Sequence[int], where: object) -> np.nd
         where: The file or sample, for the message.
 
     Returns:
-        `labels` itself where the values are class numbers; otherwise an array of `values_dtype` in the same order in
-        memory.
+        `labels` itself if the values are class numbers; otherwise an array of `values_dtype` in the same memory order.
 
     Raises:
         LabelError: If a label is not a class.
@@ -136,12 +134,12 @@ def to_values(labels: np.ndarray, values: Sequence[int], where: object) -> np.nd
     highest = int(labels.max())
     if highest >= len(values):
         raise LabelError(
-            f"{where}: the prediction holds the label {highest}, which is none of the {len(values)} classes (0 to "
-            f"{len(values) - 1}), so that the label map has no value for it; correct the prediction, or raise classes"
+            f"{where}: the prediction holds the label {highest}, which is not one of the {len(values)} classes (0 to "
+            f"{len(values) - 1}); correct the prediction, or raise classes"
         )
     table = np.array(values, values_dtype(values))
     result = np.empty_like(labels, table.dtype)
-    # Plane by plane in the order of memory: numpy turns a whole array of indices into eight bytes per voxel.
+    # Plane by plane in memory order: numpy converts an array of indices to eight bytes per voxel.
     planes = (labels.T, result.T) if labels.flags.f_contiguous else (labels, result)
     for source, target in zip(*planes, strict=True):
         target[...] = table[source]
@@ -149,7 +147,7 @@ def to_values(labels: np.ndarray, values: Sequence[int], where: object) -> np.nd
 
 
 def unmapped_beside_mapped(label_map: Mapping[int, int] | None) -> list[int]:
-    """Classes that another value is turned into while their own number, if the files hold it, stays as it is.
+    """Return the classes to which another value is mapped, but not their own number.
 
     Example:
         >>> unmapped_beside_mapped({2: 1}), unmapped_beside_mapped({1: 1, 2: 1}), unmapped_beside_mapped({255: 0})
@@ -159,9 +157,9 @@ def unmapped_beside_mapped(label_map: Mapping[int, int] | None) -> list[int]:
 
 
 def completed(label_map: Mapping[int, int], values: Iterable[int]) -> dict[int, int]:
-    """A label map that also says what the unmapped values of a data set mean, where another value means the same.
+    """Add to a label map the unmapped values of a data set that equal a class of another value.
 
-    Predictions then hold these: of two values with one meaning, the one that equals the class.
+    Predictions then hold these: of two values of a class, the one that equals the class.
 
     Example:
         >>> completed({2: 1}, [0, 1, 2]), completed({255: 1}, [0, 255])
@@ -172,7 +170,7 @@ def completed(label_map: Mapping[int, int], values: Iterable[int]) -> dict[int, 
 
 
 def proposed_label_map(values: Iterable[int]) -> dict[int, int]:
-    """The other values of a list in their order, numbered from 1; 0 stays the background.
+    """Propose a label map that numbers values from 1 in ascending order; 0 is the background.
 
     255 beside other labels is most likely "ignore" (`likely_ignored`) and becomes background, never a class.
 
@@ -183,7 +181,7 @@ def proposed_label_map(values: Iterable[int]) -> dict[int, int]:
     order = sorted(values)
     ignored = likely_ignored(order)
     order = [value for value in order if value != ignored]
-    # Without a 0 the least value is taken for the background.
+    # Without a 0, the least value is the background.
     numbers = {value: place for place, value in enumerate(order if 0 not in order else [0, *[v for v in order if v]])}
     if ignored is not None:
         numbers[ignored] = 0
@@ -191,10 +189,10 @@ def proposed_label_map(values: Iterable[int]) -> dict[int, int]:
 
 
 def likely_ignored(values: Iterable[int]) -> int | None:
-    """255 or 65535 beside other labels, where it most likely marks voxels to ignore; None where it does not.
+    """Return 255 or 65535 if it most likely marks voxels to ignore beside other labels, else None.
 
-    Alone beside the background it is the mask's foreground. Beside values of at least half its size (0, 128, 255) it is
-    the brightest of several shades of grey.
+    As the only value beside the background it is the foreground. Beside values of at least half its size (0, 128, 255)
+    it is the brightest of several shades of grey.
 
     Example:
         >>> likely_ignored([0, 1, 2, 255]), likely_ignored([0, 255]), likely_ignored([0, 128, 255])

@@ -1,4 +1,4 @@
-"""What an image and a label map must be before anything is trained on them."""
+"""Checks of images and label maps before training."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
 from miscnn_tf.plain_limits import shown
 
-#: As many classes as a label map can have.
+#: The most classes of a label map.
 MOST_CLASSES = 2**16
-#: Labels may be this far from a whole number: that is rounding, of a slope such as 1/255 or of an interpolation.
+#: Largest distance of a label from a whole number, for rounding by a slope such as 1/255 or by interpolation.
 WHOLE_TOLERANCE = 1e-3
 
 _WIDEST_TABLE = 2**16
 _SHOWN = 8
 _DIGITS = re.compile(r"-?[0-9]{1,18}")
-# Values that are looked at together; they stay in the processor's cache.
+# Number of values per step, which fit into the processor's cache.
 _CHUNK = 2**14
 
 
 class NotFiniteWarning(UserWarning):
-    """An image holds voxels that are NaN or infinite."""
+    """Warning of an image with NaN or infinite voxels."""
 
 
 class LabelWarning(UserWarning):
-    """A label map that is only looked at holds labels that the interface has no classes for."""
+    """Warning of a label map with labels that have no class in the interface, which is loaded for viewing only."""
 
 
 def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> dict[int, int] | None:
-    """A label map as it is used: integers to integers below `classes`; text keys, as JSON has them, are numbers again.
+    """Check a label map, and convert text keys (from JSON) and values to integers; labels must be below `classes`.
 
     Raises:
-        ConfigurationError: If an entry is no integer, or leads to no class.
+        ConfigurationError: If an entry is not an integer, or its label is not a class.
     """
     if not label_map:
         return None
@@ -53,13 +53,13 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
     for old, new in numbers.items():
         if not 0 <= new < classes:
             raise ConfigurationError(
-                f"label_map turns {old} into {new}, which is none of the {classes} classes (0 to {classes - 1})"
+                f"label_map maps {old} to {new}, which is not one of the {classes} classes (0 to {classes - 1})"
             )
     return numbers
 
 
 def _whole_label(value: Any, *, text: bool = False) -> int:
-    """A label; of text only plain digits, of floats only whole ones: ``int("1_0")`` is 10, ``int(1.7)`` is 1."""
+    """Parse a label: plain digits or a whole float only, while `int` accepts ``"1_0"`` and ``1.7``."""
     if isinstance(value, str):
         if not text or not _DIGITS.fullmatch(value):
             raise ValueError(value)
@@ -70,7 +70,7 @@ def _whole_label(value: Any, *, text: bool = False) -> int:
 
 
 def label_dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
-    """The smallest type that holds labels below `classes`.
+    """Return the smallest type that holds labels below `classes`.
 
     Raises:
         ConfigurationError: If there are more than 65536 classes.
@@ -83,24 +83,24 @@ def label_dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
 def check_labels(
     array: np.ndarray, classes: int, where: str | Path, label_map: Mapping[int, int] | None = None
 ) -> np.ndarray:
-    """Make sure that a label map holds whole numbers below `classes`, and return it as the smallest type.
+    """Check that a label map holds whole numbers below `classes`, and return it as the smallest type.
 
     Args:
-        array: Labels of any shape and numeric type; floating numbers are fine as long as they are within 0.001 of a
-            whole one.
+        array: Labels of any shape and numeric type; floating numbers must be within 0.001 of a whole
+            one.
         classes: Number of classes, background included.
         where: The file or sample, for the message.
-        label_map: Values of the file that mean another label, ``{255: 1}``; values that are not in it stay.
+        label_map: Labels for values of the file, ``{255: 1}``; other values are kept.
 
     Returns:
-        uint8 array (uint16 above 256 classes) of the same shape: `array` itself where nothing had to be changed.
+        uint8 array (uint16 above 256 classes) of the same shape: `array` itself if nothing changes.
 
     Raises:
         DataError: If there is a value that is fractional, negative, not finite, or not below `classes`; the message
             lists them.
 
     Warns:
-        RepeatedWarning: If a value that is not in `label_map` is a class that another value is turned into.
+        RepeatedWarning: If a value that is not in `label_map` is a class to which another value is mapped.
 
     Example:
         >>> import numpy as np
@@ -123,19 +123,19 @@ def check_labels(
 
 
 def whole_labels(array: np.ndarray, where: str | Path, classes: int | None = None) -> np.ndarray:
-    """Labels as integers, whatever type they have: the one rule of what is a whole number.
+    """Convert labels of any numeric type to integers.
 
     Args:
-        array: Labels of any shape and numeric type; floating numbers within 0.001 of a whole one are taken for it.
+        array: Labels of any shape and numeric type; floating numbers within 0.001 of a whole one are rounded.
         where: The file or sample, for the message.
         classes: Number of classes, for the message.
 
     Returns:
-        `array` itself, or a view of it, where its type is an integer or bool; otherwise a copy in the smallest type of
+        `array` itself, or a view of it, if its type is an integer or bool; otherwise a copy in the smallest type of
         uint8, int32 and int64.
 
     Raises:
-        DataError: If a value is not whole, not finite or beyond 64 bits, or the type is not one of numbers; the message
+        DataError: If a value is not whole, not finite or beyond 64 bits, or the type is not numeric; the message
             lists the values.
 
     Example:
@@ -147,16 +147,16 @@ def whole_labels(array: np.ndarray, where: str | Path, classes: int | None = Non
     if array.dtype.kind in "ui":
         return array
     if array.dtype.kind != "f":
-        raise DataError(f"{where}: a label map holds numbers, this is {array.dtype}; save it as an integer image")
+        raise DataError(f"{where}: the label map is of {array.dtype}, not numbers; save it as an integer image")
     if array.size == 0:
         return array.astype(np.uint8)
-    # NaN and infinity fit into no integer type.
+    # Integer types cannot hold NaN and infinity.
     lowest, highest = np.rint(array.min()), np.rint(array.max())
     kind = next((kind for kind in (np.uint8, np.int32, np.int64) if _fits(lowest, highest, kind)), None)
     if kind is None:
         raise _bad_labels(array[is_odd(array) | (np.abs(array) >= np.float64(2**63))], classes, where)
     whole = np.empty_like(array, dtype=kind, subok=False)
-    # Piece by piece, as every step makes a copy.
+    # In pieces, since every step makes a copy.
     with np.nditer(
         [array, whole],
         flags=["external_loop", "buffered"],
@@ -172,7 +172,7 @@ def whole_labels(array: np.ndarray, where: str | Path, classes: int | None = Non
 
 
 def is_odd(values: np.ndarray) -> np.ndarray:
-    """Which floating values are not whole numbers, NaN and infinity among them.
+    """Mark floating values that are not whole numbers, including NaN and infinity.
 
     Example:
         >>> is_odd(np.array([1.0, 1.0001, 0.5, np.inf])).tolist()
@@ -183,7 +183,7 @@ def is_odd(values: np.ndarray) -> np.ndarray:
 
 
 def label_text(value: Any) -> str:
-    """A label as text, with as many digits as it takes to tell it from its neighbours.
+    """Format a label with as many digits as are needed to distinguish it from its neighbours.
 
     Example:
         >>> label_text(np.float32(0.99999994)), label_text(np.float64(3)), label_text(255)
@@ -193,12 +193,12 @@ def label_text(value: Any) -> str:
 
 
 def require_classes(labels: np.ndarray | None, classes: int, where: str | Path) -> None:
-    """Make sure that a label map that was loaded to be looked at can be trained on, counted or scored.
+    """Check that all labels have a class, as training, counting and scoring require.
 
-    `Data_IO.sample_loader` hands labels over that have no class, with a `LabelWarning`.
+    `Data_IO.sample_loader` returns labels without a class, with a `LabelWarning`.
 
     Args:
-        labels: Whole numbers; None where there is no label map.
+        labels: Whole numbers; None without a label map.
         classes: Number of classes, background included.
         where: The file or sample, for the message.
 
@@ -210,7 +210,7 @@ def require_classes(labels: np.ndarray | None, classes: int, where: str | Path) 
 
 
 def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str | Path) -> None:
-    """Make sure that an array is an image of the dimension and number of channels that an interface was made for.
+    """Check that an array has the dimension and number of channels of an interface.
 
     Args:
         shape: ``(x, y[, z])`` or ``(x, y[, z], channels)``.
@@ -219,7 +219,7 @@ def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str 
         where: The file or sample, for the message.
 
     Raises:
-        DataError: If it is not, with what to change.
+        DataError: If not; the message shows the argument to change.
     """
     axes = 3 if three_dim else 2
     if len(shape) not in (axes, axes + 1):
@@ -239,26 +239,26 @@ def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str 
 
 
 def check_image(array: np.ndarray, where: str | Path) -> np.ndarray:
-    """Warn where an image holds NaN or infinite voxels; it is returned as it is.
+    """Warn of NaN or infinite voxels in an image, and return it unchanged.
 
     Args:
-        array: Image of any shape; only floating types are looked at.
+        array: Image of any shape; only floating types are checked.
         where: The file or sample, for the message.
 
     Warns:
-        NotFiniteWarning: With the file's name and the number of voxels.
+        NotFiniteWarning: If there are any; with the file's name and the number of voxels.
     """
     if array.dtype.kind != "f" or array.size == 0:
         return array
     flat = array.ravel(order="K")
     with np.errstate(over="ignore", invalid="ignore"):
-        # One NaN or infinity makes the sum one too: a finite sum clears the image in a single fast pass.
+        # NaN and infinity propagate to the sum, so a finite sum shows in one fast pass that there are none.
         if np.isfinite(np.sum(flat)):
             return array
     bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in np.array_split(flat, max(1, flat.size // 2**22)))
     if bad:
         warnings.warn(
-            f"{where}: {bad} of {array.size} voxels are NaN or infinite. They spread through normalisation and the "
+            f"{where}: {bad} of {array.size} voxels are NaN or infinite. They propagate through normalisation and the "
             "network; replace them in the file, or add a Clipping subfunction",
             NotFiniteWarning,
             stacklevel=3,
@@ -267,7 +267,7 @@ def check_image(array: np.ndarray, where: str | Path) -> np.ndarray:
 
 
 def count_voxels(labels: np.ndarray, classes: int, *, where: str | Path = "label map") -> list[int]:
-    """Voxels of each class in labels ``(x, y[, z])``, plane by plane: numpy's ``bincount`` needs eight bytes per voxel.
+    """Count the voxels of each class in labels ``(x, y[, z])``, with little memory.
 
     Args:
         labels: Whole numbers of any numeric type. Those that are not below `classes` are not counted.
@@ -275,7 +275,7 @@ def count_voxels(labels: np.ndarray, classes: int, *, where: str | Path = "label
         where: The file or sample, for the message.
 
     Raises:
-        DataError: If labels are not whole numbers, or negative.
+        DataError: If labels are fractional or negative.
 
     Example:
         >>> count_voxels(np.array([[0, 1], [2, 2]]), classes=4)
@@ -285,17 +285,17 @@ def count_voxels(labels: np.ndarray, classes: int, *, where: str | Path = "label
     if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
         raise _bad_labels(labels[labels < 0], classes, where)
     counts = np.zeros(classes, np.int64)
-    # In the order in which they are in memory.
+    # Plane by plane in memory order: numpy's bincount needs eight bytes per voxel.
     for plane in labels.T if labels.flags.f_contiguous else labels:
         if plane.dtype.itemsize > 2:
-            # A large value would make a large table, and numpy counts no uint64.
+            # A large value would make a large table, and bincount does not accept uint64.
             plane = np.minimum(plane, classes).astype(np.int64, copy=False)
         counts += np.bincount(plane.ravel(order="K"), minlength=classes)[:classes]
     return [int(count) for count in counts]
 
 
 def _fits(lowest: Any, highest: Any, integer: type) -> bool:
-    # As Python numbers: a float32 would round the limits of wide integers up, beyond what they hold.
+    # As Python numbers: float32 would round the limits of wide integers up, beyond their range.
     limits = np.iinfo(integer)
     return limits.min <= float(lowest) and float(highest) < float(limits.max) + (integer is np.uint8)
 
@@ -333,14 +333,14 @@ def _whole_number(value: Any) -> int:
 
 
 def _warn_of_merged(array: np.ndarray, mapping: Mapping[int, int], where: str | Path) -> None:
-    """Two values have one class, and the label map names only one of them: which one predictions get is a guess."""
+    """Warn if two values belong to one class and only one of them is in the label map: predictions get that one."""
     held = [label for label in unmapped_beside_mapped(mapping) if (array == label).any()]
     if held:
         whole = {label: label for label in held} | dict(mapping)
         warnings.warn(
             RepeatedWarning(
-                f"{where}: the label map holds {', '.join(map(str, held))}, and label_map={dict(mapping)} turns other "
-                f"values into the same. Predictions are written with the other values; for the class numbers give "
+                f"{where}: the label map holds {', '.join(map(str, held))}, and label_map={dict(mapping)} maps other "
+                f"values to the same class. Predictions are written with the other values; for class numbers, give "
                 f"label_map={whole}",
                 ("merged labels", tuple(sorted(mapping.items()))),
             ),
@@ -349,7 +349,7 @@ def _warn_of_merged(array: np.ndarray, mapping: Mapping[int, int], where: str | 
 
 
 def _highest_class(array: np.ndarray, classes: int) -> int:
-    """The highest valid label; 0 where there is none."""
+    """Return the highest valid label; 0 if there is none."""
     return int(array.max(where=(array > 0) & (array < classes), initial=0))
 
 
@@ -365,10 +365,10 @@ def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path, high
             f'most likely means "ignore"; label_map={{{int(ignored)}: 0}} counts such voxels as background'
         )
     advice = (
-        "labels are whole numbers: was the label map interpolated, or is it a probability map? Save it again with "
+        "the label map may have been interpolated, or be a probability map: save labels with "
         "nearest-neighbour interpolation"
         if fractional
-        else f"correct the file, raise classes, or declare what they mean, e.g. label_map={{{shown.split(',')[0]}: 1}}"
+        else f"correct the file, raise classes, or map the values, e.g. label_map={{{shown.split(',')[0]}: 1}}"
     )
     return LabelError(
         f"{where}: the label map holds {shown}{more} ({values.size} voxels), but {allowed}. "

@@ -1,4 +1,4 @@
-"""From a folder, as it lies on somebody's disk, to the interface that reads it."""
+"""Detection of the layout of a data folder, and of the arguments of its interface."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from miscnn_tf.messages import did_you_mean, some_of
 
 logger = logging.getLogger(__name__)
 
-#: What each layout looks like, for messages and help.
+#: Description of each layout, for messages and help.
 LAYOUTS = {
     "NIFTI": """\
 a folder per sample, with NIfTI files
@@ -59,7 +59,7 @@ a folder of images beside a folder of masks
   masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png""",
 }
 
-# As many classes as a label map can have: no value that the files hold is refused before it was looked at.
+# The most classes of a label map, so that values are not refused before they are counted.
 _ANY = 2**16
 _LOOKED_AT = 50
 # A series has hundreds of files.
@@ -77,34 +77,33 @@ def find_interface(
     label_map: Mapping[int, int] | None = None,
     **settings: Any,
 ) -> Abstract_IO:
-    """Look at a folder of data, and make the interface that reads it.
+    """Detect the layout of a folder of data, and make the interface that reads it.
 
-    What is not given is found out: channels and dimension from the headers of the images, of which most decide and the
-    others are named in a warning; classes and their names from
-    ``dataset.json``, or else the classes from the values in the segmentations, of which each is read once. Masks of 0
-    and 255 get ``label_map={255: 1}``.
+    Arguments that are not given are detected: channels and dimension from the headers of the majority of the images,
+    with a warning that lists the others; classes and their names from ``dataset.json``, or else the classes from the
+    values in the segmentations, each of which is read once. Masks of 0 and 255 get ``label_map={255: 1}``.
 
     Args:
         path: The folder of the data set.
-        name: Which layout it has, a key of `miscnn_data_interfaces`: "NIFTI", "NIFTI_S", "IMG", "DICOM",
-            "DATASET_JSON", "PAIRED"; None: what the folder looks like.
+        name: Layout, a key of `miscnn_data_interfaces`: "NIFTI", "NIFTI_S", "IMG", "DICOM",
+            "DATASET_JSON", "PAIRED"; None: detected from the folder.
         channels: Number of channels.
         classes: Number of classes, background included.
         three_dim: Whether the images are volumes.
         pattern: Regular expression that a sample's whole name must match; None takes all.
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are.
+        label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept.
         **settings: Further arguments of the interface, such as ``part="test"`` or ``structure_dict``; and
             ``class_names``, a name per class, for any of them.
 
     Returns:
-        The interface, to be handed to `Data_IO` with the same path.
+        The interface, to be passed to `Data_IO` with the same path.
 
     Raises:
-        MissingDataError: If there is no such folder, or its layout is none that is known; the message says what was
-            found, and shows the layouts.
+        MissingDataError: If the folder does not exist, or its layout is unknown; the message lists what was found, and
+            the layouts.
         DataError: If the files cannot be read, or the values in the segmentations are not 0, 1, 2, …; the message shows
             the label map to pass.
-        ConfigurationError: If an argument is not one that the interface has.
+        ConfigurationError: If the interface lacks an argument.
 
     Example:
         >>> interface = find_interface("Task04_Hippocampus")  # doctest: +SKIP
@@ -129,7 +128,7 @@ def find_interface(
     given: dict[str, Any] = {**arguments, "label_map": label_map, **settings}
     given = {key: value for key, value in given.items() if value is not None}
     if not issubclass(cls, ListedFiles_interface) and part != "test":
-        given.pop("part", None)  # a folder per sample: all samples are listed in any case
+        given.pop("part", None)  # layouts with a folder per sample always list all samples
     if issubclass(cls, ListedFiles_interface):
         interface = _listed(root, cls, given, class_names)
     elif cls is Image_interface:
@@ -149,16 +148,16 @@ def find_interface(
 def recognise(
     root: Path, pattern: str | None = None, labelled: bool = True, *, settings: Mapping[str, Any] | None = None
 ) -> str:
-    """The layout of a folder, a key of `LAYOUTS`.
+    """Detect the layout of a folder, a key of `LAYOUTS`.
 
     Args:
         root: An existing folder.
         pattern: Regular expression that the names of sample folders must match; None takes all.
-        labelled: Whether segmentations are needed; if not, images alone are a layout, too ("PAIRED").
-        settings: Further arguments of the interface: those that name folders belong to one layout alone.
+        labelled: Whether segmentations are needed; if False, images alone are a layout, too ("PAIRED").
+        settings: Further arguments of the interface: those that name folders belong to only one layout.
 
     Raises:
-        MissingDataError: If it is none that is known; the message says what was found.
+        MissingDataError: If the layout is unknown; the message lists what was found.
     """
     folders = [(settings or {}).get(name) for name in ("image_folder", "mask_folder")]
     found = "PAIRED" if folders != [None, None] else _layout_of(root, pattern, labelled)
@@ -168,37 +167,37 @@ def recognise(
 
 
 def layout_help() -> str:
-    """The layouts that are known, a little tree of each."""
+    """Return a description of the known layouts, with a file tree of each."""
     return "\n".join(f"{name}: {picture}" for name, picture in LAYOUTS.items())
 
 
 def _listed(
     root: Path, cls: type[ListedFiles_interface], given: dict[str, Any], class_names: tuple[str, ...] | None
 ) -> Abstract_IO:
-    """An interface that fills in from the data what it is not given, but for labels that no file tells."""
+    """Make an interface that detects its arguments itself, and scan the labels if no file defines them."""
     arguments = {"classes": None, **given, "class_names": class_names}
-    told = arguments["classes"] is not None or (cls is DatasetJSON_interface and find_dataset_json(root) is not None)
-    probe = _made(cls, arguments if told else {**arguments, "classes": _ANY})
+    known = arguments["classes"] is not None or (cls is DatasetJSON_interface and find_dataset_json(root) is not None)
+    probe = _made(cls, arguments if known else {**arguments, "classes": _ANY})
     indices = probe.initialize(str(root))
     config = configuration.get_config(probe)
-    if not told:
+    if not known:
         config["classes"], config["label_map"] = _labels_of(root, probe, indices, given.get("label_map"))
     return cls(**config)
 
 
 def _with_labels(root: Path, cls: type[Abstract_IO], arguments: dict[str, Any]) -> Abstract_IO:
-    """An interface for folders of samples; its classes are looked for where they are not given."""
+    """Make an interface for folders of samples; scan the labels if classes are not given."""
     probe = _made(cls, {"classes": _ANY, **arguments})
     if "classes" in arguments:
         return probe
-    if cls is NIFTIslicer_interface:  # a volume is looked through at once, not slice by slice
+    if cls is NIFTIslicer_interface:  # scan whole volumes, not slice by slice
         probe = NIFTI_interface(arguments["channels"], _ANY, True, arguments.get("pattern"))
     classes, label_map = _labels_of(root, probe, probe.initialize(str(root)), arguments.get("label_map"))
     return cls(**{**arguments, "classes": classes, "label_map": label_map})
 
 
 def _with_structures(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, and for a format whose structures have names the labels and classes that follow from them."""
+    """Return the arguments, with labels and classes for a format with named structures."""
     if "classes" in given or not hasattr(cls, "get_ROI_names"):
         return given
     structures = given.get("structure_dict")
@@ -214,12 +213,12 @@ def _with_structures(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) 
 def _labels_of(
     root: Path, probe: Abstract_IO, indices: Iterable[Hashable], label_map: Mapping[Any, Any] | None
 ) -> tuple[int, dict[int, int] | None]:
-    logger.info("%s: nothing says which classes there are; the segmentations are looked through", root)
+    logger.info("%s does not define the classes; reading the segmentations", root)
     return classes_of(scan_labels(probe, indices), str(root), label_map)
 
 
 def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an interface for NIfTI files, with channels and dimension from their headers."""
+    """Return the arguments of an interface for NIfTI files, with channels and dimension from their headers."""
     probe = NIFTI_interface(pattern=given.get("pattern"))
     channels, three_dim = given.get("channels"), given.get("three_dim")
     if cls is NIFTIslicer_interface and three_dim is None:
@@ -237,7 +236,7 @@ def _look_at_nifti(root: Path, cls: type[Abstract_IO], given: dict[str, Any]) ->
 
 
 def _look_at_dicom(root: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a `DICOM_interface`; radiographs are two-dimensional."""
+    """Return the arguments of a `DICOM_interface`; radiographs are two-dimensional."""
     if "three_dim" in given:
         return given
     chosen_by = ("pattern", "series", "modality", "annotation_tag")
@@ -247,13 +246,13 @@ def _look_at_dicom(root: Path, given: dict[str, Any]) -> dict[str, Any]:
     for index in probe.initialize(root)[:_SERIES_LOOKED_AT]:
         try:
             pictures.append(probe.is_picture(index))
-        except DataError as error:  # it will be reported when the sample is read
+        except DataError as error:  # reported when the sample is read
             logger.debug("%s", error)
     return {**given, "three_dim": not pictures or not all(pictures)}
 
 
 def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an `Image_interface`, with format and colours of the files in the sample folders."""
+    """Return the arguments of an `Image_interface`, with format and colours of the files in the sample folders."""
     arguments = dict(given)
     channels = arguments.pop("channels", None)
     if arguments.pop("three_dim", False):
@@ -271,24 +270,24 @@ def _look_at_images(root: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usual_format(root: Path, pattern: str | None) -> str:
-    """The format of most images in sample folders; samples in another one are named in a warning."""
+    """Return the format of most images in sample folders; warn of samples in another one."""
     names = find_samples(root, pattern, lambda folder: _format_in(folder) is not None, "imaging.png")
     formats = {name: _format_in(root / str(name)) or "" for name in names}
     counts = Counter(min(spellings(ending)) for ending in formats.values())
     (usual, most), *others = counts.most_common()
     if others and others[0][1] == most:
         raise DataError(
-            f"{root}: as many images are {usual} as {others[0][0]}; give img_format={usual!r} (the others are left out "
-            "then), or convert some"
+            f"{root}: the formats {usual} and {others[0][0]} are equally frequent; give img_format={usual!r} (which "
+            "leaves out the others), or convert some"
         )
     odd = [f"{name} ({ending})" for name, ending in formats.items() if min(spellings(ending)) != usual]
     if odd:
-        logger.warning("%s: most images are %s; left out are those in other formats: %s", root, usual, some_of(odd, 20))
+        logger.warning("%s: most images are %s; images in other formats left out: %s", root, usual, some_of(odd, 20))
     return next(ending for ending in formats.values() if min(spellings(ending)) == usual)
 
 
 def _made(cls: type[Abstract_IO], arguments: Mapping[str, Any]) -> Abstract_IO:
-    """The interface, or an error that says which argument it does not have, or needs."""
+    """Make the interface, or raise an error that names an unknown or missing argument."""
     known = inspect.signature(cls).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for key in arguments:
@@ -329,33 +328,33 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _format_in(folder: Path) -> str | None:
-    """The ending of ``imaging.<ending>`` in a folder, in small letters."""
+    """Return the ending of ``imaging.<ending>`` in a folder, in small letters."""
     path = find_file(folder, "imaging", [f".{ending}" for ending in LOSSLESS + LOSSY], any_case=True)
     return None if path is None else path.suffix.lower()[1:]
 
 
 def _has_dicom(folder: Path) -> bool:
-    """Whether a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
+    """Return True if a DICOM file is among the first files below a folder: by its ending, or what it begins with."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
 
 
 def _unknown(root: Path, pattern: str | None) -> str:
-    """What was found, what may be meant, and the layouts that are known."""
+    """Return the message for an unknown layout: the content of the folder, advice, and the known layouts."""
     entries = _visible(root)
     if image_files(root) or _format_in(root) or any(is_dicom(path) for path in entries[:_LOOKED_AT] if path.is_file()):
         return f"{root} is itself one sample; give the folder above it, {root.parent}"
-    said = f"{root} is laid out in no way that is known here. It holds {_shown(entries)}."
+    text = f"{root} does not have a known layout. It holds {_shown(entries)}."
     folders = [path for path in entries if path.is_dir()]
     inner = list(islice((str(path) for path in folders[:_LOOKED_AT] if _layout_of(path)), 3))
     if inner:
-        said += f" Did you mean {' or '.join(inner)}?"
+        text += f" Did you mean {' or '.join(inner)}?"
     elif folders:
-        said += f" {folders[0].name}/ holds {_shown(_visible(folders[0]))}."
+        text += f" {folders[0].name}/ holds {_shown(_visible(folders[0]))}."
     if pattern is not None:
-        said += f" Sample folders have to match pattern={pattern!r} as a whole."
+        text += f" The whole name of a sample folder must match pattern={pattern!r}."
     return (
-        f"{said} Rename, move or link the files to one of these layouts, or write an interface of your own, a subclass "
+        f"{text} Rename, move or link the files to one of these layouts, or write an interface of your own, a subclass "
         f"of Abstract_IO:\n{layout_help()}"
     )
 

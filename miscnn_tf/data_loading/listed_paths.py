@@ -1,4 +1,4 @@
-"""Paths of files as other programs list them: with backslashes, absolute, or from before a folder was moved."""
+"""Resolution of listed file paths: with backslashes, absolute, or relative to a folder's previous location."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _LONGEST = 4096
 
 
 class ListedPathError(ValueError):
-    """A path that cannot be used; the message is the end of a sentence that begins with the path."""
+    """Error for a listed path; the message continues a sentence that begins with the path."""
 
 
 def relative_to_folder(entry: str, folder: Path) -> tuple[str, bool]:
-    r"""The path of a listed file relative to the folder of the list, which it does not leave.
+    r"""Return the path of a listed file relative to the folder of the list; paths outside the folder are refused.
 
     Args:
-        entry: The path as it is listed: relative to the folder or absolute, with slashes or backslashes.
+        entry: The listed path: relative to the folder or absolute, with slashes or backslashes.
         folder: The folder of the list.
 
     Returns:
-        The relative path with slashes; and whether the entry is the path of another place, in whose stead the file of
-        the same folder and name below `folder` is taken. It is only where no file is at the place that is listed.
+        The relative path with slashes; and whether the entry is the path of a missing file elsewhere, which is replaced
+        by the file of the same folder and name below `folder`.
 
     Raises:
-        ListedPathError: If it is empty, or leads out of the folder.
+        ListedPathError: If it is empty, or outside the folder.
 
     Example:
         >>> relative_to_folder(".\\imagesTr\\a.nii.gz", Path("data"))
@@ -44,13 +44,13 @@ def relative_to_folder(entry: str, folder: Path) -> tuple[str, bool]:
             return below, False
     if of_windows or (os.path.isabs(text) and not os.path.lexists(text)):
         parts = [part for part in text.split("/") if part]
-        # The folder of a file (imagesTr) is a part of its name, so that no file of another folder is taken for it.
+        # The parent folder (imagesTr) must match, too, so that a file of another folder is not used by mistake.
         tails = ("/".join(parts[start:]) for start in range(len(parts) - 1) if ".." not in parts[start:])
         moved = next((tail for tail in tails if os.path.isfile(folder / tail)), None)
         if moved is not None:
             return moved, True
     raise ListedPathError(
-        f"is outside the folder, and nothing outside {folder} is read. Copy or link it there, and name it like "
+        f"is outside {folder}, and only files inside are read. Copy or link it there, and list it like "
         '"./imagesTr/case_00.nii.gz"'
     )
 
@@ -63,9 +63,9 @@ def _is_path(entry: str) -> bool:
 
 
 def _below(entry: str, folder: Path) -> str | None:
-    """The path relative to the folder, also where one of them is given by a link; None if it is not in it."""
+    """Return the path relative to the folder, also if one of them contains a link; None if it is outside."""
     path = os.path.normpath(os.path.join(os.path.abspath(folder), entry))
-    for real in (False, True):  # links are looked at only where they matter, since each costs a look at the disk
+    for real in (False, True):  # links are resolved only if needed, since that accesses the disk
         root = os.path.realpath(folder) if real else os.path.abspath(folder)
         whole = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) if real else path
         if Path(whole).is_relative_to(root):

@@ -1,4 +1,4 @@
-"""NIfTI files: their names, headers and voxels, read without trusting them, and how they are written."""
+"""NIfTI files: names, headers, voxels and writing."""
 
 from __future__ import annotations
 

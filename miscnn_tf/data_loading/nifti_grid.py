@@ -1,4 +1,4 @@
-"""The grid of voxels that a NIfTI header describes: forms, voxel sizes and units."""
+"""Voxel grid of a NIfTI header: qform, sform, voxel sizes and units."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.errors import DataError
 
-#: The bits of ``xyzt_units`` that hold the unit of length; the others hold that of time.
+#: Bits of ``xyzt_units`` for the unit of length; the others are for that of time.
 LENGTH_BITS = 7
 #: NIfTI's code of millimetres.
 MILLIMETRES = 2
 _IN_MILLIMETRES = {0: 1.0, 1: 1000.0, MILLIMETRES: 1.0, 3: 0.001}
 _LAST_FORM_CODE = 5
-# Quaternions of a thousandth more than 1 have been rounded to three decimals; niftilib and ITK scale any to 1.
+# Quaternions with norms of up to 1.001 were rounded to three decimals; niftilib and ITK scale any norm to 1.
 _QUATERNION_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class NiftiGrid:
-    """Where the voxels are, in millimetres.
+    """Voxel grid in millimetres.
 
     Attributes:
         affine: 4x4, voxel to millimetres.
         spacing: Voxel size of the three spatial axes, mm.
         qform: 4x4 of the qform where it differs from `affine`, else None.
-        qform_code: NIfTI code of the qform, 0 if there is none that can be used.
+        qform_code: NIfTI code of the qform, 0 if it is missing or unusable.
         sform_code: NIfTI code of the sform, 0 if there is none.
         xyzt_units: NIfTI code of the units in the file.
     """
@@ -44,9 +44,9 @@ class NiftiGrid:
 
 
 def in_millimetres(xyzt_units: int) -> float | None:
-    """The length in millimetres of the unit of a header, None for a code that NIfTI does not define.
+    """Return the length in millimetres of the unit in a header, None for a code that NIfTI does not define.
 
-    A header without unit is taken to be in millimetres.
+    Headers without a unit are assumed to be in millimetres.
 
     Example:
         >>> in_millimetres(3), in_millimetres(2 + 8), in_millimetres(7)
@@ -56,16 +56,16 @@ def in_millimetres(xyzt_units: int) -> float | None:
 
 
 def read_grid(header: Any, stored: Any, shape: Sequence[int], path: Path) -> NiftiGrid:
-    """Derive the grid from a header: from the sform, else the qform, else the voxel sizes alone, as nibabel does.
+    """Derive the grid from a header: from the sform, else the qform, else the voxel sizes alone, like nibabel.
 
     Args:
         header: nibabel's header after its repairs.
-        stored: The same before them, since they hide faults that readers treat differently.
+        stored: The header before repairs, which hide faults that readers treat differently.
         shape: Shape of the image.
         path: The file, for messages.
 
     Raises:
-        DataError: If the form that places the voxels cannot be used, or the unit is not defined.
+        DataError: If the form that gives the affine cannot be used, or the unit is not defined.
     """
     units = int(stored["xyzt_units"])
     millimetres = in_millimetres(units)
@@ -77,19 +77,19 @@ def read_grid(header: Any, stored: Any, shape: Sequence[int], path: Path) -> Nif
     sform, sform_fault = _sform(header, stored)
     qform, qform_fault = _qform(header, stored)
     if sform_fault:
-        other = f", and neither can the qform: {qform_fault}" if qform_fault else ""
-        advice = "set sform_code to 0 if the qform is right" if qform is not None else "set a right sform or qform"
+        other = f", nor can the qform: {qform_fault}" if qform_fault else ""
+        advice = "set sform_code to 0 if the qform is correct" if qform is not None else "correct the sform or qform"
         raise DataError(f"{path}: the sform, which gives the affine, cannot be used: {sform_fault}{other}; {advice}")
     if sform is None and qform_fault:
         raise DataError(
-            f"{path}: the qform, which gives the affine, cannot be used: {qform_fault}; set a right sform or qform"
+            f"{path}: the qform, which gives the affine, cannot be used: {qform_fault}; correct the sform or qform"
         )
     affine = next((form for form in (sform, qform) if form is not None), None)
     if affine is None:
         affine = np.asarray(header.get_base_affine(), dtype=np.float64)
         fault = _size_fault(stored, min(len(shape), 3)) or _matrix_fault(affine)
         if fault:
-            raise DataError(f"{path}: neither sform nor qform is set, and {fault}; set a right sform or qform")
+            raise DataError(f"{path}: neither sform nor qform is set, and {fault}; set a valid sform or qform")
     scale = np.diag([millimetres] * 3 + [1.0])
     affine = scale @ affine
     other_form = None if qform is None or sform is None else scale @ qform
@@ -107,7 +107,7 @@ def read_grid(header: Any, stored: Any, shape: Sequence[int], path: Path) -> Nif
 
 
 def _sform(header: Any, stored: Any) -> tuple[np.ndarray | None, str | None]:
-    """The sform, or what is wrong with it; neither where it is not set."""
+    """Return the sform, or its fault; neither if it is not set."""
     code = int(stored["sform_code"])
     if code <= 0:
         return None, None
@@ -119,7 +119,7 @@ def _sform(header: Any, stored: Any) -> tuple[np.ndarray | None, str | None]:
 
 
 def _qform(header: Any, stored: Any) -> tuple[np.ndarray | None, str | None]:
-    """The qform, or what is wrong with it; neither where it is not set."""
+    """Return the qform, or its fault; neither if it is not set."""
     code = int(stored["qform_code"])
     if code <= 0:
         return None, None
@@ -127,7 +127,7 @@ def _qform(header: Any, stored: Any) -> tuple[np.ndarray | None, str | None]:
         return None, f"qform_code is {code}, but NIfTI defines 0 to {_LAST_FORM_CODE}"
     qfac = float(stored["pixdim"][0])
     if qfac < 0 and qfac != -1:
-        # nibabel takes it for 1, niftilib and ITK for -1.
+        # nibabel reads it as 1, niftilib and ITK as -1.
         return None, f"pixdim[0] (qfac) is {qfac:g}, but 1 or -1 is needed"
     fault = _size_fault(stored, 3)
     if fault:
@@ -146,7 +146,7 @@ def _qform(header: Any, stored: Any) -> tuple[np.ndarray | None, str | None]:
 
 
 def _size_fault(stored: Any, axes: int) -> str | None:
-    """What is wrong with the voxel sizes: readers differ in what they make of negative ones."""
+    """Return the fault of the voxel sizes, if any; readers interpret negative ones differently."""
     for axis in range(1, axes + 1):
         size = float(stored["pixdim"][axis])
         if not 0 <= size < np.inf:
@@ -161,7 +161,7 @@ def _matrix_fault(matrix: np.ndarray) -> str | None:
 
 
 def _spacing(header: Any, affine: np.ndarray, millimetres: float) -> np.ndarray:
-    """The zooms; the affine's where these contradict it, as the affine is what places the voxels."""
+    """Return the voxel sizes of the header, or those of the affine if they contradict it."""
     from_affine = geometry.spacing_of(affine)
     zooms = [float(zoom) * millimetres for zoom in header.get_zooms()[:3]]
     zooms += from_affine.tolist()[len(zooms) :]

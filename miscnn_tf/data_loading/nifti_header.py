@@ -1,4 +1,4 @@
-"""The header of a NIfTI file, read without trusting it. nibabel parses it; what readers disagree about is refused."""
+"""Header of a NIfTI file, parsed by nibabel; fields that readers interpret differently are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.nifti_grid import NiftiGrid, read_grid
 from miscnn_tf.data_loading.packed_file import first_bytes
 from miscnn_tf.errors import DataError
 
-# nibabel mends small faults (the zero pixdim of a flat axis) and reports it, which is not a fault for our users.
+# nibabel repairs and logs small faults (zero pixdim of a flat axis), which do not concern users.
 _quiet = logging.getLogger(f"{__name__}.header")
 _quiet.setLevel(logging.ERROR)
 
@@ -28,16 +28,16 @@ _MOST_AXES = 7
 
 @dataclass(frozen=True)
 class NiftiInfo:
-    """What the header of a NIfTI file says, in millimetres.
+    """Header of a NIfTI file, in millimetres.
 
     Attributes:
         path: The file.
         shape: Shape as stored, ``(x, y[, z[, channels]])``.
         stored_dtype: Type of the voxels in the file, with its byte order.
-        offset: Where they begin, in bytes.
-        slope: Factor on the stored values.
-        inter: Added to them.
-        grid: Where the voxels are.
+        offset: Position of the first voxel, bytes.
+        slope: Factor of the stored values.
+        inter: Offset that is added to them.
+        grid: Voxel grid.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class NiftiInfo:
 
     @property
     def affine(self) -> np.ndarray:
-        """4x4, voxel to millimetres."""
+        """Matrix from voxels to millimetres, 4x4."""
         return self.grid.affine
 
     @property
@@ -60,27 +60,27 @@ class NiftiInfo:
 
     @property
     def qform(self) -> np.ndarray | None:
-        """4x4 of the qform where it differs from `affine`, else None."""
+        """Matrix of the qform, 4x4, if it differs from `affine`, else None."""
         return self.grid.qform
 
     @property
     def qform_code(self) -> int:
-        """NIfTI code of the qform, 0 if there is none that can be used."""
+        """NIfTI code of the qform, 0 if it is missing or unusable."""
         return self.grid.qform_code
 
     @property
     def sform_code(self) -> int:
-        """NIfTI code of the sform, 0 if there is none."""
+        """NIfTI code of the sform, 0 if it is missing."""
         return self.grid.sform_code
 
     @property
     def compressed(self) -> bool:
-        """Whether the file is gzipped."""
+        """True if the file is gzipped."""
         return self.path.name.lower().endswith(".gz")
 
     @property
     def scaled(self) -> bool:
-        """Whether stored values and voxel values differ."""
+        """True if stored values and voxel values differ."""
         return (self.slope, self.inter) != (1.0, 0.0)
 
     @property
@@ -100,7 +100,7 @@ class NiftiInfo:
         return self.offset + self.voxels * self.stored_dtype.itemsize
 
     def geometry(self) -> dict[str, Any]:
-        """The facts that `write_nifti` needs, as plain data and arrays."""
+        """Return the facts that `write_nifti` needs, as plain data and arrays."""
         facts: dict[str, Any] = {
             "affine": self.affine.copy(),
             "spacing": self.spacing.copy(),
@@ -117,7 +117,7 @@ def read_info(path: str | Path) -> NiftiInfo:
     """Read the header of a NIfTI file (a few hundred bytes).
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is not a NIfTI file, or holds voxels that are not an image (RGB, complex numbers).
     """
     path = Path(path)
@@ -132,12 +132,12 @@ def read_info(path: str | Path) -> NiftiInfo:
     if dtype.kind not in "iuf":
         kind = "RGB colours" if dtype.fields else "complex numbers" if dtype.kind == "c" else str(dtype)
         raise DataError(
-            f"{path}: the voxels are {kind}, which is not an image to segment; save one number per voxel, colours as "
-            "channels in the fourth axis"
+            f"{path}: the voxels are {kind}, but one number per voxel is needed; save colours as channels in the "
+            "fourth axis"
         )
     if not shape or min(shape) < 1:
         raise DataError(
-            f"{path}: the header gives the shape {shape}; a NIfTI image has at least one voxel on each axis"
+            f"{path}: the shape in the header is {shape}, but each axis needs at least one voxel; export the file again"
         )
     slope, inter = _scaling(stored, path)
     return NiftiInfo(
@@ -152,10 +152,10 @@ def read_info(path: str | Path) -> NiftiInfo:
 
 
 def stored_header(path: Path) -> Any:
-    """The header of a file as it is stored, known to have fields that nibabel can interpret.
+    """Read the header of a file without repairs, after checking that nibabel can interpret its fields.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If the file does not begin with the header of a NIfTI file.
     """
     start = first_bytes(path, max(_HEADERS))
@@ -163,7 +163,7 @@ def stored_header(path: Path) -> Any:
         (each for each in "<>" if len(start) >= 4 and struct.unpack(f"{each}i", start[:4])[0] in _HEADERS), None
     )
     if order is None:
-        raise DataError(f"{path}: this is no NIfTI file (it does not begin with a NIfTI header); export it again")
+        raise DataError(f"{path}: not a NIfTI file (it does not begin with a NIfTI header); export it again")
     size = struct.unpack(f"{order}i", start[:4])[0]
     if len(start) < size:
         raise DataError(
@@ -180,16 +180,16 @@ def stored_header(path: Path) -> Any:
         )
     offset, least = float(header["vox_offset"]), header.single_vox_offset
     if not (math.isfinite(offset) and offset.is_integer() and offset >= least):
-        # 0 among them: nibabel reads from byte 0 then, niftilib and ITK from byte 348.
+        # Including 0, for which nibabel reads from byte 0, niftilib and ITK from byte 348.
         raise DataError(
-            f"{path}: the header says that the voxels begin at byte {offset:.9g} (vox_offset), but a whole number of "
-            f"at least {least} is needed; export the file again"
+            f"{path}: vox_offset, the position of the voxels, is {offset:.9g}, but must be a whole number of at least "
+            f"{least}; export the file again"
         )
     return header
 
 
 def _scaling(header: Any, path: Path) -> tuple[float, float]:
-    """Slope and intercept: a slope of 0 means unscaled, as does NaN, which nibabel writes."""
+    """Return slope and intercept; a slope of 0, or of NaN as nibabel writes it, means unscaled."""
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
@@ -202,7 +202,7 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
 
 
 def _without_empty_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """At most four axes: trailing axes of 1 go, and so does a time axis of 1 before a vector axis."""
+    """Reduce to at most four axes: remove trailing axes of 1, and a time axis of 1 before a vector axis."""
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) > 4:

@@ -11,27 +11,27 @@ ENDINGS = (".nii.gz", ".nii")
 
 
 def is_nifti(path: str | Path) -> bool:
-    """Whether the name ends as NIfTI files do."""
+    """Return True if the name has the ending of a NIfTI file."""
     return str(path).lower().endswith(ENDINGS)
 
 
 def ending_of(path: Path) -> str:
-    """The ending of an image's name, in small letters; ``".nii.gz"`` with both its parts."""
+    """Return the ending of an image's name, in small letters; ``".nii.gz"`` counts as one."""
     return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), path.suffix.lower())
 
 
 def stem_of(path: Path) -> str:
-    """The name without the ending."""
+    """Return the name without the ending."""
     return path.name[: len(path.name) - len(ending_of(path))]
 
 
 def find_nifti(stem: Path, *, any_case: bool = False) -> Path | None:
-    """``<stem>.nii.gz`` or ``<stem>.nii``, in any case of letters; None if neither is there.
+    """Find ``<stem>.nii.gz`` or ``<stem>.nii``, with the ending in any case of letters; None if neither exists.
 
-    Where both are there the compressed one is taken, with a warning (`file_names.find_file`).
+    If both exist, the compressed one is used, with a warning (`file_names.find_file`).
 
     Args:
         stem: The path without the ending.
-        any_case: Whether the name before the ending, too, may be in any case of letters.
+        any_case: Whether the name before the ending is also compared case-insensitively.
     """
     return find_file(stem.parent, stem.name, ENDINGS, any_case=any_case)

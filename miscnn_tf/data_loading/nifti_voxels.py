@@ -1,7 +1,6 @@
-"""The voxels of a NIfTI file.
+"""Voxels of a NIfTI file.
 
-They are not read through nibabel, since nothing may be allocated on the word of a header, and no volume may pass
-through float64.
+nibabel is not used: it allocates memory by the header, which may be damaged, and converts volumes to float64.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from miscnn_tf.data_loading.packed_file import file_size, open_unpacked, size_in
 from miscnn_tf.errors import DataError
 
 _CHUNK = 2**23
-# Deflate cannot pack more than 1032 bytes into one; a claim beyond that needs no reading to be refused.
+# Deflate compresses by at most 1032 to 1; larger claims are refused without reading the file.
 _DEFLATE_LIMIT = 1040
 _TRUSTED = 2**24
 _SLACK = 2**16
@@ -26,10 +25,10 @@ _FLOAT64_BYTES = 8
 
 
 def check_size(info: NiftiInfo) -> None:
-    """Make sure that the file holds as much as its header claims.
+    """Check that the file holds as much data as its header declares.
 
-    Compressed files give their unpacked size in the last bytes; only where that does not fit is the file unpacked,
-    piece by piece, to be sure.
+    The last bytes of compressed files hold their unpacked size; only if it does not match is the file unpacked, in
+    pieces.
 
     Raises:
         DataError: If it does not.
@@ -41,9 +40,9 @@ def check_size(info: NiftiInfo) -> None:
 
 
 def read_voxels(info: NiftiInfo) -> np.ndarray:
-    """Read the voxels: once through the file, straight into an array of the final type.
+    """Read the voxels in one pass through the file, into an array of the final type.
 
-    Memory grows with what the file really holds, never with what the header claims.
+    Memory grows with the data in the file, not with the size that the header declares.
 
     Returns:
         Array of ``info.shape`` and ``info.dtype``, in the file's (Fortran) order.
@@ -75,7 +74,7 @@ def read_voxels(info: NiftiInfo) -> np.ndarray:
 
 
 def map_voxels(info: NiftiInfo) -> np.ndarray:
-    """The stored values of an uncompressed file as a read-only memory map, not yet scaled or turned into native order.
+    """Map the stored values of an uncompressed file, read-only, without scaling and in the file's byte order.
 
     Raises:
         DataError: If the file is smaller than its header claims.
@@ -86,14 +85,14 @@ def map_voxels(info: NiftiInfo) -> np.ndarray:
 
 
 def scaled_values(stored: np.ndarray, info: NiftiInfo) -> np.ndarray:
-    """Voxel values of a part of `map_voxels`: an array of its own, of ``info.dtype``."""
+    """Convert a part of `map_voxels` to voxel values, in a new array of ``info.dtype``."""
     values = np.empty(stored.shape, info.dtype)
     _convert(stored, values, info)
     return values
 
 
 def stored_bytes(info: NiftiInfo) -> Iterator[bytes]:
-    """The stored values as bytes, piece by piece, as far as the file holds them."""
+    """Yield the stored values as bytes, in pieces, as far as the file holds them."""
     with open_unpacked(info.path) as stream:
         _skip(stream, info, info.offset)
         left = info.claimed - info.offset
@@ -134,10 +133,10 @@ def _fill(stream: BinaryIO, target: np.ndarray, info: NiftiInfo, done: int) -> N
 
 
 def _read_to_end(stream: BinaryIO, info: NiftiInfo) -> None:
-    """Read what is behind the voxels, where gzip compares its checksum.
+    """Read the rest of the file after the voxels, so that gzip compares its checksum.
 
-    A damaged header may claim less than there is, so that more than a few bytes may follow. There is a limit, since a
-    megabyte may be packed into a kilobyte.
+    With a damaged header, much more than a few bytes may follow. There is a limit, since a kilobyte may expand to a
+    megabyte.
     """
     limit = max(_MOST_TRAILING, info.claimed)
     piece = bytearray(_SLACK)
@@ -146,7 +145,7 @@ def _read_to_end(stream: BinaryIO, info: NiftiInfo) -> None:
         found += count
         if found > limit:
             raise DataError(
-                f"{info.path}: the header claims far less data than the file holds (shape {info.shape} of "
+                f"{info.path}: the header declares far less data than the file holds (shape {info.shape} of "
                 f"{info.stored_dtype.name}, {info.claimed} bytes; more than {limit} bytes follow): the header is "
                 "damaged; copy or export the file again"
             )
@@ -155,7 +154,7 @@ def _read_to_end(stream: BinaryIO, info: NiftiInfo) -> None:
 def _convert(source: np.ndarray, target: np.ndarray, info: NiftiInfo) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         if info.scaled:
-            # In float64, a piece at a time: large integers times a slope keep all that float32 can hold.
+            # In float64, in pieces, so that large integers times a slope keep the precision of float32.
             np.copyto(target, source.astype(np.float64) * info.slope + info.inter, casting="same_kind")
         else:
             np.copyto(target, source, casting="same_kind")
@@ -165,6 +164,6 @@ def _too_short(info: NiftiInfo, held: int | None) -> DataError:
     claim = f"shape {info.shape} of {info.stored_dtype.name}, {info.claimed} bytes"
     found = f"the file holds {held}" if held is not None else "a file of this size cannot hold that"
     return DataError(
-        f"{info.path}: the header claims more data than the file holds ({claim}; {found}): the file is truncated or "
+        f"{info.path}: the header declares more data than the file holds ({claim}; {found}): the file is truncated or "
         "its header damaged; copy or export it again"
     )

@@ -1,4 +1,4 @@
-"""NIfTI files, written so that every viewer places them over their image."""
+"""Writer of NIfTI files in the geometry of their image."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _ESSENTIAL = ("dim", "datatype", "pixdim", "qform_code", "sform_code", "quatern_
 def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
     """Write an array as NIfTI, atomically, with qform, sform and unit.
 
-    Codes and unit are the source's, so that readers that ignore the unit find the same numbers in both files. Where the
-    source has both forms unset, they stay so, since every viewer then makes up its own grid, and makes up the same for
-    both files. A sheared affine, which a qform cannot express, goes into the sform only. The header's description
-    records that this package wrote the file (`was_written_here`).
+    Codes and unit are those of the source, so that readers that ignore the unit find the same numbers in both files. If
+    the source has neither form, the output has neither, so that viewers derive the same grid for both files. A sheared
+    affine, which a qform cannot express, is written to the sform only. The header's description records that this
+    package wrote the file (`was_written_here`).
 
     Args:
         path: Name ending in ``.nii.gz`` or ``.nii``.
         array: ``(x, y[, z[, channels]])``, integers or floating (stored as float32).
         facts: ``"affine"`` and ``"qform"`` in millimetres, and ``"spacing"``, ``"qform_code"``, ``"sform_code"``,
-            ``"xyzt_units"`` where known; what `NiftiInfo.geometry` gives.
+            ``"xyzt_units"`` if known, as returned by `NiftiInfo.geometry`.
 
     Raises:
         ConfigurationError: If the name has another ending.
@@ -53,13 +53,13 @@ def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -
         if not path.name.lower().endswith(".gz"):
             image.to_stream(raw)
             return
-        # No name and no time in the gzip header: the same labels give the same bytes.
+        # Without name and time in the gzip header, the same labels give the same bytes.
         with igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0) as packed:
             image.to_stream(packed)
 
 
 def was_written_here(path: str | Path) -> bool:
-    """Whether `write_nifti` wrote this file, and nobody has changed it since.
+    """Return True if `write_nifti` wrote this file and it is unchanged.
 
     Raises:
         DataError: If it cannot be read.
@@ -79,7 +79,7 @@ def was_written_here(path: str | Path) -> bool:
 
 
 def _essence(header: Any) -> bytes:
-    """What of a header makes an image another one: shape, type and place."""
+    """Return the header fields that identify an image: shape, type and geometry."""
     return b"".join(header[name].tobytes() for name in _ESSENTIAL)
 
 
@@ -90,32 +90,32 @@ def _set_geometry(header: Any, facts: Mapping[str, Any]) -> None:
         sizes = [1.0] * 3 if spacing is None else [*map(float, spacing), 1.0][:3]
         affine = np.diag([*sizes, 1.0])
     units = int(facts.get("xyzt_units", MILLIMETRES))
-    # A fourth axis of classes is not one of time.
+    # The fourth axis holds classes, not times.
     header["xyzt_units"] = units if len(header.get_data_shape()) < 4 else units & LENGTH_BITS
     scale = np.diag([in_millimetres(units) or 1.0] * 3 + [1.0])
     qform = np.linalg.solve(scale, np.asarray(facts.get("qform", affine), dtype=np.float64))
     affine = np.linalg.solve(scale, np.asarray(affine, dtype=np.float64))
     qform_code, sform_code = int(facts.get("qform_code", 1)), int(facts.get("sform_code", 1))
     unset = qform_code == 0 and sform_code == 0
-    # A qform that was not usable in the source is not given, and its code is 0; then the affine serves for it.
+    # An unusable qform of the source is not given and has the code 0; the affine is used instead.
     header.set_qform(qform, 0 if unset else qform_code or sform_code)
     expressed = _difference(header.get_qform(), qform) < 1e-3
     if not expressed:
         header.set_qform(None, 0)
     header.set_sform(affine, 0 if unset else sform_code or qform_code)
-    # The voxel sizes are a part of the qform. Without forms they alone place the file.
+    # The voxel sizes are a part of the qform; without forms, only they define the grid.
     sizes = list(header.get_zooms())
     sizes[:3] = _voxel_sizes(qform if expressed else affine)[: len(sizes)]
     header.set_zooms(sizes)
 
 
 def _difference(stored: np.ndarray, wanted: np.ndarray) -> float:
-    """How far the steps of two affines differ, as a share of the smallest voxel size."""
+    """Return the largest difference of the steps of two affines, as a share of the smallest voxel size."""
     return float(np.max(np.abs(stored - wanted)[:3, :3]) / geometry.spacing_of(wanted).min())
 
 
 def _voxel_sizes(affine: np.ndarray) -> np.ndarray:
-    """Voxel sizes as the source has them to the bit: rounded only where rounding takes off the noise of float32."""
+    """Return the voxel sizes of the source bit by bit; rounded only to remove the noise of float32."""
     exact = np.linalg.norm(affine[:3, :3], axis=0)
     rounded = geometry.spacing_of(affine)
     return np.where(np.abs(rounded - exact) <= 2 * np.finfo(np.float32).eps * exact, rounded, exact)

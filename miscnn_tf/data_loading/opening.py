@@ -1,4 +1,4 @@
-"""Open a data file for reading, and only a file."""
+"""Opening of data files, with a check that they are regular files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import BinaryIO
 
 from miscnn_tf.errors import DataError, MissingDataError
 
-# Opening a named pipe waits for its other end, unless this flag is set. It has no effect on regular files.
+# Without this flag, opening a named pipe blocks until its other end is opened. It has no effect on regular files.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def open_regular(path: str | Path, buffering: int = -1) -> BinaryIO:
-    """Open a regular file for binary reading; links to one are followed.
+    """Open a regular file for binary reading; links are followed.
 
-    A data set may contain anything. A named pipe would block forever, and a device has no end.
+    Other kinds are refused: a named pipe would block forever, and a device has no end.
 
     Args:
         path: The file.
         buffering: As for `open`.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is a folder, named pipe, socket or device, or cannot be read.
 
     Example:
@@ -34,12 +34,12 @@ def open_regular(path: str | Path, buffering: int = -1) -> BinaryIO:
     try:
         descriptor = os.open(path, _FLAGS)
     except FileNotFoundError:
-        raise MissingDataError(f"{path}: there is no such file; check the path") from None
+        raise MissingDataError(f"{path}: the file does not exist; check the path") from None
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or error}); check its type and permissions"
         ) from error
-    except ValueError as error:  # a zero byte, which no name has
+    except ValueError as error:  # a zero byte in the name
         raise DataError(f"{str(path)!r}: not the name of a file ({error}); correct it") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -49,14 +49,14 @@ def open_regular(path: str | Path, buffering: int = -1) -> BinaryIO:
 
 
 def read_bounded(path: str | Path, most: int) -> bytes:
-    """The content of a regular file.
+    """Read a regular file of limited size.
 
     Args:
         path: The file.
-        most: The most bytes that it may have.
+        most: Largest size, bytes.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is not a regular file, cannot be read, or is larger.
 
     Example:
@@ -68,7 +68,7 @@ def read_bounded(path: str | Path, most: int) -> bytes:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the disk") from error
     if len(content) > most:
-        raise DataError(f"{path}: larger than {most / 2**20:g} MiB, more than such a file ever has; replace it")
+        raise DataError(f"{path}: larger than {most / 2**20:g} MiB, the limit for such files; replace it")
     return content
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a file that may be gzip-compressed; gzip is several times faster through isal."""
+"""Reading of files that may be gzip-compressed; isal is several times faster than Python's gzip."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, cast(ty
 
 @contextmanager
 def open_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading its unpacked bytes; the checksum of gzip is compared when its end is reached.
+    """Open a file for reading its unpacked bytes; gzip's checksum is compared at its end.
 
     Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it is not a regular file, is empty or damaged, or its name and content disagree about gzip. Errors
-            within the context are included.
+        MissingDataError: If the file does not exist.
+        DataError: If it is not a regular file, is empty or damaged, or only one of name and content is gzip. This
+            includes errors within the context.
     """
     with _open_raw(path) as (raw, gzipped):
         if not gzipped:
@@ -38,10 +38,10 @@ def open_unpacked(path: Path) -> Iterator[BinaryIO]:
 
 
 def first_bytes(path: Path, size: int) -> bytes:
-    """Read the beginning of the unpacked file, without unpacking a whole buffer of it as a reader would.
+    """Read the beginning of the unpacked file, without unpacking more than needed.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: As for `open_unpacked`.
     """
     with _open_raw(path) as (raw, gzipped):
@@ -58,7 +58,7 @@ def first_bytes(path: Path, size: int) -> bytes:
 
 
 def read_up_to(stream: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, or what there is of them."""
+    """Read `size` bytes, or fewer at the end."""
     found = b""
     while len(found) < size and (part := stream.read(size - len(found))):
         found += part
@@ -66,13 +66,13 @@ def read_up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 def file_size(path: Path) -> int:
-    """Size of the file as it is stored, bytes."""
+    """Return the size of the stored file, bytes."""
     with open_regular(path, 0) as raw:
         return os.fstat(raw.fileno()).st_size
 
 
 def size_in_trailer(path: Path) -> int:
-    """Size of the last gzip member according to its last four bytes, modulo 2**32."""
+    """Return the size of the last gzip member by its last four bytes, modulo 2**32."""
     with _open_raw(path) as (raw, _):
         raw.seek(-4, os.SEEK_END)
         return int(struct.unpack("<I", read_up_to(raw, 4))[0])
@@ -80,7 +80,7 @@ def size_in_trailer(path: Path) -> int:
 
 @contextmanager
 def _open_raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
-    """Open a file, and find out whether it is gzipped, which has to agree with its name."""
+    """Open a file, and check that it is gzipped if and only if its name ends in .gz."""
     with open_regular(path, 0) as raw:
         try:
             magic = read_up_to(raw, 2)
@@ -101,4 +101,4 @@ def _open_raw(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
                 f"{path}: the compressed file is truncated or damaged ({error}); copy or download it again"
             ) from error
         except OSError as error:
-            raise DataError(f"{path}: could not be read ({error.strerror or error})") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

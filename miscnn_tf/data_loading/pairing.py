@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by their file names alone."""
+"""Pairing of images and masks by file name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from miscnn_tf.errors import DataError
 
-# The last ones of either are of DRIVE (21_training, 21_manual1), CHASE (Image_01L_1stHO) and STARE (im0001.ah).
+# The last ones are used in DRIVE (21_training, 21_manual1), CHASE (Image_01L_1stHO) and STARE (im0001.ah).
 _IMAGE_WORDS = "images?|imgs?|im|scan|slice|photo|raw|training|test"
 _MASK_WORDS = "masks?|segmentations?|segs?|labels?|lbl|annotations?|ground_?truth|gts?|manual[1-9]?|(?:1st|2nd)HO"
 _IMAGE_AFFIX = re.compile(rf"(?:{_IMAGE_WORDS})[-_. ](.+)|(.+)[-_. ](?:{_IMAGE_WORDS})", re.IGNORECASE)
@@ -33,14 +33,14 @@ class Pairs(NamedTuple):
 def pair(images: Iterable[str], masks: Iterable[str], where: str = "the folder") -> Pairs:
     """Pair names without endings: equal ones, then ``x`` with ``x_mask``, then ``img_1`` with ``mask_1``.
 
-    Known are image, img, im, scan, slice, photo, raw, training, test; and mask, segmentation, seg, label, lbl,
-    annotation, groundtruth, gt, manual, manual1, 1stHO; before or after the rest of the name, with ``_``, ``-``, a dot
-    or a blank between.
+    Recognised words are image, img, im, scan, slice, photo, raw, training, test; and mask, segmentation, seg, label,
+    lbl, annotation, groundtruth, gt, manual, manual1, 1stHO; before or after the rest of the name, separated by ``_``,
+    ``-``, a dot or a blank.
 
     Args:
         images: Names of images.
         masks: Names of masks.
-        where: Where they lie, for the message.
+        where: Their folder, for the message.
 
     Raises:
         DataError: If a mask could belong to two images, or an image have two masks; the message names them.
@@ -76,7 +76,7 @@ def pair(images: Iterable[str], masks: Iterable[str], where: str = "the folder")
 
 
 def bare_mask(name: str) -> str:
-    """A mask's name without the word that says so: ``"x"`` for ``"x_mask"`` or ``"seg-x"``."""
+    """Return a mask's name without the word for mask: ``"x"`` for ``"x_mask"`` or ``"seg-x"``."""
     match = _MASK_AFFIX.fullmatch(name)
     return next(part for part in match.groups() if part) if match else name
 
@@ -89,8 +89,8 @@ def _bare_image(name: str) -> str:
 def _only(candidates: list[str], what: str, where: str) -> str:
     if len(candidates) > 1:
         raise DataError(
-            f"{where}: {what} {', '.join(map(repr, candidates[:5]))}; which one is meant? Rename or remove the others "
-            "(a mask per object has to be merged into one label map)"
+            f"{where}: {what} {', '.join(map(repr, candidates[:5]))}; rename or remove the others "
+            "(merge one mask per object into one label map)"
         )
     return candidates[0]
 

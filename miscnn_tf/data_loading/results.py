@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: tables with tabs between the columns, and the folders that they lie in."""
+"""Tab-separated tables of a training and an evaluation, and their folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVALUATION_FILE = "detailed_validation.tsv"
 
 
 def backup_history(history: Mapping[str, Sequence[float]] | Any, evaluation_path: str | Path) -> None:
-    """Write the course of a training to ``history.tsv``: a row per epoch, from epoch 1.
+    """Write the history of a training to ``history.tsv``: a row per epoch, from epoch 1.
 
     Args:
         history: Name of each metric -> its value per epoch; or a Keras History object that holds this.
@@ -46,26 +46,26 @@ def backup_evaluation(data: Sequence[Any], evaluation_path: str | Path, start: b
         start: Begin the file anew with this row, the header.
 
     Raises:
-        StorageError: If it cannot be written; the rows before are still there then.
+        StorageError: If it cannot be written; earlier rows are kept.
 
     Example:
         >>> backup_evaluation(["sample_id", "dice_class-0"], "evaluation", start=True)  # doctest: +SKIP
         >>> backup_evaluation(["case_00000", 0.93], "evaluation")  # doctest: +SKIP
     """
     path = Path(evaluation_path) / EVALUATION_FILE
-    # Rows of a damaged file stay as they are.
+    # Existing rows are kept, even in a damaged file.
     before = path.read_bytes().decode("utf-8", "surrogateescape") if not start and path.is_file() else ""
     _write(path, before + _table([[_cell(value) for value in data]]))
 
 
 def create_directories(eval_path: str | Path, subeval_path: str | Path | None = None) -> str:
-    """Create the folder of an evaluation and, where asked for, one in it (a fold's).
+    """Create the folder of an evaluation and, optionally, one in it (for a fold).
 
     Returns:
-        The path of the innermost of them.
+        The path of the innermost folder.
 
     Raises:
-        StorageError: If that is not possible.
+        StorageError: If they cannot be created.
 
     Example:
         >>> create_directories("evaluation", "fold_0")  # doctest: +SKIP
@@ -87,7 +87,7 @@ def _cell(value: Any) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
-    # A tab or line break in a sample's name is quoted, as every reader of such tables understands.
+    # Tabs and line breaks in a sample's name are quoted.
     csv.writer(text, delimiter="\t", lineterminator="\n").writerows(rows)
     return text.getvalue()
 

@@ -1,4 +1,4 @@
-"""One case: an image, its label map, what is known of its geometry, and later its prediction."""
+"""Sample: an image with its label map, metadata and prediction."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Sample:
             is kept, and nothing is copied.
         channels: Number of channels (MRI sequences, colours).
         classes: Number of classes, background included.
-        extended: What the interface knows of the file: ``"type"``, ``"affine"`` (4x4), ``"spacing"`` (mm per axis), …
-        three_dim: Whether the image has three spatial axes. Interfaces say it; where it is left out, an image with
+        extended: Metadata of the file: ``"type"``, ``"affine"`` (4x4), ``"spacing"`` (mm per axis), …
+        three_dim: Whether the image has three spatial axes. Interfaces set it; if None, an image with
             2 axes is 2D, one with 4 is 3D, and one with 3 is 2D only if its last axis has `channels` > 1 entries.
             The attribute is always a bool.
 
@@ -30,11 +30,11 @@ class Sample:
         seg_data: The label map, shape ``(x, y[, z], 1)``, or None.
         pred_data: The prediction, or None.
         shape: Shape of `img_data` as it was read.
-        details: Anything that steps want to hand on. Numbers, strings, lists and arrays survive storage on disk.
-        history: What each subfunction needs to undo itself, in the order they ran (plain data).
+        details: Values that processing steps pass on. Numbers, strings, lists and arrays can be stored on disk.
+        history: Data that each subfunction needs to undo its change, in the order they ran (plain data).
 
     Raises:
-        DataError: If the number of axes or channels does not fit.
+        DataError: If the number of axes or channels does not match.
 
     Example:
         >>> import numpy as np
@@ -78,7 +78,7 @@ class Sample:
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Voxel size of `img_data` as it is now, mm per axis: steps that resample set it; None where unknown."""
+        """Current voxel size of `img_data`, mm per axis, updated by resampling; None if unknown."""
         spacing = self.details.get("spacing", self.extended.get("spacing"))
         return None if spacing is None else tuple(float(value) for value in spacing)
 
@@ -108,7 +108,7 @@ class Sample:
         Args:
             pred: Labels ``(x, y[, z])``, to which an axis of 1 is added; with `activation_output`, probabilities
                 ``(x, y[, z], classes)``.
-            activation_output: Which of the two `pred` is.
+            activation_output: Whether `pred` holds probabilities.
 
         Raises:
             ConfigurationError: If activation output has no class axis.
@@ -123,11 +123,11 @@ class Sample:
             self.pred_data = self._with_channels(pred, "prediction")
 
     def get_extended_data(self) -> dict[str, Any]:
-        """What the interface knows of the file (type, affine, spacing, …)."""
+        """Return the metadata of the file (type, affine, spacing, …)."""
         return self.extended
 
     def add_details(self, details: Mapping[str, Any]) -> None:
-        """Set the details that the interface has for this sample."""
+        """Set the details of this sample."""
         self.details = dict(details)
 
     def _with_channels(self, array: np.ndarray, what: str) -> np.ndarray:
@@ -144,5 +144,5 @@ class Sample:
 
 
 def _as_array(values: Any) -> np.ndarray:
-    # A memory map stays one, a list becomes an array.
+    # Keep memory maps, convert lists.
     return values if isinstance(values, np.ndarray) else np.asarray(values)

@@ -1,16 +1,16 @@
-"""One sample in one folder: its arrays as ``.npy`` files that can be memory-mapped, everything else as JSON.
+"""Storage of a sample in a folder: arrays as ``.npy`` files that can be memory-mapped, other values as JSON.
 
 ::
 
     case_00000/
         image.npy           (x, y[, z], channels)
-        segmentation.npy    (x, y[, z], 1), where there is one
-        prediction.npy      where there is one
+        segmentation.npy    (x, y[, z], 1), if present
+        prediction.npy      if present
         array_0.npy, …      larger arrays from extended, details and history
-        sample.json         all the rest; small arrays (an affine, a spacing) readable in it
+        sample.json         all other values; small arrays (an affine, a spacing) inline
 
-Nothing in such a folder is ever run as code: arrays of Python objects are refused on both ways, and no file name is
-taken from the JSON.
+Nothing in such a folder is run as code: arrays of Python objects are refused in writing and reading, and the JSON
+contains no file names.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _INLINE_ELEMENTS = 64
 _BLOCK_BYTES = 2**24
 _LONGEST_NAME = 120
 _NUMBERS = "biufc"
-_ADVICE = "delete this folder, and it is made again"
+_ADVICE = "delete this folder to have it made again"
 
 _Size = Annotated[int, Field(ge=0)]
 
@@ -67,15 +67,15 @@ class _SampleFile(Document):
 
 
 class UnstorableError(DataError):
-    """A sample holds something that has no form on disk, such as a function or an open file."""
+    """Error for a sample with a value that cannot be stored, such as a function or an open file."""
 
 
 def encode_name(index: Hashable) -> str:
-    """A file name for `index`: the same for the same index, different for different ones, never a path.
+    """Encode `index` as a file name: the same for the same index, different for different ones, never a path.
 
-    Letters, digits and ``_ - ~ .`` stay as they are, so that the names of most data sets can be read; everything else
-    is percent-encoded as in a URL, and so is a dot at the beginning. Long names are cut and end in a digest. Whole
-    numbers are told apart from their text.
+    Letters, digits and ``_ - ~ .`` are kept, so that most names remain readable; other characters are percent-encoded
+    as in a URL, and so is a dot at the beginning. Long names are cut and end in a digest. Whole numbers get a suffix
+    that distinguishes them from text.
 
     Example:
         >>> encode_name("case_00000"), encode_name("../x:#:3"), encode_name(7)
@@ -87,30 +87,30 @@ def encode_name(index: Hashable) -> str:
     if len(name) > _LONGEST_NAME:
         digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
         name = f"{name[:_LONGEST_NAME]}%~{digest}"
-    # Percent and a dash come from no encoding, so that no text can look like these.
+    # Encoded text never contains a percent sign followed by a dash, so it cannot equal these.
     if isinstance(index, str):
         return name or "%-"
     return f"{name}%-{'int' if _whole(index) is not None else quote(type(index).__name__)}"
 
 
 def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> Path:
-    """Write a sample into `folder`, which appears complete or not at all.
+    """Write a sample into `folder`, atomically.
 
-    Everything is written into a hidden folder beside it, which is renamed at the end; a writer that is killed leaves
-    only that one, and nobody takes it for a sample. Arrays are written slab by slab in C order, so that a patch can be
-    read from a few stretches of the file, and no second copy of the volume is made in memory.
+    The files are written into a hidden folder beside it, which is renamed at the end; a writer that is killed leaves
+    only the hidden folder. Arrays are written slab by slab in C order, so that a patch can be read from a few ranges of
+    the file, without a second copy of the volume in memory.
 
     Args:
-        folder: Where to; its parent is created.
-        sample: What to write: the three arrays, ``extended``, ``details``, ``history`` and the numbers. Other
-            attributes are not kept.
-        overwrite: Whether to replace what is there. If not, and another process was faster, its sample stays.
+        folder: The output folder; its parent is created.
+        sample: The sample: the three arrays, ``extended``, ``details``, ``history`` and the numbers are stored, other
+            attributes are not.
+        overwrite: Whether to replace an existing sample. If False, a sample that another process has written is kept.
 
     Returns:
         The folder.
 
     Raises:
-        UnstorableError: If the sample holds something that JSON and ``.npy`` cannot; nothing was written then.
+        UnstorableError: If the sample holds a value that JSON and ``.npy`` cannot represent; nothing is written.
         StorageError: If it cannot be written: no space, no permission.
 
     Example:
@@ -121,8 +121,8 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> 
     text = json.dumps(content)
     if len(text) > LARGEST:
         raise UnstorableError(
-            f"sample {sample.index!r}: what it holds besides arrays takes {_megabytes(len(text))}, of which at most "
-            f"{_megabytes(LARGEST)} can be stored on disk; use arrays there"
+            f"sample {sample.index!r}: the values besides arrays take {_megabytes(len(text))}, but at most "
+            f"{_megabytes(LARGEST)} can be stored on disk; use arrays"
         )
     needed = sum(array.nbytes for array in arrays.values())
     make_folder(folder.parent)
@@ -139,7 +139,7 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> 
     except OSError as error:
         raise StorageError(
             f"could not write the sample {sample.index!r} to {folder}: {error.strerror or error}. It needs "
-            f"{_megabytes(needed)}; make room or choose another folder, and run again. What was written before is whole"
+            f"{_megabytes(needed)}; make room or choose another folder, and run again. Earlier files are complete"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -151,14 +151,14 @@ def read_sample(folder: str | Path, mmap: bool = True) -> Sample:
 
     Args:
         folder: The sample's folder.
-        mmap: Leave image, label map and prediction on disk, as read-only memory maps of which only what is touched is
-            read. Otherwise they are ordinary arrays.
+        mmap: Leave image, label map and prediction on disk, as read-only memory maps. Otherwise they are ordinary
+            arrays.
 
     Returns:
         The sample. An index that was neither text nor a whole number comes back as its text.
 
     Raises:
-        MissingDataError: If there is no such folder.
+        MissingDataError: If the folder does not exist.
         DataError: If the folder is damaged, or of another version of this package.
 
     Example:
@@ -166,19 +166,19 @@ def read_sample(folder: str | Path, mmap: bool = True) -> Sample:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MissingDataError(f"there is no stored sample in {folder}; prepare it again")
+        raise MissingDataError(f"{folder} does not hold a stored sample; prepare it again")
     try:
         content = parse_json(read_bounded(folder / SAMPLE_FILE, LARGEST), SAMPLE_FILE, _ADVICE, any_text=True)
         require(_SampleFile, content, SAMPLE_FILE, _ADVICE)
         return _from_plain(folder, content, mmap)
     except MissingDataError as error:
         if not folder.is_dir():  # another process has removed it
-            raise MissingDataError(f"there is no stored sample in {folder}; prepare it again") from error
+            raise MissingDataError(f"{folder} does not hold a stored sample; prepare it again") from error
         raise _damaged(folder, error) from error
     except MemoryError:
         raise
-    except Exception as error:  # whatever a file from elsewhere can provoke in the parsers
-        # Too many open files, say, is no damage.
+    except Exception as error:  # damaged files may raise any error in the parsers
+        # Other causes, such as too many open files, are not damage.
         cause = error.__cause__ if isinstance(error, DataError) else error
         if isinstance(cause, OSError) and cause.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             raise cause from None
@@ -206,26 +206,26 @@ def _to_plain(sample: Sample) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "details": encoder.encode(dict(sample.details), "details"),
         "history": encoder.encode(list(sample.history), "history"),
     }
-    # One flipped bit turns "<f4" in an array's header into ">f4".
+    # A single flipped bit changes "<f4" in an array's header to ">f4", so the types are stored here as well.
     content["types"] = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     return content, arrays
 
 
 def _from_plain(folder: Path, content: dict[str, Any], mmap: bool) -> Sample:
-    # Not through Sample's constructor: a subfunction may have changed the number of channels, which is no error.
+    # Not with Sample's constructor, which would refuse a number of channels that a subfunction has changed.
     sample = Sample.__new__(Sample)
     sample.index = content["index"]
     sample.channels, sample.classes = content["channels"], content["classes"]
     sample.three_dim = content["three_dim"]
     sample.shape = tuple(content["shape"])
-    types = content.get("types")  # folders of earlier versions lack them
+    types = content.get("types")  # missing in folders of earlier versions
     for attribute, name in _ARRAY_FILES.items():
         array = _read_array(folder / name, mmap, types) if name in content["arrays"] else None
         if array is not None and array.dtype.kind not in _NUMBERS:
             raise TypeError(f"{name} is an array of {array.dtype}")
         setattr(sample, attribute, array)
     if sample.img_data is None:
-        raise ValueError("it has no image")
+        raise ValueError("the image is missing")
     decoder = _Decoder(folder, types)
     sample.extended = decoder.decode(content["extended"])
     sample.details = decoder.decode(content["details"])
@@ -233,12 +233,12 @@ def _from_plain(folder: Path, content: dict[str, Any], mmap: bool) -> Sample:
     if not (
         isinstance(sample.extended, dict) and isinstance(sample.details, dict) and isinstance(sample.history, list)
     ):
-        raise TypeError(f"{SAMPLE_FILE} is not laid out as it should be")
+        raise TypeError(f"{SAMPLE_FILE} does not have the expected structure")
     return sample
 
 
 class _Encoder:
-    """Turns nested values into JSON; what JSON lacks becomes a dict with one key that starts with ``$``."""
+    """Encoder of nested values as JSON; types that JSON lacks become a dict with one key that starts with ``$``."""
 
     def __init__(self, index: Hashable, arrays: dict[str, np.ndarray]) -> None:
         self.index = index
@@ -252,7 +252,7 @@ class _Encoder:
             value = value.item()
         if value is None or isinstance(value, bool):
             return value
-        # Subclasses (an enumeration's member) become the plain thing.
+        # Subclasses (such as members of an enumeration) become plain values.
         if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
             raise UnstorableError(
                 f"sample {self.index!r}: {where} is a whole number of more than {MOST_DIGITS} digits, which cannot be "
@@ -308,7 +308,7 @@ class _Decoder:
             if key == "$dict":
                 items = [(self.decode(name), self.decode(part)) for name, part in item]
                 if len(dict(items)) < len(items):
-                    raise ValueError("a key of a dict is there twice")
+                    raise ValueError("a dict has a duplicate key")
                 return dict(items)
             if key == "$array":
                 return self._array(item)
@@ -326,7 +326,7 @@ class _Decoder:
 
 
 def _inline_array(values: Any, dtype: np.dtype, shape: Any) -> np.ndarray:
-    """A small array; nothing is converted: ``numpy.array(["1.5"], int)`` would be."""
+    """Decode a small array without converting its values, as ``numpy.array(["1.5"], int)`` would."""
     kinds: dict[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
     if not isinstance(values, list) or any(type(value) not in kinds[dtype.kind] for value in values):
         raise TypeError(f"an array of {dtype} holds {shown(values)}")
@@ -369,7 +369,7 @@ def _put_in_place(temporary: Path, folder: Path, overwrite: bool) -> None:
 
 
 def remove_sample(folder: Path) -> None:
-    """Remove a sample's folder so that nobody sees half of it; one that is not there is no error."""
+    """Remove a sample's folder atomically; ignore a missing one."""
     doomed = folder.with_name(f".{uuid.uuid4().hex}{TEMPORARY_ENDING}")
     try:
         folder.rename(doomed)
@@ -392,7 +392,7 @@ def _require_space(folder: Path, needed: int) -> None:
     if needed > free:
         raise StorageError(
             f"could not write {folder}: it needs {_megabytes(needed)}, but only {_megabytes(free)} are free there; "
-            "make room or choose another folder, and run again. What was written before is whole"
+            "make room or choose another folder, and run again. Files written before are complete"
         )
 
 

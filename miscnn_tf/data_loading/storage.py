@@ -1,4 +1,4 @@
-"""Writing files so that nothing finished is ever lost, and never outside the folder that was asked for."""
+"""Atomic writing of files, restricted to a folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from miscnn_tf.errors import DataError, MiscnnError, StorageError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary file name beside `path`, which becomes `path` only when the block ends without an error.
+    """Yield a temporary file name beside `path`, which is renamed to `path` when the block ends without an error.
 
-    The folder is created. The temporary name keeps the file's ending (libraries choose the format by it). Whatever
-    `path` held before stays whole until the new file is complete. Errors that have nothing to do with the new file (of
-    reading another one, say) pass through as they are.
+    The folder is created. The temporary name keeps the file's ending, by which libraries choose the format. A previous
+    file at `path` is kept until the new one is complete. Errors that do not concern the new file (of reading another
+    one, for instance) are passed on unchanged.
 
     Raises:
         StorageError: If the folder or file cannot be written (no permission, no space, a file in the folder's place).
@@ -28,7 +28,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         ...     nibabel.save(image, temporary)
     """
     path = Path(path)
-    # Names may have 255 bytes: of a long one only the end is kept.
+    # Names may have at most 255 bytes, so only the end of a long one is kept.
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name[-40:]}")
     make_folder(path.parent)
     try:
@@ -39,7 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise
         raise StorageError(
             f"could not write {path}: {error.strerror or error}. Free space there: {_free_space(path.parent)}. Files "
-            "written before are whole; choose another folder, or make room and run again"
+            "written before are complete; choose another folder, or make room and run again"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,7 +49,7 @@ def make_folder(folder: str | Path) -> Path:
     """Create `folder` and its parents where missing, and return it.
 
     Raises:
-        StorageError: If that is not possible, or the folder is not writable.
+        StorageError: If it cannot be created, or is not writable.
     """
     folder = Path(folder)
     try:
@@ -64,10 +64,10 @@ def make_folder(folder: str | Path) -> Path:
 
 
 def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
-    """The path of `index` below `root`.
+    """Return the path of `index` below `root`.
 
     Raises:
-        DataError: If the index is empty, absolute, or leads out of `root` (``..``).
+        DataError: If the index is empty, absolute, or outside `root` (``..``).
 
     Example:
         >>> inside("predictions", "case_00000", ".nii.gz").as_posix()
@@ -89,12 +89,12 @@ def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
             f"the sample index {name!r} cannot be a file name below {root}: it is empty, absolute or contains '..' "
             "or a backslash; rename the sample"
         )
-    # The normalised form, lest "a/" and a suffix become a file without a name in a folder "a".
+    # Normalised, since "a/" and a suffix would otherwise become a file without a name in a folder "a".
     return Path(root) / (str(relative) + suffix)
 
 
 def _elsewhere(error: OSError, folder: Path) -> bool:
-    """Whether an error names a file that is not in `folder`."""
+    """Return True if an error names a file that is not in `folder`."""
     name = error.filename
     if not isinstance(name, str | os.PathLike):
         return False

@@ -1,4 +1,4 @@
-"""The interface of a data folder in which some files are bad: those that are to be found out are no hindrance."""
+"""Detection of the interface of a data folder with some unusable files, for their verification."""
 
 from __future__ import annotations
 
@@ -29,23 +29,22 @@ def find_interface_despite_errors(
     label_map: Mapping[int, int] | None = None,
     **settings: Any,
 ) -> Abstract_IO:
-    """As `find_interface`, but most of the label maps decide which classes there are, not all of them.
+    """Detect the interface like `find_interface`, but take the classes from the majority of the label maps.
 
-    Classes are numbered from 0 without a gap; a value beyond a gap in some of the
-    label maps is a mistake in these.
+    Classes are numbered from 0 without a gap; a value beyond a gap in some of the label maps is a fault in these.
 
     Args:
         path: The folder of the data set.
-        name: Its layout; None: what it looks like.
+        name: Its layout; None: detected.
         labels: Whether the samples have label maps.
-        channels: Number of channels; None: to be found out, as all that follows.
+        channels: Number of channels; None: detected, like all that follow.
         classes: Number of classes.
         pattern: Regular expression that a sample's whole name must match.
-        label_map: What values in the segmentation files mean.
+        label_map: Labels for values in the segmentation files.
         **settings: Further arguments of the interface.
 
     Raises:
-        DataError: If there are no samples, or nothing can be told from any of them.
+        DataError: If no samples are found, or none of them is usable.
 
     Example:
         >>> find_interface_despite_errors("data").classes  # doctest: +SKIP
@@ -57,25 +56,25 @@ def find_interface_despite_errors(
     if root.is_dir():
         name = name or recognise(root, pattern, labelled=labels, settings=settings)
         if not labels and classes is None and name != "DATASET_JSON":
-            classes = 2  # nobody will ask
+            classes = 2  # not used
     try:
         return find_interface(root, name, classes=classes, label_map=label_map, **given)
     except DataError as error:
         if classes is not None or not root.is_dir() or name == "DICOM":
             raise
         interface = find_interface(root, name, classes=_ANY, label_map=label_map, **given)
-        told = usual_classes(_values(interface, root), label_map)
-        if told is None:
+        usual = usual_classes(_values(interface, root), label_map)
+        if usual is None:
             raise
-        classes, label_map = told
-        logger.info("the label maps are read with classes=%d, as most of them say (%s)", classes, error)
+        classes, label_map = usual
+        logger.info("the label maps are read with classes=%d, as in most of them (%s)", classes, error)
     return find_interface(root, name, classes=classes, label_map=label_map, **given)
 
 
 def usual_classes(
     values: Iterable[Set[int]], label_map: Mapping[int, int] | None = None
 ) -> tuple[int, Mapping[int, int] | None] | None:
-    """How many classes there are, and the label map, given which values each label map holds; None where none fit.
+    """Determine the number of classes and the label map from the values of each label map; None if none are valid.
 
     Example:
         >>> usual_classes([{0, 1, 2}, {0, 1}, {0, 1, 200}])
@@ -96,7 +95,7 @@ def usual_classes(
 
 
 def _values(interface: Abstract_IO, root: Path) -> list[set[int]]:
-    """The values of each label map that can be read."""
+    """Return the values of each label map that can be read."""
     held = []
     for index in interface.initialize(str(root)):
         try:

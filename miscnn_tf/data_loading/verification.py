@@ -1,7 +1,6 @@
-"""Looks at every sample of a data set, whole, and lists all that is wrong with any of them.
+"""Verification of all samples of a data set, with a list of all findings.
 
-`Data_IO.check` reads headers, before a training; this decodes images and label maps, and compares the samples with each
-other.
+`Data_IO.check` reads headers only; `verify` decodes images and label maps, and compares the samples with each other.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import GridError, LabelError, MiscnnError, MissingDataError, RepeatedWarning
 from miscnn_tf.messages import some_of
 
-#: What can be wrong with a sample, which then cannot be used as it is.
+#: Findings that make a sample unusable.
 BAD: Final[dict[str, str]] = {
     "missing": "files are missing",
-    "unreadable": "files are damaged or do not fit",
+    "unreadable": "files are damaged or do not match",
     "grid": "image and label map on different grids",
-    "labels": "labels that are no classes",
+    "labels": "labels that are not classes",
     "not finite": "NaN or infinite voxels",
 }
-#: What may be meant, and is worth a look.
+#: Findings that may be intended, but should be checked.
 SUSPICIOUS: Final[dict[str, str]] = {
     "left out": "folders that hold no image",
     "spacing": "voxel size unlike the others'",
@@ -47,22 +46,22 @@ SUSPICIOUS: Final[dict[str, str]] = {
     "warning": "other warnings while reading",
 }
 
-# A voxel size that so many samples share is the rule, and others are exceptions.
+# Share of samples with one voxel size from which other sizes are exceptions.
 _RULE = 0.75
-# Sizes that differ by less are the same but for rounding in headers.
+# Smaller differences of sizes are rounding in headers.
 _SAME_SPACING = 0.01
-# Data sets of many scanners have all sorts of sizes; one that differs by this factor from the middle one is told.
+# In data sets with many voxel sizes, those that differ from the median by this factor are reported.
 _FAR = 3.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was found.
+    """Finding about a sample or the data set.
 
     Attributes:
-        index: The sample; None where it is about the whole data set.
+        index: The sample; None for the whole data set.
         kind: A key of `BAD` or `SUSPICIOUS`.
-        message: What is wrong, in which file, and what to do.
+        message: The fault, the file, and the advice.
     """
 
     index: Hashable | None
@@ -71,19 +70,19 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether the sample cannot be used as it is."""
+        """True if the sample cannot be used unchanged."""
         return self.kind in BAD
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is remembered of a sample, to compare it with the others.
+    """Properties of a sample that are compared with the others.
 
     Attributes:
         shape: Spatial shape.
-        spacing: Voxel size in mm; None where the format does not say it.
-        digest: Of the image's voxels; None where they were not read, or are all the same.
-        voxels: Per class; None without a label map.
+        spacing: Voxel size in mm; None if the format does not store it.
+        digest: Digest of the image's voxels; None if they were not read, or are all equal.
+        voxels: Number of voxels per class; None without a label map.
     """
 
     shape: tuple[int, ...]
@@ -94,12 +93,12 @@ class Seen:
 
 @dataclass
 class Verification:
-    """What `verify` found.
+    """Result of `verify`.
 
     Attributes:
         samples: Names of all samples.
-        findings: In the samples' order; what is about the whole data set comes last.
-        quick: Whether headers alone were read.
+        findings: Findings in the order of the samples; those about the whole data set come last.
+        quick: Whether only headers were read.
     """
 
     samples: list[Hashable]
@@ -108,20 +107,20 @@ class Verification:
 
     @property
     def bad(self) -> list[Hashable]:
-        """The names of the samples that cannot be used as they are, and of folders in which files are missing."""
+        """Names of the samples that cannot be used unchanged, and of folders with missing files."""
         return list(dict.fromkeys(finding.index for finding in self.findings if finding.bad))
 
     def of_kind(self, kind: str) -> list[Hashable]:
-        """The names of the samples of which something of this kind was found."""
+        """Return the names of the samples with a finding of this kind."""
         return list(dict.fromkeys(finding.index for finding in self.findings if finding.kind == kind))
 
 
 def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Verification:
-    """Read every sample and list what is wrong, whatever it is; one sample is in memory at a time.
+    """Read every sample and list all faults; one sample is in memory at a time.
 
     Bad samples: files missing, damaged, or of other axes or channels than the interface was made for; image and label
-    map on different grids; labels that are no classes; NaN. Suspicious ones: voxel sizes unlike the others', label maps
-    without foreground, images of a single value, the same image twice. Nothing is changed.
+    map on different grids; labels that are not classes; NaN. Suspicious ones: voxel sizes unlike the others', label
+    maps without foreground, images of a single value, the same image twice. Nothing is changed.
 
     Args:
         data_io: The data set.
@@ -142,20 +141,20 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
     verification = Verification(data_io.get_indiceslist(), quick=quick)
     verification.findings += _left_out(data_io)
     seen: dict[Hashable, Seen] = {}
-    told: set[Hashable] = set()
+    reported: set[Hashable] = set()
     with _kept_warnings() as kept:
         for index in tqdm(verification.samples, desc="Verifying", unit="case", disable=None):
             findings, facts = _look_at(data_io, index, labels, quick)
             verification.findings += findings
             for warning in kept():
-                # The headers' check and the reading may both tell it.
+                # The check of the headers and the reading may both report it.
                 key = (None, warning.key) if isinstance(warning, RepeatedWarning) else (index, str(warning))
-                if key not in told:
-                    told.add(key)
+                if key not in reported:
+                    reported.add(key)
                     verification.findings.append(_of_warning(index, warning))
             if facts is not None:
                 seen[index] = facts
-    # A slice without foreground, or of air alone, is nothing to be told of.
+    # Slices without foreground, or of air only, are not reported.
     if not isinstance(data_io.interface, NIFTIslicer_interface):
         verification.findings += _empty(seen)
         verification.findings += _duplicates(seen)
@@ -167,7 +166,7 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
 
 
 def _look_at(data_io: Data_IO, index: Hashable, labels: bool, quick: bool) -> tuple[list[Finding], Seen | None]:
-    """What is wrong with one sample by itself, and what is to be remembered of it."""
+    """Return the findings about one sample by itself, and its properties."""
     found: list[Finding] = []
     headers = _error_of(lambda: _check_headers(data_io, index, labels))
     if isinstance(headers, GridError):
@@ -183,13 +182,13 @@ def _look_at(data_io: Data_IO, index: Hashable, labels: bool, quick: bool) -> tu
     sample, voxels = None, None
     try:
         sample = data_io.sample_loader(index, load_seg=False)
-    except Exception as error:  # whatever is wrong with this one, the others are looked at
+    except Exception as error:  # the other samples must still be checked
         found.append(_of_error(index, error))
     if labels:
         try:
             voxels = _count_labels(data_io, index, sample)
         except Exception as error:
-            # The headers' check has said more about the grids than that the shapes differ.
+            # The check of the headers describes differences of grids in more detail.
             if not (isinstance(error, GridError) and found):
                 found.append(_of_error(index, error))
     if headers is not None and not found:
@@ -199,9 +198,7 @@ def _look_at(data_io: Data_IO, index: Hashable, labels: bool, quick: bool) -> tu
     digest = _digest(sample.img_data)
     if digest is None and not isinstance(data_io.interface, NIFTIslicer_interface):
         value = sample.img_data.flat[0]
-        found.append(
-            Finding(index, "constant", f"every voxel of the image is {value}; was it exported without its content?")
-        )
+        found.append(Finding(index, "constant", f"every voxel of the image is {value}; check the export"))
     return found, Seen(sample.shape[:-1], sample.spacing, digest, voxels)
 
 
@@ -215,7 +212,7 @@ def _count_labels(data_io: Data_IO, index: Hashable, sample: Sample | None) -> l
     interface = data_io.interface
     segmentation = interface.load_segmentation(index)
     if segmentation is None:
-        raise MissingDataError("there is no label map; add one, or verify the images alone")
+        raise MissingDataError("the label map is missing; add one, or verify only the images")
     array = check_labels(np.asarray(segmentation), interface.classes, f"sample {index!r}: label map")
     if sample is not None:
         sample.add_segmentation(array)
@@ -225,13 +222,13 @@ def _count_labels(data_io: Data_IO, index: Hashable, sample: Sample | None) -> l
 def _seen_in_headers(data_io: Data_IO, index: Hashable) -> Seen | None:
     try:
         spacing = data_io.interface.load_extended(index).get("spacing")
-    except Exception:  # a format of the user's own; the whole verification tells what is wrong with it
+    except Exception:  # a user's own format; the full verification reports the fault
         return None
     return Seen((), None if spacing is None else tuple(float(value) for value in spacing), None, None)
 
 
 def _digest(image: np.ndarray) -> str | None:
-    """Of shape, type and voxels, in one pass over the memory; None for an image of a single value."""
+    """Compute the digest of shape, type and voxels in one pass; None for an image of a single value."""
     if image.size == 0 or (image == image.flat[0]).all():
         return None
     ordered = image.T if image.flags.f_contiguous and not image.flags.c_contiguous else image
@@ -245,9 +242,9 @@ def _digest(image: np.ndarray) -> str | None:
 
 
 def _left_out(data_io: Data_IO) -> list[Finding]:
-    """Folders beside the samples' that hold no image, and so are none: a sample whose image is missing is one of them.
+    """Report folders beside the samples' that hold no image, such as samples whose image is missing.
 
-    Only where each sample has a folder of its own below the input path.
+    Applies only to layouts with a folder per sample below the input path.
     """
     root = Path(str(data_io.input_path))
     used = {str(index).partition(SEPARATOR)[0] for index in data_io.indices_list}
@@ -264,7 +261,7 @@ def _left_out(data_io: Data_IO) -> list[Finding]:
         if any(path.name.lower().startswith(("segmentation", "imaging")) for path in folder.iterdir()):
             found.append(Finding(name, "missing", f"{holds}; add or rename the image, or remove the folder"))
         else:
-            found.append(Finding(name, "left out", f"{holds}; it is no sample"))
+            found.append(Finding(name, "left out", f"{holds}; it is not a sample"))
     return found
 
 
@@ -285,15 +282,15 @@ def _spacings(seen: dict[Hashable, Seen]) -> Iterator[Finding]:
             yield Finding(
                 index,
                 "spacing",
-                f"the voxels are {_millimetres(spacing)}, {rule} {_millimetres(middle)}; if that is right, a "
-                "Resampling subfunction makes them alike, else correct the header",
+                f"the voxels are {_millimetres(spacing)}, {rule} {_millimetres(middle)}; if that is correct, use "
+                "a Resampling subfunction, else correct the header",
             )
 
 
 def _empty(seen: dict[Hashable, Seen]) -> Iterator[Finding]:
     for index, facts in seen.items():
         if facts.voxels is not None and not any(facts.voxels[1:]):
-            yield Finding(index, "empty", "the label map holds background only; right where there is nothing to find")
+            yield Finding(index, "empty", "the label map holds only background; check that the image has no foreground")
 
 
 def _duplicates(seen: dict[Hashable, Seen]) -> Iterator[Finding]:
@@ -306,7 +303,7 @@ def _duplicates(seen: dict[Hashable, Seen]) -> Iterator[Finding]:
             yield Finding(
                 index,
                 "duplicate",
-                f"the image is that of {first!r}, voxel for voxel; on both sides of a split it would flatter the "
+                f"the image equals that of {first!r} in all voxels; on both sides of a split it would bias the "
                 "scores: remove one, or keep them together (groups=…)",
             )
 
@@ -321,7 +318,7 @@ def _unused_classes(seen: dict[Hashable, Seen], interface: Any) -> Iterator[Find
             None,
             "class",
             f"no sample has a voxel of class {some_of(unused, 10)} (classes={interface.classes}): it cannot be "
-            "learned; are the number of classes and the label map right?",
+            "learned; check the number of classes and the label map",
         )
 
 
@@ -340,7 +337,7 @@ def _of_error(index: Hashable, error: Exception) -> Finding:
     kinds = {GridError: "grid", LabelError: "labels", MissingDataError: "missing"}
     kind = next((name for cls, name in kinds.items() if isinstance(error, cls)), "unreadable")
     text = " ".join(str(error).split()) or "no message"
-    # An error that nobody raised on purpose says more with its name.
+    # Unexpected errors are clearer with the name of their type.
     return Finding(index, kind, text if isinstance(error, MiscnnError) else f"{type(error).__name__}: {text}")
 
 
@@ -351,7 +348,7 @@ def _of_warning(index: Hashable, warning: Warning) -> Finding:
 
 @contextmanager
 def _kept_warnings() -> Iterator[Callable[[], list[Warning]]]:
-    """Keep what warns of data off the terminal; what is given returns the warnings since it was last asked."""
+    """Record warnings of data instead of printing them; yield a function that returns those since its last call."""
     here = threading.get_ident()
     collected: list[Warning] = []
 
@@ -362,13 +359,13 @@ def _kept_warnings() -> Iterator[Callable[[], list[Warning]]]:
             before(message, category, *rest, **more)
 
     def taken() -> list[Warning]:
-        told = list(collected)
+        taken = list(collected)
         collected.clear()
-        return told
+        return taken
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        # Of dates and texts that are not quite by the standard; it has no bearing on the voxels.
+        # Warnings of nonstandard dates and texts, which do not affect the voxels.
         warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
         before = warnings.showwarning
         warnings.showwarning = keep

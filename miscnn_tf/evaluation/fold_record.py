@@ -1,4 +1,4 @@
-"""What a finished fold leaves behind, by which a later run knows that it need not be trained again."""
+"""Record of a finished fold, with which a later run can skip its training."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class _RecordFile(Document):
 
 @dataclass(frozen=True)
 class FoldRecord:
-    """The training of a fold, written last: where it stands, all other files of the training are complete.
+    """Record of the training of a fold, written last: its presence shows that all other files are complete.
 
     Args:
         fold: Its samples.
-        settings: What the result depends on, as `training_settings` returns.
+        settings: The settings that determine the result, from `training_settings`.
         history: Keras' history: a list with a number per epoch for each metric.
         detailed: Whether the detailed evaluation is complete too.
     """
@@ -52,7 +52,7 @@ class FoldRecord:
 
     def write(self, folder: Path) -> None:
         """Write it into the fold's folder, atomically."""
-        # JSON has no NaN; null is what every reader understands.
+        # JSON does not support NaN, so null is written.
         history = {
             name: [value if math.isfinite(value) else None for value in values] for name, values in self.history.items()
         }
@@ -61,7 +61,7 @@ class FoldRecord:
 
 
 def read_record(folder: Path) -> FoldRecord | None:
-    """The record in a fold's folder, or None where the fold is not complete.
+    """Read the record in a fold's folder; None if the fold is not complete.
 
     Raises:
         DataError: If the file is damaged.
@@ -81,10 +81,10 @@ def read_record(folder: Path) -> FoldRecord | None:
 
 
 def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> FoldRecord | None:
-    """The record of a fold that was finished with these samples and settings, or None where it is not finished.
+    """Read the record of a fold that was finished with these samples and settings; None if it is not finished.
 
     Raises:
-        ConfigurationError: If the folder holds a finished fold of other samples or settings; nothing is overwritten.
+        ConfigurationError: If the folder holds a finished fold with other samples or settings.
     """
     record = read_record(folder)
     if record is None:
@@ -95,22 +95,22 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
     if differences:
         raise ConfigurationError(
             f"{folder} holds finished results of another run: {'; '.join(differences)}. Choose another "
-            "evaluation_path, or pass resume=False to throw the finished results away"
+            "evaluation_path, or pass resume=False to overwrite the finished results"
             + (_LONGER if any(one.startswith("epochs was ") for one in differences) else "")
         )
     return record
 
 
 def training_settings(model: Neural_Network, epochs: int, iterations: int | None) -> dict[str, Any]:
-    """What the result of a training depends on besides the samples, as plain data.
+    """Return the settings that determine the result of a training besides the samples, as plain data.
 
-    Callbacks are not in it: there is no telling what they do. Neither is the code of a function or class of the
-    caller's own, only its name and arguments.
+    Callbacks are not included, since their effect is unknown. Functions and classes of the caller are included by name
+    and arguments, not by code.
 
     Args:
         model: The model.
-        epochs: As given to the training.
-        iterations: As given to the training.
+        epochs: Argument of the training.
+        iterations: Argument of the training.
     """
     return {
         "epochs": int(epochs),
@@ -120,10 +120,10 @@ def training_settings(model: Neural_Network, epochs: int, iterations: int | None
 
 
 def model_settings(model: Neural_Network) -> dict[str, Any]:
-    """What a model is made of and how it is fed, as plain data: of `training_settings` what no single training says.
+    """Return the settings of a model and its preprocessing as plain data, without those of a single training.
 
     Args:
-        model: The model, or what can be asked like one.
+        model: The model, or an object with the same attributes.
     """
     preprocessor = model.preprocessor
     settings: dict[str, Any] = {}
@@ -145,7 +145,7 @@ def model_settings(model: Neural_Network) -> dict[str, Any]:
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Each setting that is not as it was, in words: ``"data_augmentation.config.mirror was False, now True"``."""
+    """Describe each setting that has changed: ``"data_augmentation.config.mirror was False, now True"``."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*before, *now]):
             yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)

@@ -1,4 +1,4 @@
-"""Label maps on disk that belong together by their names: predictions and the truth, wherever they come from."""
+"""Evaluation of label maps on disk: pairing of predictions and truth by name, and scores."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _IMAGE_ENDINGS = tuple(f".{ending}" for ending in LOSSLESS + LOSSY)
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a label map lie.
+    """Voxel grid of a label map.
 
     Attributes:
         shape: Number of voxels per axis.
-        affine: 4x4, or None where the format knows none.
+        affine: 4x4, or None if the format does not store it.
         spacing: Voxel size in mm per axis, or None.
     """
 
@@ -55,30 +55,30 @@ class Grid:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label map in a file of its own."""
+    """Label map in a separate file."""
 
     path: Path
 
     def grid(self) -> Grid:
-        """Its grid, from the header."""
+        """Read its grid from the header."""
         if not is_nifti(self.path):
             return Grid(image_file.check_mask(self.path))
         info = read_info(self.path)
         shape = info.shape[:3] + tuple(size for size in info.shape[3:] if size > 1)
         if len(shape) > 3:
             raise DataError(
-                f"{self.path} has {len(shape)} axes {shape}; a label map has one label per voxel (class probabilities "
-                "become labels by an argmax; predict without --probabilities)"
+                f"{self.path} has {len(shape)} axes {shape}, but a label map has one label per voxel; for class "
+                "probabilities, predict again without --probabilities"
             )
         flat = shape[2:] in ((), (1,))
         return Grid(shape[:2] if flat else shape, info.affine, tuple(info.spacing[: 2 if flat else 3]))
 
     def stored_values(self) -> np.ndarray:
-        """What is stored."""
+        """Read the stored values."""
         return self.values()
 
     def values(self) -> np.ndarray:
-        """What is stored."""
+        """Read the stored values."""
         if not is_nifti(self.path):
             return image_file.read_mask(self.path)
         return read_voxels(read_info(self.path)).reshape(self.grid().shape, order="F")
@@ -89,14 +89,14 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class LabelSample:
-    """The segmentation of a sample of a data set."""
+    """Segmentation of a sample of a data set."""
 
     interface: Abstract_IO
     index: Hashable
     root: Path
 
     def grid(self) -> Grid:
-        """That of its image, on which `Abstract_IO.check` wants it to be."""
+        """Return the grid of its image, which `Abstract_IO.check` requires to be the same."""
         self.interface.check(self.index, load_seg=True)
         known = self.interface.load_extended(self.index)
         spacing, affine = known.get("spacing"), known.get("affine")
@@ -107,11 +107,11 @@ class LabelSample:
         )
 
     def stored_values(self) -> np.ndarray:
-        """What is stored, before the interface's label map."""
+        """Read the stored values, before the interface's label map."""
         return self.interface.stored_labels(self.index)
 
     def values(self) -> np.ndarray:
-        """Its labels."""
+        """Read its labels."""
         return self.interface.load_segmentation(self.index)
 
     def __str__(self) -> str:
@@ -126,9 +126,9 @@ class LabelMaps:
     """Label maps by name.
 
     Attributes:
-        maps: The label maps.
-        classes: How many classes there are, where the data set says so.
-        data_io: The data set that they are of, if they are.
+        maps: Label maps.
+        classes: Number of classes, if the data set defines it.
+        data_io: Data set of the label maps, if any.
     """
 
     maps: Mapping[str, LabelMap]
@@ -137,29 +137,29 @@ class LabelMaps:
 
     @property
     def class_names(self) -> Sequence[str] | None:
-        """What the data set calls them."""
+        """Names of the classes in the data set."""
         return None if self.data_io is None else self.data_io.interface.class_names
 
 
 def find_label_maps(path: str | Path, classes: int | None = None, **settings: Any) -> LabelMaps:
-    """The label maps of a path.
+    """Find the label maps of a path.
 
     Args:
         path: A file; a folder with a file per label map, NIfTI or PNG, TIFF, BMP; or a data set in any layout that
             `find_interface` knows.
-        classes: Number of classes, where the data set does not say.
+        classes: Number of classes, if the data set does not define it.
         **settings: Further arguments of `find_interface`, for a data set.
 
     Raises:
-        MissingDataError: If there is nothing there.
-        DataError: If it cannot be read.
+        MissingDataError: If no label maps are found.
+        DataError: If they cannot be read.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingDataError(f"there are no label maps {path}; give a file or a folder")
+        raise MissingDataError(f"{path} does not exist; give a file or a folder with label maps")
     if not path.is_dir():
         return LabelMaps({composed(stem_of(path)): LabelFile(path)})
-    # Pipes among them: reading one reports it, where leaving it out would lose a label map without a word.
+    # Including pipes, which raise an error when read: skipping them would silently lose a label map.
     files = sorted(
         one for one in path.iterdir() if not one.is_dir() and _is_image(one) and not one.name.startswith(".")
     )
@@ -178,16 +178,16 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
 def data_set_around(
     truth: str | Path, names: Iterable[str], classes: int, label_map: Mapping[int, int] | None = None
 ) -> Data_IO | None:
-    """The data set that a folder of label maps is a part of, such as ``labelsTs``: it has the images and the names.
+    """Find the data set of a folder of label maps, such as ``labelsTs``, for its images and class names.
 
     Args:
         truth: The folder of the label maps.
-        names: The cases that have to be in it.
+        names: Cases that it must contain.
         classes: Number of classes, background included.
-        label_map: What values in the files mean.
+        label_map: Labels for values in the files.
 
     Returns:
-        The data set in the folder above; None where there is none that is known, or not of these cases and classes.
+        The data set in the parent folder; None if it has no known layout, or other cases or classes.
     """
     root = Path(truth).resolve().parent
     try:
@@ -204,12 +204,12 @@ def data_set_around(
 
 
 def pair(predictions: LabelMaps, truth: LabelMaps) -> dict[str, tuple[LabelMap, LabelMap]]:
-    """Which prediction belongs to which truth: those of one name, or one of each whatever they are called.
+    """Pair predictions and truth by name; a single file of each is paired regardless of names.
 
-    A truth may also be called like the prediction and ``_mask``, ``_seg`` and the like.
+    The name of a truth may also be that of the prediction with ``_mask``, ``_seg`` or similar.
 
     Returns:
-        By name ``(prediction, truth)``. Truths without a prediction are left out.
+        Pairs ``(prediction, truth)`` by name. Truths without a prediction are left out.
 
     Raises:
         DataError: If a prediction has no truth.
@@ -228,13 +228,13 @@ def pair(predictions: LabelMaps, truth: LabelMaps) -> dict[str, tuple[LabelMap, 
 
 
 def check_pairs(pairs: Mapping[str, tuple[LabelMap, LabelMap]]) -> dict[str, Grid]:
-    """Make sure, by the headers, that predictions and truths lie on one grid each.
+    """Check, by the headers, that each prediction is on the grid of its truth.
 
     Returns:
         The grids of the truths.
 
     Raises:
-        DataError: If some do not; the message lists all of them.
+        DataError: If some are not; the message lists all of them.
     """
     grids: dict[str, Grid] = {}
     bad = []
@@ -243,7 +243,7 @@ def check_pairs(pairs: Mapping[str, tuple[LabelMap, LabelMap]]) -> dict[str, Gri
             first, second = truth.grid(), prediction.grid()
             difference = _difference(first, second)
             if difference:
-                raise DataError(f"{prediction} does not lie on the grid of {truth}: {difference} (truth, prediction)")
+                raise DataError(f"{prediction} is not on the grid of {truth}: {difference} (truth, prediction)")
             grids[name] = first
         except MiscnnError as error:
             bad.append(f"  {name}: {error}")
@@ -265,30 +265,30 @@ def evaluate_label_maps(
     tolerance_mm: float = 1.0,
     draw_figures: bool = False,
 ) -> dict[str, Any]:
-    """Score predictions against the truth; no network is needed.
+    """Score predictions against the truth, without a network.
 
-    All label maps are looked at first: predictions and truth must hold the same values, or it must be known what they
-    mean (`value_sets.meaning_of`).
+    All label maps are read first: predictions and truth must hold the same values, or values that can be mapped to
+    classes (`value_sets.meaning_of`).
 
     Args:
-        predictions: What `find_label_maps` found.
-        truth: The same of the truth.
+        predictions: The result of `find_label_maps`.
+        truth: The result of `find_label_maps` for the truth.
         output: Folder for ``scores.csv``, ``summary.json`` and ``scores.png``; None writes nothing.
-        classes: Number of classes, background included; None: as the data set of the truth says, or as many as there
-            are labels in the truth.
-        label_map: What values in the files mean, ``{255: 1}``; None: masks of 0 and 255 are understood.
-        ignore: Values of the truth's files that mark voxels to leave out.
-        tolerance_mm: Of the normalised surface Dice.
+        classes: Number of classes, background included; None: as defined by the data set of the truth, or by the
+            labels in the truth.
+        label_map: Labels for values in the files, ``{255: 1}``; None: masks of 0 and 255 are detected.
+        ignore: Values in the truth's files that mark voxels to exclude.
+        tolerance_mm: Tolerance of the normalised surface Dice.
         draw_figures: Draw box plots.
 
     Returns:
-        What ``summary.json`` holds (`summary.summarise`), and ``"cases_without_prediction"``, ``{"number": 1, "names":
-        ["d"]}``, which the scores say nothing of; ``"label_map"`` and ``"ignored_values"`` where there are any.
+        The content of ``summary.json`` (`summary.summarise`), with ``"cases_without_prediction"``, ``{"number": 1,
+        "names": ["d"]}``, which have no scores; and ``"label_map"`` and ``"ignored_values"`` if there are any.
 
     Raises:
-        DataError: If a prediction has no truth, lies on another grid, or a file cannot be read or has other labels;
-            grids are looked at first, and all bad ones are listed.
-        LabelError: If the predictions hold values that the truth does not; nothing was scored then.
+        DataError: If a prediction has no truth, is on another grid, or a file cannot be read or has other labels;
+            grids are checked first, and all bad ones are listed.
+        LabelError: If the predictions hold values that the truth does not; nothing is scored.
 
     Example:
         >>> evaluate_label_maps(
@@ -327,14 +327,14 @@ def evaluate_label_maps(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How the label maps of a pair become class numbers.
+    """Conversion of the label maps of a pair to class numbers.
 
     Attributes:
         classes: Number of classes, background included.
-        label_map: What values in the files mean, as it was given or understood.
-        truth_map: What the values of the truth mean; None for class numbers.
-        prediction_map: Likewise of the predictions.
-        ignored: Values of the truth's files that mark voxels to leave out.
+        label_map: Labels for values in the files, as given or detected.
+        truth_map: Labels for values of the truth; None for class numbers.
+        prediction_map: Labels for values of the predictions; None for class numbers.
+        ignored: Values in the truth's files that mark voxels to exclude.
     """
 
     classes: int
@@ -344,11 +344,11 @@ class _Comparison:
     ignored: Sequence[int]
 
     def read(self, prediction: LabelMap, truth: LabelMap) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The labels of the truth and of the prediction, and which voxels are left out."""
+        """Read the labels of the truth and of the prediction, and a mask of excluded voxels."""
         left_out = _left_out(truth, self.ignored)
         true, predicted = truth.values(), prediction.stored_values()
         if left_out is not None:
-            # What they hold there means nothing.
+            # The values of excluded voxels do not matter.
             true, predicted = (np.where(left_out, 0, values) for values in (true, predicted))
         return (
             check_labels(true, self.classes, str(truth), self.truth_map),
@@ -364,7 +364,7 @@ def _compare(
     label_map: Mapping[int, int] | None,
     ignored: Sequence[int],
 ) -> _Comparison:
-    """Look at all label maps, and find out what their values mean."""
+    """Read all label maps, and determine how their values map to classes."""
     true, predicted = FoundLabels(), FoundLabels()
     for both in tqdm(pairs.values(), desc="Looking for labels", delay=2.0, disable=None, leave=False):
         left_out = _left_out(both[1], ignored)
@@ -375,7 +375,7 @@ def _compare(
                 raise DataError(f"{one}: {error}") from error
     if truth.data_io is not None:
         interface = truth.data_io.interface
-        # Its labels are classes already. Predictions are in the values of its files, or are classes, too.
+        # Labels of a data set are classes already. Predictions hold the values of its files, or classes.
         own = getattr(interface, "label_map", None)
         reading = reading_map(own, interface.values_of_classes())
         require_below(predicted, "predictions", reading or {}, interface.classes)
@@ -384,7 +384,7 @@ def _compare(
     meaning = meaning_of(true, predicted, classes, given)
     whole = None
     if meaning.label_map is not None:
-        # Both 1 and 255 are understood, on either side.
+        # Both 1 and 255 are accepted, in predictions and truth.
         whole = {label: label for label in meaning.label_map.values()} | meaning.label_map
     return _Comparison(meaning.classes, meaning.label_map, whole, whole, ignored)
 

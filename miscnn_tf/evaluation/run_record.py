@@ -1,4 +1,4 @@
-"""What was run, as ``run.json`` in the folder of its results: from it and the tables beside it a report is made."""
+"""Record of a run, ``run.json`` in the folder of its results, from which the report is made."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 RUN_FILE: Final = "run.json"
-#: The page that is made from it all.
+#: The report page.
 REPORT_FILE: Final = "report.html"
-#: Where the predictions of the validation samples are kept, in the folder of a fold.
+#: Folder of the predictions of validation samples, in the folder of a fold.
 PREDICTIONS_FOLDER: Final = "predictions"
 
 KINDS: Final = ("training", "cross-validation", "evaluation")
@@ -59,7 +59,7 @@ def write_run_record(
     predictions: str | Path | None = None,
     **facts: Any,
 ) -> Path:
-    """Write ``run.json``, in the place of an earlier one.
+    """Write ``run.json``, replacing an earlier one.
 
     ::
 
@@ -70,19 +70,19 @@ def write_run_record(
 
     Args:
         folder: The folder of the results, created where missing.
-        kind: ``"training"``, ``"cross-validation"`` or ``"evaluation"`` (of predictions that were there).
-        model: What was trained or evaluated; what it is made of becomes part of the settings.
-        settings: What else was asked for, plain data; a report shows it as a table. Comes before the model's.
-        data_io: Where the samples come from; by default the model's.
-        predictions: The folder of the predictions; None where each fold has its own. Stored relative to `folder` where
-            it lies in it, absolute otherwise.
-        **facts: More that is to be kept, plain data.
+        kind: ``"training"``, ``"cross-validation"`` or ``"evaluation"`` (of existing predictions).
+        model: The model that was trained or evaluated; its settings are included.
+        settings: Further settings, plain data, before the model's; a report shows them as a table.
+        data_io: Source of the samples; by default the model's.
+        predictions: The folder of the predictions; None if each fold has its own. Stored relative to `folder` if it is
+            inside, absolute otherwise.
+        **facts: Further entries, plain data.
 
     Returns:
         The path of the file.
 
     Raises:
-        ConfigurationError: If `kind` is another one, or a setting or fact is no plain data.
+        ConfigurationError: If `kind` is unknown, or a setting or fact is not plain data.
         StorageError: If the file cannot be written.
 
     Example:
@@ -111,7 +111,7 @@ def write_run_record(
 
 
 def read_run_record(folder: str | Path) -> dict[str, Any]:
-    """Read what `write_run_record` wrote.
+    """Read the ``run.json`` of a folder.
 
     Raises:
         MissingDataError: If the folder holds no ``run.json``.
@@ -131,7 +131,7 @@ def read_run_record(folder: str | Path) -> dict[str, Any]:
 
 
 def _describe_data(data_io: Data_IO) -> dict[str, Any]:
-    # A user's own Data_IO need not have all of it.
+    # A user's own Data_IO may lack some of the attributes.
     place = getattr(data_io, "input_path", None)
     return {
         "interface": describe_interface(data_io.interface),
@@ -158,7 +158,7 @@ def _place(predictions: Path, folder: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of what matters for the result; no library is imported for it."""
+    """Return the versions of the packages that affect the result, without importing them."""
     versions = {"miscnn_tf": miscnn_tf.__version__}
     for name in _LIBRARIES:
         try:

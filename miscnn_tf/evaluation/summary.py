@@ -1,4 +1,4 @@
-"""What the scores of many cases come to: mean, deviation, median and confidence interval per class."""
+"""Summary of the scores of many cases: mean, deviation, median and confidence interval per class."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Summary(Document):
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Mean, standard deviation, median and 95 % bootstrap confidence interval of each score and class.
+    """Compute mean, standard deviation, median and 95 % bootstrap confidence interval of each score and class.
 
     Args:
         rows: Rows of `score_label_maps`, with ``"sample_id"`` and, after a cross-validation, ``"fold"``.
@@ -71,12 +71,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
                                         "cases": 19, "undefined": 1, "infinite": 0}, …}, …},
              "settings": {…}}
 
-        All figures are of the ``cases`` whose score is a finite number. ``undefined`` counts those left out because
-        there is nothing to measure (the class is in neither label map), ``infinite`` those whose distance is infinite
-        (the class is in one of them only): a mean distance with ``infinite`` above 0 flatters the model, and Dice and
-        surface Dice, where such cases count as 0, tell the rest. None stands for what cannot be computed: anything
-        without cases, a deviation (n - 1 in the denominator) or interval of one case. The interval is that of
-        `mean_interval`; the cases of all folds are drawn alike.
+        All figures are computed from the ``cases`` whose score is a finite number. ``undefined`` counts those left out
+        because the class is in neither label map, ``infinite`` those whose distance is infinite because the class is in
+        only one of them. A mean distance with ``infinite`` above 0 is therefore too good; Dice and surface Dice count
+        such cases as 0. None marks values that cannot be computed: any without cases, and a deviation (n - 1 in the
+        denominator) or interval of one case. The interval is that of `mean_interval`; the cases of all folds are drawn
+        with the same probability.
 
     Example:
         >>> rows = [{"sample_id": name, "class": 1, "dice": dice} for name, dice in (("a", 0.8), ("b", 0.9))]
@@ -104,19 +104,19 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) -> Path | None:
-    """Gather the scores of all folds of a cross-validation.
+    """Combine the scores of all folds of a cross-validation.
 
-    Reads each ``<evaluation_path>/fold_<i>/scores.csv`` and writes ``<evaluation_path>/scores.csv``, in which a row
-    says its fold, and ``summary.json`` (`summarise`). May be called again whenever another fold is finished. Of several
-    machines that train together (``TF_CONFIG``), the first one does it.
+    Reads each ``<evaluation_path>/fold_<i>/scores.csv`` and writes ``<evaluation_path>/scores.csv``, with a column for
+    the fold, and ``summary.json`` (`summarise`). Can be called again after each finished fold. Of several cluster nodes
+    (``TF_CONFIG``), only the first one writes.
 
     Args:
         evaluation_path: Folder of the cross-validation.
-        draw_figures: Draw ``scores.png`` too.
+        draw_figures: Also draw ``scores.png``.
 
     Returns:
-        The path of ``summary.json``; None where no fold has scores, or on another machine than the first: then nothing
-        is written.
+        The path of ``summary.json``; None if no fold has scores, or on a cluster node other than the first; nothing is
+        written then.
 
     Raises:
         DataError: If a table is damaged.
@@ -137,10 +137,10 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
-    """Read a ``summary.json``, which holds what `summarise` returned.
+    """Read a ``summary.json``, which holds the result of `summarise`.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is damaged.
 
     Example:
@@ -156,17 +156,17 @@ def read_summary(path: str | Path) -> dict[str, Any]:
 def write_results(
     folder: str | Path, rows: Sequence[Row], *, draw_figures: bool = False, facts: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write ``scores.csv`` and ``summary.json``, and ``scores.png`` where asked for, into a folder.
+    """Write ``scores.csv`` and ``summary.json``, and optionally ``scores.png``, into a folder.
 
     Args:
         folder: Created where missing.
         rows: Rows of `score_label_maps` with ``"sample_id"``.
         draw_figures: Whether to draw box plots.
-        facts: More that ``summary.json`` holds, plain data: ``"label_values"``, the value of each class in the label
-            maps where it is not the class's number.
+        facts: Further entries of ``summary.json``, plain data: ``"label_values"``, the value of each class in the label
+            maps if it is not the class's number.
 
     Returns:
-        What ``summary.json`` holds, which is written last (`summarise`).
+        The content of ``summary.json``, which is written last (`summarise`).
 
     Raises:
         StorageError: If a file cannot be written.
@@ -174,7 +174,7 @@ def write_results(
     folder = Path(folder)
     write_scores(folder / SCORES_FILE, rows)
     if draw_figures:
-        # matplotlib takes a while to import.
+        # Imported here, since importing matplotlib is slow.
         from miscnn_tf.evaluation.score_figures import plot_scores
 
         plot_scores(rows, folder)
@@ -184,10 +184,10 @@ def write_results(
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """A summary as text: a line per class and score, mean ± standard deviation [confidence interval].
+    """Format a summary as text: a line per class and score, mean ± standard deviation [confidence interval].
 
     Args:
-        summary: What `summarise` returned, or ``summary.json`` holds.
+        summary: The result of `summarise`, or the content of ``summary.json``.
 
     Example:
         >>> rows = [{"sample_id": name, "class": 1, "dice": dice} for name, dice in (("a", 0.8), ("b", 0.9))]
@@ -213,7 +213,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
 
 def finite(values: Iterable[float]) -> list[float]:
-    """The values that can be averaged."""
+    """Return the finite values."""
     return [value for value in values if math.isfinite(value)]
 
 
@@ -243,9 +243,9 @@ def _settings(scores: Iterable[str]) -> dict[str, Any]:
 
 
 def _facts_of_folds(root: Path) -> dict[str, Any]:
-    """What the folds' summaries say of the label maps, which are of one data set."""
+    """Return the facts about label maps from the folds' summaries, which share a data set."""
     for _, path in _score_files(root):
-        with suppress(DataError):  # a fold that is not finished has none
+        with suppress(DataError):  # missing in an unfinished fold
             summary = read_summary(path.parent / SUMMARY_FILE)
             if "label_values" in summary:
                 return {"label_values": summary["label_values"]}

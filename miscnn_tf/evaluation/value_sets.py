@@ -1,6 +1,6 @@
-"""What the values of predictions and of the truth mean, decided from all of them before anything is scored.
+"""Mapping of the values of predictions and truth to classes, determined from all label maps before scoring.
 
-A prediction of 0 and 255 and a truth of 0 and 1 may well show the same; scored as they are, they agree nowhere.
+A prediction of 0 and 255 may show the same as a truth of 0 and 1, but without a mapping its scores would be 0.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from miscnn_tf.data_loading.labels import MOST_CLASSES
 from miscnn_tf.errors import LabelError
 from miscnn_tf.messages import some_of
 
-# Values with gaps are scored as they are, each gap an empty class, where there are few of these.
+# Values with few gaps are scored unchanged, with an empty class for each gap.
 _FEW: Final = 30
 _SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What values mean.
+    """Mapping of values to classes.
 
     Attributes:
         classes: Number of classes, background included.
-        label_map: The class of values that are not their own class; None where there are none.
+        label_map: Classes of values that differ from their class; None if there are none.
     """
 
     classes: int
@@ -39,20 +39,20 @@ def meaning_of(
     classes: int | None = None,
     label_map: Mapping[int, int] | None = None,
 ) -> Meaning:
-    """Decide what the values of label maps mean, or refuse to score them.
+    """Determine the classes of the values of label maps, or refuse to score them.
 
-    The truth says which classes there are; a prediction may lack some. Masks of 0 and 255 (or 65535) are 0 and 1, and
-    so are their predictions, in either values.
+    The truth defines the classes; a prediction may lack some. Masks of 0 and 255 (or 65535) are 0 and 1, and so are
+    their predictions, in either values.
 
     Args:
         truth: The values of the truth, without voxels to ignore.
         predictions: The values of the predictions, likewise.
-        classes: Number of classes, where it is known.
-        label_map: The class of values, where it is known.
+        classes: Number of classes, if known.
+        label_map: Classes of values, if known.
 
     Raises:
-        LabelError: If predictions hold values that the truth does not, or a value has no class; with the options of
-            ``miscnn-tf evaluate`` that say what they mean.
+        LabelError: If predictions hold values that the truth does not, or a value has no class; the message shows the
+            options of ``miscnn-tf evaluate`` that map them.
 
     Example:
         >>> true, predicted = FoundLabels({0: 9, 255: 3}), FoundLabels({0: 10, 1: 2})
@@ -69,7 +69,7 @@ def meaning_of(
     if ignored is not None and ignored not in mapping:
         raise LabelError(
             f"the truth holds the values {_shown(truth)}. {ignored} beside other labels most likely means voxels to "
-            f"ignore: leave them out with --ignore {ignored}, or say which class they are, --label-map {ignored}=0"
+            f"ignore: exclude them with --ignore {ignored}, or map them to a class, --label-map {ignored}=0"
         )
     for kind, labels in found.items():
         require_below(labels, kind, mapping, MOST_CLASSES)
@@ -86,32 +86,32 @@ def meaning_of(
     if highest > max(_FEW, 2 * len(known)):
         raise LabelError(
             f"the truth holds the values {_shown(truth)}, which would be {highest + 1} classes, most of them empty. "
-            f"Say which class each value is, such as --label-map {highest}=1, or give --classes {highest + 1}"
+            f"Map each value to a class, such as --label-map {highest}=1, or give --classes {highest + 1}"
         )
     return Meaning(max(2, highest + 1), mapping or None)
 
 
 def _of_mask(truth: FoundLabels, predictions: FoundLabels, classes: int | None) -> dict[int, int]:
-    """The label map of masks of 0 and 255; empty where the truth is none."""
+    """Return the label map of masks of 0 and 255; empty if the truth is not such a mask."""
     foreground = [value for value in truth.values if value != 0]
     if len(foreground) != 1 or foreground[0] not in IGNORED_VALUES or (classes or 2) > foreground[0]:
         return {}
-    # A prediction that holds both 1 and 255 is no mask.
+    # A prediction that holds both 1 and 255 is not a mask.
     both = {1, foreground[0]} <= set(predictions.values)
     return {} if both else {foreground[0]: 1}
 
 
 def require_below(found: FoundLabels, kind: str, mapping: Mapping[int, int], classes: int) -> None:
-    """Make sure that every value has a class.
+    """Check that every value has a class.
 
     Args:
         found: The values.
         kind: "truth" or "predictions", for the message.
-        mapping: The class of values that are not their own class.
+        mapping: Classes of values that differ from their class.
         classes: Number of classes, background included.
 
     Raises:
-        LabelError: If one has none; with the option of ``miscnn-tf evaluate`` that says what it means.
+        LabelError: If one has none; the message shows the option of ``miscnn-tf evaluate`` that maps it.
     """
     beyond = [value for value in found.values if not 0 <= mapping.get(value, value) < classes]
     if not beyond:
@@ -120,12 +120,12 @@ def require_below(found: FoundLabels, kind: str, mapping: Mapping[int, int], cla
     ignored = likely_ignored(found.values)
     if ignored is not None and beyond == [ignored]:
         advice = (
-            f'{ignored} beside other labels most likely means "ignore": leave such voxels out with --ignore {ignored}'
+            f'{ignored} beside other labels most likely means "ignore": exclude such voxels with --ignore {ignored}'
             if kind == "truth"
-            else f"Say which class it is: --label-map {ignored}=0"
+            else f"Map it to a class: --label-map {ignored}=0"
         )
     else:
-        advice = f"Say which class it is: --label-map {beyond[0]}=1" + (
+        advice = f"Map it to a class: --label-map {beyond[0]}=1" + (
             f", or give --classes {beyond[-1] + 1}" if beyond[0] > 0 and not set(beyond) & set(IGNORED_VALUES) else ""
         )
     limit = f"with classes={classes} labels are 0 to {classes - 1}"
@@ -133,7 +133,7 @@ def require_below(found: FoundLabels, kind: str, mapping: Mapping[int, int], cla
 
 
 def _advice(foreign: Sequence[int], truth: FoundLabels, predictions: FoundLabels, mapping: Mapping[int, int]) -> str:
-    """What may be meant by values that only predictions hold."""
+    """Return the advice for values that only predictions hold."""
     only_true = sorted({mapping.get(value, value) for value in truth.values} - set(predictions.values))
     ignored = likely_ignored(predictions.values)
     foreground = [value for value in truth.values if value != 0]
@@ -146,7 +146,7 @@ def _advice(foreign: Sequence[int], truth: FoundLabels, predictions: FoundLabels
     else:
         pairs = [(foreign[0], 1)]
     options = " ".join(f"--label-map {value}={label}" for value, label in pairs)
-    advice = f"Say what it means, such as {options}"
+    advice = f"Map it to a class, such as {options}"
     if foreign[0] > 0 and not set(foreign) & set(IGNORED_VALUES):
         advice += f"; or, if it is a class that none of these cases has, give --classes {foreign[-1] + 1}"
     return advice

@@ -1,7 +1,7 @@
-"""What a configuration may say: a class per table, a field per key.
+"""Schema of a configuration: a class per table, a field per key.
 
-What a key is left out of the file is not repeated here: the default is that of the Python interface, which the key is
-handed to (`build`). Only keys that the Python interface has no default for have one here.
+Missing keys take the default of the Python interface, to which `build` passes the others. Only keys without a default
+there have one here.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATI
 
 AUTO: Final = "auto"
 
-#: What can be read from a folder; arrays in memory have no place in a file.
+#: Interfaces that read from a folder; arrays in memory cannot be named in a file.
 LAYOUTS: Final = tuple(name for name in miscnn_data_interfaces.names() if name != "DICT")
 
-#: Epochs of a training that only its time ends.
+#: Epochs of a training that ends only by its time limit.
 UNLIMITED_EPOCHS: Final = 1_000_000
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -45,12 +45,12 @@ PerAxis = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
 
 
 class Table(BaseModel):
-    """Base of all tables: no key that is not known, no silent change of type."""
+    """Base class of all tables: unknown keys and conversions of type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Those of these keys (all, without names) that the file gives, as plain data."""
+        """Return these keys (by default all), if the file has them, as plain data."""
         return {
             name: value for name, value in self.model_dump(exclude_unset=True).items() if not names or name in names
         }
@@ -59,14 +59,15 @@ class Table(BaseModel):
 def _one_of(choices: tuple[str, ...], what: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, str) and value not in choices:
-            raise ValueError(f"{value!r} is no {what}.{did_you_mean(value, choices)} Known: {', '.join(choices)}")
+            hint = did_you_mean(value, choices)
+            raise ValueError(f"{value!r} is not a known {what}.{hint} Known: {', '.join(choices)}")
         return value
 
     return BeforeValidator(check)
 
 
 class Named(Table):
-    """Something that is found by its name, and its arguments: ``{name = "unet_standard", depth = 3}``."""
+    """Name of a registered object, and its arguments: ``{name = "unet_standard", depth = 3}``."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -79,12 +80,12 @@ class Named(Table):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All keys but the name."""
+        """Return all keys but the name."""
         return dict(self.model_extra or {})
 
 
 class Step(Named):
-    """A subfunction."""
+    """Subfunction."""
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Step:
@@ -92,44 +93,40 @@ class Step(Named):
         return self
 
     def make(self) -> Abstract_Subfunction:
-        """The subfunction itself.
+        """Make the subfunction.
 
         Raises:
-            ConfigurationError: If there is none of that name, or its arguments cannot work.
+            ConfigurationError: If the name is unknown, or its arguments cannot work.
         """
         step: Abstract_Subfunction = make_named(subfunctions, self.name, self.arguments, "subfunction")
         return step
 
 
 class Data(Table):
-    """Where the samples are, and how they lie there."""
+    """Folder and layout of the samples."""
 
     path: str = Field(
-        description="Folder of the data set. Here as everywhere, a relative path begins at the folder of this file."
+        description="Folder of the data set. Relative paths, here and in other keys, start at the folder of this file."
     )
     layout: Annotated[str, _one_of((AUTO, *LAYOUTS), "layout")] = Field(
         default=AUTO,
-        description="How the files lie: a name of a data interface, or `auto`, which looks at the folder.",
+        description="Layout of the files: the name of a data interface, or `auto` to detect it.",
     )
-    channels: PositiveInt | None = Field(
-        default=None, description="Channels of an image. Left out: what the files have."
-    )
+    channels: PositiveInt | None = Field(default=None, description="Channels of an image. Default: detected.")
     classes: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
-        description="Classes, background included. Left out: what the data set says, or the segmentations hold.",
+        description="Classes, background included. Default: from the data set's description or the segmentations.",
     )
-    three_dim: bool | None = Field(
-        default=None, description="Whether images are volumes. Left out: what the files are."
-    )
+    three_dim: bool | None = Field(default=None, description="Whether images are volumes. Default: detected.")
     class_names: list[str] | None = Field(
-        default=None, description="What the classes are called in tables and pictures, background first."
+        default=None, description="Names of the classes for tables and figures, background first."
     )
     pattern: str | None = Field(
-        default=None, description="Regular expression that the whole name of a sample has to match."
+        default=None, description="Regular expression that must match the whole name of a sample."
     )
     label_map: dict[str, int] | None = Field(
         default=None,
-        description="What values in the segmentations mean, `{255 = 1}`; others stay as they are. Predictions are "
+        description="Labels for values in the segmentations, `{255 = 1}`; other values are kept. Predictions are "
         "written in the same values.",
     )
     settings: dict[str, Any] = Field(
@@ -146,7 +143,7 @@ class Data(Table):
     def _has_numbers(cls, value: dict[str, int] | None) -> dict[str, int] | None:
         for key in value or {}:
             if not re.fullmatch(r"-?\d+", key):
-                raise ValueError(f"{key!r} is no whole number; write it like {{255 = 1}}")
+                raise ValueError(f"{key!r} is not a whole number; write it like {{255 = 1}}")
         return value
 
     @model_validator(mode="after")
@@ -160,18 +157,18 @@ class Data(Table):
             what = f"the layout {self.layout!r}"
             check_arguments(miscnn_data_interfaces[self.layout], self.settings, what)
             if self.layout in LAYOUTS:
-                with suppress(MissingExtraError):  # which the data need, not the configuration
+                with suppress(MissingExtraError):  # needed by the data, not by the configuration
                     make(miscnn_data_interfaces[self.layout], self.settings, what)
         return self
 
 
 class Split(Table):
-    """Which samples train and which validate, and what belongs together."""
+    """Split into training and validation samples."""
 
     validation_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None,
-        description="Share of the samples that `train` keeps for validation, where neither `training` nor `file` "
-        "says which; 0 for none.",
+        description="Share of the samples that `train` keeps for validation if neither `training` nor `file` "
+        "is given; 0 for none.",
     )
     training: list[str] | None = Field(default=None, description="Names of the training samples.")
     validation: list[str] | None = Field(default=None, description="Names of the validation samples.")
@@ -180,15 +177,15 @@ class Split(Table):
     )
     groups: str | None = Field(
         default=None,
-        description="What stays on one side of a split, such as all scans of a patient: a regular expression with one "
-        "group in parentheses, which picks the patient's name out of a sample's name: `'(patient_\\d+)_.*'`.",
+        description="Samples that stay on one side of a split, such as all scans of a patient: a regular expression "
+        "with one group in parentheses, which extracts the patient's name from a sample's name: `'(patient_\\d+)_.*'`.",
     )
     strata: str | None = Field(
         default=None,
-        description="What every side gets its share of, such as the hospital: a regular expression like `groups`.",
+        description="Category that is split proportionally, such as the hospital: a regular expression like `groups`.",
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Of the split. The same number, the same split, on every machine."
+        default=None, description="Random seed of the split, which is then the same on every machine."
     )
 
     @field_validator("groups", "strata")
@@ -203,14 +200,14 @@ class Split(Table):
     @model_validator(mode="after")
     def _one_way(self) -> Split:
         if self.file is not None and self.training is not None:
-            raise ValueError("file and training say the same thing twice; keep one of them")
+            raise ValueError("file and training are both given; keep one of them")
         if self.validation is not None and self.training is None:
             raise ValueError("validation without training; name the training samples, too")
         return self
 
 
 class Preprocessing(Table):
-    """What is done to a sample before the network, and undone on its prediction."""
+    """Steps that are applied to a sample before the network, and undone on its prediction."""
 
     clip: Range | None = Field(
         default=None, description="Cut off intensities: `[least, greatest]` (the step `Clipping`)."
@@ -226,11 +223,11 @@ class Preprocessing(Table):
         description="Bring intensities to one scale: `z-score`, `minmax` or `grayscale` (`Normalization`).",
     )
     padding: PerAxis | None = Field(
-        default=None, description="Pad to a least size, one number per axis (`Padding`). Patches pad by themselves."
+        default=None, description="Pad to a least size, one number per axis (`Padding`). Patches need no padding."
     )
     steps: list[Step] | None = Field(
         default=None,
-        description="Any steps in any order, instead of the five keys above, which are done in the order of this "
+        description="Any steps in any order, instead of the five keys above, which are applied in the order of this "
         "table: `[[preprocessing.steps]]` with the `name` of a subfunction and its arguments.",
     )
     analysis: Annotated[str, _one_of(ANALYSES, "analysis")] | None = Field(
@@ -281,18 +278,18 @@ class Preprocessing(Table):
     def _fit(self) -> Preprocessing:
         short = [name for name in _SHORT_STEPS if getattr(self, name) is not None]
         if self.steps is not None and short:
-            raise ValueError(f"{short[0]} and steps are both there; say it in steps, too, or take steps out")
+            raise ValueError(f"{short[0]} and steps are both given; move {short[0]} into steps, or remove steps")
         if self.spacing is not None and self.resize is not None:
-            raise ValueError("spacing and resize are both there; keep one of them, or write steps")
+            raise ValueError("spacing and resize are both given; keep one of them, or use steps")
         if self.analysis == "fullimage" and self.patch_shape is not None:
-            raise ValueError("patch_shape is for patches; take it out, or take analysis = 'fullimage' out")
+            raise ValueError("patch_shape is not used with analysis = 'fullimage'; remove one of them")
         if self.analysis != "fullimage" and self.patch_shape is None:
-            raise ValueError("patch_shape is missing; give it, or analysis = 'fullimage' for images as a whole")
+            raise ValueError("patch_shape is missing; give it, or set analysis = 'fullimage' for whole images")
         self.make_steps()
         return self
 
     def make_steps(self) -> list[Abstract_Subfunction]:
-        """All steps, in their order."""
+        """Make all steps, in their order."""
         if self.steps is not None:
             return [step.make() for step in self.steps]
         return [make(getattr(self, name)) for name, make in _SHORT_STEPS.items() if getattr(self, name) is not None]
@@ -308,7 +305,7 @@ _SHORT_STEPS: Final[dict[str, Any]] = {
 
 
 def _augmentation_key(name: str) -> str:
-    """The key of a setting of `Data_Augmentation`: shorter, as all of them are in one table."""
+    """Return the key of a setting of `Data_Augmentation`, without its prefix."""
     return name.removeprefix("config_")
 
 
@@ -323,7 +320,7 @@ class AugmentationBase(Table):
         return self
 
     def make(self) -> Data_Augmentation | None:
-        """The augmentation, or None."""
+        """Make the augmentation, or None."""
         if not self.enabled:
             return None
         names = {_augmentation_key(name): name for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
@@ -333,7 +330,7 @@ class AugmentationBase(Table):
             raise ConfigurationError(str(error).replace("config_", "")) from error
 
 
-#: What the attributes of `Data_Augmentation` are; their names, and with them the keys, are taken from there.
+#: Descriptions of the attributes of `Data_Augmentation`, whose names are also those of the keys.
 _AUGMENTATION_TEXTS: Final[dict[str, str]] = {
     "cycles": "How often an epoch sees each sample.",
     "scaling": "Zoom all axes by one factor of `scaling_range`.",
@@ -390,7 +387,7 @@ else:
 
 
 class Network(Table):
-    """The network, and how long and how fast it learns."""
+    """Network and training."""
 
     architecture: Named | None = Field(
         default=None,
@@ -464,13 +461,13 @@ class Network(Table):
 
 
 class CrossValidation(Table):
-    """For ``miscnn-tf cross-validate``; what belongs together is said in ``[split]``."""
+    """Settings of ``miscnn-tf cross-validate``; groups are set in ``[split]``."""
 
     k_fold: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Number of folds.")
 
 
 class Output(Table):
-    """Where results land, and which."""
+    """Folder and kinds of results."""
 
     folder: str | None = Field(
         default=None,
@@ -485,7 +482,7 @@ class Output(Table):
 
 
 class Experiment(Table):
-    """A whole configuration."""
+    """Configuration."""
 
     data: Data = Field(description="The samples.")
     split: Split = Field(default_factory=Split, description="Training and validation samples.")
@@ -497,14 +494,14 @@ class Experiment(Table):
 
 
 def make_named(known: Mapping[str, Any], name: str, arguments: Mapping[str, Any], kind: str) -> Any:
-    """Make what is registered under a name, with arguments from a file.
+    """Make the object that is registered under a name, with arguments from a file.
 
     Raises:
-        ConfigurationError: If there is none of that name, or the arguments cannot work; naming the nearest that can.
+        ConfigurationError: If the name is unknown, or the arguments cannot work; the message suggests the nearest one.
     """
     if name not in known:
         raise ConfigurationError(
-            f"there is no {kind} called {name!r}.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
+            f"the {kind} {name!r} is unknown.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
         )
     check_arguments(known[name], arguments, f"the {kind} {name!r}")
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
@@ -512,10 +509,10 @@ def make_named(known: Mapping[str, Any], name: str, arguments: Mapping[str, Any]
 
 
 def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> None:
-    """Make sure that a class or function takes these arguments by name.
+    """Check that a class or function takes these arguments by name.
 
     Raises:
-        ConfigurationError: If it lacks one, with the nearest that it has; or if one that it needs is not there.
+        ConfigurationError: If it lacks one, with the nearest match; or if a required one is missing.
     """
     parameters = inspect.signature(function).parameters
     named = [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
@@ -530,5 +527,5 @@ def _expression(value: str) -> str:
     try:
         re.compile(value)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{shown(value)} is no regular expression ({error})") from error
+        raise ValueError(f"{shown(value)} is not a valid regular expression ({error})") from error
     return value

@@ -1,4 +1,4 @@
-"""What a data set is like, in numbers: sizes and spacings of all cases, intensities and classes of some."""
+"""Fingerprint of a data set: sizes and spacings of all cases, intensities and classes of some."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from miscnn_tf.typed_data import Document, require
 
 logger = logging.getLogger(__name__)
 
-#: Of how many cases the intensities are measured, and how many foreground voxels of each.
+#: Number of cases whose intensities are measured, and of foreground voxels of each.
 CASES_MEASURED: Final = 24
 VOXELS_PER_CASE: Final = 20_000
 
@@ -28,14 +28,14 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Intensities:
-    """Of one channel.
+    """Intensities of one channel.
 
     Attributes:
         least: Least value of the images as a whole; the median over the measured cases.
         greatest: Greatest value, likewise.
         percentile_00_5: 0.5 % of the foreground voxels are below; all measured cases together.
         percentile_99_5: 99.5 % are below.
-        mean: Of the foreground.
+        mean: Mean of the foreground.
         deviation: Standard deviation of the foreground.
     """
 
@@ -49,17 +49,17 @@ class Intensities:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A data set.
+    """Fingerprint of a data set.
 
     Attributes:
-        cases: How many there are.
+        cases: Number of cases.
         shapes: Spatial shape of each case, voxels.
-        spacings: Voxel size of each case in mm, or None where some case does not know it.
+        spacings: Voxel size of each case in mm, or None if it is unknown for some case.
         whole_numbers: Whether intensities are integers.
-        intensities: Per channel.
+        intensities: Intensities per channel.
         class_shares: Share of each class's voxels in the measured cases.
-        class_cases: In how many of the measured cases each class is.
-        measured: Names of the cases whose voxels were looked at.
+        class_cases: Number of measured cases with each class.
+        measured: Names of the cases whose voxels were read.
     """
 
     cases: int
@@ -123,15 +123,15 @@ class _FingerprintFile(Document):
 
 
 def read_fingerprint(path: str | Path) -> Fingerprint:
-    """Read what `Fingerprint.write` wrote.
+    """Read a fingerprint.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is damaged.
     """
-    advice = "make it anew with 'miscnn-tf init'"
+    advice = "make it again with 'miscnn-tf init'"
     content = read_json(path, "'miscnn-tf init' writes it", advice)
-    require(_FingerprintFile, content, path, advice, fault="is no fingerprint of a data set")
+    require(_FingerprintFile, content, path, advice, fault="is not a fingerprint of a data set")
     spacings = content["spacings"]
     return Fingerprint(
         cases=content["cases"],
@@ -149,12 +149,12 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
 
 
 def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, seed: int = 0) -> Fingerprint:
-    """Look at a data set: at the headers of all cases, and at the voxels of some, evenly taken from the list.
+    """Take the fingerprint of a data set from the headers of all cases and the voxels of some, evenly spread.
 
     Args:
         data_io: The samples.
-        cases_measured: Of how many cases the voxels are looked at.
-        seed: Of the draw of voxels; the same data give the same fingerprint.
+        cases_measured: Number of cases whose voxels are read.
+        seed: Random seed of the draw of voxels; the same data give the same fingerprint.
 
     Raises:
         DataError: If a case cannot be used.
@@ -218,7 +218,7 @@ def _spacing(extended: dict[str, Any], axes: int) -> tuple[float, ...] | None:
 
 
 def _evenly(names: Sequence[Hashable], number: int) -> list[Hashable]:
-    """Some of the names, from the first to the last."""
+    """Return some of the names, evenly spread from the first to the last."""
     if len(names) <= number:
         return list(names)
     return [names[int(position)] for position in np.linspace(0, len(names) - 1, number).round()]
@@ -226,7 +226,7 @@ def _evenly(names: Sequence[Hashable], number: int) -> list[Hashable]:
 
 def _intensities(limits: Sequence[tuple[float, float]], parts: Sequence[np.ndarray]) -> Intensities:
     values = np.concatenate(parts) if parts else np.zeros(0)
-    if not values.size:  # no foreground in any of the cases: what there is must do
+    if not values.size:  # all cases are without foreground: use all voxels
         values = np.array([limit for pair in limits for limit in pair] or [0.0])
     low, high = np.percentile(values, (0.5, 99.5))
     numbers = (

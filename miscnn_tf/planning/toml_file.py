@@ -1,4 +1,4 @@
-"""Reading a configuration, with every mistake in it named, and writing one."""
+"""Reading of a configuration, with a list of all mistakes, and writing."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from miscnn_tf.plain_limits import key_name, real, shown, walk
 from miscnn_tf.planning.experiment import Experiment, Named, Table
 from miscnn_tf.typed_data import wanted as wanted_by
 
-#: Keys that hold a path, which begins at the folder of the file.
+#: Keys that hold a path relative to the folder of the file.
 _PATHS: Final = (
-    *(("data", "path"), ("split", "file"), ("preprocessing", "prepared_folder")),
-    *(("network", "weights"), ("output", "folder")),
+    ("data", "path"),
+    ("split", "file"),
+    ("preprocessing", "prepared_folder"),
+    ("network", "weights"),
+    ("output", "folder"),
 )
 
-#: The most bytes of a configuration; the names of ten thousand samples have 0.3 MB.
+#: The most bytes of a configuration; the names of ten thousand samples take 0.3 MB.
 _LARGEST: Final = 16 * 2**20
 
-#: What each kind of run is called, and the configuration in its folder.
+#: Kinds of runs, and the name of the configuration in their folder.
 KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
 _KEPT: Final = "The configuration of this {}, with absolute paths."
 
@@ -39,16 +42,16 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
 
     Args:
         path: A TOML file.
-        changes: Keys that are to be other than in the file: ``"network.epochs=5"``. The value is written as in TOML;
-            text needs no quotes.
+        changes: Changes of keys, ``"network.epochs=5"``. The value is written as in TOML; quotes around text are
+            optional.
 
     Returns:
         The configuration, with absolute paths.
 
     Raises:
-        MissingDataError: If there is no such file.
-        ConfigurationError: If it is no TOML file, or has a key that is not known, or a value that cannot work; all
-            mistakes are listed.
+        MissingDataError: If the file does not exist.
+        ConfigurationError: If it is not a TOML file, or has an unknown key or an invalid value; all mistakes are
+            listed.
 
     Example:
         >>> read_experiment("experiment.toml", ["network.epochs=5"]).network.epochs  # doctest: +SKIP
@@ -62,14 +65,14 @@ def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment
 
 
 def apply_changes(content: dict[str, Any], changes: Sequence[str]) -> None:
-    """Change keys of tables that were read.
+    """Change keys of tables.
 
     Args:
         content: The tables, which are changed.
         changes: ``"network.epochs=5"``, each.
 
     Raises:
-        ConfigurationError: If any is not written so; all are listed.
+        ConfigurationError: If any is not written in this form; all are listed.
 
     Example:
         >>> content = {"network": {"epochs": 100}}
@@ -88,7 +91,7 @@ def apply_changes(content: dict[str, Any], changes: Sequence[str]) -> None:
 
 
 def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experiment:
-    """Check a configuration that was read.
+    """Check the tables of a configuration.
 
     Args:
         content: The tables.
@@ -107,7 +110,7 @@ def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experimen
 
 
 def write_experiment(experiment: Experiment, path: str | Path, comment: str) -> None:
-    """Write what a configuration gives, atomically; it reads back as an equal one.
+    """Write the given keys of a configuration, atomically; reading the file gives an equal one.
 
     Args:
         experiment: The configuration.
@@ -140,7 +143,7 @@ def keep_configuration(experiment: Experiment, folder: Path, kind: str) -> None:
 
 
 def is_kept_configuration(path: Path) -> bool:
-    """Whether a file is as `keep_configuration` wrote it."""
+    """Return True if a file is unchanged since `keep_configuration` wrote it."""
     kinds = [kind for kind, name in KEPT_CONFIGURATIONS.items() if name == path.name]
     return bool(kinds) and path.read_text(encoding="utf-8") == _as_text(read_experiment(path), _KEPT.format(kinds[0]))
 
@@ -152,12 +155,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] = ()) -> list[str]:
-    """Each key that is not as it was, in words: ``"network.epochs was 5, now 10"``.
+    """Describe each key that has changed: ``"network.epochs was 5, now 10"``.
 
     Args:
         before: The earlier configuration.
         now: The present one.
-        leave_out: Tables, and keys with their tables, that make no difference.
+        leave_out: Tables, and keys with their tables, to ignore.
     """
     first, second = dict(_flat(before.given())), dict(_flat(now.given()))
     found = []
@@ -191,23 +194,23 @@ def _read(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder; name the TOML file with the configuration")
     try:
-        # Windows' editors begin a file with a mark, which is no TOML.
+        # Editors on Windows write a byte order mark, which is not valid TOML.
         return _parse(read_bounded(path, _LARGEST).decode("utf-8-sig"))
     except MissingDataError:
         raise MissingDataError(
-            f"there is no configuration {path}; to write one for a folder of data: miscnn-tf init FOLDER "
+            f"the configuration {path} does not exist; to write one for a folder of data: miscnn-tf init FOLDER "
             f"-o {shlex.quote(str(path))}"
         ) from None
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise ConfigurationError(
-            f"{path} is no TOML file: {error}. Text needs quotes, lists brackets: https://toml.io"
+            f"{path} is not a valid TOML file: {error}. Text needs quotes, lists brackets: https://toml.io"
         ) from error
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """The tables of a TOML document.
+    """Parse the tables of a TOML document.
 
     Raises:
         ValueError: If it is not TOML, nested more than 100 levels, or has a number of more than 64 bits.
@@ -236,7 +239,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
         if isinstance(inner, str):  # architecture = "unet_plain" is short for a table with that name
             inner = place[part] = {"name": inner}
         if not isinstance(inner, dict):
-            raise ConfigurationError(f"--set {change}: {part} is no table; it is {inner!r}")
+            raise ConfigurationError(f"--set {change}: {part} is not a table, but {inner!r}")
         place = inner
     try:
         place[parts[-1]] = _parsed(text.strip())
@@ -249,7 +252,7 @@ def _parsed(text: str) -> Any:
         content = _parse(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    # Of several lines only the first one would be the value.
+    # Otherwise only the first of several lines would be the value.
     return content["value"] if content.keys() == {"value"} else text
 
 
@@ -258,7 +261,7 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
     for table, key in _PATHS:
         inside = content.get(table)
         if isinstance(inside, dict) and isinstance(inside.get(key), str):
-            # With "~" for the home folder, as in a shell. Of an unknown user it is the name of a folder.
+            # "~" is the home folder, as in a shell; with an unknown user it is the name of a folder.
             content[table] = {**inside, key: os.path.normpath(folder / os.path.expanduser(inside[key]))}
     return content
 
@@ -267,7 +270,7 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
 
 
 def _mistake(detail: Mapping[str, Any]) -> str:
-    """One mistake in words."""
+    """Describe one mistake."""
     place, kind = detail["loc"], detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
@@ -290,17 +293,17 @@ def _unknown(place: tuple[int | str, ...]) -> str:
     known = _keys(table)
     home = next((name for name in Experiment.model_fields if key in _keys((name,))), None)
     if not table and home is not None:
-        return f"{key} stands in no table; it belongs into [{home}]"
-    # Whoever knows the Python interface may try its longer names.
+        return f"{key} is outside any table; move it to [{home}]"
+    # Users of the Python interface may try its longer names.
     hint = did_you_mean(key.removeprefix("patchwise_").removeprefix("config_"), known)
     if home is not None:
-        hint = f" It belongs into [{home}]"
+        hint = f" Move it to [{home}]"
     hint = hint or f" Known are: {', '.join(known)}"
-    return f"{_table(table)}there is no key {key!r}.{hint}" if table else f"there is no table [{key}].{hint}"
+    return f"{_table(table)}the key {key!r} is unknown.{hint}" if table else f"the table [{key}] is unknown.{hint}"
 
 
 def _keys(table: tuple[int | str, ...]) -> list[str]:
-    """The keys that a table may have."""
+    """Return the keys that a table may have."""
     model: Any = Experiment
     for part in table:
         field = getattr(model, "model_fields", {}).get(part)
@@ -316,7 +319,7 @@ def _needed(place: tuple[int | str, ...]) -> str:
 
 
 def _table(place: tuple[int | str, ...]) -> str:
-    """``"[network] "``; of the third step ``"[[preprocessing.steps]] number 3: "``."""
+    """Format the place of a table: ``"[network] "``; of the third step ``"[[preprocessing.steps]] number 3: "``."""
     if not place:
         return ""
     names = [str(part) for part in place if isinstance(part, str)]
@@ -327,7 +330,7 @@ def _table(place: tuple[int | str, ...]) -> str:
 
 
 def _named(place: tuple[int | str, ...]) -> str:
-    """Before a message that does not name the key itself."""
+    """Format the key before a message that does not name it."""
     if not place:
         return ""
     if len(place) == 1:

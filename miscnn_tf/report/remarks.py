@@ -1,4 +1,4 @@
-"""What a person who knows such runs would point out first."""
+"""Remarks on conspicuous results of a run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from miscnn_tf.messages import some_of
 from miscnn_tf.report.case_choice import RankedCase, rank_cases
 from miscnn_tf.report.run_folder import FoldResult, RunFolder
 
-#: The share of the time of an epoch in which the training waited for data, in its history.
+#: Metric in the history: share of an epoch's time in which the training waited for data.
 WAIT = "data_wait"
 _MOST_WAIT = 0.1
 _MOST_NAMES = 4
-# Below this a case is said to be far from the others only if it is so by a Dice of at least that much.
+# A case is reported as far below the others only if its Dice is lower by at least this much.
 _LEAST_GAP = 0.05
 
 
 def remarks(run: RunFolder) -> list[str]:
-    """Sentences on what should be looked at, the gravest first; none where nothing is conspicuous.
+    """Return sentences on conspicuous results, the gravest first; empty if there are none.
 
     Args:
         run: The run.
@@ -35,24 +35,24 @@ def remarks(run: RunFolder) -> list[str]:
 
 
 def _not_predicted(run: RunFolder) -> Iterator[str]:
-    """Cases of the truth that have no scores, because nobody predicted them."""
+    """Report cases of the truth without scores, because they were not predicted."""
     summary = run.summary or {}
     missing = summary.get("cases_without_prediction")
     if missing:
         yield (
-            f"{len(missing)} of {len(missing) + summary['cases']} cases of the truth have no prediction and are not in "
-            f"the scores: {some_of(missing, _MOST_NAMES)}."
+            f"{len(missing)} of {len(missing) + summary['cases']} cases of the truth have no prediction and no "
+            f"scores: {some_of(missing, _MOST_NAMES)}."
         )
 
 
 def _unfinished(run: RunFolder) -> Iterator[str]:
     open_folds = [fold.number for fold in run.folds if not fold.finished]
     if open_folds == [None]:
-        yield "The training is not finished; the same call goes on where it stopped."
+        yield "The training is not finished; the same call continues it."
     elif open_folds:
         yield (
-            f"{len(open_folds)} of {len(run.folds)} folds are not finished ({some_of(open_folds)}); the same call goes "
-            "on where it stopped."
+            f"{len(open_folds)} of {len(run.folds)} folds are not finished ({some_of(open_folds)}); the same call "
+            "continues."
         )
 
 
@@ -62,15 +62,15 @@ def _broken_trainings(run: RunFolder) -> Iterator[str]:
         broken = [epoch for epoch, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
         if broken:
             yield (
-                f"{_name(fold)}: the loss was no finite number from epoch {broken[0]} on. Lower the learning rate, or "
-                "look for NaN in the images."
+                f"{_name(fold)}: the loss was not finite from epoch {broken[0]} on. Lower the learning rate, or "
+                "check the images for NaN."
                 if len(broken) == len(losses) - broken[0] + 1
-                else f"{_name(fold)}: the loss was no finite number in {len(broken)} of {len(losses)} epochs."
+                else f"{_name(fold)}: the loss was not finite in {len(broken)} of {len(losses)} epochs."
             )
 
 
 def _missed(run: RunFolder, label: int) -> Iterator[str]:
-    """Where a class was not found at all, or found where there is none."""
+    """Report cases in which a class was missed completely, or found although it is absent."""
     rows = [row for row in run.rows if row["class"] == label]
     name = run.name_of(label)
     missed = [row for row in rows if _volume(row, "truth") > 0 and _volume(row, "prediction") == 0]
@@ -94,11 +94,11 @@ def _outliers(ranked: list[RankedCase]) -> Iterator[str]:
     low = [case for case in known if case.mean < limit]
     if low:
         names = some_of([f"{case.name} ({case.mean:.2f})" for case in low], _MOST_NAMES)
-        yield f"Far below the others in mean Dice: {names}. Look whether their truth and image are what they should be."
+        yield f"Far below the others in mean Dice: {names}. Check their truth and image."
 
 
 def _courses(run: RunFolder) -> Iterator[str]:
-    """What the curves of the validation loss tell of the length of the training."""
+    """Report validation losses that suggest a longer or shorter training."""
     ends, falls, known = 0, 0, 0
     for fold in run.folds:
         losses = fold.history.get("val_loss", [])

@@ -1,4 +1,4 @@
-"""What a run has left in its folder, read so that whatever is missing or damaged is told, and the rest is there."""
+"""Reader of the folder of a run, which reports missing and damaged files and reads the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from miscnn_tf.evaluation.summary import read_summary, summarise
 from miscnn_tf.messages import some_of
 from miscnn_tf.plain_limits import shown
 
-#: A folder with one of these is that of a run, or of a fold.
+#: Files that mark the folder of a run, or of a fold.
 _SIGNS = (RUN_FILE, RECORD_FILE, HISTORY_FILE, SCORES_FILE, SUMMARY_FILE, EVALUATION_FILE, SAMPLES_FILE)
 
 T = TypeVar("T")
@@ -33,13 +33,13 @@ class FoldResult:
     """One training of a run.
 
     Attributes:
-        number: Of the fold; None where the run has no folds.
+        number: Number of the fold; None if the run has no folds.
         folder: Its folder.
-        history: A number per epoch for each metric; NaN where there is none. Empty where the training left none.
-        training: How many samples it was trained on; None where that is not known.
-        validation: How many it was measured on; likewise.
+        history: A number per epoch for each metric; NaN for missing ones. Empty without a history file.
+        training: Number of training samples; None if unknown.
+        validation: Number of validation samples; None if unknown.
         finished: Whether it is complete.
-        predictions: Where its predictions are; the folder need not exist.
+        predictions: Folder of its predictions, which need not exist.
     """
 
     number: int | None
@@ -53,16 +53,16 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """All that is known of a run.
+    """Contents of the folder of a run.
 
     Attributes:
         folder: Its folder.
         kind: ``"cross-validation"``, ``"training"`` or ``"evaluation"``.
-        record: What ``run.json`` holds; None where there is none.
-        folds: Its trainings, by number; one without a number where the run has no folds.
+        record: Content of ``run.json``; None if missing.
+        folds: Its trainings, by number; one without a number if the run has no folds.
         rows: Scores, a row per case and class; ``"fold"`` in a cross-validation.
-        summary: What the scores come to; None without scores.
-        problems: What could not be read, a sentence each.
+        summary: Summary of the scores; None without scores.
+        problems: A sentence about each file that cannot be read.
     """
 
     folder: Path
@@ -75,22 +75,22 @@ class RunFolder:
 
     @property
     def labels(self) -> list[int]:
-        """The classes that were measured, ascending."""
+        """Classes that were measured, ascending."""
         return sorted({int(row["class"]) for row in self.rows})
 
     @property
     def class_names(self) -> list[str]:
-        """A name per class, as far as they are known."""
+        """Names of the classes, as far as they are known."""
         names = ((self.record or {}).get("data") or {}).get("class_names")
         return [str(name) for name in names] if isinstance(names, list) else []
 
     def name_of(self, label: int) -> str:
-        """What a class is called: ``"kidney"``, or ``"class 1"``."""
+        """Return the name of a class: ``"kidney"``, or ``"class 1"``."""
         names = self.class_names
         return names[label] if label < len(names) and names[label].strip() else f"class {label}"
 
     def predictions_of(self, fold: int | None) -> Path:
-        """The folder of the predictions of a fold's cases."""
+        """Return the folder of the predictions of a fold's cases."""
         found = next((one for one in self.folds if one.number == fold), None)
         return found.predictions if found is not None else self.folder / PREDICTIONS_FOLDER
 
@@ -99,17 +99,17 @@ def read_run_folder(folder: str | Path) -> RunFolder:
     """Read the folder of a training, a cross-validation, a fold or an evaluation.
 
     Args:
-        folder: What was given as `evaluation_path`, or one of its ``fold_<i>``.
+        folder: The `evaluation_path` of a run, or one of its ``fold_<i>``.
 
     Raises:
-        MissingDataError: If it is no such folder; the message says what was looked for, and where there is one.
+        MissingDataError: If it is not such a folder; the message lists the expected files, and run folders inside.
     """
     root = Path(folder)
     _require_run(root)
     problems: list[str] = []
     record = _tried(problems, lambda: read_run_record(root), None)
     if record is None and root.name.startswith("fold_"):
-        # A fold alone: what is above it says what was run, but as one training.
+        # A single fold: read the record in the parent folder, as that of one training.
         record = _tried([], lambda: read_run_record(root.parent), None)
         record = None if record is None else {**record, "kind": "training"}
     numbered = sorted(fold_folders(root).items())
@@ -143,7 +143,7 @@ def _is_run(folder: Path) -> bool:
 
 def _predictions(root: Path, record: dict[str, Any] | None) -> Path:
     place = (record or {}).get("predictions")
-    return root / (place or PREDICTIONS_FOLDER)  # an absolute place stays one
+    return root / (place or PREDICTIONS_FOLDER)  # an absolute path is kept
 
 
 def _fold(folder: Path, number: int | None, predictions: Path, problems: list[str]) -> FoldResult:
@@ -158,21 +158,21 @@ def _fold(folder: Path, number: int | None, predictions: Path, problems: list[st
 
 
 def read_history(path: str | Path) -> History:
-    """Read what `backup_history` wrote: a list with a number per epoch for each metric; NaN where a cell is empty.
+    """Read the table of `backup_history`: a list with a number per epoch for each metric; NaN for empty cells.
 
     Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it is no such table, was cut off, or an epoch is missing.
+        MissingDataError: If the file does not exist.
+        DataError: If it is not such a table, is truncated, or an epoch is missing.
     """
     try:
         rows = read_table(path, "\t")
         for epoch, row in enumerate(rows, start=1):
             if row["epoch"] != str(epoch):
-                raise ValueError(f"epoch {shown(row['epoch'])} where {epoch} has to be")
+                raise ValueError(f"the epoch is {shown(row['epoch'])}, not {epoch}")
         names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
         return {name: [real_cell(row[name]) if row[name] else math.nan for row in rows] for name in names}
     except MissingDataError:
-        raise MissingDataError(f"there is no file {path}; a training writes it at its end") from None
+        raise MissingDataError(f"the file {path} does not exist; a training writes it at its end") from None
     except (ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
@@ -182,7 +182,7 @@ def read_history(path: str | Path) -> History:
 def _rows(root: Path, numbered: Sequence[tuple[int, Path]], problems: list[str]) -> list[dict[str, Any]]:
     if (root / SCORES_FILE).is_file():
         return _tried(problems, lambda: read_scores(root / SCORES_FILE), [])
-    # A cross-validation that is not finished has those of its finished folds.
+    # An unfinished cross-validation has the rows of its finished folds.
     rows: list[dict[str, Any]] = []
     for number, folder in numbered:
         path = folder / SCORES_FILE
@@ -197,7 +197,7 @@ def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dic
     readable = (root / SCORES_FILE).is_file() and not any(str(root / SCORES_FILE) in problem for problem in problems)
     if stored is not None and stored["cases"] != computed["cases"] and readable:
         problems.append(
-            f"{root / SUMMARY_FILE} is of {stored['cases']} cases, but {SCORES_FILE} beside it holds "
+            f"{root / SUMMARY_FILE} is a summary of {stored['cases']} cases, but {SCORES_FILE} beside it holds "
             f"{computed['cases']}: one of them is damaged or was replaced."
         )
     if not rows:
@@ -208,13 +208,13 @@ def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dic
             computed["cases_without_prediction"] = missing["names"]
         definitions = stored["settings"].get("definitions")
         if definitions:
-            # How the scores were measured then, should the definitions have changed since.
+            # The settings of the stored scores, which may differ from current ones.
             computed["settings"]["definitions"] = definitions
     return computed
 
 
 def _tried(problems: list[str], read: Callable[[], T], otherwise: T) -> T:
-    """What `read` returns; a missing file is none, a damaged one is told."""
+    """Return the result of `read`, or `otherwise` if the file is missing or damaged; damage is added to `problems`."""
     try:
         return read()
     except MissingDataError:

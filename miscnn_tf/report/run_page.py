@@ -1,4 +1,4 @@
-"""The page of a run: training, cross-validation or evaluation, as one HTML file that needs nothing else."""
+"""Report page of a run (training, cross-validation or evaluation) as a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from miscnn_tf.utils.overlay import OKABE_ITO
 
 logger = logging.getLogger(__name__)
 
-# Addresses of pictures on a page together, in characters; a page of this size opens at once and can be sent by mail.
+# Total size of the embedded pictures, characters; a page of this size opens quickly and can be sent by mail.
 _MOST_BYTES = 7_000_000
 _MOST_ROWS = 4000
 _MOST_FIGURES = 4
 # Whole turns of the colours: those of higher labels are found by their remainder.
 _MOST_COLOURS = 32 * len(OKABE_ITO)
 _FIRST = ("dice", "nsd", "hd95", "assd", "sensitivity", "precision", "volume", "area")
-# Told apart by every colour vision, from each other and from grey; those of utils.visualizer's overlaps.
+# Colours that remain distinct with colour blindness, and from grey; same as the overlays of utils.visualizer.
 _MISSED, _EXTRA, _MIXED_UP = "#56B4E9", "#D55E00", "#CC79A7"
 
 
 def write_report(folder: str | Path, output: str | Path | None = None, *, data_io: Data_IO | None = None) -> Path:
-    """Write the page of a run: scores, curves, settings, and the worst and best cases, to be paged through.
+    """Write the report page of a run: scores, curves, settings, and slices of the worst and best cases.
 
-    It is one file, which loads nothing from anywhere, and shows what the folder holds: a run without scores has curves
-    only, one whose data are gone has no pictures and says so.
+    It is one file without external resources, and shows the available results: a run without scores has only curves,
+    and one whose data are missing has a note instead of pictures.
 
     Args:
-        folder: The folder of the run: the ``evaluation_path`` of a (cross-)validation, a ``fold_<i>`` of it, or what
-            the command line wrote.
+        folder: The folder of the run: the ``evaluation_path`` of a (cross-)validation, a ``fold_<i>`` of it, or the
+            output folder of a command.
         output: The file; by default ``report.html`` in the folder.
-        data_io: Where the cases come from. By default they are read as ``run.json`` says, which is not possible where
-            they were in memory, or read by an interface of your own that is not registered in
+        data_io: Source of the cases. By default they are read with the interface in ``run.json``, which is not possible
+            for data in memory, or for an interface of your own that is not registered in
             `miscnn_tf.data_loading.interfaces.miscnn_data_interfaces`.
 
     Returns:
@@ -116,7 +116,7 @@ def _title(run: RunFolder) -> str:
 
 
 def _about(run: RunFolder) -> str:
-    """A line below the title: where and when."""
+    """Return the line below the title: folder, time and version."""
     parts = [f"Results in {os.path.abspath(run.folder)}"]
     written = (run.record or {}).get("written")
     if isinstance(written, str):
@@ -128,7 +128,7 @@ def _about(run: RunFolder) -> str:
 
 
 def _headline(run: RunFolder) -> list[dict[str, str]]:
-    """The first figures that anybody asks for: name, figure, and how sure it is."""
+    """Return the most important figures: name, value, and confidence interval or range."""
     if run.summary is None:
         epochs = max((len(next(iter(fold.history.values()), ())) for fold in run.folds), default=0)
         losses = [min(values) for fold in run.folds if (values := _finite(fold.history.get("val_loss", ())))]
@@ -182,7 +182,7 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 
 def _cases(run: RunFolder, data_io: Data_IO | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The chosen cases with their pictures, one in memory at a time; and why there are none."""
+    """Draw the chosen cases, one in memory at a time; also return the reason for missing pictures."""
     chosen = choose_cases(rank_cases(run.rows))
     if not chosen:
         return [], None
@@ -197,12 +197,12 @@ def _cases(run: RunFolder, data_io: Data_IO | None) -> tuple[list[dict[str, Any]
     for case in tqdm(chosen, desc="Pictures of cases", unit="case", disable=None, leave=False):
         try:
             if case.name not in known:
-                raise MissingDataError(f"the data in {data_io.input_path} have no case {case.name!r} any more")
+                raise MissingDataError(f"the data in {data_io.input_path} no longer contain the case {case.name!r}")
             loaded = load_case(data_io, known[case.name], run.predictions_of(case.fold))
             pictures = draw_slices(loaded, most_bytes=_MOST_BYTES // len(chosen))
             pictures["problems"] = loaded.problems
-            del loaded  # before the next one is read
-        except Exception as reason:  # whatever an interface raises, the page is made
+            del loaded  # free the memory before the next one is read
+        except Exception as reason:  # interfaces may raise any error, which must not prevent the page
             logger.info("no pictures of %s: %s", case.name, reason)
             reasons.append(f"{case.name}: {reason}")
             continue
@@ -230,20 +230,20 @@ def _rebuilt_data(run: RunFolder) -> Data_IO:
     data = (run.record or {}).get("data")
     if not data or not isinstance(data.get("interface"), dict):
         raise MissingDataError(
-            f"{run.folder / RUN_FILE} does not say where the data are. write_report(folder, data_io=…) takes them from "
-            "your program"
+            f"{run.folder / RUN_FILE} does not contain the path of the data; pass the data with "
+            "write_report(folder, data_io=…)"
         )
     interface = build_interface(data["interface"], class_names=data.get("class_names"))
     if interface is None:
         raise MissingDataError(
-            f"the data were read by {data['interface'].get('class_name')}, which cannot be made again without your "
-            "program. There, write_report(folder, data_io=data_io) draws them"
+            f"the data were read by {data['interface'].get('class_name')}, which cannot be rebuilt without your "
+            "program; call write_report(folder, data_io=data_io) there"
         )
     return Data_IO(interface, data.get("input_path") or "")
 
 
 def _palette(run: RunFolder) -> list[dict[str, Any]]:
-    """The classes but the background, with their colours."""
+    """Return the classes but the background, with their colours."""
     most = min(max([*run.labels, len(run.class_names) - 1, 1]), _MOST_COLOURS)
     return [
         {"label": label, "name": run.name_of(label), "colour": OKABE_ITO[(label - 1) % len(OKABE_ITO)]}
@@ -255,11 +255,11 @@ def _palette(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _table(run: RunFolder, shown: Mapping[tuple[int | None, str], int]) -> dict[str, Any]:
-    """The scores of each case and class as text; of very many the lowest."""
+    """Return the scores of each case and class as text; only the lowest ones of very many."""
     names = [name for name in columns(run.rows) if name not in KEYS]
     rows = run.rows
     if len(rows) > _MOST_ROWS:
-        # One that is not defined (NaN) is comparable with nothing, and tells least.
+        # Undefined scores (NaN) cannot be compared, and come last.
         rows = sorted(rows, key=lambda row: (row["class"] == 0, _or_last(row.get("dice", 0.0))))[:_MOST_ROWS]
     return {
         "columns": [{"title": score_title(name), "share": is_share(name)} for name in names],
@@ -287,7 +287,7 @@ def _or_last(value: float) -> float:
 
 
 def _share(name: str, value: float | None) -> float | None:
-    """How long the bar behind a figure is, in percent; only of the Dice, or nothing would stand out."""
+    """Return the length of the bar behind a Dice score, in percent; None for other scores."""
     return round(100 * value, 1) if name == "dice" and value is not None and 0 <= value <= 1 else None
 
 
@@ -308,7 +308,7 @@ def _boxes(run: RunFolder) -> list[BoxChart]:
 
 
 def _rank(name: str) -> int:
-    """What tells most comes first."""
+    """Return the rank of a score, the most informative one first."""
     return next((place for place, start in enumerate(_FIRST) if name.startswith(start)), len(_FIRST))
 
 
@@ -316,10 +316,10 @@ def _rank(name: str) -> int:
 
 
 def _curves(run: RunFolder) -> list[dict[str, Any]]:
-    """For each quantity of the history a chart per fold, on one scale."""
+    """Return for each quantity of the history a chart per fold, on one scale."""
     histories = [fold.history for fold in run.folds if fold.history]
     names = dict.fromkeys(name.removeprefix("val_") for history in histories for name in history)
-    # How long was waited for data is told in words, where it was long.
+    # The time of waiting for data is in the remarks, if it was long.
     ordered = sorted(
         (name for name in names if name != WAIT), key=lambda name: (name != "loss", name == "learning_rate")
     )
@@ -333,7 +333,7 @@ def _curves(run: RunFolder) -> list[dict[str, Any]]:
                 charts.append(line_chart(title, name, fold.history, limits))
         groups.append({"name": _readable(name), "charts": charts})
     if all(fold.number is None for fold in run.folds):
-        # Of one training each quantity is one chart, which has its name.
+        # With a single training, each quantity is one chart, which has its name.
         return [{"name": None, "charts": [chart for group in groups for chart in group["charts"]]}] if groups else []
     return groups
 
@@ -374,7 +374,7 @@ def _model_files(run: RunFolder) -> list[tuple[Path, str]]:
 
 
 def _files(run: RunFolder, page: Path) -> list[dict[str, str]]:
-    """What else is in the folder, with addresses as seen from the page."""
+    """Return the other files of the folder, with addresses relative to the page."""
     listed = [(run.folder / name, name) for name in (SUMMARY_FILE, SCORES_FILE, RUN_FILE)]
     for fold in run.folds:
         name = HISTORY_FILE if fold.number is None else f"fold_{fold.number}/{HISTORY_FILE}"
@@ -388,6 +388,6 @@ def _files(run: RunFolder, page: Path) -> list[dict[str, str]]:
             relative = Path(os.path.relpath(path, page.parent)).as_posix()
         except ValueError:  # on another drive
             continue
-        # "./" keeps a name such as "javascript:…" from being a scheme.
+        # "./" prevents a name such as "javascript:…" from being read as a URL scheme.
         files.append({"name": name, "address": "./" + quote(relative)})
     return files

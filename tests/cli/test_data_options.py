@@ -149,7 +149,7 @@ def test_verify_stops_before_drives_field_of_view_is_taken_for_the_truth(
 ) -> None:
     write_drive(tmp_path)
     assert cli.main(["verify", str(tmp_path)]) == 1
-    assert "holds 1st_manual, mask; say which one is meant" in capsys.readouterr().err
+    assert "folders of masks, 1st_manual, mask; choose one" in capsys.readouterr().err
     assert cli.main(["verify", str(tmp_path), "--mask-folder", "1st_manual"]) == 0
     assert f"images from {tmp_path / 'images'}, masks from {tmp_path / '1st_manual'}" in capsys.readouterr().out
 

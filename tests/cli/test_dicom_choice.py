@@ -30,7 +30,7 @@ def patients(tmp_path: Path, rng: np.random.Generator) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.filterwarnings("ignore:.*does not name the series")
+@pytest.mark.filterwarnings("ignore:.*does not reference the series")
 def test_modality_and_frames_go_from_init_into_the_configuration(patients: Path, tmp_path: Path) -> None:
     file = tmp_path / "e.toml"
     given = ['modality="CT"', "frames={EchoTime = 2}", "structure_dict={Heart = 1}"]

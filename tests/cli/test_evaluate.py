@@ -112,7 +112,7 @@ def test_all_cases_that_do_not_fit_are_listed_and_nothing_is_written(cases, tmp_
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert "2 of 3 cases cannot be compared" in error
-    assert "a.nii.gz does not lie on the grid" in error
+    assert "a.nii.gz is not on the grid" in error
     assert "spacing (2, 1, 1) mm against (3, 1, 1) mm" in error
     assert "shape (6, 7, 8) against (5, 7, 8)" in error
     assert not (tmp_path / "out" / "scores.csv").exists()
@@ -123,7 +123,7 @@ def test_predictions_without_truth(cases, tmp_path: Path, capsys) -> None:
     assert evaluate(tmp_path / "pred", tmp_path / "truth") == 1
     assert "1 of 4 predictions have no truth of the same name: z; the truth has a, b, c, d" in capsys.readouterr().err
     assert evaluate(tmp_path / "none", tmp_path / "truth") == 1
-    assert "there are no label maps" in capsys.readouterr().err
+    assert "does not exist; give a file or a folder with label maps" in capsys.readouterr().err
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "--classes", 1) == 2
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "--label-map", "255") == 2
 
@@ -288,9 +288,9 @@ def test_predictions_that_are_missing_are_counted_in_the_summary_and_on_the_page
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", out) == 0
     assert json.loads((out / "summary.json").read_text())["cases_without_prediction"] == {"number": 1, "names": ["d"]}
     page = write_report(out).read_text(encoding="utf-8")
-    assert "1 of 4 cases of the truth have no prediction and are not in the scores: d." in page
+    assert "1 of 4 cases of the truth have no prediction and no scores: d." in page
     assert "1 more without a prediction" in page
     (tmp_path / "truth" / "d.nii.gz").unlink()
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", out) == 0
     assert json.loads((out / "summary.json").read_text())["cases_without_prediction"] == {"number": 0, "names": []}
-    assert "prediction and are not in the scores" not in write_report(out).read_text(encoding="utf-8")
+    assert "prediction and no scores" not in write_report(out).read_text(encoding="utf-8")

@@ -151,7 +151,7 @@ def test_an_interface_that_does_not_say_what_it_reads() -> None:
 
     with pytest.raises(ConfigurationError, match=r"Forgets has no attribute 'three_dim': call super\(\)\.__init__"):
         Data_IO(Forgets(), "x")
-    with pytest.raises(ConfigurationError, match="is the class Folder_of_arrays; hand in an instance"):
+    with pytest.raises(ConfigurationError, match="is the class Folder_of_arrays; pass an instance"):
         Data_IO(Folder_of_arrays, "x")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="is a str without a method initialize"):
         Data_IO("NIFTI", "x")  # type: ignore[arg-type]
@@ -308,7 +308,7 @@ def test_a_missing_segmentation_is_named(io: Data_IO, folder: Path, tmp_path: Pa
 
 
 def test_an_unknown_sample_is_answered_with_the_nearest(io: Data_IO) -> None:
-    with pytest.raises(MissingDataError, match=r"no sample 'case_11' among the 3 in .*Did you mean 'case_1'\?"):
+    with pytest.raises(MissingDataError, match=r"sample 'case_11' is not one of the 3 in .*Did you mean 'case_1'\?"):
         io.sample_loader("case_11")
 
 
@@ -418,7 +418,7 @@ def test_check_lists_the_first_twenty(tmp_path: Path) -> None:
 
 
 def test_check_finds_names_that_do_not_exist(io: Data_IO, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"1 of 2 samples.*\n  'case_9': there is no sample 'case_9' among the 3"):
+    with pytest.raises(DataError, match=r"1 of 2 samples.*\n  'case_9': sample 'case_9' is not one of the 3"):
         io.check(["case_0", "case_9"])
     # One that is not in the list, but can be loaded, is fine.
     (folder / "case_0").rename(folder / "late")
@@ -461,9 +461,9 @@ def test_batches_on_disk(io: Data_IO, rng: np.random.Generator) -> None:
     for loaded, original in ((io.batch_load(3), images), (io.batch_load(3, img=False), labels)):
         np.testing.assert_array_equal(loaded, original)
         assert loaded.dtype == original.dtype
-    with pytest.raises(MissingDataError, match="no segmentation batch 4 of this run"):
+    with pytest.raises(MissingDataError, match="the segmentation batch 4 of this run is missing"):
         io.batch_load(4, img=False)
-    with pytest.raises(MissingDataError, match="no image batch 9 of this run"):
+    with pytest.raises(MissingDataError, match="the image batch 9 of this run is missing"):
         io.batch_load(9)
 
 
@@ -545,7 +545,7 @@ def test_prepared_samples_are_memory_mapped(io: Data_IO) -> None:
     sample = io.sample_loader("case_0")
     sample.img_data = sample.img_data[1:] * 2
     sample.history.append({"step": "Crop"})
-    with pytest.raises(MissingDataError, match="no stored sample"):
+    with pytest.raises(MissingDataError, match="does not hold a stored sample"):
         io.sample_loader("case_0", backup=True)
     io.backup_sample(sample)
     assert (Path(io.batch_path) / f"{io.seed}.case_0").is_dir()

@@ -83,7 +83,7 @@ class TestWhatItSays:
         (tmp_path / "imagesTr" / "a.nii.gz").write_bytes(b"")
         write_description(tmp_path, {"test": ["/home/other/Task04/imagesTr/a.nii.gz"]})
         with pytest.warns(
-            RepeatedWarning, match=r"another place, such as '/home/.*imagesTr/a\.nii\.gz is read instead"
+            RepeatedWarning, match=r"another folder, such as '/home/.*imagesTr/a\.nii\.gz is read instead"
         ):
             assert read_description(tmp_path).test == ["imagesTr/a.nii.gz"]
 
@@ -98,7 +98,7 @@ class TestWhatItSays:
 
     def test_a_link_that_leads_nowhere_is_not_overlooked(self, tmp_path):
         (tmp_path / "dataset.json").symlink_to(tmp_path / "nowhere.json")
-        with pytest.raises(DataError, match=r"dataset\.json: there is no such file"):
+        with pytest.raises(DataError, match=r"dataset\.json: the file does not exist"):
             read_description(tmp_path)
 
     def test_hidden_files_that_are_listed_are_left_out(self, tmp_path):
@@ -167,7 +167,7 @@ class TestLabels:
             ({"background": 0, "liver": float("inf")}, "'liver': inf"),
             ({"liver": 1, "Ignore": 2}, r"to ignore \(value 2\).*label_map=\{2: 0\} and classes=2"),
             ({"background": 0, "liver": 1, "ignore": [3]}, r"to ignore \(value 3\).*label_map=\{3: 0\} and classes=2"),
-            ({"1": 2, "2": 1}, "the entry '1': 2, in which either may be the value"),
+            ({"1": 2, "2": 1}, "the entry '1': 2, where either may be the value"),
             ({}, "is needed"),
             (["background", "liver"], "is needed"),
             (None, "is needed"),
@@ -186,19 +186,19 @@ class TestHostile:
     @pytest.mark.parametrize("text", ["", "{", "[1, 2", "\0", "[" * 100_000, "{'labels': 1}"])
     def test_no_json(self, tmp_path, text):
         (tmp_path / "dataset.json").write_text(text)
-        with pytest.raises(DataError, match=r"dataset\.json is damaged .*mend it"):
+        with pytest.raises(DataError, match=r"dataset\.json is damaged .*correct it"):
             read_description(tmp_path)
 
     @pytest.mark.parametrize("content", [[], [1], "x", 3, None, True])
     def test_no_object(self, tmp_path, content):
         write_description(tmp_path, content)
-        with pytest.raises(DataError, match=r"dataset\.json holds a \w+ where an object"):
+        with pytest.raises(DataError, match=r"dataset\.json must hold an object .* not a \w+; correct it"):
             read_description(tmp_path)
 
     @pytest.mark.parametrize(
         ("path", "reason"),
         [
-            *((path, "is outside the folder, and nothing outside .* is read") for path in OUTSIDE),
+            *((path, "is outside .*, and only files inside are read") for path in OUTSIDE),
             *((path, "is not a path") for path in ("", " ", "imagesTr\0/a.nii.gz")),
             (".", "is the folder itself"),
         ],

@@ -45,7 +45,7 @@ def test_every_damaged_json_file_is_read_as_it_says_or_refused(tmp_path, number)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"a": 1, "a": 2}', 'the key "a" is given twice in one object'),
+        ('{"a": 1, "a": 2}', 'the key "a" occurs twice in one object'),
         ('{"a": ' + "9" * 4301 + "}", "a whole number of 4301 digits"),
         ('{"a": ' + "9" * 101 + "}", "a whole number of 101 digits"),
         ('{"a": 1e400}', "too large: '1e400'"),

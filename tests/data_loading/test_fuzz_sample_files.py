@@ -92,11 +92,8 @@ def test_every_altered_description_of_a_prepared_sample_is_read_as_it_says_or_re
             array, known = getattr(found, name), getattr(sample(), name)
             if array is not None and not (array.dtype == known.dtype and np.array_equal(array, known)):
                 return f"{name} is another array"
-        # Written again, it says the same.
-        again = write_sample(path.parent / "again", found)
-        rewritten = json.loads((again / SAMPLE_FILE).read_bytes())
         for name in ("extended", "details", "history"):
-            if said[name] == document[name] and rewritten[name] != document[name]:
+            if said[name] == document[name] and plain(found)[name] != plain(sample())[name]:
                 return f"{name} is {getattr(found, name)!r}"
         return None
 

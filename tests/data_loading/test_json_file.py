@@ -27,7 +27,7 @@ def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
 
 
 def test_a_missing_file_says_what_writes_it(tmp_path):
-    with pytest.raises(MissingDataError, match=r"file\.json; split_folds\(\) writes it"):
+    with pytest.raises(MissingDataError, match=r"file\.json does not exist; split_folds\(\) writes it"):
         read_json(tmp_path / "file.json", "split_folds() writes it")
 
 
@@ -54,9 +54,9 @@ def test_a_damaged_file_is_named(tmp_path, content):
     [
         ('{"a": [1, 2],\n}', r"line 1: there is a comma before the closing '\}'; remove it"),
         ('{"a": [1,\n 2,\n]}', r"line 2: there is a comma before the closing '\]'; remove it"),
-        ('{\n// cases\n"a": 1}', "line 2: JSON has no comments"),
-        ("{'a': 1}", "line 1: texts are in double quotes"),
-        ('{"a": 1, "a": 2}', 'the key "a" is given twice in one object'),
+        ('{\n// cases\n"a": 1}', "line 2: JSON does not support comments"),
+        ("{'a': 1}", "line 1: single quotes are not valid in JSON"),
+        ('{"a": 1, "a": 2}', 'the key "a" occurs twice in one object'),
         ('{"a": 1 "b": 2}', "Expecting ',' delimiter: line 1"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_label_map_that_leaves_gaps_is_told():
 
 @pytest.mark.parametrize("mapping", [None, {255: 0}])
 def test_background_alone_is_no_data_set(mapping):
-    with pytest.raises(DataError, match="nothing but background"):
+    with pytest.raises(DataError, match="only background"):
         classes_of(found(a=[0] if mapping is None else [0, 255]), "data", mapping)
 
 

@@ -135,7 +135,9 @@ def test_values_that_no_type_holds_are_refused():
 
 
 def test_labels_that_are_no_class_are_not_written():
-    with pytest.raises(LabelError, match=r"b\.nii: the prediction holds the label 5, which is none of the 2 classes"):
+    with pytest.raises(
+        LabelError, match=r"b\.nii: the prediction holds the label 5, which is not one of the 2 classes"
+    ):
         to_values(np.array([[0, 5]], np.uint8), (0, 255), "b.nii")
 
 

@@ -266,7 +266,7 @@ class TestGiven:
             (write_image_folders, {"channels": 2}, "channels=2: images in such files have 1"),
             (write_image_folders, {"three_dim": True}, "three_dim=True: images in such files have two"),
             (write_folders, {"name": "NIFTI_S", "three_dim": True}, "slices have two dimensions"),
-            (write_folders, {"pattern": "["}, "no regular expression"),
+            (write_folders, {"pattern": "["}, "not a valid regular expression"),
         ],
     )
     def test_wrong_ones(self, tmp_path, write, arguments, message):
@@ -342,7 +342,7 @@ class TestUnknown:
             find_interface(tmp_path / "data" / "a")
 
     def test_a_pattern_that_matches_nothing(self, tmp_path):
-        with pytest.raises(MissingDataError, match=r"match pattern='case' as a whole"):
+        with pytest.raises(MissingDataError, match=r"The whole name of a sample folder must match pattern='case'"):
             find_interface(write_folders(tmp_path, ["case_1"]), pattern="case")
 
     def test_no_folder(self, tmp_path):
@@ -361,7 +361,7 @@ class TestUnknown:
 
 def test_a_broken_dataset_json_is_named(tmp_path):
     write_description(write_msd(tmp_path), [])
-    with pytest.raises(DataError, match=r"dataset\.json holds a list"):
+    with pytest.raises(DataError, match=r"dataset\.json must hold an object .* not a list"):
         find_interface(tmp_path)
 
 
@@ -373,14 +373,14 @@ class TestMajority:
         interface = find_interface(tmp_path, name)
         assert name == "NIFTI_S" or interface.three_dim is True
         assert "5 of 6 samples are 3D with 1 channel" in caplog.text
-        assert "unlike them: a (2D with 1 channel)" in caplog.text
+        assert "the others are: a (2D with 1 channel)" in caplog.text
 
     def test_the_first_of_three_samples_has_two_channels(self, tmp_path, caplog):
         write_folders(tmp_path, ["a"], channels=2)
         write_folders(tmp_path, list("bc"))
         interface = find_interface(tmp_path)
         assert interface.channels == 1
-        assert "unlike them: a (3D with 2 channels)" in caplog.text
+        assert "the others are: a (3D with 2 channels)" in caplog.text
         with pytest.raises(DataError, match="1 of 3 samples cannot be used"):
             Data_IO(interface, tmp_path).check(["a", "b", "c"])
 
@@ -397,9 +397,9 @@ class TestMajority:
         write_image_folders(tmp_path, ["a"], ending="tif")
         write_image_folders(tmp_path, ["b", "c"], ending="png")
         assert find_interface(tmp_path).img_format == "png"
-        assert "most images are png; left out are those in other formats: a (tif)" in caplog.text
+        assert "most images are png; images in other formats left out: a (tif)" in caplog.text
         write_image_folders(tmp_path, ["d"], ending="tiff")
-        with pytest.raises(DataError, match=r"as many images are .* as .*; give img_format='"):
+        with pytest.raises(DataError, match=r"the formats .* and .* are equally frequent; give img_format='"):
             find_interface(tmp_path)
 
     def test_tif_and_tiff_are_one_format(self, tmp_path, caplog):
@@ -434,7 +434,7 @@ class TestFoldersOfMasks:
     def test_drive(self, tmp_path):
         write_pairs(tmp_path, ["21"], masks="mask", mask_name="{}_mask.png")
         write_pairs(tmp_path, ["21"], masks="1st_manual", mask_name="{}_manual1.png", foreground=1)
-        with pytest.raises(DataError, match="holds 1st_manual, mask; say which one is meant"):
+        with pytest.raises(DataError, match="folders of masks, 1st_manual, mask; choose one"):
             find_interface(tmp_path)
         assert find_interface(tmp_path, mask_folder="1st_manual").label_map is None
         assert find_interface(tmp_path, mask_folder="mask").label_map == {255: 1}

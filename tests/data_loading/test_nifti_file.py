@@ -138,7 +138,7 @@ class TestHostileFiles:
         patched(path, 40, struct.pack("<4h", 3, 32767, 32767, 32767))
         info = read_info(path)
         tracemalloc.start()
-        with pytest.raises(DataError, match=rf"a{ending}: the header claims more data than the file holds"):
+        with pytest.raises(DataError, match=rf"a{ending}: the header declares more data than the file holds"):
             read(info)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -148,7 +148,7 @@ class TestHostileFiles:
     def test_a_claim_within_what_gzip_could_pack(self, tmp_path, read):
         path = save(tmp_path / "a.nii.gz", np.zeros((40, 40, 40), np.int16))
         patched(path, 40, struct.pack("<4h", 3, 40, 40, 44))
-        with pytest.raises(DataError, match=r"claims more data than the file holds.*the file holds 128352"):
+        with pytest.raises(DataError, match=r"declares more data than the file holds.*the file holds 128352"):
             read(read_info(path))
 
     @pytest.mark.parametrize("read", [check_size, read_voxels])
@@ -157,7 +157,7 @@ class TestHostileFiles:
         path = save(tmp_path / "a.nii.gz", rng.integers(0, 1000, (20, 20, 20)).astype(np.int16))
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * keep)])
-        with pytest.raises(DataError, match=r"a\.nii\.gz.*(truncated|claims more data)"):
+        with pytest.raises(DataError, match=r"a\.nii\.gz.*(truncated|declares more data)"):
             read(read_info(path))
 
     def test_truncated_within_the_header(self, tmp_path):
@@ -192,7 +192,7 @@ class TestHostileFiles:
         original = gzip.decompress(path.read_bytes())
         patched(path, 40, struct.pack("<4h", 3, 100, 100, 10))
         path.write_bytes(path.read_bytes()[:-8] + struct.pack("<2I", zlib.crc32(original), len(original)))
-        with pytest.raises(DataError, match=r"a\.nii\.gz: (the compressed file is|the header claims far less)"):
+        with pytest.raises(DataError, match=r"a\.nii\.gz: (the compressed file is|the header declares far less)"):
             read_voxels(read_info(path))
 
     def test_a_header_in_several_gzip_members(self, tmp_path):
@@ -215,7 +215,7 @@ class TestHostileFiles:
         [
             (b"", "empty"),
             (b"\x5c", "empty"),
-            (b"no image at all" * 50, "no NIfTI file"),
+            (b"no image at all" * 50, "not a NIfTI file"),
             (struct.pack("<i", 348) + bytes(20), "ends within its header"),
             (struct.pack("<i", 348) + bytes(600), "damaged"),
         ],
@@ -226,7 +226,7 @@ class TestHostileFiles:
             read_info(tmp_path / "a.nii")
 
     def test_no_file(self, tmp_path):
-        with pytest.raises(MissingDataError, match=r"a\.nii: there is no such file"):
+        with pytest.raises(MissingDataError, match=r"a\.nii: the file does not exist"):
             read_info(tmp_path / "a.nii")
 
     def test_pair(self, tmp_path):
@@ -242,9 +242,9 @@ class TestHostileFiles:
             (40, struct.pack("<2h", 3, -5), "shape"),
             (40, struct.pack("<h", 0), "shape"),
             (70, struct.pack("<h", 999), "damaged"),
-            (108, struct.pack("<f", 17), "begin at byte|damaged"),
-            (108, struct.pack("<f", np.nan), "begin at byte|damaged"),
-            (108, struct.pack("<f", 1e30), "claims more"),
+            (108, struct.pack("<f", 17), "vox_offset|damaged"),
+            (108, struct.pack("<f", np.nan), "vox_offset|damaged"),
+            (108, struct.pack("<f", 1e30), "declares more"),
             (280, struct.pack("<f", np.nan), "affine"),
             (280, struct.pack("<4f", 0, 0, 0, 0), "affine"),
             (112, struct.pack("<2f", 2, np.inf), "damaged"),

@@ -123,12 +123,12 @@ class TestForms:
     def test_a_bad_sform_is_refused_with_the_hint_that_there_is_a_qform(self, tmp_path, srow):
         """Nibabel takes it, ITK falls back on the qform."""
         path = save(tmp_path / "a.nii", AFFINE, OTHER, {SROW: srow})
-        with pytest.raises(DataError, match=r"the sform.* cannot be used.*set sform_code to 0 if the qform is right"):
+        with pytest.raises(DataError, match=r"the sform.* cannot be used.*set sform_code to 0 if the qform is correct"):
             read_info(path)
 
     def test_where_both_forms_are_bad_the_error_names_both(self, tmp_path):
         path = save(tmp_path / "a.nii", AFFINE, OTHER, {SROW: floats(np.nan), QUATERNION: floats(3)})
-        with pytest.raises(DataError, match=r"the sform.*cannot be used: .*neither can the qform: quatern_b"):
+        with pytest.raises(DataError, match=r"the sform.*cannot be used: .*nor can the qform: quatern_b"):
             read_info(path)
 
     @pytest.mark.parametrize(("place", "name"), [(SFORM_CODE, "sform_code"), (QFORM_CODE, "qform_code")])
@@ -310,13 +310,13 @@ class TestMeaning:
 
     @pytest.mark.parametrize("offset", [np.inf, -np.inf, np.nan, -1e30, -352.0, 0.0, 348.0, 352.5])
     def test_vox_offset_that_cannot_be(self, tmp_path, offset):
-        with pytest.raises(DataError, match=r"a\.nii: .*voxels begin at byte .*vox_offset"):
+        with pytest.raises(DataError, match=r"a\.nii: vox_offset, the position of the voxels, is .*, but must be"):
             read_info(save(tmp_path / "a.nii", AFFINE, None, {108: floats(offset)}))
 
     @pytest.mark.parametrize("offset", [400.0, 1e9, 3e38])
     def test_vox_offset_beyond_the_file(self, tmp_path, offset):
         info: NiftiInfo = read_info(save(tmp_path / "a.nii", AFFINE, None, {108: floats(offset)}))
-        with pytest.raises(DataError, match=r"a\.nii: the header claims more data than the file holds"):
+        with pytest.raises(DataError, match=r"a\.nii: the header declares more data than the file holds"):
             read_voxels(info)
 
     def test_infinite_vox_offset_in_a_compressed_file(self, tmp_path):

@@ -36,5 +36,5 @@ def test_a_socket_a_missing_file_and_one_without_permission(tmp_path):
         server.bind(str(tmp_path / "s"))
         with pytest.raises(DataError, match=r"s: cannot be read \(No such device or address\)"):
             open_regular(tmp_path / "s")
-    with pytest.raises(MissingDataError, match="missing: there is no such file"):
+    with pytest.raises(MissingDataError, match="missing: the file does not exist"):
         open_regular(tmp_path / "missing")

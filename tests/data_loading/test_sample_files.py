@@ -276,7 +276,7 @@ def test_a_file_that_somebody_changed(tmp_path: Path, change: dict[str, Any]) ->
 
 
 def test_a_missing_folder_is_not_called_damaged(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match="no stored sample in"):
+    with pytest.raises(MissingDataError, match="does not hold a stored sample"):
         read_sample(tmp_path / "x")
 
 

@@ -214,7 +214,7 @@ def change(document: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
         ("interface.config.label_map", {"255": [1]}, "label_map.255 must be a whole number, got [1]"),
         ("interface.config.label_map", {"255": "1"}, "label_map.255 must be a whole number, got '1'"),
         ("interface.config.label_map", {"25.5": 1}, "label_map.25.5"),
-        ("interface.config.label_map", {"255": 9}, "none of the 3 classes"),
+        ("interface.config.label_map", {"255": 9}, "not one of the 3 classes"),
         ("interface.config.pattern", 5, "pattern must be text"),
         ("interface.config.color", 5, "color"),
         ("interface.config", [1], "interface.config must be a table"),
@@ -254,7 +254,7 @@ def test_all_wrong_types_of_a_model_description_are_listed_at_once(tmp_path, who
     path.write_bytes(with_description(whole, wrong))
     with pytest.raises(ModelFileError) as caught:
         read_metadata(path)
-    for key in ("classes", "channels", "trained_on", "it lacks 'loss'"):
+    for key in ("classes", "channels", "trained_on", "'loss' is missing"):
         assert key in str(caught.value)
 
 

@@ -189,14 +189,14 @@ def test_every_loss_and_metric_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ({"architecture": "unet_standart"}, r"\[network\] there is no architecture .* Did you mean 'unet_standard"),
+        ({"architecture": "unet_standart"}, r"\[network\] the architecture .* is unknown. Did you mean 'unet_standard"),
         ({"architecture": {"name": "unet_standard", "dept": 3}}, r"takes no 'dept'. Did you mean 'depth'\?"),
         ({"architecture": {"name": "unet_standard", "depth": 0}}, "depth must be a whole number"),
-        ({"loss": "dice_crosentropy"}, r"\[network\] there is no loss called .* Did you mean 'dice_crossentropy'"),
+        ({"loss": "dice_crosentropy"}, r"\[network\] the loss .* is unknown. Did you mean 'dice_crossentropy'"),
         ({"loss": {"name": "tversky_loss", "alpha": 1}}, "the loss 'tversky_loss' has no settings"),
         ({"loss": {"name": "combo_loss", "alfa": 1}}, r"takes no 'alfa'. Did you mean 'alpha'\?"),
         ({"loss": {"name": "combo_loss", "alpha": 2}}, "between 0 and 1"),
-        ({"metrics": ["dice_sof"]}, r"no metric called 'dice_sof'. Did you mean 'dice_soft'\?"),
+        ({"metrics": ["dice_sof"]}, r"the metric 'dice_sof' is unknown. Did you mean 'dice_soft'\?"),
         ({"metrics": ["ClassDice"]}, "could not be made"),
     ],
 )  # fmt: skip

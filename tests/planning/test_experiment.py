@@ -94,9 +94,9 @@ def test_steps_do_what_they_say() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"clip": [0, 1], "steps": [], "analysis": "fullimage"}, "clip and steps are both there"),
-        ({"spacing": [1, 1], "resize": [8, 8], "analysis": "fullimage"}, "spacing and resize are both there"),
-        ({"patch_shape": [8, 8], "analysis": "fullimage"}, "patch_shape is for patches"),
+        ({"clip": [0, 1], "steps": [], "analysis": "fullimage"}, "clip and steps are both given"),
+        ({"spacing": [1, 1], "resize": [8, 8], "analysis": "fullimage"}, "spacing and resize are both given"),
+        ({"patch_shape": [8, 8], "analysis": "fullimage"}, "patch_shape is not used with analysis = 'fullimage'"),
         ({}, "patch_shape is missing"),
         ({"clip": [5, 1], "analysis": "fullimage"}, "is above max"),
         ({"steps": [{"name": "Resampling", "new_spacing": [0, 1]}], "analysis": "fullimage"}, "positive lengths in mm"),
@@ -110,10 +110,10 @@ def test_keys_that_do_not_fit_together(table: dict, said: str) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"file": "a.json", "training": ["a"]}, "file and training say the same thing twice"),
+        ({"file": "a.json", "training": ["a"]}, "file and training are both given"),
         ({"validation": ["a"]}, "validation without training"),
         ({"groups": "patient"}, "exactly one group"),
-        ({"groups": "(a"}, "no regular expression"),
+        ({"groups": "(a"}, "not a valid regular expression"),
         ({"strata": "(a)(b)"}, "exactly one group"),
     ],
 )
@@ -148,7 +148,7 @@ def test_no_default_stands_in_two_places() -> None:
 
 def test_named_things_are_made_with_hints() -> None:
     assert make_named({"clip": Clipping}, "clip", {"min": 0, "max": 1}, "step").max == 1
-    with pytest.raises(ConfigurationError, match=r"no step called 'clap'. Did you mean 'clip'\? Known: clip"):
+    with pytest.raises(ConfigurationError, match=r"the step 'clap' is unknown. Did you mean 'clip'\? Known: clip"):
         make_named({"clip": Clipping}, "clap", {}, "step")
     with pytest.raises(ConfigurationError, match="could not be made"):
         make_named({"clip": Clipping}, "clip", {"min": 0}, "step")

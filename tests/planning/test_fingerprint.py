@@ -91,5 +91,5 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_fingerprint(tmp_path / "none.json")
     for text in ("{}", "[]", '{"format": 1, "cases": 3}'):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(DataError, match="no fingerprint"):
+        with pytest.raises(DataError, match="not a fingerprint"):
             read_fingerprint(tmp_path / "bad.json")

@@ -76,7 +76,7 @@ def alike(found: Any, said: Any) -> bool:
     if isinstance(said, list) and isinstance(found, list):
         return len(found) == len(said) and all(map(alike, found, said))
     return (
-        found == said
+        (found == said or (found != found and said != said))
         and isinstance(found, bool) == isinstance(said, bool)
         and isinstance(found, str) == isinstance(said, str)
     )
@@ -103,7 +103,8 @@ def difference(path: Path, experiment: Any) -> str | None:
     if not alike(found, said):
         return f"read as {found}"
     write_experiment(experiment, path.with_name("again.toml"), "again")
-    return None if read_experiment(path.with_name("again.toml")) == experiment else "written and read as another one"
+    again = read_experiment(path.with_name("again.toml"))
+    return None if alike(again.given(), experiment.given()) else "written and read as another one"
 
 
 @how_many
@@ -135,7 +136,8 @@ HOSTILE = {
     "repetition": "[split]\ngroups = '(a{99999999999})'",
     "date": "[network]\nepochs = 1979-05-27",
     "step": "[[preprocessing.steps]]\nname = 'Padding'\nmin_size = [[1]]",
-    "bytes": f"cache_bytes = '{'9' * 400}GB'",
+    "bytes": "[preprocessing]\ncache_bytes = '100000000000000000TB'",
+    "more bytes": f"cache_bytes = '{'9' * 400}GB'",
     "layout": "[data.settings]\nclasses = 3",
 }
 

@@ -67,8 +67,8 @@ def test_keys_can_be_changed(write) -> None:
         ("epochs=5", "write table.key=value"),
         ("network.epochs", "write table.key=value"),
         ("network.=5", "write table.key=value"),
-        ("network.epochs.more=5", "epochs is no table; it is 3"),
-        ("network.epoch=5", "no key 'epoch'. Did you mean 'epochs'?"),
+        ("network.epochs.more=5", "epochs is not a table, but 3"),
+        ("network.epoch=5", "the key 'epoch' is unknown. Did you mean 'epochs'?"),
     ],
 )
 def test_changes_that_cannot_be_made(write, change: str, said: str) -> None:
@@ -84,13 +84,16 @@ def test_a_change_leaves_other_keys() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (SMALL + "[network]\nepoch = 3", "[network] there is no key 'epoch'. Did you mean 'epochs'?"),
-        (SMALL + "[network]\npatch_shape = [3, 3]", "[network] there is no key 'patch_shape'. It belongs into [prepro"),
-        (SMALL + "[netwrk]\nepochs = 3", "there is no table [netwrk]. Did you mean 'network'?"),
-        ("epochs = 3\n" + SMALL, "epochs stands in no table; it belongs into [network]"),
-        (SMALL + "patchwise_overlap = [1]", "[preprocessing] there is no key 'patchwise_overlap'. Did you mean 'over"),
+        (SMALL + "[network]\nepoch = 3", "[network] the key 'epoch' is unknown. Did you mean 'epochs'?"),
+        (SMALL + "[network]\npatch_shape = [3, 3]", "[network] the key 'patch_shape' is unknown. Move it to [prepro"),
+        (SMALL + "[netwrk]\nepochs = 3", "the table [netwrk] is unknown. Did you mean 'network'?"),
+        ("epochs = 3\n" + SMALL, "epochs is outside any table; move it to [network]"),
+        (
+            SMALL + "patchwise_overlap = [1]",
+            "[preprocessing] the key 'patchwise_overlap' is unknown. Did you mean 'over",
+        ),
         (SMALL + "[augmentation]\nconfig_mirror_axes = [1]", "Did you mean 'mirror_axes'?"),
-        (SMALL + "[network]\nzzz = 1", "there is no key 'zzz'. Known are: architecture, loss"),
+        (SMALL + "[network]\nzzz = 1", "the key 'zzz' is unknown. Known are: architecture, loss"),
         (SMALL + "[network]\nepochs = 2.5", "[network] epochs must be a whole number, got 2.5"),
         (SMALL + "[network]\nepochs = '3'", "[network] epochs must be a whole number, got '3'"),
         (SMALL + "[network]\nepochs = true", "[network] epochs must be a whole number, got True"),
@@ -102,8 +105,11 @@ def test_a_change_leaves_other_keys() -> None:
         (SMALL + "clip = [1.0]", "[preprocessing] clip must be a list of at least 2"),
         (SMALL + "foreground = 2", "[preprocessing] foreground must be at most 1, got 2"),
         (SMALL + "overlap = [1, 'x']", "[preprocessing] overlap, entry 2, must be a whole number, got 'x'"),
-        (SMALL + "blending = 'gausian'", "'gausian' is no blending. Did you mean 'gaussian'? Known: "),
-        (SMALL + "[[preprocessing.steps]]\nname = 'Cliping'", "[[preprocessing.steps]] number 1: there is no subfunct"),
+        (SMALL + "blending = 'gausian'", "'gausian' is not a known blending. Did you mean 'gaussian'? Known: "),
+        (
+            SMALL + "[[preprocessing.steps]]\nname = 'Cliping'",
+            "[[preprocessing.steps]] number 1: the subfunction 'Cliping' is unknown",
+        ),
         (
             SMALL + "[[preprocessing.steps]]\nname='Normalization'\n[[preprocessing.steps]]\nname='Clipping'\nmim = 3",
             "[[preprocessing.steps]] number 2: the subfunction 'Clipping' takes no 'mim'. Did you mean 'min'?",
@@ -112,7 +118,7 @@ def test_a_change_leaves_other_keys() -> None:
         (SMALL + "[augmentation]\nscaling_range = [2, 1]", "[augmentation] scaling_range=(2"),
         ("[data]\npath = 'a'", "preprocessing is missing: add the table [preprocessing]"),
         ("[data]\n[preprocessing]\nanalysis = 'fullimage'", "[data] path is missing"),
-        (SMALL.replace("scans", "scans'") + "layout = ", "is no TOML file"),
+        (SMALL.replace("scans", "scans'") + "layout = ", "is not a valid TOML file"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_table(write, text: str, said: str) -> None:
@@ -125,13 +131,13 @@ def test_a_mistake_is_named_with_file_and_table(write, text: str, said: str) -> 
 
 def test_an_unknown_layout_or_argument_of_one_is_told_without_looking_at_the_data(write) -> None:
     found = mistakes(write(SMALL.replace("[pre", 'layout = "NIFTY"\n[pre')))
-    assert "[data] layout: 'NIFTY' is no layout. Did you mean 'NIFTI'? Known: auto, " in found
+    assert "[data] layout: 'NIFTY' is not a known layout. Did you mean 'NIFTI'? Known: auto, " in found
     found = mistakes(write(SMALL.replace("[pre", 'layout = "NIFTI_S"\nsettings = {slice_axes = 1}\n[pre')))
     assert "the layout 'NIFTI_S' takes no 'slice_axes'. Did you mean 'slice_axis'?" in found
     found = mistakes(write(SMALL.replace("[pre", 'classes = 3\nclass_names = ["a", "b"]\n[pre')))
     assert "class_names has 2 names, but classes = 3" in found
-    assert "no whole number" in mistakes(write(SMALL.replace("[pre", "label_map = {x = 1}\n[pre")))
-    assert "no regular expression" in mistakes(write(SMALL.replace("[pre", 'pattern = "("\n[pre')))
+    assert "not a whole number" in mistakes(write(SMALL.replace("[pre", "label_map = {x = 1}\n[pre")))
+    assert "not a valid regular expression" in mistakes(write(SMALL.replace("[pre", 'pattern = "("\n[pre')))
 
 
 def test_all_mistakes_are_listed(write) -> None:
@@ -141,12 +147,14 @@ def test_all_mistakes_are_listed(write) -> None:
 
 
 def test_files_that_are_not_there(write, tmp_path) -> None:
-    with pytest.raises(MissingDataError, match=r"no configuration .*none.toml; .*: miscnn-tf init FOLDER -o "):
+    with pytest.raises(
+        MissingDataError, match=r"the configuration .*none.toml does not exist; .*: miscnn-tf init FOLDER -o "
+    ):
         read_experiment(tmp_path / "none.toml")
     with pytest.raises(ConfigurationError, match="is a folder"):
         read_experiment(tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigurationError, match="is no TOML file"):
+    with pytest.raises(ConfigurationError, match="is not a valid TOML file"):
         read_experiment(tmp_path / "binary.toml")
 
 

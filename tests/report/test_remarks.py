@@ -40,7 +40,7 @@ def test_nothing_conspicuous_is_no_remark():
     [
         (run_of({}, {}, finished=False), "2 of 2 folds are not finished (0, 1)"),
         (run_of({}, finished=False, numbered=False), "The training is not finished"),
-        (run_of({"loss": [1.0, float("nan"), float("nan")]}), "Fold 0: the loss was no finite number from epoch 2 on"),
+        (run_of({"loss": [1.0, float("nan"), float("nan")]}), "Fold 0: the loss was not finite from epoch 2 on"),
         (run_of({"loss": [1.0, float("inf"), 0.5]}), "in 1 of 3 epochs"),
         (run_of({"val_loss": FALLING}), "still falling at the end of the training: more epochs"),
         (

@@ -43,7 +43,7 @@ class _Header:
 
     @property
     def row_bytes(self) -> int:
-        """Rows begin at multiples of four bytes."""
+        """Bytes of a row, padded to a multiple of four."""
         return (self.size[1] * self.bits + 31) // 32 * 4
 
 
@@ -114,7 +114,7 @@ def _is_run(mask: int, bits: int) -> bool:
 def _read(path: str | Path, head: _Header) -> Stored:
     rows, columns = head.size
     if not rows or not columns:
-        raise DataError(f"{path}: the image is damaged: it has {rows} x {columns} pixels; copy or save it again")
+        raise DataError(f"{path}: the image is damaged (size {rows} x {columns} pixels); copy or save it again")
     with open_regular(path) as file:
         file.seek(head.start)
         if head.compression in (_RLE8, _RLE4):
@@ -142,7 +142,7 @@ def _unpacked(samples: np.ndarray, head: _Header) -> np.ndarray:
 
 
 def _masked(path: str | Path, packed: np.ndarray, head: _Header) -> Stored:
-    """Channels of pixels of 16 or 32 bits, as 8 bits, or 16 where a mask has more than 8."""
+    """Extract the channels of 16-bit or 32-bit pixels, as 8 bits, or 16 if a mask has more than 8."""
     wide = any(mask.bit_count() > 8 for mask in head.masks)
     kind, full = (np.uint16, 2**16 - 1) if wide else (np.uint8, 255)
     channels = []
@@ -160,7 +160,7 @@ def _masked(path: str | Path, packed: np.ndarray, head: _Header) -> Stored:
 
 
 def _decoded_runs(path: str | Path, data: bytes, head: _Header) -> np.ndarray:
-    """Indices, one a byte, first row at the bottom; pixels that no run reaches have index 0."""
+    """Decode run-length data to one index per byte, bottom row first; pixels outside all runs have index 0."""
     rows, columns = head.size
     nibbles = head.compression == _RLE4
     pixels = bytearray(rows * columns)
@@ -180,7 +180,7 @@ def _decoded_runs(path: str | Path, data: bytes, head: _Header) -> np.ndarray:
                 break
             column, row, place = column + data[place], row + data[place + 1], place + 2
             if row >= rows or column > columns:
-                raise DataError(f"{path}: the image is damaged (a jump leaves row {row}); copy or save it again")
+                raise DataError(f"{path}: the image is damaged (a delta leaves it at row {row}); copy or save it again")
             continue
         else:
             length = (second + 1) // 2 if nibbles else second
@@ -191,8 +191,8 @@ def _decoded_runs(path: str | Path, data: bytes, head: _Header) -> np.ndarray:
             if nibbles:
                 run = bytes(half for byte in run for half in (byte >> 4, byte & 15))[:second]
         if row >= rows or column + len(run) > columns:
-            raise DataError(f"{path}: the image is damaged (a run leaves row {row}); copy or save it again")
+            raise DataError(f"{path}: the image is damaged (a run exceeds row {row}); copy or save it again")
         start = row * columns + column
         pixels[start : start + len(run)] = run
         column += len(run)
-    raise DataError(f"{path}: the image is truncated or damaged (no end of the runs); copy or save it again")
+    raise DataError(f"{path}: the image is truncated or damaged (no end marker); copy or save it again")

@@ -1,4 +1,4 @@
-"""The size that a file's header claims, against the size of the file: nothing is allocated on a header's word."""
+"""Check of the image size in a header against the size of the file, before memory is allocated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFLATE_RATIO = 1032
 
 
 def check_claim(path: str | Path, size: tuple[int, int], claimed: int, held: int, ratio: float) -> None:
-    """Make sure that the image can be in its file.
+    """Check that a file is large enough for the image that its header describes.
 
     Args:
         path: The file, for the message.
@@ -26,7 +26,7 @@ def check_claim(path: str | Path, size: tuple[int, int], claimed: int, held: int
         DataError: If the image is empty, or needs more than `ALWAYS_ALLOWED` and more than the file can hold.
     """
     if min(size) < 1:
-        raise DataError(f"{path}: the image is damaged: it has {size[0]} x {size[1]} pixels; copy or save it again")
+        raise DataError(f"{path}: the image is damaged (size {size[0]} x {size[1]} pixels); copy or save it again")
     if claimed > max(ALWAYS_ALLOWED, held * ratio):
         raise DataError(
             f"{path}: the header claims {size[0]} x {size[1]} pixels ({claimed} bytes), but the {held} bytes of "

@@ -64,7 +64,7 @@ def open_jpeg(path: str | Path, file: BinaryIO) -> Picture:
         if samples.shape != (rows, columns, channels):
             raise DataError(f"{path}: the image is damaged (decoded as {samples.shape}); copy or save it again")
         if channels == 4:
-            # Adobe's programs store the light that the ink lets through.
+            # Adobe programs store inverted ink values.
             return Stored(~samples if adobe else samples, "cmyk", 8)
         return Stored(samples[..., 0], "grey", 8) if channels == 1 else Stored(samples, "rgb", 8)
 
@@ -77,7 +77,7 @@ def check_whole(data: bytes) -> None:
 
 
 def _segments(path: str | Path, file: BinaryIO) -> list[tuple[int, bytes]]:
-    """Marker and content of each segment before the pixels."""
+    """Return marker and content of each segment before the pixels."""
     found: list[tuple[int, bytes]] = []
     file.seek(2)
     while True:

@@ -1,4 +1,4 @@
-"""Colours and labels from stored samples: what the tags of a file say that its numbers mean."""
+"""Conversion of stored samples to colours and labels, by the tags of the file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from miscnn_tf.data_loading._pictures.picture import Stored, has_colours
 from miscnn_tf.errors import DataError
 
-_ROWS = 256  # at a time, where a temporary array would be several times the image
+_ROWS = 256  # at a time, so that temporary arrays stay smaller than the image
 
 
 def as_image(stored: Stored, path: str | Path) -> np.ndarray:
-    """Brightness ``(rows, columns)`` or colours ``(rows, columns, 3)``, without transparency.
+    """Convert to brightness ``(rows, columns)`` or colours ``(rows, columns, 3)``, without transparency.
 
     Grey of less than 8 bits is scaled to 0 to 255; otherwise the depth stays. float16 and float64 become float32.
 
@@ -40,17 +40,17 @@ def as_image(stored: Stored, path: str | Path) -> np.ndarray:
 
 
 def as_labels(stored: Stored, path: str | Path) -> np.ndarray:
-    """Labels ``(rows, columns)``: stored grey values, palette indices, or the one value of three equal colours.
+    """Convert to labels ``(rows, columns)``: stored grey values, palette indices, or the value of three equal colours.
 
     Raises:
-        DataError: If labels cannot be told from colours or transparency.
+        DataError: If the labels could be in the colours or in the transparency.
     """
     if stored.model == "palette":
         return stored.samples
     labels = stored.samples
     if stored.model == "cmyk" or (labels.ndim == 3 and not (labels == labels[..., :1]).all()):
         raise DataError(
-            f"{path}: the mask is a picture in colours, from which the labels cannot be told; save it as grey values "
+            f"{path}: the mask is a colour image, whose labels are ambiguous; save it as grey values "
             "or palette indices 0, 1, 2, …"
         )
     if stored.calibration is not None:
@@ -65,7 +65,7 @@ def as_labels(stored: Stored, path: str | Path) -> np.ndarray:
 
 
 def _check_alpha(labels: np.ndarray, stored: Stored, path: str | Path) -> None:
-    """Raise unless the transparency cannot be the labels: the same everywhere, or 0 exactly where the labels are 0."""
+    """Require transparency that is constant, or 0 exactly where the labels are 0: other alpha might hold the labels."""
     alpha = stored.alpha
     assert alpha is not None
     highest = alpha.max()
@@ -77,8 +77,8 @@ def _check_alpha(labels: np.ndarray, stored: Stored, path: str | Path) -> None:
         clear = bool(((alpha == 0) | opaque).all() and ((labels != 0) == opaque).all())
     if not clear or (stored.premultiplied and highest not in (0, full)):
         raise DataError(
-            f"{path}: the alpha channel of the mask is not the same everywhere ({alpha.min()} to {highest}), so its "
-            "labels may be there and not in its colours; save the labels as grey values without alpha"
+            f"{path}: the alpha channel of the mask is not constant ({alpha.min()} to {highest}) and might hold the "
+            "labels; save the labels as grey values without alpha"
             if not opaque.all()
             else f"{path}: the alpha channel of the mask is {highest} everywhere, which hides or scales its values; "
             "save the labels as grey values without alpha"
@@ -112,7 +112,7 @@ def _at_most_float32(samples: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def _without_ink(samples: np.ndarray, bits: int) -> np.ndarray:
-    """CMYK as RGB without a profile, as libtiff has it: the share that the ink and black let through."""
+    """Convert CMYK to RGB without a colour profile, like libtiff: (1 - ink) * (1 - black)."""
     full = 2**bits - 1
     colours = np.empty((*samples.shape[:2], 3), samples.dtype)
     for first in range(0, len(samples), _ROWS):

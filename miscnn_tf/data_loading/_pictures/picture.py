@@ -1,4 +1,4 @@
-"""The header and the samples of an image file, whatever its format."""
+"""Header and samples of an image file, independent of its format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stored:
 
     Attributes:
         samples: ``(rows, columns)``, or ``(rows, columns, channels)`` for colours.
-        model: "grey", "palette" (samples are indices), "rgb" or "cmyk" (0 is no ink).
+        model: "grey", "palette" (samples are indices), "rgb" or "cmyk" (0 means without ink).
         bits: Bits per sample.
         white_is_zero: Whether grey 0 is white.
         palette: Colours of the indices, ``(n, 3)``.
@@ -42,7 +42,7 @@ class Picture:
     Attributes:
         stored_size: Rows and columns as stored.
         orientation: EXIF's and TIFF's number, 1 to 8, for showing it upright.
-        coloured: Whether it has colours; a palette of greys has none.
+        coloured: Whether it has colours; False for a palette of greys.
         read: Reads the samples.
         lossy: The compression, where it changes values.
         software: The program that the file names as its writer.

@@ -21,7 +21,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-# Text and metadata of more than this is neither orientation nor the name of a program.
+# Longer text and metadata hold neither the orientation nor the name of a program.
 _LARGEST_PROFILE = 2**20
 
 
@@ -88,7 +88,7 @@ def open_png(path: str | Path, file: BinaryIO) -> Picture:
 
 
 def _chunks(path: str | Path, file: BinaryIO, pixels: bool) -> Iterator[tuple[bytes, bytes, int]]:
-    """Type, content and length of each chunk; of IDAT chunks the content is empty, and unverified, without `pixels`."""
+    """Yield type, content and length of each chunk; without `pixels`, IDAT chunks are empty and not verified."""
     file.seek(0, 2)
     end = file.tell()
     file.seek(len(SIGNATURE))
@@ -115,9 +115,9 @@ def _chunks(path: str | Path, file: BinaryIO, pixels: bool) -> Iterator[tuple[by
 
 
 def _pixels(path: str | Path, head: tuple[int, ...]) -> np.ndarray:
-    """Samples as stored.
+    """Decode the samples as stored.
 
-    libpng is given no palette and no transparency, so that it cannot expand them, and indices as grey values.
+    The palette and the transparency are withheld from libpng, which would expand them; indices are passed as grey.
     """
     columns, rows, bits, colour_type, _, _, interlaced = head
     grey = struct.pack(">IIBBBBB", columns, rows, bits, 0 if colour_type == 3 else colour_type, 0, 0, interlaced)
@@ -135,7 +135,7 @@ def _pixels(path: str | Path, head: tuple[int, ...]) -> np.ndarray:
 
 
 def _alpha_of_key(path: str | Path, samples: np.ndarray, transparent: bytes, bits: int) -> np.ndarray:
-    """0 where the colour is the one of the tRNS chunk."""
+    """Return alpha that is 0 where the colour is the one of the tRNS chunk."""
     channels = 1 if samples.ndim == 2 else 3
     if len(transparent) != 2 * channels:
         raise DataError(f"{path}: the image is damaged (tRNS chunk); copy or save it again")
@@ -153,5 +153,5 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """An EXIF block as older programs keep it: a name, a length, and hexadecimal digits."""
+    """Decode an EXIF block in the text form of older programs: a name, a length, and hexadecimal digits."""
     return bytes.fromhex("".join(text.decode("latin-1").split()[2:])).removeprefix(b"Exif\0\0")

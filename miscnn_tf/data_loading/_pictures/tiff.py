@@ -1,4 +1,4 @@
-"""TIFF files on tifffile: which of their tags are applied, and which make a file be refused."""
+"""TIFF files, read with tifffile: tags that are applied, and tags for which a file is refused."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _alpha_kind(path: str | Path, samples: int, channels: int, extra: tuple[int,
 
 
 def _palette(path: str | Path, entries: tuple[int, ...], bits: int) -> np.ndarray:
-    """Colours of a ColorMap ``(n, 3)``, as uint8 where it holds no more."""
+    """Return the colours of a ColorMap ``(n, 3)``, as uint8 if they fit."""
     if len(entries) != 3 * 2**bits or max(entries, default=0) > 2**16 - 1:
         raise DataError(
             f"{path}: the image is damaged: ColorMap has {len(entries)} numbers, not {3 * 2**bits}; save it again"
@@ -124,6 +124,6 @@ def _palette(path: str | Path, entries: tuple[int, ...], bits: int) -> np.ndarra
     colours = np.array(entries, np.uint16).reshape(3, -1).T
     high, low = colours >> 8, colours & 255
     if not high.any():
-        # Old writers kept 8 bits in 16, as libtiff's tools know.
+        # Old writers stored 8-bit values unscaled; libtiff detects them in the same way.
         return low.astype(np.uint8)
     return high.astype(np.uint8) if not low.any() or (low == high).all() else colours

@@ -12,7 +12,7 @@ import tifffile
 
 from miscnn_tf.errors import DataError
 
-# tifffile leaves out tags that it cannot parse. These give the samples their place and meaning.
+# tifffile skips tags that it cannot parse. These determine position and meaning of the samples.
 _NEEDED = frozenset(
     (*range(254, 260), 262, 266, 270, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 330, 332)
     + (338, 339, 347, 530, 32997, 33445, 33628, 33629, 42112)
@@ -34,7 +34,7 @@ class Tags:
         self.page = page
 
     def numbers(self, code: int) -> tuple[int, ...]:
-        """All values of a tag; none where the tag is missing.
+        """Return all values of a tag; empty if the tag is missing.
 
         Raises:
             DataError: If they are not whole numbers.
@@ -48,7 +48,7 @@ class Tags:
         return tuple(values.tolist())
 
     def number(self, code: int, default: int | None = None) -> int:
-        """The value of a tag.
+        """Return the value of a tag.
 
         Raises:
             DataError: If it is missing and has no default, or is not one whole number.
@@ -59,7 +59,7 @@ class Tags:
         return values[0]
 
     def same(self, code: int, default: int) -> int:
-        """The value of a tag that has one for each channel.
+        """Return the value of a tag that has one per channel.
 
         Raises:
             DataError: If they differ.
@@ -78,19 +78,19 @@ class Tags:
 
 
 def tag_name(code: int) -> str:
-    """``"Orientation (274)"``."""
+    """Return name and code of a tag, ``"Orientation (274)"``."""
     return f"{tifffile.TIFF.TAGS.get(code, 'tag')} ({code})"
 
 
 def page_at(tiff: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
-    """A directory of a file."""
+    """Return a directory of a file."""
     page = tiff.pages[number]
     assert isinstance(page, tifffile.TiffPage)  # frames only come with `useframes`
     return page
 
 
 def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int:
-    """Number of the directory that holds the image: the only one that is not a thumbnail, pyramid level or mask.
+    """Find the directory of the image: the only one that is not a thumbnail, pyramid level or mask.
 
     Raises:
         DataError: If there are several, or none, or the directories are damaged.
@@ -121,9 +121,9 @@ def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int
 
 
 def _directories(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> list[list[int]]:
-    """Codes of the tags of each directory.
+    """Return the tag codes of each directory.
 
-    tifffile ends the chain at an offset outside the file, so that a truncated stack would pass for a single image.
+    tifffile stops at an offset outside the file, so a truncated stack would look like a single image.
     """
     order = tiff.byteorder
     big = tiff.is_bigtiff

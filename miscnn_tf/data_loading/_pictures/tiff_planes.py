@@ -1,4 +1,4 @@
-"""Descriptions in TIFF files that say more about the samples than the tags do."""
+"""Detection of image stacks and scalings that TIFF files declare in descriptions instead of tags."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STRAIGHT_LINE = 0
 
 
 def check_one_plane(path: str | Path, page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """Make sure that one directory is all of the image: programs pack stacks behind a single one.
+    """Check that one directory holds the whole image: some programs write a stack behind a single directory.
 
     Returns:
         Offset and factor of ImageJ's calibration of the values, by which it keeps signed integers; None without one.
@@ -85,7 +85,7 @@ def _shaped_planes(text: str, page: tifffile.TiffPage) -> int:
 
 
 def _ome_planes(text: str, page: tifffile.TiffPage) -> int:
-    """Planes of all images; channels that are samples of one pixel are one plane."""
+    """Count the planes of all images; channels that are samples of one pixel are one plane."""
     images = max(1, len(re.findall(r"<(?:\w+:)?Pixels\b", text)))
     sizes = {axis: int(size) for axis, size in reversed(_OME_SIZE.findall(text))}
     channels = sizes.get("C", 1)

@@ -1,4 +1,4 @@
-"""Strips and tiles of a TIFF page: their size is checked before they are decoded, and none is filled in."""
+"""Strips and tiles of a TIFF page: sizes are checked before decoding, and missing ones are an error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from miscnn_tf.errors import DataError
 
 _UNCOMPRESSED, _JPEG = 1, 7
 _FAX = {2: "CCITT RLE", 3: "CCITT T.4", 4: "CCITT T.6"}
-#: Compressions that keep every value, and how many bytes they can make of one.
+#: Lossless compressions, and the most bytes that one compressed byte can expand to.
 LOSSLESS = {
     _UNCOMPRESSED: 1,
     **dict.fromkeys(_FAX, 2**13),
-    5: 1400,  # LZW: 12-bit codes for strings of up to 3,840 bytes, which have to be built up first
+    5: 1400,  # LZW: 12-bit codes for strings of up to 3,840 bytes, which grow by one byte per code
     8: DEFLATE_RATIO,
     32946: DEFLATE_RATIO,
     32773: 64,  # PackBits
@@ -36,7 +36,7 @@ _WITH_PREDICTOR = (5, 8, 32946, 34925, 50000)
 
 @dataclass(frozen=True)
 class _Segment:
-    """A strip or tile: its place in the file, the bytes of its samples, and the bytes with padding to full height."""
+    """A strip or tile: position in the file, bytes of its samples, and bytes when padded to full height."""
 
     offset: int
     held: int
@@ -45,7 +45,7 @@ class _Segment:
 
 
 def check_compression(path: str | Path, page: tifffile.TiffPage) -> None:
-    """Make sure that the compression and predictor are known.
+    """Check that the compression and predictor are supported.
 
     Raises:
         DataError: If not; the message names the tag.
@@ -74,7 +74,7 @@ def check_compression(path: str | Path, page: tifffile.TiffPage) -> None:
 
 
 def check_segments(path: str | Path, page: tifffile.TiffPage, file_size: int) -> None:
-    """Make sure that all strips or tiles are in the file, and can hold the image.
+    """Check that all strips or tiles are in the file and large enough for the image.
 
     Raises:
         DataError: If not.
@@ -103,7 +103,7 @@ def check_segments(path: str | Path, page: tifffile.TiffPage, file_size: int) ->
 
 
 def read_segments(path: str | Path, page: tifffile.TiffPage) -> np.ndarray:
-    """Samples ``(rows, columns, channels)`` in the machine's byte order.
+    """Decode the samples ``(rows, columns, channels)`` in native byte order.
 
     Raises:
         DataError: If a strip or tile is damaged.

@@ -16,7 +16,7 @@ _XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*(\d+)")
 
 
 def find_orientation(path: str | Path, exif: bytes | None, xmp: bytes | None) -> int:
-    r"""Orientation of a PNG or JPEG file, 1 to 8.
+    r"""Return the orientation of a PNG or JPEG file, 1 to 8.
 
     Args:
         path: The file, for messages.
@@ -29,14 +29,14 @@ def find_orientation(path: str | Path, exif: bytes | None, xmp: bytes | None) ->
     value = None if exif is None else _exif_value(path, exif)
     if value is None and xmp is not None and (found := _XMP.search(xmp)) and int(found[1]) > 1:
         raise DataError(
-            f"{path}: XMP gives Orientation {int(found[1])}, which EXIF does not; image viewers disagree about such "
-            "files. Turn the image upright, and save it without the tag"
+            f"{path}: XMP gives Orientation {int(found[1])}, but EXIF gives none; image viewers disagree about such "
+            "files. Turn the image upright and save it without the tag"
         )
     return checked_orientation(path, 1 if value is None else value)
 
 
 def _exif_value(path: str | Path, exif: bytes) -> int | None:
-    """The Orientation of an EXIF block: Pillow leaves out what it cannot parse, and then nothing is turned."""
+    """Return the Orientation of an EXIF block; damaged blocks, which Pillow ignores, raise an error."""
     try:
         order = {b"II*\0": "<", b"MM\0*": ">"}[exif[:4]]
         (offset,) = struct.unpack_from(order + "I", exif, 4)
@@ -56,7 +56,7 @@ def _exif_value(path: str | Path, exif: bytes) -> int | None:
 
 
 def checked_orientation(path: str | Path, value: object) -> int:
-    """An Orientation tag's value, 1 to 8; 0, which some cameras write for "unknown", is 1.
+    """Check an Orientation tag's value, 1 to 8; 0, which some cameras write for "unknown", becomes 1.
 
     Raises:
         DataError: If it is another value.
@@ -67,12 +67,12 @@ def checked_orientation(path: str | Path, value: object) -> int:
 
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Rows and columns after `turned`."""
+    """Return rows and columns after `turned`."""
     return size[::-1] if orientation >= 5 else size
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An image ``(rows, columns[, channels])`` as it is to be seen.
+    """Rotate and flip an image ``(rows, columns[, channels])`` to its upright orientation.
 
     Example:
         >>> turned(np.array([[1, 2, 3]]), 6).tolist()

@@ -12,25 +12,25 @@ from skimage.measure import find_contours
 
 from miscnn_tf.data_loading.dicom.nesting import Nesting, nest
 
-# Coordinates are written with a few decimals: a point this close to a pixel's centre is meant to be on it.
+# Coordinates are written with a few decimals: a point this close to a pixel's centre counts as on it.
 _ON_CONTOUR = 5e-3
 
 
 def fill_contours(
     contours: Sequence[np.ndarray] | Nesting, shape: tuple[int, int], *, exclusive: bool = False
 ) -> np.ndarray:
-    """The pixels whose centre the contours surround.
+    """Fill the pixels whose centre is inside the contours.
 
-    A contour within another one is a hole, one within the hole an island again; a hole that is joined to its outer
-    contour by a channel of no width ("keyhole") is one, too. Contours that overlap in part are united, and a repeated
-    contour counts once. Pixels whose centre is on a contour belong to the region: several programs put the points on
-    the centres of the outermost pixels. (`skimage.draw.polygon` fills one polygon at a time, and would take those
-    pixels out again for a hole.)
+    A contour within another one is a hole, and one within the hole an island; a hole that is joined to its outer
+    contour by a channel of zero width ("keyhole") is a hole, too. Contours that overlap in part are united, and a
+    repeated contour counts once. Pixels whose centre is on a contour are inside: several programs put the points on the
+    centres of the outermost pixels. (`skimage.draw.polygon` fills one polygon at a time, and would remove those pixels
+    again for a hole.)
 
     Args:
-        contours: Closed polygons ``(points, 2)``; the last point is joined to the first. Or what `nest` found of them.
+        contours: Closed polygons ``(points, 2)``; the last point is joined to the first. Or the result of `nest`.
         shape: Rows and columns.
-        exclusive: Apply the even-odd rule to contours that overlap in part, too: what two of them surround is outside.
+        exclusive: Apply the even-odd rule to partly overlapping contours, too: the area inside two of them is outside.
 
     Returns:
         bool array of `shape`.
@@ -60,7 +60,7 @@ def fill_contours(
 
 
 def _fill_even_odd(mask: np.ndarray, contours: Sequence[np.ndarray]) -> None:
-    """Set the pixels that an odd number of contours surround, and those on a contour."""
+    """Set the pixels inside an odd number of contours, and those on a contour."""
     if not contours:
         return
     starts = np.concatenate(contours).astype(np.float64)
@@ -110,10 +110,10 @@ def _fill_rows(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray, shift: fl
 
 
 def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
-    """Contours that surround the pixels of a mask, each hole joined to its outer contour by a channel of no width.
+    """Trace the contours of a mask, each hole joined to its outer contour by a channel of zero width.
 
-    That is how DICOM wants a CLOSED_PLANAR contour with a hole: programs that fill each contour alone read it rightly,
-    too. The points lie halfway between the centres of pixels, so that `fill_contours` gives back the same mask.
+    This is DICOM's form of a CLOSED_PLANAR contour with a hole: programs that fill each contour separately read it
+    correctly, too. The points are halfway between the centres of pixels, so that `fill_contours` restores the mask.
 
     Args:
         mask: bool ``(rows, columns)``.
@@ -129,7 +129,7 @@ def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return []
-    # Most of a slice is none of it.
+    # Most of a slice is outside the mask.
     first = np.array([rows[0], columns[0]])
     padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float32)
     loops = [contour[:-1] - 1 + first for contour in find_contours(padded, 0.5)]
@@ -156,13 +156,13 @@ def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _is_hole(loop: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether the pixel beside the leftmost point of a loop, on its inner side, is none of the mask."""
+    """Return True if the pixel beside the leftmost point of a loop, on its inner side, is outside the mask."""
     row, column = loop[int(np.argmin(loop[:, 1]))]
     return not mask[int(row), int(np.ceil(column))]
 
 
 def _without_needless_points(loop: np.ndarray) -> np.ndarray:
-    """The points at which the direction changes."""
+    """Return the points at which the direction changes."""
     before = loop - np.roll(loop, 1, axis=0)
     after = np.roll(loop, -1, axis=0) - loop
     turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]

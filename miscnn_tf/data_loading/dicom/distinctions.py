@@ -1,4 +1,4 @@
-"""What tells images of one place apart: b-values, echoes, time points; and the choice among them."""
+"""Header elements that distinguish images of the same position (b-values, echoes, time points), and their selection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.messages import did_you_mean
 
-#: Keyword of a header's element, and what messages call its values; the most telling ones first.
+#: Keyword of a header's element, and a description of its values for messages; the most specific ones first.
 DISTINCTIONS = {
     "DiffusionBValue": "b-values",
     "EchoTime": "echoes",
@@ -49,17 +49,17 @@ Distinctions = tuple[tuple[str, Value], ...]
 
 
 def distinctions_of(dataset: Any) -> Distinctions:
-    """What a header says that may tell its image from others."""
+    """Return the header elements that may distinguish an image from others."""
     found = ((name, as_value(dataset.get(name))) for name in DISTINCTIONS)
     return tuple((name, value) for name, value in found if value)
 
 
 def frame_distinctions(groups: Sequence[Any], of_file: Distinctions) -> Distinctions:
-    """What the functional groups of a frame say, and the header of its file otherwise.
+    """Return the distinctions of a frame from its functional groups, else from the header of its file.
 
     Args:
         groups: Those of the frame, then those of all frames.
-        of_file: What the header says for all.
+        of_file: Those in the header, which apply to all frames.
     """
     found = dict(of_file)
     for name, paths in _IN_GROUPS.items():
@@ -80,7 +80,7 @@ def _follow(item: Any, path: Sequence[str]) -> Any:
 
 
 def as_value(value: Any) -> Value:
-    """A value of a header or of a user as a tuple of numbers and texts; empty where there is none."""
+    """Convert a value of a header or of a user to a tuple of numbers and texts; empty if missing."""
     if value in (None, ""):
         return ()
     parts: list[Any] = [value] if isinstance(value, str | bytes | int | float) else [*value]
@@ -96,7 +96,7 @@ def _part(part: Any) -> str | float:
 
 
 def same_value(first: Value, second: Value) -> bool:
-    """Whether two values are one, but for rounding."""
+    """Return True if two values are equal up to rounding."""
     return len(first) == len(second) and all(
         math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-5)
         if isinstance(one, float) and isinstance(other, float)
@@ -106,13 +106,13 @@ def same_value(first: Value, second: Value) -> bool:
 
 
 def show_value(value: Value) -> str:
-    """A value as Python writes it."""
+    """Format a value as a Python literal."""
     shown = [f"{part:.10g}" if isinstance(part, float) else repr(part) for part in value]
     return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
 
 
 def normalised_frames(frames: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The argument ``frames`` of the interface, checked; None where it chooses nothing.
+    """Check the argument ``frames`` of the interface; None if it is empty.
 
     Raises:
         ConfigurationError: If a key is not one of `DISTINCTIONS`, or a value is not a number, a text or a list of them.
@@ -125,7 +125,7 @@ def normalised_frames(frames: Mapping[str, Any] | None) -> dict[str, Any] | None
     for name, value in frames.items():
         if name not in DISTINCTIONS:
             hint = did_you_mean(name, DISTINCTIONS)
-            raise ConfigurationError(f"frames={dict(frames)!r}: {name!r} is none of {', '.join(DISTINCTIONS)}.{hint}")
+            raise ConfigurationError(f"frames={dict(frames)!r}: {name!r} is not in {', '.join(DISTINCTIONS)}.{hint}")
         parts = list(value) if isinstance(value, list | tuple) else [value]
         if not parts or not all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
             raise ConfigurationError(
@@ -136,6 +136,6 @@ def normalised_frames(frames: Mapping[str, Any] | None) -> dict[str, Any] | None
 
 
 def is_chosen(distinctions: Distinctions, frames: Mapping[str, Any] | None) -> bool:
-    """Whether an image is one of those that are wanted."""
+    """Return True if an image matches the argument ``frames``."""
     there = dict(distinctions)
     return all(same_value(there.get(name, ()), as_value(value)) for name, value in (frames or {}).items())

@@ -1,4 +1,4 @@
-"""Whether the packages of the extra ``dicom`` are there."""
+"""Check for the packages of the extra ``dicom``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from miscnn_tf.errors import MissingExtraError
 
 
 def require_dicom() -> None:
-    """Make sure that the extra is installed, without importing it.
+    """Check that the extra is installed, without importing it.
 
     Raises:
         MissingExtraError: If a package is missing.

@@ -1,4 +1,4 @@
-"""Planes to a voxel grid: their order, the distance between them, and the affine; or why they make no volume."""
+"""Construction of a voxel grid from image planes: order, slice distance and affine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: DICOM's millimetres run to the left, to posterior and to superior, ours to the right, anterior and superior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Directions are written with few digits; a hundredth of a degree is none.
+# Directions are written with few digits; a hundredth of a degree is within rounding.
 _SAME_DIRECTION = 2e-3
 # An obvious tilt; below it, positions are inexact.
 _LEAST_TILT = 0.1
@@ -45,7 +45,7 @@ class Grid:
         affine: 4x4, index ``(slice, row, column)`` to mm (right, anterior, superior).
         spacing: Distance of the slices, of the rows and of the columns, mm.
         tilt: By how much the slices are sheared against each other (a tilted gantry), degrees.
-        placed: Whether the header says where it is in the patient; not so for a radiograph.
+        placed: Whether the header gives its position in the patient; False for a radiograph.
     """
 
     planes: tuple[tuple[Header, Plane], ...]
@@ -57,34 +57,34 @@ class Grid:
 
     @property
     def to_index(self) -> np.ndarray:
-        """4x4, DICOM's mm to ``(slice, row, column)``."""
+        """Matrix from DICOM's mm to ``(slice, row, column)``, 4x4."""
         return np.linalg.inv(LPS_TO_RAS @ self.affine)
 
     @property
     def files(self) -> list[str]:
-        """The files, in the order in which their first plane comes."""
+        """Files, in the order of their first plane."""
         return list(dict.fromkeys(str(header.path) for header, _ in self.planes))
 
     @property
     def where(self) -> str:
-        """The series, for messages."""
+        """Name of the series, for messages."""
         return f"the series in {self.planes[0][0].path.parent}"
 
 
 def make_grid(headers: Sequence[Header], *, frames: Mapping[str, Any] | None = None, three_dim: bool = True) -> Grid:
-    """The grid of the planes of one series; overview images among them are left out.
+    """Build the grid of the planes of one series; overview images are left out.
 
     Args:
         headers: The files of the series, in any order.
-        frames: Which planes are meant, where several have one place: ``{"DiffusionBValue": 1000}``.
-        three_dim: Whether a volume is wanted; if not, an image without a place in the patient (a radiograph) is read.
+        frames: Planes to select if several have the same position: ``{"DiffusionBValue": 1000}``.
+        three_dim: Whether to read a volume, or else an image without a position in the patient (a radiograph).
 
     Raises:
         DataError: If slices are missing, occur more than once, or do not fit together; the message names files.
 
     Warns:
-        UserWarning: If the gantry was tilted, a slice is there twice in the same copy, or the images were converted by
-            another program.
+        UserWarning: If the gantry was tilted, a slice is present in several identical copies, or the images were
+            converted by another program.
     """
     headers = _without_copies(headers)
     if not three_dim and not any(header.planes for header in headers):
@@ -101,8 +101,8 @@ def make_grid(headers: Sequence[Header], *, frames: Mapping[str, Any] | None = N
     normal = np.cross(row, column)
     if not (_unit(row) and _unit(column) and _unit(normal)):
         raise DataError(
-            f"{planes[0][0].path}: ImageOrientationPatient {list(first.orientation)} is not two directions at right "
-            "angles; correct the header, or export the series again"
+            f"{planes[0][0].path}: ImageOrientationPatient {list(first.orientation)} is not two orthogonal unit "
+            "vectors; correct the header, or export the series again"
         )
     planes.sort(key=lambda pair: float(normal @ pair[1].position))
     places = np.array([plane.position for _, plane in planes])
@@ -122,7 +122,7 @@ def make_grid(headers: Sequence[Header], *, frames: Mapping[str, Any] | None = N
     if tilt > _LEAST_TILT:
         warnings.warn(
             f"{grid.where}: the gantry was tilted by {tilt:.1f} degrees, and its slices are shifted against each "
-            "other. The voxels are read as they are, and the affine says where they lie. Viewers built on ITK "
+            "other. The voxels are read as stored, with a sheared affine. Viewers built on ITK "
             'refuse a NIfTI label map on such a grid: write predictions as prediction_format="seg" or "rtstruct", or '
             "resample the series",
             UserWarning,
@@ -144,7 +144,7 @@ def _unit(vector: np.ndarray) -> bool:
 
 
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
-    """One file of each SOPInstanceUID."""
+    """Keep one file of each SOPInstanceUID."""
     kept: dict[str, Header] = {}
     copies = []
     for header in sorted(headers, key=lambda one: str(one.path)):
@@ -158,9 +158,9 @@ def _without_copies(headers: Sequence[Header]) -> list[Header]:
             header.columns,
         ):
             raise DataError(
-                f"{header.path} and {other.path} have the same SOPInstanceUID, but lie at different places or are "
-                "different images: a program (for taking names out, perhaps) has given the images of one series one "
-                "name. Export them again"
+                f"{header.path} and {other.path} have the same SOPInstanceUID, but different positions or "
+                "content; possibly an anonymisation program has given all images of the series one UID. Export the "
+                "series again"
             )
         copies.append(f"{header.path} is a copy of {other.path}")
     if copies:
@@ -170,7 +170,7 @@ def _without_copies(headers: Sequence[Header]) -> list[Header]:
 
 
 def _without_captures(headers: Sequence[Header]) -> list[Header]:
-    """The headers but those without a position that are of another kind than the others, such as a screen capture."""
+    """Leave out headers without a position that are of another kind than the others, such as a screen capture."""
     placed = [header for header in headers if header.planes]
     kinds = {header.sop_class for header in placed}
     left_out = [header for header in headers if placed and not header.planes and header.sop_class not in kinds]
@@ -186,84 +186,84 @@ def _without_captures(headers: Sequence[Header]) -> list[Header]:
 
 
 def _refuse_other_pixels(header: Header) -> None:
-    """Refuse a file whose pixels are not one measured value each, at one place each."""
+    """Refuse a file whose pixels are not one measured value each, at one position each."""
     if header.is_mosaic:
         raise DataError(
-            f"{header.path}: a Siemens mosaic (ImageType holds MOSAIC), one image with the slices of a volume as "
-            "tiles. Convert the series to NIfTI with dcm2niix, and use that"
+            f"{header.path}: Siemens mosaics (ImageType holds MOSAIC), in which one image holds the slices of a volume "
+            "as tiles, cannot be read. Convert the series to NIfTI with dcm2niix"
         )
     if header.samples != 1:
         raise DataError(
-            f"{header.path}: its pixels are colours (SamplesPerPixel {header.samples}, {header.photometric}), but a "
-            "scan has one value per pixel. Leave the file out, or save colour pictures as PNG and use the layouts for "
+            f"{header.path}: the pixels are colours (SamplesPerPixel {header.samples}, {header.photometric}), but a "
+            "scan has one value per pixel. Leave the file out, or save colour images as PNG and use the layouts for "
             "images"
         )
     if header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(
-            f"{header.path}: PhotometricInterpretation is {header.photometric or 'missing'}, and only MONOCHROME1 and "
-            "MONOCHROME2 are measured values. Leave the file out, or export the original images"
+            f"{header.path}: PhotometricInterpretation is {header.photometric or 'missing'}, but only MONOCHROME1 and "
+            "MONOCHROME2 are supported. Leave the file out, or export the original images"
         )
 
 
 def _require_place(header: Header) -> None:
-    """Refuse a file that does not say where its images lie."""
+    """Refuse a file without the position of its images."""
     if len(header.planes) == header.frames:
         return
     if "PerFrameFunctionalGroupsSequence" in header.missing:
         advice = (
-            "It is a film (ultrasound, angiography) or an older multi-frame image (nuclear medicine): leave it out, or "
-            "convert it to NIfTI with a program that knows such files"
+            "It is a cine series (ultrasound, angiography) or an older multi-frame image (nuclear medicine): leave it "
+            "out, or convert it to NIfTI with a program that supports such files"
         )
     elif header.frames > 1:
         advice = "Export the series again, or leave the file out"
     else:
         advice = "Leave the file out; or read radiographs and other single images as 2D, with three_dim=False"
     raise DataError(
-        f"{header.path}: the header does not say where its {header.frames} image(s) lie in the patient "
-        f"({', '.join(header.missing)} missing), and such images make no volume. {advice}"
+        f"{header.path}: the header lacks the position of its {header.frames} image(s) in the patient "
+        f"({', '.join(header.missing)} missing), which a volume needs. {advice}"
     )
 
 
 def _refuse_mixed_values(headers: Sequence[Header]) -> None:
-    """Refuse a series whose values have several units, or are rescaled in a part of the files only."""
+    """Refuse a series whose values have several units, or are rescaled only in some of the files."""
     where = headers[0].path.parent
     rescaled = next((header for header in headers if header.has_rescale), None)
     stored = next((header for header in headers if not header.has_rescale), None)
     if rescaled and stored:
         raise DataError(
-            f"the series in {where} holds values of two kinds: {rescaled.path.name} has RescaleIntercept, and "
+            f"the series in {where} mixes rescaled and stored values: {rescaled.path.name} has RescaleIntercept, but "
             f"{stored.path.name} lacks it. Export the series again, or leave this sample out"
         )
     units = {header.unit: header.path.name for header in headers if header.unit}
     if len(units) > 1:
         found = ", ".join(f"{unit} in {name}" for unit, name in units.items())
         raise DataError(
-            f"the series in {where} holds values of several kinds: RescaleType is {found}. Export each kind apart, or "
+            f"the series in {where} mixes units: RescaleType is {found}. Export each unit as a separate series, or "
             "leave this sample out"
         )
     mappings = {mapping for header in headers for mapping in header.real_world}
     if stored and mappings:
         if len(mappings) > 1:
             raise DataError(
-                f"the series in {where} holds values of several scales: RealWorldValueMappingSequence differs between "
+                f"the series in {where} mixes scales: RealWorldValueMappingSequence differs between "
                 "its images, and RescaleSlope is missing. Convert the series to NIfTI with a program that applies it"
             )
         warnings.warn(
-            f"the series in {where}: RealWorldValueMappingSequence is not applied; the values are as they are stored",
+            f"the series in {where}: RealWorldValueMappingSequence is not applied; the stored values are used",
             UserWarning,
             stacklevel=3,
         )
     if stored and stored.modality == "CT":
         warnings.warn(
-            f"{stored.path}: RescaleIntercept is missing, which a CT image must have; the values are taken as they are "
-            "stored, and may not be Hounsfield units",
+            f"{stored.path}: RescaleIntercept is missing, which a CT image must have; the stored values are used, "
+            "which may not be Hounsfield units",
             UserWarning,
             stacklevel=3,
         )
 
 
 def _chosen(headers: Sequence[Header], frames: Mapping[str, Any] | None) -> list[tuple[Header, Plane]]:
-    """The planes that are wanted."""
+    """Return the planes that match ``frames``."""
     planes = [(header, plane) for header in headers for plane in header.planes]
     if any(not plane.localizer for _, plane in planes):
         planes = [(header, plane) for header, plane in planes if not plane.localizer]
@@ -274,7 +274,7 @@ def _chosen(headers: Sequence[Header], frames: Mapping[str, Any] | None) -> list
 
 
 def _picture(headers: Sequence[Header], frames: Mapping[str, Any] | None) -> Grid:
-    """The grid of an image without a place in the patient, a radiograph; it begins at 0, as ITK has it."""
+    """Build the grid of an image without a position in the patient, a radiograph; its origin is 0, as in ITK."""
     if any(not header.is_converted for header in headers):
         headers = [header for header in headers if not header.is_converted]
     chosen = [header for header in headers if is_chosen(header.distinctions, frames)]
@@ -284,13 +284,13 @@ def _picture(headers: Sequence[Header], frames: Mapping[str, Any] | None) -> Gri
     if len(chosen) > 1:
         raise DataError(
             f"the series in {header.path.parent} holds {len(chosen)} images "
-            f"({some_of((one.path.name for one in chosen), 3)}), and a 2D sample has one. "
-            f"{_how_to_choose([one.distinctions for one in chosen])}Put each into a folder of its own, or remove those "
-            "that are not meant"
+            f"({some_of((one.path.name for one in chosen), 3)}), but a 2D sample has one. "
+            f"{_how_to_choose([one.distinctions for one in chosen])}Put each into a separate folder, or remove the "
+            "others"
         )
     if header.frames > 1:
         raise DataError(
-            f"{header.path}: it holds {header.frames} images, and a 2D sample has one. Save those that are meant as "
+            f"{header.path}: the file holds {header.frames} images, but a 2D sample has one. Save the wanted ones as "
             "PNG, and use the layouts for images"
         )
     _refuse_other_pixels(header)
@@ -298,8 +298,8 @@ def _picture(headers: Sequence[Header], frames: Mapping[str, Any] | None) -> Gri
     if spacing is None or min(spacing) <= 0:
         spacing = header.aspect if min(header.aspect) > 0 else (1.0, 1.0)
         warnings.warn(
-            f"{header.path}: the header does not say how large a pixel is (PixelSpacing, ImagerPixelSpacing); "
-            f"{spacing[0]:g} x {spacing[1]:g} mm is assumed",
+            f"{header.path}: the header lacks the pixel size (PixelSpacing, ImagerPixelSpacing); "
+            f"assuming {spacing[0]:g} x {spacing[1]:g} mm",
             UserWarning,
             stacklevel=3,
         )
@@ -317,13 +317,13 @@ def _picture(headers: Sequence[Header], frames: Mapping[str, Any] | None) -> Gri
 
 
 def _of_one_kind(planes: Sequence[tuple[Header, Plane]]) -> list[tuple[Header, Plane]]:
-    """The planes, if all have one orientation, size and pixel spacing."""
+    """Return the planes, if all have the same orientation, size and pixel spacing."""
     kinds: list[list[tuple[Header, Plane]]] = []
     for header, plane in planes:
         for kind in kinds:
             other_header, other = kind[0]
             if (header.rows, header.columns) == (other_header.rows, other_header.columns) and (
-                (plane.orientation, plane.spacing) == (other.orientation, other.spacing)  # mostly, and at once
+                (plane.orientation, plane.spacing) == (other.orientation, other.spacing)  # usually, and fast
                 or (
                     np.allclose(plane.orientation, other.orientation, atol=_SAME_DIRECTION)
                     and np.allclose(plane.spacing, other.spacing, rtol=1e-3)
@@ -341,7 +341,7 @@ def _of_one_kind(planes: Sequence[tuple[Header, Plane]]) -> list[tuple[Header, P
             for kind in kinds
         )
         raise DataError(
-            f"the series in {planes[0][0].path.parent} holds images that do not lie on one grid: {found}. "
+            f"the series in {planes[0][0].path.parent} holds images on different grids: {found}. "
             f"{_how_to_choose([plane.distinctions for _, plane in planes])}{_apart(planes, 'kind')}"
         )
     return kinds[0]
@@ -350,7 +350,7 @@ def _of_one_kind(planes: Sequence[tuple[Header, Plane]]) -> list[tuple[Header, P
 def _step(
     planes: list[tuple[Header, Plane]], places: np.ndarray, depths: np.ndarray, normal: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """The way from one slice to the next, and its part along the normal; mm."""
+    """Return the step from one slice to the next, and its component along the normal; mm."""
     where = planes[0][0].path.parent
     if len(planes) == 1:
         thickness = planes[0][1].thickness or 1.0
@@ -361,7 +361,7 @@ def _step(
     twice = np.flatnonzero(steps < GRID_TOLERANCE * typical)
     if twice.size:
         raise _repeated(planes, depths, int(twice[0]), len(twice))
-    # What has to be even are the places themselves: steps of 1.2 and 1.3 mm are 1.25 mm, rounded.
+    # Check the positions, not the steps: rounded steps of 1.2 and 1.3 mm are even ones of 1.25 mm.
     even = depths[0] + (depths[-1] - depths[0]) * np.arange(len(depths)) / (len(depths) - 1)
     wide = np.flatnonzero(steps > 1.5 * typical)
     if wide.size:
@@ -371,7 +371,7 @@ def _step(
             for at in wide
         ]
         raise DataError(
-            f"the series in {where} has gaps: its slices lie {typical:.4g} mm apart, and are missing: "
+            f"the series in {where} has gaps: its slices are {typical:.4g} mm apart, but some are missing: "
             f"{some_of(gaps, 3)}. Copy or export the missing files, or leave this sample out"
         )
     distance = float(depths[-1] - depths[0]) / (len(depths) - 1)
@@ -387,12 +387,12 @@ def _step(
     if float(astray.max()) > allowed:
         worst = planes[int(np.argmax(astray))][0].path
         raise DataError(
-            f"the series in {where}: {worst.name} lies {astray.max():.3g} mm beside the line of the other slices; the "
-            "table or the patient moved, or two acquisitions are mixed. Export them apart"
+            f"the series in {where}: {worst.name} is {astray.max():.3g} mm off the line of the other slices; the "
+            "table or the patient moved, or two acquisitions are mixed. Export them separately"
         )
     sideways = step - float(step @ normal) * normal
     if float(np.linalg.norm(sideways)) * (len(places) - 1) <= allowed:
-        # Rounded positions, no tilt.
+        # Rounded positions, not a tilt.
         step = normal * distance
     return step, distance
 
@@ -400,35 +400,35 @@ def _step(
 def _repeated(planes: list[tuple[Header, Plane]], depths: np.ndarray, at: int, count: int) -> DataError:
     here, there = (dict(plane.distinctions) for _, plane in planes[at : at + 2])
     differ = [what for name, what in DISTINCTIONS.items() if not same_value(here.get(name, ()), there.get(name, ()))]
-    why = f"they differ in {' and '.join(differ[:2])}: " if differ else ""
+    why = f"which differ in {' and '.join(differ[:2])}; " if differ else ""
     names = [
         f"frame {plane.frame + 1} of {header.path.name}" if header.frames > 1 else header.path.name
         for header, plane in (planes[at], planes[at + 1])
     ]
     return DataError(
-        f"the series in {planes[at][0].path.parent} has {count + 1} or more images at the same place, for instance "
-        f"{names[0]} and {names[1]} at {depths[at]:.4g} mm; {why}a volume has one. "
+        f"the series in {planes[at][0].path.parent} has {count + 1} or more images at the same position, for instance "
+        f"{names[0]} and {names[1]} at {depths[at]:.4g} mm, {why}a volume has one. "
         f"{_how_to_choose([plane.distinctions for _, plane in planes])}"
         f"{_apart(planes, 'of them' if differ else 'version')}"
     )
 
 
 def _apart(planes: Sequence[tuple[Header, Plane]], what: str) -> str:
-    """How to part images by hand; what is in one file cannot be moved."""
+    """Return the advice how to separate images by hand."""
     if len({header.path for header, _ in planes}) == 1:
         return "Otherwise export the images as separate series"
-    return f"Put each {what} into a folder of its own, or remove those that are not meant"
+    return f"Put each {what} into a separate folder, or remove the others"
 
 
 def _how_to_choose(distinctions: Sequence[Distinctions]) -> str:
-    """The argument that chooses among images, with the values that they have; empty where nothing tells them apart."""
+    """Return the advice which argument selects among images, with its values; empty if they do not differ."""
     values: dict[str, list[Value]] = {}
     for name in DISTINCTIONS:
         for one in distinctions:
             value = dict(one).get(name, ())
             if not any(same_value(value, other) for other in values.setdefault(name, [])):
                 values[name].append(value)
-    # A time of acquisition that each slice has for itself chooses nothing.
+    # An acquisition time that differs for each slice cannot select a volume.
     useful = {name: found for name, found in values.items() if 1 < len(found) <= max(2, len(distinctions) // 2)}
     if not useful:
         return ""
@@ -450,6 +450,6 @@ def _nothing_chosen(
     }
     found = "; ".join(f"{name} is {values}" for name, values in there.items())
     return DataError(
-        f"the series in {headers[0].path.parent} has no image that frames={dict(frames or {})!r} matches (found: "
+        f"the series in {headers[0].path.parent} has no image that matches frames={dict(frames or {})!r} (found: "
         f"{found}); correct frames, or leave this sample out"
     )

@@ -1,4 +1,4 @@
-"""What one DICOM file says of itself, read without its pixels."""
+"""Header of a DICOM file, read without its pixels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _DICOMDIR = "1.2.840.10008.1.3.10"
 #: Secondary Capture Image Storage, and its multi-frame relatives (….7.1 to ….7.4).
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-#: Modalities of files that hold parameters, doses and the like, not a scan.
+#: Modalities of files that hold parameters, doses and similar data, not a scan.
 _NO_SCANS = frozenset(("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "PR", "KO", "SR", "REG"))
-# What other programs call images that they made or converted.
+# Modalities of images that other programs made or converted.
 _OTHER = frozenset(("OT", "SC"))
 # Tag and length of the element that holds the pixels.
 _PIXELS_HEADER = 8
-# JPEG 2000 needs some 150 bytes for a slice of 512 x 512 pixels without content; no scan comes near it.
+# JPEG 2000 needs some 150 bytes for an empty slice of 512 x 512 pixels; scans need far more.
 _MOST_COMPRESSED = 2000
-#: What a volume needs to know of each plane.
+#: Elements that a volume needs for each plane.
 _PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 # PixelSpacing is calibrated where a header has several of them.
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -52,16 +52,17 @@ _TAGS = [
 
 @dataclass(frozen=True)
 class Plane:
-    """Where one plane of pixels lies, in the patient's millimetres as DICOM has them (left, posterior, superior).
+    """Position of one plane of pixels, in DICOM's patient coordinates in mm (left, posterior, superior).
 
     Attributes:
         frame: Its number in the file, from 0.
         position: Centre of the first pixel, mm.
         orientation: Direction along a row, then along a column; 6 numbers.
         spacing: Distance between rows, then between columns, mm.
-        thickness: Distance to the next plane where the header claims one, mm; only used for a plane that is alone.
+        thickness: Distance to the next plane according to the header, mm; only used for a single plane.
         localizer: Whether it is an overview image.
-        distinctions: What may tell it from another image of the same place, as `DISTINCTIONS` names it.
+        distinctions: Values that may distinguish it from another image at the same position, by keyword of
+            `DISTINCTIONS`.
     """
 
     frame: int
@@ -75,7 +76,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a file says.
+    """Header of a file.
 
     Attributes:
         path: The file.
@@ -91,21 +92,22 @@ class Header:
         rows: Pixels along a column; 0 without pixels.
         columns: Pixels along a row.
         samples: Values per pixel: 3 for colours.
-        photometric: What the values mean: "MONOCHROME2", "PALETTE COLOR", ….
+        photometric: PhotometricInterpretation: "MONOCHROME2", "PALETTE COLOR", ….
         frames: Number of planes of pixels.
-        decoded_size: Bytes of the pixels, decoded, as the header claims them.
-        least_size: Bytes that the file must have for its pixels.
+        decoded_size: Bytes of the decoded pixels according to the header.
+        least_size: Least size of a file with these pixels, bytes.
         compressed: Whether its pixels are compressed.
-        planes: Where they lie; fewer than frames where the header does not say.
-        missing: What the header lacks to say where its image lies.
-        pixel_spacing: Distance between rows and between columns of an image that may be without a place, mm.
-        aspect: Height and width of a pixel, where no distance is known.
-        has_rescale: Whether the header says how stored values become those that are meant.
+        planes: Positions of the planes; fewer than frames if the header lacks some.
+        missing: Elements of the position of its image that the header lacks.
+        pixel_spacing: Distance between rows and between columns of an image that may lack a position, mm.
+        aspect: Height and width of a pixel, if its size is unknown.
+        has_rescale: Whether the header gives a rescale slope and intercept or a Modality LUT.
         unit: RescaleType: "HU", ….
         real_world: Slopes and intercepts in RealWorldValueMappingSequence; None for a look-up table.
         referenced_series: UIDs of the series that an annotation was made on.
-        referenced_frames: UIDs of the coordinate systems that an annotation lies in.
-        distinctions: What may tell it from another image of the same place, as `DISTINCTIONS` names it.
+        referenced_frames: UIDs of the coordinate systems of an annotation.
+        distinctions: Values that may distinguish it from another image at the same position, by keyword of
+            `DISTINCTIONS`.
     """
 
     path: Path
@@ -139,27 +141,27 @@ class Header:
 
     @property
     def is_annotation(self) -> bool:
-        """Whether it is an RTSTRUCT or a SEG."""
+        """True for an RTSTRUCT or a SEG."""
         return self.sop_class == RTSTRUCT or self.sop_class in SEGMENTATIONS
 
     @property
     def is_scan(self) -> bool:
-        """Whether it holds pixels that may be an image to segment, or a part of one."""
+        """True if its pixels may be an image to segment, or a part of one."""
         return self.rows > 0 and self.columns > 0 and self.modality not in _NO_SCANS and not self.is_annotation
 
     @property
     def is_converted(self) -> bool:
-        """Whether a program other than a scanner made it (Secondary Capture): an export, a screen capture, a report."""
+        """True if a program other than a scanner made it (Secondary Capture): an export, a screen capture, a report."""
         return self.is_other or self.sop_class.startswith(_SECONDARY_CAPTURE)
 
     @property
     def is_other(self) -> bool:
-        """Whether its modality says nothing (OT, SC)."""
+        """True if its modality is unspecific (OT, SC)."""
         return self.modality in _OTHER
 
     @property
     def is_mosaic(self) -> bool:
-        """Whether one plane holds the slices of a volume as tiles, as Siemens stores functional and diffusion MR."""
+        """True if one plane holds the slices of a volume as tiles, as Siemens stores functional and diffusion MR."""
         return "MOSAIC" in self.image_type and self.frames == 1
 
 
@@ -167,19 +169,18 @@ def read_header(path: str | Path) -> Header | None:
     """Read the header of a file.
 
     Returns:
-        None if it is not a DICOM file, or is one that is of no interest here (a DICOMDIR).
+        None if it is not a DICOM file, or is a DICOMDIR.
 
     Raises:
-        MissingDataError: If there is no such file, or a link to one that is not there.
-        DataError: If the file is damaged: it begins like a DICOM file, and ends in the middle of its header;
-            or it cannot be read.
+        MissingDataError: If the file does not exist, or is a broken link.
+        DataError: If the file cannot be read, or begins like a DICOM file but is damaged.
     """
     try:
         status = os.stat(path)
     except OSError:
         open_regular(path).close()  # raises an error that names the reason
         raise
-    # The interface asks for a series again and again: to check it, for its pixels, for its labels.
+    # The interface reads the headers of a series several times: to check it, for its pixels, for its labels.
     return _read_header(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
@@ -190,8 +191,8 @@ def _read_header(name: str, size: int, changed: int, status_changed: int, inode:
 
     path = Path(name)
     if not size and path.suffix.lower() in DICOM_ENDINGS:
-        # As the only slice of an end, it would not be missed.
-        raise DataError(f"{path} is empty: copying it was interrupted, perhaps; copy or export the file again")
+        # An empty file at the end of a series would otherwise shorten the volume silently.
+        raise DataError(f"{path} is empty; copy or export the file again")
     if not is_dicom(path):
         return None
     try:
@@ -202,11 +203,11 @@ def _read_header(name: str, size: int, changed: int, status_changed: int, inode:
             if dataset.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
                 logger.info("%s is left out: it is a DICOMDIR", path)
                 return None
-            raise ValueError("neither SOPClassUID nor SOPInstanceUID is in it")
+            raise ValueError("SOPClassUID and SOPInstanceUID are missing")
         header = _header(path, dataset, before_pixels)
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged file can provoke in the parser
+    except Exception as error:  # damaged files may raise any error in the parser
         raise DataError(
             f"{path}: the DICOM header is damaged, or this is not a DICOM file ({_reason(error)}); copy or export the "
             "file again, or remove it"
@@ -221,14 +222,14 @@ def _header(path: Path, dataset: Any, before_pixels: int) -> Header:
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.get("BitsAllocated") or 0)
     if not rows * columns:
-        # pydicom reads a file up to where it was cut off, and says nothing.
+        # pydicom reads a truncated file without an error.
         kind = dataset.get("SOPClassUID", "")
         if UID(kind).name.endswith("Image Storage"):
             raise ValueError("it ends before the size of the image")
         if not dataset.get("Modality") or not dataset.get("SeriesInstanceUID"):
             raise ValueError("Modality or SeriesInstanceUID is missing")
         if dataset.file_meta.get("MediaStorageSOPClassUID", kind) != kind:
-            raise ValueError(f"SOPClassUID is {kind}, but MediaStorageSOPClassUID is another")
+            raise ValueError(f"SOPClassUID is {kind}, but MediaStorageSOPClassUID differs")
     if rows * columns and not bits:
         raise ValueError("BitsAllocated is missing")
     if frames < 1:
@@ -283,9 +284,12 @@ def _planes(dataset: Any, frames: int, distinctions: Distinctions) -> tuple[Plan
         plane = _plane(0, [dataset], localizer, distinctions) if frames == 1 else None
         return () if plane is None else (plane,)
     shared = list(dataset.get("SharedFunctionalGroupsSequence") or ())
+    items = list(dataset.PerFrameFunctionalGroupsSequence or ())
+    if items and len(items) != frames:
+        raise ValueError(f"PerFrameFunctionalGroupsSequence has {len(items)} items for {frames} frames")
     planes = []
-    for number, item in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        # What holds for this frame alone comes before what holds for all.
+    for number, item in enumerate(items):
+        # Groups of this frame take precedence over shared ones.
         groups = [
             group[name][0]
             for group in [item, *shared]

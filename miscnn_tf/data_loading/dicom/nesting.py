@@ -18,12 +18,12 @@ _LEAST_POINTS = 3
 
 @dataclass(frozen=True)
 class Nesting:
-    """Relations between contours.
+    """Relations between the contours of one slice.
 
     Attributes:
-        contours: The distinct contours: those that differ in more than start, direction, repeated points or rounding.
+        contours: Distinct contours: those that differ in more than start, direction, repeated points or rounding.
         crossing: Whether two of them overlap in part.
-        around: For each contour the positions of those that surround it; empty unless some cross.
+        around: For each contour the indices of those that surround it; empty unless some cross.
     """
 
     contours: list[np.ndarray]
@@ -32,7 +32,7 @@ class Nesting:
 
     @property
     def depths(self) -> list[int]:
-        """For each contour, the length of the longest chain of contours around it."""
+        """Return for each contour the length of the longest chain of contours around it."""
         depths = [0] * len(self.contours)
         # A contour around another one has more contours inside it, and fewer around it.
         for position in sorted(range(len(depths)), key=lambda one: len(self.around[one])):
@@ -65,7 +65,7 @@ def nest(contours: Sequence[np.ndarray]) -> Nesting:
     shapely.prepare(regions[involved])
     inside = np.stack([shapely.contains_properly(b, a), shapely.contains_properly(a, b)])
     overlapping = np.zeros(len(a), bool)
-    # Most contours are either apart or well within each other. What is left touches, crosses or is the same.
+    # Most contours are either separate or well within each other. The remaining ones touch, cross or are equal.
     for pair in np.flatnonzero(~inside.any(axis=0) & shapely.intersects(a, b)):
         inside[:, pair] = _is_within(a[pair], b[pair]), _is_within(b[pair], a[pair])
         overlapping[pair] = not inside[:, pair].any() and not _is_thin(shapely.intersection(a[pair], b[pair]))
@@ -86,7 +86,7 @@ def nest(contours: Sequence[np.ndarray]) -> Nesting:
 
 
 def ambiguous(contours: Sequence[np.ndarray]) -> bool:
-    """Whether a contour surrounds an area more than once, which programs fill by different rules.
+    """Return True if a contour surrounds an area more than once, which programs fill by different rules.
 
     A figure eight does not: each half is surrounded once.
 
@@ -130,7 +130,7 @@ def _winding_number(ring: np.ndarray, point: object) -> int:
 
 
 def _overlapping_boxes(contours: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the pairs whose bounding boxes overlap; contours of one or two points surround no area."""
+    """Return the indices of pairs whose bounding boxes overlap; contours of one or two points have an empty area."""
     areas = [position for position, points in enumerate(contours) if len(points) >= _LEAST_POINTS]
     if len(areas) < 2:
         return np.empty(0, int), np.empty(0, int)
@@ -154,12 +154,12 @@ def _polygons(contours: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _regions(contours: Sequence[np.ndarray]) -> np.ndarray:
-    """The areas that contours surround by the even-odd rule, as shapely's geometries."""
+    """Return the areas inside contours by the even-odd rule, as shapely geometries."""
     import shapely
 
     polygons = _polygons(contours)
     mended = ~shapely.is_valid(polygons)
-    # A buffer of no width drops the lines that remain of keyholes.
+    # A buffer of zero width drops the lines that remain of keyholes.
     polygons[mended] = shapely.buffer(shapely.make_valid(polygons[mended], method="linework"), 0)
     return polygons
 

@@ -1,4 +1,4 @@
-"""Tell whether a file is DICOM, without pydicom and without reading more than its beginning."""
+"""Detection of DICOM files from their first bytes, without pydicom."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether a file is DICOM, or meant to be: by its ending, or by its beginning.
+    """Return True if a file has a DICOM ending, or begins like a DICOM file.
 
     Files without the preamble of the standard begin with an element of group 0002 or 0008. A file that has a DICOM
-    ending but other content counts as DICOM, so that it is reported and not passed over.
+    ending but other content counts as DICOM, so that it is reported and not skipped silently.
 
     Raises:
-        DataError: If it has no such ending and cannot be read; it might be a slice.
+        DataError: If it has another ending and cannot be read; it might be a slice.
 
     Example:
         >>> is_dicom("scan/IM0001.dcm"), is_dicom("scan/IM0001.IMA")
@@ -42,15 +42,15 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def begins_like_dicom(start: bytes, size: int) -> bool:
-    """Whether bytes are the beginning of a DICOM file of some size, with or without its preamble."""
+    """Return True if bytes are the beginning of a DICOM file of some size, with or without its preamble."""
     if start[_PREAMBLE:_START] == b"DICM":
         return True
-    # Behind a preamble whose mark is damaged, too: such a slice must not go missing unnoticed.
+    # Also after a preamble whose "DICM" is damaged: such a slice must not be skipped silently.
     return _are_elements(start, size) or _are_elements(start[_START:], size - _START)
 
 
 def _are_elements(start: bytes, size: int) -> bool:
-    """Whether bytes are an element of DICOM's first groups, and another one behind it."""
+    """Return True if bytes are an element of DICOM's first groups, followed by another one."""
     order: Literal["little", "big"] = "big" if start[:2] == b"\x00\x08" else "little"
     first = _tag(start, order)
     explicit = start[4:6] in _VRS
@@ -65,7 +65,7 @@ def _are_elements(start: bytes, size: int) -> bool:
     if behind > size:
         return False
     second = _tag(start[behind:], order)
-    if second is None:  # behind a long value; it is not at hand
+    if second is None:  # beyond the bytes that were read
         return behind < size
     return second > first and second[0] in _FIRST_GROUPS
 

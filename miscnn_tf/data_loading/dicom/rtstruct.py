@@ -1,9 +1,8 @@
-"""RTSTRUCT: contours in the patient's millimetres to masks on the grid of a series.
+"""RTSTRUCT: conversion of contours in patient coordinates to masks on the grid of a series.
 
-The kept library for it, pydicomrt 0.9, was tried and is not used: it draws its contours through the centres of the
-outermost pixels, smooths them, and a mask with a hole does not come back as it was (205 of 7126 voxels differ with all
-smoothing off); its affines are float32, and it needs OpenCV (190 MB). pydicom holds the data, and what is here is the
-geometry.
+pydicom parses the files. pydicomrt 0.9 is not used: it draws contours through the centres of the outermost pixels,
+smooths them, and does not reproduce a mask with a hole (205 of 7126 voxels differ with all smoothing off); its affines
+are float32, and it needs OpenCV (190 MB).
 """
 
 from __future__ import annotations
@@ -71,19 +70,17 @@ def read_rtstruct(path: Path) -> StructureSet:
         with open_regular(path) as stream:
             dataset = pydicom.dcmread(stream, force=True)
         _require_whole(dataset)
-        # Sequences are parsed when they are first used: here, so that an error names the file.
+        # pydicom parses sequences on first use; parsing them here lets errors name the file.
         names, frames = _listed(dataset)
         contours = _contours(dataset)
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged file can provoke in the parser
+    except Exception as error:  # damaged files may raise any error in the parser
         raise DataError(
             f"{path}: the RTSTRUCT is truncated or damaged ({' '.join(str(error).split())}); copy or export it again"
         ) from error
     if "ROIContourSequence" not in dataset:
-        warnings.warn(
-            f"{path} has no ROIContourSequence: its structures are without contours", UserWarning, stacklevel=3
-        )
+        warnings.warn(f"{path} has no ROIContourSequence: its structures have no contours", UserWarning, stacklevel=3)
     for number, items in contours.items():
         if number not in names and items:
             roi = "a structure without ReferencedROINumber" if number is None else f"the structure {number}"
@@ -97,7 +94,7 @@ def read_rtstruct(path: Path) -> StructureSet:
 
 
 def _require_whole(dataset: Any) -> None:
-    """Refuse a file that was cut off: pydicom takes the part of the last value that is there, without a word."""
+    """Refuse a truncated file: pydicom reads a part of the last value without a warning."""
     from pydicom.dataelem import RawDataElement
 
     for tag in dataset.keys():  # noqa: SIM118 - iterating over the dataset itself would parse the values
@@ -111,11 +108,11 @@ def _require_whole(dataset: Any) -> None:
 
 
 def _listed(dataset: Any) -> tuple[dict[int, str], dict[int, str]]:
-    """Name and frame of reference of each structure by its number."""
+    """Return name and frame of reference of each structure by its number."""
     if dataset.get("SOPClassUID", RTSTRUCT) != RTSTRUCT:
-        raise ValueError(f"its SOPClassUID is that of {dataset['SOPClassUID'].value.name}")
+        raise ValueError(f"SOPClassUID is {dataset['SOPClassUID'].value.name}")
     if "StructureSetROISequence" not in dataset:
-        raise ValueError("it has no StructureSetROISequence")
+        raise ValueError("StructureSetROISequence is missing")
     names: dict[int, str] = {}
     frames = {}
     for item in dataset.StructureSetROISequence or ():
@@ -130,7 +127,7 @@ def _listed(dataset: Any) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def _contours(dataset: Any) -> dict[int | None, list[Any]]:
-    """The items of each ContourSequence by ReferencedROINumber."""
+    """Return the items of each ContourSequence by ReferencedROINumber."""
     contours: dict[int | None, list[Any]] = {}
     for item in dataset.get("ROIContourSequence") or ():
         number = _number(item, "ReferencedROINumber", "an item of ROIContourSequence")
@@ -152,19 +149,19 @@ def _number(item: Any, keyword: str, of: str) -> int | None:
 
 
 def roi_names(structures: StructureSet) -> dict[int, str]:
-    """The names of the ROIs by their numbers."""
+    """Return the names of the ROIs by number."""
     return structures.names
 
 
 def roi_mask(structures: StructureSet, number: int, grid: Grid, path: Path) -> np.ndarray:
-    """The voxels within an ROI.
+    """Return the voxels inside an ROI.
 
     Contours of the type CLOSED_PLANAR that overlap in part are united; one within another is a hole. Where the ROI has
-    a contour of the type CLOSEDPLANAR_XOR, the even-odd rule holds for all of its contours. A contour without
-    ContourGeometricType is drawn as CLOSED_PLANAR: so are nearly all contours, and most programs do not read the type.
+    a contour of the type CLOSEDPLANAR_XOR, the even-odd rule applies to all of its contours. A contour without
+    ContourGeometricType is drawn as CLOSED_PLANAR, the type of nearly all contours; most programs ignore the type.
 
     Args:
-        structures: What `read_rtstruct` gave.
+        structures: The return value of `read_rtstruct`.
         number: The ROI's number.
         grid: The grid of the series.
         path: The file, for messages.
@@ -176,8 +173,8 @@ def roi_mask(structures: StructureSet, number: int, grid: Grid, path: Path) -> n
         DataError: If a contour is not along the slices, is in another coordinate system, or is damaged.
 
     Warns:
-        UserWarning: With structure, slice and reason: if contours are left out, if programs draw them differently, or
-            if slices between contours have none.
+        UserWarning: If contours are left out, if programs draw them differently, or if slices between contours have
+            none; with structure, slice and reason.
     """
     where = f"{path}: the structure {structures.names.get(number, str(number))!r}"
     frame, expected = structures.frames.get(number, ""), grid.planes[0][0].frame_of_reference
@@ -190,7 +187,7 @@ def roi_mask(structures: StructureSet, number: int, grid: Grid, path: Path) -> n
     planes, exclusive = _by_slice(structures.contours.get(number, []), grid, where, notes)
     mask = np.zeros(grid.shape, bool)
     for position, at in sorted(planes.items()):
-        # Contours of two planes on one slice (drawn on thinner slices) are not holes in each other: the nearer counts.
+        # Contours of two planes on one slice (drawn on thinner slices) are not holes in each other: use the nearest.
         chosen = min((depth for depth, _ in at), key=lambda depth: abs(depth - position))
         together = [points for depth, points in at if abs(depth - chosen) < _SAME_PLANE]
         nesting = nest(together)
@@ -211,7 +208,7 @@ def roi_mask(structures: StructureSet, number: int, grid: Grid, path: Path) -> n
 
 _OUTSIDE = "{where} has {count} contour(s) outside {series} ({places}); they are left out"
 _THINNER = (
-    "{where} was drawn on thinner slices than {series} has; of several contours per slice the nearest is used "
+    "{where} was drawn on thinner slices than {series} has; the nearest of several contours per slice is used "
     "({places})"
 )
 _UNTYPED = (
@@ -219,12 +216,12 @@ _UNTYPED = (
     "the file again if they are not closed"
 )
 _CROSSING = (
-    "{where} has contours that overlap in part ({places}); they are united, but other programs leave out what two of "
-    "them surround. Check these slices, or merge the contours"
+    "{where} has contours that overlap in part ({places}); they are united, but other programs leave out the overlap. "
+    "Check these slices, or merge the contours"
 )
 _REPEATED = (
     "{where} has the same contour more than once ({places}), which would remove it by the rule of CLOSEDPLANAR_XOR; it "
-    "is drawn once. Check these slices"
+    "is drawn only once. Check these slices"
 )
 _AMBIGUOUS = (
     "{where} has contours that surround an area twice ({places}); it is left out, as in a hole, but other programs "
@@ -234,7 +231,7 @@ _LEFT_OUT = "{where}: {count} contour(s) left out, as {reason} ({places}). Corre
 
 
 class _Notes:
-    """What to warn of, and where it was found."""
+    """Warnings of a structure, with the slices that they concern."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[str, str], list[str]] = {}
@@ -253,7 +250,7 @@ class _Notes:
 def _by_slice(
     contours: Sequence[Any], grid: Grid, where: str, notes: _Notes
 ) -> tuple[dict[int, list[tuple[float, np.ndarray]]], bool]:
-    """Depth, and points as rows and columns, of the contours of each slice; and whether the even-odd rule holds."""
+    """Return depth and points (rows, columns) of the contours of each slice, and whether the even-odd rule applies."""
     planes: dict[int, list[tuple[float, np.ndarray]]] = {}
     exclusive = False
     single = []
@@ -277,25 +274,25 @@ def _by_slice(
             notes.add(_UNTYPED, _place(millimetres, points, grid))
         exclusive = exclusive or kind == "CLOSEDPLANAR_XOR"
         thickness = float(np.ptp(points[:, 0]))
-        # The plane of most of the points, if one is beside it.
+        # The plane of most of the points; single ones may be off it.
         depth = float(np.median(points[:, 0]) if thickness > _EDGE else points[0, 0])
         if thickness > _FLAT:
             raise DataError(
                 f"{where} has contours across the slices (over {thickness + 1:.1f} of them, at "
-                f"{_place(millimetres, points, grid)}): it was drawn on images of another direction. Export it on this "
-                "series' slices, or as a SEG"
+                f"{_place(millimetres, points, grid)}), drawn on images of another orientation. Export it on the "
+                "slices of this series, or as a SEG"
             )
-        # Half a slice, and half a pixel, beyond the middle of the first and the last one, the volume ends.
+        # The volume ends half a slice, and half a pixel, beyond the centres of the first and last one.
         low, high = points.min(axis=0), points.max(axis=0)
         low[0] = high[0] = depth
         if (high < -0.5 - _EDGE).any() or (low > np.array(grid.shape) - 0.5 + _EDGE).any():
             notes.add(_OUTSIDE, _place(millimetres, points, grid))
             continue
-        # Of contours halfway between the slices each goes to the next one, not all to the even ones.
+        # Round halves up, so that contours halfway between slices are not all assigned to the even ones.
         nearest = min(max(math.floor(depth + 0.5 + _SAME_PLANE), 0), len(grid.planes) - 1)
         planes.setdefault(nearest, []).append((depth, points[:, 1:]))
     if single and len(single) < len(contours):
-        logger.info("%s: %d contour(s) of the kind POINT surround no area, and are left out", where, len(single))
+        logger.info("%s: %d contour(s) of the kind POINT have no area and are left out", where, len(single))
     elif single:
         # A marker, which was hardly meant to be segmented.
         for contour in single:
@@ -304,7 +301,7 @@ def _by_slice(
 
 
 def _place(millimetres: np.ndarray, points: np.ndarray, grid: Grid) -> str:
-    """The slice of a contour; its height where it is on none of them."""
+    """Return the slice of a contour, or its height if it is outside all slices."""
     depths = points[:, 0][np.isfinite(points[:, 0])]
     if depths.size and -0.5 - _EDGE <= (depth := float(np.median(depths))) <= len(grid.planes) - 0.5 + _EDGE:
         return _slice_place(min(max(round(depth), 0), len(grid.planes) - 1), grid)
@@ -331,8 +328,8 @@ def _warn_of_thick_slices(slices: list[int], where: str, grid: Grid) -> None:
     steps = np.diff(slices)
     if len(steps) > 1 and float(np.median(steps)) > 1 + GRID_TOLERANCE:
         warnings.warn(
-            f"{where} was drawn on one of about {float(np.median(steps)):.0f} slices of {grid.where} only; those "
-            "between have none of it. Interpolate the contours before training",
+            f"{where} was drawn only on about one in {float(np.median(steps)):.0f} slices of {grid.where}; the slices "
+            "between are background. Interpolate the contours before training",
             UserWarning,
             stacklevel=4,
         )

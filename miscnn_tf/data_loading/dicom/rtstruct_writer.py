@@ -1,4 +1,4 @@
-"""A label map as RTSTRUCT: a structure per label, its contours on the slices of a series."""
+"""Writer of label maps as RTSTRUCT, with a structure per label and contours on the slices of a series."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from miscnn_tf.data_loading.storage import atomic_path
 _CONTOUR_DATA = 0x30060050
 _LONGEST_EXPLICIT = 0xFFFE
 _STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
-# A hundredth of a micrometre is far below what a voxel can be, and a number of text has 16 characters.
+# A hundredth of a micrometre is far below any voxel size, and DICOM's decimal strings have at most 16 characters.
 _DECIMALS = 5
 
 
@@ -44,24 +44,24 @@ def write_rtstruct(
 ) -> Path:
     """Write a label map as DICOM RTSTRUCT, atomically.
 
-    Holes are joined to their outer contours by a channel of no width, as DICOM wants it. Read again on the same
-    series, the contours give the same label map, voxel by voxel.
+    Holes are joined to their outer contours by a channel of zero width, as DICOM specifies. Reading the contours on
+    the same series gives the same label map, voxel by voxel.
 
     Args:
-        path: Where to; ends in ``.dcm``.
-        labels: ``(slices, rows, columns)``, 0 is no structure; what `DICOM_interface` gives for the series.
+        path: The output file; ends in ``.dcm``.
+        labels: ``(slices, rows, columns)`` as `DICOM_interface` returns them for the series; 0 is background.
         series: The images: the folder of the series, or its files.
-        names: What each label is called, ``{1: "Heart"}``; one without voxels becomes a structure without contours.
+        names: Name of each label, ``{1: "Heart"}``; one without voxels becomes a structure without contours.
         label: Title of the structure set, at most 16 characters.
         uid_seed: Makes the file's UIDs always the same; None (default) draws new ones.
-        moment: When it is said to have been made; None (default): now.
-        frames: Which images the labels are on, where the series has several of one place; see `DICOM_interface`.
+        moment: Date and time of creation in the file; None (default): now.
+        frames: Images that the labels belong to, if the series has several at one position; see `DICOM_interface`.
 
     Returns:
         The path.
 
     Raises:
-        DataError: If the labels do not lie on the series, or one of them has no name.
+        DataError: If the labels do not match the grid of the series, or one of them has no name.
         MissingExtraError: If the extra is not installed.
         StorageError: If it cannot be written.
 
@@ -113,7 +113,7 @@ def write_rtstruct(
         for item in dataset.ROIContourSequence
         for contour in item.get("ContourSequence", ())
     ):
-        # Where types are written, a longer value would have to be one of unknown type, which few programs read.
+        # With explicit VR, a longer value would need the type UN, which few programs read.
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
@@ -152,11 +152,11 @@ def _references(sources: Sequence[Any], frame_of_reference: str) -> Any:
 
 
 def _coordinates(points: np.ndarray) -> Any:
-    """Points as pydicom keeps what it read: it would make an object of each number, and check it, which is slow."""
+    """Store points as raw text: pydicom would create and validate an object for each number, which is slow."""
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
-    # As text, so that nothing is left of binary fractions: 12.3, not 12.29999999999.
+    # As text, without the rounding errors of binary fractions: 12.3, not 12.29999999999.
     texts = (f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".") for value in points.ravel().tolist())
     value = "\\".join(texts).encode("ascii")
     value += b" " * (len(value) % 2)

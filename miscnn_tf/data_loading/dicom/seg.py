@@ -1,7 +1,7 @@
-"""DICOM SEG: the segments of a file as masks on the grid of a series.
+"""DICOM SEG: conversion of segments to masks on the grid of a series.
 
-pydicom parses the files. highdicom's reader refuses those without codes, algorithm type or FrameContentSequence, which
-no voxel depends on.
+pydicom parses the files. highdicom's reader is not used: it refuses files without codes, algorithm type or
+FrameContentSequence, which do not affect the voxels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BINARY, _FRACTIONAL, _LABEL_MAP = "BINARY", "FRACTIONAL", "LABELMAP"
 
 
 def read_seg(path: Path) -> Any:
-    """Read a SEG file as pydicom's dataset.
+    """Read a SEG file as a pydicom dataset.
 
     Raises:
         DataError: If it is damaged, or the numbers of its segments are missing or ambiguous.
@@ -38,19 +38,19 @@ def read_seg(path: Path) -> Any:
         with open_regular(path) as stream:
             dataset = pydicom.dcmread(stream, force=True)
         if dataset.get("SOPClassUID") not in SEGMENTATIONS:
-            raise ValueError("its SOPClassUID is not that of a segmentation")
+            raise ValueError("SOPClassUID is not that of a segmentation")
         if "SegmentSequence" not in dataset:
-            raise ValueError("it has no SegmentSequence")
+            raise ValueError("SegmentSequence is missing")
         segment_names(dataset)
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged file can provoke in the parser
+    except Exception as error:  # damaged files may raise any error in the parser
         raise _damaged(path, error) from error
     return dataset
 
 
 def segment_names(segmentation: Any) -> dict[int, str]:
-    """The labels of the segments by their numbers; the background of a label map is not a segment."""
+    """Return the labels of the segments by number; the background of a label map is not a segment."""
     names: dict[int, str] = {}
     for item in segmentation.SegmentSequence or ():
         number, label = item.get("SegmentNumber"), str(item.get("SegmentLabel") or "")
@@ -66,13 +66,13 @@ def segment_names(segmentation: Any) -> dict[int, str]:
 def segment_masks(
     segmentation: Any, grid: Grid, path: Path, wanted: Collection[int] | None = None
 ) -> dict[int, np.ndarray]:
-    """The voxels of segments.
+    """Return the voxels of segments.
 
-    The frames of the file are put where they are in the patient, whatever their order and direction; places that it
-    does not hold are outside all segments. Of a fractional segment, at least half counts.
+    Frames are placed by their position in the patient, in any order and direction; positions without a frame are
+    outside all segments. Voxels of a fractional segment count from one half on.
 
     Args:
-        segmentation: What `read_seg` gave.
+        segmentation: The return value of `read_seg`.
         grid: The grid of the series.
         path: The file, for messages.
         wanted: Numbers of the segments; None for all. Each takes as much memory as a volume of bytes, and files of
@@ -82,8 +82,7 @@ def segment_masks(
         bool ``(slices, rows, columns)`` of each segment number.
 
     Raises:
-        DataError: If its voxels are not those of the grid, the header does not determine what they mean, or the pixels
-            are damaged.
+        DataError: If its voxels do not match the grid, the header is ambiguous, or the pixels are damaged.
         MissingExtraError: If a compressed file needs a decoder that is not installed.
 
     Warns:
@@ -97,8 +96,8 @@ def segment_masks(
     if len(planes) != header.frames:
         without = next((frame for frame, plane in enumerate(planes) if plane.frame != frame), len(planes))
         raise DataError(
-            f"{path}: the SEG does not have the position, orientation and pixel spacing of each of its {header.frames} "
-            f"frames, for instance not of frame {without + 1} (PlanePositionSequence, PlaneOrientationSequence, "
+            f"{path}: the SEG lacks the position, orientation or pixel spacing of some of its {header.frames} "
+            f"frames, for instance of frame {without + 1} (PlanePositionSequence, PlaneOrientationSequence, "
             "PixelMeasuresSequence); export it again"
         )
     names = segment_names(segmentation)
@@ -115,7 +114,7 @@ def segment_masks(
             if again:
                 repeated[number] = repeated.get(number, 0) + again
     if lost:
-        warnings.warn(f"{path}: {lost} voxels lie outside {grid.where} and are left out", UserWarning, stacklevel=3)
+        warnings.warn(f"{path}: {lost} voxels are outside {grid.where} and left out", UserWarning, stacklevel=3)
     if unknown:
         warnings.warn(
             f"{path}: the voxels of segment {some_of(sorted(unknown))} are left out, as SegmentSequence does not "
@@ -125,8 +124,8 @@ def segment_masks(
         )
     for number, voxels in repeated.items():
         warnings.warn(
-            f"{path}: {voxels} voxels of the segment {names[number]!r} are in several frames; what is in one of them "
-            "counts. Was it drawn on several time points?",
+            f"{path}: {voxels} voxels of the segment {names[number]!r} are in several frames; a voxel counts if it is "
+            "set in any of them. Check whether it was drawn on several time points",
             UserWarning,
             stacklevel=3,
         )
@@ -134,17 +133,17 @@ def segment_masks(
 
 
 def _segments_of_frames(segmentation: Any, header: Header, path: Path) -> Iterator[tuple[int, tuple[int, np.ndarray]]]:
-    """Each frame with the number and the pixels of each segment in it."""
+    """Yield each frame with the number and the pixels of each segment in it."""
     try:
         kind = _kind(segmentation)
         highest = _highest(segmentation) if kind == _FRACTIONAL else None
         numbers = [] if kind == _LABEL_MAP else _segment_numbers(segmentation, header.frames)
-        # What is not described, and is not a segment either.
+        # 0 and the padding value are background, unless they are described as segments.
         background = {0, int(segmentation.get("PixelPaddingValue") or 0)} - set(segment_names(segmentation))
         values: set[int] = set()
         for frame, pixels in enumerate(_frames(segmentation, header)):
             if frame == header.frames:
-                raise ValueError(f"it has the pixels of more than {header.frames} frames")
+                raise ValueError(f"PixelData holds more than {header.frames} frames")
             if kind == _LABEL_MAP:
                 for number in set(np.unique(pixels).tolist()) - background:
                     yield frame, (number, pixels == number)
@@ -152,16 +151,16 @@ def _segments_of_frames(segmentation: Any, header: Header, path: Path) -> Iterat
             if highest is None:
                 values.update(np.unique(pixels[pixels > 0]).tolist())
                 if len(values) > 1:
-                    raise ValueError(f"a binary segmentation with the values {some_of(sorted(values))}")
+                    raise ValueError(f"the binary segmentation holds the values {some_of(sorted(values))}")
             elif pixels.max() > highest:
                 raise ValueError(f"a pixel of frame {frame + 1} is above MaximumFractionalValue {highest:g}")
             inside = pixels > 0 if highest is None else pixels >= highest / 2
             if inside.any():
                 yield frame, (numbers[frame], inside)
-    except Exception as error:  # whatever damaged headers and pixels can provoke in the parser and the decoders
+    except Exception as error:  # damaged headers and pixels may raise any error in the parser and the decoders
         if "missing dependencies" in str(error) or "missing required dependencies" in str(error):
             raise MissingExtraError(
-                f"{path} is compressed, and no decoder for it is installed: pip install 'miscnn_tf[dicom]' "
+                f"{path} is compressed, but a decoder for it is not installed: pip install 'miscnn_tf[dicom]' "
                 f"({' '.join(str(error).split())})"
             ) from error
         raise _damaged(path, error) from error
@@ -177,19 +176,17 @@ def _kind(segmentation: Any) -> str:
 
 
 def _highest(segmentation: Any) -> float:
-    """The value of a pixel that is wholly within a fractional segment."""
+    """Return the pixel value that stands for 100 % of a fractional segment."""
     value = segmentation.get("MaximumFractionalValue")
     if value is None or not value > 0:
-        raise ValueError(f"a fractional segmentation needs a MaximumFractionalValue above 0, and has {value!r}")
+        raise ValueError(f"MaximumFractionalValue of a fractional segmentation is {value!r}, but must be above 0")
     return float(value)
 
 
 def _segment_numbers(segmentation: Any, frames: int) -> list[int]:
-    """The segment of each frame."""
+    """Return the segment number of each frame."""
     shared = list(segmentation.get("SharedFunctionalGroupsSequence") or ())
     items = list(segmentation.get("PerFrameFunctionalGroupsSequence") or [{}] * frames)
-    if len(items) != frames:
-        raise ValueError(f"PerFrameFunctionalGroupsSequence has {len(items)} items for {frames} frames")
     numbers = []
     for frame, item in enumerate(items, start=1):
         named = [group for one in [item, *shared] for group in one.get("SegmentIdentificationSequence") or ()]
@@ -201,7 +198,7 @@ def _segment_numbers(segmentation: Any, frames: int) -> list[int]:
 
 
 def _frames(segmentation: Any, header: Header) -> Iterator[np.ndarray]:
-    """The stored pixels of each frame; one frame is in memory beside the file's bytes."""
+    """Yield the stored pixels of each frame; one frame is in memory beside the file's bytes."""
     from pydicom.pixels import iter_pixels
 
     shape, size, bits = (header.rows, header.columns), header.rows * header.columns, segmentation.BitsAllocated
@@ -209,21 +206,21 @@ def _frames(segmentation: Any, header: Header) -> Iterator[np.ndarray]:
     if segmentation.get("BitsStored", bits) != bits or samples != 1:
         raise ValueError(f"its pixels have {segmentation.get('BitsStored')} of {bits} bits, {samples} of each")
     if segmentation.get("PixelRepresentation", 0) != 0:
-        raise ValueError(f"its PixelRepresentation is {segmentation.PixelRepresentation!r}, not 0 (unsigned)")
+        raise ValueError(f"PixelRepresentation is {segmentation.PixelRepresentation!r}, not 0 (unsigned)")
     colours = segmentation.get("PhotometricInterpretation", "MONOCHROME2")
     if colours not in ("MONOCHROME2", "PALETTE COLOR"):
-        raise ValueError(f"its PhotometricInterpretation is {colours!r}, not MONOCHROME2 or PALETTE COLOR")
+        raise ValueError(f"PhotometricInterpretation is {colours!r}, not MONOCHROME2 or PALETTE COLOR")
     if segmentation.file_meta.TransferSyntaxUID.is_compressed:
         yield from iter_pixels(segmentation, raw=True)
         return
     needed, stored = math.ceil(size * header.frames * bits / 8), len(segmentation.PixelData)
     # Values have an even length.
     if not needed <= stored <= needed + 1:
-        raise ValueError(f"it has {stored} bytes of pixels, and its {header.frames} frames need {needed}")
+        raise ValueError(f"PixelData has {stored} bytes, but its {header.frames} frames need {needed}")
     if bits > 1:
         yield from iter_pixels(segmentation, raw=True)
         return
-    # Frames of single bits need not begin with a byte, which pydicom's own reader of single frames expects.
+    # Frames of single bits need not begin at a byte, as pydicom's reader of single frames expects.
     packed = np.frombuffer(segmentation.PixelData, np.uint8)
     for start in range(0, size * header.frames, size):
         unpacked = np.unpackbits(packed[start // 8 : math.ceil((start + size) / 8)], bitorder="little")
@@ -237,11 +234,11 @@ def _place(mask: np.ndarray, inside: np.ndarray, plane: Plane, grid: Grid, path:
     places = corner + rows[:, np.newaxis] * down + columns[:, np.newaxis] * along
     index = np.rint(places)
     beside = float(np.abs(places - index).max())
-    # Not the other way round: it may not be a number.
+    # Negated, so that NaN is refused, too.
     if not beside <= GRID_TOLERANCE or not _whole_steps(down, along):
         raise DataError(
-            f"{path}: the voxels of the SEG are not those of {grid.where} (its frame {plane.frame} lies {beside:.2g} "
-            "voxels beside them). Resample it to the series with nearest-neighbour interpolation"
+            f"{path}: the voxels of the SEG do not match {grid.where} (its frame {plane.frame} is {beside:.2g} "
+            "voxels off). Resample it to the series with nearest-neighbour interpolation"
         )
     within = ((index >= 0) & (index < grid.shape)).all(axis=1)
     voxels = tuple(index[within].astype(int).T)
@@ -251,7 +248,7 @@ def _place(mask: np.ndarray, inside: np.ndarray, plane: Plane, grid: Grid, path:
 
 
 def _in_grid(plane: Plane, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First pixel, step to the next row and step to the next column of a frame, in voxels of the grid."""
+    """Return first pixel, step to the next row and step to the next column of a frame, in voxels of the grid."""
     inverse = np.linalg.inv(LPS_TO_RAS @ grid.affine)
     corner = inverse[:3, :3] @ plane.position + inverse[:3, 3]
     down = inverse[:3, :3] @ (np.array(plane.orientation[3:]) * plane.spacing[0])
@@ -260,7 +257,7 @@ def _in_grid(plane: Plane, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _whole_steps(down: np.ndarray, along: np.ndarray) -> bool:
-    """Whether a pixel further in the frame is a voxel further in the grid."""
+    """Return True if each step in the frame is one voxel in the grid."""
     steps = np.abs(np.stack([down, along]))
     return bool(np.allclose(steps, np.rint(steps), atol=0.02) and (np.rint(steps).sum(axis=1) == 1).all())
 

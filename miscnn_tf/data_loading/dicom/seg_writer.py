@@ -1,4 +1,4 @@
-"""A label map as DICOM SEG, written by highdicom."""
+"""Writer of label maps as DICOM SEG, with highdicom."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def write_seg(
     """Write a label map as DICOM SEG (binary, a segment per label), atomically.
 
     Args:
-        path: Where to; ends in ``.dcm``.
-        labels: ``(slices, rows, columns)``, 0 is no segment; what `DICOM_interface` gives for the series.
+        path: The output file; ends in ``.dcm``.
+        labels: ``(slices, rows, columns)`` as `DICOM_interface` returns them for the series; 0 is background.
         series: The images: the folder of the series, or its files.
-        names: What each label is called, ``{1: "Heart"}``. Segments are numbered from 1 by ascending label.
-        codes: What a label is in SNOMED CT, ``{1: (category, type)}``, each a ``pydicom.sr.coding.Code``. By default
-            the type is looked up by the name ("Lung_L" is a lung), and "Anatomical Structure" where that is not known.
-        frames: Which images the labels are on, where the series has several of one place; see `DICOM_interface`.
+        names: Name of each label, ``{1: "Heart"}``. Segments are numbered from 1 by ascending label.
+        codes: SNOMED CT codes of a label, ``{1: (category, type)}``, each a ``pydicom.sr.coding.Code``. By default
+            the type is looked up by the name ("Lung_L" is a lung), and "Anatomical Structure" for unknown names.
+        frames: Images that the labels belong to, if the series has several at one position; see `DICOM_interface`.
 
     Returns:
         The path.
 
     Raises:
-        DataError: If the labels do not lie on the series, or one of them has no name.
+        DataError: If the labels do not match the grid of the series, or one of them has no name.
         MissingExtraError: If the extra is not installed.
         StorageError: If it cannot be written.
 
@@ -73,7 +73,7 @@ def write_seg(
     pixels = table[labels]
     positions = None
     if len(sources) == 1 and len(grid.planes) < grid.planes[0][0].frames:
-        # The other frames have places, too, some of them the same.
+        # Give the positions of the selected frames: other frames of the file may have the same ones.
         positions = [
             highdicom.PlanePositionSequence(highdicom.CoordinateSystemNames.PATIENT, plane.position)
             for _, plane in grid.planes
@@ -104,7 +104,7 @@ def write_seg(
         series_description="Segmentation by miscnn_tf",
         content_label="SEGMENTATION",
     )
-    # Names of people keep the bytes of the scan's character set otherwise, and those of structures need their own.
+    # Decode person names first: otherwise they keep the bytes of the scan's character set.
     segmentation.SpecificCharacterSet = "ISO_IR 192"
     for element in segmentation:
         if element.VR == "PN" and element.value:
@@ -132,14 +132,14 @@ def _description(number: int, name: str, code: Sequence[Any] | None) -> Any:
 
 
 def _code(name: str) -> tuple[Any, Any]:
-    """Category and type of a structure by its English name."""
+    """Return category and type of a structure by its English name."""
     from pydicom.sr.codedict import codes
 
     words = re.findall(r"[A-Za-z][a-z]*", _SIDE.sub("", name))
     keyword = "".join(_ENGLISH.get(word.lower(), word).capitalize() for word in words)
     kind = getattr(codes.SCT, keyword, None) if keyword else None
     if kind is None:
-        logger.info("the name %r is no keyword of SNOMED CT; the segment is an anatomical structure", name)
+        logger.info("the name %r is not a keyword of SNOMED CT; the segment is coded as an anatomical structure", name)
         kind = codes.SCT.AnatomicalStructure
     diseased = any(word in keyword for word in _DISEASED)
     category = codes.SCT.MorphologicallyAbnormalStructure if diseased else codes.SCT.AnatomicalStructure

@@ -1,4 +1,4 @@
-"""Which of the files below a folder make the volume of a sample, and which of them are its annotation."""
+"""Selection of the files below a folder that form the volume of a sample, and of its annotation."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies below a folder.
+    """DICOM files below a folder.
 
     Attributes:
         folder: The folder.
-        series: The files of each series of images, by SeriesInstanceUID.
+        series: Files of each series of images, by SeriesInstanceUID.
         annotations: RTSTRUCT and SEG files.
+        others: Files that are neither: dose reports, plans, slices that lost their image.
     """
 
     folder: Path
     series: dict[str, list[Header]]
     annotations: list[Header]
+    others: list[Header]
 
 
 def scan_folder(folder: str | Path) -> Scan:
-    """Look at all files below a folder; what is no DICOM image or annotation is left out.
+    """Read the headers of all files below a folder; files other than DICOM images and annotations are left out.
 
     Raises:
         DataError: If a DICOM file is damaged.
 
     Warns:
-        UserWarning: If a file is named like the slices beside it, but is not DICOM.
+        UserWarning: If a file that is not DICOM is named like the slices in the same folder.
     """
     folder = Path(folder)
     files = {path: read_header(path) for path in _files(folder)}
@@ -50,8 +52,8 @@ def scan_folder(folder: str | Path) -> Scan:
     strange = [path for path in files if files[path] is None and (path.parent, path.suffix.lower()) in slices]
     if strange := [path for path in strange if path.name.upper() != "DICOMDIR"]:
         warnings.warn(
-            f"{some_of(strange, 3)}: not DICOM, and left out, but named like the slices in the same folder. Copy or "
-            "export it again if it is a slice",
+            f"{some_of(strange, 3)}: not DICOM and left out, but named like the slices in the same folder. If it is a "
+            "slice, copy or export it again",
             UserWarning,
             stacklevel=2,
         )
@@ -59,7 +61,7 @@ def scan_folder(folder: str | Path) -> Scan:
 
 
 def sort_headers(folder: Path, headers: Sequence[Header]) -> Scan:
-    """Headers, sorted into series and annotations.
+    """Sort headers into series and annotations.
 
     Raises:
         DataError: If a file of a series has another modality, so that it would be left out.
@@ -75,14 +77,14 @@ def sort_headers(folder: Path, headers: Sequence[Header]) -> Scan:
         first = series.get(header.series, [header])[0]
         if first.sop_class == header.sop_class and first.modality != header.modality:
             raise DataError(
-                f"{header.path} and {first.path} are of one series and one kind, but their modalities are "
+                f"{header.path} and {first.path} belong to the same series, but their modalities are "
                 f"{header.modality} and {first.modality}; export the series again"
             )
-    return Scan(folder, series, annotations)
+    return Scan(folder, series, annotations, others)
 
 
 def holds_images(folder: str | Path, nested: bool = True) -> bool:
-    """Whether there is a DICOM image in a folder, or below it; looks until one is found.
+    """Return True if a folder, or one below it, contains a DICOM image.
 
     Screen captures and reports, which have no position, do not count.
     """
@@ -90,7 +92,7 @@ def holds_images(folder: str | Path, nested: bool = True) -> bool:
         try:
             header = read_header(path)
         except DataError:
-            # Something is there, and will be complained about when it is read.
+            # The damage is reported when the file is read.
             return True
         if header is not None and header.is_scan and (header.planes or not header.is_converted):
             return True
@@ -100,24 +102,24 @@ def holds_images(folder: str | Path, nested: bool = True) -> bool:
 def choose_series(
     scan: Scan, series: str | None = None, annotation_tag: str | None = None, *, modality: str | None = None
 ) -> list[Header]:
-    """The files of the series that is the image of a sample.
+    """Choose the series that is the image of a sample, and return its files.
 
-    Overview images, images without a position (radiographs, screen captures, dose reports) and images of no modality
-    (OT, SC) do not count beside images of a scan.
+    Overview images, images without a position (radiographs, screen captures, dose reports) and images of an unspecific
+    modality (OT, SC) are ignored if there are images of a scan.
 
     Args:
-        scan: What there is.
-        series: Regular expression that the series' description or UID must match as a whole; None takes the only one,
+        scan: The files of the sample.
+        series: Regular expression that the series' whole description or UID must match; None takes the only one,
             or the one on which the annotation was drawn.
-        annotation_tag: What the folder or file of the annotation is called; see `choose_annotation`.
-        modality: Modality that it must have: "CT", "MR", ….
+        annotation_tag: Part of the name of the annotation's folder or file; see `choose_annotation`.
+        modality: Modality of the series: "CT", "MR", ….
 
     Raises:
-        MissingDataError: If there is none.
+        MissingDataError: If it is missing.
         DataError: If there are several; the message lists them.
 
     Warns:
-        UserWarning: If images without a position are left out that could be slices of the series.
+        UserWarning: If files without an image or position are left out that could be slices of the series.
     """
     found = scan.series
     if series is not None:
@@ -145,13 +147,13 @@ def choose_series(
         which = " and ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
         there = f" (found: {describe_series(scan)})" if scan.series else ""
         raise MissingDataError(
-            f"{scan.folder} holds no DICOM series{which and f' that {which} matches'}{there}; check the folder"
+            f"{scan.folder} holds no DICOM series{which and f' that matches {which}'}{there}; check the folder"
         )
     if len(found) > 1:
         modalities = sorted({headers[0].modality for headers in found.values()})
         or_modality = f', by its modality, e.g. modality="{modalities[0]}"' if len(modalities) > 1 else ""
         raise DataError(
-            f"{scan.folder} holds {len(found)} series, and nothing says which one is meant: {describe_series(scan)}. "
+            f"{scan.folder} holds {len(found)} series, of which one must be chosen: {describe_series(scan)}. "
             f'Choose one by its description or UID, e.g. DICOM_interface(series="…"){or_modality}, or move the others '
             "away"
         )
@@ -161,38 +163,40 @@ def choose_series(
 
 
 def _warn_of_lost_slices(scan: Scan, chosen: Sequence[Header]) -> None:
-    """A slice at the end of a series is not missed where its header lost the position and the series' UID."""
-    alike = (chosen[0].modality, chosen[0].rows, chosen[0].columns)
-    lost = [
-        header.path.name
-        for headers in scan.series.values()
-        if headers is not chosen
-        for header in headers
-        if not header.planes and (header.modality, header.rows, header.columns) == alike
-    ]
-    if lost:
-        warnings.warn(
-            f"{scan.folder}: {some_of(lost, 3)} left out beside the series: without a position, but of its modality "
-            "and size. If these are slices that lost a part of their header, copy or export them again",
-            UserWarning,
-            stacklevel=3,
-        )
+    """Warn of files that may be slices: one at the end of a series is not missed when its header is damaged."""
+    image = chosen[0]
+    elsewhere = [header for headers in scan.series.values() if headers is not chosen for header in headers]
+    size = (image.modality, image.rows, image.columns)
+    for lost, fault in (
+        (
+            [one for one in elsewhere if not one.planes and (one.modality, one.rows, one.columns) == size],
+            "without a position, but of its modality and size",
+        ),
+        ([one for one in scan.others if one.modality == image.modality], "without an image, but of its modality"),
+    ):
+        if lost:
+            warnings.warn(
+                f"{scan.folder}: {some_of([one.path.name for one in lost], 3)} left out beside the series: {fault}. If "
+                "these are slices with a damaged header, copy or export them again",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None) -> Header:
-    """The RTSTRUCT or SEG that was drawn on a series.
+    """Choose the RTSTRUCT or SEG that was drawn on a series.
 
     Args:
-        scan: What there is.
+        scan: The files of the sample.
         grid: The grid of the series.
-        annotation_tag: A part of the name of its folder (any below the sample's) or file; None: all are looked at.
+        annotation_tag: Part of the name of its folder (any below the sample's) or file; None considers all.
 
     Raises:
-        MissingDataError: If there is none.
-        DataError: If there are several, or it lies in another coordinate system.
+        MissingDataError: If it is missing.
+        DataError: If there are several, or it is in another coordinate system.
 
     Warns:
-        UserWarning: If it does not name the series, but lies in its coordinate system.
+        UserWarning: If it does not reference the series, but is in its coordinate system.
     """
     image = grid.planes[0][0]
     tagged = _tagged(scan, annotation_tag)
@@ -220,8 +224,8 @@ def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None)
                 "the annotation of this series, or register it first"
             )
         warnings.warn(
-            f"{fitting[0].path} does not name the series {image.series} as the one that it was drawn on, but lies in "
-            "its coordinate system; it is used",
+            f"{fitting[0].path} does not reference the series {image.series}, but has the same frame of reference; "
+            "using it",
             UserWarning,
             stacklevel=3,
         )
@@ -234,7 +238,7 @@ def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None)
     chosen = fitting[0]
     if chosen.referenced_frames and image.frame_of_reference not in {"", *chosen.referenced_frames}:
         raise DataError(
-            f"{chosen.path} names {grid.where}, but lies in another coordinate system: its frame of reference is "
+            f"{chosen.path} references {grid.where}, but is in another coordinate system: its frame of reference is "
             f"{some_of(sorted(chosen.referenced_frames))}, that of the images is {image.frame_of_reference}. Export "
             "both again"
         )
@@ -242,15 +246,15 @@ def choose_annotation(scan: Scan, grid: Grid, annotation_tag: str | None = None)
 
 
 def grid_of_files(files: Sequence[str | Path], *, frames: Mapping[str, Any] | None = None) -> Grid:
-    """The grid of the images in a list of files, or below a folder that is the only entry.
+    """Build the grid of the images in a list of files, or below a folder that is the only entry.
 
     Args:
         files: The files or the folder.
-        frames: Which images are meant, where several have one place; see `make_grid`.
+        frames: Images to select if several have the same position; see `make_grid`.
 
     Raises:
-        MissingDataError: If there is no image.
-        DataError: If they make no volume.
+        MissingDataError: If the image is missing.
+        DataError: If they do not form a volume.
     """
     paths = [Path(path) for path in files]
     if len(paths) == 1 and paths[0].is_dir():
@@ -260,7 +264,7 @@ def grid_of_files(files: Sequence[str | Path], *, frames: Mapping[str, Any] | No
 
 
 def describe_series(scan: Scan) -> str:
-    """The series that there are, for a message."""
+    """List the series, for a message."""
     return some_of(
         (
             f"{headers[0].modality or 'unknown'} {headers[0].description!r} of {len(headers)} file(s) in "
@@ -272,7 +276,7 @@ def describe_series(scan: Scan) -> str:
 
 
 def describe_files(folder: str | Path) -> str | None:
-    """The kinds of DICOM files below a folder, for a message; None if there are none."""
+    """List the kinds of DICOM files below a folder, for a message; None if there are none."""
     kinds: Counter[str] = Counter()
     for path in _files(Path(folder)):
         header = read_header(path)
@@ -283,7 +287,7 @@ def describe_files(folder: str | Path) -> str | None:
 
 
 def _rank(headers: Sequence[Header]) -> int:
-    """How far a series is from being the image that is meant; 0 is a scan."""
+    """Rank a series by how likely it is the image of the sample; 0 is a scan, higher ranks are less likely."""
     planes = [plane for header in headers for plane in header.planes]
     if any(not plane.localizer for plane in planes):
         return 1 if all(header.is_other for header in headers) else 0
@@ -303,9 +307,9 @@ def _tagged(scan: Scan, annotation_tag: str | None) -> list[Header]:
 
 
 def _files(folder: Path, nested: bool = True) -> list[Path]:
-    """Everything in a folder, or below it, but folders and what is hidden.
+    """List all visible files in a folder, or below it.
 
-    A link to a file that is gone is in it: it may have been a slice.
+    Broken links are included: they may have been slices.
     """
     return sorted(
         path

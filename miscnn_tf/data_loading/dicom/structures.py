@@ -1,4 +1,4 @@
-"""Named structures of a sample (the ROIs of an RTSTRUCT, the segments of a SEG) as one label map."""
+"""Conversion of named structures (ROIs of an RTSTRUCT, segments of a SEG) to one label map."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def normalised_structure_dict(structure_dict: Mapping[Any, Any] | None, classes: int) -> dict[str, int]:
-    """Names to labels below `classes`.
+    """Check a mapping of names to labels below `classes`.
 
     Raises:
-        ConfigurationError: If it is no dict, or a label is no class.
+        ConfigurationError: If it is not a dict, or a label is not a class.
     """
     if structure_dict is None:
         return {}
@@ -35,7 +35,7 @@ def normalised_structure_dict(structure_dict: Mapping[Any, Any] | None, classes:
         whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
         if not whole or not 0 <= label < classes:
             raise ConfigurationError(
-                f"structure_dict gives {name!r} the label {label!r}, which is none of the {classes} classes (0 to "
+                f"structure_dict gives {name!r} the label {label!r}, which is not one of the {classes} classes (0 to "
                 f"{classes - 1})"
             )
         result[str(name).strip()] = int(label)
@@ -45,24 +45,24 @@ def normalised_structure_dict(structure_dict: Mapping[Any, Any] | None, classes:
 def choose_structures(
     found: Mapping[int, str], structure_dict: Mapping[str, int], path: Path
 ) -> list[tuple[int, str, int]]:
-    """Number, name and label of the structures that are wanted, in the order of `structure_dict`.
+    """Choose the structures in `structure_dict`; return number, name and label in its order.
 
     Args:
         found: Name of each structure in the file, by its number.
-        structure_dict: What is wanted.
+        structure_dict: Name and label of the wanted structures.
         path: The file, for messages.
 
     Raises:
-        DataError: If there is none of them.
+        DataError: If the file holds none of them.
 
     Warns:
-        UserWarning: With the names that are in one of the two only, or more than once in the file.
+        UserWarning: If names are in only one of the two, or more than once in the file.
     """
     names = {number: name.strip() for number, name in found.items()}
     if not structure_dict:
         example = {name: label for label, name in enumerate(names.values(), start=1)}
         raise DataError(
-            f"{path}: nothing says which structures are which labels; make the interface with "
+            f"{path}: the labels of the structures are not defined; make the interface with "
             f"structure_dict={example or {'Heart': 1}}, or a part of it"
         )
     chosen = [
@@ -90,8 +90,8 @@ def choose_structures(
     if unknown:
         warnings.warn(
             RepeatedWarning(
-                f"{path}: {some_of(unknown, 20)} {'is' if len(unknown) == 1 else 'are'} not in structure_dict and "
-                "left out: background",
+                f"{path}: {some_of(unknown, 20)} {'is' if len(unknown) == 1 else 'are'} not in structure_dict; the "
+                "voxels become background",
                 tuple(unknown),
             ),
             stacklevel=4,
@@ -99,7 +99,7 @@ def choose_structures(
     missing = [f"{name!r}{did_you_mean(name, unknown)}" for name in structure_dict if name not in names.values()]
     if missing:
         warnings.warn(
-            f"{path} does not hold {some_of(missing)} of structure_dict; its label is empty there",
+            f"{path} does not hold {some_of(missing)} of structure_dict; its label has no voxels there",
             UserWarning,
             stacklevel=4,
         )
@@ -109,13 +109,13 @@ def choose_structures(
 def merge_structures(
     masks: Iterable[tuple[str, int, np.ndarray]], shape: tuple[int, ...], classes: int, background: int, path: Path
 ) -> np.ndarray:
-    """One label map of the masks; where they overlap, the later one wins."""
+    """Merge masks into one label map; where they overlap, the later one takes precedence."""
     labels = np.full(shape, background, label_dtype(classes))
     taken = np.zeros(shape, bool)
     for name, label, mask in masks:
         overlap = int(np.count_nonzero(taken & mask))
         if overlap:
-            logger.info("%s: %s overlaps structures before it in %d voxels, and wins them", path, name, overlap)
+            logger.info("%s: %s overlaps earlier structures in %d voxels and takes precedence", path, name, overlap)
         taken |= mask
         labels[mask] = label
     return labels

@@ -1,4 +1,4 @@
-"""The pixels of a series as a volume of Hounsfield units, or of whatever the rescale slope and intercept give."""
+"""Decoding of the pixels of a series to a volume of Hounsfield units or other rescaled values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def check_files(grid: Grid) -> None:
-    """Make sure that files are large enough for as many pixels as their headers claim.
+    """Check that files are large enough for the pixels that their headers declare.
 
     Raises:
         DataError: If one is not.
@@ -31,14 +31,14 @@ def check_files(grid: Grid) -> None:
         if size >= header.least_size:
             continue
         if header.compressed:
-            raise _truncated(header.path, f"its header claims {header.decoded_size} bytes of pixels in {size} bytes")
-        raise _truncated(header.path, f"it has {size} bytes, and needs {header.least_size} for its pixels")
+            raise _truncated(header.path, f"it has {size} bytes, its header declares {header.decoded_size} of pixels")
+        raise _truncated(header.path, f"it has {size} bytes, but needs {header.least_size} for its pixels")
 
 
 def read_volume(grid: Grid) -> np.ndarray:
     """Decode the slices of a grid.
 
-    The values of a radiograph that is stored as MONOCHROME1 are inverted, so that large values are bright in all.
+    The values of a radiograph that is stored as MONOCHROME1 are inverted, so that large values are always bright.
 
     Returns:
         Array ``(slices, rows, columns)``: int16 (int32 where that is too small) if all values are whole, otherwise
@@ -49,7 +49,7 @@ def read_volume(grid: Grid) -> np.ndarray:
         MissingExtraError: If a compressed file needs a decoder that is not installed.
     """
     require_dicom()
-    # A damaged header may ask for more memory than there is.
+    # A damaged header may declare more pixels than memory can hold.
     check_files(grid)
     volume = np.empty(grid.shape, np.int16)
     of_file: dict[Path, list[tuple[int, int]]] = {}
@@ -60,7 +60,7 @@ def read_volume(grid: Grid) -> np.ndarray:
         frames, positions = zip(*sorted(wanted), strict=True)
         for position, values in zip(positions, _values(headers[path], frames, grid.placed), strict=True):
             if not np.can_cast(values.dtype, volume.dtype):
-                # Never float64, which int32 and float32 would come to.
+                # Avoid float64, to which numpy would promote int32 and float32.
                 mixed = "f" in (values.dtype.kind, volume.dtype.kind)
                 volume = volume.astype(np.float32 if mixed else np.int32)
             volume[position] = values
@@ -68,7 +68,7 @@ def read_volume(grid: Grid) -> np.ndarray:
 
 
 def _values(header: Header, frames: Sequence[int], placed: bool) -> Iterator[np.ndarray]:
-    """The values of some frames of a file, one by one."""
+    """Yield the values of some frames of a file, one by one."""
     path = header.path
     dataset = _dataset(path)
     with _damage_named(path):
@@ -90,7 +90,7 @@ def _dataset(path: Path) -> Any:
     if not any(name in dataset for name in _PIXELS):
         raise _truncated(path, "it ends before its pixels")
     if "TransferSyntaxUID" not in dataset.file_meta:
-        # A file without meta information is in DICOM's default.
+        # A file without meta information has DICOM's default transfer syntax.
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (
             pydicom.uid.ImplicitVRLittleEndian
@@ -103,26 +103,26 @@ def _dataset(path: Path) -> Any:
 
 
 def _check_length(dataset: Any, header: Header) -> None:
-    """Refuse pixels that are not what the header says, but could be decoded all the same."""
+    """Refuse pixels that contradict the header, even if they can be decoded."""
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return
     pixels = dataset[next(name for name in _PIXELS if name in dataset)]
     if pixels.is_undefined_length:
-        raise _truncated(header.path, "its pixels are compressed, but TransferSyntaxUID says that they are not")
+        raise _truncated(header.path, "its pixels are compressed, but TransferSyntaxUID is an uncompressed one")
     more = len(pixels.value or b"") - header.decoded_size
     if header.decoded_size and more >= header.decoded_size // header.frames:
-        raise _truncated(header.path, f"it holds {more} bytes of pixels more than its header says")
+        raise _truncated(header.path, f"it holds {more} bytes of pixels more than its header declares")
 
 
 def _decoded(header: Header, dataset: Any, frames: Sequence[int]) -> Iterator[np.ndarray]:
-    """Frames as the decoder gives them: with all bits that are allocated."""
+    """Yield frames from the decoder, with all allocated bits."""
     from pydicom.pixels import iter_pixels
 
     path, expected = header.path, (header.rows, header.columns)
     try:
         for decoded in iter_pixels(dataset, indices=frames, raw=True, correct_unused_bits=False):
             if decoded.shape != expected:
-                raise ValueError(f"its pixels have the shape {decoded.shape}, its header says {expected}")
+                raise ValueError(f"its pixels have the shape {decoded.shape}, but its header declares {expected}")
             yield decoded
     except Exception as error:
         reason = str(error)
@@ -131,11 +131,10 @@ def _decoded(header: Header, dataset: Any, frames: Sequence[int]) -> Iterator[np
             advice = (
                 "pip install 'miscnn_tf[dicom]'"
                 if "gdcm" in reason
-                else "install one that the following names, or decompress the file with another program, such as "
-                "gdcmconv --raw"
+                else "install one of the following, or decompress the file with another program, such as gdcmconv --raw"
             )
             raise MissingExtraError(
-                f"{path} is compressed ({syntax}), and no decoder for it is installed: {advice} "
+                f"{path} is compressed ({syntax}), but a decoder for it is not installed: {advice} "
                 f"({' '.join(reason.split())})"
             ) from error
         if "does not support" in reason:
@@ -147,7 +146,7 @@ def _decoded(header: Header, dataset: Any, frames: Sequence[int]) -> Iterator[np
 
 
 def _rescaled(stored: np.ndarray, dataset: Any, frame: int, path: Path) -> np.ndarray:
-    """Values of a frame: ``slope * stored + intercept``, or what the look-up table says."""
+    """Convert the stored values of a frame by ``slope * stored + intercept``, or by the look-up table."""
     if dataset.get("ModalityLUTSequence"):
         from pydicom.pixels import apply_modality_lut
 
@@ -172,19 +171,19 @@ def _slope_and_intercept(dataset: Any, frame: int, path: Path) -> tuple[float, f
             break
     else:
         return 1.0, 0.0
-    said_slope, said_intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
-    slope = 1.0 if said_slope is None else float(said_slope)
-    intercept = 0.0 if said_intercept is None else float(said_intercept)
+    stated_slope, stated_intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
+    slope = 1.0 if stated_slope is None else float(stated_slope)
+    intercept = 0.0 if stated_intercept is None else float(stated_intercept)
     if not np.isfinite([slope, intercept]).all() or slope == 0:
         raise DataError(
-            f"{path}: the rescale slope is {said_slope} and the intercept {said_intercept}, which cannot be; correct "
-            "the header"
+            f"{path}: the rescale slope is {stated_slope} and the intercept {stated_intercept}, but both must be "
+            "finite and the slope not 0; correct the header"
         )
     return slope, intercept
 
 
 def _whole(stored: np.ndarray, slope: int, intercept: int, path: Path) -> np.ndarray:
-    """Whole numbers as int16 where they fit, else as int32, else as float32."""
+    """Convert to int16 if the values fit, else to int32, else to float32."""
     ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
     low, high = min(ends), max(ends)
     for kind in (np.int16, np.int32):
@@ -199,15 +198,15 @@ def _fractions(stored: np.ndarray, slope: float, intercept: float, path: Path) -
         values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
     if (np.isfinite(stored) & ~np.isfinite(values)).any():
         raise DataError(
-            f"{path}: with the rescale slope {slope:g} and the intercept {intercept:g}, values become larger than "
-            "float32 can hold; correct the header"
+            f"{path}: values overflow float32 with the rescale slope {slope:g} and the intercept {intercept:g}; "
+            "correct the header"
         )
     return values
 
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file can provoke in the parser into an error that names the file."""
+    """Convert any error of the parser into an error that names the file."""
     try:
         yield
     except DataError:
@@ -217,5 +216,5 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def _truncated(path: Path, reason: object) -> DataError:
-    said = " ".join(str(reason).split()) or type(reason).__name__
-    return DataError(f"{path}: the file is truncated or damaged ({said}); copy or export it again")
+    text = " ".join(str(reason).split()) or type(reason).__name__
+    return DataError(f"{path}: the file is truncated or damaged ({text}); copy or export it again")

@@ -1,4 +1,4 @@
-"""What a data format, ours or a user's, has to offer."""
+"""Base class of all data interfaces."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class Abstract_IO(ABC):
         three_dim: Whether the data are volumes.
 
     Attributes:
-        class_names: What the classes are called in tables, legends and pages, background first; None: by their number.
-            May be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is kept in
-            model files.
+        class_names: Names of the classes for tables, legends and reports, background first; None: their numbers.
+            Can be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is stored
+            in model files.
     """
 
     class_names: Sequence[str] | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
-        # None, where a class finds it out from the data.
+        # None if a subclass derives it from the data.
         self.channels = channels if channels is None else whole_number(channels, "channels", 1)
         self.classes = classes if classes is None else whole_number(classes, "classes", 1)
         self.three_dim = three_dim if three_dim is None else flag(three_dim, "three_dim")
 
     @abstractmethod
     def initialize(self, input_path: str) -> list[Hashable]:
-        """Look at `input_path` and return the names of the samples in it."""
+        """Find the samples in `input_path` and return their names."""
 
     @abstractmethod
     def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the image ``(x, y[, z][, channels])`` and what is known of it (``"spacing"``, ``"affine"``, …)."""
+        """Return the image ``(x, y[, z][, channels])`` and its metadata (``"spacing"``, ``"affine"``, …)."""
 
     @abstractmethod
     def load_segmentation(self, index: Hashable) -> np.ndarray:
@@ -63,14 +63,14 @@ class Abstract_IO(ABC):
     @staticmethod
     @abstractmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether files with this ending (``".nii.gz"``) are of this format."""
+        """Return True if files with this ending (``".nii.gz"``) are of this format."""
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Whether `write_file` writes files with this ending; by default those of this format."""
+        """Return True if `write_file` writes files with this ending; by default those of this format."""
         return self.check_file_termination(termination)
 
     def names_of_classes(self) -> tuple[str, ...]:
-        """A name for each class, `class_names` or "0", "1", ….
+        """Return a name for each class, `class_names` or "0", "1", ….
 
         Raises:
             ConfigurationError: If there are more or fewer names than classes.
@@ -90,7 +90,7 @@ class Abstract_IO(ABC):
         return tuple(str(name) for name in self.class_names)
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value that stored predictions have for each class: class numbers, unless a label map says otherwise.
+        """Return the value of each class in stored predictions: class numbers, unless there is a label map.
 
         An interface with a ``label_map`` writes predictions in the values of its segmentations, and reads them back as
         class numbers.
@@ -103,32 +103,32 @@ class Abstract_IO(ABC):
         return tuple(range(self.classes))
 
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
-        """Further facts about a sample, which become ``Sample.details``; none by default."""
+        """Return further facts about a sample, which become ``Sample.details``; None by default."""
         return None
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the image (``"spacing"``, ``"affine"``, …), without the image.
+        """Return the metadata that `load_image` returns (``"spacing"``, ``"affine"``, …), without the image.
 
-        By default the image is read for it; a format whose header says it should read that alone.
+        By default the image is read; override this for formats that have it in a header.
         """
         return self.load_image(index)[1]
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
-        """The spatial shape of a sample's image, without the image.
+        """Return the spatial shape of a sample's image.
 
-        By default the image is read for it; a format whose header says it should read that alone.
+        By default the image is read; override this for formats that have it in a header.
         """
         return tuple(self.load_image(index)[0].shape[: 3 if self.three_dim else 2])
 
     def stored_labels(self, index: Hashable) -> np.ndarray:
-        """The label map with the values that are in the file, to find out which there are.
+        """Return the label map with the values in the file, for listing them.
 
-        By default what `load_segmentation` gives; a format that checks the labels, or maps them, has another answer.
+        By default that of `load_segmentation`; override this for formats that check or map the labels.
         """
         return self.load_segmentation(index)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
-        """Find what is wrong with a sample without decoding it (headers only); nothing by default.
+        """Check a sample without decoding it (headers only); does nothing by default.
 
         Raises:
             DataError: If the files of the sample are missing or do not fit together.
@@ -136,7 +136,7 @@ class Abstract_IO(ABC):
         return None
 
     def fingerprint(self, index: Hashable, input_path: str) -> str | None:
-        """A digest that changes when the sample's source does; None if it cannot be told.
+        """Return a digest that changes when the sample's source does; None if it cannot be computed.
 
         By default: name, size and time of change of every file in the sample's folder.
         """
@@ -146,7 +146,7 @@ class Abstract_IO(ABC):
         return stat_fingerprint(sorted(path for path in folder.rglob("*") if path.is_file()))
 
     def read_file(self, path: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read one image file that need not lie in the input folder, as `load_image` does.
+        """Read one image file, which need not be in the input folder, as `load_image` does.
 
         Some formats also take a folder, or a list of files with a channel each.
         """

@@ -1,4 +1,4 @@
-"""The layout of the Medical Segmentation Decathlon and of nnU-Net, read in place."""
+"""Interface for data sets of the Medical Segmentation Decathlon and of nnU-Net."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IMAGES = tuple(f".{ending}" for ending in LOSSLESS)
 
 
 class DatasetJSON_interface(ListedFiles_interface):
-    """Data sets of the Medical Segmentation Decathlon and of nnU-Net, versions 1 and 2, as they come.
+    """Interface for unmodified data sets of the Medical Segmentation Decathlon and of nnU-Net, versions 1 and 2.
 
     ::
 
@@ -44,25 +44,25 @@ class DatasetJSON_interface(ListedFiles_interface):
           imagesTs/                         imagesTs/                        test cases
             hippocampus_002.nii.gz            hippocampus_002_0000.nii.gz
 
-    A sample is called by its files, without the channel: ``"hippocampus_001"``. The cases are those that
-    ``dataset.json`` lists (the Decathlon, nnU-Net 1), or else those in the folders (nnU-Net 2). Hidden files are left
-    out, those too that macOS puts into archives. Files are NIfTI; two-dimensional ones may be PNG, TIFF or BMP.
+    A sample is named like its files, without the channel: ``"hippocampus_001"``. The samples are those that
+    ``dataset.json`` lists (the Decathlon, nnU-Net 1), or else those in the folders (nnU-Net 2). Hidden files, such as
+    those that macOS adds to archives, are left out. Files are NIfTI; two-dimensional ones may be PNG, TIFF or BMP.
 
     Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry (``.png`` and so on for such data).
 
-    Channels, classes and their names come from ``dataset.json`` when `initialize` reads it, unless they are given. From
-    then on they are attributes, and a model file holds them: it needs no ``dataset.json`` to be used.
+    Channels, classes and their names come from ``dataset.json`` when `initialize` reads it, unless they are given. They
+    are stored in model files, which therefore work without ``dataset.json``.
 
     Args:
-        channels: Number of channels; None: as many as ``dataset.json`` has ``modality`` or ``channel_names``.
+        channels: Number of channels; None: the number of ``modality`` or ``channel_names`` entries in ``dataset.json``.
         classes: Number of classes, background included; None: the labels of ``dataset.json``.
-        three_dim: Whether the images are volumes; None: as most images are.
+        three_dim: Whether the images are volumes; None: like the majority of the images.
         pattern: Regular expression that a case's whole name must match; None takes all.
         part: "training" (imagesTr), "test" (imagesTs, whose label maps are those in labelsTs, if any) or "all".
-        label_map: What values in the segmentation files mean, ``{4: 3}``; others stay as they are. Predictions are
+        label_map: Labels for values in the segmentation files, ``{4: 3}``; other values are kept. Predictions are
             written in the same values.
         class_names: A name per class, background first; None: those of ``dataset.json``.
-        file_ending: What files are like where no data are; `initialize` sees for itself.
+        file_ending: Ending of the files if no data are available; `initialize` detects it.
 
     Example:
         >>> interface = DatasetJSON_interface()
@@ -87,10 +87,10 @@ class DatasetJSON_interface(ListedFiles_interface):
         super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
 
     def find_files(self, root: Path) -> FoundFiles:
-        """The cases of the wanted part, from ``dataset.json`` and the folders beside it.
+        """Find the samples of the wanted part, from ``dataset.json`` and the folders beside it.
 
         Raises:
-            MissingDataError: If there are none, or a folder is missing.
+            MissingDataError: If none exist, or a folder is missing.
             DataError: If ``dataset.json`` cannot be used, or the files are of another format.
         """
         description = read_description(root)
@@ -105,8 +105,8 @@ class DatasetJSON_interface(ListedFiles_interface):
             twice = sorted(samples.keys() & test.keys())
             if twice:
                 raise DataError(
-                    f"{root}: {some_of(twice)} are names of training and of test cases; rename the files, or take "
-                    "part='training' and part='test' one at a time"
+                    f"{root}: {some_of(twice)} are names of both training and test cases; rename the files, or use "
+                    "part='training' or part='test'"
                 )
             samples |= test
         return FoundFiles(samples, disk.endings[0], channels, self._class_names(description))
@@ -117,13 +117,13 @@ class DatasetJSON_interface(ListedFiles_interface):
         try:
             return description.class_names(self.label_map)
         except DataError:
-            # Whoever says how many classes there are can do without the file's labels.
+            # With `classes` given, the file's labels are optional.
             if self._asked["classes"] is None and self._asked["class_names"] is None:
                 raise
             return None
 
     def _endings(self, root: Path, description: DatasetDescription | None) -> tuple[str, ...]:
-        """The endings that image files have: any of NIfTI's, unless ``dataset.json`` names another one."""
+        """Return the endings of image files: those of NIfTI, unless ``dataset.json`` names another one."""
         ending = None if description is None else description.file_ending
         if ending is None or is_nifti(ending):
             return ENDINGS
@@ -131,13 +131,13 @@ class DatasetJSON_interface(ListedFiles_interface):
             return (ending,)
         assert description is not None
         raise DataError(
-            f'{description.path}: files that end in "{ending}" are not read. Convert them to .nii.gz, for instance '
+            f'{description.path}: files ending in "{ending}" are not supported. Convert them to .nii.gz, for instance '
             "with SimpleITK: WriteImage(ReadImage(old), new); and correct file_ending"
         )
 
 
 class _Disk:
-    """The data files of a data set; each folder is listed once.
+    """Data files of a data set; each folder is listed once.
 
     Args:
         root: The folder of the data set.
@@ -150,15 +150,15 @@ class _Disk:
         self._known: dict[Path, dict[str, Path]] = {}
 
     def by_stem(self, folder: Path) -> dict[str, Path]:
-        """The visible files of a folder that have one of the endings, by their composed name without it."""
+        """Return the visible files of a folder with one of the endings, by composed name without it."""
         if folder not in self._known:
             self._known[folder] = self._list(folder) if folder.is_dir() else {}
         return self._known[folder]
 
     def find(self, path: Path) -> Path:
-        """A listed file as it is spelled on disk; the path itself where there is none.
+        """Find a listed file under its spelling on disk; return the path itself if the file is missing.
 
-        Some people unpack ``.nii.gz``, so that any of the endings will do.
+        Any of the endings matches, since ``.nii.gz`` files may have been unpacked.
         """
         stem = without_ending(path.name, self.endings)
         there = self.by_stem(path.parent)
@@ -168,7 +168,7 @@ class _Disk:
         return path
 
     def stem(self, path: Path) -> str:
-        """The composed name of a data file without its ending."""
+        """Return the composed name of a data file without its ending."""
         stem = without_ending(path.name, self.endings)
         if stem is None:
             raise _other_format(self.root, path.name, self.endings)
@@ -182,7 +182,8 @@ class _Disk:
                 continue
             if entry.is_dir():
                 logger.warning(
-                    "%s is a folder, not a file, and left out; move the file in it here", folder / entry.name
+                    "%s is a folder, not a file, and left out; move the file in it to the parent folder",
+                    folder / entry.name,
                 )
                 continue
             found.setdefault(composed(stem), []).append(folder / entry.name)
@@ -191,7 +192,7 @@ class _Disk:
                 paths.sort(key=lambda path: self.endings.index(ending_of(path)))
                 if ending_of(paths[0]) == ending_of(paths[1]):
                     names = " and ".join(distinct([path.name for path in paths[:2]]))
-                    raise DataError(f"{folder} holds {names}; which one is meant? Remove one")
+                    raise DataError(f"{folder} holds several files of one sample, {names}; remove all but one")
                 warn_of_others(paths[0], paths[1:])
         return {stem: paths[0] for stem, paths in found.items()}
 
@@ -209,7 +210,7 @@ def _training_cases(
         unlisted = [path.name for path in disk.by_stem(root / "imagesTr").values() if path not in taken]
         if unlisted:
             logger.warning(
-                "%s does not list these files in imagesTr, which are left out: %s",
+                "%s does not list these files in imagesTr, so they are left out: %s",
                 *(
                     root / DATASET_JSON,
                     some_of(unlisted),
@@ -218,15 +219,15 @@ def _training_cases(
     else:
         labelled = dict(disk.by_stem(root / "labelsTr"))
         found = _found(disk, "imagesTr", channels)
-        # A label map that is missing is asked for by its usual name.
+        # A missing label map gets its usual name, for the error message.
         cases = {
             name: SampleFiles(files, labelled.pop(name, root / "labelsTr" / f"{name}{disk.endings[0]}"))
             for name, files in found.items()
         }
         if labelled:
-            logger.warning("%s: no image belongs to the label maps %s", root, some_of(sorted(labelled)))
+            logger.warning("%s: label maps without an image: %s", root, some_of(sorted(labelled)))
     if description is not None and description.cases_expected not in (None, len(cases)):
-        logger.warning("%s promises %s cases, %d are there", description.path, description.cases_expected, len(cases))
+        logger.warning("%s declares %s cases, not %d", description.path, description.cases_expected, len(cases))
     return cases
 
 
@@ -235,7 +236,7 @@ def _test_cases(
 ) -> dict[str, SampleFiles]:
     root = disk.root
     listed = None if description is None else description.test
-    # The Decathlon lists its test cases in any case; whoever did not unpack them has none.
+    # The Decathlon lists its test cases even if they were not unpacked.
     if listed is not None and (needed or (root / listed[0]).parent.is_dir()):
         images = {case: files for case, (_, files) in _listed(disk, listed, channels).items()}
     elif needed or (root / "imagesTs").is_dir():
@@ -247,7 +248,7 @@ def _test_cases(
 
 
 def _listed(disk: _Disk, names: Iterable[str], channels: int | None) -> dict[str, tuple[str, tuple[Path, ...]]]:
-    """The entry and the image files of each case that ``dataset.json`` lists; of missing ones, where they should be."""
+    """Return entry and image files of each listed case; missing files by their expected path."""
     cases: dict[str, tuple[str, tuple[Path, ...]]] = {}
     numbered = _numbers_are_channels(disk)
     for name in names:
@@ -259,7 +260,7 @@ def _listed(disk: _Disk, names: Iterable[str], channels: int | None) -> dict[str
             case = number[1]
             files = _channel_files(disk, path.parent, case, channels)
         elif case not in disk.by_stem(path.parent):
-            # nnU-Net 1 lists cases without the channel that their files' names have.
+            # nnU-Net 1 lists cases without the channel number in their files' names.
             first = f"{case}_0000" in disk.by_stem(path.parent)
             files = _channel_files(disk, path.parent, case, channels) if first else files
         if case in cases:
@@ -269,7 +270,7 @@ def _listed(disk: _Disk, names: Iterable[str], channels: int | None) -> dict[str
 
 
 def _found(disk: _Disk, folder_name: str, channels: int | None, needed: bool = True) -> dict[str, tuple[Path, ...]]:
-    """The image files of each case in a folder; channels that are missing by the name that they should have."""
+    """Return the image files of each case in a folder; missing channels by their expected name."""
     folder = disk.root / folder_name
     if not folder.is_dir():
         raise _missing_folder(disk.root, folder_name)
@@ -289,7 +290,8 @@ def _found(disk: _Disk, folder_name: str, channels: int | None, needed: bool = T
     for case, files in parts.items():
         if None in files and len(files) > 1:
             raise DataError(
-                f"{folder}: is the case {case!r} in {some_of(path.name for path in files.values())}? Keep one"
+                f"{folder}: several files for the case {case!r}: {some_of(path.name for path in files.values())}; "
+                "keep one"
             )
         known = {number: path for number, path in files.items() if number is not None}
         cases[case] = _without_gaps(disk, known, case, channels) if known else tuple(files.values())
@@ -297,7 +299,7 @@ def _found(disk: _Disk, folder_name: str, channels: int | None, needed: bool = T
 
 
 def _channel_files(disk: _Disk, folder: Path, case: str, channels: int | None) -> tuple[Path, ...]:
-    """All channels of a case, from channel 0 to the first one that is missing."""
+    """Return all channels of a case, up to the first missing one."""
     there = disk.by_stem(folder)
     known: dict[int, Path] = {}
     while f"{case}_{len(known):04d}" in there:
@@ -306,7 +308,7 @@ def _channel_files(disk: _Disk, folder: Path, case: str, channels: int | None) -
 
 
 def _without_gaps(disk: _Disk, there: Mapping[int, Path], case: str, channels: int | None) -> tuple[Path, ...]:
-    """The files of all channels; those that are missing by the name that they should have."""
+    """Return the files of all channels; missing ones by their expected name."""
     one = next(iter(there.values()))
     # Colours of a PNG are three channels in one file.
     least = (channels or 1) if is_nifti(one) else 1
@@ -315,13 +317,13 @@ def _without_gaps(disk: _Disk, there: Mapping[int, Path], case: str, channels: i
 
 
 def _numbers_are_channels(disk: _Disk) -> bool:
-    """Whether ``case_0000.nii.gz`` is channel 0 of a case, and not a case whose label map is called so, too."""
+    """Return True if ``case_0000.nii.gz`` is channel 0 of a case, not a case whose label map has the same name."""
     images, labels = disk.by_stem(disk.root / "imagesTr"), disk.by_stem(disk.root / "labelsTr")
     return any(f"{label}_0000" in images for label in labels) or not images.keys() & labels.keys()
 
 
 def _missing_folder(root: Path, folder: str) -> MissingDataError:
-    """The error for a folder of the layout that is not there."""
+    """Make the error for a missing folder of the layout."""
     inner = next((entry.parent for entry in sorted(root.glob(f"*/{folder}")) if entry.is_dir()), None)
     hint = f"; give the folder of one data set, such as {inner}" if inner else ""
     return MissingDataError(f"{root} holds no folder {folder} (found: {list_files(root)}){hint}")
@@ -329,7 +331,7 @@ def _missing_folder(root: Path, folder: str) -> MissingDataError:
 
 def _other_format(place: Path, name: str, endings: tuple[str, ...]) -> DataError:
     return DataError(
-        f"{place}: {name} does not end in {' or '.join(endings)}. Other formats have to be converted, for instance "
+        f"{place}: {name} does not end in {' or '.join(endings)}. Convert other formats, for instance "
         "with SimpleITK: WriteImage(ReadImage(old), new); images of two dimensions may be PNG, TIFF or BMP if "
-        "dataset.json says so in file_ending"
+        "file_ending in dataset.json is set to it"
     )

@@ -1,4 +1,4 @@
-"""Interfaces as plain data: what a model file or a run record says of one, and the interface that is made from it."""
+"""Conversion of interfaces to plain data, for model files and run records, and back."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
-    """``{"class_name": …, "config": …}`` of an interface.
+    """Describe an interface as ``{"class_name": …, "config": …}``.
 
     Args:
-        interface: Ours by its name in the registry, another one by its class's.
+        interface: One of this package is named by its key in the registry, another one by its class name.
 
     Returns:
-        Plain data; ``"config"`` is None where the interface cannot be made again from it: its data are in memory, or
-        its class does not keep its arguments.
+        Plain data; ``"config"`` is None if the interface cannot be rebuilt from it, because its data are in memory or
+        its class does not store its arguments.
 
     Example:
         >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
@@ -32,10 +32,10 @@ def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
     """
     name = miscnn_data_interfaces.name_of(type(interface)) or type(interface).__name__
     try:
-        # In-memory data are no setting.
+        # In-memory data are not a setting.
         config = None if name == "DICT" else get_config(interface)
     except ConfigurationError as reason:
-        logger.debug("the interface is described by its dimensions alone: %s", reason)
+        logger.debug("the interface is described only by its dimensions: %s", reason)
         config = None
     return {"class_name": name, "config": config}
 
@@ -43,15 +43,15 @@ def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
 def build_interface(
     description: Mapping[str, Any], known: Mapping[str, Any] | None = None, class_names: Sequence[str] | None = None
 ) -> Abstract_IO | None:
-    """The interface that `describe_interface` described, without its data (`Data_IO` initialises it).
+    """Rebuild an interface from the return value of `describe_interface`, without its data (`Data_IO` initialises it).
 
     Args:
-        description: What `describe_interface` returned.
+        description: The return value of `describe_interface`.
         known: Further classes by name, beside the registered ones.
-        class_names: What its classes are called.
+        class_names: Names of its classes.
 
     Returns:
-        The interface; None where the description does not hold enough, or its class is not known here.
+        The interface; None if the description is not sufficient, or its class is unknown.
 
     Raises:
         ConfigurationError: If it is not a description, or the class does not take what was stored.
@@ -71,25 +71,25 @@ def build_interface(
 
 
 def label_values_of(interface: object) -> list[int] | None:
-    """The value of each class in predictions that an interface writes; None where they are class numbers.
+    """Return the value of each class in predictions that an interface writes; None if they are class numbers.
 
     Example:
         >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
         >>> label_values_of(NIFTI_interface(label_map={255: 1})), label_values_of(NIFTI_interface())
         ([0, 255], None)
     """
-    # One that is not derived from ours has no such method.
+    # Interfaces that are not derived from Abstract_IO may lack the method.
     ask = getattr(interface, "values_of_classes", None)
     values = None if ask is None else ask()
     return None if values is None or are_class_numbers(values) else list(values)
 
 
 def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> Abstract_IO:
-    """Have an interface that stands in for another one write and read predictions in the same values.
+    """Make an interface that replaces another one write and read predictions in the same values.
 
     Args:
-        interface: An interface of ours without a label map.
-        values: What `label_values_of` returned for the other one.
+        interface: An interface of this package without a label map.
+        values: The return value of `label_values_of` for the other one.
 
     Raises:
         ConfigurationError: If they are not one whole number per class, all different.
@@ -110,7 +110,7 @@ def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> A
 
 
 def class_names_of(interface: object) -> list[str] | None:
-    """What an interface calls its classes; None where it only numbers them."""
-    # One that is not derived from ours has no such attribute.
+    """Return the class names of an interface; None if it only numbers them."""
+    # Interfaces that are not derived from Abstract_IO may lack the attribute.
     names = getattr(interface, "class_names", None)
     return None if names is None else [str(name) for name in names]

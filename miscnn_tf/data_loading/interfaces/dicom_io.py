@@ -1,4 +1,4 @@
-"""DICOM series: a sample is a folder with the images of one scan, and an RTSTRUCT or SEG for training."""
+"""Interface for DICOM series: a sample is a folder with the images of one scan, and an RTSTRUCT or SEG for training."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean
 
-#: What predictions can be written as, and the ending of the file.
+#: Formats of predictions, and the ending of the file.
 PREDICTION_FORMATS = {"nifti": ENDINGS[0], "seg": ".dcm", "rtstruct": ".dcm"}
 
 
 class DICOM_interface(Abstract_IO):
-    """Volumes from DICOM series (CT, MR, PET), with RTSTRUCT or SEG files as label maps.
+    """Interface for volumes in DICOM series (CT, MR, PET), with RTSTRUCT or SEG files as label maps.
 
-    A sample is a folder; its files may be called anything and lie in folders below it. The images of one
-    SeriesInstanceUID are the volume, in the order in which they lie in the patient. With several series the one is
-    taken on which the annotation was drawn. CT values are Hounsfield units: the rescale slope and intercept are
+    A sample is a folder; its files may have any name and may be in folders below it. The images of one
+    SeriesInstanceUID form the volume, ordered by their position in the patient. If there are several series, the one
+    on which the annotation was drawn is used. CT values are Hounsfield units: the rescale slope and intercept are
     applied. DICOMDIRs and other files are left out; so are, beside a scan, overview images and images without a
     position, such as screen captures and dose reports.
 
-    The axes of the arrays are (slice, row, column); the affine says where they point. Missing slices, several images
-    of one place and mixed series are errors that name the files. The slices of a tilted gantry are read as they are,
+    The axes of the arrays are (slice, row, column); the affine gives their directions. Missing slices, several images
+    at one position and mixed series raise errors that name the files. The slices of a tilted gantry are read as stored,
     with a sheared affine and a warning. With ``three_dim=False`` a radiograph (CR, DX, MG) is an image ``(row,
     column)``; MONOCHROME1 is inverted there, so that large values are bright in all radiographs.
 
@@ -71,19 +71,19 @@ class DICOM_interface(Abstract_IO):
         classes: Number of classes, background included.
         three_dim: Whether the samples are volumes; False for single images ``(row, column)``.
         mask_background: Label of the voxels that belong to no structure.
-        structure_dict: What structures of an RTSTRUCT, or segments of a SEG, are called, and their labels:
-            ``{"Heart": 1}``. Several names may have one label; where structures overlap, the later entry wins. A
-            SEG can do without: its segment numbers are the labels then.
-        annotation_tag: A part of the name of the annotation's folder (or file), where a sample holds several.
+        structure_dict: Names of structures of an RTSTRUCT, or segments of a SEG, and their labels:
+            ``{"Heart": 1}``. Several names may have one label; where structures overlap, the later entry takes
+            precedence. Optional for a SEG, whose segment numbers are the labels by default.
+        annotation_tag: Part of the name of the annotation's folder (or file), if a sample holds several.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What labels mean in the end, ``{2: 1}``; others stay as they are. NIfTI predictions have the
-            labels before it; the segments of a SEG or RTSTRUCT are numbered by class.
-        series: Regular expression that the description or the UID of the series must match as a whole, where a sample
-            holds several.
-        modality: Modality that the series must have, where a sample holds several: "CT", "MR", ….
-        frames: Which images are meant, where a series has several of one place: keywords of the header and their
+        label_map: Mapping of the labels to classes, ``{2: 1}``; others are kept. NIfTI predictions hold the labels
+            before this mapping; the segments of a SEG or RTSTRUCT are numbered by class.
+        series: Regular expression that the whole description or UID of the series must match, if a sample holds
+            several.
+        modality: Modality of the series, if a sample holds several: "CT", "MR", ….
+        frames: Images to select if a series has several at one position: keywords of the header and their
             values, ``{"DiffusionBValue": 1000}``. The error for such a series lists them.
-        prediction_format: What predictions are written as: "nifti", "seg" or "rtstruct".
+        prediction_format: Format of predictions: "nifti", "seg" or "rtstruct".
 
     Raises:
         MissingExtraError: If the extra ``dicom`` is not installed.
@@ -126,23 +126,23 @@ class DICOM_interface(Abstract_IO):
         self.data_directory: Path | None = None
         if not 0 <= mask_background < classes:
             raise ConfigurationError(
-                f"mask_background={mask_background!r} is none of the {classes} classes (0 to {classes - 1})"
+                f"mask_background={mask_background!r} is not one of the {classes} classes (0 to {classes - 1})"
             )
         if prediction_format not in PREDICTION_FORMATS:
             hint = did_you_mean(prediction_format, PREDICTION_FORMATS)
             raise ConfigurationError(
-                f"prediction_format={prediction_format!r} is none of {', '.join(PREDICTION_FORMATS)}.{hint}"
+                f"prediction_format={prediction_format!r} must be one of {', '.join(PREDICTION_FORMATS)}.{hint}"
             )
         try:
             re.compile(series or "")
         except (re.error, TypeError) as error:
-            raise ConfigurationError(f"series={series!r} is no regular expression ({error})") from error
+            raise ConfigurationError(f"series={series!r} is not a valid regular expression ({error})") from error
         if modality is not None and (not isinstance(modality, str) or not modality):
             raise ConfigurationError(f'modality={modality!r} must be a text such as "CT", or None')
         self.class_names = self._named_classes()
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value of each class in NIfTI predictions: the label that its structures have before the label map."""
+        """Return the value of each class in NIfTI predictions: the label of its structures before the label map."""
         return class_values(self._whole_label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
@@ -152,7 +152,7 @@ class DICOM_interface(Abstract_IO):
             Their names, sorted.
 
         Raises:
-            MissingDataError: If there are none; the message says what was found instead.
+            MissingDataError: If none exist; the message lists what was found instead.
         """
         root = Path(input_path)
         try:
@@ -163,10 +163,10 @@ class DICOM_interface(Abstract_IO):
             there = describe_files(root) if root.is_dir() else None
             if there is None or holds_images(root):
                 raise
-            # Other names for these files, which the usual message advises, would not help.
+            # The usual message advises to rename files, which would not help here.
             raise MissingDataError(
-                f"{root} holds DICOM files, but no image of a scan in a folder of its own: {there}. Add the images of "
-                "the scan; screen captures and reports have none"
+                f"{root} holds DICOM files, but none of its folders holds images of a scan: {there}. Add the images of "
+                "the scan; screen captures and reports cannot be segmented"
             ) from error
         self.data_directory = root
         return indices
@@ -175,26 +175,26 @@ class DICOM_interface(Abstract_IO):
         """Read the series of a sample.
 
         Returns:
-            The volume ``(slice, row, column)`` in Hounsfield units (or what the rescale slope and intercept give) as
+            The volume ``(slice, row, column)`` in Hounsfield units (or other rescaled values) as
             int16, int32 or float32; and ``{"type": "dicom", "affine": 4x4, "spacing": mm per axis, "files": the
             images, …}``.
 
         Raises:
-            MissingDataError: If there is no series.
-            DataError: If it makes no volume, or a file is damaged.
+            MissingDataError: If the series is missing.
+            DataError: If it does not form a volume, or a file is damaged.
         """
         return self._read(self.grid(index))
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the volume, from the headers alone."""
+        """Return the metadata that `load_image` returns, from the headers alone."""
         return self._extended(self.grid(index))
 
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
-        """That the values are Hounsfield units already, for `TransformHU`."""
+        """Return a mark that values are Hounsfield units already, for `TransformHU`."""
         return {"slope": 1.0, "intercept": 0.0}
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
-        """The spatial shape of the series, from its headers alone."""
+        """Return the spatial shape of the series, from its headers alone."""
         shape = self.grid(index).shape
         return shape if self.three_dim else shape[1:]
 
@@ -202,25 +202,25 @@ class DICOM_interface(Abstract_IO):
         """Read the RTSTRUCT or SEG of a sample as a label map ``(slice, row, column)``.
 
         Raises:
-            MissingDataError: If there is none.
-            DataError: If there are several, it lies elsewhere, or holds none of the wanted structures.
+            MissingDataError: If it is missing.
+            DataError: If there are several, it is in another coordinate system, or holds none of the wanted structures.
 
         Warns:
-            UserWarning: With the names that are only in the file, or only in `structure_dict`.
+            UserWarning: If names are only in the file, or only in `structure_dict`.
         """
         grid, annotation = self._annotated(index)
         labels = self._label_map(annotation, grid)
         return check_labels(self._without_slice_axis(labels), self.classes, annotation.path, self._whole_label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
-        """Read what `save_prediction` wrote, in whichever format.
+        """Read a prediction that `save_prediction` wrote, in any of the formats.
 
         Returns:
             Labels ``(slice, row, column)``, uint8 or uint16; or probabilities with the classes as the last axis,
             float32.
 
         Raises:
-            MissingDataError: If there is no prediction.
+            MissingDataError: If the prediction is missing.
         """
         stem = inside(output_path, index)
         dicom = stem.with_name(f"{stem.name}.dcm")
@@ -230,13 +230,13 @@ class DICOM_interface(Abstract_IO):
         if nifti is None:
             ending = PREDICTION_FORMATS[self.prediction_format]
             raise MissingDataError(
-                f"there is no prediction {inside(output_path, index, ending)}: predict {index!r} first"
+                f"prediction {inside(output_path, index, ending)} does not exist; predict {index!r} first"
             )
         array = read_voxels(read_info(nifti))
         if array.ndim == 4:
             return array if self.three_dim else array[:, :, 0]
         axes = 3 if self.three_dim else 2
-        # A volume of one column, say, is stored with fewer axes.
+        # A volume of one column, for instance, is stored with fewer axes.
         array = array.reshape(array.shape + (1,) * (axes - array.ndim), order="F")
         return prediction_labels(array, self.classes, nifti, self._whole_label_map, self.values_of_classes())
 
@@ -252,16 +252,16 @@ class DICOM_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether the ending is ``.dcm``, ``.dicom`` or ``.ima``."""
+        """Return True if the ending is ``.dcm``, ``.dicom`` or ``.ima``."""
         return termination.lower() in DICOM_ENDINGS
 
     @staticmethod
     def writes_file_termination(termination: str) -> bool:
-        """Whether `write_file` writes files with this ending: ``.dcm``, ``.nii.gz`` or ``.nii``."""
+        """Return True if `write_file` writes files with this ending: ``.dcm``, ``.nii.gz`` or ``.nii``."""
         return termination.lower() in (".dcm", *ENDINGS)
 
     def get_ROI_names(self, index: Hashable) -> list[list[Any]]:
-        """Number and name of each structure of a sample's RTSTRUCT (or segment of its SEG): ``[[1, "Heart"], …]``.
+        """Return number and name of each structure of a sample's RTSTRUCT (or segment of its SEG), ``[[1, "Heart"]]``.
 
         Raises:
             MissingDataError: If the sample has no annotation.
@@ -270,10 +270,10 @@ class DICOM_interface(Abstract_IO):
         return [[number, name] for number, name in self._names(annotation)[1].items()]
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
-        """Check a sample without decoding its images: slices complete, files whole, an annotation that fits.
+        """Check a sample without decoding its images: complete slices and files, and a matching annotation.
 
         Raises:
-            DataError: If something does not fit; the message names the file.
+            DataError: If a check fails; the message names the file.
         """
         grid = self.grid(index)
         self._check_axes(grid)
@@ -286,11 +286,11 @@ class DICOM_interface(Abstract_IO):
             choose_structures(names, self.structure_dict, annotation.path)
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
-        """A digest of the sample's files and of what the label map depends on; None without a folder."""
+        """Return a digest of the sample's files and of the settings of the label map; None without a folder."""
         files = super().fingerprint(index, str(input_path))
         if files is None:
             return None
-        # In its order, which decides where structures overlap.
+        # The order matters where structures overlap.
         structures = list(self.structure_dict.items())
         meaning = [self.mask_background, structures, self.annotation_tag, self.label_map, self.series]
         if self.modality is not None or self.frames is not None:
@@ -298,19 +298,19 @@ class DICOM_interface(Abstract_IO):
         return configuration.fingerprint(files, meaning)
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read a series from anywhere, as `load_image` does.
+        """Read a series at any path, as `load_image` does.
 
         Args:
-            path: The folder of the series; one of its files, which stands for the whole series (or for itself, if the
+            path: The folder of the series; one of its files, which selects the whole series (or only itself, if the
                 interface is 2D); or a list of its files.
         """
         return self._read(self._grid_of(path))
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
-        """Write ``sample.pred_data`` to a file on the series that it was made from, atomically.
+        """Write ``sample.pred_data`` to a file, on the grid of its series, atomically.
 
         Args:
-            sample: ``extended`` is what `load_image` or `read_file` gave.
+            sample: A sample whose ``extended`` comes from `load_image` or `read_file`.
             path: Ends in ``.nii.gz`` or ``.nii``, with the series' geometry; or in ``.dcm``: an RTSTRUCT if
                 `prediction_format` is "rtstruct", otherwise a SEG.
 
@@ -334,8 +334,8 @@ class DICOM_interface(Abstract_IO):
         files = sample.extended.get("files")
         if not files:
             raise ConfigurationError(
-                f"{path}: sample {sample.index!r} was not read from DICOM, and a SEG or RTSTRUCT names the images that "
-                "it was made on; name the output .nii.gz"
+                f"{path}: sample {sample.index!r} was not read from DICOM, but a SEG or RTSTRUCT references its "
+                "images; name the output .nii.gz"
             )
         if (header := read_header(files[0])) is not None and not header.planes:
             raise ConfigurationError(
@@ -345,32 +345,32 @@ class DICOM_interface(Abstract_IO):
         if not sample.three_dim:
             array = array[np.newaxis]
         array = array.astype(label_dtype(max(self.classes, sample.classes)), copy=True)
-        # Structures are what is not background; 0 is that in the files, whatever the label is here.
+        # In the files background is 0, even if mask_background differs.
         numbers = self._structure_numbers()
         table = np.zeros(int(array.max()) + 1, array.dtype)
         for label in np.unique(array):
             if int(label) != self.mask_background:
                 table[label] = numbers.get(int(label), 0)
         if unknown := sorted({int(label) for label in np.unique(array)} - {*numbers, self.mask_background}):
-            raise DataError(f"{path}: the prediction of {sample.index!r} holds {unknown}, which is no class")
+            raise DataError(f"{path}: the prediction of {sample.index!r} holds {unknown}, which is not a class")
         names = {numbers[label]: name for label, name in self._names_to_write().items()}
         writer = write_rtstruct if self.prediction_format == "rtstruct" else write_seg
         writer(path, table[array], files, names, frames=self.frames)
 
     def grid(self, index: Hashable) -> Grid:
-        """Where the voxels of a sample lie, and in which files.
+        """Return the voxel grid of a sample, and the files of its slices.
 
         Raises:
-            MissingDataError: If there is no series.
-            DataError: If it makes no volume.
+            MissingDataError: If the series is missing.
+            DataError: If it does not form a volume.
         """
         return self._grid_in(scan_folder(sample_folder(self.data_directory, index, self)))
 
     def is_picture(self, index: Hashable) -> bool:
-        """Whether the image of a sample has no position in the patient, as radiographs have none.
+        """Return True if the image of a sample has no position in the patient, like radiographs.
 
         Raises:
-            DataError: If that cannot be found out.
+            DataError: If the headers cannot be read.
         """
         scan = scan_folder(sample_folder(self.data_directory, index, self))
         return not any(header.planes for header in self._chosen(scan))
@@ -393,10 +393,10 @@ class DICOM_interface(Abstract_IO):
         if path.is_dir():
             return self._grid_in(scan_folder(path))
         if not path.exists():
-            raise MissingDataError(f"{path}: there is no such file or folder; check the path")
+            raise MissingDataError(f"{path}: the file or folder does not exist; check the path")
         header = read_header(path)
         if header is None or not header.is_scan:
-            raise DataError(f"{path} is no DICOM image; hand in the folder of a series, or one of its files")
+            raise DataError(f"{path} is not a DICOM image; pass the folder of a series, or one of its files")
         if not self.three_dim:
             return self._make_grid([header])
         return self._make_grid(scan_folder(path.parent).series[header.series])
@@ -423,13 +423,13 @@ class DICOM_interface(Abstract_IO):
             "affine": affine.copy(),
             "spacing": spacing.copy(),
             "series": grid.planes[0][0].series,
-            # Absolute: prepared samples outlive a change of the working folder.
+            # Absolute, since prepared samples may be used from another working folder.
             "files": [os.path.abspath(path) for path in grid.files],
         }
 
     @property
     def _whole_label_map(self) -> dict[int, int] | None:
-        """The label map, with the labels that structures are known to have."""
+        """Return the label map, completed with the labels of `structure_dict`."""
         if self.label_map is None:
             return None
         return completed(self.label_map, [self.mask_background, *self.structure_dict.values()])
@@ -438,18 +438,18 @@ class DICOM_interface(Abstract_IO):
         return array if self.three_dim else array[0]
 
     def _annotated(self, index: Hashable) -> tuple[Grid, Header]:
-        """The grid of a sample and its annotation."""
+        """Return the grid of a sample and its annotation."""
         scan = scan_folder(sample_folder(self.data_directory, index, self))
         grid = self._grid_in(scan)
         if not grid.placed:
             raise DataError(
-                f"{grid.files[0]} has no position in the patient, and no RTSTRUCT or SEG can be laid over it. To train "
-                "on radiographs, save images and masks as PNG or TIFF"
+                f"{grid.files[0]} has no position in the patient, so an RTSTRUCT or SEG cannot be matched to it. To "
+                "train on radiographs, save images and masks as PNG or TIFF"
             )
         return grid, choose_annotation(scan, grid, self.annotation_tag)
 
     def _names(self, annotation: Header) -> tuple[Any, dict[int, str]]:
-        """The content of an annotation, and the names of its structures by number."""
+        """Return the content of an annotation, and the names of its structures by number."""
         if annotation.sop_class == RTSTRUCT:
             content = read_rtstruct(annotation.path)
             return content, roi_names(content)
@@ -457,7 +457,7 @@ class DICOM_interface(Abstract_IO):
         return content, segment_names(content)
 
     def _label_map(self, annotation: Header, grid: Grid, labels_of: Mapping[int, int] | None = None) -> np.ndarray:
-        """The label map of an annotation, by the names of its structures; or by their numbers, if labels are given."""
+        """Return the label map of an annotation, by the names of its structures, or by number with `labels_of`."""
         content, names = self._names(annotation)
         path = annotation.path
         is_rtstruct = annotation.sop_class == RTSTRUCT
@@ -476,15 +476,15 @@ class DICOM_interface(Abstract_IO):
     def _read_dicom_prediction(self, path: Path, grid: Grid) -> np.ndarray:
         header = read_header(path)
         if header is None or not header.is_annotation:
-            raise DataError(f"{path} is no RTSTRUCT and no SEG; predict again")
+            raise DataError(f"{path} is neither an RTSTRUCT nor a SEG; predict again")
         if unknown := set(self._names(header)[1]) - set(self._structure_numbers().values()):
             raise DataError(f"{path} holds the structures {sorted(unknown)} for {self.classes} classes; predict again")
-        # By number: what the classes are called may have changed since.
+        # By number, since class names may have changed.
         labels = self._label_map(header, grid, {number: label for label, number in self._structure_numbers().items()})
         return check_labels(self._without_slice_axis(labels), self.classes, path)
 
     def _structure_numbers(self) -> dict[int, int]:
-        """The number of each class but the background, as it is written."""
+        """Return the number that is written for each class but the background."""
         labels = [label for label in range(self.classes) if label != self.mask_background]
         return {label: number for number, label in enumerate(labels, start=1)}
 
@@ -495,7 +495,7 @@ class DICOM_interface(Abstract_IO):
         return {label: names[label] for label in self._structure_numbers()}
 
     def _named_classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, if `structure_dict` has one for each but the background."""
+        """Return the class names, if `structure_dict` has one for each but the background."""
         by_label = {label: name for name, label in self.structure_dict.items()}
         if (
             self.label_map

@@ -32,7 +32,7 @@ class Dictionary_interface(Abstract_IO):
         channels: Number of channels.
         classes: Number of classes, background included.
         three_dim: Whether the images are volumes.
-        label_map: What values in the segmentations mean, ``{255: 1}``; others stay as they are. Predictions in the dict
+        label_map: Labels for values in the segmentations, ``{255: 1}``; other values are kept. Predictions in the dict
             have the same values.
 
     Example:
@@ -60,7 +60,7 @@ class Dictionary_interface(Abstract_IO):
         self.label_map = normalised_label_map(label_map, classes)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments without the data, which belong to no model file."""
+        """Return the constructor's arguments without the data, which are not stored in model files."""
         return {
             "dictionary": {},
             "channels": self.channels,
@@ -70,29 +70,29 @@ class Dictionary_interface(Abstract_IO):
         }
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value of each class in segmentations and predictions, by the label map."""
+        """Return the value of each class in segmentations and predictions, by the label map."""
         return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path = "") -> list[Hashable]:
-        """The names in the dict, sorted; the path is not used.
+        """Return the names in the dict, sorted; the path is not used.
 
         Raises:
             MissingDataError: If the dict is empty.
         """
         if not self.dictionary:
-            raise MissingDataError("the dictionary is empty; put samples in: {index: (image, segmentation)}")
+            raise MissingDataError("the dictionary is empty; add samples: {index: (image, segmentation)}")
         try:
             return sorted(self.dictionary)
         except TypeError:
             return sorted(self.dictionary, key=lambda index: (type(index).__name__, str(index)))
 
     def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
-        """The image, read-only and not copied, and ``{"type": "dictionary"}`` with the geometry.
+        """Return the image, read-only and not copied, and ``{"type": "dictionary"}`` with the geometry.
 
         Images of float64 become float32, those of bool uint8.
 
         Raises:
-            MissingDataError: If there is no such sample.
+            MissingDataError: If the sample does not exist.
             DataError: If the image does not fit this interface.
         """
         array = self._array(index, "image")
@@ -108,32 +108,32 @@ class Dictionary_interface(Abstract_IO):
         return view, self._extended(index)
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the image, without looking at it."""
+        """Return the metadata that `load_image` returns."""
         return self._extended(index)
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
-        """The label map as uint8 (uint16 above 256 classes).
+        """Return the label map as uint8 (uint16 above 256 classes).
 
         Raises:
             MissingDataError: If the sample has none.
-            DataError: If its values are no labels below `classes`.
+            DataError: If its values are not labels below `classes`.
         """
         array = self._array(index, "segmentation")
         if array is None:
             raise MissingDataError(
-                f"{_where(index, 'segmentation')}: there is none; add it, or leave {index!r} out of training"
+                f"{_where(index, 'segmentation')} is missing; add it, or leave {index!r} out of training"
             )
         return check_labels(array, self.classes, _where(index, "segmentation"), self.label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path = "") -> np.ndarray:
-        """The prediction in the dict, labels as class numbers; the path is not used.
+        """Return the prediction in the dict, labels as class numbers; the path is not used.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
         """
         array = self._array(index, "prediction")
         if array is None:
-            raise MissingDataError(f"{_where(index, 'prediction')}: there is none; predict {index!r} first")
+            raise MissingDataError(f"{_where(index, 'prediction')} is missing; predict {index!r} first")
         activation = array.ndim > (3 if self.three_dim else 2) and array.shape[-1] > 1
         if self.label_map is None or activation:
             return array
@@ -141,14 +141,14 @@ class Dictionary_interface(Abstract_IO):
         return prediction_labels(array, self.classes, where, self.label_map, self.values_of_classes())
 
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
-        """A copy of the details of a sample, or None."""
+        """Return a copy of the details of a sample, or None."""
         details = self._entry(index)["details"]
         if details is not None and not isinstance(details, Mapping):
-            raise DataError(f"{_where(index, 'details')}: they are a {type(details).__name__}, but a dict is needed")
+            raise DataError(f"{_where(index, 'details')} must be a dict, got a {type(details).__name__}")
         return None if details is None else dict(details)
 
     def save_prediction(self, sample: Sample, output_path: str | Path = "") -> None:
-        """Put the prediction into the dict, in the place of an earlier one; labels lose their last axis of 1.
+        """Store the prediction in the dict, replacing an earlier one; labels lose their last axis of 1.
 
         Labels have the values of the segmentations.
         """
@@ -160,14 +160,14 @@ class Dictionary_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """False: no file is of this format."""
+        """Return False: the data are not in files."""
         return False
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check the shapes of a sample.
 
         Raises:
-            DataError: If they do not fit each other or this interface.
+            DataError: If they do not match each other or this interface.
         """
         image = self._array(index, "image")
         assert image is not None
@@ -188,14 +188,14 @@ class Dictionary_interface(Abstract_IO):
             )
 
     def fingerprint(self, index: Hashable, input_path: str | Path = "") -> str | None:
-        """A digest of the arrays' content, the details and the label map."""
+        """Return a digest of the arrays' content, the details and the label map."""
         digest = hashlib.blake2b(digest_size=16)
         for part in _PARTS[:2]:
             array = self._array(index, part)
             if array is None:
                 digest.update(b"none")
                 continue
-            # Arrays in Fortran order are hashed as they lie, transposed, instead of being copied.
+            # Arrays in Fortran order are hashed transposed, which avoids a copy.
             turned = array.flags.f_contiguous and not array.flags.c_contiguous
             digest.update(f"{array.dtype.str}{array.shape}{turned}".encode())
             digest.update(np.ascontiguousarray(array.T if turned else array).reshape(-1).view(np.uint8).data)
@@ -212,7 +212,7 @@ class Dictionary_interface(Abstract_IO):
         parts = self.dictionary[index]
         if not isinstance(parts, tuple | list) or not 1 <= len(parts) <= len(_PARTS) or parts[0] is None:
             raise DataError(
-                f"{_where(index, 'entry')} is no (image, segmentation[, prediction[, details]]); got a "
+                f"{_where(index, 'entry')} must be (image, segmentation[, prediction[, details]]), got a "
                 f"{type(parts).__name__}"
             )
         return dict.fromkeys(_PARTS) | dict(zip(_PARTS, parts, strict=False))

@@ -1,4 +1,4 @@
-"""What the images of a data set are like, by their headers: the majority decides, and the others are named."""
+"""Detection of the number of channels, dimension and colours of a data set from its headers, by majority."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 
-# Headers of so many files settle what the rest is like; a thousand on a network drive take half a minute. `check`
-# reads the headers of all samples before they are used.
+# A sample of headers is sufficient, and a thousand on a network drive take half a minute. `check` reads the headers of
+# all samples before they are used.
 _MOST = 50
 
 
 def nifti_form(paths: Sequence[Path]) -> tuple[int, bool]:
-    """Number of channels, and whether it is a volume, of an image in one NIfTI file or in one per channel."""
+    """Return the number of channels of an image in one NIfTI file or one per channel, and whether it is a volume."""
     shape = read_info(paths[0]).shape
     channels = len(paths) if len(paths) > 1 else shape[3] if len(shape) > 3 else 1
     return channels, len(shape) > 2 and shape[2] > 1
@@ -33,18 +33,18 @@ def usual_nifti_form(
     channels: int | None = None,
     three_dim: bool | None = None,
 ) -> tuple[int, bool]:
-    """Number of channels, and whether they are volumes, of most samples; the others are named in a warning.
+    """Return the number of channels of most samples, and whether they are volumes; warn of the others.
 
     Args:
-        names: Names of samples; at most 50 of them, spread evenly, are looked at. Those that cannot be read are left to
-            `check`, which names them all.
-        paths_of: The NIfTI files of a sample.
+        names: Names of samples; at most 50 of them, spread evenly, are read. Unreadable ones are skipped: `check`
+            lists them all.
+        paths_of: Returns the NIfTI files of a sample.
         where: The data, for messages.
-        channels: Number of channels, where it is known.
-        three_dim: Whether they are volumes, where it is known.
+        channels: Number of channels, if known.
+        three_dim: Whether they are volumes, if known.
 
     Raises:
-        DataError: If no sample can be read, or two kinds are equally frequent.
+        DataError: If none of the samples can be read, or two kinds are equally frequent.
     """
     forms: dict[tuple[int, bool], list[Hashable]] = {}
     trouble: DataError | None = None
@@ -56,25 +56,25 @@ def usual_nifti_form(
             paths = paths_of(name)
             lost = next((path for path in paths if not path.exists()), None)
             if lost is not None:
-                raise MissingDataError(f"{lost}: there is no such file; add it")
+                raise MissingDataError(f"{lost}: the file does not exist; add it")
             forms.setdefault(nifti_form(paths), []).append(name)
         except DataError as error:
             trouble = trouble or error
     if not forms:
-        raise trouble or MissingDataError(f"{where}: there are no samples to look at")
+        raise trouble or MissingDataError(f"{where}: none of the samples exist")
     fitting = [form for form in forms if channels in (None, form[0]) and three_dim in (None, form[1])] or list(forms)
     most = max(len(forms[form]) for form in fitting)
     usual = [form for form in fitting if len(forms[form]) == most]
     if len(usual) > 1:
         kinds = "; ".join(f"{_described(form)}: {some_of(forms[form])}" for form in usual)
         raise DataError(
-            f"{where}: the samples are of {len(usual)} kinds, none of which is the most frequent one ({kinds}). Give "
-            "channels and three_dim, or choose samples with pattern"
+            f"{where}: the samples are of {len(usual)} equally frequent kinds ({kinds}). Give channels and "
+            "three_dim, or choose samples with pattern"
         )
     odd = [f"{name} ({_described(form)})" for form, held in forms.items() if form != usual[0] for name in held]
     if odd:
         logger.warning(
-            "%s: %d of %d samples are %s, which is assumed for all; unlike them: %s",
+            "%s: %d of %d samples are %s, which is assumed for all; the others are: %s",
             *(where, most, most + len(odd), _described(usual[0]), some_of(odd, 20)),
         )
     return usual[0]
@@ -83,16 +83,16 @@ def usual_nifti_form(
 def have_colours(
     names: Iterable[Hashable], path_of: Callable[[Hashable], Path], where: str | Path, *, warn: bool = True
 ) -> bool:
-    """Whether some images are in colours, by their headers.
+    """Return True if any image is in colours, by its header.
 
-    One is enough: grey images lose nothing as three equal channels. Where there are both kinds, a warning names the
-    rarer one.
+    Grey images can be read as three equal channels without loss. If there are both kinds, a warning lists the rarer
+    one.
 
     Args:
-        names: Names of samples. Those that cannot be read are left to `check`.
-        path_of: The image of a sample.
+        names: Names of samples. Unreadable ones are skipped: `check` lists them.
+        path_of: Returns the image of a sample.
         where: The data, for messages.
-        warn: Whether to name the images of the rarer kind.
+        warn: Whether to warn of the images of the rarer kind.
     """
     kinds: dict[bool, list[Hashable]] = {True: [], False: []}
     first, rest = _spread(list(names))
@@ -106,7 +106,7 @@ def have_colours(
     if warn and kinds[True] and kinds[False]:
         coloured = len(kinds[True]) <= len(kinds[False])
         logger.warning(
-            "%s: grey images and images in colours; all are read with 3 channels. %s: %s (channels=1 reads luminance)",
+            "%s holds both grey and colour images; all are read with 3 channels. %s: %s (channels=1 reads luminance)",
             *(where, f"{plural(len(kinds[coloured]), 'image')} {'in colours' if coloured else 'in grey'}"),
             some_of(kinds[coloured], 20),
         )
@@ -114,7 +114,7 @@ def have_colours(
 
 
 def _spread(names: list[Hashable]) -> tuple[list[Hashable], list[Hashable]]:
-    """At most 50 names from the beginning to the end, and the remaining ones."""
+    """Split names into at most 50 evenly spread ones and the rest."""
     step = -(-len(names) // _MOST) or 1
     return names[::step], [name for number, name in enumerate(names) if number % step]
 

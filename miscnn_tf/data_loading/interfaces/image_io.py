@@ -24,18 +24,17 @@ from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDa
 from miscnn_tf.messages import some_of
 
 _CHANNELS = {"grayscale": 1, "rgb": 3}
-#: The values that labels may have in the formats.
+#: Range of label values in the formats.
 _LIMITS = {"png": (0, 2**16 - 1), "bmp": (0, 2**8 - 1)}
 _LIMITS_OF_TIFF = (-(2**31), 2**31 - 1)
 
 
 class Image_interface(Abstract_IO):
-    """2D images in PNG, TIFF, JPEG or BMP files, as arrays of ``(rows, columns)``.
+    """Interface for 2D images in PNG, TIFF, JPEG or BMP files, as arrays of ``(rows, columns)``.
 
     A sample is a folder with ``imaging.<fmt>`` and, for training, ``segmentation.<fmt>``. Depth is kept (8, 16 and 32
-    bits, float32). Masks are grey values or palette indices in a format without loss: with JPEG images the mask is
-    beside them as PNG, TIFF or BMP. Images and masks are turned upright as their Orientation tag says; so are
-    predictions, which have no such tag.
+    bits, float32). Masks are grey values or palette indices in a lossless format: masks of JPEG images must be PNG,
+    TIFF or BMP. Images and masks are turned upright by their Orientation tag; predictions are upright, without the tag.
 
     Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG data), grey values that are the labels, 16 bits
     where they need them; activation output is ``<output_path>/<index>.npy``, float32 ``(rows, columns, classes)``.
@@ -45,7 +44,7 @@ class Image_interface(Abstract_IO):
         img_type: "grayscale" (1 channel; colours become luminance) or "rgb" (3 channels).
         img_format: "png", "tif", "tiff", "bmp", "jpg" or "jpeg".
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are. Predictions are written in the
+        label_map: Labels for values in the masks, ``{255: 1}``; other values are kept. Predictions are written in the
             same values.
 
     Example:
@@ -77,7 +76,7 @@ class Image_interface(Abstract_IO):
         self.data_directory: Path | None = None
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value of each class in segmentations and predictions, by the label map."""
+        """Return the value of each class in segmentations and predictions, by the label map."""
         return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
@@ -87,8 +86,8 @@ class Image_interface(Abstract_IO):
             Their names, sorted.
 
         Raises:
-            MissingDataError: If there are none; the message says what was found instead.
-            ConfigurationError: If `pattern` is no regular expression.
+            MissingDataError: If none exist; the message lists what was found instead.
+            ConfigurationError: If `pattern` is not a valid regular expression.
         """
         indices = find_samples(
             input_path, self.pattern, lambda folder: self._image_in(folder) is not None, f"imaging.{self.img_format}"
@@ -100,49 +99,49 @@ class Image_interface(Abstract_IO):
         """Read the image of a sample: ``(rows, columns)``, "rgb" ``(rows, columns, 3)``, and ``{"type": "image"}``.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
             DataError: If it is damaged or has several pages.
         """
         return self.read_file(self.image_path(index))
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the image: its type. Such files know no spacing in mm."""
+        """Return the metadata that `load_image` returns: the type. These formats do not store a spacing in mm."""
         return {"type": "image"}
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
-        """Rows and columns of the image, from its header alone."""
+        """Return rows and columns of the image, from its header alone."""
         return image_file.image_size(self.image_path(index))
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the mask of a sample: ``(rows, columns)``, uint8 (uint16 above 256 classes).
 
         Raises:
-            MissingDataError: If there is none.
-            DataError: If it was compressed with loss, or its values are no labels below `classes`.
+            MissingDataError: If it is missing.
+            DataError: If it was compressed with loss, or its values are not labels below `classes`.
         """
         path = self.segmentation_path(index)
         return check_labels(image_file.read_mask(path), self.classes, path, self.label_map)
 
     def stored_labels(self, index: Hashable) -> np.ndarray:
-        """The values of the mask as they are, whatever `classes` and `label_map` say."""
+        """Return the stored values of the mask, regardless of `classes` and `label_map`."""
         return image_file.read_mask(self.segmentation_path(index))
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
-        """Read what `save_prediction` wrote: labels ``(rows, columns)``, or probabilities ``(rows, columns, classes)``.
+        """Read a stored prediction: labels ``(rows, columns)``, or probabilities ``(rows, columns, classes)``.
 
         Raises:
-            MissingDataError: If there is no prediction.
+            MissingDataError: If the prediction is missing.
         """
         labels, activation = self._prediction_paths(index, output_path)
         if labels.is_file():
             stored = image_file.read_mask(labels)
             return prediction_labels(stored, self.classes, labels, self.label_map, self.values_of_classes())
         if not activation.is_file():
-            raise MissingDataError(f"there is no prediction {labels}: predict {index!r} first")
+            raise MissingDataError(f"prediction {labels} does not exist; predict {index!r} first")
         return read_array(activation, f"predict {index!r} again")
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
-        """Write the prediction of a sample below `output_path`, atomically, in the place of an earlier one."""
+        """Write the prediction of a sample below `output_path`, atomically, replacing an earlier one."""
         labels, activation = self._prediction_paths(sample.index, output_path)
         is_activation = prediction_to_write(sample, labels)[1]
         self.write_file(sample, activation if is_activation else labels)
@@ -150,11 +149,11 @@ class Image_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether files with this ending (``".png"``) are images."""
+        """Return True if files with this ending (``".png"``) are images."""
         return termination.lower().startswith(".") and termination.lower()[1:] in LOSSLESS + LOSSY
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Whether files with this ending are images.
+        """Return True if files with this ending are images.
 
         Raises:
             ConfigurationError: If the format cannot hold the values of the label map.
@@ -165,10 +164,10 @@ class Image_interface(Abstract_IO):
         return self.check_file_termination(termination)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
-        """Check a sample by its headers: files there, masks without loss, one size.
+        """Check a sample by its headers: files exist, masks are lossless, sizes are equal.
 
         Raises:
-            DataError: If something does not fit; the message names the file.
+            DataError: If a check fails; the message names the file.
         """
         image = self.image_path(index)
         size = image_file.image_size(image)
@@ -180,12 +179,12 @@ class Image_interface(Abstract_IO):
             raise GridError(f"{mask} is {other} (rows, columns), {image} is {size}; they must be the same size")
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
-        """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
+        """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
         files = self.source_paths(index, input_path)
         return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image from anywhere, as `load_image` does.
+        """Read an image at any path, as `load_image` does.
 
         Args:
             path: An image file, or a folder with ``imaging.<img_format>``.
@@ -204,12 +203,12 @@ class Image_interface(Abstract_IO):
         """Write ``sample.pred_data``: labels to a PNG, TIFF or BMP file, probabilities to a ``.npy`` file, atomically.
 
         Raises:
-            ConfigurationError: If the name's ending does not suit.
+            ConfigurationError: If the file ending is not supported for the prediction.
         """
         path = Path(path)
         array, activation = prediction_to_write(sample, path, self.values_of_classes())
         if not activation:
-            # Of the formats TIFF alone has signed and wide integers.
+            # Only TIFF supports signed and wide integers.
             image_file.write_mask(path, array if array.dtype in (np.uint8, np.uint16) else array.astype(np.int32))
             return
         if path.suffix.lower() != ".npy":
@@ -217,13 +216,13 @@ class Image_interface(Abstract_IO):
         with atomic_path(path) as temporary:
             np.save(temporary, array, allow_pickle=False)
 
-    # Where the files lie. A subclass for another layout overrides these three (and `initialize`).
+    # Paths of the files. A subclass for another layout overrides these three (and `initialize`).
 
     def image_path(self, index: Hashable) -> Path:
-        """The image file of a sample.
+        """Return the image file of a sample.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
         """
         folder = sample_folder(self.data_directory, index, self)
         path = self._image_in(folder)
@@ -232,10 +231,10 @@ class Image_interface(Abstract_IO):
         return path
 
     def segmentation_path(self, index: Hashable) -> Path:
-        """The mask of a sample.
+        """Return the mask of a sample.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
             DataError: If it is in a format with loss.
         """
         folder = sample_folder(self.data_directory, index, self)
@@ -255,7 +254,7 @@ class Image_interface(Abstract_IO):
         )
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
-        """All files of a sample that exist."""
+        """Return all files of a sample that exist."""
         folder = folder_below(input_path, index)
         return [path for path in (self._image_in(folder), self._mask_in(folder)) if path is not None]
 
@@ -274,7 +273,7 @@ class Image_interface(Abstract_IO):
         return inside(output_path, index, f".{self._prediction_ending}"), inside(output_path, index, ".npy")
 
     def _require_storable(self, ending: str) -> None:
-        """Refuse a label map whose values a format cannot hold, before anything is predicted."""
+        """Refuse a label map whose values a format cannot hold, before predicting."""
         values = mapped_values(self.label_map).values()
         low, high = _LIMITS.get(ending, _LIMITS_OF_TIFF)
         beyond = sorted(value for value in values if not low <= value <= high)

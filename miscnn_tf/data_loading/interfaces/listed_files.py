@@ -23,17 +23,17 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
 
-#: Which samples of a data set are wanted.
+#: Parts of a data set.
 PARTS = ("training", "test", "all")
 
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """The files of one sample.
+    """Files of one sample.
 
     Attributes:
         images: One file, or one per channel.
-        segmentation: The label map; None where the sample has none.
+        segmentation: The label map; None if missing.
     """
 
     images: tuple[Path, ...]
@@ -42,14 +42,14 @@ class SampleFiles:
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What a layout says about a data folder.
+    """Contents of a data folder, as found by a layout.
 
     Attributes:
-        samples: The files of each sample.
-        file_ending: How predictions end, and files where no data are: ``".nii.gz"``, ``".png"``.
-        channels: Number of channels, where the layout tells.
-        class_names: A name per class, background first, where the layout tells.
-        found_in: Which folders were taken for what, where there was a choice: ``"images from …, masks from …"``.
+        samples: Files of each sample.
+        file_ending: Ending of predictions, and of files if no data are available: ``".nii.gz"``, ``".png"``.
+        channels: Number of channels, if the layout defines it.
+        class_names: A name per class, background first, if the layout defines them.
+        found_in: Folders that were chosen among several: ``"images from …, masks from …"``.
     """
 
     samples: Mapping[str, SampleFiles]
@@ -60,11 +60,11 @@ class FoundFiles:
 
 
 class ListedFiles_interface(Abstract_IO):
-    """Base of interfaces for layouts where a table says which files make a sample.
+    """Base class of interfaces for layouts that list each sample's files explicitly.
 
     A subclass finds the files; they are read and written by `NIFTI_interface` or, images of two dimensions in other
-    formats, by `Image_interface`. What is None is taken from the data by `initialize`, and is an attribute from then
-    on, so that a model file rebuilds the interface without the data.
+    formats, by `Image_interface`. `initialize` sets arguments that are None from the data; they are stored in model
+    files, so that the interface can be rebuilt without the data.
 
     Args:
         channels: Number of channels.
@@ -72,10 +72,10 @@ class ListedFiles_interface(Abstract_IO):
         three_dim: Whether the images are volumes.
         pattern: Regular expression that a sample's whole name must match; None takes all.
         part: "training" (samples with a segmentation), "test" (the others) or "all".
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are. Predictions are
+        label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept. Predictions are
             written in the same values.
         class_names: A name per class, background first.
-        file_ending: ``".nii.gz"``, ``".png"``, …: what files are like where no data are; `initialize` sees for itself.
+        file_ending: Ending of the files if no data are available, ``".nii.gz"``, ``".png"``; `initialize` detects it.
     """
 
     def __init__(
@@ -99,33 +99,33 @@ class ListedFiles_interface(Abstract_IO):
         self.file_ending = file_ending
         self.data_directory: Path | None = None
         self.found_in: str | None = None
-        # What was asked for holds on the next folder, too; what was found there does not.
+        # Given arguments also apply to the next folder; detected ones do not.
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value of each class in segmentations and predictions, by the label map."""
+        """Return the value of each class in segmentations and predictions, by the label map."""
         return class_values(self.label_map, self.classes)
 
     @abstractmethod
     def find_files(self, root: Path) -> FoundFiles:
-        """Look at an existing folder, and say which samples it holds; `pattern` is seen to elsewhere.
+        """Find the samples in an existing folder; `initialize` applies `pattern` later.
 
         Raises:
-            MissingDataError: If there are none.
-            DataError: If the folder cannot be understood.
+            MissingDataError: If none exist.
+            DataError: If the layout is ambiguous or its files cannot be used.
         """
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
-        """Find the samples below `input_path`, and fill in what was None.
+        """Find the samples below `input_path`, and set arguments that were None.
 
         Returns:
             Their names, sorted, in Unicode's composed form.
 
         Raises:
-            MissingDataError: If there are none; the message says what was found instead.
-            DataError: If the folder is not laid out as it should be.
-            ConfigurationError: If an argument does not fit the data.
+            MissingDataError: If none exist; the message lists what was found instead.
+            DataError: If the folder does not have the expected layout.
+            ConfigurationError: If an argument does not match the data.
         """
         root = Path(input_path)
         expression = name_expression(self.pattern)
@@ -137,21 +137,21 @@ class ListedFiles_interface(Abstract_IO):
         if len(samples) < len(found.samples):
             twice = [name for name in found.samples if samples[composed(name)] is not found.samples[name]]
             raise DataError(
-                f"{root}: more than one sample is called {some_of(map(repr, twice))}, in composed or decomposed "
+                f"{root}: more than one sample is named {some_of(map(repr, twice))}, in composed or decomposed "
                 "Unicode; rename the others"
             )
         names = sorted(name for name in samples if matches(expression, name))
         if not names:
             raise MissingDataError(
                 f"pattern={self.pattern!r} matches none of the {len(samples)} samples in {root} "
-                f"({some_of(sorted(samples))}); it has to match the whole name"
+                f"({some_of(sorted(samples))}); it must match the whole name"
             )
         self._files = {name: samples[name] for name in names}
         self.found_in = found.found_in
         self.file_ending = found.file_ending
         self._fill_in(found, root)
         self.data_directory = root
-        self._reader_for(self.file_ending)  # says so if such files cannot have these channels
+        self._reader_for(self.file_ending)  # raises if the format does not support these channels
         return list(names)
 
     def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
@@ -159,31 +159,31 @@ class ListedFiles_interface(Abstract_IO):
         return self._reader.load_image(index)
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the image, from its header alone."""
+        """Return the metadata that `load_image` returns, from the header alone."""
         return self._reader.load_extended(index)
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
-        """The spatial shape of the image, from its header alone."""
+        """Return the spatial shape of the image, from its header alone."""
         return self._reader.load_shape(index)
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: uint8 (uint16 above 256 classes).
 
         Raises:
-            MissingDataError: If there is none.
-            DataError: If its values are no labels below `classes`.
+            MissingDataError: If it is missing.
+            DataError: If its values are not labels below `classes`.
         """
         return self._reader.load_segmentation(index)
 
     def stored_labels(self, index: Hashable) -> np.ndarray:
-        """The values of the segmentation file as they are, whatever `classes` and `label_map` say."""
+        """Return the stored values of the segmentation file, regardless of `classes` and `label_map`."""
         return self._reader.stored_labels(index)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
-        """Read what `save_prediction` wrote: labels, or class probabilities.
+        """Read a prediction that `save_prediction` wrote: labels, or class probabilities.
 
         Raises:
-            MissingDataError: If there is no prediction.
+            MissingDataError: If the prediction is missing.
         """
         return self._reader.load_prediction(index, str(output_path))
 
@@ -193,32 +193,32 @@ class ListedFiles_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether files with this ending can be read: NIfTI, PNG, TIFF, BMP, JPEG."""
+        """Return True if files with this ending can be read: NIfTI, PNG, TIFF, BMP, JPEG."""
         return NIFTI_interface.check_file_termination(termination) or Image_interface.check_file_termination(
             termination
         )
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Whether `write_file` writes files with this ending."""
+        """Return True if `write_file` writes files with this ending."""
         return self._reader_of(f"prediction{termination}").writes_file_termination(termination)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
-        """Check a sample by its headers: files there and whole, channels, dimension, one grid.
+        """Check a sample by its headers: complete files, channels, dimension, grid.
 
         Raises:
-            DataError: If something does not fit; the message names the file.
+            DataError: If a check fails; the message names the file.
         """
         self._reader.check(index, load_seg)
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
-        """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
+        """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
         return self._reader.fingerprint(index, str(input_path))
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image from anywhere, as `load_image` does; a list of NIfTI files is one with a channel each."""
+        """Read an image at any path, as `load_image` does; a list of NIfTI files has one channel each."""
         first = path if isinstance(path, str | Path) else next(iter(path), "")
         reader = self._reader_of(first)
-        return reader.read_file(path)  # type: ignore[arg-type]  # each reader says itself what it cannot read
+        return reader.read_file(path)  # type: ignore[arg-type]  # each reader checks the type itself
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to a NIfTI or image file, atomically, in the image's geometry."""
@@ -226,7 +226,7 @@ class ListedFiles_interface(Abstract_IO):
 
     @property
     def reader(self) -> NIFTI_interface | Image_interface:
-        """What reads and writes the files: the interface of their format, for this layout."""
+        """The interface of the files' format, for this layout."""
         return self._reader
 
     @property
@@ -234,7 +234,7 @@ class ListedFiles_interface(Abstract_IO):
         return self._reader_for(self.file_ending)
 
     def _reader_of(self, path: str | Path) -> NIFTI_interface | Image_interface:
-        """The reader of a file that need not be of the data set."""
+        """Return the reader of a file that need not be in the data set."""
         ending = Path(path).suffix.lower()
         image = Image_interface.check_file_termination(ending) and self.three_dim is False
         return self._reader_for(ending if image else self.file_ending if Path(path).is_dir() else ".nii.gz")
@@ -251,7 +251,7 @@ class ListedFiles_interface(Abstract_IO):
         return _ListedImages(self, ending)
 
     def _fill_in(self, found: FoundFiles, root: Path) -> None:
-        """Everything that was not given, from the layout or from the images' headers."""
+        """Set all arguments that were not given, from the layout or from the images' headers."""
         for name, value in self._asked.items():
             setattr(self, name, value)
         if self.channels is None and found.channels is not None:
@@ -265,8 +265,8 @@ class ListedFiles_interface(Abstract_IO):
             given = names if self.class_names is None else self.class_names
             if given is None:
                 raise ConfigurationError(
-                    f"{root} does not say how many classes there are: give classes, or use "
-                    "miscnn_tf.data_loading.layouts.find_interface, which looks into the segmentations"
+                    f"{root} does not define the number of classes: give classes, or use "
+                    "miscnn_tf.data_loading.layouts.find_interface, which reads the segmentations"
                 )
             self.classes = len(given)
         if self.class_names is None and names is not None and len(names) == self.classes:
@@ -275,24 +275,24 @@ class ListedFiles_interface(Abstract_IO):
         self.label_map = normalised_label_map(self.label_map, self.classes)
 
     def _look_at_images(self, root: Path) -> tuple[int, bool]:
-        """Channels and whether they are volumes."""
+        """Detect the number of channels, and whether the images are volumes."""
         files = {name: sample.images for name, sample in self._files.items()}
         if is_nifti(next(iter(files.values()))[0]):
             return usual_nifti_form(files, files.__getitem__, root, channels=self.channels, three_dim=self.three_dim)
-        # Who gives the channels has decided about the colours.
+        # With `channels` given, the choice between grey and colours is made.
         coloured = have_colours(files, lambda name: files[name][0], root, warn=self.channels is None)
         return (3 if coloured else 1), False
 
     def _sample(self, index: Hashable) -> SampleFiles:
         if self.data_directory is None and not self._files:
             raise ConfigurationError(
-                f"{type(self).__name__} does not know where the data are: call initialize(input_path), or use Data_IO"
+                f"{type(self).__name__} has not read a data folder yet: call initialize(input_path), or use Data_IO"
             )
         try:
             return self._files[composed(index) if isinstance(index, str) else index]
         except KeyError:
             raise MissingDataError(
-                f"there is no sample {index!r} in {self.data_directory}.{did_you_mean(index, self._files)} "
+                f"sample {index!r} does not exist in {self.data_directory}.{did_you_mean(index, self._files)} "
                 "Data_IO.get_indiceslist() lists them"
             ) from None
 
@@ -312,7 +312,7 @@ class ListedFiles_interface(Abstract_IO):
 
 
 class _ListedNifti(NIFTI_interface):
-    """Reads and writes the NIfTI files of an interface's table."""
+    """Reader and writer of the NIfTI files of an interface's table."""
 
     def __init__(self, owner: ListedFiles_interface) -> None:
         super().__init__(owner.channels, owner.classes, owner.three_dim, label_map=owner.label_map)
@@ -329,14 +329,14 @@ class _ListedNifti(NIFTI_interface):
 
 
 class _ListedImages(Image_interface):
-    """Reads and writes the PNG, TIFF, … files of an interface's table."""
+    """Reader and writer of the PNG, TIFF, … files of an interface's table."""
 
     def __init__(self, owner: ListedFiles_interface, ending: str) -> None:
         if owner.channels not in (1, 3) or owner.three_dim:
             raise DataError(
                 f"{owner.data_directory or type(owner).__name__}: images in {ending} files have 1 channel (grey) or 3 "
                 f"(colours) and two dimensions, not channels={owner.channels}, three_dim={owner.three_dim}; convert "
-                "the files to .nii.gz, or give what they have"
+                "the files to .nii.gz, or correct the arguments"
             )
         img_type = "rgb" if owner.channels == 3 else "grayscale"
         super().__init__(owner.classes, img_type, ending, label_map=owner.label_map)
@@ -346,8 +346,8 @@ class _ListedImages(Image_interface):
         images = self.owner._sample(index).images
         if len(images) > 1:
             raise DataError(
-                f"{images[0]} is one of {len(images)} files of the sample {index!r}; channels in a file each are read "
-                "from NIfTI only: convert them, or save colours as one image"
+                f"{images[0]} is one of {len(images)} files of the sample {index!r}; one file per channel is "
+                "supported for NIfTI only: convert them, or save colours as one image"
             )
         return images[0]
 

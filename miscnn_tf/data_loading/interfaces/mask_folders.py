@@ -1,4 +1,4 @@
-"""Which folder beside the images holds the masks: known by its name, and only if no other one fits as well."""
+"""Detection of the folder with the masks, by its name and by the names and sizes of its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-#: What folders of masks are called, in any case of letters; the last ones in data sets of vessels in the eye.
+#: Names of folders of masks, case-insensitively; the last ones are used in data sets of retinal vessels.
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth"),
     *("ground truth", "ground-truth", "gt"),
@@ -24,13 +24,13 @@ MASK_FOLDERS = (
     *("manual", "manual1", "manual2", "1st_manual", "2nd_manual", "labels-ah", "labels-vk"),
 )
 
-# Folders beside the images that hold no truth, though their files are called as the images are.
+# Folders beside the images whose files have the same names, but are not masks.
 _NO_MASKS = re.compile(
     r"(?:.*[-_ .])?(?:fovs?|field[-_ .]?of[-_ .]?view|pred(?:iction)?s?|outputs?|results?|overlays?|previews?"
     r"|thumb(?:nail)?s?)(?:[-_ .].*)?|(?:images?|imgs?)[-_ .](?:orig(?:inals?)?|raw|old|resized|small|large)",
     re.IGNORECASE,
 )
-# GIF is not read, but DRIVE's masks come in it: they are masks all the same.
+# GIF cannot be read, but the masks of DRIVE are GIF files: their folder still counts.
 _LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".gif")
 _ANY = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
 _CHANNEL = re.compile(r"(.+)_\d{4}")
@@ -38,7 +38,7 @@ _COMPARED = 3
 
 
 def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path]) -> Path | None:
-    """The folder in `root` that has the masks of some images; None if none is called so.
+    """Return the folder in `root` that holds the masks of some images; None if no folder has such a name.
 
     Args:
         root: The data folder.
@@ -46,35 +46,35 @@ def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path
         images: The images by their composed names without ending.
 
     Raises:
-        DataError: If the names of the files in several folders fit the images.
+        DataError: If the file names in several folders match the images.
     """
     named = [path for path in _candidates(root, image_folder) if path.name.lower() in MASK_FOLDERS]
     if not named:
         return None
     fits = {path: _number_of_masks(path, images, _ANY) for path in named}
-    # A folder called labels may hold text files with bounding boxes, beside one with masks.
+    # A folder called labels may hold text files with bounding boxes, beside another one with masks.
     chosen = [path for path in named if fits[path]] or named
     rivals = fitting_folders(root, image_folder, images, at_least=max(fits.values()) // 2)
     possible = [*chosen, *(path for path in rivals if path not in chosen)] if any(fits.values()) else chosen
     if len(possible) > 1:
         names = distinct([path.name for path in possible])
         raise DataError(
-            f"{root} holds {', '.join(names)}; say which one is meant: "
+            f"{root} holds several possible folders of masks, {', '.join(names)}; choose one: "
             f"{' or '.join(f'mask_folder={path.name!r}' for path in possible)} (mask_folder in [data.settings] of a "
-            "configuration, --mask-folder on the command line). Their files fit the images by name; one of them may "
+            "configuration, --mask-folder on the command line). Their file names match the images; one of them may "
             "hold the field of view, or another annotator's masks"
         )
     return possible[0]
 
 
 def fitting_folders(root: Path, image_folder: Path, images: Mapping[str, Path], *, at_least: int = 0) -> list[Path]:
-    """Folders beside the images whose files are called as the images' masks would be, and have the images' size.
+    """Return the folders beside the images whose files match the images by name and size.
 
     Args:
         root: The data folder.
         image_folder: The folder of the images.
         images: The images by their composed names without ending.
-        at_least: How many of the images must have a file there.
+        at_least: Number of images that must have a file there.
     """
     return [
         path
@@ -93,21 +93,21 @@ def _number_of_masks(folder: Path, images: Mapping[str, Path], endings: tuple[st
 
 
 def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
-    """A file for each image that could have its mask in a folder."""
+    """Return a file for each image that may have its mask in a folder."""
     stems = ((without_ending(path.name, endings), path) for path in visible_files(folder))
     masks = {composed(stem): path for stem, path in stems if stem}
-    # Channels in a file each share a mask.
+    # Several channel files share a mask.
     bare = {match[1]: path for name, path in images.items() if (match := _CHANNEL.fullmatch(name)) and is_nifti(path)}
     names = set(images) if set(images) & set(masks) else {*images, *bare}
     try:
         return {image: masks[mask] for image, mask in pair(names, masks).masks.items()}
-    except DataError:  # some image could have two masks; either shows that the folder fits
+    except DataError:  # an image may match two masks; either shows that the folder matches
         either = {form: path for stem, path in masks.items() for form in (stem, bare_mask(stem))}
         return {name: either[name] for name in names if name in either}
 
 
 def _same_size(folder: Path, images: Mapping[str, Path]) -> bool:
-    """Whether the first masks have their images' size; True where the headers cannot be read."""
+    """Return True if the first masks have their images' size, or the headers cannot be read."""
     for name, mask in list(_masks_in(folder, images, _LOSSLESS).items())[:_COMPARED]:
         image = images.get(name)
         try:

@@ -34,14 +34,14 @@ _MODALITY = re.compile(r"imaging_(\d{4})", re.IGNORECASE | re.ASCII)
 
 
 class NIFTI_interface(Abstract_IO):
-    """Volumes (or 2D images) in NIfTI files, compressed or not.
+    """Interface for volumes (or 2D images) in NIfTI files, compressed or not.
 
     A sample is a folder with ``imaging.nii.gz`` and, for training, ``segmentation.nii.gz``; or ``.nii``. Several
     channels are the fourth axis of the image, or a file each: ``imaging_0000.nii.gz``, ``imaging_0001.nii.gz``, …,
     all on one grid.
 
-    ``scl_slope`` and ``scl_inter`` are applied to images and label maps. Affine and spacing are in millimetres,
-    whatever the unit of the file is.
+    ``scl_slope`` and ``scl_inter`` are applied to images and label maps. Affine and spacing are converted to
+    millimetres.
 
     Predictions are ``<output_path>/<index>.nii.gz`` with the image's affine, qform, sform and unit: integer labels, or
     with activation output the class probabilities as float32 along a fourth axis.
@@ -51,7 +51,7 @@ class NIFTI_interface(Abstract_IO):
         classes: Number of classes, background included.
         three_dim: Whether the images are volumes; False for single slices ``(x, y)`` or ``(x, y, 1)``.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are. Predictions are
+        label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept. Predictions are
             written in the same values.
 
     Example:
@@ -77,7 +77,7 @@ class NIFTI_interface(Abstract_IO):
         self.data_directory: Path | None = None
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value of each class in segmentations and predictions, by the label map."""
+        """Return the value of each class in segmentations and predictions, by the label map."""
         return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
@@ -87,8 +87,8 @@ class NIFTI_interface(Abstract_IO):
             Their names, sorted.
 
         Raises:
-            MissingDataError: If there are none; the message says what was found instead.
-            ConfigurationError: If `pattern` is no regular expression.
+            MissingDataError: If none exist; the message lists what was found instead.
+            ConfigurationError: If `pattern` is not a valid regular expression.
         """
         indices = find_samples(input_path, self.pattern, lambda folder: bool(image_files(folder)), "imaging.nii.gz")
         self.data_directory = Path(input_path)
@@ -102,8 +102,8 @@ class NIFTI_interface(Abstract_IO):
             float64; and ``{"type": "nifti", "affine": 4x4, "spacing": mm per axis, …}``.
 
         Raises:
-            MissingDataError: If there is no image.
-            DataError: If it is damaged or does not fit this interface.
+            MissingDataError: If the image is missing.
+            DataError: If it is damaged or does not match this interface.
 
         Warns:
             UserWarning: If it holds NaN or infinite voxels.
@@ -111,35 +111,35 @@ class NIFTI_interface(Abstract_IO):
         return self._read_image(self.image_infos(index))
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the image, from its header alone."""
+        """Return the metadata that `load_image` returns, from the header alone."""
         return self._extended(self.image_infos(index)[0])
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
-        """The spatial shape of the image, from its header alone."""
+        """Return the spatial shape of the image, from its header alone."""
         return self._image_shape(self.image_infos(index)[0])[: 3 if self.three_dim else 2]
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: ``(x, y[, z])``, uint8 (uint16 above 256 classes).
 
         Raises:
-            MissingDataError: If there is none.
-            DataError: If its values are no labels below `classes`.
+            MissingDataError: If it is missing.
+            DataError: If its values are not labels below `classes`.
         """
         labels, path = self._labels(index)
         return check_labels(labels, self.classes, path, self.label_map)
 
     def stored_labels(self, index: Hashable) -> np.ndarray:
-        """The values of the segmentation file as they are, whatever `classes` and `label_map` say."""
+        """Return the stored values of the segmentation file, regardless of `classes` and `label_map`."""
         return self._labels(index)[0]
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
-        """Read what `save_prediction` wrote.
+        """Read a prediction that `save_prediction` wrote.
 
         Returns:
             Labels ``(x, y[, z])``, uint8 or uint16; or probabilities ``(x, y[, z], classes)``, float32.
 
         Raises:
-            MissingDataError: If there is no prediction.
+            MissingDataError: If the prediction is missing.
         """
         path = find_prediction(index, output_path)
         info = read_info(path)
@@ -159,14 +159,14 @@ class NIFTI_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether the ending is ``.nii`` or ``.nii.gz``."""
+        """Return True if the ending is ``.nii`` or ``.nii.gz``."""
         return termination.lower() in ENDINGS
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
-        """Check a sample by its headers: files there and whole, channels, dimension, one grid.
+        """Check a sample by its headers: complete files, channels, dimension, grid.
 
         Raises:
-            DataError: If something does not fit; the message names the file.
+            DataError: If a check fails; the message names the file.
         """
         infos = self.image_infos(index)
         for info in infos:
@@ -179,18 +179,18 @@ class NIFTI_interface(Abstract_IO):
         difference = _grid_difference(infos[0], segmentation)
         if difference:
             raise GridError(
-                f"{segmentation.path} does not lie on the grid of {infos[0].path}: {difference} (image against "
+                f"{segmentation.path} is not on the grid of {infos[0].path}: {difference} (image against "
                 "segmentation). Resample the segmentation to the image with nearest-neighbour interpolation, or "
                 "correct its header"
             )
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
-        """A digest of the sample's files (name, size, time of change) and of the label map; None without files."""
+        """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
         files = self.source_paths(index, input_path)
         return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image from anywhere, as `load_image` does.
+        """Read an image at any path, as `load_image` does.
 
         Args:
             path: A ``.nii.gz`` or ``.nii`` file; a list of them, one per channel; or a folder with ``imaging.nii.gz``
@@ -205,40 +205,40 @@ class NIFTI_interface(Abstract_IO):
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to a ``.nii.gz`` or ``.nii`` file in the image's geometry, atomically.
 
-        The geometry is what `load_image` or `read_file` put into ``sample.extended``. Labels become the values of the
-        segmentation files, uint8 or a wider type where they need one, on the image's axes; probabilities float32 with
-        the classes as the fourth.
+        The geometry is taken from ``sample.extended``, as set by `load_image` or `read_file`. Labels are written in the
+        values of the segmentation files, as uint8 or a wider type if needed, on the image's axes; probabilities as
+        float32 with the classes as fourth axis.
         """
         array, activation = prediction_to_write(sample, path, self.values_of_classes())
-        # A slice that was (x, y, 1) in its file is written so, to be laid over it.
+        # A slice that is (x, y, 1) in its file is written in that shape, so that viewers can overlay it.
         if not sample.three_dim and (activation or sample.extended.get("file_axes", 2) == 3):
             array = array[:, :, np.newaxis]
         write_nifti(path, array, sample.extended)
 
     def image_infos(self, index: Hashable) -> list[NiftiInfo]:
-        """The headers of a sample's image files, which are known to fit this interface and each other.
+        """Return the headers of a sample's image files, after checking them against this interface and each other.
 
         Raises:
-            MissingDataError: If there is no image, or one of its channels is missing.
-            DataError: If the dimension, the channels or the grids do not fit.
+            MissingDataError: If the image is missing, or one of its channels is missing.
+            DataError: If the dimension, the channels or the grids do not match.
         """
         return self._checked([read_info(path) for path in self.image_paths(index)])
 
-    # Where the files lie. A subclass for another layout overrides these three (and `initialize`).
+    # Paths of the files. A subclass for another layout overrides these three (and `initialize`).
 
     def image_paths(self, index: Hashable) -> list[Path]:
-        """The image files of a sample: one, or one per channel.
+        """Return the image files of a sample: one, or one per channel.
 
         Raises:
-            MissingDataError: If there is none, or one of the channels is missing.
+            MissingDataError: If it is missing, or one of the channels is missing.
         """
         return _image_paths(sample_folder(self.data_directory, index, self))
 
     def segmentation_path(self, index: Hashable) -> Path:
-        """The segmentation file of a sample.
+        """Return the segmentation file of a sample.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
         """
         folder = sample_folder(self.data_directory, index, self)
         path = find_nifti(folder / "segmentation", any_case=True)
@@ -250,13 +250,13 @@ class NIFTI_interface(Abstract_IO):
         return path
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
-        """All files of a sample that exist."""
+        """Return all files of a sample that exist."""
         folder = folder_below(input_path, index)
         segmentation = find_nifti(folder / "segmentation", any_case=True)
         return image_files(folder) + ([segmentation] if segmentation else [])
 
     def _checked(self, infos: list[NiftiInfo]) -> list[NiftiInfo]:
-        """The files of one image, known to be of this interface's dimension and channels and on one grid."""
+        """Check that the files of one image have this interface's dimension and channels, on one grid."""
         if len(infos) == 1:
             check_axes(self._image_shape(infos[0]), self.three_dim, self.channels, infos[0].path)
             return infos
@@ -265,8 +265,8 @@ class NIFTI_interface(Abstract_IO):
             difference = _grid_difference(infos[0], info)
             if difference:
                 raise DataError(
-                    f"{info.path} does not lie on the grid of {infos[0].path}: {difference}. Channels of one sample "
-                    "share a grid: register and resample it"
+                    f"{info.path} is not on the grid of {infos[0].path}: {difference}. Channels of one sample "
+                    "must share a grid: register and resample it"
                 )
         check_axes((*self.label_shape(infos[0]), len(infos)), self.three_dim, self.channels, infos[0].path.parent)
         return infos
@@ -299,10 +299,10 @@ class NIFTI_interface(Abstract_IO):
         return shape
 
     def label_shape(self, info: NiftiInfo) -> tuple[int, ...]:
-        """The spatial shape of a file that has one value per voxel.
+        """Return the spatial shape of a file that has one value per voxel.
 
         Raises:
-            DataError: If it has more, or is of another dimension than this interface.
+            DataError: If it has more, or its dimension differs from this interface's.
         """
         shape = self._image_shape(info)
         axes = 3 if self.three_dim else 2
@@ -315,10 +315,10 @@ class NIFTI_interface(Abstract_IO):
         return shape
 
     def segmentation_info(self, index: Hashable) -> NiftiInfo:
-        """The header of a sample's segmentation.
+        """Return the header of a sample's segmentation.
 
         Raises:
-            MissingDataError: If there is none.
+            MissingDataError: If it is missing.
         """
         return read_info(self.segmentation_path(index))
 
@@ -328,10 +328,10 @@ class NIFTI_interface(Abstract_IO):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a sample folder: ``imaging.nii[.gz]``, else all ``imaging_<4 digits>.nii[.gz]``, sorted.
+    """List the image files of a folder: ``imaging.nii[.gz]``, else all ``imaging_<4 digits>.nii[.gz]``, sorted.
 
-    Names may be in any case of letters. Where the same channel is there twice, or both forms are, a warning names what
-    is read.
+    Names are compared case-insensitively. If a channel exists twice, or files of both forms exist, a warning names the
+    ones that are read.
     """
     if not folder.is_dir():
         return []
@@ -347,7 +347,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    """As `image_files`, but neither none nor with a gap."""
+    """Return `image_files`, and raise an error if there are none or a channel is missing."""
     files = image_files(folder)
     if not files:
         raise MissingDataError(
@@ -362,15 +362,15 @@ def _image_paths(folder: Path) -> list[Path]:
 
 
 def find_prediction(index: Hashable, output_path: str | Path) -> Path:
-    """The file of a prediction: ``<output_path>/<index>.nii[.gz]``, its ending in any case of letters.
+    """Find the file of a prediction, ``<output_path>/<index>.nii[.gz]``, with the ending in any case of letters.
 
     Raises:
-        MissingDataError: If there is none.
+        MissingDataError: If it is missing.
     """
     path = find_nifti(inside(output_path, index))
     if path is None:
         raise MissingDataError(
-            f"there is no prediction {inside(output_path, index, ENDINGS[0])}: predict {index!r} first"
+            f"prediction {inside(output_path, index, ENDINGS[0])} does not exist; predict {index!r} first"
         )
     return path
 

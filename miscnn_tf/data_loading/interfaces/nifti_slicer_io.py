@@ -23,7 +23,7 @@ from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
-#: Stands between the folder and the slice number in an index.
+#: Separator of the folder and the slice number in an index.
 SEPARATOR = ":#:"
 
 
@@ -33,15 +33,15 @@ class NIFTIslicer_interface(Abstract_IO):
     Folders and files are those of `NIFTI_interface`; the index of a slice is ``"<folder>:#:<slice>"``. Volumes are
     decoded once for all their slices, as long as `cache_bytes` allow; uncompressed ones are memory-mapped.
 
-    The prediction of a slice is a NIfTI volume one voxel thick that lies where the slice was cut;
-    `assemble_volume` puts the slices of a volume together.
+    The prediction of a slice is a NIfTI volume one voxel thick at the position of the slice;
+    `assemble_volume` combines the slices of a volume.
 
     Args:
         slice_axis: Array axis that is cut: 0, 1 or 2.
         channels: Number of channels.
         classes: Number of classes, background included.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: What values in the segmentation files mean, ``{255: 1}``; others stay as they are. Predictions are
+        label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept. Predictions are
             written in the same values.
         cache_bytes: Memory for decoded volumes (images and label maps together), in bytes or as text such as ``"4GB"``.
 
@@ -63,7 +63,7 @@ class NIFTIslicer_interface(Abstract_IO):
     ) -> None:
         super().__init__(channels=channels, classes=classes, three_dim=False)
         if slice_axis not in (0, 1, 2):
-            raise ConfigurationError(f"slice_axis={slice_axis!r}: a volume is cut along axis 0, 1 or 2")
+            raise ConfigurationError(f"slice_axis={slice_axis!r} must be 0, 1 or 2")
         self.slice_axis = int(slice_axis)
         self.pattern = pattern
         self.label_map = normalised_label_map(label_map, classes)
@@ -73,7 +73,7 @@ class NIFTIslicer_interface(Abstract_IO):
         self._cache = VolumeCache(self.cache_bytes)
 
     def values_of_classes(self) -> tuple[int, ...]:
-        """The value of each class in segmentations and predictions, by the label map."""
+        """Return the value of each class in segmentations and predictions, by the label map."""
         return class_values(self.label_map, self.classes)
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
@@ -83,8 +83,8 @@ class NIFTIslicer_interface(Abstract_IO):
             An index per slice, sorted by folder, then slice.
 
         Raises:
-            MissingDataError: If there is no volume.
-            DataError: If a volume's header is damaged, or says that it is no volume with these channels.
+            MissingDataError: If the volume is missing.
+            DataError: If a volume's header is damaged, or is not that of a volume with these channels.
         """
         indices: list[Hashable] = []
         for folder in self._volumes.initialize(input_path):
@@ -116,14 +116,14 @@ class NIFTIslicer_interface(Abstract_IO):
         return image, self._extended(infos[0], position)
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
-        """What `load_image` knows of the slice, from the volume's header alone."""
+        """Return the metadata that `load_image` returns, from the volume's header alone."""
         folder, position = self._split(index)
         info = self._volumes.image_infos(folder)[0]
         self._in_range(index, position, info)
         return self._extended(info, position)
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
-        """The shape of the slice, from the volume's header alone."""
+        """Return the shape of the slice, from the volume's header alone."""
         folder, position = self._split(index)
         info = self._volumes.image_infos(folder)[0]
         self._in_range(index, position, info)
@@ -133,8 +133,8 @@ class NIFTIslicer_interface(Abstract_IO):
         """Read the label map of a slice: ``(x, y)``, uint8 (uint16 above 256 classes).
 
         Raises:
-            MissingDataError: If there is none.
-            DataError: If its values are no labels below `classes`.
+            MissingDataError: If it is missing.
+            DataError: If its values are not labels below `classes`.
         """
         folder, position = self._split(index)
         info = self._volumes.segmentation_info(folder)
@@ -144,10 +144,10 @@ class NIFTIslicer_interface(Abstract_IO):
         return check_labels(plane, self.classes, f"{info.path}, slice {position}", self.label_map)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
-        """Read what `save_prediction` wrote: labels ``(x, y)``, or probabilities ``(x, y, classes)`` as float32.
+        """Read a stored prediction: labels ``(x, y)``, or probabilities ``(x, y, classes)`` as float32.
 
         Raises:
-            MissingDataError: If there is no prediction.
+            MissingDataError: If the prediction is missing.
         """
         path = find_prediction(index, output_path)
         plane = self._only_slice(read_info(path))
@@ -160,11 +160,11 @@ class NIFTIslicer_interface(Abstract_IO):
         self.write_file(sample, inside(output_path, sample.index, ENDINGS[0]))
 
     def assemble_volume(self, folder: Hashable, output_path: str | Path, path: str | Path | None = None) -> Path:
-        """Put the predicted slices of a volume together, in the geometry of its image.
+        """Combine the predicted slices of a volume, in the geometry of its image.
 
         Args:
             folder: The volume: the index of its slices up to ``":#:"``.
-            output_path: Where the slices were written.
+            output_path: Folder of the predicted slices.
             path: The file to write; ``<output_path>/<folder>.nii.gz`` by default.
 
         Returns:
@@ -203,7 +203,7 @@ class NIFTIslicer_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Whether the ending is ``.nii`` or ``.nii.gz``."""
+        """Return True if the ending is ``.nii`` or ``.nii.gz``."""
         return NIFTI_interface.check_file_termination(termination)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
@@ -213,7 +213,7 @@ class NIFTIslicer_interface(Abstract_IO):
         self._volumes.check(folder, load_seg)
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
-        """A digest of the files of the slice's volume and of the label map."""
+        """Return a digest of the files of the slice's volume and of the label map."""
         return self._volumes.fingerprint(self._split(index)[0], input_path)
 
     def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -221,7 +221,7 @@ class NIFTIslicer_interface(Abstract_IO):
 
         Raises:
             ConfigurationError: If it is several files.
-            DataError: If it is a volume of more slices, or no file.
+            DataError: If it is a volume of more slices, or not a file.
         """
         if not isinstance(path, str | Path):
             raise ConfigurationError(f"{type(self).__name__} reads one file at a time, got {path!r}")
@@ -235,7 +235,7 @@ class NIFTIslicer_interface(Abstract_IO):
         return check_image(plane, path), self._extended(info, 0)
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
-        """Write ``sample.pred_data`` as a NIfTI volume that is one voxel thick, where the slice was cut, atomically."""
+        """Write ``sample.pred_data`` as a NIfTI volume one voxel thick at the position of the slice, atomically."""
         array, _ = prediction_to_write(sample, path, self.values_of_classes())
         axis = int(sample.extended.get("slice_axis", self.slice_axis))
         write_nifti(path, np.expand_dims(array, axis), sample.extended)
@@ -243,7 +243,7 @@ class NIFTIslicer_interface(Abstract_IO):
     def _split(self, index: Hashable) -> tuple[str, int]:
         folder, separator, position = str(index).rpartition(SEPARATOR)
         if not separator or not position.isdecimal():
-            raise DataError(f"{index!r} names no slice; slices are called '<folder>{SEPARATOR}<number>'")
+            raise DataError(f"{index!r} is not the name of a slice; slices are named '<folder>{SEPARATOR}<number>'")
         if self.data_directory is not None:
             sample_folder(self.data_directory, folder, self)
         return folder, int(position)
@@ -261,7 +261,7 @@ class NIFTIslicer_interface(Abstract_IO):
             if form in facts:
                 facts[form] = geometry.shifted_affine(facts[form], start)
         facts["spacing"] = np.delete(facts["spacing"], self.slice_axis)
-        # Without forms each viewer places a file by its shape; a slice has to say where it lies.
+        # Without qform and sform, viewers place a file by its shape, which is wrong for a slice.
         if not facts["qform_code"] and not facts["sform_code"]:
             facts["qform_code"] = facts["sform_code"] = 1
         return {**facts, "type": "nifti_slice", "slice_axis": self.slice_axis, "slice": position}
@@ -271,7 +271,7 @@ class NIFTIslicer_interface(Abstract_IO):
         flat = len(shape) == 2
         if not flat and shape[self.slice_axis] != 1:
             raise DataError(
-                f"{info.path}: this is a volume of {shape[self.slice_axis]} slices (shape {shape}) along axis "
+                f"{info.path}: a volume of {shape[self.slice_axis]} slices (shape {shape}) along axis "
                 f"{self.slice_axis}; one slice is needed. Read volumes with initialize and '<folder>:#:<slice>'"
             )
         array = read_voxels(info)

@@ -1,4 +1,4 @@
-"""Paired folders of images and masks, as 2D U-Net users have them."""
+"""Interface for a folder of images and a folder of masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 
-#: What folders of images are called, in any case of letters.
+#: Names of folders of images, case-insensitively.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 
 _READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
@@ -29,7 +29,7 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 class Paired_interface(ListedFiles_interface):
-    """A folder of images beside a folder of masks.
+    """Interface for a folder of images beside a folder of masks.
 
     ::
 
@@ -42,29 +42,29 @@ class Paired_interface(ListedFiles_interface):
             cell_02.png
 
     Images are PNG, TIFF, BMP or JPEG (masks without loss: no JPEG), grey or in colours; or NIfTI, with several channels
-    as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Both may lie in one folder, too, if the masks' names say
-    that they are; and with ``part="all"`` there may be images alone, in the data folder itself. A sample is called as
-    its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
+    as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Both may be in one folder if the masks are
+    recognisable by their names; with ``part="all"``, images alone may be in the data folder itself. A sample is named
+    like its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
 
-    Which folders were taken is logged, and is in the attribute ``found_in``. Where the files of another folder fit the
-    images, too, `initialize` stops, and `mask_folder` chooses: DRIVE has the field of view in ``mask/`` and the vessels
-    in ``1st_manual/``.
+    The chosen folders are logged, and stored in the attribute ``found_in``. If the files of several folders match the
+    images, `initialize` raises an error, and `mask_folder` must be given: DRIVE has the field of view in ``mask/`` and
+    the vessels in ``1st_manual/``.
 
-    Predictions are ``<output_path>/<name>.nii.gz`` for NIfTI; for images in the images' format, or PNG if that loses
-    something.
+    Predictions are ``<output_path>/<name>.nii.gz`` for NIfTI; for images in the images' format, or PNG if that is
+    lossy.
 
     Args:
-        channels: 1, 3 for colours, or more (NIfTI); None: as the images' headers say.
+        channels: 1, 3 for colours, or more (NIfTI); None: from the images' headers.
         classes: Number of classes, background included.
-        three_dim: Whether the images are volumes (NIfTI); None: as most images are.
+        three_dim: Whether the images are volumes (NIfTI); None: like the majority of the images.
         pattern: Regular expression that a sample's whole name must match; None takes all.
-        image_folder: Where the images are, relative to the data folder (``"train/images"``); None: by the usual names.
-        mask_folder: Where the masks are, likewise.
+        image_folder: Folder of the images, relative to the data folder (``"train/images"``); None: by the usual names.
+        mask_folder: Folder of the masks, likewise.
         part: "training" (images with a mask), "test" (images without) or "all".
-        label_map: What values in the masks mean, ``{255: 1}``; others stay as they are. Predictions are written in the
+        label_map: Labels for values in the masks, ``{255: 1}``; other values are kept. Predictions are written in the
             same values.
         class_names: A name per class, background first.
-        file_ending: What files are like where no data are; `initialize` sees for itself.
+        file_ending: Ending of the files if no data are available; `initialize` detects it.
 
     Example:
         >>> interface = Paired_interface(classes=2, label_map={255: 1})
@@ -91,11 +91,11 @@ class Paired_interface(ListedFiles_interface):
         self.mask_folder = mask_folder
 
     def find_files(self, root: Path) -> FoundFiles:
-        """The images and their masks.
+        """Find the images and their masks.
 
         Raises:
-            MissingDataError: If a folder is missing or empty, or nothing fits together.
-            DataError: If it is not clear what belongs to what.
+            MissingDataError: If a folder is missing or empty, or no image has a mask.
+            DataError: If the pairing is ambiguous.
         """
         image_folder = self._image_folder(root)
         images, masks = _by_stem(image_folder), {}
@@ -108,13 +108,13 @@ class Paired_interface(ListedFiles_interface):
         where = f"{image_folder} and {mask_folder or 'no masks'}" if mask_folder != image_folder else f"{image_folder}"
         if not images:
             raise MissingDataError(
-                f"{image_folder} holds no images (found: {list_files(image_folder)}); they end in {', '.join(_READ)}"
+                f"{image_folder} holds no images (found: {list_files(image_folder)}) that end in {', '.join(_READ)}"
                 f"{_deeper(root, image_folder)}"
             )
         if not masks and mask_folder is not None and self.part == "training":
             raise MissingDataError(
-                f"{mask_folder} holds no masks (found: {list_files(mask_folder)}); they end in "
-                f"{', '.join(_LOSSLESS)}: convert others"
+                f"{mask_folder} holds no masks (found: {list_files(mask_folder)}) that end in "
+                f"{', '.join(_LOSSLESS)}; convert others"
             )
         both, single = self._pair_up(images, masks, where)
         samples = {"training": both, "test": single, "all": both | single}[self.part]
@@ -128,7 +128,7 @@ class Paired_interface(ListedFiles_interface):
     def _pair_up(
         self, images: Mapping[str, Path], masks: Mapping[str, Path], where: str
     ) -> tuple[dict[str, SampleFiles], dict[str, SampleFiles]]:
-        """The samples with a mask, and those without; what has no partner is told."""
+        """Return the samples with a mask, and those without; log images and masks without a partner."""
         pairs = pair(images, masks, where)
         groups = _channel_groups(pairs.images_alone, pairs.masks_alone, images)
         if not masks and self.part != "training":
@@ -142,22 +142,22 @@ class Paired_interface(ListedFiles_interface):
             kind = both if name in masks else single
             kind[name] = SampleFiles(tuple(images[part] for part in parts), masks.get(name))
         if lonely:
-            logger.warning("%s: no image belongs to %s: %s", where, plural(len(lonely), "mask"), some_of(lonely))
+            logger.warning("%s: %s without an image: %s", where, plural(len(lonely), "mask"), some_of(lonely))
         if self.part == "training" and alone and both:
             logger.warning(
-                "%s: %s without a mask, left out: %s (part='all' takes them for prediction)",
+                "%s: %s without a mask, left out: %s (part='all' includes them for prediction)",
                 *(where, plural(len(alone), "image"), some_of(alone)),
             )
         return both, single
 
     def _nothing(self, where: str, images: list[str], masks: list[str]) -> str:
         if self.part == "test":
-            return f"{where}: every image has a mask; part='training' or part='all' takes these"
+            return f"{where}: every image has a mask; part='training' or part='all' includes these"
         named = distinct([*images, *masks])
         images, masks = named[: len(images)], named[len(images) :]
         return (
-            f"{where}: no mask fits an image by its name (images: {some_of(images, 3)}; masks: {some_of(masks, 3)}). "
-            "A mask is called as its image, or x_mask for x, or mask_1 for img_1; part='all' takes images without masks"
+            f"{where}: no mask matches an image by name (images: {some_of(images, 3)}; masks: {some_of(masks, 3)}). "
+            "Name a mask like its image, or x_mask for x, or mask_1 for img_1; part='all' includes images without masks"
         )
 
     def _image_folder(self, root: Path) -> Path:
@@ -173,15 +173,15 @@ class Paired_interface(ListedFiles_interface):
         if inner:
             hint = f"; give {' or '.join(str(path) for path in inner[:3])}, or image_folder"
         raise MissingDataError(
-            f"{root} holds no folder of images called {', '.join(IMAGE_FOLDERS)} (found: {list_files(root)}){hint}"
+            f"{root} holds no folder of images named {', '.join(IMAGE_FOLDERS)} (found: {list_files(root)}){hint}"
         )
 
     def _mask_folder(self, root: Path, image_folder: Path, images: Mapping[str, Path]) -> Path | None:
-        """The folder of the masks, if there is one; the images' own where masks are among them.
+        """Return the folder of the masks, if any; the images' own if it also holds masks.
 
         Raises:
-            MissingDataError: If there is none, but masks are needed.
-            DataError: If it could be another one just as well.
+            MissingDataError: If it is missing, but masks are needed.
+            DataError: If several folders match.
         """
         if self.mask_folder is not None:
             return self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
@@ -192,8 +192,8 @@ class Paired_interface(ListedFiles_interface):
             fitting = fitting_folders(root, image_folder, images)
             hint = f"give mask_folder={fitting[0].name!r}" if fitting else "rename it, or give mask_folder"
             raise MissingDataError(
-                f"{root} holds no folder of masks called {', '.join(MASK_FOLDERS)} (found: {list_files(root)}); "
-                f"{hint}; part='all' takes images without masks"
+                f"{root} holds no folder of masks named {', '.join(MASK_FOLDERS)} (found: {list_files(root)}); "
+                f"{hint}; part='all' includes images without masks"
             )
         return masks
 
@@ -204,28 +204,27 @@ class Paired_interface(ListedFiles_interface):
                 folder = root if str(given) in ("", ".") else inside(root, given)
             except DataError:
                 raise ConfigurationError(
-                    f"{argument}={given!r} is no folder below {root}; give one relative to it, such as 'train/images'"
+                    f"{argument}={given!r} is not a folder below {root}; give a relative path such as 'train/images'"
                 ) from None
             if not folder.is_dir():
                 raise MissingDataError(
-                    f"{argument}={given!r}: there is no folder {folder}; it holds {list_files(root)}"
+                    f"{argument}={given!r}: the folder {folder} does not exist; {root} holds {list_files(root)}"
                 )
             return folder
         found = _called(root, names)
         if len(found) > 1:
             raise DataError(
-                f"{root} holds {', '.join(path.name for path in found)}; say which one is meant: "
-                f"{argument}={found[0].name!r}"
+                f"{root} holds {', '.join(path.name for path in found)}; choose one with {argument}={found[0].name!r}"
             )
         return found[0] if found else None
 
 
 def is_paired(root: Path, labelled: bool = True) -> bool:
-    """Whether a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``.
+    """Return True if a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``.
 
     Args:
         root: An existing folder.
-        labelled: Whether masks are needed; if not, images alone are enough, in a folder or in `root` itself.
+        labelled: Whether masks are needed; if False, images alone are enough, in a folder or in `root` itself.
     """
     images, masks = (bool(_called(root, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
     if images and (masks or not labelled):
@@ -234,7 +233,7 @@ def is_paired(root: Path, labelled: bool = True) -> bool:
 
 
 def is_flat(root: Path) -> bool:
-    """Whether a folder itself holds images beside masks that say so in their names."""
+    """Return True if a folder itself holds images beside masks that are recognisable by their names."""
     stems = [composed(stem) for path in visible_files(root) if (stem := without_ending(path.name, _READ))]
     return bool(set(stems) & {bare for stem in stems if (bare := bare_mask(stem)) != stem})
 
@@ -244,12 +243,12 @@ def _is_called(path: Path, names: Sequence[str]) -> bool:
 
 
 def _called(root: Path, names: Sequence[str]) -> list[Path]:
-    """The folders in a folder that have one of these names, sorted."""
+    """Return the folders in a folder that have one of these names, sorted."""
     return [root / entry.name for entry in folder_entries(root) if _is_called(root / entry.name, names)]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """The images or masks in a folder, by their composed name without the ending."""
+    """Return the images or masks in a folder, by composed name without the ending."""
     stems: dict[str, Path] = {}
     for entry in folder_entries(folder):
         stem = without_ending(entry.name, _READ)
@@ -257,12 +256,12 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             continue
         path = folder / entry.name
         if entry.is_dir():
-            logger.warning("%s is a folder, not a file, and left out; move the file in it here", path)
+            logger.warning("%s is a folder, not a file, and left out; move the file in it to the parent folder", path)
             continue
         other = stems.setdefault(composed(stem), path)
         if other != path:
             names = " and ".join(distinct([other.name, path.name]))
-            raise DataError(f"{folder} holds {names}; which one is meant? Remove one")
+            raise DataError(f"{folder} holds several files of one sample, {names}; remove all but one")
     return stems
 
 
@@ -273,11 +272,11 @@ def _found_in(images: Path, masks: Path | None) -> str:
 
 
 def _deeper(root: Path, images: Path) -> str:
-    """What to give where the images are in folders of their own, such as ``images/train``."""
+    """Return the advice for images in subfolders, such as ``images/train``."""
     inner = next((entry.name for entry in folder_entries(images) if entry.is_dir()), None)
     if inner is None:
         return ""
-    # Also where the images are in the data folder itself.
+    # Also if the images are in the data folder itself.
     folder = (images / inner).relative_to(root).as_posix()
     return f". If they are in one of its folders, give image_folder={folder!r}, and mask_folder likewise"
 
@@ -285,7 +284,7 @@ def _deeper(root: Path, images: Path) -> str:
 def _channel_groups(
     images: Iterable[str], masks: Iterable[str], paths: Mapping[str, Path]
 ) -> dict[str, tuple[str, ...]]:
-    """NIfTI images ``x_0000``, ``x_0001``, … where there is a mask ``x``."""
+    """Group NIfTI images ``x_0000``, ``x_0001``, … that share a mask ``x``."""
     wanted = set(masks)
     groups: dict[str, list[str]] = {}
     for name in sorted(images):
@@ -302,7 +301,7 @@ def _channel_groups(
 
 
 def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
-    """NIfTI images that are all called ``x_0000``, ``x_0001``, …, as nnU-Net's test cases are; nothing otherwise."""
+    """Group NIfTI images that are all named ``x_0000``, ``x_0001``, …, like nnU-Net's test cases; empty otherwise."""
     matches = [_CHANNEL.fullmatch(name) for name in images]
     if not all(match and is_nifti(images[match[0]]) for match in matches):
         return {}
@@ -318,6 +317,6 @@ def _ending(paths: Sequence[Path], where: str) -> str:
         return ENDINGS[0]
     if nifti == {True, False}:
         first = next(path.name for path in paths if is_nifti(path) is not is_nifti(paths[0]))
-        raise DataError(f"{where}: {paths[0].name} and {first} are of different kinds; keep NIfTI and others apart")
+        raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep NIfTI and others apart")
     endings = {path.suffix.lower() for path in paths}
     return endings.pop() if len(endings) == 1 else ".png"

@@ -1,4 +1,4 @@
-"""What is written for a sample, labels or class probabilities, and how labels are read back."""
+"""Conversion of predictions to the values in files, and back."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from miscnn_tf.errors import ConfigurationError
 def prediction_to_write(
     sample: Sample, where: str | Path, values: Sequence[int] | None = None
 ) -> tuple[np.ndarray, bool]:
-    """The prediction of a sample as it goes into a file.
+    """Convert the prediction of a sample for writing to a file.
 
     Args:
         sample: A sample with ``pred_data``: labels ``(x, y[, z][, 1])``, or probabilities ``(x, y[, z], classes)``.
-        where: Where it is to be written, for messages.
-        values: The value that each class has in the files (`Abstract_IO.values_of_classes`); None for class numbers.
+        where: The output file, for messages.
+        values: The value of each class in the files (`Abstract_IO.values_of_classes`); None for class numbers.
 
     Returns:
         Labels ``(x, y[, z])`` and False; or probabilities ``(x, y[, z], classes)`` as float32 and True. Class numbers
         are uint8 (uint16 above 256 classes), other values the smallest type that holds all of them.
 
     Raises:
-        ConfigurationError: If there is no prediction, or its number of axes does not fit the sample.
+        ConfigurationError: If the prediction is missing, or its number of axes does not match the sample.
         DataError: If labels are not whole numbers below 65536, or one has no value.
     """
     labels, activation = _prediction_of(sample, where)
@@ -42,17 +42,17 @@ def prediction_labels(
     label_map: Mapping[int, int] | None,
     values: Sequence[int],
 ) -> np.ndarray:
-    """The class numbers of a stored prediction: the inverse of `prediction_to_write`.
+    """Convert a stored prediction to class numbers: the inverse of `prediction_to_write`.
 
     Predictions that hold class numbers, as earlier versions wrote them, are read as well; see
     `label_values.reading_map`.
 
     Args:
-        array: What is stored.
+        array: The stored values.
         classes: Number of classes, background included.
         where: The file or sample, for messages.
-        label_map: What values in the segmentations mean.
-        values: The value that is written for each class.
+        label_map: Labels for values in the segmentations.
+        values: The value of each class in the files.
 
     Returns:
         Labels of the same shape, uint8 (uint16 above 256 classes).
@@ -64,7 +64,7 @@ def prediction_labels(
 
 
 def _prediction_of(sample: Sample, where: str | Path) -> tuple[np.ndarray, bool]:
-    """The prediction as class numbers, or as probabilities."""
+    """Return the prediction as class numbers or probabilities, and whether it is the latter."""
     prediction = sample.pred_data
     if prediction is None:
         raise ConfigurationError(
@@ -81,8 +81,8 @@ def _prediction_of(sample: Sample, where: str | Path) -> tuple[np.ndarray, bool]
         )
     dtype = label_dtype(sample.classes)
     if prediction.dtype == dtype and prediction.size:
-        return prediction, False  # as our own predictions are; the check would make copies of a large map
-    # Whatever the labels are, none may be lost in writing; whether they make sense for `classes` was settled before.
+        return prediction, False  # already checked, and checking again would copy a large map
+    # Only the range of the type is checked here; labels were checked against `classes` before.
     widest = check_labels(prediction, max(sample.classes, 2**16), where)
     if widest.dtype != dtype and widest.size and int(widest.max()) <= np.iinfo(dtype).max:
         widest = widest.astype(dtype)

@@ -1,4 +1,4 @@
-"""One folder per sample below the input path: which of them are samples, and where their files lie."""
+"""Layouts with one folder per sample below the input path."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 def find_samples(
     input_path: str | Path, pattern: str | None, has_image: Callable[[Path], bool], image_name: str
 ) -> list[Hashable]:
-    """Names of the sample folders directly below `input_path`, sorted.
+    """Find the sample folders directly below `input_path`, and return their names, sorted.
 
     Files, hidden folders, folders whose name does not fully match `pattern` and folders without an image are left out.
 
     Args:
         input_path: The folder of the data set.
         pattern: Regular expression that the whole folder name must match; None takes all.
-        has_image: Whether a folder holds the image of a sample.
-        image_name: How that file is called, for messages.
+        has_image: Returns whether a folder holds the image of a sample.
+        image_name: Name of that file, for messages.
 
     Raises:
-        ConfigurationError: If `pattern` is no regular expression.
-        MissingDataError: If there is no such folder, or no sample in it; the message says what was found.
+        ConfigurationError: If `pattern` is not a valid regular expression.
+        MissingDataError: If the folder does not exist, or no sample in it; the message lists what was found.
     """
     root = Path(input_path)
     expression = name_expression(pattern)
@@ -42,55 +42,55 @@ def find_samples(
     samples = [path for path in matching if has_image(path)]
     for path in matching:
         if path not in samples:
-            logger.info("%s is no sample: it holds no %s", path, image_name)
+            logger.info("%s is not a sample: it holds no %s", path, image_name)
     if not samples:
         raise MissingDataError(_nothing(root, pattern, folders, matching, image_name, has_image(root)))
-    # By the name's text, whatever the file system's order is.
+    # Sorted by name, independent of the file system's order.
     names: list[Hashable] = []
     names.extend(sorted(path.name for path in samples))
     return names
 
 
 def name_expression(pattern: str | None) -> re.Pattern[str] | None:
-    """`pattern`, compiled.
+    """Compile `pattern`.
 
     Raises:
-        ConfigurationError: If it is no regular expression.
+        ConfigurationError: If it is not a valid regular expression.
     """
     try:
         return None if pattern is None else re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise ConfigurationError(f"pattern={pattern!r} is no regular expression ({error})") from error
+        raise ConfigurationError(f"pattern={pattern!r} is not a valid regular expression ({error})") from error
 
 
 def matches(expression: re.Pattern[str] | None, name: str) -> bool:
-    """Whether a whole name fits an expression, as it is on disk or in composed form; all do without an expression."""
+    """Return True if an expression is None or matches a whole name, as on disk or in composed form."""
     return expression is None or any(expression.fullmatch(form) for form in (name, composed(name)))
 
 
 def sample_folder(input_path: str | Path | None, index: Hashable, owner: object) -> Path:
-    """The folder of a sample; the Unicode form of its name does not matter.
+    """Return the folder of a sample; the Unicode form of its name does not matter.
 
     Raises:
-        ConfigurationError: If the interface has not looked at a data folder yet.
-        DataError: If the index would lead out of the data folder.
-        MissingDataError: If there is no such sample.
+        ConfigurationError: If the interface is not initialised.
+        DataError: If the index is a path outside the data folder.
+        MissingDataError: If the sample does not exist.
     """
     if input_path is None:
         raise ConfigurationError(
-            f"{type(owner).__name__} does not know where the data are: call initialize(input_path), or use Data_IO"
+            f"{type(owner).__name__} has not read a data folder yet: call initialize(input_path), or use Data_IO"
         )
     folder = folder_below(input_path, index)
     if not folder.is_dir():
-        raise MissingDataError(f"there is no sample {index!r} below {input_path}; Data_IO.get_indiceslist() lists them")
+        raise MissingDataError(f"sample {index!r} is not in {input_path}; Data_IO.get_indiceslist() lists all samples")
     return folder
 
 
 def folder_below(root: str | Path, index: Hashable) -> Path:
-    """The folder that a sample has below `root`, as its name is spelled there; it need not exist.
+    """Return the folder of a sample below `root`, in its spelling on disk; it need not exist.
 
     Raises:
-        DataError: If the index would lead out of `root`.
+        DataError: If the index is a path outside `root`.
     """
     folder = inside(root, index)
     if folder.is_dir() or not folder.parent.is_dir():
@@ -100,9 +100,9 @@ def folder_below(root: str | Path, index: Hashable) -> Path:
 
 
 def list_files(folder: Path) -> str:
-    """The files of a folder, for a message; folders in it that are called like files end in a slash."""
+    """List the files of a folder, for a message; folders that are named like files end in a slash."""
     if not folder.is_dir():
-        return "nothing: there is no such folder"
+        return "nothing: the folder does not exist"
     slash = {True: "/", False: ""}
     entries = folder_entries(folder)
     return some_of(distinct([entry.name + slash["." in entry.name and entry.is_dir()] for entry in entries]))
@@ -118,7 +118,7 @@ def _nothing(
     if not matching:
         return (
             f"pattern={pattern!r} matches none of the {len(folders)} folders in {root} "
-            f"({some_of(path.name for path in folders)}); it has to match the whole folder name"
+            f"({some_of(path.name for path in folders)}); it must match the whole folder name"
         )
     return (
         f"none of the {len(matching)} folders in {root} holds {image_name}; {matching[0].name} holds "

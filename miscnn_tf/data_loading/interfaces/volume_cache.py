@@ -48,7 +48,7 @@ class VolumeCache:
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise MissingDataError(f"{path}: there is no such file; check the path") from None
+            raise MissingDataError(f"{path}: the file does not exist; check the path") from None
         key = (str(path), status.st_mtime_ns, status.st_size)
         with self._lock:
             if key in self._held:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 
@@ -10,27 +9,21 @@ import numpy as np
 import pydicom
 import pytest
 import shapely
-from damaged_dicom import altered_files
-from dicom_series import DISTANCE, ORIGIN, SPACING, make_rtstruct, make_series, save_series, square
+from damaged_dicom import UIDS, altered_files, collected_warnings, content, write_blank_series
+from dicom_series import DISTANCE, ORIGIN, SPACING, make_rtstruct, square
 from fuzzing import fuzz, how_many, mutations, truncations
 from matplotlib.path import Path as Polygon
 
 from miscnn_tf.data_loading.dicom.rtstruct import read_rtstruct, roi_mask, roi_names
-from miscnn_tf.data_loading.dicom.series import grid_of_files
 
 SHAPE = (4, 14, 12)
 CENTRES = np.stack(np.indices(SHAPE[1:]), axis=-1).reshape(-1, 2)
 NAME = "rt.dcm"
-# The same in each run, and with them the mutations.
-UIDS = {"StudyInstanceUID": "1.2.3.1", "SeriesInstanceUID": "1.2.3.2", "FrameOfReferenceUID": "1.2.3.3"}
 
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory):
-    datasets = make_series(np.zeros(SHAPE), **UIDS)
-    folder = tmp_path_factory.mktemp("series")
-    save_series(folder, datasets)
-    return datasets, grid_of_files([folder])
+    return write_blank_series(tmp_path_factory.mktemp("series"), SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -46,26 +39,19 @@ def rtstruct(series):
     )
 
 
-def content(dataset) -> bytes:
-    stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
 def reader(grid):
     def read(path: Path):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with collected_warnings() as messages:
             structures = read_rtstruct(path)
             masks = {number: roi_mask(structures, number, grid, path) for number in roi_names(structures)}
-        return roi_names(structures), masks, [str(one.message) for one in caught]
+        return roi_names(structures), masks, messages
 
     return read
 
 
 def judge(path: Path, result) -> str | None:
-    """What is wrong with the masks, by another parser of the numbers and another test of points in polygons."""
-    names, masks, told = result
+    """Compare the masks with those of another parser of the numbers and another test of points in polygons."""
+    names, masks, messages = result
     dataset = pydicom.dcmread(path, force=True)
     listed = {int(item.ROINumber): str(item.get("ROIName") or "") for item in dataset.StructureSetROISequence}
     if listed != names:
@@ -98,8 +84,8 @@ def judge(path: Path, result) -> str | None:
                     if abs(middle - round(middle)) > 0.01:
                         return None  # of contours on several planes the nearest is drawn, with a warning
                     slices.setdefault(round(middle), []).append(np.stack([rows, columns], axis=1))
-        if left_out and not any("left out" in one and repr(names[number]) in one for one in told):
-            return f"{left_out} contours are left out of {names[number]!r} without a word: {told}"
+        if left_out and not any("left out" in one and repr(names[number]) in one for one in messages):
+            return f"{left_out} contours are left out of {names[number]!r} without a warning: {messages}"
         for position in range(SHAPE[0]):
             if complaint := wrong_pixels(masks[number][position], slices.get(position, [])):
                 return f"structure {number}, slice {position}: {complaint}"
@@ -124,7 +110,7 @@ def numbers_of(contour, keyword: str) -> list[float]:
 
 
 def text_of(contour, keyword: str) -> str:
-    """A value as in the file, whatever its type is said to be."""
+    """Return a value as in the file, regardless of its type."""
     return (contour.get_item(keyword).value or b"").decode("latin-1").strip(" \0") if keyword in contour else ""
 
 
@@ -167,7 +153,7 @@ def test_every_truncation_is_an_error_or_gives_all_contours(tmp_path, series, rt
         if any("no ROIContourSequence" in one for one in result[2]):
             return None
         equal = result[0] == names and all(np.array_equal(result[1][one], masks[one]) for one in names)
-        return None if equal else "contours are missing without a word"
+        return None if equal else "contours are missing without a warning"
 
     fuzzed = fuzz(reader(series[1]), truncations(whole), tmp_path / "cut", NAME, judge=same)
     assert not fuzzed.failures, "\n".join(fuzzed.failures[:20])

@@ -10,29 +10,21 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from damaged_dicom import altered_files
-from dicom_series import DISTANCE, ORIGIN, SPACING, make_series, save_series
+from damaged_dicom import altered_files, collected_warnings, content, write_blank_series
+from dicom_series import DISTANCE, ORIGIN, SPACING
 from fuzzing import fuzz, how_many, mutations, truncations
 from pydicom.sr.codedict import codes
 
 from miscnn_tf.data_loading.dicom.seg import read_seg, segment_masks, segment_names
-from miscnn_tf.data_loading.dicom.series import grid_of_files
 
 SHAPE = (3, 5, 7)
 NAME = "seg.dcm"
-# The same in each run, and with them the mutations.
-UIDS = {"StudyInstanceUID": "1.2.3.1", "SeriesInstanceUID": "1.2.3.2", "FrameOfReferenceUID": "1.2.3.3"}
 KINDS = ["BINARY", "FRACTIONAL", "LABELMAP"]
 
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory):
-    datasets = make_series(np.zeros(SHAPE), **UIDS)
-    for number, one in enumerate(datasets):
-        one.SOPInstanceUID = f"1.2.3.6.{number}"
-    folder = tmp_path_factory.mktemp("series")
-    save_series(folder, datasets)
-    return datasets, grid_of_files([folder])
+    return write_blank_series(tmp_path_factory.mktemp("series"), SHAPE, fixed_instances=True)
 
 
 def make_seg(sources, kind):
@@ -55,7 +47,7 @@ def make_seg(sources, kind):
         device_serial_number="1",
         **({"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}),
     )
-    # What says nothing of the voxels makes most of a file; and it has the date.
+    # Remove elements that do not affect the voxels, which are most of the file, and the date.
     for element in list(segmentation):
         if element.keyword in ("SourceImageSequence", "ContributingEquipmentSequence", "ReferencedSeriesSequence"):
             del segmentation[element.tag]
@@ -66,26 +58,19 @@ def make_seg(sources, kind):
     return pydicom.dcmread(io.BytesIO(content(segmentation)))
 
 
-def content(dataset) -> bytes:
-    stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
 def reader(grid):
     def read(path: Path):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with collected_warnings() as messages:
             segmentation = read_seg(path)
             masks = segment_masks(segmentation, grid, path)
-        return segment_names(segmentation), masks, [str(one.message) for one in caught]
+        return segment_names(segmentation), masks, messages
 
     return read
 
 
 def judge(path: Path, result) -> str | None:
-    """What is wrong with the masks, by pydicom's array of all frames, frame by frame and voxel by voxel."""
-    names, masks, told = result
+    """Compare the masks with pydicom's array of all frames, frame by frame and voxel by voxel."""
+    names, masks, messages = result
     dataset = pydicom.dcmread(path, force=True)
     kind = dataset.get("SegmentationType")
     listed = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in dataset.SegmentSequence}
@@ -93,7 +78,7 @@ def judge(path: Path, result) -> str | None:
         listed.pop(dataset.get("PixelPaddingValue"), None)
     if listed != names:
         return f"the names are {names}, not {listed}"
-    # Without them there is no doubt, but for pydicom.
+    # pydicom requires these, although their values are not ambiguous.
     dataset.setdefault("SamplesPerPixel", 1)
     dataset.setdefault("BitsStored", dataset.BitsAllocated)
     dataset.setdefault("PhotometricInterpretation", "MONOCHROME2")
@@ -138,8 +123,8 @@ def judge(path: Path, result) -> str | None:
     for number, mask in wanted.items():
         if not np.array_equal(mask, masks[number]):
             return f"segment {number} has {masks[number].sum()} voxels, not {mask.sum()}"
-    if unknown and not any("does not describe" in one for one in told):
-        return "voxels of an unknown segment are left out without a word"
+    if unknown and not any("does not describe" in one for one in messages):
+        return "voxels of an unknown segment are left out without a warning"
     return None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from damaged_dicom import collected_warnings
 from dicom_series import enhanced, make_series, random_volume, save_series
 from fuzzing import fuzz, how_many, mutated, mutations
 from pydicom.pixels import apply_modality_lut
@@ -41,16 +41,16 @@ def kept_log_level():
 def read(folder: Path):
     # The files of the next input may be of the same size, written within one tick of the clock.
     header._read_header.cache_clear()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+    with collected_warnings() as messages:
         grid = grid_of_files([folder])
-        return read_volume(grid), grid.affine, [str(one.message) for one in told]
+        volume = read_volume(grid)
+    return volume, grid.affine, messages
 
 
 def wrong(folder: Path, result) -> str | None:
-    """What pydicom and ITK say against a result."""
-    volume, affine, told = result
-    if any("named like the slices" in one or "left out beside the series" in one for one in told):
+    """Compare a result with pydicom and ITK."""
+    volume, affine, messages = result
+    if any("named like the slices" in one or "left out beside the series" in one for one in messages):
         return None  # one slice less, but not unnoticed
     if volume.shape != (SLICES, ROWS, COLUMNS):
         return f"shape {volume.shape}"
@@ -65,7 +65,7 @@ def wrong(folder: Path, result) -> str | None:
     if len(values) != SLICES:
         return f"pydicom finds {len(values)} slices with a position"
     if (away := np.abs(affine[:3, 3] + np.outer(np.arange(SLICES), affine[:3, 0]) - places).max()) > 0.3:
-        return f"a slice is {away} mm from where its header says"
+        return f"a slice is {away} mm from the position in its header"
     for number, (ours, theirs) in enumerate(zip(volume, values, strict=True)):
         if not np.allclose(ours, theirs, rtol=1e-6, equal_nan=True) and not like_itk(datasets[number], ours):
             return f"slice {number} is {ours.ravel()[:4]}, but pydicom gives {np.ravel(theirs)[:4]}"
@@ -157,8 +157,12 @@ def test_a_damaged_enhanced_image_is_read_with_its_values_or_refused(tmp_path, n
         order = np.argsort([float(one.PlanePositionSequence[0].ImagePositionPatient[2]) for one in groups])
         for ours, at in zip(result[0], order, strict=True):
             rescale = groups[at].get("PixelValueTransformationSequence", [pydicom.Dataset()])[0]
-            slope, intercept = rescale.get("RescaleSlope", 1), rescale.get("RescaleIntercept", 0)
-            if not np.allclose(ours, frames[at] * float(slope) + float(intercept), rtol=1e-6):
+            # An empty value is a missing one.
+            slope, intercept = (
+                default if rescale.get(name) in (None, "") else float(rescale.get(name))
+                for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+            )
+            if not np.allclose(ours, frames[at] * slope + intercept, rtol=1e-6):
                 return f"frame {at} differs from pydicom's"
         return None
 

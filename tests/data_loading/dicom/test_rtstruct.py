@@ -83,7 +83,7 @@ def test_points_and_open_contours_are_left_out_with_a_note(tmp_path, rng, caplog
     ):
         mask = written(tmp_path, rng, contours)
     np.testing.assert_array_equal(mask, block((1, slice(4, 6), slice(4, 6))))
-    assert "1 contour(s) of the kind POINT surround no area" in caplog.text
+    assert "1 contour(s) of the kind POINT have no area" in caplog.text
 
 
 def test_a_structure_of_points_alone_is_told(tmp_path, rng):
@@ -122,7 +122,7 @@ def test_contours_on_thinner_slices_do_not_cancel_each_other(tmp_path, rng):
 
 
 def test_contours_on_thicker_slices_are_told(tmp_path, rng):
-    with pytest.warns(UserWarning, match="one of about 2 slices"):
+    with pytest.warns(UserWarning, match="about one in 2 slices"):
         written(tmp_path, rng, [(number, square(3.5, 5.5)) for number in (0, 2, 4)])
 
 
@@ -340,7 +340,7 @@ def test_rtstruct_without_roicontoursequence_has_no_contours_and_says_so(tmp_pat
     data_io, path = sample(tmp_path, rng, lambda rtstruct: delattr(rtstruct, "ROIContourSequence"))
     mask, told = heart(data_io)
     assert not mask.any()
-    assert told == [f"{path} has no ROIContourSequence: its structures are without contours"]
+    assert told == [f"{path} has no ROIContourSequence: its structures have no contours"]
     assert told[0] in [finding.message for finding in verify(data_io).findings]
 
 
@@ -388,7 +388,7 @@ DAMAGED = {
     ),
     "no number": (lambda rt: delattr(rt.StructureSetROISequence[1], "ROINumber"), "'Heart' has no ROINumber"),
     "an empty ROINumber": (lambda rt: setattr(rt.StructureSetROISequence[1], "ROINumber", None), "'Heart' has no ROIN"),
-    "no list": (lambda rt: delattr(rt, "StructureSetROISequence"), "it has no StructureSetROISequence"),
+    "no list": (lambda rt: delattr(rt, "StructureSetROISequence"), "StructureSetROISequence is missing"),
     "another frame of reference": (
         lambda rt: setattr(rt.StructureSetROISequence[1], "ReferencedFrameOfReferenceUID", "1.2.3"),
         "'Heart' was drawn in another coordinate system.*ReferencedFrameOfReferenceUID is 1.2.3",

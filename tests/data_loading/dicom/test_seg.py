@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import highdicom as hd
@@ -123,11 +124,11 @@ def test_a_label_map_segmentation(tmp_path, series, labels):
 def test_segments_on_other_voxels_are_refused(tmp_path, series, rng, labels):
     finer = make_series(random_volume(rng, SHAPE), ORIENTATIONS["oblique"], spacing=(0.4, 0.3))
     path = write(tmp_path / "seg.dcm", finer, labels)
-    with pytest.raises(DataError, match="the voxels of the SEG are not those of"):
+    with pytest.raises(DataError, match="the voxels of the SEG do not match"):
         read(path, series[1])
     aside = make_series(random_volume(rng, SHAPE), ORIENTATIONS["oblique"], origin=(-40.3, -55.5, 120.25))
     path = write(tmp_path / "aside.dcm", aside, labels)
-    with pytest.raises(DataError, match="voxels beside them"):
+    with pytest.raises(DataError, match="voxels off"):
         read(path, series[1])
 
 
@@ -136,7 +137,7 @@ def test_what_lies_outside_the_series_is_told(tmp_path, rng):
     save_series(tmp_path / "ct", datasets[1:5])
     labels = np.ones(SHAPE, np.uint8)
     path = write(tmp_path / "seg.dcm", datasets, labels, names=["Heart"])
-    with pytest.warns(UserWarning, match="960 voxels lie outside"):
+    with pytest.warns(UserWarning, match="960 voxels are outside"):
         _, found = read(path, grid_of_files([tmp_path / "ct"]))
     assert found.all()
     assert found.shape == (4, 20, 24)
@@ -290,7 +291,7 @@ def test_seg_frame_beside_the_grid_is_refused(tmp_path, series, labels):
         position.ImagePositionPatient = [float(value) + 0.3 for value in position.ImagePositionPatient]
 
     path = changed(tmp_path / "seg.dcm", series[0], labels, change)
-    with pytest.raises(DataError, match=rf"{path}: the voxels of the SEG are not those of"):
+    with pytest.raises(DataError, match=rf"{path}: the voxels of the SEG do not match"):
         read(path, series[1])
 
 
@@ -302,13 +303,13 @@ def of_frame(frame, name, change):
 
 
 REFUSED = {
-    "no plane of a frame": (of_frame(3, "PlanePositionSequence", delattr), "position.*for instance not of frame 4"),
+    "no plane of a frame": (of_frame(3, "PlanePositionSequence", delattr), "position.*for instance of frame 4"),
     "no segment of a frame": (
         of_frame(2, "SegmentIdentificationSequence", delattr),
         "frame 3 has no ReferencedSegmentN",
     ),
     "fewer frames": (lambda one: one.PerFrameFunctionalGroupsSequence.pop(), "frames"),
-    "no SegmentSequence": (lambda one: delattr(one, "SegmentSequence"), "no SegmentSequence"),
+    "SegmentSequence is missing": (lambda one: delattr(one, "SegmentSequence"), "SegmentSequence is missing"),
     "no SegmentNumber": (lambda one: delattr(one.SegmentSequence[1], "SegmentNumber"), "'Lung' has no SegmentNumber"),
     "two of one number": (
         lambda one: setattr(one.SegmentSequence[1], "SegmentNumber", 1),
@@ -317,7 +318,7 @@ REFUSED = {
     "another type": (lambda one: setattr(one, "SegmentationType", "CONTOUR"), "SegmentationType is 'CONTOUR'"),
     "half of the pixels": (
         lambda one: setattr(one, "PixelData", one.PixelData[:300]),
-        "it has 300 bytes of pixels, and its 12 frames need 720",
+        "PixelData has 300 bytes, but its 12 frames need 720",
     ),
     "no sample per pixel": (lambda one: setattr(one, "SamplesPerPixel", 0), "0 of each"),
     "signed pixels": (lambda one: setattr(one, "PixelRepresentation", 1), "PixelRepresentation is 1"),
@@ -337,6 +338,21 @@ def test_seg_whose_header_does_not_determine_its_voxels_is_refused_by_name(tmp_p
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_seg_with_more_positions_than_frames_is_refused(tmp_path, series, labels, kind):
+    """Defect: a label map's frames were placed at the positions of their neighbours."""
+
+    def change(dataset):
+        items = dataset.PerFrameFunctionalGroupsSequence
+        extra = copy.deepcopy(items[0])
+        del extra.PlanePositionSequence
+        dataset.PerFrameFunctionalGroupsSequence = [extra, *items]
+
+    path = changed(tmp_path / "seg.dcm", series[0], labels, change, kind)
+    with pytest.raises(DataError, match=r"seg\.dcm.*PerFrameFunctionalGroupsSequence has \d+ items for \d+ frames"):
+        read(path, series[1])
+
+
 def test_fractional_seg_without_its_highest_value_is_refused(tmp_path, series, rng):
     def write_with(change):
         shares = rng.choice([0.0, 0.2, 1.0], SHAPE)
@@ -350,7 +366,7 @@ def test_fractional_seg_without_its_highest_value_is_refused(tmp_path, series, r
     # Its pixels could be anything, and 51 of 255 is not one half.
     with pytest.raises(DataError, match="SegmentationType is ''"):
         read(write_with(lambda one: delattr(one, "SegmentationType")), series[1])
-    with pytest.raises(DataError, match="binary segmentation with the values 51, 255"):
+    with pytest.raises(DataError, match="binary segmentation holds the values 51, 255"):
         read(write_with(lambda one: setattr(one, "SegmentationType", "BINARY")), series[1])
 
 

@@ -16,7 +16,7 @@ PATH = Path("rt.dcm")
 
 @pytest.mark.parametrize("wrong", [{"Heart": 3}, {"Heart": -1}, {"Heart": "1"}, {"Heart": True}, {"Heart": 1.0}])
 def test_labels_are_classes(wrong):
-    with pytest.raises(ConfigurationError, match="none of the 3 classes"):
+    with pytest.raises(ConfigurationError, match="not one of the 3 classes"):
         normalised_structure_dict(wrong, 3)
 
 
@@ -42,8 +42,8 @@ def test_what_is_not_wanted_or_not_there_is_told():
         choose_structures({1: "Heart", 2: "BODY", 3: "Lung_Left"}, {"Heart": 1, "Lung_left": 2}, PATH)
     texts = [str(one.message) for one in told]
     assert texts == [
-        "rt.dcm: BODY, Lung_Left are not in structure_dict and left out: background",
-        "rt.dcm does not hold 'Lung_left' Did you mean 'Lung_Left'? of structure_dict; its label is empty there",
+        "rt.dcm: BODY, Lung_Left are not in structure_dict; the voxels become background",
+        "rt.dcm does not hold 'Lung_left' Did you mean 'Lung_Left'? of structure_dict; its label has no voxels there",
     ]
 
 

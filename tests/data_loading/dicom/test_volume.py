@@ -278,7 +278,7 @@ def test_float_pixel_data_is_read_and_rescaled(tmp_path, rng, keyword, bits):
 
 def test_a_slope_beyond_float32_is_refused(tmp_path, rng):
     save_series(tmp_path, make_series(random_volume(rng), slope="1e300", intercept=0))
-    with pytest.raises(DataError, match=r"with the rescale slope 1e\+300 .* larger than float32 can hold"):
+    with pytest.raises(DataError, match=r"overflow float32 with the rescale slope 1e\+300"):
         ours(tmp_path)
 
 
@@ -287,7 +287,7 @@ def test_compressed_pixels_that_cannot_be_in_so_small_a_file_are_refused(tmp_pat
     one.compress(RLELossless, generate_instance_uid=False)
     one.Rows = one.Columns = 65535
     save_series(tmp_path, [one])
-    with pytest.raises(DataError, match="its header claims 8589672450 bytes of pixels in"):
+    with pytest.raises(DataError, match="its header declares 8589672450 of pixels"):
         read_volume(grid_of_files([tmp_path]))
 
 
@@ -310,7 +310,7 @@ def test_a_compression_without_decoder_is_named_with_advice_that_helps(tmp_path,
     save_series(tmp_path, [one])
     if get_decoder(HTJ2K).is_available:
         pytest.skip("a decoder of HTJ2K is installed")
-    with pytest.raises(MissingExtraError, match=r"High-Throughput JPEG 2000.*no decoder for it is") as error:
+    with pytest.raises(MissingExtraError, match=r"High-Throughput JPEG 2000.*a decoder for it is not") as error:
         ours(tmp_path)
     # The extra has none.
     assert "miscnn_tf[dicom]" not in str(error.value)
@@ -327,7 +327,7 @@ def test_more_pixels_than_the_header_says_are_refused(tmp_path, rng):
     series = make_series(random_volume(rng))
     series[3].PixelData *= 2
     save_series(tmp_path, series, order=range(6))
-    with pytest.raises(DataError, match=r"000003\.dcm: .*it holds 126 bytes of pixels more than its header says"):
+    with pytest.raises(DataError, match=r"000003\.dcm: .*it holds 126 bytes of pixels more than its header declares"):
         ours(tmp_path)
 
 
@@ -336,5 +336,5 @@ def test_compressed_pixels_without_their_transfer_syntax_are_refused(tmp_path, r
     one.compress(RLELossless, generate_instance_uid=False)
     (path,) = save_series(tmp_path, [one])
     path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
-    with pytest.raises(DataError, match="its pixels are compressed, but TransferSyntaxUID says that they are not"):
+    with pytest.raises(DataError, match="its pixels are compressed, but TransferSyntaxUID is an uncompressed one"):
         ours(tmp_path)

@@ -111,7 +111,7 @@ class TestDecathlon:
         write_description(tmp_path, UNLISTED | {"training": pairs})
         assert DatasetJSON_interface().initialize(tmp_path) == names
         assert DatasetJSON_interface(part="test").initialize(tmp_path) == ["case_0000"]
-        with pytest.raises(DataError, match="case_0000 are names of training and of test cases"):
+        with pytest.raises(DataError, match="case_0000 are names of both training and test cases"):
             DatasetJSON_interface(part="all").initialize(tmp_path)
 
     def test_files_that_were_unpacked(self, tmp_path):
@@ -212,7 +212,7 @@ class TestNnUNet:
         save_image(tmp_path / "labelsTr" / "a.png", labels_of("a", (6, 9)))
         names = {"0": "x", "1": "y", "2": "z"}
         write_description(tmp_path, NNUNET | {"channel_names": names, "file_ending": ".png"})
-        with pytest.raises(DataError, match=r"a_0000\.png is one of 3 files.*read from NIfTI only"):
+        with pytest.raises(DataError, match=r"a_0000\.png is one of 3 files.*supported for NIfTI only"):
             opened(tmp_path).check("a")
 
     def test_two_channels_in_png_files_are_refused(self, tmp_path):
@@ -310,10 +310,10 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"part": "train"}, r"part='train': choose one of training, test, all\. Did you mean 'training'"),
-            ({"pattern": "["}, "no regular expression"),
+            ({"pattern": "["}, "not a valid regular expression"),
             ({"label_map": {"x": 1}}, "integers to integers"),
             ({"classes": 3, "class_names": ["a"]}, "must be 3 names"),
-            ({"classes": 2, "label_map": {5: 2}}, "none of the 2 classes"),
+            ({"classes": 2, "label_map": {5: 2}}, "not one of the 2 classes"),
         ],
     )
     def test_wrong_ones(self, tmp_path, arguments, message):
@@ -325,9 +325,9 @@ class TestBadData:
     @pytest.mark.parametrize(
         ("missing", "named"),
         [
-            ("imagesTr/prostate_01_0001.nii.gz", r"prostate_01_0001\.nii\.gz: there is no such file"),
-            ("imagesTr/prostate_01_0000.nii.gz", r"prostate_01_0000\.nii\.gz: there is no such file"),
-            ("labelsTr/prostate_01.nii.gz", r"labelsTr/prostate_01\.nii\.gz: there is no such file"),
+            ("imagesTr/prostate_01_0001.nii.gz", r"prostate_01_0001\.nii\.gz: the file does not exist"),
+            ("imagesTr/prostate_01_0000.nii.gz", r"prostate_01_0000\.nii\.gz: the file does not exist"),
+            ("labelsTr/prostate_01.nii.gz", r"labelsTr/prostate_01\.nii\.gz: the file does not exist"),
         ],
     )
     def test_missing_files_are_named_and_the_others_read(self, tmp_path, missing, named):
@@ -342,14 +342,14 @@ class TestBadData:
         write_nnunet(tmp_path, {key: value for key, value in NNUNET.items() if key != "channel_names"})
         save_nifti(tmp_path / "imagesTr" / "prostate_01_0002.nii.gz", image_of("x"))
         (tmp_path / "imagesTr" / "prostate_01_0001.nii.gz").unlink()
-        with pytest.raises(MissingDataError, match=r"prostate_01_0001\.nii\.gz: there is no such file"):
+        with pytest.raises(MissingDataError, match=r"prostate_01_0001\.nii\.gz: the file does not exist"):
             opened(tmp_path).check("prostate_01")
 
     def test_listed_files_that_are_not_there(self, tmp_path):
         write_msd(tmp_path)
         (tmp_path / "imagesTr" / "hippocampus_304.nii.gz").unlink()
         data_io = Data_IO(DatasetJSON_interface(), tmp_path)
-        with pytest.raises(DataError, match=r"1 of 2 samples.*\n.*hippocampus_304\.nii\.gz: there is no such file"):
+        with pytest.raises(DataError, match=r"1 of 2 samples.*\n.*hippocampus_304\.nii\.gz: the file does not exist"):
             data_io.check(data_io.get_indiceslist())
 
     def test_a_damaged_first_file_is_found_by_the_check(self, tmp_path):
@@ -363,7 +363,7 @@ class TestBadData:
     def test_a_link_that_leads_nowhere_is_a_missing_file(self, tmp_path):
         write_msd(tmp_path, UNLISTED)
         (tmp_path / "imagesTr" / "lost.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
-        with pytest.raises(MissingDataError, match=r"lost\.nii\.gz: there is no such file"):
+        with pytest.raises(MissingDataError, match=r"lost\.nii\.gz: the file does not exist"):
             opened(tmp_path).check("lost")
 
     def test_label_maps_without_image_and_other_numbers_are_said(self, tmp_path, caplog):
@@ -371,13 +371,13 @@ class TestBadData:
         save_nifti(tmp_path / "labelsTr" / "lonely.nii.gz", labels_of("x"))
         with caplog.at_level(logging.WARNING):
             opened(tmp_path)
-        assert "no image belongs to the label maps lonely" in caplog.text
-        assert "promises 260 cases, 2 are there" in caplog.text
+        assert "label maps without an image: lonely" in caplog.text
+        assert "declares 260 cases, not 2" in caplog.text
 
     def test_image_and_label_map_on_different_grids(self, tmp_path):
         write_msd(tmp_path)
         save_nifti(tmp_path / "labelsTr" / "hippocampus_304.nii.gz", labels_of("x"), oblique())
-        with pytest.raises(DataError, match=r"hippocampus_304\.nii\.gz does not lie on the grid"):
+        with pytest.raises(DataError, match=r"hippocampus_304\.nii\.gz is not on the grid"):
             opened(tmp_path).check("hippocampus_304")
 
     def test_a_label_that_dataset_json_does_not_know(self, tmp_path):
@@ -388,14 +388,14 @@ class TestBadData:
     @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz.zip"])
     def test_other_formats_say_what_to_convert(self, tmp_path, ending):
         write_nnunet(tmp_path, NNUNET | {"file_ending": ending})
-        with pytest.raises(DataError, match=r"not read\. Convert them to \.nii\.gz, for instance with SimpleITK"):
+        with pytest.raises(DataError, match=r"not supported\. Convert them to \.nii\.gz, for instance with SimpleITK"):
             opened(tmp_path)
 
     def test_files_of_another_format_than_dataset_json_says(self, tmp_path):
         (tmp_path / "imagesTr").mkdir(parents=True)
         (tmp_path / "imagesTr" / "a_0000.nrrd").write_bytes(b"NRRD0004")
         write_description(tmp_path, NNUNET)
-        with pytest.raises(DataError, match=r"a_0000\.nrrd does not end in \.nii\.gz or \.nii.*converted"):
+        with pytest.raises(DataError, match=r"a_0000\.nrrd does not end in \.nii\.gz or \.nii.*Convert other formats"):
             opened(tmp_path)
 
     def test_the_folder_above_names_the_right_one(self, tmp_path):
@@ -426,7 +426,7 @@ class TestBadData:
     def test_a_case_in_two_forms(self, tmp_path):
         write_nnunet(tmp_path)
         save_nifti(tmp_path / "imagesTr" / "prostate_01.nii.gz", image_of("x"))
-        with pytest.raises(DataError, match=r"case 'prostate_01' in .*prostate_01\.nii\.gz"):
+        with pytest.raises(DataError, match=r"several files for the case 'prostate_01': .*prostate_01\.nii\.gz"):
             opened(tmp_path)
 
     def test_a_case_that_is_listed_twice(self, tmp_path):
@@ -521,7 +521,7 @@ class TestSpelling:
         write_msd(tmp_path)
         save_nifti(tmp_path / "imagesTr" / "new.nii.gz", image_of("x"))
         assert len(DatasetJSON_interface().initialize(tmp_path)) == 2
-        assert "does not list these files in imagesTr, which are left out: new.nii.gz" in caplog.text
+        assert "does not list these files in imagesTr, so they are left out: new.nii.gz" in caplog.text
 
     def test_labels_paths_and_ending_as_other_programs_write_them(self, tmp_path):
         pairs = [
@@ -533,7 +533,7 @@ class TestSpelling:
         ]
         labels = {"background": 0.0, "Anterior": [1], "Posterior": "2"}
         write_msd(tmp_path, MSD | {"training": pairs, "labels": labels, "file_ending": "NII.GZ"})
-        with pytest.warns(RepeatedWarning, match="files of another place"):
+        with pytest.warns(RepeatedWarning, match="files in another folder"):
             interface = opened(tmp_path)
         assert interface.names_of_classes() == ("background", "Anterior", "Posterior")
         for name in ("hippocampus_304", "hippocampus_367"):
@@ -552,5 +552,5 @@ def test_most_volumes_decide_and_the_slice_is_named(tmp_path, caplog, channels):
     write_description(tmp_path, UNLISTED)
     interface = opened(tmp_path, channels=channels)
     assert interface.three_dim is True
-    assert "unlike them: case_0 (2D with 1 channel)" in caplog.text
+    assert "the others are: case_0 (2D with 1 channel)" in caplog.text
     np.testing.assert_array_equal(interface.load_image("case_5")[0], image_of("case_5"))

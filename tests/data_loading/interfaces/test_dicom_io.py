@@ -117,7 +117,7 @@ class TestReading:
 
     def test_a_structure_that_is_not_in_the_dict_is_left_out_with_a_warning(self, data):
         interface = ready(data[0], structure_dict={"Lung": 1}, classes=2)
-        with pytest.warns(UserWarning, match="Heart is not in structure_dict and left out"):
+        with pytest.warns(UserWarning, match="Heart is not in structure_dict; the voxels become background"):
             labels = interface.load_segmentation("P-001")
         assert labels.sum() == 36
 
@@ -213,7 +213,7 @@ class TestChecks:
             ready(data[0], pattern="Q")
         with pytest.raises(MissingDataError, match="holds a DICOM series"):
             ready(data[0], pattern="empty")
-        with pytest.raises(MissingDataError, match="there is no sample 'P-003'"):
+        with pytest.raises(MissingDataError, match="sample 'P-003' is not in"):
             ready(data[0]).load_image("P-003")
         with pytest.raises(MissingDataError, match="is itself a sample"):
             ready(next((data[0] / "P-001").rglob("*ct-17")))
@@ -221,11 +221,11 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
-            ({"structure_dict": {"Heart": 9}}, "none of the 3 classes"),
+            ({"structure_dict": {"Heart": 9}}, "not one of the 3 classes"),
             ({"mask_background": 3}, "mask_background=3"),
             ({"prediction_format": "segs"}, "Did you mean 'seg'"),
-            ({"series": "("}, "no regular expression"),
-            ({"label_map": {1: 7}}, "label_map turns 1 into 7"),
+            ({"series": "("}, "not a valid regular expression"),
+            ({"label_map": {1: 7}}, "label_map maps 1 to 7"),
             ({"modality": 3}, "modality=3 must be a text"),
             ({"frames": {"DiffusionBvalue": 3}}, "Did you mean 'DiffusionBValue'"),
             ({"frames": "b1000"}, "frames='b1000' must be a dict"),
@@ -268,7 +268,7 @@ class TestRadiographsAndFrames:
         np.testing.assert_array_equal(interface.load_prediction("b", tmp_path / "out"), image > 900)
         with pytest.raises(ConfigurationError, match=r"000000\.dcm has no position in the patient"):
             interface.write_file(predicted(interface, "b", image > 900), tmp_path / "b.dcm")
-        with pytest.raises(DataError, match=r"no RTSTRUCT or SEG can be laid over it"):
+        with pytest.raises(DataError, match=r"an RTSTRUCT or SEG cannot be matched to it"):
             interface.load_segmentation("b")
 
     def test_a_radiograph_beside_masks_of_other_kinds_is_chosen_by_modality(self, tmp_path, rng):
@@ -421,9 +421,9 @@ class TestPredictions:
             interface.write_file(sample, tmp_path / "a.png")
 
     def test_a_missing_prediction_is_named(self, tmp_path, data):
-        with pytest.raises(MissingDataError, match=r"P-001\.nii\.gz: predict 'P-001' first"):
+        with pytest.raises(MissingDataError, match=r"P-001\.nii\.gz does not exist; predict 'P-001' first"):
             ready(data[0]).load_prediction("P-001", tmp_path)
-        with pytest.raises(MissingDataError, match=r"P-001\.dcm: predict 'P-001' first"):
+        with pytest.raises(MissingDataError, match=r"P-001\.dcm does not exist; predict 'P-001' first"):
             ready(data[0], prediction_format="seg").load_prediction("P-001", tmp_path)
 
     def test_what_is_known_of_a_sample_survives_the_prepared_store(self, tmp_path, data):
@@ -446,9 +446,9 @@ class TestFiles:
 
     def test_what_is_no_image_is_refused(self, tmp_path, data):
         interface = DICOM_interface(classes=3)
-        with pytest.raises(MissingDataError, match="no such file or folder"):
+        with pytest.raises(MissingDataError, match="the file or folder does not exist"):
             interface.read_file(tmp_path / "no.dcm")
-        with pytest.raises(DataError, match="is no DICOM image"):
+        with pytest.raises(DataError, match="is not a DICOM image"):
             interface.read_file(next((data[0] / "P-001").rglob("*simplified*/*.dcm")))
         with pytest.raises(MissingDataError, match="holds no DICOM series"):
             interface.read_file(data[0] / "empty")

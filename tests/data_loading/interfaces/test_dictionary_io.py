@@ -106,7 +106,7 @@ def test_nan_is_warned(data):
 @pytest.mark.parametrize("entry", [None, 5, (), (None, 1), np.zeros(SHAPE), tuple(range(5))])
 def test_entries_that_are_none(data, entry):
     data["a"] = entry
-    with pytest.raises(DataError, match="sample 'a' of the dictionary, entry is no"):
+    with pytest.raises(DataError, match=r"sample 'a' of the dictionary, entry must be \(image, segmentation"):
         Dictionary_interface(data).load_image("a")
 
 
@@ -115,9 +115,9 @@ def test_what_is_missing_is_named(data):
     interface = Dictionary_interface(data)
     with pytest.raises(MissingDataError, match="no sample 'x'; it holds 'b', 'a', 'c'"):
         interface.load_image("x")
-    with pytest.raises(MissingDataError, match=r"sample 'c'.*segmentation: there is none"):
+    with pytest.raises(MissingDataError, match=r"sample 'c'.*segmentation is missing"):
         interface.load_segmentation("c")
-    with pytest.raises(MissingDataError, match=r"sample 'c'.*prediction: there is none"):
+    with pytest.raises(MissingDataError, match=r"sample 'c'.*prediction is missing"):
         interface.load_prediction("c", "")
     with pytest.raises(MissingDataError, match="segmentation"):
         interface.check("c")

@@ -28,6 +28,7 @@ INTERFACES = [
     DatasetJSON_interface(1, 2, True, part="all", file_ending=".nii.gz"),
     Paired_interface(3, 2, False, image_folder="a", mask_folder="b", class_names=["x", "y"]),
 ]
+NAMES = {describe_interface(interface)["class_name"] for interface in INTERFACES}
 NAME = "interface.json"
 
 
@@ -46,7 +47,9 @@ def read(path: Path) -> dict[str, Any] | None:
 def judge(path: Path, result: dict[str, Any] | None) -> str | None:
     document = json.loads(path.read_text())
     if result is None:
-        return None if document["interface"]["config"] is None or document["interface"]["class_name"] != "" else "lost"
+        # Without arguments, or of a class that is not known here.
+        described = document["interface"]
+        return "lost" if described["config"] is not None and described["class_name"] in NAMES else None
     said, made = document["interface"]["config"], result["interface"]["config"]
     # Arguments that are left out have their defaults; labels and structures are compared as numbers.
     if document.get("class_names") is not None:
@@ -57,7 +60,9 @@ def judge(path: Path, result: dict[str, Any] | None) -> str | None:
 
 def same(said: Any, made: Any) -> bool:
     if isinstance(said, dict) and isinstance(made, dict):
-        return {str(key): value for key, value in said.items()} == {str(key): value for key, value in made.items()}
+        # Of structures' names DICOM ignores spaces at the ends.
+        said, made = ({str(key).strip(): value for key, value in one.items()} for one in (said, made))
+        return said == made
     if isinstance(said, str) and isinstance(made, str):
         return said.lower().lstrip(".") == made.lower().lstrip(".")
     return said == made or (said == {} and made is None)

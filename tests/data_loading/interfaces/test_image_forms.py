@@ -68,7 +68,7 @@ def test_most_samples_decide(form_of, shapes, known, form):
 def test_the_odd_sample_is_named(form_of, caplog):
     form_of([SLICE, *[VOLUME] * 5])
     assert "data: 5 of 6 samples are 3D with 1 channel, which is assumed for all" in caplog.text
-    assert "unlike them: 000 (2D with 1 channel)" in caplog.text
+    assert "the others are: 000 (2D with 1 channel)" in caplog.text
 
 
 def test_nothing_is_said_where_all_are_alike(form_of, caplog):
@@ -88,7 +88,7 @@ def test_files_that_cannot_be_read_do_not_count(tmp_path):
     assert usual_nifti_form("cd", lambda name: [tmp_path / "c.nii", tmp_path / f"{name}.nii"], "data") == (2, True)
     with pytest.raises(DataError, match=r"a\.nii"):
         usual_nifti_form("ab", lambda name: [tmp_path / f"{name}.nii"], "data")
-    with pytest.raises(MissingDataError, match="data: there are no samples"):
+    with pytest.raises(MissingDataError, match="data: none of the samples exist"):
         usual_nifti_form([], lambda name: [], "data")
 
 

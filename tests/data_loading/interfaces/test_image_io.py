@@ -197,7 +197,7 @@ class TestMasks:
 
     def test_masks_in_colours_are_refused(self, tmp_path, grey, rng):
         interface = self.write(tmp_path, grey, rng.integers(0, 3, (*SIZE, 3)).astype(np.uint8))
-        with pytest.raises(DataError, match=r"a/segmentation\.png: the mask is a picture in colours"):
+        with pytest.raises(DataError, match=r"a/segmentation\.png: the mask is a colour image"):
             interface.load_segmentation("a")
 
     def test_masks_of_0_and_255(self, tmp_path, grey, mask):
@@ -271,14 +271,14 @@ class TestPredictions:
     def test_names_that_do_not_suit(self, tmp_path, grey, mask, rng):
         save(tmp_path / "a" / "imaging.png", grey)
         interface = opened(tmp_path, classes=3)
-        with pytest.raises(ConfigurationError, match=r"seg\.jpg: labels would not survive"):
+        with pytest.raises(ConfigurationError, match=r"seg\.jpg: the format changes labels"):
             interface.write_file(loaded(interface, "a", mask), tmp_path / "seg.jpg")
         with pytest.raises(ConfigurationError, match=r"seg\.png: .*\.npy"):
             interface.write_file(loaded(interface, "a", rng.random((*SIZE, 3)), True), tmp_path / "seg.png")
 
     def test_none_yet(self, tmp_path, grey):
         save(tmp_path / "a" / "imaging.png", grey)
-        with pytest.raises(MissingDataError, match=r"no prediction .*a\.png"):
+        with pytest.raises(MissingDataError, match=r"prediction .*a\.png does not exist"):
             opened(tmp_path).load_prediction("a", tmp_path)
 
     def test_a_pickle_among_the_predictions_is_not_run(self, tmp_path, grey):
@@ -319,7 +319,7 @@ class TestBadFiles:
     def test_no_image(self, tmp_path, content):
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "imaging.png").write_bytes(content)
-        with pytest.raises(DataError, match=r"a/imaging\.png: no image that can be read"):
+        with pytest.raises(DataError, match=r"a/imaging\.png: not a readable image"):
             opened(tmp_path).check("a")
 
     def test_a_header_that_claims_gigapixels(self, tmp_path, grey):

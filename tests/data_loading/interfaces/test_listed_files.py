@@ -53,5 +53,5 @@ def test_names_are_composed_and_found_in_either_unicode_form(tmp_path):
 def test_two_samples_of_one_name_in_two_unicode_forms(tmp_path):
     for name in ("e\u0301", "f", "\u00e9", "\u00ea"):
         save_image(tmp_path / f"{name}.png", GREY)
-    with pytest.raises(DataError, match=r"more than one sample is called .* composed or decomposed Unicode"):
+    with pytest.raises(DataError, match=r"more than one sample is named .* composed or decomposed Unicode"):
         EverySecond().initialize(tmp_path)

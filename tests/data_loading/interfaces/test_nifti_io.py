@@ -166,7 +166,7 @@ class TestPredictions:
     def test_no_prediction_yet(self, two_cases, tmp_path):
         interface = NIFTI_interface()
         interface.initialize(two_cases)
-        with pytest.raises(MissingDataError, match=r"no prediction .*case_00000\.nii\.gz"):
+        with pytest.raises(MissingDataError, match=r"prediction .*case_00000\.nii\.gz does not exist"):
             interface.load_prediction("case_00000", tmp_path)
 
     def test_sample_without_prediction(self, two_cases, tmp_path):
@@ -365,7 +365,8 @@ class TestCheck:
     def test_different_shape(self, tmp_path, rng):
         folder = write(tmp_path / "a", random_image(rng), random_labels(rng, (5, 6, 8)))
         with pytest.raises(
-            DataError, match=r"segmentation\.nii\.gz does not.*shape \(5, 6, 7\) against \(5, 6, 8\).*Resample"
+            DataError,
+            match=r"segmentation\.nii\.gz is not on the grid.*shape \(5, 6, 7\) against \(5, 6, 8\).*Resample",
         ):
             self.check(folder)
 
@@ -374,7 +375,7 @@ class TestCheck:
         moved = np.diag([0.7, 0.9, 3, 1])
         moved[0, 3] = 5
         nibabel.save(nibabel.Nifti1Image(random_labels(rng), moved), folder / "segmentation.nii.gz")
-        with pytest.raises(DataError, match=r"segmentation\.nii\.gz does not.*first voxel 5 mm apart"):
+        with pytest.raises(DataError, match=r"segmentation\.nii\.gz is not on the grid.*first voxel 5 mm apart"):
             self.check(folder)
 
     def test_affines_that_differ_by_rounding(self, tmp_path, rng):
@@ -421,7 +422,7 @@ class TestInitialize:
         (two_cases / "case_00002").mkdir()
         with caplog.at_level(logging.INFO):
             assert NIFTI_interface().initialize(two_cases) == ["case_00000", "case_00001"]
-        assert "case_00002 is no sample" in caplog.text
+        assert "case_00002 is not a sample" in caplog.text
 
     def test_pattern_matches_the_whole_name(self, two_cases):
         assert NIFTI_interface(pattern="case_0000[1-9]*").initialize(two_cases) == ["case_00001"]
@@ -452,7 +453,7 @@ class TestInitialize:
             NIFTI_interface().initialize(two_cases / "case_00000")
 
     def test_bad_pattern(self, two_cases):
-        with pytest.raises(ConfigurationError, match=r"pattern='case_\[' is no regular expression"):
+        with pytest.raises(ConfigurationError, match=r"pattern='case_\[' is not a valid regular expression"):
             NIFTI_interface(pattern="case_[").initialize(two_cases)
 
     def test_use_before_initialize(self):
@@ -462,7 +463,7 @@ class TestInitialize:
     def test_unknown_sample(self, two_cases):
         interface = NIFTI_interface()
         interface.initialize(two_cases)
-        with pytest.raises(MissingDataError, match="no sample 'case_9'"):
+        with pytest.raises(MissingDataError, match="sample 'case_9' is not in"):
             interface.load_image("case_9")
 
 
@@ -517,7 +518,7 @@ class TestSpelling:
     def test_a_prediction_in_capitals(self, tmp_path):
         save_nifti(tmp_path / "a.nii.gz", labels_of("a")).rename(tmp_path / "a.NII.GZ")
         np.testing.assert_array_equal(NIFTI_interface(classes=3).load_prediction("a", tmp_path), labels_of("a"))
-        with pytest.raises(MissingDataError, match=r"no prediction .*A\.nii\.gz"):
+        with pytest.raises(MissingDataError, match=r"prediction .*A\.nii\.gz does not exist"):
             NIFTI_interface(classes=3).load_prediction("A", tmp_path)
 
     def test_both_nii_and_nii_gz_are_said(self, tmp_path):
@@ -555,7 +556,7 @@ class TestSpelling:
         (tmp_path / "a" / "imaging.nii.gz").symlink_to(tmp_path / "nowhere")
         interface = NIFTI_interface()
         assert interface.initialize(tmp_path) == ["a"]
-        with pytest.raises(MissingDataError, match=r"imaging\.nii\.gz: there is no such file"):
+        with pytest.raises(MissingDataError, match=r"imaging\.nii\.gz: the file does not exist"):
             interface.check("a")
 
     def test_hidden_files_of_macos_are_no_images(self, tmp_path):

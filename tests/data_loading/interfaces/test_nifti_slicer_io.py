@@ -224,12 +224,12 @@ def test_read_file_of_one_slice(volumes, tmp_path):
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ("a", "names no slice"),
-        ("a:#:x", "names no slice"),
-        ("a:#:-1", "names no slice"),
+        ("a", "is not the name of a slice"),
+        ("a:#:x", "is not the name of a slice"),
+        ("a:#:-1", "is not the name of a slice"),
         ("a:#:5", "slices 0 to 4"),
         ("../data/a:#:0", "cannot be a file name"),
-        ("c:#:0", "no sample 'c'"),
+        ("c:#:0", "sample 'c' is not in"),
     ],
 )
 def test_indices_that_name_no_slice(volumes, index, message):

@@ -46,9 +46,11 @@ class TestNames:
         write_pairs(tmp_path, ["b"], "val/pictures", "val/truth")
         interface = opened(tmp_path, image_folder="train/pictures", mask_folder="train/truth")
         assert list(interface._files) == ["a"]
-        with pytest.raises(ConfigurationError, match=r"image_folder='\.\./pictures' is no folder below"):
+        with pytest.raises(ConfigurationError, match=r"image_folder='\.\./pictures' is not a folder below"):
             opened(tmp_path, image_folder="../pictures")
-        with pytest.raises(MissingDataError, match=r"mask_folder='truth': there is no folder .*; it holds train, val"):
+        with pytest.raises(
+            MissingDataError, match=r"mask_folder='truth': the folder .* does not exist; .* holds train, val"
+        ):
             opened(tmp_path, image_folder="train/pictures", mask_folder="truth")
 
     def test_all_in_one_folder(self, tmp_path):
@@ -72,7 +74,7 @@ class TestNames:
         with caplog.at_level(logging.WARNING):
             assert Paired_interface().initialize(tmp_path) == ["a", "b"]
         assert "1 image without a mask, left out: alone" in caplog.text
-        assert "no image belongs to 1 mask: lonely_mask" in caplog.text
+        assert "1 mask without an image: lonely_mask" in caplog.text
         assert Paired_interface(part="test").initialize(tmp_path) == ["alone"]
         interface = Paired_interface(part="all")
         assert interface.initialize(tmp_path) == ["a", "alone", "b"]
@@ -136,7 +138,7 @@ class TestImages:
     def test_masks_in_colours_are_refused(self, tmp_path, rng):
         save_image(tmp_path / "images" / "a.png", np.zeros(SIZE, np.uint8))
         save_image(tmp_path / "masks" / "a.png", rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8))
-        with pytest.raises(DataError, match=r"masks/a\.png: the mask is a picture in colours"):
+        with pytest.raises(DataError, match=r"masks/a\.png: the mask is a colour image"):
             opened(tmp_path).load_segmentation("a")
 
     def test_jpeg_masks_are_refused(self, tmp_path):
@@ -155,7 +157,7 @@ class TestImages:
         write_pairs(tmp_path)
         (tmp_path / "images" / "a.png").write_bytes(b"no image")
         interface = opened(tmp_path)
-        with pytest.raises(DataError, match=r"images/a\.png: no image"):
+        with pytest.raises(DataError, match=r"images/a\.png: not a readable image"):
             interface.check("a")
         interface.check("b")
 
@@ -206,17 +208,17 @@ class TestNifti:
         write_pairs(tmp_path, ["a"])
         save_nifti(tmp_path / "images" / "b.nii.gz", image_of("b"))
         save_nifti(tmp_path / "masks" / "b.nii.gz", labels_of("b"))
-        with pytest.raises(DataError, match=r"a\.png and b\.nii\.gz are of different kinds"):
+        with pytest.raises(DataError, match=r"a\.png and b\.nii\.gz have different formats"):
             opened(tmp_path)
 
 
 class TestTroubles:
     def test_missing_folders_say_what_was_found(self, tmp_path):
         write_pairs(tmp_path / "data", ["a"], "pictures", "masks")
-        with pytest.raises(MissingDataError, match=r"no folder of images called images, .*found: masks, pictures"):
+        with pytest.raises(MissingDataError, match=r"no folder of images named images, .*found: masks, pictures"):
             opened(tmp_path / "data")
         write_pairs(tmp_path / "more", ["a"], "images", "truths")
-        with pytest.raises(MissingDataError, match=r"no folder of masks called masks, .*found: images, truths.*part="):
+        with pytest.raises(MissingDataError, match=r"no folder of masks named masks, .*found: images, truths.*part="):
             opened(tmp_path / "more")
         write_pairs(tmp_path / "split" / "train", ["a"])
         with pytest.raises(MissingDataError, match=r"give .*split/train, or image_folder"):
@@ -225,36 +227,40 @@ class TestTroubles:
     def test_two_folders_of_masks(self, tmp_path):
         write_pairs(tmp_path, ["a"])
         write_pairs(tmp_path, ["a"], masks="labels")
-        with pytest.raises(DataError, match="labels, masks; say which one is meant: mask_folder='labels'"):
+        with pytest.raises(DataError, match="labels, masks; choose one: mask_folder='labels'"):
             opened(tmp_path)
         assert list(opened(tmp_path, mask_folder="labels")._files) == ["a"]
 
     def test_nothing_fits(self, tmp_path):
         write_pairs(tmp_path, ["a", "b"], mask_name="m{}.png")
-        with pytest.raises(MissingDataError, match=r"no mask fits .*images: a, b; masks: ma, mb.*x_mask for x"):
+        with pytest.raises(MissingDataError, match=r"no mask matches .*images: a, b; masks: ma, mb.*x_mask for x"):
             opened(tmp_path)
 
     def test_two_masks_for_an_image(self, tmp_path):
         write_pairs(tmp_path, ["a"])
         write_pairs(tmp_path, ["a"], mask_name="{}_mask.png")
-        with pytest.raises(DataError, match="image 'a' could have the masks 'a', 'a_mask'; which one is meant"):
+        with pytest.raises(
+            DataError, match="image 'a' could have the masks 'a', 'a_mask'; rename or remove the others"
+        ):
             opened(tmp_path)
 
     def test_two_files_of_one_name(self, tmp_path):
         write_pairs(tmp_path, ["a"])
         save_image(tmp_path / "images" / "a.tif", np.zeros(SIZE, np.uint8))
-        with pytest.raises(DataError, match=r"holds a\.png and a\.tif; which one is meant"):
+        with pytest.raises(DataError, match=r"several files of one sample, a\.png and a\.tif; remove all but one"):
             opened(tmp_path)
 
     def test_no_images(self, tmp_path):
         (tmp_path / "images").mkdir()
         (tmp_path / "masks").mkdir()
         (tmp_path / "images" / "a.gif").write_bytes(b"GIF89a")
-        with pytest.raises(MissingDataError, match=r"images holds no images \(found: a\.gif\); they end in \.nii\.gz"):
+        with pytest.raises(MissingDataError, match=r"images holds no images \(found: a\.gif\) that end in \.nii\.gz"):
             opened(tmp_path)
         save_image(tmp_path / "images" / "a.jpg", np.zeros(SIZE, np.uint8))
         (tmp_path / "masks" / "a_mask.gif").write_bytes(b"GIF89a")
-        with pytest.raises(MissingDataError, match=r"masks holds no masks \(found: a_mask\.gif\); .*convert others"):
+        with pytest.raises(
+            MissingDataError, match=r"masks holds no masks \(found: a_mask\.gif\) that end in .*; convert others"
+        ):
             opened(tmp_path)
 
     def test_more_channels_than_an_image_has(self, tmp_path):
@@ -306,16 +312,16 @@ class TestSeveralFoldersOfMasks:
     @pytest.mark.parametrize(
         ("folders", "named"),
         [
-            (DRIVE, "1st_manual, mask; say which one is meant: mask_folder='1st_manual' or mask_folder='mask'"),
-            (DRIVE_TEST, "1st_manual, 2nd_manual, mask; say which"),
-            (HRF, "manual1, mask; say which"),
-            ({"1st_manual": "{}_manual1.png", "2nd_manual": "{}_manual2.png"}, "1st_manual, 2nd_manual; say which"),
-            ({"mask": "{}_training_mask.png", "vessels": "{}_training.png"}, "mask, vessels; say which"),
-            ({"mask": "{}_training_mask.png", "vessels": "{}_training.gif"}, "mask, vessels; say which"),
+            (DRIVE, "1st_manual, mask; choose one: mask_folder='1st_manual' or mask_folder='mask'"),
+            (DRIVE_TEST, "1st_manual, 2nd_manual, mask; choose one"),
+            (HRF, "manual1, mask; choose one"),
+            ({"1st_manual": "{}_manual1.png", "2nd_manual": "{}_manual2.png"}, "1st_manual, 2nd_manual; choose one"),
+            ({"mask": "{}_training_mask.png", "vessels": "{}_training.png"}, "mask, vessels; choose one"),
+            ({"mask": "{}_training_mask.png", "vessels": "{}_training.gif"}, "mask, vessels; choose one"),
         ],
     )
     def test_drive_field_of_view_is_not_taken_for_the_truth(self, tmp_path, folders, named):
-        with pytest.raises(DataError, match=f"holds {named}") as caught:
+        with pytest.raises(DataError, match=f"folders of masks, {named}") as caught:
             opened(write_eyes(tmp_path, folders))
         assert "--mask-folder on the command line" in str(caught.value)
 
@@ -356,7 +362,7 @@ class TestSeveralFoldersOfMasks:
             save_nifti(tmp_path / "images" / f"p_{channel:04d}.nii.gz", image_of("p", channel))
         for folder in ("labels", "second reader"):
             save_nifti(tmp_path / folder / "p.nii.gz", labels_of("p"))
-        with pytest.raises(DataError, match="holds labels, second reader; say which"):
+        with pytest.raises(DataError, match="folders of masks, labels, second reader; choose one"):
             opened(tmp_path)
         assert opened(tmp_path, mask_folder="labels", classes=3, label_map=None).channels == 2
 
@@ -409,7 +415,7 @@ class TestSpelling:
         for name in (self.COMPOSED, self.DECOMPOSED):
             save_image(tmp_path / "images" / f"{name}.png", np.zeros(SIZE, np.uint8))
         save_image(tmp_path / "masks" / "a.png", np.zeros(SIZE, np.uint8))
-        with pytest.raises(DataError, match=r"'Mu\\u0308ller\.png' and 'M\\xfcller\.png'; which one is meant"):
+        with pytest.raises(DataError, match=r"'Mu\\u0308ller\.png' and 'M\\xfcller\.png'; remove all but one"):
             opened(tmp_path)
 
     def test_a_blank_at_the_end_of_a_name_is_shown(self, tmp_path):
@@ -458,5 +464,5 @@ def test_most_volumes_decide_and_the_slice_is_named(tmp_path, caplog):
         save_nifti(tmp_path / "labels" / f"{name}.nii.gz", labels_of(name, shape))
     interface = opened(tmp_path, classes=3, label_map=None)
     assert (interface.channels, interface.three_dim) == (1, True)
-    assert "unlike them: a (2D with 1 channel)" in caplog.text
+    assert "the others are: a (2D with 1 channel)" in caplog.text
     np.testing.assert_array_equal(interface.load_image("f")[0], image_of("f"))

@@ -95,9 +95,9 @@ def test_bmp_of_runs_of_4_bits(path):
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        (bytes([3, 5, 0, 0]), "no end of the runs"),
-        (bytes([200, 5, 0, 1]), "a run leaves row 0"),
-        (bytes([0, 2, 9, 0, 0, 1]), "a jump leaves row 0"),
+        (bytes([3, 5, 0, 0]), "no end marker"),
+        (bytes([200, 5, 0, 1]), "a run exceeds row 0"),
+        (bytes([0, 2, 9, 0, 0, 1]), "a delta leaves it at row 0"),
     ],
 )
 def test_damaged_runs_of_bmp(path, runs, message):

@@ -178,7 +178,7 @@ class TestColours:
             pillows = np.array(Image.open(path).convert("RGB")).astype(int)
             np.testing.assert_allclose(read_colours(path, "rgb").astype(int), pillows, atol=1)
         assert is_coloured(path)
-        with pytest.raises(DataError, match=r"x\.tif: the mask is a picture in colours"):
+        with pytest.raises(DataError, match=r"x\.tif: the mask is a colour image"):
             read_mask(path)
 
     @pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr"])
