@@ -403,9 +403,9 @@ class Network(Table):
     batch_size: PositiveInt = Field(default=2, description="Patches, or images, per training step.")
     optimizer: Named | None = Field(
         default=None,
-        description="Name of one of Keras' optimizers, or a table: `{name = 'SGD', momentum = 0.9}`. Left out: Adam.",
+        description="Name of a Keras optimizer, or a table: `{name = 'SGD', momentum = 0.9}`. Default: Adam.",
     )
-    learning_rate: PositiveFloat | None = Field(default=None, description="Of the optimizer, at the beginning.")
+    learning_rate: PositiveFloat | None = Field(default=None, description="Initial learning rate of the optimizer.")
     schedule: Annotated[str, _one_of(("polynomial", "constant"), "schedule")] = Field(
         default="constant",
         description="`polynomial` lowers the learning rate to 0 until the training ends; or `constant`.",
@@ -444,19 +444,19 @@ class Network(Table):
     workers: PositiveInt | None = Field(default=None, description="Threads that make batches.")
     batch_queue_size: PositiveInt | None = Field(default=None, description="How many batches are made ahead.")
     weights: str | None = Field(
-        default=None, description="A model file whose weights each training starts from, of the same architecture."
+        default=None, description="Model file of the same architecture with the starting weights of each training."
     )
     load_head: bool | None = Field(
         default=None,
-        description="`false`: the file of `weights` has other classes or channels; its output layer is not read.",
+        description="`false`: the file in `weights` has other classes or channels; its output layer is not read.",
     )
 
     @model_validator(mode="after")
     def _fit(self) -> Network:
         if self.optimizer is not None and "learning_rate" in self.optimizer.arguments:
-            raise ValueError("optimizer has a learning_rate; write it as the key learning_rate of [network]")
+            raise ValueError("optimizer has a learning_rate; move it to the key learning_rate of [network]")
         if self.load_head is not None and self.weights is None:
-            raise ValueError("load_head without weights; name the model file, too")
+            raise ValueError("load_head without weights; add weights with the model file")
         return self
 
 

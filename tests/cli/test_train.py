@@ -246,7 +246,8 @@ def test_continue_from_starts_from_the_weights_of_an_earlier_training(
 
 def test_continue_from_a_folder_without_a_model_is_refused(experiment: Path, tmp_path: Path, capsys) -> None:
     assert cli.main(["train", str(experiment), "--continue-from", str(tmp_path)]) == 1
-    assert f"--continue-from {tmp_path}: " in capsys.readouterr().err
+    message = f"--continue-from {tmp_path}: {tmp_path / 'model.keras'} does not exist; name the folder of a finished"
+    assert message in capsys.readouterr().err
 
 
 def test_more_epochs_of_an_interrupted_training_go_on_where_the_schedule_allows(
@@ -282,7 +283,7 @@ def test_the_optimizer_of_the_configuration_trains(experiment: Path, tmp_path: P
     for wrong, told in (
         ("'sdg'", "unknown optimizer 'sdg'. Did you mean 'sgd'?"),
         ("{name = 'SGD', momentun = 0.9}", "takes no 'momentun'. Did you mean 'momentum'?"),
-        ("{name = 'SGD', learning_rate = 0.9}", "write it as the key learning_rate of [network]"),
+        ("{name = 'SGD', learning_rate = 0.9}", "move it to the key learning_rate of [network]"),
         ("{name = 'SGD', momentum = 7.0}", "the optimizer 'SGD': "),
     ):
         assert cli.main([*command[:3], str(tmp_path / "wrong"), "--set", f"network.optimizer={wrong}"]) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
 from miscnn_tf.datasets import write_kits_phantoms
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.planning.build import (
     known_losses,
     known_metrics,
@@ -169,6 +169,31 @@ def test_the_network_is_what_the_file_says(toy_io) -> None:
     assert model.metrics == [dice_soft, ClassDice(1)]
     assert (model.learning_rate, model.seed, model.hardware.precision) == (0.002, 5, "float32")
     assert (model.shuffle_batches, model.workers, model.batch_queue_size) == (False, 2, 3)
+
+
+def test_the_weights_of_another_network_are_the_start_of_each_training(toy_io, tmp_path: Path) -> None:
+    network = {"architecture": {"name": "unet_standard", "n_filters": 2, "depth": 1}, "seed": 1}
+    made = experiment(network=network)
+    make_model(made, make_preprocessor(made, toy_io())).dump(tmp_path / "trained.keras")
+
+    # Another seed, so that only the file explains equal weights.
+    start = {**network, "seed": 2, "weights": str(tmp_path / "trained.keras")}
+    made = experiment(network=start)
+    trained = make_model(made, make_preprocessor(made, toy_io()))
+    with pytest.raises(ModelFileError, match=r"2 classes, .* 3 classes; .*load_head = false in \[network\]"):
+        make_model(made, make_preprocessor(made, toy_io(classes=3)))
+    made = experiment(network={**start, "load_head": False})
+    other = make_model(made, make_preprocessor(made, toy_io(classes=3)))
+
+    *body, kernel, bias = other.model.get_weights()
+    assert (kernel.shape[-1], bias.shape) == (3, (3,))
+    for found, expected in zip(body, trained.model.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    weights = other.model.get_weights()
+    other.model.set_weights([np.zeros_like(weight) for weight in weights])
+    other.reset()  # as each fold does
+    for found, expected in zip(other.model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_every_loss_and_metric_can_be_named() -> None:
