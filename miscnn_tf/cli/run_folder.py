@@ -69,12 +69,17 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
     if mark.is_file() and not fresh:
         before = read_experiment(mark)
         changed = changed_keys(before, experiment, _HARMLESS)
-        if changed and kind == "training" and _asks_for_more_epochs(before, experiment):
-            _require_more_epochs_possible(folder, experiment)
-        elif changed:
+        longer = kind == "training" and _asks_for_more_epochs(before, experiment)
+        if changed and not (longer and _can_go_on_longer(folder, experiment)):
             raise ConfigurationError(
                 f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
                 "choose another folder with --output, or throw the earlier results away with --fresh"
+                + (
+                    ". To train longer, start from its finished model: miscnn-tf train CONFIG --continue-from "
+                    f"{shlex.quote(str(folder))} --output NEW_FOLDER"
+                    if longer
+                    else ""
+                )
             )
     elif not mark.is_file() and folder.is_dir() and any(folder.iterdir()):
         raise StorageError(
@@ -108,21 +113,6 @@ def _asks_for_more_epochs(before: Experiment, now: Experiment) -> bool:
     return more and not changed_keys(before, now, (*_HARMLESS, "network.epochs"))
 
 
-def _require_more_epochs_possible(folder: Path, experiment: Experiment) -> None:
-    """Require that a training can go on to more epochs than it was started with.
-
-    Raises:
-        ConfigurationError: If it is finished, or its learning-rate schedule depends on the number of epochs.
-    """
-    finished = (folder / RECORD_FILE).is_file()
-    if not finished and experiment.network.schedule == "constant":
-        return
-    why = (
-        "is finished"
-        if finished
-        else "has a learning-rate schedule over the epochs it was started with; finish it with those first"
-    )
-    raise ConfigurationError(
-        f"the training in {folder} {why}. To train longer, start from its model in a new folder: miscnn-tf train "
-        f"CONFIG --continue-from {shlex.quote(str(folder))} --output NEW_FOLDER"
-    )
+def _can_go_on_longer(folder: Path, experiment: Experiment) -> bool:
+    """Return whether an interrupted training can go on to more epochs: its learning rates do not depend on them."""
+    return not (folder / RECORD_FILE).is_file() and experiment.network.schedule == "constant"

@@ -216,7 +216,8 @@ def test_more_epochs_of_a_finished_training_lead_to_continue_from(trained: Path,
     """Defect: none of the three pieces of advice helped."""
     assert cli.main(["train", str(experiment), "--set", "network.epochs=4"]) == 1
     message = capsys.readouterr().err
-    assert "is finished. To train longer, start from its model in a new folder" in message
+    assert "network.epochs was 2, now 4" in message
+    assert "To train longer, start from its finished model: miscnn-tf train CONFIG" in message
     assert f"--continue-from {trained} --output NEW_FOLDER" in message
 
 

@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_named(trained, make, tmp_path, caplog):
     network.load(tmp_path / "trained.keras", head=False)
     assert "these weights do not fit this network and keep their initial values: " in caplog.text
     np.testing.assert_array_equal(network.model.weights[0].numpy(), trained.model.weights[0].numpy())
-    with pytest.raises(ModelFileError, match="of another architecture"):
+    with pytest.raises(ModelFileError, match="architecture differs"):
         make(architecture=Architecture(n_filters=6, depth=1, batch_normalization=False)).load(
             tmp_path / "trained.keras", head=False
         )
