@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from miscnn_tf.cluster import read_cluster
+from miscnn_tf.data_loading.folder_lock import LOCK_FILE, locked_folder
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.planning.experiment import Experiment
@@ -40,6 +43,17 @@ def run_folder(experiment: Experiment, config: str | Path, kind: str, output: st
     return config.parent / f"{config.stem}_{Path(KEPT_CONFIGURATIONS[kind]).stem}"
 
 
+def alone_in(folder: Path) -> AbstractContextManager[Any]:
+    """Hold the lock on the folder of a run, before TensorFlow starts.
+
+    Of several machines that train together, the first one takes it later, where the others hear of a refusal.
+
+    Raises:
+        FolderInUseError: If another run writes into the folder.
+    """
+    return locked_folder(folder) if read_cluster() is None else nullcontext()
+
+
 def claim(folder: Path, experiment: Experiment, kind: str) -> None:
     """Make a folder, which `check_folder` was asked about, that of this run, by keeping the configuration in it."""
     make_folder(folder)
@@ -70,7 +84,7 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
                 f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
                 "choose another folder with --output, or throw the earlier results away with --fresh"
             )
-    elif not mark.is_file() and folder.is_dir() and any(folder.iterdir()):
+    elif not mark.is_file() and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise StorageError(
             f"the folder {folder} holds files that no {kind} wrote; choose an empty or new one with --output"
         )

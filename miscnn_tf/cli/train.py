@@ -34,14 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # A mistake in the file is told before TensorFlow starts, which takes seconds.
-    from miscnn_tf.cli.run_folder import check_folder, run_folder
+    from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder
     from miscnn_tf.planning.toml_file import read_experiment
 
     experiment = read_experiment(arguments.config, arguments.set)
     folder = run_folder(experiment, arguments.config, "training", arguments.output)
-    check_folder(folder, experiment, "training", arguments.fresh)
-    start_tensorflow(arguments.verbose)
-    from miscnn_tf.cli.training_run import run_training
+    with alone_in(folder):
+        check_folder(folder, experiment, "training", arguments.fresh)
+        start_tensorflow(arguments.verbose)
+        from miscnn_tf.cli.training_run import run_training
 
-    run_training(experiment, folder, arguments.fresh)
+        run_training(experiment, folder, arguments.fresh)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.errors import MissingDataError
 from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus, run_folds
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
@@ -182,16 +182,20 @@ def split_folds(
         >>> split_folds(io.get_indiceslist(), k_fold=5, evaluation_path="evaluation")  # doctest: +SKIP
     """
     folds = make_folds(check_samples(sample_list), k_fold, seed, strata=strata, groups=groups)
-    if not is_chief():
-        return
-    root = make_folder(evaluation_path)
+    if is_chief():
+        with locked_folder(evaluation_path) as root:
+            _write_splits(root, folds, resume)
+
+
+def _write_splits(root: Path, folds: Sequence[Fold], resume: bool) -> None:
     for number, folder in fold_folders(root).items():
         record = read_record(folder)
         if record is None or (number < len(folds) and folds[number].same_samples(record.fold)):
             continue
         if resume:
             raise other_split(folder, len(folds))
-        remove_results(folder)
+        with locked_folder(folder):
+            remove_results(folder)
     remove_surplus(root, len(folds))
     if all(read_record(folder) is None for folder in fold_folders(root).values()):
         (root / RUN_FILE).unlink(missing_ok=True)  # of another run

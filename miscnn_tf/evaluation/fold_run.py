@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ import numpy as np
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.configuration import plain
+from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE, backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, TrainingError
@@ -121,8 +123,14 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
 
     Raises:
         ConfigurationError: If the folder holds results, finished or not, of other samples or settings.
+        FolderInUseError: If another run writes into the folder.
         TrainingError: If the validation loss was a number in no epoch.
     """
+    with locked_by_the_chief(model, folder):
+        return _run_split(fold, model, folder, options)
+
+
+def _run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptions) -> History:
     settings = options.settings(model)
     record = _found_by_all(model, folder, lambda: _finished(fold, folder, settings, options))
     if record is None:
@@ -187,6 +195,22 @@ def by_the_chief(model: Neural_Network, act: Callable[[], object]) -> None:
             act()
 
     _together(model, act_if_chief)
+
+
+@contextmanager
+def locked_by_the_chief(model: Neural_Network, folder: str | Path) -> Iterator[None]:
+    """Hold the lock on a folder of results, on the first of the machines that train together.
+
+    Args:
+        model: What they train.
+        folder: The folder, created where missing.
+
+    Raises:
+        FolderInUseError: If another run holds it.
+    """
+    with ExitStack() as stack:
+        by_the_chief(model, lambda: stack.enter_context(locked_folder(folder)))
+        yield
 
 
 def check_model(model: Neural_Network) -> None:

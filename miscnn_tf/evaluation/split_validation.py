@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.fold_run import History, RunOptions, by_the_chief, check_model, remove_results, run_split
+from miscnn_tf.evaluation.fold_run import (
+    History,
+    RunOptions,
+    by_the_chief,
+    check_model,
+    locked_by_the_chief,
+    remove_results,
+    run_split,
+)
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 from miscnn_tf.evaluation.run_record import write_run_record
 
@@ -94,11 +102,6 @@ def split_validation(
     check_model(model)
     options.check()
     fold = leave_out(check_samples(sample_list, model), percentage, seed, strata=strata, groups=groups)
-    if not resume:
-        by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
-    history = run_split(fold, model, Path(evaluation_path), options)
-    if not is_chief():
-        return history if return_output else None
     settings = {
         "validation_share": percentage,
         "seed": seed,
@@ -107,9 +110,14 @@ def split_validation(
         "epochs": epochs,
         "iterations": iterations,
     }
-    write_run_record(evaluation_path, "training", model, settings=settings)
-    if report:
-        write_report_if_possible(evaluation_path, model.preprocessor.data_io)
+    with locked_by_the_chief(model, evaluation_path):
+        if not resume:
+            by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
+        history = run_split(fold, model, Path(evaluation_path), options)
+        if is_chief():
+            write_run_record(evaluation_path, "training", model, settings=settings)
+            if report:
+                write_report_if_possible(evaluation_path, model.preprocessor.data_io)
     return history if return_output else None
 
 

@@ -11,7 +11,7 @@ from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.evaluation.all_folds import begin_folds, fold_folder
-from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, run_split
+from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, locked_by_the_chief, run_split
 from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
 from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.multi_model.model import Model
@@ -161,15 +161,16 @@ class CrossValidationGroup(Model_Group):
         check_model(first)
         options.check()
         settings = {"seed": self.seed} if isinstance(self.folds, int) else {}
-        by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
-        self.trained_folds = folds
-        options = replace(options, resume=True)  # what had to be thrown away is
-        histories = [
-            run_split(fold, model, fold_folder(root, number), options)
-            for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True))
-        ]
-        if run_detailed_evaluation:
-            write_summary(root, draw_figures=draw_figures)
+        with locked_by_the_chief(first, root):
+            by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
+            self.trained_folds = folds
+            options = replace(options, resume=True)  # what had to be thrown away is
+            histories = [
+                run_split(fold, model, fold_folder(root, number), options)
+                for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True))
+            ]
+            if run_detailed_evaluation:
+                write_summary(root, draw_figures=draw_figures)
         return histories
 
     def description(self) -> dict[str, Any]:

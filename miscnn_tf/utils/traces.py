@@ -22,6 +22,7 @@ from miscnn_tf.data_loading.json_file import read_json
 from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE
 from miscnn_tf.data_loading.sample_files import SAMPLE_FILE, TEMPORARY_ENDING, read_sample
+from miscnn_tf.data_loading.storage import is_abandoned
 from miscnn_tf.errors import MiscnnError
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record
 from miscnn_tf.evaluation.fold_run import MODEL_FILE, SAMPLES_FILE, TEMPORARY_MODEL_FILE
@@ -34,13 +35,10 @@ _BATCH = re.compile(r"\d{1,12}\.batch_(img|seg)\..+\.npz")
 _BACKED_UP = re.compile(r"\d{1,12}\..+")
 _STORE = re.compile(r"(\d{1,12}\.)?prepared")
 _SPILL = re.compile(r"run-[0-9a-f]{32}")
-_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\..+")
 _SAMPLE_PARTS = re.compile(rf"{re.escape(SAMPLE_FILE)}|(image|segmentation|prediction|array_\d+)\.npy")
 _RUNS_WITHIN = re.compile(r"fold_\d+|group_[\w-]+")
 _CURVE = re.compile(r"validation\.(.+)\.png")
 
-# A file that is being written has such a name, too; after a day nobody writes it any more.
-_ABANDONED_AFTER = 24 * 3600.0
 _HEAD = 4096
 
 
@@ -171,10 +169,10 @@ def _batches(folder: Path, traces: Traces) -> None:
     for path, is_folder in _entries(folder, traces):
         if not is_folder:
             ours = _BATCH.fullmatch(path.name) is not None and _zip_names(path) == {"batch.npy"}
-            _take_or_leave(path, traces, ours or (_abandoned(path) and ".batch_" in path.name))
+            _take_or_leave(path, traces, ours or (is_abandoned(path) and ".batch_" in path.name))
         elif _STORE.fullmatch(path.name):
             _store(path, traces)
-        elif not ((_BACKED_UP.fullmatch(path.name) or _abandoned(path)) and _take_sample(path, traces)):
+        elif not ((_BACKED_UP.fullmatch(path.name) or is_abandoned(path)) and _take_sample(path, traces)):
             traces.leave(path, "nothing that was written here")
 
 
@@ -191,7 +189,7 @@ def _take_sample(folder: Path, traces: Traces) -> bool:
     paths = sorted(folder.iterdir())
     if not paths or any(path.is_symlink() or not _SAMPLE_PARTS.fullmatch(path.name) for path in paths):
         return False
-    if not (folder.name.endswith(TEMPORARY_ENDING) and _abandoned(folder)):
+    if not (folder.name.endswith(TEMPORARY_ENDING) and is_abandoned(folder)):
         try:
             read_sample(folder)
         except (MiscnnError, OSError):
@@ -226,7 +224,7 @@ def _run(folder: Path, traces: Traces) -> None:
         elif curve is not None:
             ours = is_run and curve[1] in metrics and _is_drawn(path)
         else:
-            ours = _abandoned(path) and name.endswith(tuple(f".{known}" for known in (*_RECORDS, *_RESULTS)))
+            ours = is_abandoned(path) and name.endswith(tuple(f".{known}" for known in (*_RECORDS, *_RESULTS)))
         _take_or_leave(path, traces, ours)
 
 
@@ -345,11 +343,6 @@ def _metrics(folder: Path) -> set[str]:
     except (OSError, UnicodeDecodeError):
         return set()
     return {re.sub(r"[^0-9A-Za-z_.+-]", "_", name) for name in columns[1:]}
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether it is a temporary file or folder of a program that was ended long ago."""
-    return _UNFINISHED.fullmatch(path.name) is not None and time.time() - path.lstat().st_mtime > _ABANDONED_AFTER
 
 
 def _require_unchanged(trace: Trace, root: Path) -> None:
