@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = read_experiment(arguments.config, arguments.set)
     folder = run_folder(experiment, arguments.config, "cross-validation", arguments.output)
     with alone_in(folder):
-        check_folder(folder, experiment, "cross-validation", arguments.fresh)
+        check_folder(folder, experiment, "cross-validation", arguments.fresh, arguments.archive)
         start_tensorflow(arguments.verbose)
         from miscnn_tf.cli.training_run import run_cross_validation
 

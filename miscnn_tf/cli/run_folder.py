@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf.cluster import read_cluster
-from miscnn_tf.data_loading.folder_lock import LOCK_FILE, locked_folder
+from miscnn_tf.cluster import is_chief, read_cluster
+from miscnn_tf.data_loading.folder_lock import LOCK_FILE, locked_folder, move_aside
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.planning.experiment import Experiment
@@ -60,7 +60,7 @@ def claim(folder: Path, experiment: Experiment, kind: str) -> None:
     keep_configuration(experiment, folder, kind)
 
 
-def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
+def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool, archive: bool = False) -> None:
     """Make sure that a run may go on, or begin, in a folder: what another one left is not touched.
 
     Args:
@@ -68,23 +68,41 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
         experiment: The configuration.
         kind: ``"training"`` or ``"cross-validation"``.
         fresh: Whether results of the same kind may be thrown away.
+        archive: Whether results of another run are moved aside, or, with `fresh`, all.
 
     Raises:
         StorageError: If it holds files that no run wrote.
         ConfigurationError: If it holds a run of another kind, or of another configuration.
     """
     mark = folder / KEPT_CONFIGURATIONS[kind]
+    if archive:
+        if not is_chief():
+            return  # the first machine moves it
+        with locked_folder(folder):
+            if _holds_another(folder, mark, experiment, fresh):
+                move_aside(folder)
     for other, name in KEPT_CONFIGURATIONS.items():
         if other != kind and (folder / name).is_file():
-            raise ConfigurationError(f"{folder} holds a {other}; choose another folder for this {kind} with --output")
+            raise ConfigurationError(
+                f"{folder} holds a {other}; choose another folder for this {kind} with --output, or "
+                f"move the {other} to a dated folder with --archive"
+            )
     if mark.is_file() and not fresh:
         changed = changed_keys(read_experiment(mark), experiment, _HARMLESS)
         if changed:
             raise ConfigurationError(
                 f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
-                "choose another folder with --output, or throw the earlier results away with --fresh"
+                "choose another folder with --output, move the earlier results to a dated folder with --archive, or "
+                "throw them away with --fresh"
             )
     elif not mark.is_file() and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise StorageError(
             f"the folder {folder} holds files that no {kind} wrote; choose an empty or new one with --output"
         )
+
+
+def _holds_another(folder: Path, mark: Path, experiment: Experiment, fresh: bool) -> bool:
+    """Whether a folder holds a run that is not to go on."""
+    if mark.is_file():
+        return fresh or bool(changed_keys(read_experiment(mark), experiment, _HARMLESS))
+    return any((folder / name).is_file() for name in KEPT_CONFIGURATIONS.values())

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = read_experiment(arguments.config, arguments.set)
     folder = run_folder(experiment, arguments.config, "training", arguments.output)
     with alone_in(folder):
-        check_folder(folder, experiment, "training", arguments.fresh)
+        check_folder(folder, experiment, "training", arguments.fresh, arguments.archive)
         start_tensorflow(arguments.verbose)
         from miscnn_tf.cli.training_run import run_training
 

@@ -30,7 +30,7 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 from miscnn_tf.data_loading.holder import Holder, this_process
-from miscnn_tf.data_loading.storage import atomic_path, make_folder, remove_abandoned_temporaries
+from miscnn_tf.data_loading.storage import atomic_path, make_folder, put_in_place, remove_abandoned_temporaries
 from miscnn_tf.errors import DataError, FolderInUseError, StorageError
 from miscnn_tf.plain_limits import parse_json
 
@@ -100,6 +100,40 @@ def locked_folder(folder: str | Path) -> Iterator[Path]:
             if not lock.depth and lock.process == os.getpid():
                 del _held[key]
                 _release(lock)
+
+
+def move_aside(folder: str | Path) -> None:
+    """Move a folder to a dated name beside it, in one step, and make an empty one in its place; an empty one stays.
+
+    The new name is logged: ``evaluation_2026-11-30_19-45-00``.
+
+    Args:
+        folder: The folder, whose lock this thread holds, and goes on holding.
+
+    Raises:
+        StorageError: If it cannot be moved; nothing has changed then.
+        FolderInUseError: If another process took the empty folder.
+    """
+    folder = Path(folder)
+    if all(path.name == LOCK_FILE for path in folder.iterdir()):
+        return
+    place = folder.resolve()
+    if Path.cwd().is_relative_to(place):
+        raise StorageError(f"could not move {place} aside: it is the working directory; start in another folder")
+    target = _dated(folder if folder.name not in ("", "..") else place)
+    with _guard:
+        lock = _held[os.path.realpath(folder)]
+        try:
+            put_in_place(folder, target)
+        except OSError as error:
+            raise StorageError(
+                f"could not move {folder} to {target}: {error.strerror or error}; move it yourself, or choose another "
+                "folder for the new results"
+            ) from error
+        (target / LOCK_FILE).unlink(missing_ok=True)
+        os.close(lock.descriptor)
+        lock.descriptor, lock.made_folder = _take(make_folder(folder) / LOCK_FILE), True
+    logger.warning("the earlier results in %s were moved to %s", folder, target)
 
 
 def holder_of(folder: str | Path) -> str | None:
@@ -288,6 +322,12 @@ def _in_use(path: Path, content: dict[str, Any]) -> FolderInUseError:
         f"the folder {path.parent} is in use by {_described(content)}. Wait until it has ended, or choose another "
         f"folder; if that process no longer runs, delete {path}"
     )
+
+
+def _dated(folder: Path) -> Path:
+    name = f"{folder.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    names = (name, *(f"{name}_{number}" for number in range(2, 1000)))
+    return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
 def _sweep(folder: Path) -> None:

@@ -19,6 +19,7 @@ from miscnn_tf.evaluation.fold_run import (
     SAMPLES_FILE,
     History,
     RunOptions,
+    archive_another_run,
     by_the_chief,
     locked_by_the_chief,
     remove_results,
@@ -83,8 +84,8 @@ def _run_folds(
     report: bool,
 ) -> list[History]:
     by_the_chief(model, lambda: begin_folds(root, folds, model, options, settings or {}))
-    # What had to be thrown away is.
-    options = replace(options, resume=True)
+    # What had to be thrown away, or moved, is.
+    options = replace(options, resume=True, archive=False)
     folders = [fold_folder(root, number) for number in range(len(folds))]
     if executor is None:
         histories = []
@@ -124,6 +125,8 @@ def begin_folds(
     for folder in fold_folders(root).values():
         with locked_folder(folder):  # before anything changes: another run may be at work on a fold
             pass
+    if options.archive:
+        archive_another_run(fold_folders(root), folds, model, root, options)
     if options.resume:
         now = options.settings(model)
         for number, folder in fold_folders(root).items():
@@ -174,5 +177,6 @@ def other_split(folder: Path, number_of_folds: int) -> ConfigurationError:
     """The error for finished results that do not belong to these folds."""
     return ConfigurationError(
         f"{folder} holds finished results of another split than the {number_of_folds} folds that are asked for now. "
-        "Choose another evaluation_path, or pass resume=False to throw the finished results away"
+        "Choose another evaluation_path, pass archive=True to move the finished results to a dated folder, or "
+        "resume=False to throw them away"
     )

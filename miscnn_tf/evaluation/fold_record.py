@@ -90,7 +90,8 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
     if differences:
         raise ConfigurationError(
             f"{folder} holds finished results of another run: {'; '.join(differences)}. Choose another "
-            "evaluation_path, or pass resume=False to throw the finished results away"
+            "evaluation_path, pass archive=True to move the finished results to a dated folder, or resume=False to "
+            "throw them away"
         )
     return record
 

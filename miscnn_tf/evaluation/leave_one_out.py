@@ -36,6 +36,7 @@ def leave_one_out(
     executor: Executor | None = None,
     save_predictions: bool = True,
     report: bool = True,
+    archive: bool = False,
 ) -> list[History] | None:
     """Train a model once for each sample, on all the others, and measure it on that one.
 
@@ -59,6 +60,7 @@ def leave_one_out(
         executor: Runs the folds in other processes or on other machines: as in `cross_validation`.
         save_predictions: Keep what was predicted for each sample in ``predictions/`` of its fold.
         report: Write ``report.html``, a page with all of it.
+        archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
     Returns:
         With `return_output` the history of each fold; otherwise None.
@@ -71,7 +73,8 @@ def leave_one_out(
         >>> leave_one_out(samples, model, epochs=100)  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every, save_predictions
+        *(epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every, save_predictions),
+        archive=archive,
     )
     check_model(model)
     options.check()

@@ -49,12 +49,14 @@ def split_validation(
     backup_every: int = 1,
     save_predictions: bool = True,
     report: bool = True,
+    archive: bool = False,
 ) -> History | None:
     """Train a model on a part of the samples and measure it on the rest.
 
     The results are those of a fold of `cross_validation`, in `evaluation_path` itself: ``sample_list.json``,
     ``history.tsv``, ``model.keras`` (the best by ``val_loss``), figures, ``detailed_validation.tsv``. As there, what is
-    finished is not run again, and results of another split or other settings are an error unless ``resume=False``.
+    finished is not run again, and results of another split or other settings are an error unless ``archive=True`` or
+    ``resume=False``.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
@@ -77,6 +79,7 @@ def split_validation(
             0: never.
         save_predictions: Keep what was predicted for the validation samples in ``predictions/``.
         report: Write ``report.html``, a page with all of it.
+        archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
     Returns:
         With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
@@ -98,6 +101,7 @@ def split_validation(
         resume,
         backup_every,
         save_predictions,
+        archive=archive,
     )
     check_model(model)
     options.check()
@@ -111,7 +115,7 @@ def split_validation(
         "iterations": iterations,
     }
     with locked_by_the_chief(model, evaluation_path):
-        if not resume:
+        if not resume and not archive:
             by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
         history = run_split(fold, model, Path(evaluation_path), options)
         if is_chief():

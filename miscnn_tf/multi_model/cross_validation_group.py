@@ -110,6 +110,7 @@ class CrossValidationGroup(Model_Group):
         draw_figures: bool = False,
         run_detailed_evaluation: bool = False,
         resume: bool = True,
+        archive: bool = False,
     ) -> list[Any]:
         """Train each member on its fold, and measure it after each epoch on samples that it is not fitted to.
 
@@ -130,6 +131,7 @@ class CrossValidationGroup(Model_Group):
             draw_figures: Draw the curves of the loss and the metrics.
             run_detailed_evaluation: Predict each fold's validation samples and write their scores, and a summary.
             resume: False throws away the results that the folder holds, and starts afresh.
+            archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
         Returns:
             The history of each member: Keras' History, or with an `evaluation_path` its dict
@@ -156,7 +158,9 @@ class CrossValidationGroup(Model_Group):
                 "with an evaluation_path each fold validates on its own samples and without class_weight; leave "
                 "validation_samples and class_weight out"
             )
-        options = RunOptions(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, resume=resume)
+        options = RunOptions(
+            *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks), resume=resume, archive=archive
+        )
         root, first = Path(evaluation_path), self.models[0]
         check_model(first)
         options.check()
@@ -164,7 +168,7 @@ class CrossValidationGroup(Model_Group):
         with locked_by_the_chief(first, root):
             by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
             self.trained_folds = folds
-            options = replace(options, resume=True)  # what had to be thrown away is
+            options = replace(options, resume=True, archive=False)  # what had to be thrown away, or moved, is
             histories = [
                 run_split(fold, model, fold_folder(root, number), options)
                 for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True))
