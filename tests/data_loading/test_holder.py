@@ -25,7 +25,7 @@ def test_a_holder_as_text_is_the_same_holder() -> None:
 def test_the_running_process_and_its_parent_are_running() -> None:
     own = this_process()
     assert own.is_running is True
-    assert replace(own, process=1, started=own.started).is_running is (False if Path("/proc/1/stat").exists() else True)
+    assert replace(own, process=1, started=own.started).is_running is not Path("/proc/1/stat").exists()
 
 
 @needs_proc
