@@ -2,7 +2,7 @@
 
 Part of the samples ([split] in the file; a fifth if it says nothing) is kept for validation: the model of the epoch
 with the least loss on them is kept, and segments them in the end. An interrupted training goes on where it stopped when
-the same command is given again.
+the same command is given again. One run at a time writes into a folder.
 
 For example:
   miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change

@@ -122,9 +122,7 @@ def begin_folds(
         FolderInUseError: If another run writes into the folder of a fold.
     """
     make_folder(root)
-    for folder in fold_folders(root).values():
-        with locked_folder(folder):  # before anything changes: another run may be at work on a fold
-            pass
+    require_free_folds(root)
     if options.archive:
         archive_another_run(fold_folders(root), folds, model, root, options)
     if options.resume:
@@ -149,6 +147,17 @@ def begin_folds(
         model,
         settings={"folds": len(folds), **settings, "epochs": options.epochs, "iterations": options.iterations},
     )
+
+
+def require_free_folds(root: Path) -> None:
+    """Make sure, before anything changes, that no other run is at work on a fold.
+
+    Raises:
+        FolderInUseError: If one is.
+    """
+    for folder in fold_folders(root).values():
+        with locked_folder(folder):
+            pass
 
 
 def fold_folder(evaluation_path: str | Path, number: int) -> Path:

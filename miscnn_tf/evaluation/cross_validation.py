@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.folder_lock import locked_folder, move_aside
 from miscnn_tf.errors import MissingDataError
-from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus, run_folds
+from miscnn_tf.evaluation.all_folds import (
+    fold_folder,
+    fold_folders,
+    other_split,
+    remove_surplus,
+    require_free_folds,
+    run_folds,
+)
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_record import read_record
@@ -196,9 +203,8 @@ def split_folds(
 
 
 def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool) -> None:
+    require_free_folds(root)
     for number, folder in fold_folders(root).items():
-        with locked_folder(folder):  # before anything changes: another run may be at work on a fold
-            pass
         record = read_record(folder)
         if record is None or (number < len(folds) and folds[number].same_samples(record.fold)):
             continue
