@@ -142,7 +142,7 @@ def make_folder(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     try:
-        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        missing = [] if folder.is_dir() else [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for each in missing:
             _synchronize(each.parent)

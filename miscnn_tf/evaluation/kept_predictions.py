@@ -73,6 +73,8 @@ class KeptPredictions:
         self._digests = recorded_digests(self.folder)
         # Samples whose files an interface of a user's own gives names that are not known here.
         self._others: list[str] = _mark(self.folder).get("others", [])
+        # The sample that an interface of a user's own was saving when this was interrupted.
+        self._saving: str | None = _mark(self.folder).get("saving")
         if self._knows_digests:
             self._write_mark()
 
@@ -93,8 +95,12 @@ class KeptPredictions:
             StorageError: If it cannot be written.
         """
         for path in list(self._files(index)):
-            if not was_written_here(path, self._digests.get(self._name(path))):
+            if str(index) != self._saving and not was_written_here(path, self._digests.get(self._name(path))):
                 _set_aside(path)
+        own = not type(self._data_io.interface).__module__.startswith("miscnn_tf.")
+        if own:
+            self._saving = str(index)
+            self._write_mark()
         with watched_writes(self._note):
             if isinstance(self._data_io.interface, Dictionary_interface) or not self._saved_by_interface(
                 index, prediction
@@ -107,7 +113,8 @@ class KeptPredictions:
         self._digests |= {self._name(path): _digest(path) for path in new}
         if not files and str(index) not in self._others:
             self._others.append(str(index))
-        if new or not files:
+        self._saving = None
+        if new or own or not files:
             self._write_mark()
 
     def _note(self, temporary: Path, path: Path) -> None:
@@ -117,7 +124,8 @@ class KeptPredictions:
             self._write_mark()
 
     def _write_mark(self) -> None:
-        write_json(self.folder / MARK_FILE, {"made_by": self._made_by, "files": self._digests, "others": self._others})
+        content = {"made_by": self._made_by, "files": self._digests, "others": self._others, "saving": self._saving}
+        write_json(self.folder / MARK_FILE, content)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -133,6 +141,8 @@ class KeptPredictions:
         """Whether the folder holds the prediction of a sample as it was written."""
         if not self._knows_digests:
             return True
+        if str(index) == self._saving:
+            return False
         files = list(self._files(index))
         if not files:
             return str(index) in self._others

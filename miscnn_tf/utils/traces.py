@@ -376,7 +376,7 @@ def _require_unchanged(trace: Trace, root: Path) -> None:
 # What says whose a folder of predictions is, of the validation cases and of 'miscnn-tf predict', with the keys that it
 # must and may have.
 _NOTES: Final = {
-    MARK_FILE: ({"made_by"}, {"files", "others"}),
+    MARK_FILE: ({"made_by"}, {"files", "others", "saving"}),
     "predictions.json": ({"model", "fingerprint", "probabilities"}, {"label_values"}),
 }
 

@@ -176,6 +176,24 @@ def test_a_prediction_corrected_by_hand_is_neither_scored_nor_lost(tmp_path, cap
     np.testing.assert_array_equal(np.load(folder / "case_0.npy")[..., 0], truth)
 
 
+def test_a_prediction_that_was_being_saved_is_made_again_and_is_not_the_users(tmp_path):
+    class Interrupted(ToyInterface):
+        interrupt = True
+
+        def save_prediction(self, sample, output_path):
+            super().save_prediction(sample, output_path)
+            if self.interrupt:
+                raise KeyboardInterrupt
+
+    model = Model(Interrupted(shape=(8, 9, 7)))
+    with pytest.raises(KeyboardInterrupt):
+        detailed_validation(["case_0"], model, tmp_path)
+    model.preprocessor.data_io.interface.interrupt = False
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_0"]
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == ["case_0.npy", "made_by.json"]
+
+
 class OtherNames(ToyInterface):
     def save_prediction(self, sample, output_path):
         np.savez(f"{output_path}/{sample.index}_seg.npz", sample.pred_data)
