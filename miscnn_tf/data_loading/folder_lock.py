@@ -159,7 +159,7 @@ def _acquire(folder: Path) -> _Lock:
         if isinstance(error, FolderInUseError):
             raise
         raise StorageError(
-            f"could not lock the folder {folder}: {error.strerror or error}; check the permissions of {path}, or "
+            f"could not lock the folder {folder}: {error.strerror or error}; make room, check {path}, or "
             "choose another folder"
         ) from error
     return _Lock(path, descriptor, threading.get_ident(), os.getpid(), is_new)
