@@ -49,6 +49,10 @@ class StorageError(MiscnnError, OSError):
         return str(self.args[0]) if self.args else ""
 
 
+class FolderInUseError(StorageError):
+    """Another run writes into the folder."""
+
+
 class ModelFileError(MiscnnError, ValueError):
     """A model file is damaged, or was not written by this package."""
 

@@ -20,6 +20,7 @@ from miscnn_tf import errors
         (errors.GridError, errors.DataError),
         (errors.LabelError, errors.DataError),
         (errors.StorageError, OSError),
+        (errors.FolderInUseError, errors.StorageError),
         (errors.ModelFileError, ValueError),
         (errors.MissingExtraError, ImportError),
         (errors.TrainingError, RuntimeError),

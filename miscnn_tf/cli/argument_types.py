@@ -97,3 +97,9 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="throw away what an earlier run left in the output folder; otherwise an interrupted run goes on",
     )
+    parser.add_argument(
+        "--archive",
+        action="store_true",
+        help="move what another run left in the output folder to a dated folder beside it; with --fresh, also what the "
+        "same run left",
+    )

@@ -3,8 +3,9 @@
 Looked at are batches/, evaluation/ and predictions/ in the current folder, or in FOLDER; other names are given by the
 options. Removed is only what this package wrote and can be known for sure, by its name and what is in it: your own
 files in these folders stay, and so does a prediction that was corrected by hand, or that is in a format without room
-for a mark (.npy, .bmp, DICOM). Links are never followed. What will be removed is listed, with its size, and nothing is
-removed before you have said yes.
+for a mark (.npy, .bmp, DICOM), unless a training noted it in made_by.json. A folder that a run is writing into stays,
+too. Links are never followed. What will be removed is listed, with its size, and nothing is removed before you have
+said yes.
 
 Exit code: 0, or 1 if something could not be removed, or nobody said yes.
 

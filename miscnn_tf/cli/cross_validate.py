@@ -2,7 +2,7 @@
 
 The samples are split into folds ([cross_validation] k_fold; [split] groups keeps a patient's scans together), and a
 model is trained per fold. An interrupted cross-validation goes on with the fold and the epoch in which it stopped when
-the same command is given again.
+the same command is given again. One run at a time writes into a folder.
 
 For example:
   miscnn-tf cross-validate experiment.toml
@@ -30,14 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cross-validate; returns the exit code."""
-    from miscnn_tf.cli.run_folder import check_folder, run_folder
+    from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder
     from miscnn_tf.planning.toml_file import read_experiment
 
     experiment = read_experiment(arguments.config, arguments.set)
     folder = run_folder(experiment, arguments.config, "cross-validation", arguments.output)
-    check_folder(folder, experiment, "cross-validation", arguments.fresh)
-    start_tensorflow(arguments.verbose)
-    from miscnn_tf.cli.training_run import run_cross_validation
+    with alone_in(folder):
+        check_folder(folder, experiment, "cross-validation", arguments.fresh, arguments.archive)
+        start_tensorflow(arguments.verbose)
+        from miscnn_tf.cli.training_run import run_cross_validation
 
-    run_cross_validation(experiment, folder, arguments.fresh)
+        run_cross_validation(experiment, folder, arguments.fresh)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
 from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.image_file import LOSSY
 from miscnn_tf.data_loading.interfaces import (
     NIFTI_interface,
@@ -65,6 +67,7 @@ def run_prediction(
 
     Raises:
         DataError: If images could not be segmented; all others are, and the message lists them.
+        FolderInUseError: If another prediction writes into the folder.
     """
     model = find_model(model_path)
     output = Path(output)
@@ -82,9 +85,10 @@ def run_prediction(
     if values is not None:
         named = zip(values, interface.names_of_classes(), strict=True)
         print(f"Values in the label maps: {some_of((f'{value} ({name})' for value, name in named), 12)}", flush=True)
-    if sources is None:
-        return _predict_data_set(model, Path(images), output, probabilities, overwrite, memory)
-    return _predict_files(model, sources, output, probabilities, overwrite, memory)
+    with nullcontext() if _names_a_file(output) else locked_folder(output):
+        if sources is None:
+            return _predict_data_set(model, Path(images), output, probabilities, overwrite, memory)
+        return _predict_files(model, sources, output, probabilities, overwrite, memory)
 
 
 def _predict_files(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from miscnn_tf.cluster import is_chief, read_cluster
+from miscnn_tf.data_loading.folder_lock import LOCK_FILE, locked_folder, move_aside
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError, StorageError
 from miscnn_tf.evaluation.fold_record import RECORD_FILE
@@ -43,13 +46,24 @@ def run_folder(experiment: Experiment, config: str | Path, kind: str, output: st
     return config.parent / f"{config.stem}_{Path(KEPT_CONFIGURATIONS[kind]).stem}"
 
 
+def alone_in(folder: Path) -> AbstractContextManager[Any]:
+    """Hold the lock on the folder of a run, before TensorFlow starts.
+
+    Of several machines that train together, the first one takes it later, where the others hear of a refusal.
+
+    Raises:
+        FolderInUseError: If another run writes into the folder.
+    """
+    return locked_folder(folder) if read_cluster() is None else nullcontext()
+
+
 def claim(folder: Path, experiment: Experiment, kind: str) -> None:
     """Make a folder, which `check_folder` was asked about, that of this run, by keeping the configuration in it."""
     make_folder(folder)
     keep_configuration(experiment, folder, kind)
 
 
-def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -> None:
+def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool, archive: bool = False) -> None:
     """Make sure that a run may go on, or begin, in a folder: what another one left is not touched.
 
     Args:
@@ -57,15 +71,25 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
         experiment: The configuration.
         kind: ``"training"`` or ``"cross-validation"``.
         fresh: Whether results of the same kind may be thrown away.
+        archive: Whether results of another run are moved aside, or, with `fresh`, all.
 
     Raises:
         StorageError: If it holds files that no run wrote.
         ConfigurationError: If it holds a run of another kind, or of another configuration.
     """
     mark = folder / KEPT_CONFIGURATIONS[kind]
+    if archive:
+        if not is_chief():
+            return  # the first machine moves it
+        with locked_folder(folder):
+            if _holds_another(folder, mark, experiment, fresh):
+                move_aside(folder)
     for other, name in KEPT_CONFIGURATIONS.items():
         if other != kind and (folder / name).is_file():
-            raise ConfigurationError(f"{folder} holds a {other}; choose another folder for this {kind} with --output")
+            raise ConfigurationError(
+                f"{folder} holds a {other}; choose another folder for this {kind} with --output, or "
+                f"move the {other} to a dated folder with --archive"
+            )
     if mark.is_file() and not fresh:
         before = read_experiment(mark)
         changed = changed_keys(before, experiment, _HARMLESS)
@@ -73,7 +97,8 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
         if changed and not (longer and _can_go_on_longer(folder, experiment)):
             raise ConfigurationError(
                 f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
-                "choose another folder with --output, or throw the earlier results away with --fresh"
+                "choose another folder with --output, move the earlier results to a dated folder with --archive, or "
+                "throw them away with --fresh"
                 + (
                     ". To train longer, start from its finished model: miscnn-tf train CONFIG --continue-from "
                     f"{shlex.quote(str(folder))} --output NEW_FOLDER"
@@ -81,7 +106,7 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool) -
                     else ""
                 )
             )
-    elif not mark.is_file() and folder.is_dir() and any(folder.iterdir()):
+    elif not mark.is_file() and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise StorageError(
             f"the folder {folder} holds files that no {kind} wrote; choose an empty or new one with --output"
         )
@@ -116,3 +141,10 @@ def _asks_for_more_epochs(before: Experiment, now: Experiment) -> bool:
 def _can_go_on_longer(folder: Path, experiment: Experiment) -> bool:
     """Return whether an interrupted training can go on to more epochs: its learning rates do not depend on them."""
     return not (folder / RECORD_FILE).is_file() and experiment.network.schedule == "constant"
+
+
+def _holds_another(folder: Path, mark: Path, experiment: Experiment, fresh: bool) -> bool:
+    """Whether a folder holds a run that is not to go on."""
+    if mark.is_file():
+        return fresh or bool(changed_keys(read_experiment(mark), experiment, _HARMLESS))
+    return any((folder / name).is_file() for name in KEPT_CONFIGURATIONS.values())

@@ -2,7 +2,7 @@
 
 Part of the samples ([split] in the file; a fifth if it says nothing) is kept for validation: the model of the epoch
 with the least loss on them is kept, and segments them in the end. An interrupted training goes on where it stopped when
-the same command is given again.
+the same command is given again. One run at a time writes into a folder.
 
 For example:
   miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns the exit code."""
     # A mistake in the file is told before TensorFlow starts, which takes seconds.
-    from miscnn_tf.cli.run_folder import check_folder, run_folder, trained_weights
+    from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder, trained_weights
     from miscnn_tf.planning.toml_file import read_experiment
 
     changes = [*arguments.set]
@@ -50,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         changes.append(f"network.weights={json.dumps(str(trained_weights(arguments.continue_from)))}")
     experiment = read_experiment(arguments.config, changes)
     folder = run_folder(experiment, arguments.config, "training", arguments.output)
-    check_folder(folder, experiment, "training", arguments.fresh)
-    start_tensorflow(arguments.verbose)
-    from miscnn_tf.cli.training_run import run_training
+    with alone_in(folder):
+        check_folder(folder, experiment, "training", arguments.fresh, arguments.archive)
+        start_tensorflow(arguments.verbose)
+        from miscnn_tf.cli.training_run import run_training
 
-    run_training(experiment, folder, arguments.fresh)
+        run_training(experiment, folder, arguments.fresh)
     return 0

@@ -229,7 +229,7 @@ class Data_IO:
             array = np.asarray(array)
             if array.dtype.hasobject:
                 raise DataError(f"batch {pointer!r}: the {kind} batch is an array of Python objects; pass numbers")
-            with atomic_path(self._batch_file(kind, pointer)) as temporary:
+            with atomic_path(self._batch_file(kind, pointer), durable=False) as temporary:
                 np.savez(temporary, batch=array)
 
     def batch_load(self, pointer: Hashable, img: bool = True) -> np.ndarray:
@@ -289,7 +289,7 @@ class Data_IO:
             StorageError: If the file cannot be written.
         """
         self._require_safe(sample.index)
-        write_sample(self._sample_folder(sample.index), sample)
+        write_sample(self._sample_folder(sample.index), sample, durable=False)
 
     def load_sample_pickle(self, index: Hashable) -> Sample:
         """Read what `backup_sample` of this instance wrote, memory-mapped and read-only.

@@ -37,7 +37,7 @@ from miscnn_tf.data_loading.sample_files import (
     write_sample,
 )
 from miscnn_tf.data_loading.spill_folder import SpillFolder, remove_abandoned
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.data_loading.storage import is_abandoned, make_folder, remove_abandoned_temporaries
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
 #: How many versions of a sample (other settings, another state of the file) stay on disk.
@@ -47,7 +47,6 @@ VERSIONS_KEPT = 4
 VERSIONS_IN_MEMORY = 2
 
 _LAST_USE_EVERY = 60.0  # seconds between two notes on disk that a version is in use
-_ABANDONED_AFTER = 24 * 3600.0  # seconds after which a half-written folder belongs to nobody any more
 _SMALL_BYTES = 2**16
 
 
@@ -115,6 +114,8 @@ class PreparedStore:
         self._cleaner: weakref.finalize[Any, PreparedStore] | None = None
         self._versions: defaultdict[str, set[str]] = defaultdict(set)
         self._looked_around = False
+        if self.persistent:
+            remove_abandoned_temporaries(self.root)
 
     def get(self, key: str, index: Hashable, make: Callable[[], Sample]) -> Sample:
         """The sample called `index` in the version called `key`; `make` prepares it where there is none yet.
@@ -319,7 +320,7 @@ class PreparedStore:
                 self._look_around()
             elif self._spill is None:
                 self._open_spill()
-            folder = write_sample(self._folder(key, index), sample, overwrite=False)
+            folder = write_sample(self._folder(key, index), sample, overwrite=False, durable=self.persistent)
         except StorageError as error:
             advice = "" if self.persistent else ", or give the preprocessor a larger memory budget"
             raise StorageError(
@@ -374,7 +375,7 @@ class PreparedStore:
                     self._versions[entry.name.rpartition(".")[0]].add(entry.name)
                 elif entry.name.endswith(TEMPORARY_ENDING):
                     with suppress(OSError):
-                        if time.time() - entry.stat().st_mtime > _ABANDONED_AFTER:
+                        if is_abandoned(Path(entry.path)):
                             shutil.rmtree(entry.path, ignore_errors=True)
 
     def _open_spill(self) -> None:

@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,13 +32,13 @@ from miscnn_tf.data_loading.array_file import read_array
 from miscnn_tf.data_loading.json_file import LARGEST
 from miscnn_tf.data_loading.opening import read_bounded
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.data_loading.storage import UNFINISHED, make_folder, put_in_place, temporary_beside
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.plain_limits import MOST_DIGITS, parse_json, shown
 from miscnn_tf.typed_data import Document, require
 
 SAMPLE_FILE = "sample.json"
-TEMPORARY_ENDING = ".unfinished"
+TEMPORARY_ENDING = f".{UNFINISHED}"
 
 _FORMAT = 1
 _ARRAY_FILES = {"img_data": "image.npy", "seg_data": "segmentation.npy", "pred_data": "prediction.npy"}
@@ -93,7 +92,7 @@ def encode_name(index: Hashable) -> str:
     return f"{name}%-{'int' if _whole(index) is not None else quote(type(index).__name__)}"
 
 
-def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> Path:
+def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True, *, durable: bool = True) -> Path:
     """Write a sample into `folder`, atomically.
 
     The files are written into a hidden folder beside it, which is renamed at the end; a writer that is killed leaves
@@ -105,6 +104,7 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> 
         sample: The sample: the three arrays, ``extended``, ``details``, ``history`` and the numbers are stored, other
             attributes are not.
         overwrite: Whether to replace an existing sample. If False, a sample that another process has written is kept.
+        durable: Whether the sample must survive a power failure.
 
     Returns:
         The folder.
@@ -126,14 +126,14 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True) -> 
         )
     needed = sum(array.nbytes for array in arrays.values())
     make_folder(folder.parent)
-    temporary = folder.with_name(f".{uuid.uuid4().hex}{TEMPORARY_ENDING}")
+    temporary = temporary_beside(folder)
     try:
         _require_space(folder, needed)
         temporary.mkdir()
         for name, array in arrays.items():
             _write_array(temporary / name, array)
         (temporary / SAMPLE_FILE).write_text(text, encoding="utf-8")
-        _put_in_place(temporary, folder, overwrite)
+        _put_in_place(temporary, folder, overwrite, durable)
     except StorageError:
         raise
     except OSError as error:
@@ -354,10 +354,10 @@ def _read_array(path: Path, mmap: bool, types: Mapping[str, Any] | None) -> np.n
     return array
 
 
-def _put_in_place(temporary: Path, folder: Path, overwrite: bool) -> None:
+def _put_in_place(temporary: Path, folder: Path, overwrite: bool, durable: bool) -> None:
     for _ in range(100):
         try:
-            temporary.rename(folder)
+            put_in_place(temporary, folder, durable=durable)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) or not folder.exists():
@@ -370,7 +370,7 @@ def _put_in_place(temporary: Path, folder: Path, overwrite: bool) -> None:
 
 def remove_sample(folder: Path) -> None:
     """Remove a sample's folder atomically; ignore a missing one."""
-    doomed = folder.with_name(f".{uuid.uuid4().hex}{TEMPORARY_ENDING}")
+    doomed = temporary_beside(folder)
     try:
         folder.rename(doomed)
     except FileNotFoundError:

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import re
 import shutil
-import uuid
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Final
 
+from miscnn_tf.data_loading.holder import DIGITS, Holder, this_process
 from miscnn_tf.errors import DataError, MiscnnError, StorageError
+
+#: The last part of the name of a temporary folder.
+UNFINISHED: Final = "unfinished"
+
+_TEMPORARY = re.compile(rf"\.([0-9a-f]{{{DIGITS}}})[0-9a-f]{{{32 - DIGITS}}}\..+", re.DOTALL)
+# A temporary file of another machine has such a name, too; after a day nobody writes it any more.
+_ABANDONED_AFTER: Final = 24 * 3600.0
+# File systems that cannot synchronise, or not folders.
+_CANNOT_SYNCHRONIZE: Final = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+
+_numbers = itertools.count()
+_swept: set[str] = set()
+_watcher: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("_watcher", default=None)
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary file name beside `path`, which is renamed to `path` when the block ends without an error.
 
     The folder is created. The temporary name keeps the file's ending, by which libraries choose the format. A previous
-    file at `path` is kept until the new one is complete. Errors that do not concern the new file (of reading another
+    file at `path` is kept until the new one is complete, also in a power failure. Errors that do not concern the new file (of reading another
     one, for instance) are passed on unchanged.
+
+    Args:
+        path: The file.
+        durable: Whether the file must survive a power failure.
 
     Raises:
         StorageError: If the folder or file cannot be written (no permission, no space, a file in the folder's place).
@@ -29,11 +52,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # Names may have at most 255 bytes, so only the end of a long one is kept.
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name[-40:]}")
+    temporary = temporary_beside(path, path.name[-40:])
     make_folder(path.parent)
+    _sweep_once(path.parent)
     try:
         yield temporary
-        os.replace(temporary, path)
+        watcher = _watcher.get()
+        if watcher is not None:
+            watcher(temporary, path)
+        put_in_place(temporary, path, durable=durable)
     except OSError as error:
         if isinstance(error, MiscnnError) or _elsewhere(error, path.parent):
             raise
@@ -45,6 +72,68 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def put_in_place(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Give a complete file or folder its final name, which then outlasts a power failure.
+
+    The content is synchronised with the disk before the name exists, and the name before this function returns.
+
+    Args:
+        temporary: The file or folder.
+        path: Its final name; a file there is replaced.
+        durable: Whether to synchronise.
+
+    Raises:
+        OSError: If it cannot be renamed, or the disk reports an error.
+    """
+    is_folder = temporary.is_dir()
+    if durable:
+        for part in (*temporary.rglob("*"), temporary) if is_folder else (temporary,):
+            _synchronize(part)
+    (os.rename if is_folder else os.replace)(temporary, path)
+    if durable:
+        _synchronize(path.parent)
+
+
+def temporary_beside(path: Path, tail: str = UNFINISHED) -> Path:
+    """A new name beside `path` for a temporary file or folder; it says which process holds it."""
+    return path.with_name(f".{this_process().text}{next(_numbers) % 16 ** (32 - DIGITS):0{32 - DIGITS}x}.{tail}")
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether it is a temporary file or folder of a process that has ended, or, where that is not known, a day old."""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None and not (path.name.startswith(".") and path.name.endswith(f".{UNFINISHED}")):
+        return False
+    holder = None if match is None else Holder.from_text(match[1])
+    running = None if holder is None else holder.is_running
+    return time.time() - path.lstat().st_mtime > _ABANDONED_AFTER if running is None else not running
+
+
+def remove_abandoned_temporaries(folder: Path) -> None:
+    """Remove the temporary files and folders that ended processes of this machine left in a folder."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            holder = None if match is None else Holder.from_text(match[1])
+            if holder is None or holder.is_running is not False:
+                continue
+            with suppress(OSError):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif entry.name.endswith(f".{UNFINISHED}"):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+@contextmanager
+def watched_writes(watcher: Callable[[Path, Path], None]) -> Iterator[None]:
+    """Call ``watcher(temporary, path)`` before a file that this package writes in the block gets its final name."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
 def make_folder(folder: str | Path) -> Path:
     """Create `folder` and its parents where missing, and return it.
 
@@ -53,7 +142,10 @@ def make_folder(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     try:
+        missing = [] if folder.is_dir() else [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            _synchronize(each.parent)
     except OSError as error:
         raise StorageError(
             f"could not create the folder {folder}: {error.strerror or error}; choose another"
@@ -91,6 +183,38 @@ def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
         )
     # Normalised, since "a/" and a suffix would otherwise become a file without a name in a folder "a".
     return Path(root) / (str(relative) + suffix)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Remove what killed processes left in a folder, before this process writes into it for the first time."""
+    name = os.path.abspath(folder)
+    if name not in _swept:
+        _swept.add(name)
+        remove_abandoned_temporaries(folder)
+
+
+def _synchronize(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk.
+
+    Raises:
+        OSError: If the disk reports an error.
+    """
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return  # it opens no folders
+    try:
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except PermissionError:
+        if is_folder:
+            return  # one may write into a folder that one may not list
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNCHRONIZE:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _elsewhere(error: OSError, folder: Path) -> bool:

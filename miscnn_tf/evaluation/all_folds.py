@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.cluster import is_chief
+from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
@@ -18,7 +19,9 @@ from miscnn_tf.evaluation.fold_run import (
     SAMPLES_FILE,
     History,
     RunOptions,
+    archive_another_run,
     by_the_chief,
+    locked_by_the_chief,
     remove_results,
     restore_best,
     run_split,
@@ -62,14 +65,27 @@ def run_folds(
     Raises:
         ConfigurationError: If the folder holds finished results of other folds, or the executor cannot run them; before
             anything is trained.
+        FolderInUseError: If another run writes into the folder, or into that of a fold.
         TrainingError: If a fold failed in its worker.
     """
     if executor is not None:
         check_executor(executor, model)
-    root = Path(evaluation_path)
+    with locked_by_the_chief(model, evaluation_path):
+        return _run_folds(folds, model, Path(evaluation_path), options, executor, settings, report)
+
+
+def _run_folds(
+    folds: Sequence[Fold],
+    model: Neural_Network,
+    root: Path,
+    options: RunOptions,
+    executor: Executor | None,
+    settings: Mapping[str, Any] | None,
+    report: bool,
+) -> list[History]:
     by_the_chief(model, lambda: begin_folds(root, folds, model, options, settings or {}))
-    # What had to be thrown away is.
-    options = replace(options, resume=True)
+    # What had to be thrown away, or moved, is.
+    options = replace(options, resume=True, archive=False)
     folders = [fold_folder(root, number) for number in range(len(folds))]
     if executor is None:
         histories = []
@@ -103,8 +119,12 @@ def begin_folds(
 
     Raises:
         ConfigurationError: If the folder holds finished results of other folds or settings, and they are to stay.
+        FolderInUseError: If another run writes into the folder of a fold.
     """
     make_folder(root)
+    require_free_folds(root)
+    if options.archive:
+        archive_another_run(fold_folders(root), folds, model, root, options)
     if options.resume:
         now = options.settings(model)
         for number, folder in fold_folders(root).items():
@@ -115,7 +135,8 @@ def begin_folds(
     else:
         # All at once: interrupted after the first fold, the others must not pass for new ones.
         for folder in fold_folders(root).values():
-            remove_results(folder)
+            with locked_folder(folder):
+                remove_results(folder)
         for name in (RUN_FILE, REPORT_FILE, *RESULT_FILES):
             (root / name).unlink(missing_ok=True)
     remove_surplus(root, len(folds))
@@ -126,6 +147,17 @@ def begin_folds(
         model,
         settings={"folds": len(folds), **settings, "epochs": options.epochs, "iterations": options.iterations},
     )
+
+
+def require_free_folds(root: Path) -> None:
+    """Make sure, before anything changes, that no other run is at work on a fold.
+
+    Raises:
+        FolderInUseError: If one is.
+    """
+    for folder in fold_folders(root).values():
+        with locked_folder(folder):
+            pass
 
 
 def fold_folder(evaluation_path: str | Path, number: int) -> Path:
@@ -143,8 +175,9 @@ def remove_surplus(root: Path, number_of_folds: int) -> None:
     """Remove unfinished folds of an earlier split that had more of them, lest they be taken for folds of this one."""
     for number, folder in fold_folders(root).items():
         if number >= number_of_folds and read_record(folder) is None:
-            remove_results(folder)
-            (folder / SAMPLES_FILE).unlink(missing_ok=True)
+            with locked_folder(folder):
+                remove_results(folder)
+                (folder / SAMPLES_FILE).unlink(missing_ok=True)
             if not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -153,5 +186,6 @@ def other_split(folder: Path, number_of_folds: int) -> ConfigurationError:
     """The error for finished results that do not belong to these folds."""
     return ConfigurationError(
         f"{folder} holds finished results of another split than the {number_of_folds} folds that are asked for now. "
-        "Choose another evaluation_path, or pass resume=False to throw the finished results away"
+        "Choose another evaluation_path, pass archive=True to move the finished results to a dated folder, or "
+        "resume=False to throw them away"
     )

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf.data_loading.folder_lock import locked_folder, move_aside
 from miscnn_tf.errors import MissingDataError
-from miscnn_tf.evaluation.all_folds import fold_folder, fold_folders, other_split, remove_surplus, run_folds
+from miscnn_tf.evaluation.all_folds import (
+    fold_folder,
+    fold_folders,
+    other_split,
+    remove_surplus,
+    require_free_folds,
+    run_folds,
+)
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_record import read_record
@@ -59,6 +66,7 @@ def cross_validation(
     report: bool = True,
     class_weight: Mapping[int, float] | Sequence[float] | None = None,
     start: str = "initial",
+    archive: bool = False,
 ) -> list[History] | None:
     """Train and measure a model `k_fold` times, so that each sample validates exactly once.
 
@@ -83,8 +91,9 @@ def cross_validation(
     state of the training (weights, optimizer, callbacks, history) replaces ``training_state.npz`` in the fold's folder,
     which is gone when the fold is complete. Finished folds of other samples, of another `k_fold` or of other
     settings (epochs, architecture, loss, preprocessing, …) are never mixed in nor overwritten: that is an error, unless
-    ``resume=False`` asks to start afresh. What cannot be seen in the settings, such as changed image files, other
-    callbacks or edited code of a function with the same name, needs ``resume=False`` or another folder too.
+    ``archive=True`` asks to move them aside, or ``resume=False`` to throw them away. What cannot be seen in the
+    settings, such as changed image files, other callbacks or edited code of a function with the same name, needs
+    ``resume=False`` or another folder too.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
@@ -116,6 +125,8 @@ def cross_validation(
         class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
         start: Where each fold starts: ``"initial"``, the weights that the model was made with, or ``"weights"``, those
             that it has, such as those of a file. Scores mean something only where these have not seen the samples.
+        archive: Move the results of another run that the folder holds to a dated folder beside it, such as
+            ``evaluation_2026-11-30_19-45-00``; with ``resume=False`` those of the same run, too.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
@@ -124,6 +135,7 @@ def cross_validation(
     Raises:
         ConfigurationError: If an argument cannot work (found before anything is trained), or the folder holds finished
             results of another cross-validation.
+        FolderInUseError: If another run writes into the folder.
         TrainingError: If a fold failed in its worker; its number is told. Finished folds stay finished.
 
     Example:
@@ -140,6 +152,7 @@ def cross_validation(
         *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every),
         save_predictions=save_predictions,
         class_weight=class_weight,
+        archive=archive,
     )
     check_model(model)
     options.check()
@@ -166,6 +179,7 @@ def split_folds(
     resume: bool = True,
     strata: Labelling | None = None,
     groups: Labelling | None = None,
+    archive: bool = False,
 ) -> None:
     """Write the splits of a cross-validation, to be run with `run_fold` on several machines that share the folder.
 
@@ -179,6 +193,7 @@ def split_folds(
         resume: False throws away finished results of another split that the folder holds.
         strata: What each fold gets its share of: as in `cross_validation`.
         groups: What stays together: as in `cross_validation`.
+        archive: Move finished results of another split to a dated folder: as in `cross_validation`.
 
     Raises:
         ConfigurationError: If an argument cannot work, or the folder holds finished results of another split.
@@ -187,16 +202,24 @@ def split_folds(
         >>> split_folds(io.get_indiceslist(), k_fold=5, evaluation_path="evaluation")  # doctest: +SKIP
     """
     folds = make_folds(check_samples(sample_list), k_fold, seed, strata=strata, groups=groups)
-    if not is_chief():
-        return
-    root = make_folder(evaluation_path)
+    if is_chief():
+        with locked_folder(evaluation_path) as root:
+            _write_splits(root, folds, resume, archive)
+
+
+def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool) -> None:
+    require_free_folds(root)
     for number, folder in fold_folders(root).items():
         record = read_record(folder)
         if record is None or (number < len(folds) and folds[number].same_samples(record.fold)):
             continue
+        if archive:
+            move_aside(root)
+            break
         if resume:
             raise other_split(folder, len(folds))
-        remove_results(folder)
+        with locked_folder(folder):
+            remove_results(folder)
     remove_surplus(root, len(folds))
     if all(read_record(folder) is None for folder in fold_folders(root).values()):
         (root / RUN_FILE).unlink(missing_ok=True)  # of another run
@@ -220,6 +243,7 @@ def run_fold(
     save_predictions: bool = True,
     report: bool = False,
     start: str = "initial",
+    archive: bool = False,
 ) -> History:
     """Train and measure a model on one fold that `split_folds` wrote; the arguments are `cross_validation`'s.
 
@@ -239,6 +263,7 @@ def run_fold(
         save_predictions: Keep the predictions of the validation samples.
         report: Write ``report.html`` of all folds that are finished by now into `evaluation_path`.
         start: ``"initial"`` or ``"weights"``: as in `cross_validation`.
+        archive: Move results of the fold with other settings to a dated folder: as in `cross_validation`.
 
     Returns:
         The history: ``{"loss": [per epoch], "val_loss": […], …}``; of a fold that was finished before, the one from
@@ -261,6 +286,7 @@ def run_fold(
         resume,
         backup_every,
         save_predictions,
+        archive=archive,
     )
     check_model(model)
     options.check()

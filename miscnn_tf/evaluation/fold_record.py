@@ -95,8 +95,8 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
     if differences:
         raise ConfigurationError(
             f"{folder} holds finished results of another run: {'; '.join(differences)}. Choose another "
-            "evaluation_path, or pass resume=False to overwrite the finished results"
-            + (_LONGER if any(one.startswith("epochs was ") for one in differences) else "")
+            "evaluation_path, pass archive=True to move the finished results to a dated folder, or resume=False to "
+            "overwrite them" + (_LONGER if any(one.startswith("epochs was ") for one in differences) else "")
         )
     return record
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,9 +14,11 @@ import numpy as np
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.configuration import plain
+from miscnn_tf.data_loading.folder_lock import locked_folder, move_aside
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE, backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.evaluation.another_run import holds_another_run
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, FoldRecord, matching_record, training_settings
@@ -57,6 +60,7 @@ class RunOptions:
         backup_every: After how many epochs the whole state of the training is written; 0: never.
         save_predictions: Whether to keep the predictions of the validation samples.
         class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
+        archive: Whether results of another run, or, without `resume`, all results, are moved to a dated folder.
     """
 
     epochs: int = 20
@@ -69,6 +73,7 @@ class RunOptions:
     backup_every: int = 1
     save_predictions: bool = True
     class_weight: Any = None
+    archive: bool = False
 
     def check(self) -> None:
         """Find mistakes that would otherwise show after the first fold was set up.
@@ -121,8 +126,16 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
 
     Raises:
         ConfigurationError: If the folder holds results, finished or not, of other samples or settings.
+        FolderInUseError: If another run writes into the folder.
         TrainingError: If the validation loss was a number in no epoch.
     """
+    with locked_by_the_chief(model, folder):
+        if options.archive:
+            by_the_chief(model, lambda: archive_another_run({0: folder}, [fold], model, folder, options))
+        return _run_split(fold, model, folder, options)
+
+
+def _run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptions) -> History:
     settings = options.settings(model)
     record = _found_by_all(model, folder, lambda: _finished(fold, folder, settings, options))
     if record is None:
@@ -189,6 +202,22 @@ def by_the_chief(model: Neural_Network, act: Callable[[], object]) -> None:
     _together(model, act_if_chief)
 
 
+@contextmanager
+def locked_by_the_chief(model: Neural_Network, folder: str | Path) -> Iterator[None]:
+    """Hold the lock on a folder of results, on the first of the machines that train together.
+
+    Args:
+        model: What they train.
+        folder: The folder, created where missing.
+
+    Raises:
+        FolderInUseError: If another run holds it.
+    """
+    with ExitStack() as stack:
+        by_the_chief(model, lambda: stack.enter_context(locked_folder(folder)))
+        yield
+
+
 def check_model(model: Neural_Network) -> None:
     """Find out before anything runs that `model` is none.
 
@@ -209,8 +238,30 @@ def check_model(model: Neural_Network) -> None:
             )
 
 
+def archive_another_run(
+    folders: Mapping[int, Path], folds: Sequence[Fold], model: Neural_Network, root: Path, options: RunOptions
+) -> None:
+    """Move the results in `root` aside if they are another run's, or if none are to be used again.
+
+    Args:
+        folders: The folders of folds in it, by number.
+        folds: The splits that are to be trained.
+        model: The model.
+        root: The folder, whose lock this thread holds.
+        options: How each is trained and measured.
+
+    Raises:
+        StorageError: If it cannot be moved; nothing has changed then.
+    """
+    if not options.resume or holds_another_run(folders, folds, model, options):
+        move_aside(root)
+
+
 def remove_results(folder: Path) -> None:
     """Delete what a run wrote into the folder of a fold, and nothing else."""
+    from miscnn_tf.utils.traces import find_curves
+
+    curves = find_curves(folder)
     # First the record: without it the rest counts as unfinished, should this be interrupted.
     for name in (
         RECORD_FILE,
@@ -223,7 +274,7 @@ def remove_results(folder: Path) -> None:
         *RESULT_FILES,
     ):
         (folder / name).unlink(missing_ok=True)
-    for figure in folder.glob("validation.*.png"):
+    for figure in curves:
         figure.unlink(missing_ok=True)
     remove_predictions(folder)
 
@@ -333,7 +384,8 @@ def _require_same_samples(fold: Fold, folder: Path) -> None:
     if not fold.same_samples(Fold(*map(tuple, load_disk2fold(folder / SAMPLES_FILE)))):
         raise ConfigurationError(
             f"{folder} holds an interrupted training with other samples. Train with the same arguments to go on with "
-            "it, choose another evaluation_path, or pass resume=False to throw it away"
+            "it, choose another evaluation_path, pass archive=True to move it to a dated folder, or resume=False to "
+            "throw it away"
         )
 
 

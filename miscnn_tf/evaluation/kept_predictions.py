@@ -6,21 +6,24 @@ import copy
 import hashlib
 import logging
 import os
-import shutil
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from miscnn_tf.configuration import fingerprint
+from miscnn_tf.data_loading import image_file, nifti_file
 from miscnn_tf.data_loading.array_file import read_array
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.labels import check_labels
-from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
+from miscnn_tf.data_loading.nifti_file import is_nifti
+from miscnn_tf.data_loading.opening import open_regular
+from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder, watched_writes
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.fold_record import model_settings
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER
@@ -30,15 +33,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# In the folder: that it is ours, and which weights and settings made what is in it.
-_MARK = "made_by.json"
+#: In the folder: which weights and settings made what is in it, and digests of the files that cannot say so themselves.
+MARK_FILE: Final = "made_by.json"
+
+# What a prediction of a sample may be called besides its name.
+_ENDINGS = (*nifti_file.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")
 
 
 class KeptPredictions:
     """Label maps in a folder, in the format of the model's interface, made by the model as it is now.
 
     What the folder holds of the same weights and settings is used again, so that an interrupted evaluation goes on
-    where it stopped; what it holds of others is removed first.
+    where it stopped; what it holds of others is removed first. Only files that this package wrote, and that nobody has
+    changed since, are used, replaced or removed. A file of somebody else that has the name of a prediction gets another
+    name.
 
     Data in memory, and interfaces of a user's own that cannot save, have no files: their predictions are ``.npy``.
 
@@ -58,15 +66,21 @@ class KeptPredictions:
         if state is None or _made_by(self.folder) != state:
             remove_predictions(evaluation_path)
         make_folder(self.folder)
-        # Somebody else's files in it are neither used nor, because there is no mark, ever removed.
-        ours = not any(self.folder.iterdir()) or _made_by(self.folder) is not None
-        self._usable = ours and state is not None
-        if ours:
-            write_json(self.folder / _MARK, {"made_by": state or "a model without weights"})
+        self._usable = state is not None
+        self._made_by = state or "a model without weights"
+        # Earlier versions noted no digests: their predictions cannot be distinguished from other files.
+        self._knows_digests = _made_by(self.folder) is None or "files" in _mark(self.folder)
+        self._digests = recorded_digests(self.folder)
+        # Samples whose files an interface of a user's own gives names that are not known here.
+        self._others: list[str] = _mark(self.folder).get("others", [])
+        # The sample that an interface of a user's own was saving when this was interrupted.
+        self._saving: str | None = _mark(self.folder).get("saving")
+        if self._knows_digests:
+            self._write_mark()
 
     def load(self, index: Hashable) -> np.ndarray | None:
         """The label map ``(x, y[, z])`` of a sample, or None where this model has not predicted it yet."""
-        if not self._usable:
+        if not self._usable or not self._is_kept(index):
             return None
         try:
             return load_prediction(self._data_io, index, self.folder)
@@ -80,9 +94,59 @@ class KeptPredictions:
         Raises:
             StorageError: If it cannot be written.
         """
-        if isinstance(self._data_io.interface, Dictionary_interface) or not self._saved_by_interface(index, prediction):
-            with atomic_path(inside(self.folder, index, ".npy")) as temporary:
-                np.save(temporary, prediction, allow_pickle=False)
+        for path in list(self._files(index)):
+            if str(index) != self._saving and not was_written_here(path, self._digests.get(self._name(path))):
+                _set_aside(path)
+        own = not type(self._data_io.interface).__module__.startswith("miscnn_tf.")
+        if own:
+            self._saving = str(index)
+            self._write_mark()
+        with watched_writes(self._note):
+            if isinstance(self._data_io.interface, Dictionary_interface) or not self._saved_by_interface(
+                index, prediction
+            ):
+                with atomic_path(inside(self.folder, index, ".npy")) as temporary:
+                    np.save(temporary, prediction, allow_pickle=False)
+        # An interface of a user's own writes as it likes.
+        files = list(self._files(index))
+        new = [path for path in files if not was_written_here(path, self._digests.get(self._name(path)))]
+        self._digests |= {self._name(path): _digest(path) for path in new}
+        if not files and str(index) not in self._others:
+            self._others.append(str(index))
+        self._saving = None
+        if new or own or not files:
+            self._write_mark()
+
+    def _note(self, temporary: Path, path: Path) -> None:
+        """Note the digest of a file that cannot say who wrote it, before it gets its name."""
+        if path.is_relative_to(self.folder) and path.name != MARK_FILE and not _has_mark(path):
+            self._digests[self._name(path)] = _digest(temporary)
+            self._write_mark()
+
+    def _write_mark(self) -> None:
+        content = {"made_by": self._made_by, "files": self._digests, "others": self._others, "saving": self._saving}
+        write_json(self.folder / MARK_FILE, content)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _files(self, index: Hashable) -> Iterator[Path]:
+        """The files that may be a sample's prediction."""
+        for ending in _ENDINGS:
+            path = inside(self.folder, index, ending)
+            if path.is_file() or path.is_symlink():
+                yield path
+
+    def _is_kept(self, index: Hashable) -> bool:
+        """Whether the folder holds the prediction of a sample as it was written."""
+        if not self._knows_digests:
+            return True
+        if str(index) == self._saving:
+            return False
+        files = list(self._files(index))
+        if not files:
+            return str(index) in self._others
+        return all(was_written_here(path, self._digests.get(self._name(path))) for path in files)
 
     def _saved_by_interface(self, index: Hashable, prediction: np.ndarray) -> bool:
         try:
@@ -141,25 +205,80 @@ def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np
 
 def remove_predictions(evaluation_path: str | Path) -> None:
     """Delete the predictions that were kept in a folder of scores, and nothing that is somebody else's."""
+    from miscnn_tf.utils.traces import find_predictions, remove
+
     folder = Path(evaluation_path) / PREDICTIONS_FOLDER
-    if not (folder / _MARK).is_file():
+    if folder.is_symlink() or not (folder / MARK_FILE).is_file():
         return
-    # The mark last: what is left by an interruption still is ours.
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != _MARK:
-            path.unlink()
-    (folder / _MARK).unlink()
-    folder.rmdir()
+    traces = find_predictions(folder)
+    if traces is not None:
+        # The mark last: what is left by an interruption still is ours.
+        traces.ours.sort(key=lambda trace: trace.path == folder / MARK_FILE)
+        _, failed = remove(traces)
+        if failed:
+            path, reason = failed[0]
+            raise StorageError(f"could not delete {path}: {reason}; check its permissions and run again")
+
+
+def recorded_digests(folder: Path) -> dict[str, str]:
+    """The digests of files in a folder of predictions, by name, that cannot say themselves who wrote them."""
+    files = _mark(folder).get("files")
+    return {str(name): str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+
+
+def was_written_here(path: Path, digest: str | None) -> bool:
+    """Whether this package wrote a prediction, and nobody has changed it since.
+
+    Args:
+        path: The file.
+        digest: What was recorded of it.
+    """
+    try:
+        if path.is_symlink():
+            return False
+        if digest is not None and _digest(path) == digest:
+            return True
+        if is_nifti(path.name.lower()):
+            return nifti_file.was_written_here(path)
+        return path.suffix.lower().lstrip(".") in LOSSLESS and image_file.was_written_here(path)
+    except Exception:  # a file from elsewhere can provoke anything in a parser
+        return False
+
+
+def _has_mark(path: Path) -> bool:
+    """Whether files of this format say themselves who wrote them."""
+    name = path.name.lower()
+    return is_nifti(name) or path.suffix.lower().lstrip(".") in set(LOSSLESS) - {"bmp"}
+
+
+def _set_aside(path: Path) -> None:
+    """Give a file of somebody else another name."""
+    number = 1
+    while os.path.lexists(target := path.with_name(f"{path.name}.kept{number}")):
+        number += 1
+    os.rename(path, target)
+    logger.warning("%s was not written by this run, and is called %s now", path, target.name)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with open_regular(path) as file:
+        while data := file.read(2**20):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    try:
+        content = read_json(folder / MARK_FILE, "")
+    except (MissingDataError, DataError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _made_by(folder: Path) -> str | None:
-    try:
-        content = read_json(folder / _MARK, "")
-        return str(content["made_by"])
-    except (MissingDataError, DataError, KeyError, TypeError):
-        return None
+    made_by = _mark(folder).get("made_by")
+    return None if made_by is None else str(made_by)
 
 
 def _state(model: Neural_Network) -> str | None:

@@ -38,6 +38,7 @@ def leave_one_out(
     save_predictions: bool = True,
     report: bool = True,
     start: str = "initial",
+    archive: bool = False,
 ) -> list[History] | None:
     """Train a model once for each sample, on all the others, and measure it on that one.
 
@@ -62,6 +63,7 @@ def leave_one_out(
         save_predictions: Keep what was predicted for each sample in ``predictions/`` of its fold.
         report: Write ``report.html``, a page with all of it.
         start: Where each fold starts, ``"initial"`` or ``"weights"``: as in `cross_validation`.
+        archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
     Returns:
         With `return_output` the history of each fold; otherwise None.
@@ -74,7 +76,8 @@ def leave_one_out(
         >>> leave_one_out(samples, model, epochs=100)  # doctest: +SKIP
     """
     options = RunOptions(
-        epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every, save_predictions
+        *(epochs, iterations, draw_figures, True, callbacks, save_models, resume, backup_every, save_predictions),
+        archive=archive,
     )
     check_model(model)
     options.check()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.fold_run import History, RunOptions, by_the_chief, check_model, remove_results, run_split
+from miscnn_tf.evaluation.fold_run import (
+    History,
+    RunOptions,
+    by_the_chief,
+    check_model,
+    locked_by_the_chief,
+    remove_results,
+    run_split,
+)
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 from miscnn_tf.evaluation.run_record import write_run_record
 from miscnn_tf.evaluation.starting_weights import starting_weights
@@ -43,12 +51,14 @@ def split_validation(
     save_predictions: bool = True,
     report: bool = True,
     start: str = "initial",
+    archive: bool = False,
 ) -> History | None:
     """Train a model on a part of the samples and measure it on the rest.
 
     The results are those of a fold of `cross_validation`, in `evaluation_path` itself: ``sample_list.json``,
     ``history.tsv``, ``model.keras`` (the best by ``val_loss``), figures, ``detailed_validation.tsv``. As there, what is
-    finished is not run again, and results of another split or other settings are an error unless ``resume=False``.
+    finished is not run again, and results of another split or other settings are an error unless ``archive=True`` or
+    ``resume=False``.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
@@ -73,6 +83,7 @@ def split_validation(
         report: Write ``report.html``, a page with all of it.
         start: Where the training starts: ``"initial"``, the weights that the model was made with, or ``"weights"``,
             those that it has.
+        archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
     Returns:
         With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
@@ -94,16 +105,11 @@ def split_validation(
         resume,
         backup_every,
         save_predictions,
+        archive=archive,
     )
     check_model(model)
     options.check()
     fold = leave_out(check_samples(sample_list, model), percentage, seed, strata=strata, groups=groups)
-    if not resume:
-        by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
-    with starting_weights(model, start):
-        history = run_split(fold, model, Path(evaluation_path), options)
-    if not is_chief():
-        return history if return_output else None
     settings = {
         "validation_share": percentage,
         "seed": seed,
@@ -112,9 +118,15 @@ def split_validation(
         "epochs": epochs,
         "iterations": iterations,
     }
-    write_run_record(evaluation_path, "training", model, settings=settings)
-    if report:
-        write_report_if_possible(evaluation_path, model.preprocessor.data_io)
+    with locked_by_the_chief(model, evaluation_path):
+        if not resume and not archive:
+            by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
+        with starting_weights(model, start):
+            history = run_split(fold, model, Path(evaluation_path), options)
+        if is_chief():
+            write_run_record(evaluation_path, "training", model, settings=settings)
+            if report:
+                write_report_if_possible(evaluation_path, model.preprocessor.data_io)
     return history if return_output else None
 
 

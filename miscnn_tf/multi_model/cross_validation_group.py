@@ -11,7 +11,7 @@ from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.evaluation.all_folds import begin_folds, fold_folder
-from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, run_split
+from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, locked_by_the_chief, run_split
 from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
@@ -111,6 +111,7 @@ class CrossValidationGroup(Model_Group):
         draw_figures: bool = False,
         run_detailed_evaluation: bool = False,
         resume: bool = True,
+        archive: bool = False,
     ) -> list[Any]:
         """Train each member on its fold, and measure it after each epoch on samples that it is not fitted to.
 
@@ -131,6 +132,7 @@ class CrossValidationGroup(Model_Group):
             draw_figures: Draw the curves of the loss and the metrics.
             run_detailed_evaluation: Predict each fold's validation samples and write their scores, and a summary.
             resume: False throws away the results that the folder holds, and starts afresh.
+            archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
         Returns:
             The history of each member: Keras' History, or with an `evaluation_path` its dict
@@ -157,20 +159,23 @@ class CrossValidationGroup(Model_Group):
                 "with an evaluation_path each fold validates on its own samples and without class_weight; leave "
                 "validation_samples and class_weight out"
             )
-        options = RunOptions(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, resume=resume)
+        options = RunOptions(
+            *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks), resume=resume, archive=archive
+        )
         root, first = Path(evaluation_path), self.models[0]
         check_model(first)
         options.check()
         settings = {"seed": self.seed} if isinstance(self.folds, int) else {}
-        by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
-        self.trained_folds = folds
-        options = replace(options, resume=True)  # what had to be thrown away is
-        histories = []
-        for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True)):
-            with starting_weights(model):
-                histories.append(run_split(fold, model, fold_folder(root, number), options))
-        if run_detailed_evaluation:
-            write_summary(root, draw_figures=draw_figures)
+        with locked_by_the_chief(first, root):
+            by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
+            self.trained_folds = folds
+            options = replace(options, resume=True, archive=False)  # what had to be thrown away, or moved, is
+            histories = []
+            for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True)):
+                with starting_weights(model):
+                    histories.append(run_split(fold, model, fold_folder(root, number), options))
+            if run_detailed_evaluation:
+                write_summary(root, draw_figures=draw_figures)
         return histories
 
     def description(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -14,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import atomic_path, make_folder
+from miscnn_tf.data_loading.storage import (
+    atomic_path,
+    make_folder,
+    remove_abandoned_temporaries,
+    temporary_beside,
+)
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.processing.labels import decide_labels
@@ -128,12 +132,13 @@ class MemberPredictions:
         """
         above = [folder, *folder.parents]
         new = [each for each in above if not each.exists()]
-        own = make_folder(folder / uuid.uuid4().hex)
+        remove_abandoned_temporaries(folder)
+        own = make_folder(temporary_beside(folder / "members"))
         maps: list[np.ndarray] = [np.empty(0)] * len(self.models)
         try:
             for position, prediction in self.each(activation_output):
                 file = own / f"member_{position}.npy"
-                with atomic_path(file) as temporary:
+                with atomic_path(file, durable=False) as temporary:
                     np.save(temporary, prediction)
                 del prediction
                 maps[position] = np.load(file, mmap_mode="r")

@@ -10,22 +10,23 @@ import re
 import stat
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from miscnn_tf.data_loading import image_file, nifti_file
-from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.folder_lock import LOCK_FILE, holder_of
 from miscnn_tf.data_loading.json_file import read_json
-from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE
 from miscnn_tf.data_loading.sample_files import SAMPLE_FILE, TEMPORARY_ENDING, read_sample
+from miscnn_tf.data_loading.storage import is_abandoned
 from miscnn_tf.errors import MiscnnError
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record
 from miscnn_tf.evaluation.fold_run import MODEL_FILE, SAMPLES_FILE, TEMPORARY_MODEL_FILE
 from miscnn_tf.evaluation.folds import load_disk2fold
+from miscnn_tf.evaluation.kept_predictions import MARK_FILE, recorded_digests, was_written_here
 from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, REPORT_FILE, RUN_FILE
 from miscnn_tf.evaluation.score_table import FIGURE_FILE, SCORES_FILE, SUMMARY_FILE, read_scores
 from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, is_kept_configuration
@@ -34,13 +35,10 @@ _BATCH = re.compile(r"\d{1,12}\.batch_(img|seg)\..+\.npz")
 _BACKED_UP = re.compile(r"\d{1,12}\..+")
 _STORE = re.compile(r"(\d{1,12}\.)?prepared")
 _SPILL = re.compile(r"run-[0-9a-f]{32}")
-_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\..+")
 _SAMPLE_PARTS = re.compile(rf"{re.escape(SAMPLE_FILE)}|(image|segmentation|prediction|array_\d+)\.npy")
 _RUNS_WITHIN = re.compile(r"fold_\d+|group_[\w-]+")
 _CURVE = re.compile(r"validation\.(.+)\.png")
 
-# A file that is being written has such a name, too; after a day nobody writes it any more.
-_ABANDONED_AFTER = 24 * 3600.0
 _HEAD = 4096
 
 
@@ -110,6 +108,13 @@ def find_predictions(folder: Path) -> Traces | None:
     return _find(folder, _predictions)
 
 
+def find_curves(folder: Path) -> list[Path]:
+    """The curves that a training drew into its folder; none where the table of its numbers is gone."""
+    metrics = _metrics(folder)
+    named = ((_CURVE.fullmatch(path.name), path) for path in sorted(folder.glob("validation.*.png")))
+    return [path for match, path in named if match is not None and match[1] in metrics and _is_drawn(path)]
+
+
 def remove(traces: Traces) -> tuple[int, list[tuple[Path, str]]]:
     """Remove what was found, and folders that are empty then.
 
@@ -171,10 +176,10 @@ def _batches(folder: Path, traces: Traces) -> None:
     for path, is_folder in _entries(folder, traces):
         if not is_folder:
             ours = _BATCH.fullmatch(path.name) is not None and _zip_names(path) == {"batch.npy"}
-            _take_or_leave(path, traces, ours or (_abandoned(path) and ".batch_" in path.name))
+            _take_or_leave(path, traces, ours or (is_abandoned(path) and ".batch_" in path.name))
         elif _STORE.fullmatch(path.name):
             _store(path, traces)
-        elif not ((_BACKED_UP.fullmatch(path.name) or _abandoned(path)) and _take_sample(path, traces)):
+        elif not ((_BACKED_UP.fullmatch(path.name) or is_abandoned(path)) and _take_sample(path, traces)):
             traces.leave(path, "nothing that was written here")
 
 
@@ -191,7 +196,7 @@ def _take_sample(folder: Path, traces: Traces) -> bool:
     paths = sorted(folder.iterdir())
     if not paths or any(path.is_symlink() or not _SAMPLE_PARTS.fullmatch(path.name) for path in paths):
         return False
-    if not (folder.name.endswith(TEMPORARY_ENDING) and _abandoned(folder)):
+    if not (folder.name.endswith(TEMPORARY_ENDING) and is_abandoned(folder)):
         try:
             read_sample(folder)
         except (MiscnnError, OSError):
@@ -204,6 +209,10 @@ def _take_sample(folder: Path, traces: Traces) -> bool:
 
 def _run(folder: Path, traces: Traces) -> None:
     """The folder of a run, and those of folds and members in it."""
+    holder = holder_of(folder)
+    if holder is not None:
+        traces.leave(folder, f"in use by {holder}")
+        return
     names: list[Path] = []
     for path, is_folder in _entries(folder, traces):
         if not is_folder:
@@ -216,17 +225,19 @@ def _run(folder: Path, traces: Traces) -> None:
             traces.leave(path, "nothing that was written here")
     # A table alone, which a program of the user's may write under the same name, is nothing to go by.
     is_run = any(_says(question, folder / name) for name, question in _RECORDS.items())
-    metrics = _metrics(folder)
+    curves = find_curves(folder)
     for path in sorted(names, key=_order):
-        name, curve = path.name, _CURVE.fullmatch(path.name)
+        name = path.name
         if name in _RECORDS:
             ours = _says(_RECORDS[name], path)
         elif name in _RESULTS:
             ours = is_run and _says(_RESULTS[name], path)
-        elif curve is not None:
-            ours = is_run and curve[1] in metrics and _is_drawn(path)
+        elif name == LOCK_FILE:
+            ours = True  # nobody holds it
+        elif path in curves:
+            ours = is_run
         else:
-            ours = _abandoned(path) and name.endswith(tuple(f".{known}" for known in (*_RECORDS, *_RESULTS)))
+            ours = is_abandoned(path) and name.endswith(tuple(f".{known}" for known in (*_RECORDS, *_RESULTS)))
         _take_or_leave(path, traces, ours)
 
 
@@ -236,18 +247,19 @@ def _order(path: Path) -> int:
 
 
 def _predictions(folder: Path, traces: Traces) -> None:
+    digests = {folder / name: digest for name, digest in recorded_digests(folder).items()}
+    _predictions_below(folder, traces, digests)
+
+
+def _predictions_below(folder: Path, traces: Traces, digests: Mapping[Path, str]) -> None:
     for path, is_folder in _entries(folder, traces):
         if is_folder:
-            _predictions(path, traces)
-            continue
-        name = path.name.lower()
-        if is_nifti(name):
-            ours = _says(nifti_file.was_written_here, path)
-        elif name.endswith(LOSSLESS):
-            ours = _says(image_file.was_written_here, path) or _is_picture_of_map(path)
+            _predictions_below(path, traces, digests)
+        elif path.name in _NOTES:
+            _take_or_leave(path, traces, _says(_is_note, path))
         else:
-            ours = name in _NOTES and _says(_is_note, path)
-        _take_or_leave(path, traces, ours)
+            ours = was_written_here(path, digests.get(path)) or _is_picture_of_map(path)
+            _take_or_leave(path, traces, ours)
 
 
 def _take_or_leave(path: Path, traces: Traces, ours: bool) -> None:
@@ -279,7 +291,8 @@ def _is_run_record(path: Path) -> bool:
 
 
 def _is_note(path: Path) -> bool:
-    return _read(path).keys() == _NOTES[path.name]
+    needed, allowed = _NOTES[path.name]
+    return needed <= _read(path).keys() <= needed | allowed
 
 
 def _read(path: Path) -> Any:
@@ -347,11 +360,6 @@ def _metrics(folder: Path) -> set[str]:
     return {re.sub(r"[^0-9A-Za-z_.+-]", "_", name) for name in columns[1:]}
 
 
-def _abandoned(path: Path) -> bool:
-    """Whether it is a temporary file or folder of a program that was ended long ago."""
-    return _UNFINISHED.fullmatch(path.name) is not None and time.time() - path.lstat().st_mtime > _ABANDONED_AFTER
-
-
 def _require_unchanged(trace: Trace, root: Path) -> None:
     """Make sure that a path still is the file that was looked at, and that no folder became a link meanwhile.
 
@@ -365,8 +373,12 @@ def _require_unchanged(trace: Trace, root: Path) -> None:
         raise OSError(f"{trace.path} has changed meanwhile")
 
 
-# What says whose a folder of predictions is, and its keys: of the validation cases, and of 'miscnn-tf predict'.
-_NOTES: Final = {"made_by.json": {"made_by"}, "predictions.json": {"model", "fingerprint", "probabilities"}}
+# What says whose a folder of predictions is, of the validation cases and of 'miscnn-tf predict', with the keys that it
+# must and may have.
+_NOTES: Final = {
+    MARK_FILE: ({"made_by"}, {"files", "others", "saving"}),
+    "predictions.json": ({"model", "fingerprint", "probabilities"}, {"label_values"}),
+}
 
 # By what the files of a run are known: those that say by themselves that they are of one, and those beside them.
 _RECORDS: Final[dict[str, Callable[[Path], bool]]] = {

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -66,6 +68,30 @@ def test_a_folder_of_files_goes_on_where_it_stopped(
     # Nothing of it stays: the note of the model that made them would refuse another one.
     assert cli.main(["cleanup", str(tmp_path), "--only", "predictions", "--predictions", str(out), "--yes"]) == 0
     assert not out.exists()
+
+
+def test_two_predictions_into_one_folder(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --overwrite and another model, the folder held predictions of both under the name of one."""
+    out = tmp_path / "out"
+    code = (
+        "import sys; from miscnn_tf.data_loading.folder_lock import *\n"
+        "with locked_folder(sys.argv[1]): print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for images in (experiment.parent / "data", scan(experiment, 0)):
+            assert predict(trained, images, out, "--overwrite") == 1
+            assert f"the folder {out} is in use by process {other.pid} on " in capsys.readouterr().err
+        # A file of one's own beside it is nobody else's business.
+        assert predict(trained, scan(experiment, 0), out / "one.nii.gz") == 0
+        assert sorted(path.name for path in out.iterdir()) == [".miscnn_tf.lock", "one.nii.gz"]
+        other.communicate("\n")
+    assert predict(trained, scan(experiment, 0), out) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["imaging.nii.gz", "one.nii.gz", "predictions.json"]
 
 
 def test_a_data_set_and_predictions_of_another_kind(

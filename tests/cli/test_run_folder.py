@@ -49,3 +49,31 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
             check_folder(tmp_path, experiment(), "training", fresh)
     (tmp_path / "empty").mkdir()
     check_folder(tmp_path / "empty", experiment(), "training", fresh=False)
+
+
+def test_archive_moves_another_run_and_lets_the_same_go_on(tmp_path: Path) -> None:
+    folder, one, other = tmp_path / "run", experiment(network={"epochs": 3}), experiment(network={"epochs": 4})
+    check_folder(folder / ".." / "run", one, "training", fresh=False)
+    claim(folder, one, "training")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"epochs was 3, now 4.*--archive"):
+        check_folder(folder, other, "training", fresh=False)
+    check_folder(folder, one, "training", fresh=False, archive=True)
+    assert (folder / "notes.txt").exists()
+    check_folder(folder, other, "training", fresh=False, archive=True)
+    (moved,) = tmp_path.glob("run_20*")
+    assert sorted(path.name for path in moved.iterdir()) == ["notes.txt", "training.toml"]
+    claim(folder, other, "training")
+    # The results of the same run, and those of another kind.
+    check_folder(folder, other, "training", fresh=True, archive=True)
+    claim(folder, other, "training")
+    with pytest.raises(ConfigurationError, match="--archive"):
+        check_folder(folder, other, "cross-validation", fresh=False)
+    check_folder(folder, other, "cross-validation", fresh=False, archive=True)
+    assert len(list(tmp_path.glob("run_20*"))) == 3
+    # A folder of others is left alone.
+    folder.mkdir(exist_ok=True)
+    (folder / "thesis.docx").touch()
+    with pytest.raises(StorageError, match="no training wrote"):
+        check_folder(folder, one, "training", fresh=False, archive=True)
+    assert [path.name for path in folder.iterdir()] == ["thesis.docx"]

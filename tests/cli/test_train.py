@@ -5,17 +5,20 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import keras
+import nibabel as nib
 import numpy as np
 import pytest
 
 import miscnn_tf
 from miscnn_tf.cli import main as cli
+from miscnn_tf.cli.run_folder import alone_in, check_folder
 from miscnn_tf.evaluation.fold_run import RECORD_FILE, RunOptions
 from miscnn_tf.evaluation.run_record import read_run_record
 from miscnn_tf.evaluation.score_table import read_scores
@@ -289,3 +292,76 @@ def test_the_optimizer_of_the_configuration_trains(experiment: Path, tmp_path: P
     ):
         assert cli.main([*command[:3], str(tmp_path / "wrong"), "--set", f"network.optimizer={wrong}"]) == 1
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX'")
+def test_two_train_commands_in_one_folder(experiment: Path, tmp_path: Path, capsys) -> None:
+    """Defect: both exited with 0, and one printed the scores of the other as its own."""
+    config = copy_of(experiment, tmp_path)
+    folder = tmp_path / "small_training"
+    lock = folder / ".miscnn_tf.lock"
+    command = [sys.executable, "-m", "miscnn_tf", "train", str(config)]
+    many = ["--set", "network.epochs=100000"]
+    first = subprocess.Popen([*command, *many], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (lock.is_file() and lock.read_text()) and first.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for more in ([], ["--fresh"], ["--archive"], many):
+            assert cli.main(["train", str(config), *more]) == 1
+            error = capsys.readouterr().err
+            assert f"the folder {folder} is in use by process {first.pid} on {socket.gethostname()}" in error
+            assert f"delete {lock}" in error
+        while not (folder / "training_state.npz").is_file() and first.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.glob("small_training_*")) == []
+    finally:
+        first.kill()
+        first.wait()
+    assert lock.exists()
+    # The lock of the killed one is stale, and what it left half-written goes.
+    (folder / f".{json.loads(lock.read_text())['holder']}00000.model.keras").write_text("half")
+    assert cli.main(["train", str(config)]) == 1
+    assert "network.epochs was 100000, now 2" in capsys.readouterr().err
+    assert cli.main(["train", str(config), "--archive"]) == 0
+    (archive,) = tmp_path.glob("small_training_20*")
+    assert (archive / "training_state.npz").is_file()
+    assert len(rows(folder)) == 2
+    assert list(tmp_path.rglob(".*")) == []
+
+
+def test_killed_before_its_configuration_was_kept_the_same_command_goes_on(experiment: Path, tmp_path: Path) -> None:
+    """Defect: the folder then held "files that no training wrote", a temporary one of its own."""
+    from dataclasses import replace
+
+    from miscnn_tf.data_loading.holder import this_process
+
+    dead = replace(this_process(), process=2**22 - 1).text
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / f".{dead}00000.training.toml").write_text("half")
+    (folder / ".miscnn_tf.lock").write_text(json.dumps({"host": "x", "process": 1, "since": "", "holder": dead}))
+    with alone_in(folder):
+        check_folder(folder, read_experiment(experiment), "training", fresh=False)
+    assert list(folder.iterdir()) == []
+
+
+def test_fresh_keeps_the_users_files(trained: Path, experiment: Path, tmp_path: Path) -> None:
+    """Defect: --fresh deleted everything in predictions/."""
+    folder = tmp_path / "again"
+    shutil.copytree(trained, folder)
+    (kept,) = (folder / "predictions").glob("*.nii.gz")
+    corrected = nib.load(kept)
+    voxels = np.asarray(corrected.dataobj).copy()
+    voxels[0, 0, 0] = 2
+    nib.save(nib.Nifti1Image(voxels, corrected.affine, corrected.header), kept)
+    (folder / "predictions" / "notes.txt").write_text("mine")
+    (folder / "predictions" / "mine").mkdir()
+    (folder / "predictions" / "mine" / "a.nii.gz").write_bytes(b"mine")
+    assert cli.main(["train", str(experiment), "-o", str(folder), "--fresh"]) == 0
+    assert (folder / "predictions" / "notes.txt").read_text() == "mine"
+    assert (folder / "predictions" / "mine" / "a.nii.gz").read_bytes() == b"mine"
+    aside = kept.with_name(f"{kept.name}.kept1")
+    shutil.copy(aside, tmp_path / "aside.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "aside.nii.gz").dataobj), voxels)
+    assert not np.array_equal(np.asarray(nib.load(kept).dataobj), voxels)

@@ -12,6 +12,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import numpy as np
 import pytest
 
 from miscnn_tf.data_loading import prepared_store, sample_files
+from miscnn_tf.data_loading.holder import this_process
 from miscnn_tf.data_loading.prepared_store import VERSIONS_KEPT, PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import UnstorableError
+from miscnn_tf.data_loading.storage import temporary_beside
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
 
 VOXELS = 16 * 16 * 16
@@ -605,3 +608,18 @@ def test_a_file_in_the_folders_place(tmp_path: Path, persistent: bool) -> None:
     store = PreparedStore(tmp_path / "taken" / "store", 0, persistent=persistent)
     with pytest.raises(StorageError, match="could not create the folder"):
         store.get("k", "a", make_sample)
+
+
+def test_what_a_killed_run_left_is_removed_at_once_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    """Two runs share a prepared folder; a third one was killed in it."""
+    own = this_process()
+    dead = tmp_path / f".{replace(own, process=2**22 - 1).text}00000.unfinished"
+    writing = temporary_beside(tmp_path / "b.k")
+    for folder in (dead, writing):
+        folder.mkdir()
+        (folder / "image.npy").write_bytes(b"half")
+    os.utime(writing, (0, 0))
+    PreparedStore(tmp_path, 0, persistent=True)  # also where all is prepared, and nothing is written
+    assert list(tmp_path.iterdir()) == [writing]
+    PreparedStore(tmp_path, 0, persistent=True).get("k", "a", make_sample)
+    assert sorted(tmp_path.iterdir()) == sorted([writing, tmp_path / "a.k"])

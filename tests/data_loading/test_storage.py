@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
+from miscnn_tf.data_loading.holder import this_process
+from miscnn_tf.data_loading.storage import (
+    atomic_path,
+    inside,
+    is_abandoned,
+    make_folder,
+    put_in_place,
+    temporary_beside,
+    watched_writes,
+)
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
 
@@ -130,3 +141,91 @@ def test_whatever_is_let_through_stays_inside(index: str) -> None:
         return
     assert root in Path(os.path.normpath(path)).parents
     assert ".." not in path.parts
+
+
+def test_the_first_file_in_a_folder_removes_what_killed_processes_left_there(tmp_path: Path) -> None:
+    """Defect: hidden temporary files stayed in finished folders for a day."""
+    own = this_process()
+    dead = tmp_path / f".{replace(own, process=2**22 - 1).text}00000.scores.csv"
+    rebooted = tmp_path / f".{replace(own, boot='ffff').text}00000.scores.csv"
+    living = temporary_beside(tmp_path / "x", "scores.csv")
+    users = tmp_path / f".{'d41d8cd98f00b204e9800998ecf8427e'}.png"
+    for path in (dead, rebooted, living, users):
+        path.write_text("half")
+    os.utime(users, (0, 0))
+    with atomic_path(tmp_path / "scores.csv") as temporary:
+        temporary.write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", living.name, users.name}
+
+
+def test_what_is_abandoned(tmp_path: Path) -> None:
+    own = this_process()
+    yesterday = time.time() - 2 * 24 * 3600
+    expected = {
+        (temporary_beside(tmp_path / "x").name, False): False,
+        (temporary_beside(tmp_path / "x").name, True): False,  # a process that was stopped for a day
+        (f".{replace(own, process=2**22 - 1).text}00000.x", False): True,
+        (f".{replace(own, machine='0' * 8).text}00000.x", False): False,
+        (f".{replace(own, machine='0' * 8).text}00001.x", True): True,
+        ("notes.unfinished", True): False,
+    }
+    for (name, old), abandoned in expected.items():
+        path = tmp_path / name
+        path.write_text("")
+        if old:
+            os.utime(path, (yesterday, yesterday))
+        assert is_abandoned(path) is abandoned, name
+
+
+def test_temporary_names_are_all_different(tmp_path: Path) -> None:
+    assert len({temporary_beside(tmp_path / "x") for _ in range(1000)}) == 1000
+
+
+def test_a_disk_that_fails_to_synchronize_is_an_error_and_the_old_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    target = tmp_path / "x.txt"
+    target.write_text("old")
+    monkeypatch.setattr("miscnn_tf.data_loading.storage.os.fsync", fail)
+    with pytest.raises(StorageError, match="Input/output error"), atomic_path(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_file_systems_that_cannot_synchronize_are_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def cannot(descriptor: int) -> None:
+        raise OSError(number, "not supported")
+
+    monkeypatch.setattr("miscnn_tf.data_loading.storage.os.fsync", cannot)
+    with atomic_path(tmp_path / "x.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "x.txt").read_text() == "new"
+
+
+def test_a_watcher_sees_the_complete_file_before_it_has_its_name(tmp_path: Path) -> None:
+    seen = []
+
+    def watch(temporary: Path, path: Path) -> None:
+        seen.append((temporary.read_text(), path, path.exists()))
+
+    with watched_writes(watch), atomic_path(tmp_path / "x.txt") as temporary:
+        temporary.write_text("whole")
+    with atomic_path(tmp_path / "y.txt") as temporary:
+        temporary.write_text("unseen")
+    assert seen == [("whole", tmp_path / "x.txt", False)]
+
+
+def test_a_folder_does_not_replace_another_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text(name)
+    with pytest.raises(OSError, match="not empty"):
+        put_in_place(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b" / "x").read_text() == "b"

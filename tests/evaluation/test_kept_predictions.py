@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -123,7 +124,7 @@ def test_somebody_elses_files_are_neither_used_nor_removed(tmp_path):
     assert (folder / "thesis.txt").read_text() == "mine"
 
 
-def test_removal_takes_folders_and_leaves_links_targets(tmp_path):
+def test_removal_leaves_folders_and_links_of_others(tmp_path):
     model = toy_model()
     detailed_validation(["case_0"], model, tmp_path)
     outside = tmp_path / "outside"
@@ -133,8 +134,108 @@ def test_removal_takes_folders_and_leaves_links_targets(tmp_path):
     (tmp_path / "predictions" / "inner" / "file").write_text("x")
     (tmp_path / "predictions" / "link").symlink_to(outside)
     remove_predictions(tmp_path)
-    assert not (tmp_path / "predictions").exists()
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == ["inner", "link"]
+    assert (tmp_path / "predictions" / "inner" / "file").read_text() == "x"
     assert (outside / "kept").exists()
+
+
+def test_users_files_in_predictions_survive_a_fresh_run(tmp_path):
+    """Defect: train --fresh deleted everything in predictions/."""
+    model = toy_model()
+    detailed_validation(["case_0", "case_1"], model, tmp_path)
+    folder = tmp_path / "predictions"
+    corrected = np.load(folder / "case_1.npy")
+    corrected[0, 0, 0] = 1 - corrected[0, 0, 0]
+    np.save(folder / "case_1.npy", corrected)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "scan.npy").write_bytes(b"mine")
+    remove_predictions(tmp_path)
+    assert not (folder / "case_0.npy").exists()
+    assert not (folder / "made_by.json").exists()
+    np.testing.assert_array_equal(np.load(folder / "case_1.npy"), corrected)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "sub" / "scan.npy").read_bytes() == b"mine"
+
+
+def test_a_prediction_corrected_by_hand_is_neither_scored_nor_lost(tmp_path, caplog):
+    """A new run must not take a user's file for its own prediction, nor write over it."""
+    model = toy_model()
+    detailed_validation(["case_0"], model, tmp_path)
+    folder = tmp_path / "predictions"
+    wrong = np.zeros_like(np.load(folder / "case_0.npy"))
+    np.save(folder / "case_0.npy", wrong)
+    for weight in (1.0, 2.0):  # the same run that goes on, and another one
+        model.weight = weight
+        with caplog.at_level(logging.WARNING):
+            assert detailed_validation(["case_0"], model, tmp_path)["case_0"] == [1, 1]
+        np.testing.assert_array_equal(np.load(folder / "case_0.npy.kept1"), wrong)
+    assert model.predicted == ["case_0"] * 3
+    assert "case_0.npy was not written by this run, and is called case_0.npy.kept1 now" in caplog.text
+    truth = model.preprocessor.data_io.interface.load_segmentation("case_0")
+    np.testing.assert_array_equal(np.load(folder / "case_0.npy")[..., 0], truth)
+
+
+def test_a_prediction_that_was_being_saved_is_made_again_and_is_not_the_users(tmp_path):
+    class Interrupted(ToyInterface):
+        interrupt = True
+
+        def save_prediction(self, sample, output_path):
+            super().save_prediction(sample, output_path)
+            if self.interrupt:
+                raise KeyboardInterrupt
+
+    model = Model(Interrupted(shape=(8, 9, 7)))
+    with pytest.raises(KeyboardInterrupt):
+        detailed_validation(["case_0"], model, tmp_path)
+    model.preprocessor.data_io.interface.interrupt = False
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_0"]
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == ["case_0.npy", "made_by.json"]
+
+
+class OtherNames(ToyInterface):
+    def save_prediction(self, sample, output_path):
+        np.savez(f"{output_path}/{sample.index}_seg.npz", sample.pred_data)
+
+    def load_prediction(self, index, output_path):
+        return np.load(f"{output_path}/{index}_seg.npz")["arr_0"]
+
+
+def test_predictions_under_names_of_the_users_own_are_used_again(tmp_path):
+    model = Model(OtherNames(shape=(8, 9, 7)))
+    detailed_validation(["case_0"], model, tmp_path)
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0"]
+    model.weight = 2.0
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0", "case_0"]
+
+
+def test_predictions_of_earlier_versions_are_used_again(tmp_path):
+    model = toy_model()
+    detailed_validation(["case_0"], model, tmp_path)
+    mark = tmp_path / "predictions" / "made_by.json"
+    mark.write_text(json.dumps({"made_by": json.loads(mark.read_text())["made_by"]}))
+    detailed_validation(["case_0"], model, tmp_path)
+    assert model.predicted == ["case_0"]
+
+
+def test_a_prediction_is_noted_before_it_has_its_name(tmp_path, monkeypatch):
+    """Killed in between, a file of this package must not pass for the user's."""
+    data = {"a": (np.zeros((6, 6)), np.zeros((6, 6), np.uint8))}
+    kept = KeptPredictions(tmp_path, Model(Dictionary_interface(data, three_dim=False)))
+    seen = []
+    replace = os.replace
+
+    def watch(source, target):
+        if str(target).endswith("a.npy"):
+            seen.append(json.loads((tmp_path / "predictions" / "made_by.json").read_text())["files"])
+        replace(source, target)
+
+    monkeypatch.setattr("miscnn_tf.data_loading.storage.os.replace", watch)
+    kept.save("a", np.ones((6, 6), np.uint8))
+    assert [list(files) for files in seen] == [["a.npy"]]
 
 
 def test_a_full_disk_is_an_error_not_a_warning(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +18,8 @@ from matplotlib.figure import Figure
 from small_data import files_below, write_cases, write_volume
 
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.folder_lock import locked_folder
+from miscnn_tf.data_loading.holder import this_process
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history
@@ -391,3 +395,32 @@ def test_no_folder_is_none(tmp_path: Path) -> None:
     assert find_batches(tmp_path / "batches") is None
     (tmp_path / "batches").write_text("a file")
     assert find_batches(tmp_path / "batches") is None
+
+
+def test_a_folder_in_use_is_left_alone_and_a_stale_lock_goes(evaluation: Path) -> None:
+    before = files_below(evaluation)
+    with locked_folder(evaluation):
+        found = find_evaluation(evaluation)
+        assert ours(found) == set()
+        assert found is not None
+        assert [(path, reason.partition(" process")[0]) for path, reason in found.left] == [(evaluation, "in use by")]
+    dead = replace(this_process(), process=2**22 - 1)
+    (evaluation / ".miscnn_tf.lock").write_text(json.dumps({"host": "x", "process": 1, "holder": dead.text}))
+    (evaluation / f".{dead.text}00000.scores.csv").write_text("half")
+    found = find_evaluation(evaluation)
+    assert ours(found) == before | {".miscnn_tf.lock", f".{dead.text}00000.scores.csv"}
+
+
+def test_kept_predictions_without_room_for_a_mark_go_unless_they_were_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    for name in ("a.npy", "b.npy", "c.npy"):
+        np.save(folder / name, np.zeros(3))
+    digest = hashlib.blake2b((folder / "a.npy").read_bytes(), digest_size=16).hexdigest()
+    np.save(folder / "b.npy", np.ones(3))
+    mark = {"made_by": "x", "files": {"a.npy": digest, "b.npy": digest}, "others": []}
+    (folder / "made_by.json").write_text(json.dumps(mark))
+    (folder / "predictions.json").write_text(json.dumps({"made_by": "somebody else"}))
+    found = find_predictions(folder)
+    assert ours(found) == {"a.npy", "made_by.json"}
+    assert left(found) == {"b.npy", "c.npy", "predictions.json"}
