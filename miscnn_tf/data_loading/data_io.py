@@ -24,6 +24,7 @@ from miscnn_tf.data_loading.labels import (
     label_dtype,
     require_classes,
 )
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
@@ -126,6 +127,10 @@ class Data_IO:
         self._require_safe(index)
         if backup:
             return self.load_sample_pickle(index)
+        with memory_for(index, "reading it", lambda: self.interface.load_shape(index)):
+            return self._load(index, load_seg, load_pred)
+
+    def _load(self, index: Hashable, load_seg: bool, load_pred: bool) -> Sample:
         interface = self.interface
         where = f"sample {index!r} (read by {type(interface).__name__} from {self.input_path})"
         image, extended = _image_and_facts(self._ask(index, lambda: interface.load_image(index)), where)
@@ -164,7 +169,8 @@ class Data_IO:
             )
         make_folder(self.output_path)
         try:
-            self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text, as given
+            with memory_for(sample.index, "writing its prediction", lambda: sample.shape):
+                self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text
         except OSError as error:
             if isinstance(error, MiscnnError) or error.errno not in _WRITE_ERRORS:
                 raise
@@ -374,7 +380,8 @@ class Data_IO:
         check = getattr(self.interface, "check", None)
         try:
             if check is not None:
-                check(index, load_seg)
+                with memory_for(index, "reading its headers"):
+                    check(index, load_seg)
             # The default of a user's own interface looks at nothing: a name that is not in the list has to be tried.
             if not known:
                 self.require_classes(self.sample_loader(index, load_seg=load_seg))
