@@ -45,6 +45,10 @@ T = TypeVar("T")
 
 _SHOWN = 20
 _PROGRESS_AFTER = 2.0  # seconds
+# What is wrong with the files of one sample, and not with the machine.
+_READ_ERRORS = {
+    getattr(errno, name) for name in ("EACCES", "EPERM", "EIO", "ELOOP", "ENAMETOOLONG", "EISDIR", "ENOTDIR")
+}
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -350,6 +354,11 @@ class Data_IO:
             if isinstance(error, FileNotFoundError):
                 raise MissingDataError(
                     f"sample {index!r}: {error}; {type(self.interface).__name__} needs this file"
+                ) from error
+            if isinstance(error, OSError) and error.errno in _READ_ERRORS:
+                place = self.input_path if error.filename is None else error.filename
+                raise DataError(
+                    f"sample {index!r}: {place}: cannot be read ({error.strerror}); check its type and permissions"
                 ) from error
             error.add_note(f"while {type(self.interface).__name__} read the sample {index!r} from {self.input_path}")
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import logging
 import os
@@ -75,11 +76,20 @@ class KeptPredictions:
             return None
 
     def save(self, index: Hashable, prediction: np.ndarray) -> None:
-        """Keep the label map ``(x, y[, z])`` of a sample.
+        """Keep the label map ``(x, y[, z])`` of a sample, unless its name leaves no room for an ending.
 
         Raises:
             StorageError: If it cannot be written.
         """
+        try:
+            self._save(index, prediction)
+        except StorageError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.ENAMETOOLONG:
+                raise
+            # The scores are what was asked for, and a training of days may have come before them.
+            logger.warning("the prediction of sample %r is not kept: %s", index, error)
+
+    def _save(self, index: Hashable, prediction: np.ndarray) -> None:
         if isinstance(self._data_io.interface, Dictionary_interface) or not self._saved_by_interface(index, prediction):
             with atomic_path(inside(self.folder, index, ".npy")) as temporary:
                 np.save(temporary, prediction, allow_pickle=False)
