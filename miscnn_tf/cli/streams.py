@@ -76,7 +76,7 @@ def _unbreakable(stream: TextIO) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,  # a name need not be UTF-8
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
