@@ -10,7 +10,9 @@ import sys
 from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
+from miscnn_tf.cli.interruption import INTERRUPTED, MESSAGE, end_process, exit_code, quick_interruption
 from miscnn_tf.cli.one_line_warnings import one_line_warnings
+from miscnn_tf.cli.streams import reliable_streams
 from miscnn_tf.errors import MiscnnError
 
 
@@ -40,19 +42,31 @@ COMMANDS: Final[dict[str, Command]] = {
     "cleanup": Command("remove batches, evaluations and predictions that were written here", "miscnn_tf.cli.cleanup"),
 }
 
-#: Exit codes: as usual under Unix, 130 is "interrupted".
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+#: Exit codes; those of an interruption are 130 (Ctrl-C), 143 (SIGTERM) and 129 (closed terminal), as usual under Unix.
+OK, FAILED, USAGE = 0, 1, 2
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments without the program's name; None takes those of the process.
+        argv: The arguments without the program's name; None takes those of the process, which then ends within seconds
+            when it is interrupted.
 
     Returns:
         The exit code: 0, 1 after an error, 2 for wrong usage, 130 when interrupted.
     """
+    with reliable_streams():
+        if argv is not None:
+            return _run(argv)
+        with quick_interruption():
+            code = _run(None)
+            if code >= INTERRUPTED:
+                end_process(code)
+        return code
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         arguments = make_parser().parse_args(argv)
     except SystemExit as leaving:  # argparse printed help or what is wrong
@@ -60,14 +74,19 @@ def main(argv: list[str] | None = None) -> int:
     _set_up_logging(arguments.verbose)
     try:
         with one_line_warnings(verbose=arguments.verbose > 0):
-            return int(arguments.run(arguments))
+            code = int(arguments.run(arguments))
+            sys.stdout.flush()  # a full disk is found out here
+            return code
     except MiscnnError as error:
         logging.getLogger(__name__).debug("the error in full:", exc_info=True)
         print(f"miscnn-tf: error: {error}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:
-        # Whoever read the output, such as 'head', has seen enough. What is still to be written must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError as error:
+        # Those of a sample name it; this is whatever is left, such as a table of a million samples.
+        logging.getLogger(__name__).debug("the error in full:", exc_info=True)
+        print(
+            f"miscnn-tf: error: too little memory ({str(error) or 'no details'}); end other programs", file=sys.stderr
+        )
         return FAILED
     except OSError as error:
         # A path that no file can have, a folder without access, a full disk: nothing that a traceback would explain.
@@ -75,9 +94,9 @@ def main(argv: list[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename is not None else ""
         print(f"miscnn-tf: error: {place}{error.strerror or error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("\nmiscnn-tf: interrupted; what was finished is kept", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        print(MESSAGE, end="", file=sys.stderr)
+        return exit_code(interruption)
 
 
 def make_parser() -> argparse.ArgumentParser:

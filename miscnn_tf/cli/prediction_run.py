@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
@@ -28,7 +30,7 @@ from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.nifti_file import ending_of, stem_of
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
-from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError, MiscnnError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import some_of
 from miscnn_tf.typed_data import Document, require
 
@@ -36,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 #: In a folder of predictions: which model made them.
 RECORD_FILE: Final = "predictions.json"
+
+
+# Such as a name that has no room for an ending, or a folder in the place of the result.
+_OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EILSEQ, errno.EIO)
 
 
 class _Record(Document):
@@ -106,7 +112,9 @@ def _predict_files(
     if not single:
         _claim(output, model, probabilities, overwrite, targets)
     wanted = [
-        (source, target) for source, target in zip(sources, targets, strict=True) if overwrite or not target.exists()
+        (source, target)
+        for source, target in zip(sources, targets, strict=True)
+        if overwrite or not os.path.exists(target)
     ]
     _tell(len(sources), len(sources) - len(wanted), output)
     if not wanted:
@@ -177,8 +185,9 @@ def _predict_slices(
 
 def _require_no_images(targets: Iterable[Path], images: Iterable[Path]) -> None:
     """Make sure that no prediction would take the place of an image, not even with ``--overwrite``."""
-    own = {path.resolve() for path in images}
-    replaced = [target for target in targets if target.resolve() in own]
+    # Path.resolve() fails for links to themselves.
+    own = {os.path.realpath(path) for path in images}
+    replaced = [target for target in targets if os.path.realpath(target) in own]
     if replaced:
         raise ConfigurationError(
             f"predictions would replace files of the data: {some_of(replaced, 3)}; name another folder for them"
@@ -208,14 +217,24 @@ def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[
     for item in tqdm(items, desc="Predicting", unit="image", disable=None):
         try:
             written.append(predict(item))
-        except (DataError, MemoryBudgetError) as error:
+        except (DataError, MemoryError, OSError) as error:
+            if _concerns_all(error):
+                raise
             logger.info("%s: %s", name(item), error)
-            bad.append(f"  {name(item)}: {error}")
+            bad.append(f"  {name(item)}: {str(error) or 'too little memory'}")
     if bad:
         raise DataError(
             f"{len(bad)} of {len(items)} images could not be segmented; the others are done:\n" + "\n".join(bad)
         )
     return written
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Whether no other image could be written, either: the disk is full, or the folder is read-only."""
+    if isinstance(error, DataError | MemoryError):
+        return False
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    return not isinstance(cause, OSError) or cause.errno not in _OF_ONE_IMAGE
 
 
 def _is_there(data_io: Data_IO, name: Hashable, probabilities: bool) -> bool:
@@ -247,7 +266,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
         require(_Record, before, path, "choose another folder, or delete it with the predictions beside it")
     if before == record:
         return
-    old = [target for target in targets if target.exists()]
+    old = [target for target in targets if os.path.exists(target)]
     if before is None and old and not overwrite:
         raise ConfigurationError(
             f"{output} holds files that 'miscnn-tf predict' did not write, called as the predictions would be: "

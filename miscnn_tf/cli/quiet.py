@@ -46,7 +46,7 @@ def held_back_stderr(hold: bool = True) -> Iterator[None]:
         os.dup2(store.fileno(), number)
         try:
             yield
-        except BaseException:
+        except Exception:
             sys.stderr.flush()
             store.seek(0)
             os.write(kept, store.read())

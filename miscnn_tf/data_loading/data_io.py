@@ -24,6 +24,7 @@ from miscnn_tf.data_loading.labels import (
     label_dtype,
     require_classes,
 )
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_files import (
@@ -44,6 +45,10 @@ T = TypeVar("T")
 
 _SHOWN = 20
 _PROGRESS_AFTER = 2.0  # seconds
+# What is wrong with the files of one sample, and not with the machine.
+_READ_ERRORS = {
+    getattr(errno, name) for name in ("EACCES", "EPERM", "EIO", "ELOOP", "ENAMETOOLONG", "EISDIR", "ENOTDIR")
+}
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -126,6 +131,10 @@ class Data_IO:
         self._require_safe(index)
         if backup:
             return self.load_sample_pickle(index)
+        with memory_for(index, "reading it", lambda: self.interface.load_shape(index)):
+            return self._load(index, load_seg, load_pred)
+
+    def _load(self, index: Hashable, load_seg: bool, load_pred: bool) -> Sample:
         interface = self.interface
         where = f"sample {index!r} (read by {type(interface).__name__} from {self.input_path})"
         image, extended = _image_and_facts(self._ask(index, lambda: interface.load_image(index)), where)
@@ -164,7 +173,8 @@ class Data_IO:
             )
         make_folder(self.output_path)
         try:
-            self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text, as given
+            with memory_for(sample.index, "writing its prediction", lambda: sample.shape):
+                self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text
         except OSError as error:
             if isinstance(error, MiscnnError) or error.errno not in _WRITE_ERRORS:
                 raise
@@ -345,6 +355,11 @@ class Data_IO:
                 raise MissingDataError(
                     f"sample {index!r}: {error}; {type(self.interface).__name__} needs this file"
                 ) from error
+            if isinstance(error, OSError) and error.errno in _READ_ERRORS:
+                place = self.input_path if error.filename is None else error.filename
+                raise DataError(
+                    f"sample {index!r}: {place}: cannot be read ({error.strerror}); check its type and permissions"
+                ) from error
             error.add_note(f"while {type(self.interface).__name__} read the sample {index!r} from {self.input_path}")
             raise
 
@@ -374,7 +389,8 @@ class Data_IO:
         check = getattr(self.interface, "check", None)
         try:
             if check is not None:
-                check(index, load_seg)
+                with memory_for(index, "reading its headers"):
+                    check(index, load_seg)
             # The default check of a user's own interface reads nothing, so unknown names are read.
             if not known:
                 self.require_classes(self.sample_loader(index, load_seg=load_seg))

@@ -53,7 +53,14 @@ def visible_files(folder: str | Path) -> list[Path]:
     Raises:
         DataError: If the folder cannot be listed.
     """
-    return [Path(folder) / entry.name for entry in folder_entries(folder) if not entry.is_dir()]
+    return [Path(folder) / entry.name for entry in folder_entries(folder) if not _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say, which whoever opens it reports
+        return False
 
 
 def find_file(folder: Path, stem: str, endings: Sequence[str], *, any_case: bool = False) -> Path | None:

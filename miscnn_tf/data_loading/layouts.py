@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -312,15 +312,24 @@ def _layout_of(root: Path, pattern: str | None = None, labelled: bool = True) ->
     if find_dataset_json(root) is not None or (root / "imagesTr").is_dir():
         return "DATASET_JSON"
     folders = [path for path in _visible(root) if path.is_dir() and matches(expression, path.name)]
-    if any(image_files(folder) for folder in folders[:_LOOKED_AT]):
+    if any(_found(image_files, folder) for folder in folders[:_LOOKED_AT]):
         return "NIFTI"
-    if any(_format_in(folder) for folder in folders[:_LOOKED_AT]):
+    if any(_found(_format_in, folder) for folder in folders[:_LOOKED_AT]):
         return "IMG"
     if is_paired(root, labelled):
         return "PAIRED"
     if any(_has_dicom(folder) for folder in folders[:_LOOKED_AT]):
         return "DICOM"
     return None
+
+
+def _found(find: Callable[[Path], object], folder: Path) -> bool:
+    """Whether something is found in a folder; one that cannot be looked into does not decide about the layout."""
+    try:
+        return bool(find(folder))
+    except (DataError, OSError) as error:
+        logger.debug("%s: %s", folder, error)
+        return False
 
 
 def _visible(folder: Path) -> list[Path]:

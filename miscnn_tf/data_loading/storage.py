@@ -36,8 +36,8 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary file name beside `path`, which is renamed to `path` when the block ends without an error.
 
     The folder is created. The temporary name keeps the file's ending, by which libraries choose the format. A previous
-    file at `path` is kept until the new one is complete, also in a power failure. Errors that do not concern the new file (of reading another
-    one, for instance) are passed on unchanged.
+    file at `path` is kept until the new one is complete, also in a power failure. Errors that do not concern the new
+    file (of reading another one, for instance) are passed on unchanged.
 
     Args:
         path: The file.

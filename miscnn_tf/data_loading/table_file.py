@@ -21,7 +21,7 @@ def read_table(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
     r"""Read a table as a dict of cells by column for each row.
 
     Args:
-        path: The file, UTF-8.
+        path: The file, UTF-8; other bytes, as in the names of some samples, become surrogates.
         delimiter: Separator of the cells.
 
     Raises:
@@ -34,7 +34,7 @@ def read_table(path: str | Path, delimiter: str = ",") -> list[dict[str, str]]:
         >>> read_table("evaluation/fold_0/history.tsv", "\t")[0]["epoch"]  # doctest: +SKIP
         '1'
     """
-    text = read_bounded(path, _LARGEST).decode("utf-8-sig")
+    text = read_bounded(path, _LARGEST).decode("utf-8-sig", "surrogateescape")
     if text and not text.endswith(("\n", "\r")):
         raise ValueError("the last line does not end in a line break: the file is truncated")
     try:

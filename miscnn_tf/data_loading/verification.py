@@ -23,14 +23,15 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIslicer_interface
 from miscnn_tf.data_loading.interfaces.sample_folders import list_files
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import GridError, LabelError, MiscnnError, MissingDataError, RepeatedWarning
+from miscnn_tf.errors import GridError, LabelError, MemoryBudgetError, MiscnnError, MissingDataError, RepeatedWarning
 from miscnn_tf.messages import some_of
 
 #: Findings that make a sample unusable.
 BAD: Final[dict[str, str]] = {
     "missing": "files are missing",
-    "unreadable": "files are damaged or do not match",
+    "unreadable": "files cannot be read, are damaged or do not match",
     "grid": "image and label map on different grids",
     "labels": "labels that are not classes",
     "not finite": "NaN or infinite voxels",
@@ -144,7 +145,11 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
     reported: set[Hashable] = set()
     with _kept_warnings() as kept:
         for index in tqdm(verification.samples, desc="Verifying", unit="case", disable=None):
-            findings, facts = _look_at(data_io, index, labels, quick)
+            try:
+                with memory_for(index, "looking at its voxels"):
+                    findings, facts = _look_at(data_io, index, labels, quick)
+            except MemoryBudgetError as error:
+                findings, facts = [Finding(index, "unreadable", str(error))], None
             verification.findings += findings
             for warning in kept():
                 # The check of the headers and the reading may both report it.
@@ -186,7 +191,8 @@ def _look_at(data_io: Data_IO, index: Hashable, labels: bool, quick: bool) -> tu
         found.append(_of_error(index, error))
     if labels:
         try:
-            voxels = _count_labels(data_io, index, sample)
+            with memory_for(index, "reading its label map"):
+                voxels = _count_labels(data_io, index, sample)
         except Exception as error:
             # The check of the headers describes differences of grids in more detail.
             if not (isinstance(error, GridError) and found):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.interfaces.description import label_values_of
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
@@ -100,13 +101,15 @@ def detailed_validation(
     scores: dict[Hashable, list[float]] = {}
     rows: list[dict[str, Any]] = []
     for index in tqdm(samples, desc="Scores per case", unit="case", disable=None):
-        truth = _truth(model, index)  # first: what is wrong with it is found before the long prediction
+        with memory_for(index, "reading its label map"):
+            truth = _truth(model, index)  # first: what is wrong with it is found before the long prediction
         prediction = None if kept is None else kept.load(index)
         if prediction is None:
             prediction = _predicted(model, index)
             if kept is not None:
                 kept.save(index, prediction)
-        case = _measured(model, index, truth, prediction, tolerance_mm)
+        with memory_for(index, "its scores", prediction.shape):
+            case = _measured(model, index, truth, prediction, tolerance_mm)
         del truth, prediction  # before the next ones are read: they are large
         scores[index] = _dice(case)
         rows += with_sample(case, index)

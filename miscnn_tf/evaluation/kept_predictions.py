@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import logging
 import os
@@ -89,7 +90,7 @@ class KeptPredictions:
             return None
 
     def save(self, index: Hashable, prediction: np.ndarray) -> None:
-        """Keep the label map ``(x, y[, z])`` of a sample.
+        """Keep the label map ``(x, y[, z])`` of a sample, unless its name leaves no room for an ending.
 
         Raises:
             StorageError: If it cannot be written.
@@ -101,12 +102,15 @@ class KeptPredictions:
         if own:
             self._saving = str(index)
             self._write_mark()
-        with watched_writes(self._note):
-            if isinstance(self._data_io.interface, Dictionary_interface) or not self._saved_by_interface(
-                index, prediction
-            ):
-                with atomic_path(inside(self.folder, index, ".npy")) as temporary:
-                    np.save(temporary, prediction, allow_pickle=False)
+        try:
+            with watched_writes(self._note):
+                self._save(index, prediction)
+        except StorageError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.ENAMETOOLONG:
+                raise
+            # The scores are what was asked for, and a training of days may have come before them.
+            logger.warning("the prediction of sample %r is not kept: %s", index, error)
+            return
         # An interface of a user's own writes as it likes.
         files = list(self._files(index))
         new = [path for path in files if not was_written_here(path, self._digests.get(self._name(path)))]
@@ -116,6 +120,11 @@ class KeptPredictions:
         self._saving = None
         if new or own or not files:
             self._write_mark()
+
+    def _save(self, index: Hashable, prediction: np.ndarray) -> None:
+        if isinstance(self._data_io.interface, Dictionary_interface) or not self._saved_by_interface(index, prediction):
+            with atomic_path(inside(self.folder, index, ".npy")) as temporary:
+                np.save(temporary, prediction, allow_pickle=False)
 
     def _note(self, temporary: Path, path: Path) -> None:
         """Note the digest of a file that cannot say who wrote it, before it gets its name."""
@@ -134,7 +143,7 @@ class KeptPredictions:
         """The files that may be a sample's prediction."""
         for ending in _ENDINGS:
             path = inside(self.folder, index, ending)
-            if path.is_file() or path.is_symlink():
+            if os.path.lexists(path) and not os.path.isdir(path):  # a name may be too long for Path
                 yield path
 
     def _is_kept(self, index: Hashable) -> bool:

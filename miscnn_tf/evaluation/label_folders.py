@@ -23,6 +23,7 @@ from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
 from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
 from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.nifti_file import is_nifti, read_info, read_voxels, stem_of
 from miscnn_tf.data_loading.pairing import bare_mask
 from miscnn_tf.data_loading.storage import make_folder
@@ -306,10 +307,11 @@ def evaluate_label_maps(
     comparison = _compare(pairs, truth, classes, label_map, ignored)
     rows: list[dict[str, Any]] = []
     for name, (prediction, true) in tqdm(pairs.items(), desc="Scores per case", unit="case", disable=None):
-        labels, predicted, left_out = comparison.read(prediction, true)
-        case = score_label_maps(
-            labels, predicted, comparison.classes, grids[name].spacing, tolerance_mm=tolerance_mm, ignored=left_out
-        )
+        with memory_for(name, "its scores", grids[name].shape):
+            labels, predicted, left_out = comparison.read(prediction, true)
+            case = score_label_maps(
+                labels, predicted, comparison.classes, grids[name].spacing, tolerance_mm=tolerance_mm, ignored=left_out
+            )
         rows += with_sample(case, name)
         if output is not None:
             write_scores(Path(output) / SCORES_FILE, rows)
@@ -366,13 +368,17 @@ def _compare(
 ) -> _Comparison:
     """Read all label maps, and determine how their values map to classes."""
     true, predicted = FoundLabels(), FoundLabels()
-    for both in tqdm(pairs.values(), desc="Looking for labels", delay=2.0, disable=None, leave=False):
-        left_out = _left_out(both[1], ignored)
-        for found, one, values in ((true, both[1], both[1].values()), (predicted, both[0], both[0].stored_values())):
-            try:
-                found.add(str(one), count_values(values if left_out is None else values[~left_out]))
-            except DataError as error:
-                raise DataError(f"{one}: {error}") from error
+    for name, both in tqdm(pairs.items(), desc="Looking for labels", delay=2.0, disable=None, leave=False):
+        with memory_for(name, "looking for its labels"):
+            left_out = _left_out(both[1], ignored)
+            for found, one, values in (
+                (true, both[1], both[1].values()),
+                (predicted, both[0], both[0].stored_values()),
+            ):
+                try:
+                    found.add(str(one), count_values(values if left_out is None else values[~left_out]))
+                except DataError as error:
+                    raise DataError(f"{one}: {error}") from error
     if truth.data_io is not None:
         interface = truth.data_io.interface
         # Labels of a data set are classes already. Predictions hold the values of its files, or classes.

@@ -40,7 +40,11 @@ def write_scores(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Example:
         >>> write_scores("evaluation/scores.csv", [{"sample_id": "a", "class": 1, "dice": 0.9}])  # doctest: +SKIP
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    # A name on disk need not be UTF-8; its bytes stay as they are.
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.DictWriter(file, columns(rows), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

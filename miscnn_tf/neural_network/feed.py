@@ -36,7 +36,11 @@ class Feed:
             tf.TensorSpec((size, *window, interface.channels), tf.float32),
             tf.TensorSpec((size, *window), label_dtype(interface.classes)),
         )
-        self.dataset = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature)
+        batches_ahead = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature).prefetch(1)
+        options = tf.data.Options()
+        # There is nothing to tune, and its thread sleeps for up to a minute, for which the end of a training waits.
+        options.autotune.enabled = False
+        self.dataset = batches_ahead.with_options(options)
 
     def close(self) -> None:
         """End the threads, and remove what was written to disk for this training."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from miscnn_tf.arguments import positive, whole_number
 from miscnn_tf.cluster import is_chief
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
@@ -543,14 +544,16 @@ class Neural_Network:
             if not activation_output:
                 model_file.require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
-        image, extended = interface.read_file(image_path)
+        with memory_for(str(image_path), "reading it"):
+            image, extended = interface.read_file(image_path)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
         del image  # the subfunctions put others in its place
         prepare(sample, self.preprocessor.subfunctions, budget)
         prediction = self.predict_sample(sample, activation_output, memory_budget=budget)
         if output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
-            interface.write_file(sample, output_path)
+            with memory_for(sample.index, "writing its prediction", lambda: prediction.shape):
+                interface.write_file(sample, output_path)
         return prediction
 
     def prepared(self, index: Hashable, memory_budget: MemoryBudget | None = None) -> Sample:

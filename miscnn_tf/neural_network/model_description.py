@@ -233,10 +233,13 @@ def existing(path: str | Path) -> Path:
 
     Raises:
         MissingDataError: If there is none.
+        ModelFileError: If it cannot be read, for lack of permission, say.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"there is no model file {path}")
+    with reading(path):
+        open_regular(path).close()  # HDF5 and Keras call a file damaged that they may not read
     return path
 
 

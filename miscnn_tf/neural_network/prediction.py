@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, sections_within
 from miscnn_tf.processing.cutting import cut
@@ -52,7 +53,8 @@ def prepare(
     if budget is not None:
         budget.require_preparation(sample, subfunctions, kept)
     run_subfunctions(sample, subfunctions, training=False)
-    complete(sample)
+    with memory_for(sample.index, "preparing it", lambda: sample.img_data.shape):
+        complete(sample)
 
 
 # ---------------------------------------------------------------- predicting
@@ -77,7 +79,8 @@ def predict_prepared(
     def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
         return predicted_windows(network, sample, axes, numbers)
 
-    prediction = preprocessor.assemble(sample, windows, activation_output, sections=sections)
+    with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
+        prediction = preprocessor.assemble(sample, windows, activation_output, sections=sections)
     logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
     return prediction
 

@@ -149,9 +149,20 @@ def is_kept_configuration(path: Path) -> bool:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file, atomically.
+
+    Raises:
+        ConfigurationError: If it holds a name that is not UTF-8, which TOML files are.
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"{path}: {text[error.start - 40 if error.start > 40 else 0 : error.end]!r} is not UTF-8, as all of a "
+            "configuration has to be; rename that folder or file"
+        ) from error
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] = ()) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
@@ -121,8 +122,10 @@ class TrainingBatches:
             sample = self._sample(index)
             if start is None:
                 start = self.boxes.training_start(sample, rng)
-            patch = cut(sample, start, self.boxes.window(sample.img_data.shape[:-1]), rng, self.augmentation)
-            return patch.image, patch.required_labels(sample)
+            window = self.boxes.window(sample.img_data.shape[:-1])
+            with memory_for(index, f"a patch of {window} voxels", lambda: sample.img_data.shape):
+                patch = cut(sample, start, window, rng, self.augmentation)
+                return patch.image, patch.required_labels(sample)
         except Exception as error:
             error.add_note(f"while a patch of sample {index!r} was made")
             raise

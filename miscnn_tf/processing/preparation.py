@@ -19,6 +19,7 @@ from miscnn_tf import __version__
 from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.sampling import class_locations
@@ -40,9 +41,10 @@ def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction
             treats only one of them.
     """
     for position, subfunction in enumerate(subfunctions):
-        before = len(sample.history)
+        before, shape = len(sample.history), sample.img_data.shape
         try:
-            subfunction.preprocessing(sample, training=training)
+            with memory_for(sample.index, f"preparing it by {type(subfunction).__name__}", shape):
+                subfunction.preprocessing(sample, training=training)
         except Exception as error:
             error.add_note(f"while {type(subfunction).__name__} prepared the sample {sample.index!r}")
             raise
@@ -82,11 +84,13 @@ def prepare_sample(
     if loaded is not None:
         loaded(sample)
     run_subfunctions(sample, subfunctions, training=load_seg)
-    if sample.seg_data is not None:
-        sample.seg_data = check_labels(sample.seg_data, sample.classes, f"{_after(sample, subfunctions)}: label map")
-    for name in ("fill", "voxels", "locations"):
-        sample.details.pop(name, None)  # details of the user's own may be called so
-    complete(sample)
+    with memory_for(sample.index, "preparing it", lambda: sample.img_data.shape):
+        if sample.seg_data is not None:
+            where = f"{_after(sample, subfunctions)}: label map"
+            sample.seg_data = check_labels(sample.seg_data, sample.classes, where)
+        for name in ("fill", "voxels", "locations"):
+            sample.details.pop(name, None)  # details of the user's own may be called so
+        complete(sample)
     return sample
 
 

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from copy import copy
@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from miscnn_tf.arguments import byte_count, whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut
+from miscnn_tf.processing.daemon_threads import DaemonThreads
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.main_script import can_be_imported_by_workers
@@ -251,7 +253,8 @@ class Preprocessor:
                             f"mp_threads (now {self.mp_threads})"
                         ) from error
 
-                return survey(cache.get(key(index, training), index, make))
+                with memory_for(index, "keeping it prepared"):
+                    return survey(cache.get(key(index, training), index, make))
 
             surveyed: list[Surveyed] = []
             futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices)]
@@ -279,7 +282,7 @@ class Preprocessor:
     def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
         # More than there are processors would not be faster, but need more memory.
         number = min(whole_number(self.mp_threads, "mp_threads", least=1), os.cpu_count() or 1)
-        with ThreadPoolExecutor(number, thread_name_prefix="prepare") as threads:
+        with _prepare_threads(number) as threads:
             if not self.use_multiprocessing or not self._may_start_processes():
                 yield threads, None
                 return
@@ -554,6 +557,21 @@ class Preprocessor:
     def __getstate__(self) -> dict[str, Any]:
         # The store holds locks and open memory maps; another process makes its own.
         return {**self.__dict__, "_cache": None}
+
+
+@contextmanager
+def _prepare_threads(number: int) -> Iterator[Executor]:
+    threads = DaemonThreads(number, "prepare")
+    try:
+        yield threads
+    except Exception:
+        threads.shutdown()
+        raise
+    except BaseException:  # Ctrl-C: nobody waits any more for what they are at
+        threads.shutdown(wait=False, cancel_futures=True)
+        raise
+    else:
+        threads.shutdown()
 
 
 def _all_whole(values: Iterable[Any]) -> bool:

@@ -59,7 +59,7 @@ def write_demo_page(path: str | Path, cases: Sequence[DemoCase], summary: Mappin
         curve=inline_picture(curve),
     )
     with atomic_path(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
 
 
 def render_page(template: str, **content: Any) -> str:

@@ -99,7 +99,7 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, data_i
         script_hash=script_hash,
     )
     with atomic_path(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -116,7 +116,11 @@ def _literal(name: str) -> str:
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    # A name on disk need not be UTF-8; its bytes stay as they are.
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

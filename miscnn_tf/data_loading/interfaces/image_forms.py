@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def usual_nifti_form(
             break
         try:
             paths = paths_of(name)
-            lost = next((path for path in paths if not path.exists()), None)
+            lost = next((path for path in paths if not os.path.exists(path)), None)
             if lost is not None:
                 raise MissingDataError(f"{lost}: the file does not exist; add it")
             forms.setdefault(nifti_form(paths), []).append(name)

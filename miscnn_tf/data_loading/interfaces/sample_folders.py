@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries
 from miscnn_tf.data_loading.storage import inside
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ def find_samples(
     """Find the sample folders directly below `input_path`, and return their names, sorted.
 
     Files, hidden folders, folders whose name does not fully match `pattern` and folders without an image are left out.
+    A folder that cannot be looked into is a sample: leaving it out would lose it without a word, and whoever reads it
+    reports why that is not possible.
 
     Args:
         input_path: The folder of the data set.
@@ -37,9 +40,9 @@ def find_samples(
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise MissingDataError(f"the data folder {root} {what}; give the folder that holds one folder per sample")
-    folders = [root / entry.name for entry in folder_entries(root) if entry.is_dir()]
+    folders = [root / entry.name for entry in folder_entries(root) if _is_folder(entry)]
     matching = [path for path in folders if matches(expression, path.name)]
-    samples = [path for path in matching if has_image(path)]
+    samples = [path for path in matching if _may_have_image(path, has_image)]
     for path in matching:
         if path not in samples:
             logger.info("%s is not a sample: it holds no %s", path, image_name)
@@ -49,6 +52,22 @@ def find_samples(
     names: list[Hashable] = []
     names.extend(sorted(path.name for path in samples))
     return names
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say
+        return True
+
+
+def _may_have_image(folder: Path, has_image: Callable[[Path], bool]) -> bool:
+    try:
+        os.stat(folder)
+        return has_image(folder)
+    except (DataError, OSError) as error:
+        logger.info("%s cannot be looked into, and counts as a sample: %s", folder, error)
+        return True
 
 
 def name_expression(pattern: str | None) -> re.Pattern[str] | None:

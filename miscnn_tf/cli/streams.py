@@ -1,0 +1,82 @@
+"""Standard streams that a command can rely on: closed ones lead nowhere, and a reader that is gone is no error."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+_MODES = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
+# A pipe without a reader, and a terminal that was closed.
+_READER_GONE = (errno.EPIPE, errno.EIO)
+
+
+@contextmanager
+def reliable_streams() -> Iterator[None]:
+    """Give the block three standard streams that can be used whatever the caller did with them.
+
+    A stream that is closed (``2>&-``, ``pythonw``) becomes the null device. This has to be the first step of a
+    program: otherwise the next file that it opens, such as a result, is number 1 or 2, and native libraries write
+    their messages into it. What is written to a pipe after its reader has ended (``| head -1``) is dropped.
+    """
+    _open_closed()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _unbreakable(sys.stdout), _unbreakable(sys.stderr)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # reported before; closed by the block
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _open_closed() -> None:
+    for number, (name, mode) in enumerate(_MODES.items()):
+        if getattr(sys, name) is not None:
+            continue
+        descriptor = os.open(os.devnull, mode)
+        if descriptor != number:
+            try:
+                os.fstat(number)
+            except OSError:  # nothing has that number yet
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+                descriptor = number
+        os.set_inheritable(descriptor, True)
+        opened = os.fdopen(descriptor, "r" if mode == os.O_RDONLY else "w", encoding="utf-8", closefd=False)
+        setattr(sys, name, opened)
+
+
+class _Unbreakable(io.FileIO):
+    """A file whose writes go nowhere once its reader is gone."""
+
+    def write(self, data: object) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except OSError as error:
+            if error.errno not in _READER_GONE:
+                raise
+        # Native code, and children, write there, too.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        return super().write(data)  # type: ignore[arg-type]
+
+
+def _unbreakable(stream: TextIO) -> TextIO:
+    """A stream of the same file; the stream itself where it has none, as in a notebook or a test."""
+    if type(stream) is not io.TextIOWrapper or stream not in (sys.__stdout__, sys.__stderr__):
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,  # a name need not be UTF-8
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )

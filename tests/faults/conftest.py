@@ -1,0 +1,85 @@
+"""A small data set and a model for it, and commands in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import hear_interrupts
+from small_data import write_cases
+
+CONFIG = """\
+[data]
+path = "data"
+classes = 3
+
+[preprocessing]
+normalization = "z-score"
+patch_shape = [8, 8, 4]
+
+[augmentation]
+enabled = false
+
+[network]
+architecture = {name = "unet_standard", n_filters = 2, depth = 1}
+epochs = 2000
+iterations = 2
+seed = 1
+precision = "float32"
+
+[cross_validation]
+k_fold = 2
+
+[output]
+figures = false
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four cases in ``tmp_path/data``, beside a configuration whose training takes minutes."""
+    write_cases(tmp_path / "data")
+    (tmp_path / "long.toml").write_text(CONFIG)
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of such data."""
+    from miscnn_tf import Data_IO, Neural_Network, Preprocessor
+    from miscnn_tf.data_loading.interfaces import NIFTI_interface
+    from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+    from miscnn_tf.processing.subfunctions import Normalization
+
+    folder = tmp_path_factory.mktemp("model")
+    write_cases(folder / "data", 1)
+    data_io = Data_IO(NIFTI_interface(1, 3), folder / "data", batch_path=folder / "batches")
+    preprocessor = Preprocessor(data_io, 1, [Normalization()], patch_shape=(8, 8, 4))
+    network = Neural_Network(preprocessor, Architecture(n_filters=2, depth=1))
+    network.dump(folder / "model.keras")
+    return folder / "model.keras"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts ``miscnn-tf`` in ``tmp_path``, in a session of its own."""
+
+    def start(*arguments: object, code: str = "", **options: object) -> subprocess.Popen[str]:
+        program = f"import sys\n{code}\nfrom miscnn_tf.cli.main import main\nsys.exit(main())"
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            **{  # type: ignore[call-overload]
+                "cwd": tmp_path,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "text": True,
+                "start_new_session": True,
+                "preexec_fn": hear_interrupts,
+                **options,
+            },
+        )
+
+    return start
