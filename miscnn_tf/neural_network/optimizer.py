@@ -73,7 +73,7 @@ class OptimizerRecipe:
         known = known_optimizers()
         if name.lower() not in known:
             raise ConfigurationError(
-                f"unknown optimizer {name!r}.{did_you_mean(name.lower(), known)} Known: "
+                f"the optimizer {name!r} is unknown.{did_you_mean(name.lower(), known)} Known: "
                 f"{', '.join(sorted(known))}; or pass a Keras optimizer"
             )
         return cls.of(known[name.lower()]())
@@ -115,7 +115,7 @@ class OptimizerRecipe:
             raise ConfigurationError(f"the settings of the optimizer {name!r} are not plain numbers")
         found = own.get(name) or keras.saving.get_registered_object(name) or known_optimizers().get(name.lower())
         if not (isinstance(found, type) and issubclass(found, keras.optimizers.Optimizer)):
-            raise ConfigurationError(f"unknown optimizer {name!r}; pass custom_objects={{{name!r}: …}}")
+            raise ConfigurationError(f"the optimizer {name!r} is unknown; pass custom_objects={{{name!r}: …}}")
         recipe = cls(found, {key: value for key, value in config.items() if key not in _NOT_SETTINGS})
         try:
             recipe.make(1.0)

@@ -267,6 +267,8 @@ def _make_optimizer(named: Named, rate: float) -> Any:
     arguments = {**named.arguments, "learning_rate": rate}
     try:
         return make_named(known_optimizers(), named.name.lower(), arguments, "optimizer")
+    except ConfigurationError:
+        raise
     except ValueError as error:  # of Keras, for a number that cannot work
         raise ConfigurationError(f"the optimizer {named.name!r}: {error}") from error
 

@@ -342,7 +342,7 @@ def test_damaged_and_foreign_files_are_told_apart_clearly(trained, tmp_path, dam
                         message = r"99.*update miscnn_tf"
                     else:
                         del metadata["preprocessor"]
-                        message = "lacks 'preprocessor'"
+                        message = "'preprocessor' is missing"
                     data = json.dumps(metadata)
                 new.writestr(name, data)
     with pytest.raises(error, match=message):

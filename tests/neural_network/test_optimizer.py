@@ -108,7 +108,7 @@ def test_each_of_keras_optimizers_trains_by_its_name(make_network, name):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'. Did you mean 'sgd'"),
+        ({"optimizer": "sdg"}, "the optimizer 'sdg' is unknown. Did you mean 'sgd'"),
         ({"optimizer": keras.optimizers.SGD}, "add parentheses to the class"),
         ({"optimizer": 3}, "optimizer must be a Keras optimizer or the name of one, got 3"),
         ({"optimizer": sgd(), "learning_rate": 0.5}, r"learning_rate=0.5, but the optimizer has the rate 0.02"),

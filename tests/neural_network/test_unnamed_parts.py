@@ -144,7 +144,7 @@ def test_a_subclass_of_data_augmentation_that_is_not_known_is_named_in_a_warning
     loaded = miscnn_tf.load_model(dumped(Darker(0.25, mirror=True))).preprocessor.data_augmentation
     assert type(loaded) is Data_Augmentation
     assert loaded.mirror is True
-    assert "unknown augmentation 'Darker'" in caplog.text
+    assert "the augmentation 'Darker' is unknown" in caplog.text
 
 
 def test_a_subclass_of_data_augmentation_that_does_not_keep_its_argument_is_named_when_it_is_written(dumped, caplog):
