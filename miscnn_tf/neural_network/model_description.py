@@ -336,8 +336,8 @@ def _make_augmentation(settings: Mapping[str, Any], own: Mapping[str, Any]) -> D
         )
         return augmentation
     logger.warning(
-        "the augmentation %r is unknown: further training would augment as Data_Augmentation does; register its class with "
-        "miscnn_tf.processing.data_augmentation.augmentations, or pass custom_objects={%r: …}",
+        "the augmentation %r is unknown: further training would augment as Data_Augmentation does; register its class "
+        "with miscnn_tf.processing.data_augmentation.augmentations, or pass custom_objects={%r: …}",
         *(name, name),
     )
     inherited = Data_Augmentation().get_config()
