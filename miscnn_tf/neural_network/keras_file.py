@@ -95,10 +95,10 @@ def read_model(path: Path, custom_objects: Mapping[str, Any]) -> keras.Model:
         configuration = weights.attrs.get("model_config") if path.suffix in HDF5 else _member(path, _CONFIGURATION)
     if configuration is None:
         raise ModelFileError(f"{path}: holds weights, but no model; load it into a network of the same architecture")
+    # .h5 files look the model's class up by its bare name.
+    objects = {"SegmentationModel": SegmentationModel, **custom_objects}
     try:
-        check_configuration(_without_compilation(json.loads(configuration)), custom_objects, path)
-        # .h5 files look classes up by their bare name.
-        objects = {"SegmentationModel": SegmentationModel, **custom_objects}
+        check_configuration(_without_compilation(json.loads(configuration)), objects, path)
         return keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
     except ModelFileError:
         raise

@@ -350,8 +350,8 @@ class Neural_Network:
             weights: The arrays, as ``network.model.get_weights()`` returns them.
 
         Example:
-            >>> model.load("trained.keras")  # doctest: +SKIP
-            >>> model.start_from(model.model.get_weights())  # doctest: +SKIP
+            >>> network.load("trained.keras")  # doctest: +SKIP
+            >>> network.start_from(network.model.get_weights())  # doctest: +SKIP
         """
         digest = hashlib.blake2b(digest_size=16)
         for weight in weights:

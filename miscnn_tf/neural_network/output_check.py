@@ -115,9 +115,9 @@ def class_probabilities(
     )
     if not same_size or channels != n_labels:
         raise ConfigurationError(
-            f"the network of {name} has the output shape {measured}, expected {expected}: "
-            + ("the size of the image, " if not same_size else "")
-            + f"and a channel for each of the {n_labels} classes, background included (the argument n_labels)"
+            f"the network of {name} has the output shape {measured}, expected {expected}: it needs "
+            + ("the size of the image and " if not same_size else "")
+            + f"a channel for each of the {n_labels} classes, background included (the argument n_labels)"
             + ("; or one channel with activation='sigmoid'" if n_labels == 2 else "")
         )
     if activation is not None and activation not in _PROBABILITIES:

@@ -26,7 +26,7 @@ class TrainableSet:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), keras.layers.Dense(1)])
         >>> model.layers[0].trainable = False
         >>> TrainableSet.of(model)
-        TrainableSet(layers='101', weights='0011')
+        TrainableSet(layers='1101', weights='0011')
     """
 
     layers: str

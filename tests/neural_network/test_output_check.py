@@ -91,7 +91,7 @@ class Subclassed(keras.Model):
         (Built(lambda image, x, n: keras.layers.Reshape((8, 8, n))(convolution(x, n))), r"ends in 'Conv2D'"),
         (
             Built(lambda image, x, n: convolution(x, 5, "softmax")),
-            r"Built has the output shape \(8, 8, 5\), expected \(8, 8, 3\): and a channel for each of the 3 classes",
+            r"Built has the output shape \(8, 8, 5\), expected \(8, 8, 3\): it needs a channel for each of the 3 classes",
         ),
         (
             Built(lambda image, x, n: convolution(x, 2, "softmax")),
@@ -99,7 +99,7 @@ class Subclassed(keras.Model):
         ),
         (
             Built(lambda image, x, n: convolution(x, n, "softmax", strides=2)),
-            r"has the output shape \(4, 4, 3\), expected \(8, 8, 3\): the size of the image",
+            r"has the output shape \(4, 4, 3\), expected \(8, 8, 3\): it needs the size of the image and a channel",
         ),
         (
             Built(lambda image, x, n: keras.layers.Dense(n, "softmax")(keras.layers.Flatten()(x))),
@@ -110,7 +110,7 @@ class Subclassed(keras.Model):
         (Returns(other_input), r"has the input shape \(4, 4, 1\), expected \(8, 8, 1\)"),
         (Returns(lambda shape, n: Subclassed(n, outputs=2)), r"has 2 outputs"),
         (Returns(lambda shape, n: Subclassed(5)), r"has the output shape \(8, 8, 5\), expected \(8, 8, 3\)"),
-        (Returns(lambda shape, n: None), r"Returns returns None instead of a Keras model"),
+        (Returns(lambda shape, n: None), r"Returns returns None, not a Keras model"),
     ],
 )
 def test_an_output_that_is_not_the_probability_of_each_class_and_voxel_is_refused(make_network, architecture, told):
