@@ -91,7 +91,7 @@ class Subclassed(keras.Model):
         (Built(lambda image, x, n: keras.layers.Reshape((8, 8, n))(convolution(x, n))), r"ends in 'Conv2D'"),
         (
             Built(lambda image, x, n: convolution(x, 5, "softmax")),
-            r"Built has the output shape \(8, 8, 5\), expected \(8, 8, 3\): it needs a channel for each of the 3 classes",
+            r"Built has the output shape \(8, 8, 5\), expected \(8, 8, 3\): it needs a channel for each of the 3",
         ),
         (
             Built(lambda image, x, n: convolution(x, 2, "softmax")),
