@@ -122,7 +122,7 @@ def test_every_damaged_json_of_a_run_is_read_as_it_says_or_refused(tmp_path, run
 
 
 def cells(path: Path, delimiter: str) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return [row for row in csv.reader(file, delimiter=delimiter) if row]
 
 
