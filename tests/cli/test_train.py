@@ -286,7 +286,7 @@ def test_the_optimizer_of_the_configuration_trains(experiment: Path, tmp_path: P
     assert (model.optimizer.momentum, model.optimizer.clipnorm, model.learning_rate) == (0.9, 1.0, 0.05)
     for wrong, told in (
         ("'sdg'", "[network] the optimizer 'sdg' is unknown. Did you mean 'sgd'?"),
-        ("{name = 'SGD', momentun = 0.9}", "takes no 'momentun'. Did you mean 'momentum'?"),
+        ("{name = 'SGD', momentun = 0.9}", "the optimizer 'sgd' could not be made with {'momentun': 0.9"),
         ("{name = 'SGD', learning_rate = 0.9}", "move it to the key learning_rate of [network]"),
         ("{name = 'SGD', momentum = 7.0}", "the optimizer 'SGD': "),
     ):

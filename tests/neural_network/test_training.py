@@ -180,5 +180,7 @@ def test_a_schedule_of_the_users_own_optimizer_is_followed(make_network, precisi
         network.train(CASES[:2], epochs=1, callbacks=[PolynomialDecay()])
     with pytest.raises(ConfigurationError, match=r"network.learning_rate = ... sets the learning rate, but"):
         network.learning_rate = 0.1
-    network.reset()  # Adam again
+    network.reset()  # keeps the user's optimizer
+    assert isinstance(network.optimizer.get_config()["learning_rate"], dict)
+    network.optimizer = None  # Adam again
     network.learning_rate = 0.1
