@@ -126,7 +126,7 @@ def trained_weights(run: str | Path) -> Path:
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         raise MissingDataError(
-            f"--continue-from {run}: {file} does not exist; give the folder of a finished training, or a model file "
+            f"--continue-from {run}: {file} does not exist; name the folder of a finished training, or a model file "
             "(for a cross-validation: of a fold)"
         )
     return file
