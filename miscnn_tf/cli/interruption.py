@@ -60,21 +60,21 @@ def quick_interruption() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     handlers = {}
     for number in _ENDING:
         if signal.getsignal(number) == signal.SIG_DFL:
             handlers[number] = signal.signal(number, _terminate)
-    threading.Thread(target=_end_after, args=(ours,), name="interruption", daemon=True).start()
+    threading.Thread(target=_end_after, args=(receiver,), name="interruption", daemon=True).start()
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)
-        theirs.close()
+        sender.close()
 
 
 def end_process(code: int) -> NoReturn:
@@ -89,23 +89,23 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
-def _end_after(ours: socket.socket) -> None:
+def _end_after(receiver: socket.socket) -> None:
     """Wait for a signal, and end the process after the grace period or a second signal."""
-    with ours:
-        first = _next_signal(ours)
+    with receiver:
+        first = _next_signal(receiver)
         if first is None:
             return
-        ours.settimeout(_GRACE)
+        receiver.settimeout(_GRACE)
         with suppress(TimeoutError):
-            if _next_signal(ours) is None:  # the block has ended
+            if _next_signal(receiver) is None:  # the block has ended
                 return
         _flush(MESSAGE)
         os._exit(INTERRUPTED + first)
 
 
-def _next_signal(ours: socket.socket) -> int | None:
+def _next_signal(receiver: socket.socket) -> int | None:
     """Return the number of the next interrupting signal; None if the other end is closed."""
-    while number := ours.recv(1):
+    while number := receiver.recv(1):
         if number[0] in (_INTERRUPT, *_ENDING):
             return number[0]
     return None

@@ -16,7 +16,7 @@ from miscnn_tf.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-# Keys of the configuration that are not compared: the object's name, and the learning rate, which the network stores.
+# Keys left out of the settings: the name of the object, and the learning rate, which the network stores.
 _NOT_SETTINGS = ("name", "learning_rate")
 # Wrappers of other optimizers.
 _WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
