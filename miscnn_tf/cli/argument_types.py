@@ -100,6 +100,6 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--archive",
         action="store_true",
-        help="move what another run left in the output folder to a dated folder beside it; with --fresh, also what the "
-        "same run left",
+        help="move the results of another run in the output folder to a dated folder beside it; with --fresh, also "
+        "those of the same run",
     )

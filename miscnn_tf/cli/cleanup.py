@@ -1,13 +1,12 @@
-"""Remove what earlier runs left: batches and prepared samples, evaluations, predictions.
+"""Remove the files of earlier runs: batches and prepared samples, evaluations, predictions.
 
-Looked at are batches/, evaluation/ and predictions/ in the current folder, or in FOLDER; other names are given by the
-options. Removed is only what this package wrote and can be known for sure, by its name and what is in it: your own
-files in these folders stay, and so does a prediction that was corrected by hand, or that is in a format without room
-for a mark (.npy, .bmp, DICOM), unless a training noted it in made_by.json. A folder that a run is writing into stays,
-too. Links are never followed. What will be removed is listed, with its size, and nothing is removed before you have
-said yes.
+The command looks into batches/, evaluation/ and predictions/ in the current folder, or in FOLDER; options set other
+names. It only removes files that this package wrote, which it recognises by name and content. It keeps all other files,
+predictions that were corrected by hand, predictions in formats without room for a mark (.npy, .bmp, DICOM) unless a
+training recorded them in made_by.json, and folders in use by a run. It does not follow links. It lists the files with
+their sizes, and asks before it removes them.
 
-Exit code: 0, or 1 if something could not be removed, or nobody said yes.
+Exit code: 0, or 1 if a file could not be removed or the answer was not yes.
 
 Examples:
   miscnn-tf cleanup --dry-run

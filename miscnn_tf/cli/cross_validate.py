@@ -2,7 +2,7 @@
 
 The samples are split into folds ([cross_validation] k_fold; [split] groups keeps a patient's scans together), and a
 model is trained per fold. An interrupted cross-validation goes on with the fold and the epoch in which it stopped when
-the same command is given again. One run at a time writes into a folder.
+the same command is given again. Only one run at a time can write into a folder.
 
 For example:
   miscnn-tf cross-validate experiment.toml

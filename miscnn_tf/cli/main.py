@@ -42,7 +42,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "cleanup": Command("remove batches, evaluations and predictions that were written here", "miscnn_tf.cli.cleanup"),
 }
 
-#: Exit codes; those of an interruption are 130 (Ctrl-C), 143 (SIGTERM) and 129 (closed terminal), as usual under Unix.
+#: Exit codes. Interruptions have 130 (Ctrl-C), 143 (SIGTERM) and 129 (closed terminal), as in shells.
 OK, FAILED, USAGE = 0, 1, 2
 
 
@@ -50,11 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments without the program's name; None takes those of the process, which then ends within seconds
-            when it is interrupted.
+        argv: The arguments without the program's name. None takes those of the process, and ends the process within
+            seconds if it is interrupted.
 
     Returns:
-        The exit code: 0, 1 after an error, 2 for wrong usage, 130 when interrupted.
+        The exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted.
     """
     with reliable_streams():
         if argv is not None:
@@ -75,14 +75,14 @@ def _run(argv: list[str] | None) -> int:
     try:
         with one_line_warnings(verbose=arguments.verbose > 0):
             code = int(arguments.run(arguments))
-            sys.stdout.flush()  # a full disk is found out here
+            sys.stdout.flush()  # raises the error of a full disk here
             return code
     except MiscnnError as error:
         logging.getLogger(__name__).debug("the error in full:", exc_info=True)
         print(f"miscnn-tf: error: {error}", file=sys.stderr)
         return FAILED
     except MemoryError as error:
-        # Those of a sample name it; this is whatever is left, such as a table of a million samples.
+        # Not of a sample, whose errors are MemoryBudgetErrors; of a table of a million samples, for example.
         logging.getLogger(__name__).debug("the error in full:", exc_info=True)
         print(
             f"miscnn-tf: error: too little memory ({str(error) or 'no details'}); end other programs", file=sys.stderr

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 RECORD_FILE: Final = "predictions.json"
 
 
-# Such as a name that has no room for an ending, or a folder in the place of the result.
+# Errors of a single result, such as a name that is too long, or an existing folder of that name.
 _OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EILSEQ, errno.EIO)
 
 
@@ -72,8 +72,8 @@ def run_prediction(
         What was written.
 
     Raises:
-        DataError: If images could not be segmented; all others are, and the message lists them.
-        FolderInUseError: If another prediction writes into the folder.
+        DataError: If images could not be segmented; all others were, and the message lists the failed ones.
+        FolderInUseError: If another prediction holds the lock on the folder.
     """
     model = find_model(model_path)
     output = Path(output)
@@ -184,8 +184,8 @@ def _predict_slices(
 
 
 def _require_no_images(targets: Iterable[Path], images: Iterable[Path]) -> None:
-    """Make sure that no prediction would take the place of an image, not even with ``--overwrite``."""
-    # Path.resolve() fails for links to themselves.
+    """Require that no prediction would replace an image, even with ``--overwrite``."""
+    # Path.resolve() raises an error for a link to itself.
     own = {os.path.realpath(path) for path in images}
     replaced = [target for target in targets if os.path.realpath(target) in own]
     if replaced:
@@ -212,7 +212,7 @@ def _names_a_file(output: Path) -> bool:
 
 
 def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str]) -> list[Path]:
-    """Predict one after the other; what is wrong with one does not keep the others from being predicted."""
+    """Predict all items; after an error of one item continue with the others, and raise the errors at the end."""
     written, bad = [], []
     for item in tqdm(items, desc="Predicting", unit="image", disable=None):
         try:
@@ -230,7 +230,7 @@ def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[
 
 
 def _concerns_all(error: Exception) -> bool:
-    """Whether no other image could be written, either: the disk is full, or the folder is read-only."""
+    """Return True for an error that would also affect the other images, such as a full disk or a read-only folder."""
     if isinstance(error, DataError | MemoryError):
         return False
     cause = error.__cause__ if isinstance(error, StorageError) else error

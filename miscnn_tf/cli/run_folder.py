@@ -47,31 +47,32 @@ def run_folder(experiment: Experiment, config: str | Path, kind: str, output: st
 
 
 def alone_in(folder: Path) -> AbstractContextManager[Any]:
-    """Hold the lock on the folder of a run, before TensorFlow starts.
+    """Return a context manager that holds the lock on the folder of a run, before TensorFlow starts.
 
-    Of several machines that train together, the first one takes it later, where the others hear of a refusal.
+    With several cluster nodes it does nothing: the first node takes the lock later, when it can report a failure to the
+    others.
 
     Raises:
-        FolderInUseError: If another run writes into the folder.
+        FolderInUseError: If another run holds the lock.
     """
     return locked_folder(folder) if read_cluster() is None else nullcontext()
 
 
 def claim(folder: Path, experiment: Experiment, kind: str) -> None:
-    """Make a folder, which `check_folder` was asked about, that of this run, by keeping the configuration in it."""
+    """Create the folder of this run and store the configuration in it; call `check_folder` before."""
     make_folder(folder)
     keep_configuration(experiment, folder, kind)
 
 
 def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool, archive: bool = False) -> None:
-    """Make sure that a run may go on, or begin, in a folder: what another one left is not touched.
+    """Require that a run can start or continue in a folder without changing the results of another run.
 
     Args:
         folder: The folder; it may be missing.
         experiment: The configuration.
         kind: ``"training"`` or ``"cross-validation"``.
         fresh: Whether results of the same kind may be thrown away.
-        archive: Whether results of another run are moved aside, or, with `fresh`, all.
+        archive: Whether results of another run (with `fresh`: all results) are moved to a dated folder.
 
     Raises:
         StorageError: If it holds files that no run wrote.
@@ -80,7 +81,7 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool, a
     mark = folder / KEPT_CONFIGURATIONS[kind]
     if archive:
         if not is_chief():
-            return  # the first machine moves it
+            return  # the first node moves it
         with locked_folder(folder):
             if _holds_another(folder, mark, experiment, fresh):
                 move_aside(folder)
@@ -98,7 +99,7 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool, a
             raise ConfigurationError(
                 f"{folder} holds a {kind} with another configuration: {'; '.join(changed)}. Change it back to go on, "
                 "choose another folder with --output, move the earlier results to a dated folder with --archive, or "
-                "throw them away with --fresh"
+                "delete them with --fresh"
                 + (
                     ". To train longer, start from its finished model: miscnn-tf train CONFIG --continue-from "
                     f"{shlex.quote(str(folder))} --output NEW_FOLDER"
@@ -119,32 +120,32 @@ def trained_weights(run: str | Path) -> Path:
         run: The folder of the training, or the file.
 
     Raises:
-        MissingDataError: If there is no model file.
+        MissingDataError: If the model file does not exist.
     """
     path = Path(run).absolute()
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         raise MissingDataError(
             f"--continue-from {run}: {file} does not exist; name the folder of a finished training, or a model file "
-            "(of a cross-validation, that of a fold)"
+            "(for a cross-validation: of a fold)"
         )
     return file
 
 
 def _asks_for_more_epochs(before: Experiment, now: Experiment) -> bool:
-    """Return whether only the number of epochs changed, and grew."""
+    """Return True if only the number of epochs changed, and increased."""
     epochs = before.network.epochs, now.network.epochs
     more = None not in epochs and epochs[0] < epochs[1]  # type: ignore[operator]  # neither is None
     return more and not changed_keys(before, now, (*_HARMLESS, "network.epochs"))
 
 
 def _can_go_on_longer(folder: Path, experiment: Experiment) -> bool:
-    """Return whether an interrupted training can go on to more epochs: its learning rates do not depend on them."""
+    """Return True for an unfinished training whose learning rates do not depend on the number of epochs."""
     return not (folder / RECORD_FILE).is_file() and experiment.network.schedule == "constant"
 
 
 def _holds_another(folder: Path, mark: Path, experiment: Experiment, fresh: bool) -> bool:
-    """Whether a folder holds a run that is not to go on."""
+    """Return True if a folder holds a run that cannot be continued or, with `fresh`, any run."""
     if mark.is_file():
         return fresh or bool(changed_keys(read_experiment(mark), experiment, _HARMLESS))
     return any((folder / name).is_file() for name in KEPT_CONFIGURATIONS.values())

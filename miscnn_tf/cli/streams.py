@@ -1,4 +1,4 @@
-"""Standard streams that a command can rely on: closed ones lead nowhere, and a reader that is gone is no error."""
+"""Replacement of closed standard streams, and of pipes whose reader has ended, by the null device."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 _MODES = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
-# A pipe without a reader, and a terminal that was closed.
+# Errors of a pipe without a reader, and of a closed terminal.
 _READER_GONE = (errno.EPIPE, errno.EIO)
 
 
 @contextmanager
 def reliable_streams() -> Iterator[None]:
-    """Give the block three standard streams that can be used whatever the caller did with them.
+    """Make all three standard streams usable in the block.
 
-    A stream that is closed (``2>&-``, ``pythonw``) becomes the null device. This has to be the first step of a
-    program: otherwise the next file that it opens, such as a result, is number 1 or 2, and native libraries write
-    their messages into it. What is written to a pipe after its reader has ended (``| head -1``) is dropped.
+    A closed stream (``2>&-``, ``pythonw``) is replaced by the null device. This must be the first step of a program:
+    otherwise the next file that it opens, such as a result, gets descriptor 1 or 2, and native libraries write their
+    messages into it. Output to a pipe whose reader has ended (``| head -1``) is dropped.
     """
     _open_closed()
     before = sys.stdout, sys.stderr
@@ -30,7 +30,7 @@ def reliable_streams() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # reported before; closed by the block
+            with suppress(OSError, ValueError):  # already reported, or closed by the block
                 stream.flush()
         sys.stdout, sys.stderr = before
 
@@ -43,7 +43,7 @@ def _open_closed() -> None:
         if descriptor != number:
             try:
                 os.fstat(number)
-            except OSError:  # nothing has that number yet
+            except OSError:  # the descriptor is free
                 os.dup2(descriptor, number)
                 os.close(descriptor)
                 descriptor = number
@@ -53,7 +53,7 @@ def _open_closed() -> None:
 
 
 class _Unbreakable(io.FileIO):
-    """A file whose writes go nowhere once its reader is gone."""
+    """File that becomes the null device when its reader has ended."""
 
     def write(self, data: object) -> int:
         try:
@@ -61,7 +61,7 @@ class _Unbreakable(io.FileIO):
         except OSError as error:
             if error.errno not in _READER_GONE:
                 raise
-        # Native code, and children, write there, too.
+        # Replace the descriptor itself, since native code and child processes write to it, too.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
@@ -69,14 +69,14 @@ class _Unbreakable(io.FileIO):
 
 
 def _unbreakable(stream: TextIO) -> TextIO:
-    """A stream of the same file; the stream itself where it has none, as in a notebook or a test."""
+    """Return an unbreakable stream of the same file; the stream itself if it has no file, as in notebooks and tests."""
     if type(stream) is not io.TextIOWrapper or stream not in (sys.__stdout__, sys.__stderr__):
         return stream
     stream.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        errors="backslashreplace" if stream.errors == "strict" else stream.errors,  # a name need not be UTF-8
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,  # file names may not be valid UTF-8
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

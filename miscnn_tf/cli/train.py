@@ -2,7 +2,7 @@
 
 Part of the samples ([split] in the file; a fifth if it says nothing) is kept for validation: the model of the epoch
 with the least loss on them is kept, and segments them in the end. An interrupted training goes on where it stopped when
-the same command is given again. One run at a time writes into a folder.
+the same command is given again. Only one run at a time can write into a folder.
 
 For example:
   miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change
@@ -34,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--continue-from",
         metavar="RUN",
-        help="start from the model of an earlier training, its folder or model file, and train as many epochs more; "
-        "the same as [network] weights in CONFIG",
+        help="start from the model of an earlier training (its folder or model file), and train for as many additional "
+        "epochs; the same as [network] weights in CONFIG",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns the exit code."""
-    # A mistake in the file is told before TensorFlow starts, which takes seconds.
+    # Mistakes in the file are reported before TensorFlow starts, which takes seconds.
     from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder, trained_weights
     from miscnn_tf.planning.toml_file import read_experiment
 

@@ -1,9 +1,9 @@
-"""The lock on a folder of results: one run at a time writes into it.
+"""Lock on a folder of results, so that one run at a time writes into it.
 
-The lock is a file in the folder that names the process which holds it. Where the file system has locks, the process
-also locks the file, which ends with the process however that ends; elsewhere the process is looked up by its id, its
-start and the boot of the machine. Only the lock of a process on another machine can be left over without being
-recognised; the message names the file to delete.
+The lock is a file in the folder with the process that holds it. If the file system supports locks, the process also
+locks the file, and the operating system releases this lock when the process ends. Otherwise the process is identified
+by its id, its start time and the boot of the machine. A stale lock of a process on another machine cannot be detected;
+the error message names the file to delete.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _LONGEST = 4096
 _HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _ATTEMPTS = 40
 _PAUSE = 0.05  # seconds between two of them
-_SETTLING = 0.5  # seconds in which two processes that take over one lock at once see each other
-_BEING_WRITTEN = 10.0  # seconds after which an empty lock was not left by a process that is about to write it
+_SETTLING = 0.5  # seconds after which two processes that replaced the same lock both read the last one written
+_BEING_WRITTEN = 10.0  # seconds after which the creator of an empty lock file is assumed to have ended
 _WITHIN = re.compile(r"fold_\d+|group_[\w-]+|predictions")
 
 
@@ -64,12 +64,12 @@ _guard = threading.Lock()
 
 @contextmanager
 def locked_folder(folder: str | Path) -> Iterator[Path]:
-    """Hold the lock on a folder, which is created where missing; a thread that holds it already just goes on.
+    """Hold the lock on a folder; re-entrant in the same thread.
 
-    What killed processes left half-written in the folder of a run is removed first.
+    Temporary files of killed processes in the folder are removed first.
 
     Args:
-        folder: The folder. It is removed in the end if it was created here and is empty.
+        folder: The folder; created if missing. It is removed in the end if it was created here and is empty.
 
     Raises:
         FolderInUseError: If another process, or another thread, holds the lock.
@@ -103,16 +103,16 @@ def locked_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def move_aside(folder: str | Path) -> None:
-    """Move a folder to a dated name beside it, in one step, and make an empty one in its place; an empty one stays.
+    """Rename a folder to a dated name beside it and create an empty one; do nothing if the folder is empty.
 
-    The new name is logged: ``evaluation_2026-11-30_19-45-00``.
+    A warning with the new name, such as ``evaluation_2026-11-30_19-45-00``, is logged.
 
     Args:
-        folder: The folder, whose lock this thread holds, and goes on holding.
+        folder: The folder. This thread must hold its lock, and keeps it.
 
     Raises:
-        StorageError: If it cannot be moved; nothing has changed then.
-        FolderInUseError: If another process took the empty folder.
+        StorageError: If the folder cannot be renamed; it is then unchanged.
+        FolderInUseError: If another process locked the new empty folder.
     """
     folder = Path(folder)
     if all(path.name == LOCK_FILE for path in folder.iterdir()):
@@ -137,7 +137,7 @@ def move_aside(folder: str | Path) -> None:
 
 
 def holder_of(folder: str | Path) -> str | None:
-    """Who holds the lock on a folder, in words; None where nobody does."""
+    """Describe the process that holds the lock on a folder; None if it is not locked."""
     path = Path(folder) / LOCK_FILE
     try:
         descriptor = _open(path)
@@ -166,10 +166,10 @@ def _acquire(folder: Path) -> _Lock:
 
 
 def _take(path: Path) -> int:
-    """The descriptor of the lock, which is this process's now.
+    """Take the lock and return its file descriptor.
 
     Raises:
-        FolderInUseError: If another process holds it.
+        FolderInUseError: If another process holds the lock.
         OSError: If the file cannot be opened or written.
     """
     content: dict[str, Any] = {}
@@ -181,7 +181,7 @@ def _take(path: Path) -> int:
             is_new = False
             try:
                 descriptor = _open(path)
-            except FileNotFoundError:  # it has just been released
+            except FileNotFoundError:  # released in between
                 continue
         mine = False
         try:
@@ -190,7 +190,7 @@ def _take(path: Path) -> int:
                 holder = _holder(content)
                 if holder is not None and holder.is_running is not False:
                     raise _in_use(path, content)
-                time.sleep(_PAUSE)  # another process is taking it, or is looking at it
+                time.sleep(_PAUSE)  # another process is taking or checking it
                 continue
             if not _is_still(path, descriptor):
                 continue
@@ -214,7 +214,7 @@ def _take(path: Path) -> int:
 
 
 def _replace(path: Path) -> int:
-    """Take over a lock where the file system has no locks, so that one of several processes that do so gets it."""
+    """Replace a stale lock on a file system without locks; of several processes that do so, one succeeds."""
     with atomic_path(path) as temporary:
         temporary.write_text(_content(), encoding="utf-8")
     time.sleep(_SETTLING)
@@ -228,15 +228,15 @@ def _replace(path: Path) -> int:
 
 def _release(lock: _Lock) -> None:
     if fcntl is None:
-        os.close(lock.descriptor)  # Windows removes no file that is open
+        os.close(lock.descriptor)  # Windows cannot delete an open file
     with suppress(OSError):
-        # While it is locked, so that no other process gets it in between.
+        # Delete it while it is locked, so that no other process takes it in between.
         if fcntl is None or _is_still(lock.path, lock.descriptor):
             lock.path.unlink()
     if fcntl is not None:
         os.close(lock.descriptor)
     if lock.made_folder:
-        with suppress(OSError):  # something is in it
+        with suppress(OSError):  # not empty
             lock.path.parent.rmdir()
 
 
@@ -249,7 +249,7 @@ def _open(path: Path, flags: int = 0) -> int:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether the open file is locked now; None where the file system has no locks."""
+    """Lock the open file and return True, or False if it is locked already; None if the file system has no locks."""
     if fcntl is None:
         return None
     try:
@@ -267,15 +267,15 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def _is_held(content: dict[str, Any], has_lock: bool | None, descriptor: int) -> bool:
-    """Whether a lock that no process has locked, or that cannot be locked, is held nevertheless."""
+    """Return True if the process named in a lock file may still hold it, although the file itself is not locked."""
     holder = _holder(content)
     if holder is None:
-        # Where there are locks, its holder would have locked it.
+        # With file locks, a running holder would have locked the file.
         return has_lock is None and time.time() - os.fstat(descriptor).st_mtime < _BEING_WRITTEN
-    if holder == this_process():  # it could not be removed
+    if holder == this_process():  # an earlier release could not delete it
         return False
     running = holder.is_running
-    if running is None and has_lock and holder.same_kernel:  # in another container, whose locks are seen here
+    if running is None and has_lock and holder.same_kernel:  # file locks are shared between containers
         return False
     return running is not False
 
@@ -285,7 +285,7 @@ def _holder(content: dict[str, Any]) -> Holder | None:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """What a lock says; nothing where it is empty or damaged."""
+    """Return the content of a lock file; empty if the file is empty or damaged."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
         content = parse_json(os.read(descriptor, _LONGEST), LOCK_FILE, "delete it")
@@ -331,7 +331,7 @@ def _dated(folder: Path) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in the folder of a run and in those of its folds."""
+    """Remove temporary files of killed processes in a run folder and in those of its folds."""
     remove_abandoned_temporaries(folder)
     with suppress(OSError), os.scandir(folder) as entries:
         inner = [
@@ -342,7 +342,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _forget() -> None:
-    """In a forked process: it must not keep the locks of its parent, which may end first."""
+    """Drop all locks in a forked process, which would otherwise keep them after its parent has ended."""
     global _guard
     _guard = threading.Lock()
     for lock in _held.values():

@@ -1,4 +1,4 @@
-"""The process that holds a temporary file or a folder, and whether it is still running."""
+"""Identification of the process that holds a temporary file or a folder, across processes and restarts."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _MACHINE: Final = Path("/etc/machine-id")
 _NAMESPACE: Final = Path("/proc/self/ns/pid")
 
-#: Hexadecimal digits of a holder as text.
+#: Number of hexadecimal digits of `Holder.text`.
 DIGITS: Final = 27
 _TEXT = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{6})([0-9a-f]{5})")
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, so that another one of the same machine can find out whether it is still running.
+    """Identity of a process, with which other processes on the same machine can check whether it is running.
 
     Attributes:
         machine: Digest of host name and machine id.
         boot: Digest of the machine's boot.
-        namespace: The container, in which process ids are counted.
+        namespace: Digits of the process-id namespace, which differs between containers.
         process: The process id.
-        started: When it was started, in clock ticks, since process ids are used again.
+        started: Start time in clock ticks, since process ids are reused.
     """
 
     machine: str
@@ -46,18 +46,18 @@ class Holder:
 
     @classmethod
     def from_text(cls, text: str) -> Holder | None:
-        """The holder that `text` names; None where it is not the text of one."""
+        """Parse a holder from its text; None if the text is invalid."""
         parts = _TEXT.fullmatch(text)
         return None if parts is None else cls(parts[1], parts[2], parts[3], int(parts[4], 16), int(parts[5], 16))
 
     @property
     def same_kernel(self) -> bool:
-        """Whether it runs, or ran, under the running kernel, perhaps in another container."""
+        """True if the process was started under the running kernel, also in another container."""
         return bool(self.boot.strip("0")) and self.boot == this_process().boot
 
     @property
     def is_running(self) -> bool | None:
-        """Whether the process is still running; None where this cannot be found out from here."""
+        """True if the process is still running; None if this is unknown."""
         own = this_process()
         if self == own:
             return True
@@ -71,7 +71,7 @@ class Holder:
             os.kill(self.process, 0)
         except ProcessLookupError:
             return False
-        except (OSError, OverflowError):  # it belongs to somebody else
+        except (OSError, OverflowError):  # a process of another user
             pass
         state, started = _state(self.process)
         return state not in ("Z", "X") and started in (None, self.started)
@@ -99,9 +99,9 @@ def _holder(process: int) -> Holder:
 
 
 def _state(process: int) -> tuple[str, int | None]:
-    """State and start of a process as Linux has them; no start where they are not known."""
+    """Return state and start time of a process on Linux; ``("", None)`` if unknown."""
     try:
-        # The name before the last bracket may hold anything.
+        # The name of the program, in parentheses, may contain spaces and parentheses.
         fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return fields[0], int(fields[19]) % 16**5
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Too little memory for one sample, as an error that names it and its size."""
+"""Memory errors with the name and shape of the sample."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from miscnn_tf.errors import MemoryBudgetError, MiscnnError
 def memory_for(
     index: Hashable, doing: str, shape: Sequence[int] | Callable[[], Sequence[int]] | None = None
 ) -> Iterator[None]:
-    """Turn a ``MemoryError`` of the block into one that names the sample.
+    """Convert a ``MemoryError`` of the block to an error that names the sample.
 
     Args:
         index: The sample's name, or its file.
-        doing: What is done to it: ``"reading it"``.
-        shape: Its shape; or a function that returns it, which is called where memory is short only, and may fail.
+        doing: The operation, for the message: ``"reading it"``.
+        shape: Its shape, or a function that returns it. The function is only called after an error, and may fail.
 
     Raises:
-        MemoryBudgetError: Instead of a ``MemoryError``, NumPy's among them. Errors of this package stay as they are.
+        MemoryBudgetError: Instead of a ``MemoryError``, including NumPy's. Errors of this package are not converted.
 
     Example:
         >>> with memory_for("case_00000", "reading it", (512, 512, 600)):
@@ -33,7 +33,7 @@ def memory_for(
     except MemoryError as error:
         if isinstance(error, MiscnnError):
             raise
-        # NumPy tells how many bytes it asked for.
+        # NumPy's message has the requested size.
         asked = f" ({error})" if str(error) else ""
         raise MemoryBudgetError(
             f"sample {index!r}{_of_shape(shape)}: too little memory for {doing}{asked}. End other programs, or take a "
@@ -44,5 +44,5 @@ def memory_for(
 def _of_shape(shape: Sequence[int] | Callable[[], Sequence[int]] | None) -> str:
     try:
         return "" if shape is None else f" of shape {tuple(shape() if callable(shape) else shape)}"
-    except Exception:  # the shape is only a help, and its file may be what is damaged
+    except Exception:  # the file with the shape may be damaged
         return ""

@@ -361,9 +361,9 @@ class PreparedStore:
                 self._open.pop(str(path), None)
 
     def _look_around(self) -> None:
-        """Once per store: what versions there are, and what killed writers left, which is removed.
+        """List the versions on disk and remove temporary folders of ended processes.
 
-        Once, because a folder of many thousand samples is not to be listed again for each new one.
+        This is done once per store, since listing a folder of many thousand samples for each new one would be slow.
         """
         if self._looked_around:
             return

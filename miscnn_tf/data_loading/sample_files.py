@@ -365,7 +365,9 @@ def _put_in_place(temporary: Path, folder: Path, overwrite: bool, durable: bool)
         if not overwrite and folder.is_dir():
             return
         remove_sample(folder)
-    raise StorageError(f"could not replace {folder}: other processes keep writing it; run again when they are done")
+    raise StorageError(
+        f"could not replace {folder} in 100 attempts: other processes are writing it; run again when they have ended"
+    )
 
 
 def remove_sample(folder: Path) -> None:

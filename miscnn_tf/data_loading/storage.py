@@ -21,9 +21,9 @@ from miscnn_tf.errors import DataError, MiscnnError, StorageError
 UNFINISHED: Final = "unfinished"
 
 _TEMPORARY = re.compile(rf"\.([0-9a-f]{{{DIGITS}}})[0-9a-f]{{{32 - DIGITS}}}\..+", re.DOTALL)
-# A temporary file of another machine has such a name, too; after a day nobody writes it any more.
+# A file of another machine, whose process cannot be checked, counts as abandoned after a day.
 _ABANDONED_AFTER: Final = 24 * 3600.0
-# File systems that cannot synchronise, or not folders.
+# Errors of file systems that do not support fsync, or not for folders.
 _CANNOT_SYNCHRONIZE: Final = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 _numbers = itertools.count()
@@ -36,7 +36,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary file name beside `path`, which is renamed to `path` when the block ends without an error.
 
     The folder is created. The temporary name keeps the file's ending, by which libraries choose the format. A previous
-    file at `path` is kept until the new one is complete, also in a power failure. Errors that do not concern the new
+    file at `path` is kept until the new one is complete, even if the power fails. Errors that do not concern the new
     file (of reading another one, for instance) are passed on unchanged.
 
     Args:
@@ -73,13 +73,13 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def put_in_place(temporary: Path, path: Path, *, durable: bool = True) -> None:
-    """Give a complete file or folder its final name, which then outlasts a power failure.
+    """Rename a complete file or folder to its final name, safely against a power failure.
 
-    The content is synchronised with the disk before the name exists, and the name before this function returns.
+    The content is synchronised with the disk before renaming, and the new name before this function returns.
 
     Args:
         temporary: The file or folder.
-        path: Its final name; a file there is replaced.
+        path: Its final name; an existing file is replaced.
         durable: Whether to synchronise.
 
     Raises:
@@ -95,12 +95,12 @@ def put_in_place(temporary: Path, path: Path, *, durable: bool = True) -> None:
 
 
 def temporary_beside(path: Path, tail: str = UNFINISHED) -> Path:
-    """A new name beside `path` for a temporary file or folder; it says which process holds it."""
+    """Return a new name beside `path` for a temporary file or folder of this process, which the name identifies."""
     return path.with_name(f".{this_process().text}{next(_numbers) % 16 ** (32 - DIGITS):0{32 - DIGITS}x}.{tail}")
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether it is a temporary file or folder of a process that has ended, or, where that is not known, a day old."""
+    """Return True for a temporary file or folder whose process has ended or, if that is unknown, that is a day old."""
     match = _TEMPORARY.fullmatch(path.name)
     if match is None and not (path.name.startswith(".") and path.name.endswith(f".{UNFINISHED}")):
         return False
@@ -110,7 +110,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def remove_abandoned_temporaries(folder: Path) -> None:
-    """Remove the temporary files and folders that ended processes of this machine left in a folder."""
+    """Remove the temporary files and folders in a folder whose processes, on this machine, have ended."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
@@ -135,7 +135,7 @@ def watched_writes(watcher: Callable[[Path, Path], None]) -> Iterator[None]:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Create `folder` and its parents where missing, and return it.
+    """Create `folder` and missing parents, and return it.
 
     Raises:
         StorageError: If it cannot be created, or is not writable.
@@ -186,7 +186,7 @@ def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
 
 
 def _sweep_once(folder: Path) -> None:
-    """Remove what killed processes left in a folder, before this process writes into it for the first time."""
+    """Remove abandoned temporaries in a folder before this process first writes into it."""
     name = os.path.abspath(folder)
     if name not in _swept:
         _swept.add(name)
@@ -194,19 +194,19 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _synchronize(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk.
+    """Synchronise a file, or the names in a folder, with the disk.
 
     Raises:
         OSError: If the disk reports an error.
     """
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":
-        return  # it opens no folders
+        return  # folders cannot be opened
     try:
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     except PermissionError:
         if is_folder:
-            return  # one may write into a folder that one may not list
+            return  # a folder may be writable but not readable
         raise
     try:
         os.fsync(descriptor)

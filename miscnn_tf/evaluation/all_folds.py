@@ -65,7 +65,7 @@ def run_folds(
     Raises:
         ConfigurationError: If the folder holds finished results of other folds, or the executor cannot run them; before
             anything is trained.
-        FolderInUseError: If another run writes into the folder, or into that of a fold.
+        FolderInUseError: If another run holds the lock on the folder or on that of a fold.
         TrainingError: If a fold failed in its worker.
     """
     if executor is not None:
@@ -84,7 +84,7 @@ def _run_folds(
     report: bool,
 ) -> list[History]:
     by_the_chief(model, lambda: begin_folds(root, folds, model, options, settings or {}))
-    # What had to be thrown away, or moved, is.
+    # Earlier results have been deleted or moved.
     options = replace(options, resume=True, archive=False)
     folders = [fold_folder(root, number) for number in range(len(folds))]
     if executor is None:
@@ -119,7 +119,7 @@ def begin_folds(
 
     Raises:
         ConfigurationError: If the folder holds finished results of other folds or settings, and they are to stay.
-        FolderInUseError: If another run writes into the folder of a fold.
+        FolderInUseError: If another run holds the lock on the folder of a fold.
     """
     make_folder(root)
     require_free_folds(root)
@@ -133,7 +133,7 @@ def begin_folds(
             elif read_record(folder) is not None:
                 raise other_split(folder, len(folds))
     else:
-        # All at once: interrupted after the first fold, the others must not pass for new ones.
+        # All at once, so that an interruption after the first fold does not leave old results in the others.
         for folder in fold_folders(root).values():
             with locked_folder(folder):
                 remove_results(folder)
@@ -150,10 +150,10 @@ def begin_folds(
 
 
 def require_free_folds(root: Path) -> None:
-    """Make sure, before anything changes, that no other run is at work on a fold.
+    """Require that no other run holds the lock on the folder of a fold.
 
     Raises:
-        FolderInUseError: If one is.
+        FolderInUseError: If a lock is held.
     """
     for folder in fold_folders(root).values():
         with locked_folder(folder):
@@ -185,7 +185,7 @@ def remove_surplus(root: Path, number_of_folds: int) -> None:
 def other_split(folder: Path, number_of_folds: int) -> ConfigurationError:
     """The error for finished results that do not belong to these folds."""
     return ConfigurationError(
-        f"{folder} holds finished results of another split than the {number_of_folds} folds that are asked for now. "
-        "Choose another evaluation_path, pass archive=True to move the finished results to a dated folder, or "
-        "resume=False to throw them away"
+        f"{folder} holds finished results of another split than the {number_of_folds} requested folds. Choose "
+        "another evaluation_path, pass archive=True to move the finished results to a dated folder, or resume=False "
+        "to delete them"
     )

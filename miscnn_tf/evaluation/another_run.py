@@ -1,4 +1,4 @@
-"""Finding out whether a folder holds the results of another run than the one that is to write into it."""
+"""Detection of results of another run in a folder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def holds_another_run(
     folders: Mapping[int, Path], folds: Sequence[Fold], model: Neural_Network, options: RunOptions
 ) -> bool:
-    """Whether folders of folds hold results, finished or not, of other samples or settings.
+    """Return True if the folders of folds hold results, finished or not, of other samples or settings.
 
     Args:
-        folders: The folders that are there, by number.
-        folds: The splits that are to be trained.
+        folders: The existing folders by the number of the fold.
+        folds: The splits of the new run.
         model: The model.
-        options: How each is trained and measured.
+        options: Options of the training and evaluation of each fold.
     """
     settings = options.settings(model)
     for number, folder in folders.items():
@@ -44,7 +44,7 @@ def holds_another_run(
 
 
 def _is_of_another(folder: Path, fold: Fold, model: Neural_Network, options: RunOptions) -> bool:
-    """Whether an interrupted training had other samples or settings."""
+    """Return True if an interrupted training had other samples or settings."""
     from miscnn_tf.evaluation.fold_run import SAMPLES_FILE
     from miscnn_tf.neural_network import model_file
     from miscnn_tf.neural_network.training_state_file import read_description

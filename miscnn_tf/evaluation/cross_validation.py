@@ -90,10 +90,9 @@ def cross_validation(
     interrupted, the same call goes on with the fold and the epoch in which it stopped: after every epoch the whole
     state of the training (weights, optimizer, callbacks, history) replaces ``training_state.npz`` in the fold's folder,
     which is gone when the fold is complete. Finished folds of other samples, of another `k_fold` or of other
-    settings (epochs, architecture, loss, preprocessing, …) are never mixed in nor overwritten: that is an error, unless
-    ``archive=True`` asks to move them aside, or ``resume=False`` to throw them away. What cannot be seen in the
-    settings, such as changed image files, other callbacks or edited code of a function with the same name, needs
-    ``resume=False`` or another folder too.
+    settings (epochs, architecture, loss, preprocessing, …) are an error, unless ``archive=True`` moves them to another
+    folder or ``resume=False`` deletes them. Other changes, such as of image files, callbacks or the code of a function
+    with the same name, are not detected; pass ``resume=False`` or another folder after them.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
@@ -123,20 +122,21 @@ def cross_validation(
             ``predictions/`` of the fold's folder (`run_detailed_evaluation`).
         report: Write ``report.html``, a page with all of it (`miscnn_tf.report.run_page.write_report`).
         class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
-        start: Where each fold starts: ``"initial"``, the weights that the model was made with, or ``"weights"``, those
-            that it has, such as those of a file. Scores mean something only where these have not seen the samples.
-        archive: Move the results of another run that the folder holds to a dated folder beside it, such as
-            ``evaluation_2026-11-30_19-45-00``; with ``resume=False`` those of the same run, too.
+        start: Starting weights of each fold: ``"initial"``, the initial weights of the model, or ``"weights"``, its
+            current weights, such as those of a file. Scores are only meaningful if the current weights were not trained
+            on these samples.
+        archive: Move the results of another run in the folder to a dated folder beside it, such as
+            ``evaluation_2026-11-30_19-45-00``; with ``resume=False`` also those of the same run.
 
     Returns:
         With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
         Otherwise None.
 
     Raises:
-        ConfigurationError: If an argument cannot work (found before anything is trained), or the folder holds finished
-            results of another cross-validation.
-        FolderInUseError: If another run writes into the folder.
-        TrainingError: If a fold failed in its worker; its number is told. Finished folds stay finished.
+        ConfigurationError: If an argument is invalid, or the folder holds finished results of another cross-validation;
+            raised before the first training.
+        FolderInUseError: If another run holds the lock on the folder.
+        TrainingError: If a fold failed in its worker; the message has its number. Finished folds are kept.
 
     Example:
         >>> from miscnn_tf.evaluation import cross_validation
@@ -261,7 +261,7 @@ def run_fold(
         resume: False trains the fold again even though it is finished.
         backup_every: After how many epochs the state of the training is written; 0: never.
         save_predictions: Keep the predictions of the validation samples.
-        report: Write ``report.html`` of all folds that are finished by now into `evaluation_path`.
+        report: Write ``report.html`` of all folds that are finished so far into `evaluation_path`.
         start: ``"initial"`` or ``"weights"``: as in `cross_validation`.
         archive: Move results of the fold with other settings to a dated folder: as in `cross_validation`.
 

@@ -60,7 +60,7 @@ class RunOptions:
         backup_every: After how many epochs the whole state of the training is written; 0: never.
         save_predictions: Whether to keep the predictions of the validation samples.
         class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
-        archive: Whether results of another run, or, without `resume`, all results, are moved to a dated folder.
+        archive: Whether results of another run (without `resume`: all results) are moved to a dated folder.
     """
 
     epochs: int = 20
@@ -126,8 +126,8 @@ def run_split(fold: Fold, model: Neural_Network, folder: Path, options: RunOptio
 
     Raises:
         ConfigurationError: If the folder holds results, finished or not, of other samples or settings.
-        FolderInUseError: If another run writes into the folder.
-        TrainingError: If the validation loss was a number in no epoch.
+        FolderInUseError: If another run holds the lock on the folder.
+        TrainingError: If the validation loss was not finite in any epoch.
     """
     with locked_by_the_chief(model, folder):
         if options.archive:
@@ -204,14 +204,14 @@ def by_the_chief(model: Neural_Network, act: Callable[[], object]) -> None:
 
 @contextmanager
 def locked_by_the_chief(model: Neural_Network, folder: str | Path) -> Iterator[None]:
-    """Hold the lock on a folder of results, on the first of the machines that train together.
+    """Hold the lock on a folder of results, on the first of the cluster nodes only.
 
     Args:
-        model: What they train.
-        folder: The folder, created where missing.
+        model: The model.
+        folder: The folder; created if missing.
 
     Raises:
-        FolderInUseError: If another run holds it.
+        FolderInUseError: If another run holds the lock; a TrainingError on the other nodes.
     """
     with ExitStack() as stack:
         by_the_chief(model, lambda: stack.enter_context(locked_folder(folder)))
@@ -241,28 +241,28 @@ def check_model(model: Neural_Network) -> None:
 def archive_another_run(
     folders: Mapping[int, Path], folds: Sequence[Fold], model: Neural_Network, root: Path, options: RunOptions
 ) -> None:
-    """Move the results in `root` aside if they are another run's, or if none are to be used again.
+    """Move the results in `root` to a dated folder if they are those of another run, or without ``resume``.
 
     Args:
-        folders: The folders of folds in it, by number.
-        folds: The splits that are to be trained.
+        folders: The folders of folds in `root` by number.
+        folds: The splits of the new run.
         model: The model.
-        root: The folder, whose lock this thread holds.
-        options: How each is trained and measured.
+        root: The folder. This thread must hold its lock.
+        options: Options of the training and evaluation of each fold.
 
     Raises:
-        StorageError: If it cannot be moved; nothing has changed then.
+        StorageError: If it cannot be moved; it is then unchanged.
     """
     if not options.resume or holds_another_run(folders, folds, model, options):
         move_aside(root)
 
 
 def remove_results(folder: Path) -> None:
-    """Delete what a run wrote into the folder of a fold, and nothing else."""
+    """Delete the files that a run wrote into the folder of a fold, and no others."""
     from miscnn_tf.utils.traces import find_curves
 
     curves = find_curves(folder)
-    # First the record: without it the rest counts as unfinished, should this be interrupted.
+    # The record comes first: without it the other files count as unfinished if this is interrupted.
     for name in (
         RECORD_FILE,
         STATE_FILE,
@@ -302,7 +302,7 @@ def _train(
         write_fold2disk(folder / SAMPLES_FILE, fold.training, fold.validation)
 
     by_the_chief(model, begin)
-    # A rate that was set on the model is wanted in each fold; reset() goes back to the constructor's.
+    # Each fold uses the current learning rate; reset() restores the constructor's.
     rate = model.learning_rate
     model.reset()
     if model.learning_rate != rate:
@@ -383,9 +383,9 @@ def _require_same_samples(fold: Fold, folder: Path) -> None:
     """Before its list of samples is written anew, so that an interrupted fold can still go on as it was."""
     if not fold.same_samples(Fold(*map(tuple, load_disk2fold(folder / SAMPLES_FILE)))):
         raise ConfigurationError(
-            f"{folder} holds an interrupted training with other samples. Train with the same arguments to go on with "
+            f"{folder} holds an interrupted training with other samples. Train with the same arguments to continue "
             "it, choose another evaluation_path, pass archive=True to move it to a dated folder, or resume=False to "
-            "throw it away"
+            "delete it"
         )
 
 

@@ -1,4 +1,4 @@
-"""The predictions of validation samples, kept beside their scores: to be looked at, and never to be made twice."""
+"""Storage of the predictions of validation samples beside their scores, for viewing and for resuming evaluations."""
 
 from __future__ import annotations
 
@@ -34,22 +34,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: In the folder: which weights and settings made what is in it, and digests of the files that cannot say so themselves.
+#: File in the folder with the digest of weights and settings, and digests of files whose format has no room for a mark.
 MARK_FILE: Final = "made_by.json"
 
-# What a prediction of a sample may be called besides its name.
+# Possible endings of a sample's prediction.
 _ENDINGS = (*nifti_file.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")
 
 
 class KeptPredictions:
-    """Label maps in a folder, in the format of the model's interface, made by the model as it is now.
+    """Label maps in a folder, predicted by the model with its current weights, in the format of its interface.
 
-    What the folder holds of the same weights and settings is used again, so that an interrupted evaluation goes on
-    where it stopped; what it holds of others is removed first. Only files that this package wrote, and that nobody has
-    changed since, are used, replaced or removed. A file of somebody else that has the name of a prediction gets another
-    name.
+    Predictions of the same weights and settings are used again, so that an interrupted evaluation can be continued;
+    those of other weights are removed first. Only files that this package wrote and that are unchanged since are used,
+    replaced or removed. Any other file with the name of a prediction is renamed.
 
-    Data in memory, and interfaces of a user's own that cannot save, have no files: their predictions are ``.npy``.
+    Predictions are ``.npy`` files for data in memory and for custom interfaces that cannot save.
 
     Args:
         evaluation_path: The folder of the scores; predictions go to ``predictions/`` in it.
@@ -62,35 +61,35 @@ class KeptPredictions:
     def __init__(self, evaluation_path: str | Path, model: Neural_Network) -> None:
         self.folder = Path(evaluation_path) / PREDICTIONS_FOLDER
         self._data_io = model.preprocessor.data_io
-        self._told = False
+        self._warned = False
         state = _state(model)
         if state is None or _made_by(self.folder) != state:
             remove_predictions(evaluation_path)
         make_folder(self.folder)
         self._usable = state is not None
         self._made_by = state or "a model without weights"
-        # Earlier versions noted no digests: their predictions cannot be distinguished from other files.
+        # Earlier versions did not record digests: their predictions cannot be distinguished from other files.
         self._knows_digests = _made_by(self.folder) is None or "files" in _mark(self.folder)
         self._digests = recorded_digests(self.folder)
-        # Samples whose files an interface of a user's own gives names that are not known here.
+        # Samples whose predictions a custom interface saved under unknown names.
         self._others: list[str] = _mark(self.folder).get("others", [])
-        # The sample that an interface of a user's own was saving when this was interrupted.
+        # The sample that a custom interface was saving when an earlier run was interrupted.
         self._saving: str | None = _mark(self.folder).get("saving")
         if self._knows_digests:
             self._write_mark()
 
     def load(self, index: Hashable) -> np.ndarray | None:
-        """The label map ``(x, y[, z])`` of a sample, or None where this model has not predicted it yet."""
+        """Return the label map ``(x, y[, z])`` of a sample; None if this model has not predicted it yet."""
         if not self._usable or not self._is_kept(index):
             return None
         try:
             return load_prediction(self._data_io, index, self.folder)
-        except Exception as reason:  # whatever a user's interface raises: it is predicted anew
+        except Exception as reason:  # a custom interface may raise any error; the sample is predicted again
             logger.debug("sample %r is predicted: %s", index, reason)
             return None
 
     def save(self, index: Hashable, prediction: np.ndarray) -> None:
-        """Keep the label map ``(x, y[, z])`` of a sample, unless its name leaves no room for an ending.
+        """Save the label map ``(x, y[, z])`` of a sample; log a warning if its name is too long for a file.
 
         Raises:
             StorageError: If it cannot be written.
@@ -108,10 +107,10 @@ class KeptPredictions:
         except StorageError as error:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.ENAMETOOLONG:
                 raise
-            # The scores are what was asked for, and a training of days may have come before them.
+            # A long training must not fail for this: the scores do not need the file.
             logger.warning("the prediction of sample %r is not kept: %s", index, error)
             return
-        # An interface of a user's own writes as it likes.
+        # A custom interface may write files without atomic_path.
         files = list(self._files(index))
         new = [path for path in files if not was_written_here(path, self._digests.get(self._name(path)))]
         self._digests |= {self._name(path): _digest(path) for path in new}
@@ -127,7 +126,7 @@ class KeptPredictions:
                 np.save(temporary, prediction, allow_pickle=False)
 
     def _note(self, temporary: Path, path: Path) -> None:
-        """Note the digest of a file that cannot say who wrote it, before it gets its name."""
+        """Record the digest of a file without a mark before it gets its final name."""
         if path.is_relative_to(self.folder) and path.name != MARK_FILE and not _has_mark(path):
             self._digests[self._name(path)] = _digest(temporary)
             self._write_mark()
@@ -140,14 +139,14 @@ class KeptPredictions:
         return path.relative_to(self.folder).as_posix()
 
     def _files(self, index: Hashable) -> Iterator[Path]:
-        """The files that may be a sample's prediction."""
+        """Yield the existing files with the name of a sample's prediction."""
         for ending in _ENDINGS:
             path = inside(self.folder, index, ending)
             if os.path.lexists(path) and not os.path.isdir(path):  # a name may be too long for Path
                 yield path
 
     def _is_kept(self, index: Hashable) -> bool:
-        """Whether the folder holds the prediction of a sample as it was written."""
+        """Return True if the folder holds the unchanged prediction of a sample."""
         if not self._knows_digests:
             return True
         if str(index) == self._saving:
@@ -159,43 +158,43 @@ class KeptPredictions:
 
     def _saved_by_interface(self, index: Hashable, prediction: np.ndarray) -> bool:
         try:
-            # The same samples, but another place for what is predicted.
+            # The same samples, but another output folder.
             data_io = copy.copy(self._data_io)
             data_io.output_path = self.folder
             sample = data_io.sample_loader(index, load_seg=False)
             sample.add_prediction(prediction)
             data_io.save_prediction(sample)
-            # Many a user's interface only pretends to save, because nobody ever asked it to.
+            # The save_prediction() of a custom interface may do nothing.
             if np.array_equal(load_prediction(data_io, index, self.folder), prediction):
                 return True
-            reason = "what it loads is not what it saved"
+            reason = "the loaded label map differs from the saved one"
         except StorageError:
             raise
-        except Exception as error:  # the scores are what was asked for, and they are there
+        except Exception as error:  # the scores do not need the file
             reason = f"{type(error).__name__}: {error}"
         logger.log(
-            logging.DEBUG if self._told else logging.WARNING,
-            "%s: %s does not keep the prediction of sample %r (%s); it is written as .npy",
+            logging.DEBUG if self._warned else logging.WARNING,
+            "%s: %s cannot save the prediction of sample %r (%s); it is written as .npy",
             self.folder, type(self._data_io.interface).__name__, index, reason,
         )  # fmt: skip
-        self._told = True
+        self._warned = True
         return False
 
 
 def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np.ndarray:
-    """A prediction that `KeptPredictions` saved, or `Data_IO.save_prediction` wrote into this folder.
+    """Load a prediction that `KeptPredictions` or `Data_IO.save_prediction` wrote into this folder.
 
     Args:
-        data_io: Where the sample comes from.
-        index: Its name.
-        folder: Where the predictions are.
+        data_io: The Data_IO of the sample.
+        index: Name of the sample.
+        folder: Folder of the predictions.
 
     Returns:
-        Labels ``(x, y[, z])``; of saved class probabilities the most likely class.
+        Labels ``(x, y[, z])``; for saved class probabilities, the most likely class.
 
     Raises:
-        MissingDataError: If there is none.
-        DataError: If it holds something else than labels.
+        MissingDataError: If the prediction does not exist.
+        DataError: If it does not hold labels.
     """
     interface = data_io.interface
     path = inside(folder, index, ".npy")
@@ -213,7 +212,7 @@ def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np
 
 
 def remove_predictions(evaluation_path: str | Path) -> None:
-    """Delete the predictions that were kept in a folder of scores, and nothing that is somebody else's."""
+    """Delete the predictions in a folder of scores that this package wrote, and no other files."""
     from miscnn_tf.utils.traces import find_predictions, remove
 
     folder = Path(evaluation_path) / PREDICTIONS_FOLDER
@@ -221,7 +220,7 @@ def remove_predictions(evaluation_path: str | Path) -> None:
         return
     traces = find_predictions(folder)
     if traces is not None:
-        # The mark last: what is left by an interruption still is ours.
+        # The mark is last, so that the rest can be recognised after an interruption.
         traces.ours.sort(key=lambda trace: trace.path == folder / MARK_FILE)
         _, failed = remove(traces)
         if failed:
@@ -230,17 +229,17 @@ def remove_predictions(evaluation_path: str | Path) -> None:
 
 
 def recorded_digests(folder: Path) -> dict[str, str]:
-    """The digests of files in a folder of predictions, by name, that cannot say themselves who wrote them."""
+    """Return the recorded digests of files in a folder of predictions whose format has no room for a mark, by name."""
     files = _mark(folder).get("files")
     return {str(name): str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
 
 
 def was_written_here(path: Path, digest: str | None) -> bool:
-    """Whether this package wrote a prediction, and nobody has changed it since.
+    """Return True if this package wrote a prediction and it is unchanged.
 
     Args:
         path: The file.
-        digest: What was recorded of it.
+        digest: Its recorded digest, if any.
     """
     try:
         if path.is_symlink():
@@ -250,23 +249,23 @@ def was_written_here(path: Path, digest: str | None) -> bool:
         if is_nifti(path.name.lower()):
             return nifti_file.was_written_here(path)
         return path.suffix.lower().lstrip(".") in LOSSLESS and image_file.was_written_here(path)
-    except Exception:  # a file from elsewhere can provoke anything in a parser
+    except Exception:  # parsers may raise any error for damaged files
         return False
 
 
 def _has_mark(path: Path) -> bool:
-    """Whether files of this format say themselves who wrote them."""
+    """Return True if files of this format have room for a mark of this package."""
     name = path.name.lower()
     return is_nifti(name) or path.suffix.lower().lstrip(".") in set(LOSSLESS) - {"bmp"}
 
 
 def _set_aside(path: Path) -> None:
-    """Give a file of somebody else another name."""
+    """Rename a file that this package did not write."""
     number = 1
     while os.path.lexists(target := path.with_name(f"{path.name}.kept{number}")):
         number += 1
     os.rename(path, target)
-    logger.warning("%s was not written by this run, and is called %s now", path, target.name)
+    logger.warning("%s was not written by this run; renamed it to %s", path, target.name)
 
 
 def _digest(path: Path) -> str:
@@ -291,7 +290,7 @@ def _made_by(folder: Path) -> str | None:
 
 
 def _state(model: Neural_Network) -> str | None:
-    """A digest of the weights and settings; None where a model has no weights that can be asked for."""
+    """Return the digest of weights and settings; None for a model without ``get_weights``."""
     get_weights = getattr(getattr(model, "model", None), "get_weights", None)
     if not callable(get_weights):
         return None
@@ -301,6 +300,6 @@ def _state(model: Neural_Network) -> str | None:
     data_io = model.preprocessor.data_io
     parts: list[Any] = [digest.hexdigest(), model_settings(model), os.path.abspath(str(data_io.input_path))]
     values = label_values_of(data_io.interface)
-    if values is not None:  # as they are written: files of another label map, or without one, say something else
+    if values is not None:  # the same file values mean other classes with another label map
         parts.append(values)
     return fingerprint(*parts)

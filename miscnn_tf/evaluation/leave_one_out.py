@@ -62,7 +62,7 @@ def leave_one_out(
         executor: Runs the folds in other processes or on other machines: as in `cross_validation`.
         save_predictions: Keep what was predicted for each sample in ``predictions/`` of its fold.
         report: Write ``report.html``, a page with all of it.
-        start: Where each fold starts, ``"initial"`` or ``"weights"``: as in `cross_validation`.
+        start: Starting weights of each fold, ``"initial"`` or ``"weights"``: as in `cross_validation`.
         archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
     Returns:

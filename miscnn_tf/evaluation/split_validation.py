@@ -58,7 +58,7 @@ def split_validation(
     The results are those of a fold of `cross_validation`, in `evaluation_path` itself: ``sample_list.json``,
     ``history.tsv``, ``model.keras`` (the best by ``val_loss``), figures, ``detailed_validation.tsv``. As there, what is
     finished is not run again, and results of another split or other settings are an error unless ``archive=True`` or
-    ``resume=False``.
+    ``resume=False`` is given.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
@@ -81,8 +81,7 @@ def split_validation(
             0: never.
         save_predictions: Keep what was predicted for the validation samples in ``predictions/``.
         report: Write ``report.html``, a page with all of it.
-        start: Where the training starts: ``"initial"``, the weights that the model was made with, or ``"weights"``,
-            those that it has.
+        start: Starting weights: ``"initial"``, the initial weights of the model, or ``"weights"``, its current ones.
         archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
     Returns:

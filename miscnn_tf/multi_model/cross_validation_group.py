@@ -169,7 +169,7 @@ class CrossValidationGroup(Model_Group):
         with locked_by_the_chief(first, root):
             by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
             self.trained_folds = folds
-            options = replace(options, resume=True, archive=False)  # what had to be thrown away, or moved, is
+            options = replace(options, resume=True, archive=False)  # earlier results are deleted or moved
             histories = []
             for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True)):
                 with starting_weights(model):

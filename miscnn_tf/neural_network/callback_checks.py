@@ -21,7 +21,7 @@ def require_working(callbacks: Sequence[keras.callbacks.Callback], model: keras.
 
     Args:
         callbacks: The callbacks.
-        model: What is trained, compiled.
+        model: The compiled model.
         validates: Whether the training has validation samples.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Compilation:
-    """What a network's Keras model was compiled with last, and the steps on several devices that were made of it.
+    """State of the compilation of a network's Keras model: settings, optimizer, and training steps on several devices.
 
     Attributes:
         in_training: Whether the model is being trained; callbacks then set its learning rate.
@@ -37,12 +37,12 @@ class Compilation:
     def renew(
         self, network: Neural_Network, class_weight: ClassWeight | None = None, new_optimizer: bool = False
     ) -> None:
-        """Compile the model anew where its loss, metrics, class weights or the layers that are trained changed.
+        """Compile the model again if loss, metrics, class weights or frozen layers have changed.
 
         The optimizer keeps its state; the state of newly unfrozen weights starts at zero.
 
         Args:
-            network: Whose model it is; always the same one.
+            network: The network of the model; the same one in each call.
             class_weight: ``{class: weight}`` or a weight per class.
             new_optimizer: Compile in any case, with a fresh optimizer.
         """
@@ -64,7 +64,7 @@ class Compilation:
             if optimizer is None or new_optimizer:
                 optimizer = network.make_optimizer()
             elif optimizer.built and self._compiled_with is not None and self._compiled_with[-1] != trained:
-                # A Keras optimizer only trains the weights that it was built for.
+                # A Keras optimizer can only train the weights that it was built for.
                 before, optimizer = optimizer, network.make_optimizer()
                 optimizer.build(network.model.trainable_variables)
                 copy_state(before, optimizer)
@@ -99,7 +99,7 @@ class Compilation:
 
     @contextmanager
     def training(self, model: keras.Model) -> Iterator[None]:
-        """Mark the model as being trained; a learning rate that callbacks leave behind is not the user's."""
+        """Mark the model as being trained, so that learning rates of callbacks do not count as the user's changes."""
         self.in_training = True
         try:
             yield
@@ -108,14 +108,14 @@ class Compilation:
             self.note_optimizer(model)
 
     def distributed_fit(self, network: Neural_Network) -> DistributedFit:
-        """What trains the model, as it is compiled now, on several devices."""
+        """Return the training on several devices for the current compilation."""
         if self._distributed is None:
             self._distributed = DistributedFit(network.model, network.hardware)
         return self._distributed
 
 
 def make_training_variables(network: Neural_Network) -> None:
-    """Make the variables of optimizer and metrics: made in the first step, TensorFlow would trace it twice.
+    """Create the variables of optimizer and metrics, without which TensorFlow traces the first step twice.
 
     Raises:
         ConfigurationError: If all layers are frozen.

@@ -38,7 +38,7 @@ class Feed:
         )
         batches_ahead = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature).prefetch(1)
         options = tf.data.Options()
-        # There is nothing to tune, and its thread sleeps for up to a minute, for which the end of a training waits.
+        # Its thread sleeps for up to a minute, which delays the end of a training, and nothing needs tuning.
         options.autotune.enabled = False
         self.dataset = batches_ahead.with_options(options)
 

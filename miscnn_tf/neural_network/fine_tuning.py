@@ -32,7 +32,7 @@ def fitting_weights(target: keras.Model, source: keras.Model, path: Path) -> lis
         The arrays for ``target.set_weights``.
 
     Raises:
-        ModelFileError: If nothing fits.
+        ModelFileError: If no weights fit.
     """
     own, others = target.weights, source.weights
     if len(own) != len(others):

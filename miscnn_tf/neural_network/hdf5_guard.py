@@ -1,8 +1,8 @@
-"""Check of an HDF5 file before anything in it is read: nothing outside the file is opened, nothing larger is allocated.
+"""Safety check of an HDF5 file before its values are read.
 
-HDF5 can say that the values of a dataset are in another file (external storage, virtual datasets, external links), that
-they pass through a filter from a plug-in, or that a few bytes are a dataset of gigabytes (fill values, chunks that were
-never written). A model's weights need none of it.
+A dataset in an HDF5 file may have its values in another file (external storage, virtual datasets, external links), may
+need a filter from a plug-in, or may expand from a few bytes to gigabytes (fill values, chunks that were never written).
+Weights of a model need none of these, so such files are refused.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from miscnn_tf.errors import ModelFileError
 
 _NUMBERS = "biuf"
 _TEXT = "SU"
-# Keras writes the names of layers and weights as attributes of old .h5 files: a few hundred.
+# Keras writes a few hundred names of layers and weights as attributes of .h5 files.
 _MOST_TEXTS = 2**16
 _MOST_OBJECTS = 2**20
 
 
 def check_hdf5(file: h5py.File, size: int, where: str | Path) -> None:
-    """Make sure that a file holds groups and numbers, all of them in the file itself.
+    """Require that a file holds only groups and numbers, all stored in the file itself.
 
     Args:
         file: The file, opened for reading.
-        size: Its size in bytes. The values of all datasets and attributes together may not be larger.
+        size: Its size in bytes, the limit for the values of all datasets and attributes together.
         where: The file, for messages.
 
     Raises:
-        ModelFileError: If it holds anything else: external or virtual datasets, soft or external links, filters,
-            references, compound types, or values that are not stored.
+        ModelFileError: If it holds external or virtual datasets, soft or external links, filters, references, compound
+            types, or values that are not stored; or if it is damaged.
 
     References:
         The HDF5 File Format Specification, version 3.0, sections IV.A.2.h (external data files) and IV.A.2.g (links).
@@ -101,7 +101,7 @@ def _dataset_fault(dataset: h5py.Dataset, size: int) -> str | None:
 
 
 def _attributes(node: h5py.Group | h5py.Dataset) -> tuple[str | None, int]:
-    """What is wrong with the attributes of an object, and how many bytes they take."""
+    """Return the fault in the attributes of an object, if any, and the bytes that they take."""
     held = 0
     for position in range(h5py.h5a.get_num_attrs(node.id)):
         attribute = h5py.h5a.open(node.id, index=position)

@@ -53,9 +53,9 @@ logger = logging.getLogger(__name__)
 
 Loss = str | Callable[[Any, Any], Any]
 
-# A distinct object: `is` tells an omitted learning rate from one of the same value.
+# A distinct object, so that `is` distinguishes an omitted learning rate from one of the same value.
 _DEFAULT_RATE = float("0.0001")
-# The key of the frozen layers among the attributes that are sent.
+# Key of the frozen layers in `attributes_to_send`.
 _TRAINABLE = "trainable set"
 
 
@@ -67,8 +67,8 @@ class Neural_Network:
         architecture: What to build; left out: the standard U-Net.
         loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or a registered loss's name.
         metrics: Metric functions, Keras metrics, or names of either; left out: ``[dice_soft]``.
-        learning_rate: Learning rate, a number; callbacks change it while the network trains. Left out, and with an
-            optimizer object: the optimizer's own.
+        learning_rate: Learning rate, a number; callbacks can change it during training. Default: that of `optimizer`,
+            if it is an object, otherwise 0.0001.
         batch_queue_size: How many batches are made ahead of the training step.
         workers: Threads that make them. The batches do not depend on their number.
         multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``). Where the environment's ``TF_CONFIG`` names
@@ -79,16 +79,16 @@ class Neural_Network:
             holds for the whole program, and has to be asked for before anything else uses TensorFlow.
         jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU. Whole images,
             which come in many sizes, are never compiled.
-        optimizer: A Keras optimizer, cloned by its configuration, or the name of one (``"sgd"``); left out: Adam.
+        optimizer: A Keras optimizer, which is cloned from its configuration, or a name (``"sgd"``). Default: Adam.
 
     Attributes:
-        model: The Keras model, compiled. Layers of it may be frozen between two trainings (``trainable = False``).
+        model: The Keras model, compiled. Its layers can be frozen between two trainings (``trainable = False``).
         three_dim: Whether it works on volumes.
         channels: Channels of its input.
         classes: Classes of its output.
-        initialization_weights: The weights it was made with, or was told to `start_from`.
+        initialization_weights: The initial weights: those of the seed, or those given to `start_from`.
         start_digest: Digest of the weights given to `start_from`; None for the weights of the seed.
-        trainable_as_built: The layers that the architecture itself freezes.
+        trainable_as_built: The ``trainable`` flags of the model as the architecture built it.
         shuffle_batches: Whether each epoch has its own order of samples, default True.
         verbose: Keras' progress bar in training, and ours in prediction: ``"auto"``, 0, 1 or 2.
         hardware: Devices, precision and XLA as they were chosen.
@@ -149,7 +149,8 @@ class Neural_Network:
             learning_rate = own_rate
         elif own_rate is not None and np.float32(_rate(learning_rate)) != np.float32(own_rate):
             raise ConfigurationError(
-                f"learning_rate={learning_rate!r}, but the optimizer has the learning rate {own_rate}; give one of them"
+                f"learning_rate={learning_rate!r} differs from the learning rate {own_rate} of the optimizer; give one "
+                "of them"
             )
         self._initial_learning_rate = self._learning_rate = _rate(learning_rate)
         axes = 3 if self.three_dim else 2
@@ -175,7 +176,7 @@ class Neural_Network:
         )
 
     def attributes_to_send(self) -> dict[str, Any]:
-        """All attributes but those of the Keras model and the machine; `of_attributes` makes a network of them."""
+        """Return all attributes except those of the Keras model and the machine, for `of_attributes`."""
         self._follow_model()
         made = ("hardware", "id", "trained_on", "epochs_trained", "initialization_weights")
         hidden = ("_model", "_window", "trainable_as_built", "_compilation", "_predictor")
@@ -248,7 +249,7 @@ class Neural_Network:
                 "change it before or after the training"
             )
         self._follow_model()
-        self._compilation.renew(self)  # layers may have been frozen since
+        self._compilation.renew(self)  # layers may have been frozen in between
         before, optimizer = self.model, self.optimizer
         changes_kind = (None in window) != (None in self._window)
         hardware = self._choose_hardware() if changes_kind else self.hardware
@@ -266,7 +267,7 @@ class Neural_Network:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate; a new one is used from the next training on."""
+        """Learning rate; a new value is used from the next training on."""
         self._follow_model()
         return self._learning_rate
 
@@ -282,7 +283,7 @@ class Neural_Network:
 
     @property
     def optimizer(self) -> keras.optimizers.Optimizer:
-        """The optimizer in use; a new one, or its name, is cloned and used from the next training on."""
+        """Current optimizer; a new one, given as object or name, is cloned and used from the next training on."""
         found: keras.optimizers.Optimizer = unwrapped(self.model.optimizer)
         return found
 
@@ -326,7 +327,7 @@ class Neural_Network:
         return build_model(self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed)
 
     def in_float32(self) -> keras.Model:
-        """The Keras model in float32, whatever precision it is trained in: itself, or a copy with its weights."""
+        """Return the Keras model in float32: the model itself, or a copy if it is trained in another precision."""
         self._fit_window()
         if self.hardware.precision == "float32":
             return self.model
@@ -337,7 +338,7 @@ class Neural_Network:
         return model
 
     def take_over(self, weights: list[np.ndarray], epochs_trained: int) -> None:
-        """Go on from these weights, after so many epochs, with a fresh optimizer."""
+        """Set weights and number of trained epochs, and reset the optimizer."""
         self._follow_model()
         self.model.set_weights(weights)
         self.epochs_trained = epochs_trained
@@ -625,7 +626,7 @@ class Neural_Network:
         return windows_of(sample, self.preprocessor, self.divisors, numbers)
 
     def window_predictor(self) -> WindowPredictor:
-        """The network as a function from windows to their class probabilities, in batches that suit the device."""
+        """Return the network as a function from windows to class probabilities, in batches that suit the device."""
         self._fit_window()
         if self._predictor is None:
             on_gpu = bool(tf.config.list_logical_devices("GPU"))
@@ -649,19 +650,18 @@ class Neural_Network:
         self.take_over(self.initialization_weights, epochs_trained=0)
 
     def reset(self) -> None:
-        """Go back to the initial weights, optimizer and learning rate; what is frozen stays frozen.
+        """Restore the initial weights, optimizer and learning rate; frozen layers stay frozen.
 
-        The optimizer and learning rate of a later ``model.compile()`` count as initial.
+        Optimizer and learning rate of a later ``model.compile()`` replace the initial ones.
         """
         self._follow_model()
         self._learning_rate = self._initial_learning_rate
         self.reset_weights()
 
     def copy(self) -> Self:
-        """A network of its own with the same settings, weights and frozen layers, and a fresh optimizer.
+        """Return a new network with the same class, settings, weights and frozen layers, and a new optimizer.
 
-        Of a class of your own it is one, too; attributes that you added are those of this network, as ``copy.copy``
-        would take them over.
+        Attributes that you added are shared with this network, as with ``copy.copy``.
         """
         self._follow_model()
         twin = copy.copy(self)
@@ -714,17 +714,17 @@ class Neural_Network:
     def load(
         self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None, *, head: bool = True
     ) -> None:
-        """Read the weights that `dump` wrote, with the optimizer's state (``.keras``; a fresh one for the others).
+        """Read the weights that `dump` wrote, and from ``.keras`` files the optimizer's state.
 
-        Loss, metrics, optimizer, learning rate, frozen layers and preprocessing stay this network's;
-        `miscnn_tf.load_model` restores those too.
+        Loss, metrics, optimizer, learning rate, frozen layers and preprocessing are not changed;
+        `miscnn_tf.load_model` restores those, too.
 
         Args:
             file_path: The file; of the same architecture.
-            custom_objects: Layers of your own by name, where they are not registered with Keras.
-            head: False for a file of another number of classes or channels: the output layer keeps this network's
-                weights, kernels that see the image are fitted to its channels, all others are read where they fit,
-                and the log names those that do not. The optimizer begins anew.
+            custom_objects: Custom layers by name, unless they are registered with Keras.
+            head: False for a file with another number of classes or channels. The output layer then keeps this
+                network's weights, kernels that are applied to the image are fitted to its channels, other weights are
+                read if they fit, and a warning names those that do not. The optimizer's state is not read.
 
         Example:
             >>> model.load("trained_on_ten_organs.keras", head=False)  # doctest: +SKIP
@@ -749,7 +749,7 @@ def _recipe(optimizer: Any) -> tuple[OptimizerRecipe, float | None]:
 
 
 def _rate(value: Any) -> float:
-    """A learning rate, which is a number: it is written to files and set anew before each training."""
+    """Validate a learning rate, which must be a number because it is stored in files and set before each training."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         raise _schedule_error(f"the schedule {type(value).__name__}")
     return positive(value, "learning_rate")

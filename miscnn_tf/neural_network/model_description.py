@@ -1,4 +1,4 @@
-"""What a model file says besides the weights: read without TensorFlow, and checked before anything is built from it."""
+"""Description in a model file: the settings besides the weights, read without TensorFlow and validated before use."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ MEMBER: Final = "miscnn_tf.json"
 HDF5: Final = (".h5", ".hdf5")
 #: The key of an augmentation's class, if it is the user's own.
 AUGMENTATION_CLASS: Final = "data_augmentation_class"
-#: What of a Preprocessor its constructor takes; the other settings are set afterwards.
+#: Settings that the constructor of Preprocessor takes; the others are set afterwards.
 ARGUMENTS: Final = ("batch_size", "analysis", "patch_shape", "prepare_subfunctions", "seed")
 
-#: The most bytes of a JSON member: 0.5 MB can be packed so that 764 MB come out.
+#: Maximum bytes of a JSON member: 0.5 MB of compressed data can expand to 764 MB.
 LARGEST: Final = 16 * 2**20
-#: How members are packed.
+#: Allowed compression methods of members.
 METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1
-_ADVICE: Final = "write it anew with dump()"
+_ADVICE: Final = "write it again with dump()"
 
 _Count = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(ge=1)]
-# Attributes that a program set to 1 or 0 were written so.
+# Switches that a program set to 1 or 0 were written as numbers.
 _Flag = Annotated[bool, BeforeValidator(lambda value: bool(value) if type(value) is int and value in (0, 1) else value)]
 _Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 _Serialised = str | dict[str, Any] | None
@@ -73,7 +73,7 @@ def _augmentation_field(name: str) -> tuple[Any, None]:
         "cropping_patch_shape": list[_Positive] | None,
     }
     kind = other.get(name) or (_Range if isinstance(getattr(Data_Augmentation(), name), tuple) else _Flag)
-    # Settings that were added since the file was written are missing in it.
+    # Files of earlier versions lack newer settings.
     return kind, None
 
 
@@ -125,19 +125,19 @@ class _Description(Document):
 
 
 class NoSamples(Data_IO):
-    """Where a loaded model gets no samples from: it is given files."""
+    """Data_IO without samples, for a loaded model that predicts given files."""
 
     def _find_samples(self) -> list[Hashable]:
         return []
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The JSON of a model file: preprocessing, classes, versions.
+    """Read the description in a model file: preprocessing, classes, versions.
 
     Raises:
-        MissingDataError: If there is no such file.
-        ModelFileError: If it is damaged, or was not written by `Neural_Network.dump`; the message names each key whose
-            value cannot be.
+        MissingDataError: If the file does not exist.
+        ModelFileError: If it is damaged, or was not written by `Neural_Network.dump`; the message names each key with
+            an invalid value.
     """
     path = existing(path)
     with reading(path):
@@ -153,12 +153,12 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def interface_of(path: str | Path) -> Abstract_IO:
-    """The interface that a model was trained with, without data.
+    """Return the interface that a model was trained with, without data.
 
-    Where its class is not known here, it is the one of ours that reads such images.
+    If its class is unknown, it is replaced by an interface of this package for such images.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         ModelFileError: If it is damaged.
     """
     metadata = read_metadata(path)
@@ -168,10 +168,10 @@ def interface_of(path: str | Path) -> Abstract_IO:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged model file provokes in a parser or constructor into an error that names the file.
+    """Convert errors of parsers and constructors for a damaged model file to one that names the file.
 
     Raises:
-        ModelFileError: In the place of all errors but those that name a missing file, package or class.
+        ModelFileError: Instead of all errors except those that name a missing file, package or class.
     """
     try:
         yield
@@ -183,7 +183,7 @@ def reading(path: Path) -> Iterator[None]:
         raise ModelFileError(str(error)) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise ModelFileError(f"{path} is no model file, or is damaged ({reason}); {_ADVICE}") from error
+        raise ModelFileError(f"{path} is not a model file, or is damaged ({reason}); {_ADVICE}") from error
 
 
 def _zip_text(path: Path) -> bytes:
@@ -194,16 +194,16 @@ def _zip_text(path: Path) -> bytes:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member that holds JSON, its checksum verified."""
+    """Read a member with JSON, and verify its checksum."""
     info = archive.getinfo(name)
     if archive.namelist().count(name) > 1:
-        raise ValueError(f"{name} is in it twice")
+        raise ValueError(f"{name} occurs twice")
     if info.flag_bits & _ENCRYPTED:
         raise ValueError(f"{name} is encrypted")
     if info.compress_type not in METHODS:
         raise ValueError(f"{name} is compressed by the method {info.compress_type}, which is not deflate")
     with archive.open(info) as stream:
-        # What comes out counts, not what the archive claims.
+        # The size in the archive's directory may be wrong, so the data are limited.
         data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"{name} has more than {LARGEST // 2**20} MiB")
@@ -223,23 +223,23 @@ def _hdf5_text(path: Path) -> str | bytes:
 
 def _foreign(path: Path) -> ModelFileError:
     return ModelFileError(
-        f"{path} was not written by Neural_Network.dump: it does not say how to preprocess. Build the Preprocessor "
-        "and the Neural_Network yourself, and call its load() for the weights"
+        f"{path} was not written by Neural_Network.dump and has no preprocessing settings. Build the Preprocessor and "
+        "the Neural_Network yourself, and call its load() for the weights"
     )
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a model file.
+    """Return the path of a model file that exists and can be read.
 
     Raises:
-        MissingDataError: If there is none.
-        ModelFileError: If it cannot be read, for lack of permission, say.
+        MissingDataError: If the file does not exist.
+        ModelFileError: If it cannot be read, for example without permission.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingDataError(f"there is no model file {path}")
+        raise MissingDataError(f"the model file {path} does not exist")
     with reading(path):
-        open_regular(path).close()  # HDF5 and Keras call a file damaged that they may not read
+        open_regular(path).close()  # h5py and Keras report an unreadable file as damaged
     return path
 
 
@@ -247,23 +247,22 @@ def existing(path: str | Path) -> Path:
 
 
 def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstract_IO:
-    """The interface of a description; ours for such images, where its class is not known.
+    """Build the interface of a description, or one of this package for such images if its class is unknown.
 
     Args:
-        metadata: What `read_metadata` returned.
-        own: Classes by name, beside those that are registered.
+        metadata: The description, from `read_metadata`.
+        own: Classes by name, in addition to registered ones.
 
     Raises:
-        ConfigurationError: If the class does not take what was stored, or makes another interface than the model had.
+        ConfigurationError: If the class does not take the stored settings, or the interface has other channels, classes
+            or dimensions than the model.
     """
     names = metadata.get("class_names")
     channels, classes, three_dim = (metadata[name] for name in ("channels", "classes", "three_dim"))
     interface = build_interface(metadata["interface"], own, names)
     if interface is None:
         name = "NIFTI" if three_dim or channels not in (1, 3) else "IMG"
-        logger.info(
-            "the interface %r is not known here; files are read by %s", metadata["interface"]["class_name"], name
-        )
+        logger.info("the interface %r is unknown; files are read by %s", metadata["interface"]["class_name"], name)
         interface = general_interface(miscnn_data_interfaces[name], channels, classes, three_dim)
         interface = with_label_values(interface, metadata.get("label_values"))  # files of earlier versions lack it
         if names is not None:
@@ -276,7 +275,7 @@ def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstr
 
 
 def general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
-    """An interface of ours for images of these dimensions."""
+    """Build an interface of this package for images with these properties."""
     if issubclass(cls, Image_interface):
         return Image_interface(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
     interface: Abstract_IO = cls(channels=channels, classes=classes, three_dim=three_dim)
@@ -289,17 +288,17 @@ def make_preprocessor(
     subfunctions: Sequence[Any] | None,
     own: Mapping[str, Any],
 ) -> Preprocessor:
-    """The preprocessor of a description.
+    """Build the preprocessor of a description.
 
     Args:
         settings: ``read_metadata(…)["preprocessor"]``.
-        data_io: Where samples come from.
-        subfunctions: The steps, where the file could not store them.
-        own: Classes by name, beside those that are registered.
+        data_io: The Data_IO of the samples.
+        subfunctions: The steps, if the file could not store them; otherwise None.
+        own: Classes by name, in addition to registered ones.
 
     Raises:
-        UnknownClassError: If a step is not known here, or its settings are not in the file.
-        ConfigurationError: If the settings cannot work.
+        UnknownClassError: If the class of a step is unknown, or its settings are not in the file.
+        ConfigurationError: If the settings are invalid.
     """
     if subfunctions is None:
         known = {**known_subfunctions, **own}
@@ -336,8 +335,8 @@ def _make_augmentation(settings: Mapping[str, Any], own: Mapping[str, Any]) -> D
         )
         return augmentation
     logger.warning(
-        "the augmentation %r is unknown: further training would augment as Data_Augmentation does; register its class "
-        "with miscnn_tf.processing.data_augmentation.augmentations, or pass custom_objects={%r: …}",
+        "the augmentation %r is unknown, so further training would use Data_Augmentation; register its class with "
+        "miscnn_tf.processing.data_augmentation.augmentations, or pass custom_objects={%r: …}",
         *(name, name),
     )
     inherited = Data_Augmentation().get_config()

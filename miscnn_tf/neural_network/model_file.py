@@ -1,8 +1,8 @@
-"""What a model file is: the Keras model, and beside it as JSON all that is needed to use it on a new scan.
+"""Model files: the Keras model with a JSON description of everything else that prediction needs.
 
-A ``.keras`` file is a zip archive; ours has one more member, ``miscnn_tf.json``, with the interface, the preprocessing
-with its settings, the patches, the classes and the versions of the libraries. Keras itself reads the file too. In
-``.h5`` files the same JSON is an attribute. Nothing in it is code, and no class is imported because a file names it.
+A ``.keras`` file is a zip archive, to which this package adds the member ``miscnn_tf.json`` with interface,
+preprocessing, patches, classes and versions of the libraries. Keras can read the file, too. In ``.h5`` files the same
+JSON is an attribute. The description contains no code, and classes that it names are not imported.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ _WITHOUT_HEAD = "; load(path, head=False), or load_head = false in [network], re
 
 
 class LoadedArchitecture(Abstract_Architecture):
-    """The architecture of a model file whose own class is not known here: it builds what the file holds, nothing else.
+    """Architecture of a model file whose class is unknown; it only builds the model of the file.
 
     Args:
         config: Keras' configuration of the model.
-        divisor: What sizes must be divisible by, one number for all spatial axes or one each.
+        divisor: Divisor of the sizes: one number for all spatial axes, or one for each.
     """
 
     def __init__(self, config: Mapping[str, Any], divisor: int | Sequence[int] = 1) -> None:
@@ -128,7 +128,7 @@ def write(network: Neural_Network, path: str | Path) -> None:
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(MEMBER, text)
         else:
-            # Keras' HDF5 writer asks a loss or metric for its configuration, whether it has one or not.
+            # Keras' HDF5 writer fails for a loss or metric without a configuration.
             describable = network.model.get_compile_config() is not None
             network.model.save(temporary, include_optimizer=describable)
             with h5py.File(temporary, "a") as file:
@@ -159,7 +159,7 @@ def describe_network(network: Neural_Network) -> str:
         # A list where the axes differ.
         "divisor": list(network.divisors) if len(set(network.divisors)) > 1 else network.divisors[0],
         "learning_rate": network.learning_rate,
-        # Of files without them: Adam, and no layer frozen by the user.
+        # If missing: Adam, and no layer frozen by the user.
         **network.settings_beyond_defaults(),
         "loss": _serialised(network.loss),
         "metrics": [_serialised(metric) for metric in network.metrics],
@@ -181,7 +181,7 @@ def describe_network(network: Neural_Network) -> str:
 
 
 def training_settings(network: Neural_Network) -> dict[str, Any]:
-    """What a training's result depends on, besides seeds, epochs and class weights, as JSON types."""
+    """Return the settings, except seed, epochs and class weights, that determine the result of a training."""
     description = json.loads(describe_network(network))
     for name in ("format", "written", "versions", "epochs_trained", "jit_compile", "label_values"):
         del description[name]
@@ -199,7 +199,7 @@ def _with_partial(function: Any, serialised: Any) -> Any:
 
 
 def _serialised(function: Any) -> Any:
-    """A loss or metric as plain data; one that cannot be named, such as a lambda, as None."""
+    """Return a loss or metric as JSON types; None if it has no name, such as a lambda."""
     if isinstance(function, str):
         return function
     if getattr(function, "__name__", None) == "<lambda>":
@@ -207,7 +207,7 @@ def _serialised(function: Any) -> Any:
     try:
         serialised = keras.saving.serialize_keras_object(function)
         json.dumps(serialised)
-    except Exception as reason:  # a user's own object may raise anything, and a finished training must not be lost
+    except Exception as reason:  # a custom object may raise any error, and a finished training must not be lost
         logger.warning("the model file will not hold %r: %s", function, reason)
         return None
     return serialised
@@ -317,16 +317,16 @@ def load_model(
 def read_into(
     network: Neural_Network, path: str | Path, custom_objects: Mapping[str, Any] | None = None, *, head: bool = True
 ) -> None:
-    """Give a network the weights of a file, and the optimizer's state where it is of the same kind.
+    """Read the weights of a file into a network, and the optimizer's state if the optimizer is the same.
 
     Args:
         network: The network.
         path: The file.
-        custom_objects: Layers of the user's own by name.
-        head: False for what fits of a network of other classes or channels (see `Neural_Network.load`).
+        custom_objects: Custom layers by name.
+        head: False for a file with other classes or channels (see `Neural_Network.load`).
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         ModelFileError: If it is damaged, or has another number of channels or classes.
     """
     path = existing(path)
@@ -352,7 +352,7 @@ def read_into(
 
 
 def _has_settings_of(network: Neural_Network, metadata: Mapping[str, Any]) -> bool:
-    """Return whether the optimizer's state in a file belongs to this network's optimizer and trained layers."""
+    """Return True if a file has the state of this network's optimizer for the same trained layers."""
     if not metadata:
         return True
     as_built = network.trainable_as_built.describe()
@@ -362,7 +362,7 @@ def _has_settings_of(network: Neural_Network, metadata: Mapping[str, Any]) -> bo
 
 
 def _has_architecture_of(network: Neural_Network, metadata: Mapping[str, Any]) -> bool:
-    """Whether a file describes this network's architecture, so that its weights alone are needed."""
+    """Return True if a file describes this network's architecture, so that only its weights must be read."""
     ours = _describe_known(network.architecture, architectures)
     input_output = (network.channels, network.classes, network.three_dim)
     return (
@@ -373,7 +373,7 @@ def _has_architecture_of(network: Neural_Network, metadata: Mapping[str, Any]) -
 
 
 def _weights_of_model(network: Neural_Network, path: Path, own: Mapping[str, Any]) -> list[np.ndarray]:
-    """The weights of a file, known to fit a network, from the Keras model that the file describes."""
+    """Build the Keras model of a file and return its weights, after a check that they fit the network."""
     model = keras_file.read_model(path, own)
     have = (model.input_shape[-1], model.output_shape[-1], len(model.input_shape))
     need = (network.channels, network.classes, 5 if network.three_dim else 4)
@@ -393,7 +393,7 @@ def _weights_of_model(network: Neural_Network, path: Path, own: Mapping[str, Any
 
 
 def _metadata_if_any(path: Path) -> dict[str, Any]:
-    """The description of a file; empty where `Neural_Network.dump` did not write it."""
+    """Return the description of a file; empty if `Neural_Network.dump` did not write it."""
     try:
         return read_metadata(path)
     except ModelFileError as reason:

@@ -16,7 +16,7 @@ from miscnn_tf.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-# The name belongs to the object, the learning rate to the network.
+# Keys left out of the settings: the name of the object, and the learning rate, which the network stores.
 _NOT_SETTINGS = ("name", "learning_rate")
 # Wrappers of other optimizers.
 _WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
@@ -55,7 +55,7 @@ class OptimizerRecipe:
             settings = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
             recipe = cls(type(optimizer), settings, schedule)
             recipe.make(1.0)
-        except Exception as error:  # whatever a user's own class raises
+        except Exception as error:  # a custom class may raise any error
             raise ConfigurationError(
                 f"optimizer={optimizer!r} cannot be rebuilt from its configuration ({type(error).__name__}: {error}), "
                 "which folds, copies and reset() need. Give its class a get_config() that returns all arguments of its "
@@ -98,7 +98,7 @@ class OptimizerRecipe:
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any] | None, own: Mapping[str, Any]) -> OptimizerRecipe:
-        """Return the recipe that `describe` described, without importing what a description names.
+        """Return the recipe for a description from `describe`, without importing classes that it names.
 
         Args:
             description: None for the default.
@@ -111,15 +111,18 @@ class OptimizerRecipe:
             return cls()
         name, config = description["class_name"], description["config"]
         if config is None or not all(map(_is_plain, config.values())):
-            # Keras would import what the configuration of a schedule names.
-            raise ConfigurationError(f"the settings of the optimizer {name!r} are not plain numbers")
+            # For a schedule's configuration Keras would import the class that it names.
+            raise ConfigurationError(
+                f"the settings of the optimizer {name!r} are not plain numbers, but {config!r:.100}; set "
+                "network.optimizer for further training"
+            )
         found = own.get(name) or keras.saving.get_registered_object(name) or known_optimizers().get(name.lower())
         if not (isinstance(found, type) and issubclass(found, keras.optimizers.Optimizer)):
             raise ConfigurationError(f"the optimizer {name!r} is unknown; pass custom_objects={{{name!r}: …}}")
         recipe = cls(found, {key: value for key, value in config.items() if key not in _NOT_SETTINGS})
         try:
             recipe.make(1.0)
-        except Exception as error:  # whatever the class raises
+        except Exception as error:  # a custom class may raise any error
             raise ConfigurationError(f"the optimizer {name!r} does not take {dict(config)!r}: {error}") from error
         return recipe
 
@@ -148,13 +151,13 @@ def copy_state(old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer)
     """Copy the state of an optimizer for the weights that both train.
 
     Args:
-        old: The optimizer of the training so far.
-        new: Of the same class; built.
+        old: The previous optimizer.
+        new: A built optimizer of the same class.
     """
     remembered: dict[tuple[str, tuple[int, ...]], Any] = {}
     for variable in old.variables:
         key = (_name_in_optimizer(variable), tuple(variable.shape))
-        # Two layers with the same name cannot be told apart.
+        # Two layers with the same name cannot be distinguished.
         remembered[key] = None if key in remembered else variable
     for variable in new.variables:
         known = remembered.get((_name_in_optimizer(variable), tuple(variable.shape)))
@@ -173,7 +176,7 @@ def _adam() -> OptimizerRecipe:
 def _plain(value: Any) -> Any:
     if np.ndim(value) == 0 and isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"it holds a {type(value).__name__}")
+    raise TypeError(f"a value is a {type(value).__name__}")
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Checks of the network that an architecture builds: it must give class probabilities for each voxel."""
+"""Checks that the network of an architecture returns class probabilities for each voxel."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _activation(output: Any) -> str | None:
         activation = getattr(maker, "activation", None)
         name = getattr(activation, "__name__", None)
         if activation is not None and getattr(keras.activations, str(name), None) is not activation:
-            return None  # a function of the user's own
+            return None  # a custom function
         if name not in (None, "linear"):
             return name
         if isinstance(maker, (*_PASSING, keras.layers.Activation)):

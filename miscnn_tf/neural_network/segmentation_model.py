@@ -36,10 +36,10 @@ class SegmentationModel(keras.Model):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keras' own; ``model.trainable = True`` reaches all layers, also where the model itself has that value.
+        """Set an attribute; ``model.trainable = True`` also unfreezes layers if the model itself is not frozen.
 
-        TensorFlow skips an assignment that changes nothing, and with it Keras' setter: a model with some frozen layers
-        would keep them frozen.
+        TensorFlow skips an assignment of the same value and does not call Keras' setter, which would leave frozen
+        layers frozen.
         """
         super().__setattr__(name, value)
         if name == "trainable" and getattr(self, "compiled", False):
@@ -47,14 +47,14 @@ class SegmentationModel(keras.Model):
                 type(layer).trainable.fset(layer, value)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Keras' own; None where the loss or a metric is something that Keras cannot name.
+        """Return Keras' compile configuration; None if Keras cannot serialise the loss or a metric.
 
         A finished training must not be lost because of it, and what it was compiled with is in the model file anyway.
         """
         try:
             config: dict[str, Any] | None = super().get_compile_config()
-        except Exception as reason:  # of a lambda whose source is gone OSError; of a user's own object anything
-            logger.info("the model is saved without what it was compiled with: %s", reason)
+        except Exception as reason:  # OSError for a lambda without source; a custom object may raise any error
+            logger.info("the model is saved without its compile configuration: %s", reason)
             return None
         return config
 
@@ -102,8 +102,8 @@ def build_model(
         seed: Of the initial weights.
 
     Raises:
-        ConfigurationError: If the shape does not fit the architecture, or the network that it builds does not give the
-            probabilities of all classes for each voxel.
+        ConfigurationError: If the shape does not fit the architecture, or its network does not return the probabilities
+            of all classes for each voxel.
     """
     check_shape = getattr(architecture, "check_shape", None)
     if check_shape is not None:
@@ -132,7 +132,7 @@ def build_model(
 def _output_of_a_size(
     model: Any, architecture: Abstract_Architecture, window_shape: tuple[int | None, ...], channels: int
 ) -> tuple[tuple[int | None, ...], tuple[int | None, ...] | None]:
-    """Return a spatial shape and the shape of the output for it; the symbolic shape of whole images has no size."""
+    """Return a spatial shape and the shape of the output for it; symbolic shapes of whole images have no sizes."""
     if None not in window_shape:
         return window_shape, None
     divisors = getattr(architecture, "divisors", None)
@@ -140,7 +140,7 @@ def _output_of_a_size(
     size = size[: len(window_shape)]
     try:
         return size, tuple(model.compute_output_shape((1, *size, channels)))
-    except Exception as reason:  # a user's own layer may not implement it
+    except Exception as reason:  # a custom layer may not implement it
         logger.debug("the size of the output is not known before the first image: %s", reason)
         return window_shape, None
 

@@ -16,7 +16,7 @@ from miscnn_tf.neural_network.keras_internals import all_layers
 class TrainableSet:
     """The ``trainable`` flags of a model, its layers and its weights.
 
-    They are in the order of Keras: generated names of layers differ from copy to copy.
+    The order is that of Keras. Names are not stored, since generated names of layers differ between copies.
 
     Args:
         layers: "1" for each trained layer, "0" for each frozen one.
@@ -46,8 +46,8 @@ class TrainableSet:
         layers, weights = _layers(model), model.weights
         if (len(layers), len(weights)) != (len(self.layers), len(self.weights)):
             raise ModelFileError(
-                f"the frozen layers are those of a model of {len(self.layers)} layers and {len(self.weights)} weights, "
-                f"but the architecture makes {len(layers)} and {len(weights)}; use the version that wrote the file"
+                f"'trainable' has flags for {len(self.layers)} layers and {len(self.weights)} weights, but the "
+                f"architecture has {len(layers)} and {len(weights)}; use the version of miscnn_tf that wrote the file"
             )
         # Setting a layer's flag also sets those of its sublayers, which come later in this order.
         for layer, flag in zip(layers, self.layers, strict=True):
@@ -62,15 +62,18 @@ class TrainableSet:
 
     @classmethod
     def of_description(cls, description: Any) -> TrainableSet:
-        """Return the flags that `describe` described.
+        """Return the flags for a description from `describe`.
 
         Raises:
-            ModelFileError: If it is something else.
+            ModelFileError: If the description is invalid.
         """
         given = description if isinstance(description, Mapping) else {}
         layers, weights = given.get("layers"), given.get("weights")
         if not (isinstance(layers, str) and isinstance(weights, str) and set(layers + weights) <= {"0", "1"}):
-            raise ModelFileError(f"'trainable' must be two texts of 0 and 1, got {description!s:.100}")
+            raise ModelFileError(
+                f"'trainable' must be two texts of 0 and 1, 'layers' and 'weights', got {description!s:.100}; write "
+                "the file again with dump()"
+            )
         return cls(layers, weights)
 
 

@@ -84,7 +84,7 @@ class Training:
         surveyed, seeds = workers.together(self._prepare, lambda: [network.preprocessor.seed])
         if len(seeds) > 1:
             network.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
-        rate = network.learning_rate  # also one that the user set by compile() or on the optimizer
+        rate = network.learning_rate  # includes changes by compile() or on the optimizer
         self.compilation.renew(network, self.class_weight)
         make_training_variables(network)
         with self.compilation.training(network.model):

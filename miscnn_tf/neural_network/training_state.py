@@ -64,8 +64,8 @@ class TrainingState(keras.callbacks.Callback):
     Args:
         folder: Where the file is; created where missing. A folder for each training.
         every: After how many epochs it is written. It always is after the last one.
-        keep: Leave the file where it is at the end of the training. The same call then does no epoch again, and one
-            with more epochs goes on to these, unless `PolynomialDecay` has spread the learning rates over all epochs.
+        keep: Keep the file at the end of the training. The same call then repeats no epoch, and a call with more epochs
+            trains only the additional ones, unless `PolynomialDecay` set learning rates for the number of epochs.
 
     Raises:
         ConfigurationError: When the training begins, if the folder holds the state of one with other samples or
@@ -122,7 +122,7 @@ class TrainingState(keras.callbacks.Callback):
         differing = [_NAMES.get(key, key) for key in keys if before.get(key) != self._settings.get(key)]
         if differing == ["epochs"] and before["epochs"] < epochs:
             _require_no_decay(self.path, others, before["epochs"], epochs)
-            begin = done  # also if it was stopped early: more epochs are wanted
+            begin = done  # also after early stopping, since more epochs are requested
         elif differing:
             raise ConfigurationError(
                 f"{self.path} is the state of another training; it had other {', '.join(differing)}. Train with the "

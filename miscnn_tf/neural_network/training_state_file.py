@@ -1,4 +1,4 @@
-"""The file of `TrainingState`, read without TensorFlow and checked before anything is done with it."""
+"""Reading and writing of the file of `TrainingState`, with validation and without TensorFlow."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def write_state(
 
     Args:
         path: The file.
-        description: Plain data; ``"format"`` is added.
+        description: The state without the arrays, as JSON types; ``"format"`` is added.
         arrays: All arrays by name.
-        default: What `json.dumps` asks about values that JSON lacks.
+        default: Conversion of values that JSON lacks, as in `json.dumps`.
 
     Raises:
         StorageError: If it cannot be written.
@@ -53,24 +53,24 @@ def write_state(
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """The plain data of a state.
+    """Read a state without its arrays.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is damaged, or of another version.
     """
     return _described(read_arrays(path, _ADVICE, [_DESCRIPTION])[_DESCRIPTION], path)
 
 
 def read_state(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The plain data and the arrays of a state.
+    """Read a state and its arrays.
 
     Raises:
-        MissingDataError: If there is no such file.
+        MissingDataError: If the file does not exist.
         DataError: If it is damaged, or of another version.
     """
     arrays = read_arrays(path, _ADVICE)
-    # An empty array is no JSON, which is what is told then.
+    # An empty array is not valid JSON, so a missing description is reported as damage.
     return _described(arrays.pop(_DESCRIPTION, np.empty(0, np.uint8)), path), arrays
 
 

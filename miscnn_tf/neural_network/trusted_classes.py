@@ -1,8 +1,9 @@
-"""Check of a Keras configuration before Keras sees it: which classes and functions a model file may name.
+"""Allow-list of the classes and functions that the Keras configuration in a model file may name.
 
-Keras makes an object of whatever class a configuration names. Some of its own classes run code or open files that the
-configuration chooses (`Lambda`, `TFSMLayer`, `StringLookup`, …), and which of them `safe_mode` stops differs between
-versions of Keras. This list does not depend on the version: what is not in it is refused.
+Keras instantiates any class that a configuration names. Some of Keras' classes run code or open files given by the
+configuration (`Lambda`, `TFSMLayer`, `StringLookup`, …), and `safe_mode` refuses different ones in different versions
+of Keras. The list in this module does not depend on the version; all other classes are refused before Keras reads the
+configuration.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _INITIALIZERS = """
     Orthogonal OrthogonalInitializer RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros
 """
 _POLICIES = "DTypePolicy FloatDTypePolicy Policy"
-#: Names of classes by the module that a configuration names for them.
+#: Allowed classes by the module in the configuration.
 _CLASSES = {
     "keras.layers": frozenset(_LAYERS.split()),
     "keras.initializers": frozenset(_INITIALIZERS.split()),
@@ -47,7 +48,7 @@ _CLASSES = {
     "keras.models": frozenset(("Model", "Sequential")),
     **MODULES_OF_MODELS,
 }
-# Configurations of Keras 2 (.h5 files) name no module.
+# Configurations of Keras 2 (.h5 files) have no modules.
 _WITHOUT_MODULE = frozenset().union(*_CLASSES.values())
 _DATA = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
 _FUNCTIONS = """
@@ -60,15 +61,15 @@ _DEEPEST = 200
 
 
 def check_configuration(configuration: Any, custom_objects: Mapping[str, Any], where: str | Path) -> None:
-    """Make sure that a configuration names only classes and functions that hold no code and no path.
+    """Require that a configuration names only allowed classes and functions, which cannot run code or open files.
 
-    Allowed are the layers, initializers, regularizers, constraints and activations of Keras that are listed in this
-    file; classes of this package, and others that the running program registered with Keras
+    These are the layers, initializers, regularizers, constraints and activations of Keras in this module's lists;
+    classes of this package, and others that the running program registered with Keras
     (`keras.saving.register_keras_serializable`); and `custom_objects`.
 
     Args:
         configuration: Keras' configuration of a model, as JSON types.
-        custom_objects: Classes and functions by name that the user passes in.
+        custom_objects: The user's classes and functions by name.
         where: The file, for messages.
 
     Raises:
@@ -110,7 +111,7 @@ def _is_allowed(part: Mapping[str, Any], custom_objects: Mapping[str, Any]) -> b
         if _is_registered(function, custom_objects) or _is_registered(registered, custom_objects):
             return True
         return function in _ACTIVATIONS and module in ("builtins", "keras.activations", None)
-    # The question that Keras itself asks first.
+    # Keras looks here first, too.
     if _is_registered(registered, custom_objects) or (not module and name in custom_objects):
         return True
     if not module:

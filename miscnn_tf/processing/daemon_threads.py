@@ -1,4 +1,4 @@
-"""Threads that the end of the program does not wait for."""
+"""Thread pool that does not delay the end of the program."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class DaemonThreads(Executor):
-    """A ``ThreadPoolExecutor`` whose threads end with the program.
+    """Executor like ``ThreadPoolExecutor``, but with daemon threads.
 
-    Python waits at its end for the threads of its own executor, after Ctrl-C, too: until each has read or resampled
-    its sample, which takes up to a minute. Nothing that such a thread has not finished is of use to anybody.
+    At exit, also after Ctrl-C, Python waits for the threads of a ``ThreadPoolExecutor``. Each may take up to a minute
+    to read or resample a sample, whose result is not needed any more.
 
     Args:
-        number: How many threads.
-        name: What their names begin with.
+        number: Number of threads.
+        name: Prefix of their names.
 
     Example:
         >>> with DaemonThreads(2, "reader") as threads:
@@ -56,8 +56,8 @@ class DaemonThreads(Executor):
         """End the threads as soon as they are done.
 
         Args:
-            wait: Whether to return only then.
-            cancel_futures: Whether to drop what has not begun.
+            wait: Whether to wait until they have ended.
+            cancel_futures: Whether to cancel calls that have not started.
         """
         with self._lock:
             if cancel_futures:
@@ -90,9 +90,9 @@ def _work(jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> No
         if future.set_running_or_notify_cancel():
             try:
                 result = call()
-            except BaseException as error:  # it is raised where the result is asked for
+            except BaseException as error:  # raised by Future.result()
                 future.set_exception(error)
             else:
                 future.set_result(result)
-                del result  # or it would live until the next one is made
+                del result  # otherwise it stays in memory until the next call returns
         del job, future, call

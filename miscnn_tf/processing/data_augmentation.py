@@ -302,15 +302,15 @@ class Data_Augmentation:
         return np.flip(data, axis)
 
     def get_config(self, inherited: bool = False) -> dict[str, Any]:
-        """Switches and settings as plain data; ``from_config(config)`` of the same class makes an equal object.
+        """Return switches and settings as JSON types; ``from_config(config)`` of the class builds an equal object.
 
-        The constructor arguments of a subclass are included; it must keep them in attributes of the same name.
+        The constructor arguments of a subclass are included; it must store them in attributes of the same name.
 
         Args:
             inherited: Leave out the arguments of a subclass.
 
         Raises:
-            ConfigurationError: If a subclass does not keep an argument.
+            ConfigurationError: If a subclass does not store an argument.
         """
         names = dict.fromkeys(SWITCHES + SETTINGS)
         if not inherited:

@@ -89,7 +89,7 @@ def prepare_sample(
             where = f"{_after(sample, subfunctions)}: label map"
             sample.seg_data = check_labels(sample.seg_data, sample.classes, where)
         for name in ("fill", "voxels", "locations"):
-            sample.details.pop(name, None)  # details of the user's own may be called so
+            sample.details.pop(name, None)  # a custom interface may use these keys, too
         complete(sample)
     return sample
 

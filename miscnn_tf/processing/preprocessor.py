@@ -513,10 +513,10 @@ class Preprocessor:
     # ---------------------------------------------------------------- checks
 
     def checked_patch_shape(self) -> tuple[int, ...] | None:
-        """The patch's size as it is set now; None where whole images are analysed.
+        """Return the current size of patches; None if whole images are analysed.
 
         Raises:
-            ConfigurationError: If `patch_shape` was set to something that is not a size.
+            ConfigurationError: If `patch_shape` was set to an invalid value.
         """
         return self._checked_patch_shape(self.patch_shape)
 
@@ -567,7 +567,7 @@ def _prepare_threads(number: int) -> Iterator[Executor]:
     except Exception:
         threads.shutdown()
         raise
-    except BaseException:  # Ctrl-C: nobody waits any more for what they are at
+    except BaseException:  # after Ctrl-C the results are not needed
         threads.shutdown(wait=False, cancel_futures=True)
         raise
     else:

@@ -116,7 +116,7 @@ def _literal(name: str) -> str:
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    # A name on disk need not be UTF-8; its bytes stay as they are.
+    # File names may not be valid UTF-8; their bytes are written unchanged.
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,

@@ -1,6 +1,6 @@
-"""Files that earlier runs left behind, told from everything else, and removed.
+"""Detection and removal of the files of earlier runs.
 
-A file is ours only if its name and its content say so; whatever is not known for sure stays. Links are never followed.
+A file is only removed if both its name and its content identify it as written by this package. Links are not followed.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def find_predictions(folder: Path) -> Traces | None:
 
 
 def find_curves(folder: Path) -> list[Path]:
-    """The curves that a training drew into its folder; none where the table of its numbers is gone."""
+    """Return the figures of curves that a training wrote into its folder; empty without its table of metrics."""
     metrics = _metrics(folder)
     named = ((_CURVE.fullmatch(path.name), path) for path in sorted(folder.glob("validation.*.png")))
     return [path for match, path in named if match is not None and match[1] in metrics and _is_drawn(path)]
@@ -223,7 +223,7 @@ def _run(folder: Path, traces: Traces) -> None:
             _predictions(path, traces)
         else:
             traces.leave(path, "nothing that was written here")
-    # A table alone, which a program of the user's may write under the same name, is nothing to go by.
+    # A table alone does not identify a run: other programs may write one with the same name.
     is_run = any(_says(question, folder / name) for name, question in _RECORDS.items())
     curves = find_curves(folder)
     for path in sorted(names, key=_order):
@@ -233,7 +233,7 @@ def _run(folder: Path, traces: Traces) -> None:
         elif name in _RESULTS:
             ours = is_run and _says(_RESULTS[name], path)
         elif name == LOCK_FILE:
-            ours = True  # nobody holds it
+            ours = True  # not held, see above
         elif path in curves:
             ours = is_run
         else:
@@ -373,8 +373,7 @@ def _require_unchanged(trace: Trace, root: Path) -> None:
         raise OSError(f"{trace.path} has changed meanwhile")
 
 
-# What says whose a folder of predictions is, of the validation cases and of 'miscnn-tf predict', with the keys that it
-# must and may have.
+# Records in folders of predictions, of validation samples and of 'miscnn-tf predict', with required and optional keys.
 _NOTES: Final = {
     MARK_FILE: ({"made_by"}, {"files", "others", "saving"}),
     "predictions.json": ({"model", "fingerprint", "probabilities"}, {"label_values"}),

@@ -34,8 +34,8 @@ def test_the_same_run_may_go_on_and_no_other(tmp_path: Path) -> None:
         "training",
         fresh=False,
     )
-    other = experiment(network={"epochs": 4})
-    with pytest.raises(ConfigurationError, match=r"network\.epochs was 3, now 4.*--output.*--fresh"):
+    other = experiment(network={"epochs": 2})
+    with pytest.raises(ConfigurationError, match=r"network\.epochs was 3, now 2.*--output.*--fresh"):
         check_folder(folder, other, "training", fresh=False)
     check_folder(folder, other, "training", fresh=True)
     with pytest.raises(ConfigurationError, match="holds a training; choose another folder for this cross-validation"):
@@ -52,11 +52,11 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_archive_moves_another_run_and_lets_the_same_go_on(tmp_path: Path) -> None:
-    folder, one, other = tmp_path / "run", experiment(network={"epochs": 3}), experiment(network={"epochs": 4})
+    folder, one, other = tmp_path / "run", experiment(network={"epochs": 3}), experiment(network={"epochs": 2})
     check_folder(folder / ".." / "run", one, "training", fresh=False)
     claim(folder, one, "training")
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigurationError, match=r"epochs was 3, now 4.*--archive"):
+    with pytest.raises(ConfigurationError, match=r"epochs was 3, now 2.*--archive"):
         check_folder(folder, other, "training", fresh=False)
     check_folder(folder, one, "training", fresh=False, archive=True)
     assert (folder / "notes.txt").exists()

@@ -171,7 +171,7 @@ def test_a_prediction_corrected_by_hand_is_neither_scored_nor_lost(tmp_path, cap
             assert detailed_validation(["case_0"], model, tmp_path)["case_0"] == [1, 1]
         np.testing.assert_array_equal(np.load(folder / "case_0.npy.kept1"), wrong)
     assert model.predicted == ["case_0"] * 3
-    assert "case_0.npy was not written by this run, and is called case_0.npy.kept1 now" in caplog.text
+    assert "case_0.npy was not written by this run; renamed it to case_0.npy.kept1" in caplog.text
     truth = model.preprocessor.data_io.interface.load_segmentation("case_0")
     np.testing.assert_array_equal(np.load(folder / "case_0.npy")[..., 0], truth)
 

@@ -122,7 +122,7 @@ def test_a_file_whose_frozen_layers_do_not_fit_is_refused(make_network):
     for wrong in (None, [], {"layers": "1"}, {"layers": "1", "weights": 3}, {"layers": "12", "weights": ""}):
         with pytest.raises(ModelFileError, match="two texts of 0 and 1"):
             TrainableSet.of_description(wrong)
-    with pytest.raises(ModelFileError, match="a model of 2 layers and 1 weights"):
+    with pytest.raises(ModelFileError, match="flags for 2 layers and 1 weights, but the architecture has"):
         TrainableSet("10", "1").set(network.model)
 
 

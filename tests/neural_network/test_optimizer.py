@@ -113,7 +113,7 @@ def test_each_of_keras_optimizers_trains_by_its_name(make_network, name):
         ({"optimizer": 3}, "optimizer must be a Keras optimizer or the name of one, got 3"),
         (
             {"optimizer": sgd(), "learning_rate": 0.5},
-            r"learning_rate=0.5, but the optimizer has the learning rate 0.02",
+            r"learning_rate=0\.5 differs from the learning rate 0\.02 of the optimizer",
         ),
         ({"optimizer": Forgetful(1)}, "cannot be rebuilt from its configuration"),
         (

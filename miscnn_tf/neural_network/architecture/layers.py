@@ -243,9 +243,9 @@ class SelectChannels(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class BackgroundChannel(keras.layers.Layer):
-    """The probabilities of two classes from that of class 1, which a network with a single sigmoid channel gives.
+    """Conversion of the probability of class 1 (one sigmoid channel) to the probabilities of both classes.
 
-    The more probable class is then 1 where the sigmoid is above 0.5.
+    Class 1 is the more probable one if the sigmoid is above 0.5.
 
     Input shape: ``(batch, x, y[, z], 1)``. Output shape: ``(batch, x, y[, z], 2)``.
 
@@ -255,11 +255,11 @@ class BackgroundChannel(keras.layers.Layer):
     """
 
     def call(self, inputs: Any) -> Any:
-        """Put what is left of 1 before it."""
+        """Prepend the probability of the background, ``1 - inputs``."""
         return tf.concat([1 - inputs, inputs], -1)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """The input's, with two channels."""
+        """Return the input's shape with two channels."""
         return (*input_shape[:-1], 2)
 
 
