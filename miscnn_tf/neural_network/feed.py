@@ -29,7 +29,7 @@ class Feed:
         self.loader = BatchLoader(batches.batch, len(batches), epochs, workers, queue_size)
         preprocessor = batches.preprocessor
         interface = preprocessor.data_io.interface
-        window = preprocessor.patch_shape or (None,) * (3 if interface.three_dim else 2)
+        window = preprocessor.checked_patch_shape() or (None,) * (3 if interface.three_dim else 2)
         # The last batch of a validation may be smaller.
         size = None if batches.validation else len(batches.share.places(preprocessor.batch_size))
         signature = (

@@ -107,7 +107,7 @@ def assembling_bytes(
 
 def most_sections(preprocessor: Preprocessor, sample: Sample) -> int:
     """In how many sections a prediction can be assembled at most; 1 for whole images, which are one window."""
-    if preprocessor.patch_shape is None:
+    if preprocessor.checked_patch_shape() is None:
         return 1
     return max(1, min(sample.img_data.shape[1], sample.shape[1]) // LEAST_COLUMNS)
 

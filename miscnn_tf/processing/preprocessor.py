@@ -266,7 +266,7 @@ class Preprocessor:
                 for future in futures:
                     future.cancel()
         self._require_one_size(surveyed)
-        for remark in remarks(surveyed, self.patch_shape):
+        for remark in remarks(surveyed, self.checked_patch_shape()):
             self._say_once(remark)
         if self.prepare_subfunctions:
             for obstacle in sorted(key.obstacles):
@@ -325,7 +325,7 @@ class Preprocessor:
         """Where patches lie, from the settings as they are now."""
         return BoxSource(
             self.analysis,
-            self.patch_shape,
+            self.checked_patch_shape(),
             self._checked_overlap(),
             divisor=self.fullimage_divisor,
             foreground=self.patchwise_foreground,
@@ -533,16 +533,17 @@ class Preprocessor:
         return tuple(int(n) for n in patch_shape or ())
 
     def _checked_overlap(self) -> tuple[int, ...]:
-        if self.patch_shape is None:
+        patch_shape = self.checked_patch_shape()
+        if patch_shape is None:
             return ()
-        axes = len(self.patch_shape)
+        axes = len(patch_shape)
         value = self.patchwise_overlap
         overlap = tuple(value)[:axes] if isinstance(value, Iterable) else (value,) * axes
         whole = len(overlap) == axes and _all_whole(overlap)
-        if not whole or any(not 0 <= n < size for n, size in zip(overlap, self.patch_shape, strict=True)):
+        if not whole or any(not 0 <= n < size for n, size in zip(overlap, patch_shape, strict=True)):
             raise ConfigurationError(
                 f"patchwise_overlap={value!r} needs {axes} whole numbers, one per axis, each from 0 to less "
-                f"than the patch's size ({self.patch_shape})"
+                f"than the patch's size ({patch_shape})"
             )
         if self.patchwise_blending not in MODES:
             raise ConfigurationError(
