@@ -24,7 +24,7 @@ import pytest
 from miscnn_tf.errors import MiscnnError
 
 #: ``number`` mutations: some in every run of the tests, many before an issue is resolved (``-m slow``).
-how_many = pytest.mark.parametrize("number", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+how_many = pytest.mark.parametrize("number", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 
 #: One file's content, or the contents of several files by their path below the input's folder.
 Input = bytes | Mapping[str, bytes]

@@ -199,7 +199,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("run", [cross_validation, split_validation])
+@pytest.mark.parametrize("run", [cross_validation, pytest.param(split_validation, marks=pytest.mark.slow)])
 def test_archive_lets_an_interrupted_run_go_on_and_moves_one_of_other_settings(tmp_path, run):
     model, folder = network(tmp_path), tmp_path / "evaluation"
     samples = names(model)

@@ -140,6 +140,7 @@ def test_predict_skips_the_sample_and_counts_it(
     assert names_in(tmp_path / "out") == ["case_0.nii.gz", "case_2.nii.gz", "case_3.nii.gz"]
 
 
+@pytest.mark.slow
 @needs_permissions
 @pytest.mark.parametrize("break_sample", PERMISSIONS)
 def test_predict_skips_the_sample_without_permission(

@@ -60,7 +60,7 @@ def interrupted(
 
 
 @pytest.mark.parametrize("code", [BUSY_MAIN, BUSY_THREAD], ids=["main thread in native code", "busy thread"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_does_not_wait_for_a_sample_that_is_prepared(code: str, how: int, data: Path, start: Start) -> None:
     # A machine with other work may need longer once.
     for attempt in range(3):

@@ -94,7 +94,9 @@ def environment(how: str, tmp_path: Path) -> dict[str, str]:
     return {**known, "HOME": str(closed), "TMPDIR": str(closed)}
 
 
-@pytest.mark.parametrize("how", ["unset", "missing", "read-only"])
+@pytest.mark.parametrize(
+    "how", ["unset", *(pytest.param(one, marks=pytest.mark.slow) for one in ("missing", "read-only"))]
+)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -118,7 +120,8 @@ def test_without_home_and_temporary_folder(
     assert program.returncode == 0, error
 
 
-@pytest.mark.parametrize("command", ["predict", pytest.param("evaluate", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_a_read_only_output_folder_is_named(
     command: str, data: Path, model: Path, tmp_path: Path, start: Start
 ) -> None:

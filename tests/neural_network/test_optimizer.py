@@ -95,7 +95,14 @@ def test_adam_is_the_default_and_gives_the_same_bits_by_name_and_as_object(make_
         np.testing.assert_array_equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("name", sorted(known_optimizers()))
+# One of each kind; the slow run trains with all.
+@pytest.mark.parametrize(
+    "name",
+    [
+        one if one in ("adafactor", "muon", "sgd") else pytest.param(one, marks=pytest.mark.slow)
+        for one in sorted(known_optimizers())
+    ],
+)
 def test_each_of_keras_optimizers_trains_by_its_name(make_network, name):
     network = make_network(optimizer=name, learning_rate=0.01, **SMALL)
     history = network.train(CASES[:2], epochs=1, iterations=1)
