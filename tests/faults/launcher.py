@@ -4,13 +4,14 @@ A command then starts in a tenth of a second. TensorFlow makes its threads at th
 does that for itself. `command_server.CommandServer` starts this script and writes requests to its standard input, one
 JSON object per line:
 
-- ``{"arguments": [...], "folder": ..., "log": ..., "operations": ..., "kill": ..., "file_size": ...}`` starts a command,
-  and is answered by its process id; ``kill`` and ``file_size`` may be null;
+- ``{"arguments": [...], "folder": ..., "log": ..., "operations": ..., "kill": ..., "file_size": ...}`` starts a
+  command, and is answered by its process id; ``kill`` and ``file_size`` may be null;
 - ``{"wait": ...}`` is answered by the exit code of that process, as `subprocess` has it.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import json
@@ -140,8 +141,12 @@ def become(request: dict) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
     sys.addaudithook(FileOperations(request["folder"], request["operations"], request["kill"]))
     sys.argv = ["miscnn-tf", *request["arguments"]]
+    import tensorflow as tf
+
     from miscnn_tf.cli.main import main
 
+    # Compiling the graphs takes longer than all the rest of a command.
+    tf.config.run_functions_eagerly(True)
     return main()
 
 
@@ -152,8 +157,10 @@ def serve() -> int:
     import miscnn_tf.cli.prediction_run
     import miscnn_tf.cli.training_run
     import miscnn_tf.report.run_page  # noqa: F401
+    from miscnn_tf.cli.main import make_parser
     from miscnn_tf.neural_network.architecture import architectures
 
+    make_parser()  # imports all commands
     architectures.register("small_network", SmallNetwork)
     gc.freeze()  # a collection in each command takes a second otherwise
     answers = os.fdopen(os.dup(1), "w")
@@ -174,5 +181,14 @@ def serve() -> int:
     return 0
 
 
+def end(code: int) -> None:
+    """End as Python does, without freeing all of TensorFlow's objects, which takes a second."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(serve())
+    end(serve())
