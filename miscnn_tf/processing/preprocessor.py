@@ -223,7 +223,9 @@ class Preprocessor:
                 return trained_on
 
         def make() -> Sample:
-            return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
+            sample = prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
+            key.require_same_source(index)
+            return sample
 
         return self.cache.get(key(index, training), index, make) if keep else make()
 
@@ -239,8 +241,13 @@ class Preprocessor:
         key, cache = self.preparation_key(), self.cache
         with self._executor() as (readers, processes):
 
-            def prepare(index: Hashable) -> Surveyed:
+            def surveyed_sample(index: Hashable) -> Surveyed:
                 def make() -> Sample:
+                    sample = prepare()
+                    key.require_same_source(index)
+                    return sample
+
+                def prepare() -> Sample:
                     if processes is None:
                         return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
                     try:
@@ -257,7 +264,9 @@ class Preprocessor:
                     return survey(cache.get(key(index, training), index, make))
 
             surveyed: list[Surveyed] = []
-            futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices)]
+            futures: list[Future[Surveyed]] = [
+                readers.submit(surveyed_sample, index) for index in dict.fromkeys(indices)
+            ]
             try:
                 # A bar that would be gone in a blink is noise.
                 for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
