@@ -59,12 +59,30 @@ class Command:
         return len(self.operations.read_text(errors="replace").splitlines())
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a command needed.
+
+    Attributes:
+        memory: The most resident memory, in bytes.
+        seconds: Processor time.
+    """
+
+    memory: int
+    seconds: float
+
+
 class CommandServer:
     """Starts ``miscnn-tf`` commands from one process that has TensorFlow imported but not initialised.
 
     Args:
         folder: Where logs are kept.
+
+    Attributes:
+        last_use: What the command needed that was waited for last.
     """
+
+    last_use: Use
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,7 +119,9 @@ class CommandServer:
 
     def wait(self, command: Command) -> int:
         """Wait for a command's end; returns its exit code, or minus the number of the signal that killed it."""
-        return self._ask({"wait": command.pid})
+        code, kibibytes, seconds = self._ask({"wait": command.pid})
+        self.last_use = Use(kibibytes * 1024, seconds)
+        return code
 
     def run(
         self, folder: Path, *arguments: object, kill: Kill | None = None, file_size: int | None = None
@@ -121,7 +141,7 @@ class CommandServer:
         self._process.wait(timeout=60)
         self._errors.close()
 
-    def _ask(self, request: dict[str, Any]) -> int:
+    def _ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -130,7 +150,7 @@ class CommandServer:
         if not answer:
             self._errors.seek(0)
             raise RuntimeError(f"the launcher ended: {self._errors.read()[-3000:]}")
-        return int(answer)
+        return json.loads(answer)
 
 
 def end_all(command: Command) -> None:

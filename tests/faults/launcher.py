@@ -6,7 +6,8 @@ JSON object per line:
 
 - ``{"arguments": [...], "folder": ..., "log": ..., "operations": ..., "kill": ..., "file_size": ...}`` starts a
   command, and is answered by its process id; ``kill`` and ``file_size`` may be null;
-- ``{"wait": ...}`` is answered by the exit code of that process, as `subprocess` has it.
+- ``{"wait": ...}`` is answered by the exit code of that process, as `subprocess` has it, the most memory that it had
+  (KiB), and its processor time (s).
 """
 
 from __future__ import annotations
@@ -177,13 +178,14 @@ def serve() -> int:
     while line := requests.readline():
         request = json.loads(line)
         if "wait" in request:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+            _, status, usage = os.wait4(request["wait"], 0)
+            answer = [os.waitstatus_to_exitcode(status), usage.ru_maxrss, usage.ru_utime + usage.ru_stime]
         else:
             answer = os.fork()
-            if answer == 0:
+            if not answer:
                 os.close(answers.fileno())
                 return become(request)
-        answers.write(f"{answer}\n")
+        answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
     return 0
 
