@@ -302,9 +302,10 @@ class Preprocessor:
             with theirs, ours, ProcessPoolExecutor(number, context, start_worker, job) as processes:
                 try:
                     yield threads, processes
-                except BaseException:
-                    ours.close()  # nobody waits any more for what they are at
-                    raise
+                finally:
+                    # Nobody waits any more for what they are at. If one was killed while it took a task, the others
+                    # would wait forever for its lock, and the executor for them.
+                    ours.close()
 
     def _may_start_processes(self) -> bool:
         if can_be_imported_by_workers():
