@@ -647,13 +647,13 @@ class Neural_Network:
     # ---------------------------------------------------------------- state
 
     def reset_weights(self) -> None:
-        """Go back to the initial weights, and forget what the optimizer remembers of the training so far."""
+        """Go back to the initial weights and state of dropout, and forget what the optimizer remembers."""
         self.take_over(self.initialization_weights, epochs_trained=0)
         # What a fold learns must not depend on the folds before it, which an interrupted run does not train again.
         set_random_state(self.model, self._initial_random_state)
 
     def reset(self) -> None:
-        """Go back to the initial weights, optimizer and learning rate; what is frozen stays frozen.
+        """Go back to the initial weights, state of dropout, optimizer and learning rate; what is frozen stays frozen.
 
         The optimizer and learning rate of a later ``model.compile()`` count as initial.
         """

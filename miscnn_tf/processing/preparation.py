@@ -214,6 +214,10 @@ class PreparationKey:
             known = self._known[index, load_seg] = self._key(index, load_seg)
         return known
 
+    def knows(self, index: Hashable) -> bool:
+        """Whether the sample's files were looked at already."""
+        return index in self._sources
+
     def require_same_source(self, index: Hashable) -> None:
         """Make sure that a sample was prepared from the files that its key stands for.
 

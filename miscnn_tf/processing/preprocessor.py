@@ -216,6 +216,7 @@ class Preprocessor:
             A sample whose arrays may be memory-mapped and are read-only.
         """
         key = key or self.preparation_key()
+        looked_at_before = key.knows(index)
         if not training and key.image_is_the_same:
             trained_on = self.cache.peek(key(index, True), index)
             if trained_on is not None:
@@ -224,7 +225,8 @@ class Preprocessor:
 
         def make() -> Sample:
             sample = prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
-            key.require_same_source(index)
+            if looked_at_before:
+                key.require_same_source(index)
             return sample
 
         return self.cache.get(key(index, training), index, make) if keep else make()
@@ -241,13 +243,8 @@ class Preprocessor:
         key, cache = self.preparation_key(), self.cache
         with self._executor() as (readers, processes):
 
-            def surveyed_sample(index: Hashable) -> Surveyed:
+            def prepare(index: Hashable) -> Surveyed:
                 def make() -> Sample:
-                    sample = prepare()
-                    key.require_same_source(index)
-                    return sample
-
-                def prepare() -> Sample:
                     if processes is None:
                         return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
                     try:
@@ -264,9 +261,7 @@ class Preprocessor:
                     return survey(cache.get(key(index, training), index, make))
 
             surveyed: list[Surveyed] = []
-            futures: list[Future[Surveyed]] = [
-                readers.submit(surveyed_sample, index) for index in dict.fromkeys(indices)
-            ]
+            futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices)]
             try:
                 # A bar that would be gone in a blink is noise.
                 for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
