@@ -91,8 +91,8 @@ def gone(data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (gone, "sample 'case_"),
-        (half_a_file, "imaging.nii.gz"),
+        pytest.param(gone, "sample 'case_", marks=pytest.mark.slow),
+        pytest.param(half_a_file, "imaging.nii.gz", marks=pytest.mark.slow),
         (other_shape_of_the_labels, r"\(12, 10, 6\).*\(11, 10, 6\)|\(11, 10, 6\).*\(12, 10, 6\)"),
     ],
 )
@@ -114,6 +114,7 @@ def test_samples_that_change_before_they_are_measured(
     assert not list((tmp_path / "run").rglob(".*"))
 
 
+@pytest.mark.slow
 def test_samples_of_another_shape_are_measured_as_they_are_then(
     make: Callable[..., Neural_Network], tmp_path: Path
 ) -> None:
@@ -123,7 +124,9 @@ def test_samples_of_another_shape_are_measured_as_they_are_then(
         assert nib.load(path).shape == (14, 9, 6)
 
 
-@pytest.mark.parametrize("options", [{"cache_bytes": 0}, {"prepare_subfunctions": True}])
+@pytest.mark.parametrize(
+    "options", [{"prepare_subfunctions": True}, pytest.param({"cache_bytes": 0}, marks=pytest.mark.slow)]
+)
 def test_prepared_files_that_vanish_during_training(
     options: dict[str, object], make: Callable[..., Neural_Network], tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_prepared_files_that_vanish_during_training(
     assert at.epochs == 3
 
 
+@pytest.mark.slow
 def test_batches_that_vanish_during_training(make: Callable[..., Neural_Network], tmp_path: Path) -> None:
     network = make(prepare_batches=True)
     at = At(lambda: remove_folder(tmp_path / "batches"))
@@ -163,7 +167,9 @@ def test_prepared_samples_and_their_sources_that_vanish(
         make(cache_bytes=0).train(SAMPLES, epochs=3, callbacks=[At(remove)])
 
 
-@pytest.mark.parametrize("options", [{"cache_bytes": 0}, {"prepare_subfunctions": True}])
+@pytest.mark.parametrize(
+    "options", [{"prepare_subfunctions": True}, pytest.param({"cache_bytes": 0}, marks=pytest.mark.slow)]
+)
 def test_a_sample_that_changed_is_not_kept_as_what_it_was(
     options: dict[str, object], make: Callable[..., Neural_Network], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
