@@ -653,7 +653,7 @@ class Neural_Network:
         set_random_state(self.model, self._initial_random_state)
 
     def reset(self) -> None:
-        """Go back to the initial weights, state of dropout, optimizer and learning rate; what is frozen stays frozen.
+        """Go back to the initial weights, optimizer and learning rate; what is frozen stays frozen.
 
         The optimizer and learning rate of a later ``model.compile()`` count as initial.
         """
