@@ -44,6 +44,7 @@ from miscnn_tf.neural_network.prediction import (
     view_axes,
     windows_of,
 )
+from miscnn_tf.neural_network.random_state import random_state, set_random_state
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.trainable import TrainableSet
 from miscnn_tf.neural_network.training import Training
@@ -179,7 +180,7 @@ class Neural_Network:
         """Return all attributes except those of the Keras model and the machine, for `of_attributes`."""
         self._follow_model()
         made = ("hardware", "id", "trained_on", "epochs_trained", "initialization_weights")
-        hidden = ("_model", "_window", "trainable_as_built", "_compilation", "_predictor")
+        hidden = ("_model", "_window", "trainable_as_built", "_compilation", "_predictor", "_initial_random_state")
         attributes = {name: value for name, value in vars(self).items() if name not in (*made, *hidden)}
         return {**attributes, _TRAINABLE: TrainableSet.of(self.model)}
 
@@ -212,6 +213,7 @@ class Neural_Network:
         self.trainable_as_built = TrainableSet.of(self._model)
         self._window = self.window_shape
         self.initialization_weights = self.model.get_weights()
+        self._initial_random_state = random_state(self._model)
         self._compilation = Compilation()
         self._predictor: WindowPredictor | None = None
 
@@ -646,8 +648,10 @@ class Neural_Network:
     # ---------------------------------------------------------------- state
 
     def reset_weights(self) -> None:
-        """Go back to the initial weights, and forget what the optimizer remembers of the training so far."""
+        """Go back to the initial weights and state of dropout, and forget what the optimizer remembers."""
         self.take_over(self.initialization_weights, epochs_trained=0)
+        # What a fold learns must not depend on the folds before it, which an interrupted run does not train again.
+        set_random_state(self.model, self._initial_random_state)
 
     def reset(self) -> None:
         """Restore the initial weights, optimizer and learning rate; frozen layers stay frozen.

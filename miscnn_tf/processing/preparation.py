@@ -187,6 +187,7 @@ class PreparationKey:
     def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
         self.data_io = data_io
         self._known: dict[tuple[Hashable, bool], str] = {}
+        self._sources: dict[Hashable, str] = {}
         # A user's step may treat an image in training otherwise than in prediction; ours do not.
         self.image_is_the_same = all(type(step).__module__.startswith("miscnn_tf.") for step in subfunctions)
         interface = data_io.interface
@@ -213,6 +214,26 @@ class PreparationKey:
             known = self._known[index, load_seg] = self._key(index, load_seg)
         return known
 
+    def knows(self, index: Hashable) -> bool:
+        """Whether the sample's files were looked at already."""
+        return index in self._sources
+
+    def require_same_source(self, index: Hashable) -> None:
+        """Make sure that a sample was prepared from the files that its key stands for.
+
+        They may have been replaced since the key was worked out: when prepared samples were removed meanwhile and are
+        made again, for instance. Other runs would take the sample for that of the earlier files.
+
+        Raises:
+            DataError: If the sample's files have changed.
+        """
+        before = self._sources.get(index)
+        if before is not None and self.data_io.fingerprint(index) != before:
+            raise DataError(
+                f"sample {index!r}: its files have changed since the run began, which used the earlier ones; start "
+                "the run again"
+            )
+
     def _key(self, index: Hashable, load_seg: bool) -> str:
         source = self.data_io.fingerprint(index)
         if source is None:
@@ -220,6 +241,8 @@ class PreparationKey:
                 f"{type(self.data_io.interface).__name__}.fingerprint() does not tell when a sample's files change"
             )
             source = f"unknown source, run {self.data_io.seed}"
+        else:
+            self._sources[index] = source
         return fingerprint(self._settings, source, str(index), load_seg)
 
 

@@ -216,6 +216,7 @@ class Preprocessor:
             A sample whose arrays may be memory-mapped and are read-only.
         """
         key = key or self.preparation_key()
+        looked_at_before = key.knows(index)
         if not training and key.image_is_the_same:
             trained_on = self.cache.peek(key(index, True), index)
             if trained_on is not None:
@@ -223,7 +224,10 @@ class Preprocessor:
                 return trained_on
 
         def make() -> Sample:
-            return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
+            sample = prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
+            if looked_at_before:
+                key.require_same_source(index)
+            return sample
 
         return self.cache.get(key(index, training), index, make) if keep else make()
 
@@ -293,9 +297,10 @@ class Preprocessor:
             with theirs, ours, ProcessPoolExecutor(number, context, start_worker, job) as processes:
                 try:
                     yield threads, processes
-                except BaseException:
-                    ours.close()  # nobody waits any more for what they are at
-                    raise
+                finally:
+                    # Nobody waits any more for what they are at. If one was killed while it took a task, the others
+                    # would wait forever for its lock, and the executor for them.
+                    ours.close()
 
     def _may_start_processes(self) -> bool:
         if can_be_imported_by_workers():

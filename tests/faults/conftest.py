@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_server import CommandServer
 from processes import hear_interrupts
+from small_commands import Commands
 from small_data import write_cases
 
 CONFIG = """\
@@ -83,3 +85,11 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Commands that start at once."""
+    folder = tmp_path_factory.mktemp("commands")
+    with CommandServer(folder) as server:
+        yield Commands(server, folder)
