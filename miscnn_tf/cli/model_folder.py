@@ -65,7 +65,7 @@ def find_model(path: str | Path) -> TrainedModel:
     path = Path(path)
     if path.is_file():
         if path.suffix not in _ENDINGS:
-            raise ConfigurationError(f"{path} is no model file; their names end in .keras")
+            raise ConfigurationError(f"{path} is not a model file; its name must end in .keras")
         return TrainedModel(path, "network", (path,))
     if not path.is_dir():
         raise MissingDataError(f"there is no model {path}; 'miscnn-tf train' makes one")

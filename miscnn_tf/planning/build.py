@@ -265,12 +265,7 @@ def _make_optimizer(named: Named, rate: float) -> Any:
     from miscnn_tf.neural_network.optimizer import known_optimizers
 
     arguments = {**named.arguments, "learning_rate": rate}
-    try:
-        return make_named(known_optimizers(), named.name.lower(), arguments, "optimizer")
-    except ConfigurationError:
-        raise
-    except ValueError as error:  # of Keras, for a number that cannot work
-        raise ConfigurationError(f"the optimizer {named.name!r}: {error}") from error
+    return make_named(known_optimizers(), named.name.lower(), arguments, "optimizer")
 
 
 def _make_loss(named: Named) -> Any:

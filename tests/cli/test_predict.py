@@ -185,7 +185,7 @@ def test_a_model_of_slices_segments_volumes(experiment: Path, tmp_path: Path, tr
     ("model", "images", "output", "said"),
     [
         ("none.keras", "data", "out", "there is no model"),
-        ("small.toml", "data", "out", "is not a model file, or is damaged"),
+        ("small.toml", "data", "out", "is not a model file; its name must end in .keras"),
         ("data", "data", "out", "holds no model"),
         ("small_training", "none.nii.gz", "out", "there is no image"),
         ("small_training", "data/case_00000/imaging.nii.gz", "out.png", "name the result like the image"),

@@ -288,7 +288,7 @@ def test_the_optimizer_of_the_configuration_trains(experiment: Path, tmp_path: P
         ("'sdg'", "[network] the optimizer 'sdg' is unknown. Did you mean 'sgd'?"),
         ("{name = 'SGD', momentun = 0.9}", "the optimizer 'sgd' could not be made with {'momentun': 0.9"),
         ("{name = 'SGD', learning_rate = 0.9}", "move it to the key learning_rate of [network]"),
-        ("{name = 'SGD', momentum = 7.0}", "the optimizer 'SGD': "),
+        ("{name = 'SGD', momentum = 7.0}", "the optimizer 'sgd' could not be made with {'momentum': 7.0"),
     ):
         assert cli.main([*command[:3], str(tmp_path / "wrong"), "--set", f"network.optimizer={wrong}"]) == 1
         assert told in capsys.readouterr().err
