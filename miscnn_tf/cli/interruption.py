@@ -55,7 +55,7 @@ def quick_interruption() -> Iterator[None]:
     Python handles signals only between two instructions of the interpreter, not while TensorFlow compiles or a volume
     is resampled. A separate thread therefore waits for signals, and ends the process if the main thread does not.
     No finished work is lost, because the package writes files atomically. Ignored signals, as under ``nohup``, stay
-    ignored.
+    ignored. After the block Ctrl-C and SIGTERM end the process at once: the block must be the last step of a program.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -71,6 +71,9 @@ def quick_interruption() -> Iterator[None]:
     try:
         yield
     finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # The program is over: during the shutdown of the interpreter a KeyboardInterrupt would print a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)

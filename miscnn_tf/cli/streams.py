@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 _MODES = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
 # Errors of a pipe without a reader, and of a closed terminal.
@@ -73,8 +73,9 @@ def _unbreakable(stream: TextIO) -> TextIO:
     if type(stream) is not io.TextIOWrapper or stream not in (sys.__stdout__, sys.__stderr__):
         return stream
     stream.flush()
+    raw: Any = _Unbreakable(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(_Unbreakable(stream.fileno(), "w", closefd=False)),
+        raw if stream.write_through else io.BufferedWriter(raw),  # python -u has no buffer
         encoding=stream.encoding,
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,  # file names may not be valid UTF-8
         line_buffering=stream.line_buffering,

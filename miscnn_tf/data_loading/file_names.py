@@ -22,7 +22,7 @@ def composed(name: str) -> str:
 
 
 def without_ending(name: str, endings: Sequence[str]) -> str | None:
-    """Strip the first matching ending from a file name, case-insensitively; None if there is none.
+    """Strip the first matching ending from a file name, case-insensitively; None without a match.
 
     Example:
         >>> without_ending("scan.NII.GZ", (".nii.gz", ".nii"))
@@ -59,7 +59,7 @@ def visible_files(folder: str | Path) -> list[Path]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say, which whoever opens it reports
+    except OSError:  # for example a link to itself; opening it reports the error
         return False
 
 

@@ -252,7 +252,7 @@ def check_image(array: np.ndarray, where: str | Path) -> np.ndarray:
         return array
     flat = array.ravel(order="K")
     with np.errstate(over="ignore", invalid="ignore"):
-        # NaN and infinity propagate to the sum, so a finite sum shows in one fast pass that there are none.
+        # NaN and infinity propagate to the sum, so one fast pass with a finite sum excludes both.
         if np.isfinite(np.sum(flat)):
             return array
     bad = sum(int(np.count_nonzero(~np.isfinite(part))) for part in np.array_split(flat, max(1, flat.size // 2**22)))
@@ -349,7 +349,7 @@ def _warn_of_merged(array: np.ndarray, mapping: Mapping[int, int], where: str | 
 
 
 def _highest_class(array: np.ndarray, classes: int) -> int:
-    """Return the highest valid label; 0 if there is none."""
+    """Return the highest valid label; 0 without a valid label."""
     return int(array.max(where=(array > 0) & (array < classes), initial=0))
 
 

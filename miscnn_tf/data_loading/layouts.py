@@ -324,7 +324,7 @@ def _layout_of(root: Path, pattern: str | None = None, labelled: bool = True) ->
 
 
 def _found(find: Callable[[Path], object], folder: Path) -> bool:
-    """Whether something is found in a folder; one that cannot be looked into does not decide about the layout."""
+    """Return whether `find` finds something in a folder; False for a folder that cannot be read."""
     try:
         return bool(find(folder))
     except (DataError, OSError) as error:

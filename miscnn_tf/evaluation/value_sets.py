@@ -26,7 +26,7 @@ class Meaning:
 
     Attributes:
         classes: Number of classes, background included.
-        label_map: Classes of values that differ from their class; None if there are none.
+        label_map: Classes of values that differ from their class; None if all are equal.
     """
 
     classes: int

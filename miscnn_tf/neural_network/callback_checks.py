@@ -53,7 +53,7 @@ def require_working(callbacks: Sequence[keras.callbacks.Callback], model: keras.
 def _require_monitor(callback: BestModel, validates: bool) -> None:
     if callback.monitor.startswith("val_") and not validates:
         raise ConfigurationError(
-            f"BestModel monitors {callback.monitor!r}, but there are no validation samples: call "
+            f"BestModel monitors {callback.monitor!r}, but the training has no validation samples: call "
             f"Neural_Network.evaluate, or pass monitor={callback.monitor.removeprefix('val_')!r}"
         )
     if callback.path.suffix not in ENDINGS:

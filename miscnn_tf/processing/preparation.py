@@ -215,14 +215,14 @@ class PreparationKey:
         return known
 
     def knows(self, index: Hashable) -> bool:
-        """Whether the sample's files were looked at already."""
+        """Return whether the key of a sample is from an earlier look at its files."""
         return index in self._sources
 
     def require_same_source(self, index: Hashable) -> None:
-        """Make sure that a sample was prepared from the files that its key stands for.
+        """Require that a sample was prepared from the files that its key was computed from.
 
-        They may have been replaced since the key was worked out: when prepared samples were removed meanwhile and are
-        made again, for instance. Other runs would take the sample for that of the earlier files.
+        The files may have been replaced since then, for instance if prepared samples were removed and are prepared
+        again. Other runs would use the sample in place of the earlier one.
 
         Raises:
             DataError: If the sample's files have changed.
@@ -230,8 +230,8 @@ class PreparationKey:
         before = self._sources.get(index)
         if before is not None and self.data_io.fingerprint(index) != before:
             raise DataError(
-                f"sample {index!r}: its files have changed since the run began, which used the earlier ones; start "
-                "the run again"
+                f"sample {index!r}: its files have changed during the run, which used the earlier ones; start the run "
+                "again"
             )
 
     def _key(self, index: Hashable, load_seg: bool) -> str:

@@ -22,7 +22,7 @@ _LEAST_GAP = 0.05
 
 
 def remarks(run: RunFolder) -> list[str]:
-    """Return sentences on conspicuous results, the gravest first; empty if there are none.
+    """Return sentences on conspicuous results, the most serious first.
 
     Args:
         run: The run.

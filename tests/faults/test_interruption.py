@@ -103,10 +103,11 @@ def test_ctrl_c_ends_every_command_within_seconds(
     for _ in range(3):
         program = start(*arguments, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         taken, error = interrupted(program, sign, how, group, delay)
-        assert program.returncode in (128 + how, 0)
+        # Of a command that was over already, the signal ends the shutdown of the interpreter.
+        assert program.returncode in (128 + how, 0, -how)
         assert "Traceback" not in error
         seconds.append(taken)
-        if program.returncode and taken < AT_MOST:
+        if program.returncode == 128 + how and taken < AT_MOST:
             return
     pytest.fail(f"it took {seconds} s")
 

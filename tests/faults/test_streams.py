@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,3 +99,12 @@ def test_output_on_a_full_disk_is_an_error(data: Path, start: Start) -> None:
         _, error = program.communicate(timeout=120)
     assert program.returncode == 1
     assert error == "miscnn-tf: error: No space left on device\n"
+
+
+def test_python_without_buffers_writes_at_once() -> None:
+    """Defect: with ``-u`` the lines of a command came at its end."""
+    code = (
+        "import os; from miscnn_tf.cli.streams import reliable_streams\n"
+        "with reliable_streams(): print('now'); os._exit(0)"
+    )
+    assert subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True).stdout == "now\n"

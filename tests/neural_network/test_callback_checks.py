@@ -85,7 +85,7 @@ def test_averaged_weights_need_an_optimizer_that_averages_them(network, make_net
 
 
 def test_the_best_model_by_the_validation_is_refused_where_nothing_validates(network, tmp_path):
-    told = "BestModel monitors 'val_loss', but there are no validation samples"
+    told = "BestModel monitors 'val_loss', but the training has no validation samples"
     refused(network, BestModel(network, tmp_path / "best.keras"), ConfigurationError, told)
     refused(
         network,

@@ -176,7 +176,7 @@ def _kind(segmentation: Any) -> str:
 
 
 def _highest(segmentation: Any) -> float:
-    """Return the pixel value that stands for 100 % of a fractional segment."""
+    """Return the pixel value that means 100 % of a fractional segment."""
     value = segmentation.get("MaximumFractionalValue")
     if value is None or not value > 0:
         raise ValueError(f"MaximumFractionalValue of a fractional segmentation is {value!r}, but must be above 0")

@@ -276,7 +276,7 @@ def describe_series(scan: Scan) -> str:
 
 
 def describe_files(folder: str | Path) -> str | None:
-    """List the kinds of DICOM files below a folder, for a message; None if there are none."""
+    """List the kinds of DICOM files below a folder, for a message; None without DICOM files."""
     kinds: Counter[str] = Counter()
     for path in _files(Path(folder)):
         header = read_header(path)

@@ -347,7 +347,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    """Return `image_files`, and raise an error if there are none or a channel is missing."""
+    """Return `image_files`, and raise an error if the image or a channel is missing."""
     files = image_files(folder)
     if not files:
         raise MissingDataError(

@@ -57,7 +57,7 @@ def find_samples(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say
+    except OSError:  # for example a link to itself
         return True
 
 
