@@ -44,7 +44,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"holds no model: .* It holds nothing"):
         find_model(tmp_path)
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(ConfigurationError, match=r"their names end in \.keras"):
+    with pytest.raises(ConfigurationError, match=r"its name must end in \.keras"):
         find_model(tmp_path / "a.txt")
     (tmp_path / "fold_0").mkdir()
     with pytest.raises(MissingDataError, match="no model of a finished fold"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+from hungry import ASKED, Hungry, too_much
 from small_data import SHAPE
 from toy import ToyInterface
 
@@ -14,25 +14,6 @@ from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
-from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-
-# Far beyond any machine: NumPy raises its own MemoryError, and says how much it asked for.
-ASKED = "Unable to allocate 128. PiB"
-
-
-def too_much() -> np.ndarray:
-    return np.empty(2**57, np.uint8)
-
-
-class Hungry(Abstract_Subfunction):
-    """Needs more memory than there is for one sample."""
-
-    def preprocessing(self, sample, training=True):
-        if str(sample.index).endswith("case_1"):
-            too_much()
-
-    def postprocessing(self, sample, prediction, activation_output=False):
-        return prediction
 
 
 @pytest.fixture

@@ -65,16 +65,16 @@ def test_names_with_every_odd_character(model: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.slow
-def test_training_with_names_of_every_odd_character(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_with_names_of_every_odd_character(data: Path, tmp_path: Path, start: Start) -> None:
     shutil.rmtree(data)
     for number, name in enumerate(NAMES):
         write_case(data / name, number)
     run = tmp_path / "run %s \udcff"
-    assert main(["train", str(tmp_path / "long.toml"), "--set", "network.epochs=1", "--output", str(run)]) == 0, (
-        capsys.readouterr().err
+    program = start(
+        "train", "long.toml", "--set", "network.epochs=1", "--output", run, encoding="utf-8", errors="replace"
     )
+    _, error = program.communicate(timeout=500)
+    assert program.returncode == 0, error
     assert (run / "model.keras").is_file()
     assert (run / "scores.csv").is_file()
     assert (run / "report.html").is_file()
