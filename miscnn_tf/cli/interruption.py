@@ -24,6 +24,8 @@ _ENDING: Final = tuple(int(getattr(signal, name)) for name in ("SIGTERM", "SIGHU
 _GRACE = 1.5
 _FLUSH = 0.3
 
+_received: list[int] = []
+
 
 class Terminated(KeyboardInterrupt):
     """Interruption by SIGTERM, or by SIGHUP when the terminal is closed.
@@ -46,6 +48,17 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
     """
     number = interruption.signal_number if isinstance(interruption, Terminated) else _INTERRUPT
     return INTERRUPTED + number
+
+
+@contextmanager
+def errors_after_a_signal_as_interruptions() -> Iterator[None]:
+    """Raise `Terminated` for an error that follows a signal: TensorFlow's callbacks turn exceptions into others."""
+    try:
+        yield
+    except Exception as error:
+        if not _received:
+            raise
+        raise Terminated(_received[0]) from error
 
 
 @contextmanager
@@ -89,6 +102,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
     raise Terminated(number)
 
 
@@ -98,6 +112,7 @@ def _end_after(receiver: socket.socket) -> None:
         first = _next_signal(receiver)
         if first is None:
             return
+        _received.append(first)
         receiver.settimeout(_GRACE)
         with suppress(TimeoutError):
             if _next_signal(receiver) is None:  # the block has ended

@@ -10,7 +10,14 @@ import sys
 from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
-from miscnn_tf.cli.interruption import INTERRUPTED, MESSAGE, end_process, exit_code, quick_interruption
+from miscnn_tf.cli.interruption import (
+    INTERRUPTED,
+    MESSAGE,
+    end_process,
+    errors_after_a_signal_as_interruptions,
+    exit_code,
+    quick_interruption,
+)
 from miscnn_tf.cli.one_line_warnings import one_line_warnings
 from miscnn_tf.cli.streams import reliable_streams
 from miscnn_tf.errors import MiscnnError
@@ -73,7 +80,7 @@ def _run(argv: list[str] | None) -> int:
         return leaving.code if isinstance(leaving.code, int) else USAGE
     _set_up_logging(arguments.verbose)
     try:
-        with one_line_warnings(verbose=arguments.verbose > 0):
+        with one_line_warnings(verbose=arguments.verbose > 0), errors_after_a_signal_as_interruptions():
             code = int(arguments.run(arguments))
             sys.stdout.flush()  # raises the error of a full disk here
             return code

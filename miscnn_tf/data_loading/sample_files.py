@@ -47,6 +47,8 @@ _BLOCK_BYTES = 2**24
 _LONGEST_NAME = 120
 _NUMBERS = "biufc"
 _ADVICE = "delete this folder to have it made again"
+# How often a sample is written again because another process removes the folder meanwhile.
+_ATTEMPTS = 10
 
 _Size = Annotated[int, Field(ge=0)]
 
@@ -125,24 +127,28 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True, *, 
             f"{_megabytes(LARGEST)} can be stored on disk; use arrays"
         )
     needed = sum(array.nbytes for array in arrays.values())
-    make_folder(folder.parent)
-    temporary = temporary_beside(folder)
-    try:
-        _require_space(folder, needed)
-        temporary.mkdir()
-        for name, array in arrays.items():
-            _write_array(temporary / name, array)
-        (temporary / SAMPLE_FILE).write_text(text, encoding="utf-8")
-        _put_in_place(temporary, folder, overwrite, durable)
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"could not write the sample {sample.index!r} to {folder}: {error.strerror or error}. It needs "
-            f"{_megabytes(needed)}; make room or choose another folder, and run again. Earlier files are complete"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for attempt in reversed(range(_ATTEMPTS)):
+        make_folder(folder.parent)
+        temporary = temporary_beside(folder)
+        try:
+            _require_space(folder, needed)
+            temporary.mkdir()
+            for name, array in arrays.items():
+                _write_array(temporary / name, array)
+            (temporary / SAMPLE_FILE).write_text(text, encoding="utf-8")
+            _put_in_place(temporary, folder, overwrite, durable)
+            break
+        except StorageError:
+            raise
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and attempt:
+                continue  # another process has removed the parent
+            raise StorageError(
+                f"could not write the sample {sample.index!r} to {folder}: {error.strerror or error}. It needs "
+                f"{_megabytes(needed)}; make room or choose another folder, and run again. Earlier files are complete"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

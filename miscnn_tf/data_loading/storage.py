@@ -150,7 +150,8 @@ def make_folder(folder: str | Path) -> Path:
         raise StorageError(
             f"could not create the folder {folder}: {error.strerror or error}; choose another"
         ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+    # A folder that another process has removed by now is reported by what writes into it.
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(f"the folder {folder} is not writable; choose another, or change its permissions")
     return folder
 

@@ -32,7 +32,8 @@ def mounted(folder: Path, kilobytes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: a process that is ending may still hold a file there.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def assert_one_clear_error(command: Command, reason: str) -> None:

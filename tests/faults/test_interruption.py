@@ -26,6 +26,17 @@ def check(*arguments, **options):
     hashlib.pbkdf2_hmac("sha256", b"", b"", 150_000_000)
 data_io.Data_IO.check = check
 """
+# A callback inside TensorFlow: the exception of the signal comes out as another one.
+OTHER_ERROR = """
+import time, miscnn_tf.data_loading.data_io as data_io
+def check(*arguments, **options):
+    print("NOW", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise data_io.DataError("the generator failed") from None
+data_io.Data_IO.check = check
+"""
 # A thread that prepares samples is busy for a minute.
 BUSY_THREAD = """
 import time, miscnn_tf.processing.preprocessor as preprocessor
@@ -75,6 +86,14 @@ def test_ctrl_c_does_not_wait_for_a_sample_that_is_prepared(code: str, how: int,
     pytest.fail(f"it took {seconds} s")
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_error_that_a_signal_caused_is_an_interruption(how: int, data: Path, start: Start) -> None:
+    _, error = interrupted(program := start("train", "long.toml", code=OTHER_ERROR), "NOW", how)
+    assert program.returncode == 128 + how, error
+    assert error.endswith("\nmiscnn-tf: interrupted; what was finished is kept\n")
+    assert "generator failed" not in error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [False, True], ids=["process", "terminal"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -104,7 +123,7 @@ def test_ctrl_c_ends_every_command_within_seconds(
         program = start(*arguments, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         taken, error = interrupted(program, sign, how, group, delay)
         # Of a command that was over already, the signal ends the shutdown of the interpreter.
-        assert program.returncode in (128 + how, 0, -how)
+        assert program.returncode in (128 + how, 0, -how), error
         assert "Traceback" not in error
         seconds.append(taken)
         if program.returncode == 128 + how and taken < AT_MOST:
