@@ -1,7 +1,9 @@
-"""Draws the pictures of the README and the documentation: ``python docs/make_pictures.py``."""
+"""Draw the pictures of the README and the documentation: ``python docs/make_pictures.py``."""
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +26,7 @@ from miscnn_tf.processing.patching.blending import window_weights
 from miscnn_tf.processing.patching.grid import PatchGrid
 from miscnn_tf.utils.overlay import overlay
 
-# Okabe and Ito's colours, which colour-blind people tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 YELLOW, SKY, GREY = "#F0E442", "#56B4E9", "#808080"
 
 TRAINING, PREDICTION = "#0072B2", "#B34700"
@@ -33,7 +35,7 @@ PATCH = (48, 48)
 
 
 def draw_patches(path: Path) -> None:
-    """The three values of ``analysis`` on a slice of a phantom scan."""
+    """Draw the three values of ``analysis`` on a slice of a phantom."""
     image, labels, _ = make_kits_phantom(seed=5, shape=(24, 120, 168), orientation="IPL", oblique=False, tumours=2)
     best = int(np.argmax((labels == 2).sum((1, 2)) + 0.1 * (labels == 1).sum((1, 2))))
     image = np.clip(image[best], -160, 240)
@@ -52,13 +54,13 @@ def draw_patches(path: Path) -> None:
     draw_crops(upper[1])
     draw_grid(upper[2], lower[2], image.shape)
     texts = (
-        (0.96, "The network sees the whole image at once.\nGood for small 2D images."),
+        (0.96, "The network sees the whole image at once.\nFor small 2D images."),
         (
             0.96,
-            "Training: per image and step one random patch,\na third of them around the foreground.\n"
-            "For a rotated one the dashed box is read.\nPrediction: by a grid, as on the right.",
+            "Training: one random patch per image and step,\na third of them around foreground. For a rotated\n"
+            "patch, the dashed region is read.\nPrediction: a grid, as on the right.",
         ),
-        (-0.13, "Training and prediction: all patches of a grid.\nCurves: what each counts where they overlap."),
+        (-0.13, "Training and prediction: all patches of a grid.\nCurves: the weight of each patch in the overlap."),
     )
     for axis, (height, text) in zip(lower, texts, strict=True):
         axis.text(0.5, height, text, transform=axis.transAxes, ha="center", va="top", fontsize=12.5, linespacing=1.3)
@@ -66,16 +68,16 @@ def draw_patches(path: Path) -> None:
 
 
 def draw_full(axis: Axes, shape: tuple[int, int]) -> None:
-    """A frame around everything."""
+    """Frame the whole image."""
     axis.add_patch(box((1.5, 1.5), (shape[0] - 3, shape[1] - 3), edgecolor=YELLOW, linewidth=3))
     label(axis, (6, 7), "one patch", YELLOW)
 
 
 def draw_crops(axis: Axes) -> None:
-    """Random patches, one of them with what a rotation reads."""
+    """Draw random patches, and the region that is read for a rotated one."""
     for start in ((3, 5), (54, 30)):
         axis.add_patch(box(start, PATCH, edgecolor=YELLOW, linewidth=2.5))
-    # The margin that a draw asks for, at the greatest angle.
+    # The margin of a patch at the largest angle.
     angle = 15 / 180 * math.pi
     augmentation = Data_Augmentation(scaling=False, config_p_per_sample=1.0, config_rotations_angleX=(angle, angle))
     margin, size = augmentation.draw(np.random.default_rng(0), PATCH, channels=1).region(PATCH)
@@ -92,7 +94,7 @@ def draw_crops(axis: Axes) -> None:
 
 
 def draw_grid(axis: Axes, below: Axes, shape: tuple[int, int]) -> None:
-    """The patches of a grid with half overlap, and what they count."""
+    """Draw the patches of a grid with half overlap, and their weights."""
     overlap = tuple(size // 2 for size in PATCH)
     grid = PatchGrid(shape, PATCH, overlap)
     for location in grid:
@@ -119,7 +121,7 @@ def draw_grid(axis: Axes, below: Axes, shape: tuple[int, int]) -> None:
 
 
 def draw_pipeline(path: Path) -> None:
-    """How a voxel travels: training along the upper row, prediction along the lower one."""
+    """Draw the way of a scan: training in the upper row, prediction in the lower one."""
     image, labels, _ = make_kits_phantom(seed=5, shape=(24, 120, 168), orientation="IPL", oblique=False, tumours=2)
     best = int(np.argmax((labels == 2).sum((1, 2)) + 0.1 * (labels == 1).sum((1, 2))))
     scan, truth = np.clip(image[best], -160, 240), labels[best]
@@ -133,24 +135,24 @@ def draw_pipeline(path: Path) -> None:
     page.text(2, 63.6, "Training", fontsize=17, weight="bold", color=TRAINING, va="center")
     page.text(2, 2.4, "Prediction", fontsize=17, weight="bold", color=PREDICTION, va="center")
 
-    # The upper row: (x, title, what it is), with a picture in each box; the same columns are used below.
+    # Title and text of each column; a picture is drawn into the box below.
     for column, (title, text) in enumerate(
         (
-            ("file", "as it lies on\nthe disk"),
+            ("file", "NIfTI, DICOM,\nPNG, TIFF, …"),
             ("Sample", "an interface reads it:\nvoxels and geometry"),
-            ("subfunctions", "clip, resample,\nnormalise: once"),
+            ("subfunctions", "clip, resample,\nnormalise, once"),
             ("patches", "around foreground or\nanywhere, augmented"),
-            ("network", "learns from batches\nof patches"),
+            ("network", "trained with batches\nof patches"),
         )
     ):
         station(page, column, 36, title, text, TRAINING)
     for column, (title, text) in enumerate(
         (
-            ("label map", "in the scan's own\ngeometry"),
-            ("labels", "decided on the\nscan's voxels"),
-            ("undone", "probabilities back\nto the scan's grid"),
-            ("blending", "overlapping patches,\nby a Gaussian weight"),
-            ("windows", "of a grid,\nin batches"),
+            ("label map", "in the geometry\nof the scan"),
+            ("labels", "decided on the\nvoxels of the scan"),
+            ("undone", "probabilities on the\ngrid of the scan"),
+            ("blending", "overlapping patches,\nGaussian weights"),
+            ("patches", "of a grid,\nin batches"),
         )
     ):
         station(page, column, 6, title, text, PREDICTION)
@@ -161,7 +163,7 @@ def draw_pipeline(path: Path) -> None:
     page.text(
         115.4,
         33,
-        "trained; a new scan is prepared alike",
+        "after training; a new scan is prepared in the same way",
         fontsize=12,
         ha="right",
         va="center",
@@ -186,16 +188,34 @@ def draw_pipeline(path: Path) -> None:
         probability = sum(np.roll(probability, step, axis) for step in (-1, 0, 1) for axis in (0, 1)) / 6
     show(figure, 2, 6, probability, cmap="cividis", vmin=0, vmax=1)
     blended = show(figure, 3, 6, probability[18:102, 10:158], cmap="cividis", vmin=0, vmax=1)
-    windows = show(figure, 4, 6, prepared, cmap="gray", vmin=-110, vmax=190)
+    patches = show(figure, 4, 6, prepared, cmap="gray", vmin=-110, vmax=190)
     for location in PatchGrid(prepared.shape, (42, 50), (21, 25)):
-        for axis in (blended, windows):
+        for axis in (blended, patches):
             axis.add_patch(box(location.start, (42, 50), edgecolor="white", linewidth=0.9, alpha=0.8, path_effects=[]))
-    windows.add_patch(box((21, 49), (42, 50), edgecolor=YELLOW, linewidth=2.5))
+    patches.add_patch(box((21, 49), (42, 50), edgecolor=YELLOW, linewidth=2.5))
     save_small(figure, path)
 
 
+def cut_prediction(path: Path) -> None:
+    """Cut the first row and the legend out of the last picture of a prediction in the first tutorial."""
+    notebook = json.loads((Path(__file__).parents[1] / "tutorials" / "1_first_pipeline.ipynb").read_text("utf-8"))
+    (png,) = [
+        output["data"]["image/png"]
+        for cell in notebook["cells"]
+        if "prediction=True)" in cell["source"][-1]
+        for output in cell["outputs"]
+    ]
+    picture = Image.open(BytesIO(base64.b64decode("".join(png)))).convert("RGB")
+    # Below the name of the case; above the white border at the bottom.
+    rows, legend = picture.crop((0, 25, picture.width, 246)), picture.crop((0, 668, picture.width, 705))
+    result = Image.new("RGB", (picture.width, rows.height + legend.height), "white")
+    result.paste(rows)
+    result.paste(legend, (0, rows.height))
+    result.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def station(page: Axes, column: int, height: float, title: str, text: str, color: str) -> None:
-    """A box of the pipeline: a title, room for a picture, and two lines."""
+    """Draw a box of the pipeline with a title and two lines, and room for a picture."""
     left = column * 26 + 3
     page.add_patch(
         FancyBboxPatch((left, height), 20, 24, boxstyle="round,pad=0,rounding_size=1.4", fc="#F7F7F7", ec=color, lw=1.8)
@@ -205,7 +225,7 @@ def station(page: Axes, column: int, height: float, title: str, text: str, color
 
 
 def show(figure: Figure, column: int, height: float, picture: Any, **style: Any) -> Axes:
-    """A picture in a box of the pipeline."""
+    """Draw a picture in a box of the pipeline."""
     axis = figure.add_axes(((column * 26 + 4) / 130, (height + 6.6) / 66, 18 / 130, 13.4 / 66))
     axis.imshow(picture, aspect="auto", **style)
     axis.set_axis_off()
@@ -213,14 +233,14 @@ def show(figure: Figure, column: int, height: float, picture: Any, **style: Any)
 
 
 def arrow(page: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
-    """From one box to the next."""
+    """Draw an arrow from one box to the next."""
     page.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=20, lw=2.6, color=color, shrinkA=0, shrinkB=0)
     )
 
 
 def file_sheets(page: Axes, middle: tuple[float, float], color: str) -> None:
-    """Sheets that stand for files."""
+    """Draw two sheets of paper as files."""
     x, y = middle
     for shift in (1.6, 0.0):
         left, bottom = x - 4.2 + shift, y - 4.6 + shift
@@ -231,7 +251,7 @@ def file_sheets(page: Axes, middle: tuple[float, float], color: str) -> None:
 
 
 def u_shape(page: Axes, middle: tuple[float, float]) -> None:
-    """The levels of a U-Net, and its skips."""
+    """Draw the levels of a U-Net and its skip connections."""
     x, y = middle
     for level, width in enumerate((1.3, 1.9, 2.6)):
         tall, drop, out = 5.6 - 1.7 * level, 3.4 * level, 7.2 - 2.7 * level
@@ -248,26 +268,26 @@ def u_shape(page: Axes, middle: tuple[float, float]) -> None:
 
 
 def save_small(figure: Figure, path: Path) -> None:
-    """As a PNG of 128 colours, which is a third of the size."""
+    """Save a figure as a PNG with 128 colours, a third of the size."""
     file = BytesIO()
     figure.savefig(file, format="png")
     Image.open(file).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def box(start: Any, size: Any, **style: Any) -> Rectangle:
-    """A rectangle of voxels, from (row, column)."""
+    """Return a rectangle of voxels, from (row, column)."""
     return Rectangle(
         (start[1] - 0.5, start[0] - 0.5), size[1], size[0], fill=False, **{"path_effects": outline(), **style}
     )
 
 
 def outline(width: float = 4.5) -> list[Any]:
-    """A dark border, so that lines and letters stand out on any grey."""
+    """Return a dark border that makes lines and letters visible on any grey."""
     return [patheffects.withStroke(linewidth=width, foreground="black")]
 
 
 def label(axis: Axes, where: tuple[float, float], text: str, color: str, ha: str = "left", va: str = "top") -> None:
-    """Words in the picture, at (column, row)."""
+    """Write text at (column, row)."""
     axis.text(*where, text, color=color, fontsize=12.5, weight="bold", ha=ha, va=va, path_effects=outline(3.5))
 
 
@@ -276,3 +296,4 @@ if __name__ == "__main__":
     folder.mkdir(exist_ok=True)
     draw_patches(folder / "patches.png")
     draw_pipeline(folder / "pipeline.png")
+    cut_prediction(folder / "prediction.png")
