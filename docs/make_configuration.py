@@ -1,4 +1,4 @@
-"""Writes docs/guides/configuration.md, the reference of the configuration, from the schema and the Python interface."""
+"""Write docs/guides/configuration.md, the reference of the configuration, from the schema and the Python interface."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ experiment.toml` writes one for a folder of data, with a reason for each value; 
 - `--set network.epochs=5` overrides a value of the file for one run.
 - A run stores its configuration in its folder, and can be continued only with the same one.
 
-A small one:
+An example:
 
 ```toml
 [data]
@@ -69,18 +69,18 @@ def main() -> None:
 
 
 def page() -> str:
-    """The page as it should be."""
+    """Return the page."""
     defaults = _defaults()
     parts = [HEAD]
     for name, field in Experiment.model_fields.items():
         table = field.annotation
         assert isinstance(table, type)
         assert issubclass(table, Table)
-        rows = ["| key | value | what it does | default |", "|---|---|---|---|"]
+        rows = ["| key | value | meaning | default |", "|---|---|---|---|"]
         for key, inner in table.model_fields.items():
             default = defaults.get((name, key), inner.default)
             if inner.is_required():
-                default = "needed"
+                default = "required"
             rows.append(f"| `{key}` | {_kind(table, key)} | {_cell(inner.description or '')} | {_shown(default)} |")
         parts.append(f"## `[{name}]`\n\n{table.__doc__}\n\n" + "\n".join(rows) + "\n")
     parts.append(_names())
@@ -88,7 +88,7 @@ def page() -> str:
 
 
 def _defaults() -> dict[tuple[str, str], Any]:
-    """What the Python interface does where a key is left out."""
+    """Return the defaults of the Python interface."""
     sample = {"a": (np.zeros((4, 4, 4)), np.zeros((4, 4, 4), np.uint8))}
     preprocessor = Preprocessor(Data_IO(Dictionary_interface(sample), ""), batch_size=1, patch_shape=(2, 2, 2))
     found: dict[tuple[str, str], Any] = {
@@ -113,7 +113,7 @@ def _defaults() -> dict[tuple[str, str], Any]:
 
 
 def _kind(table: type[Table], key: str) -> str:
-    """The type of a key in words."""
+    """Return the type of a key in words."""
     schema = table.model_json_schema()
     return _words(schema["properties"][key], schema.get("$defs", {}))
 
@@ -128,17 +128,17 @@ def _words(schema: dict[str, Any], known: dict[str, Any]) -> str:
         item = one["items"]
         if "$ref" in item:
             return "list of tables" if item["$ref"].endswith("Step") else "list of names or tables"
-        inner = {"integer": "whole numbers", "number": "numbers", "string": "texts"}[item["type"]]
+        inner = {"integer": "integers", "number": "numbers", "string": "strings"}[item["type"]]
         return f"two {inner}" if one.get("minItems") == one.get("maxItems") == 2 else f"list of {inner}"
-    words = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text"}
+    words = {"integer": "integer", "number": "number", "boolean": "true, false", "string": "string"}
     return words.get(str(kind), "table")
 
 
 def _shown(default: Any) -> str:
     if default is None or default == {} or repr(default) == "PydanticUndefined":
         return "–"
-    if default == "needed":
-        return "needed"
+    if default == "required":
+        return "required"
     if isinstance(default, float):
         return f"{default:.4g}"
     if isinstance(default, tuple | list):
@@ -151,19 +151,19 @@ def _cell(text: str) -> str:
 
 
 def _names() -> str:
-    """What may be named, and with which arguments."""
+    """List the layouts, steps, architectures, losses and metrics with their arguments."""
     losses = known_losses()
     lines = [
         "## Names and their arguments\n",
-        "Layouts, `[data] layout`, and what `[data] settings` may hold for each:\n",
+        "Layouts, `[data] layout`, and the keys of `[data] settings` for each:\n",
         *_list({name: miscnn_data_interfaces[name] for name in LAYOUTS}, leave={*Data.model_fields, "file_ending"}),
         "\nSteps, `[[preprocessing.steps]]`:\n",
         *_list(subfunctions),
         "\nArchitectures, `[network] architecture`:\n",
         *_list(architectures),
-        "\nLosses, `[network] loss`; Keras' own may be named, too:\n",
+        "\nLosses, `[network] loss`, in addition to those of Keras:\n",
         *_list({name: _settings_of(losses[name]) for name in sorted(losses)}, leave={"name", "reduction"}),
-        "\nMetrics, `[network] metrics`: all losses, Keras' own, and\n",
+        "\nMetrics, `[network] metrics`, in addition to all losses and those of Keras:\n",
         *_list({name: metric for name, metric in known_metrics().items() if name not in losses}, leave=_TENSORS),
     ]
     return "\n".join(lines) + "\n"
@@ -173,7 +173,7 @@ _TENSORS = {"y_true", "y_pred", "smooth", "class_weights"}
 
 
 def _settings_of(loss: Any) -> Any:
-    """What can be called with a loss's settings: its class; a loss that is a function has none."""
+    """Return the callable that takes the settings of a loss: its class, or a function without arguments."""
     if inspect.isfunction(loss):
         return loss if loss.__name__ == "dice_weighted" else (lambda: None)
     return type(loss)
@@ -193,7 +193,7 @@ def _list(known: Any, leave: Any = ()) -> list[str]:
 
 def _argument(one: inspect.Parameter) -> str:
     if one.default is one.empty:
-        return f"`{one.name}` (needed)"
+        return f"`{one.name}` (required)"
     return f"`{one.name}`" if one.default is None else f"`{one.name} = {_shown(one.default)}`"
 
 
