@@ -1,14 +1,19 @@
-"""How the documentation is built: ``sphinx-build -W docs build/docs`` in the root of the repository."""
+"""Configuration of Sphinx. To build: ``sphinx-build -W docs build/docs`` in the root of the repository."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -31,15 +36,14 @@ extensions = [
     "sphinx_design",
     # Beside this file:
     "offline_math",
-    "plain_names",
     "command_line",
-    "source_links",
 ]
 exclude_patterns = ["extensions", "pictures"]
-# Whatever has a name has to be found: `plain_names` says what becomes of names without a page.
-nitpicky = True
+# Two classes of the API share a short name (`Architecture`): the first one is linked.
+suppress_warnings = ["ref.python"]
 
-# Guides in Markdown; the tutorials are notebooks, shown as they were saved. A copy of them has to lie here.
+# Guides in Markdown; the tutorials are notebooks, shown as they were saved. They are copied because Sphinx reads only
+# files below this folder.
 NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 shutil.rmtree(HERE / "tutorials" / "notebooks", ignore_errors=True)
 if NOTEBOOKS:
@@ -72,15 +76,38 @@ viewcode_line_numbers = True
 
 
 def list_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
-    """The tutorials in the index of their section, where there are any."""
+    """Add the tutorials to the index of their section."""
     if page == "tutorials/index" and NOTEBOOKS:
         entries = "\n".join(f"notebooks/{path.stem}" for path in NOTEBOOKS)
         source[0] += f"\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
 
 
+def find_classes_anywhere(app: Sphinx, doctree: nodes.document) -> None:
+    """Link class names in docstrings (`Sample`) across modules, as a leading dot does (`.Sample`)."""
+    for reference in doctree.findall(addnodes.pending_xref):
+        if reference.get("refdomain") == "py" and reference["reftarget"][:1].isupper():
+            reference["refspecific"] = True
+
+
+def forget_builtins(app: Sphinx, env: BuildEnvironment) -> None:
+    """Drop aliases without source, such as of ``dict[…]``: viewcode links their module page, but does not write it."""
+    modules = getattr(env, "_viewcode_modules", {})
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+
+
+def remove_links_back(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Remove viewcode's links from source to documentation: they are broken for objects that are re-exported."""
+    if page.startswith("_modules/"):
+        context["body"] = re.sub(r'<a class="viewcode-back".*?</a>', "", context.get("body", ""))
+
+
 def setup(app: Sphinx) -> None:
-    """What has no setting of its own."""
+    """Connect the functions of this file."""
     app.connect("source-read", list_notebooks)
+    app.connect("doctree-read", find_classes_anywhere)
+    app.connect("env-check-consistency", forget_builtins)
+    app.connect("html-page-context", remove_links_back)
 
 
 html_theme = "pydata_sphinx_theme"
@@ -92,7 +119,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "logo": {"text": "miscnn_tf", "image_light": "_static/mark.svg", "image_dark": "_static/mark.svg"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "navigation_with_keys": False,
@@ -104,6 +131,13 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": [], "getting_started": [], "concepts": [], "speed": [], "command_line": []}
+html_sidebars = {
+    "index": [],
+    "getting_started": [],
+    "concepts": [],
+    "speed": [],
+    "command_line": [],
+    "architecture": [],
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -1,10 +1,11 @@
-"""The documentation: built without a warning, complete, whole, and readable without a network."""
+"""The documentation: built without a warning, complete, with working links, and readable without a network."""
 
 from __future__ import annotations
 
 import ast
 import html.parser
 import importlib
+import inspect
 import os
 import re
 import runpy
@@ -142,6 +143,23 @@ def test_every_name_of_the_api_pages_exists_and_every_public_name_is_on_one(site
     assert missing == []
 
 
+@pytest.mark.parametrize("name", ["Data_IO", "Preprocessor", "Data_Augmentation", "Neural_Network"])
+def test_docstrings_name_every_argument(name):
+    cls = getattr(miscnn_tf, name)
+    arguments = [one.name for one in inspect.signature(cls).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    documented = re.findall(r"^ +(\w+): ", inspect.getdoc(cls).partition("Args:")[2], re.MULTILINE)
+    assert [one for one in arguments if one not in documented] == []
+
+
+def test_references_of_the_guides_lead_to_the_api(site):
+    """Sphinx shows an unresolved ``{py:obj}`.Name``` as code, without a warning."""
+    for name in site.pages:
+        if not name.startswith(("api/", "_modules/", "tutorials/")):
+            text = (site.folder / name).read_text(encoding="utf-8")
+            linked = re.findall(r'<a class="reference internal"[^>]*><code class="xref py', text)
+            assert text.count('<code class="xref py') == len(linked), name
+
+
 def test_what_the_guides_import_is_on_an_api_page(site):
     text = "\n".join(path.read_text(encoding="utf-8") for path in [*DOCS.rglob("*.md"), ROOT / "README.md"])
     imported = set()
@@ -218,8 +236,9 @@ def test_the_links_of_the_readme_lead_somewhere():
         assert not anchor or path or anchor in anchors, target
 
 
-def test_the_picture_of_the_pipeline_can_be_drawn_again(tmp_path):
-    draw = runpy.run_path(str(DOCS / "make_pictures.py"))["draw_pipeline"]
-    draw(tmp_path / "pipeline.png")
-    assert 20_000 < (tmp_path / "pipeline.png").stat().st_size < 200_000
-    assert (DOCS / "pictures" / "pipeline.png").stat().st_size < 200_000
+@pytest.mark.parametrize("name", ["patches", "pipeline"])
+def test_the_pictures_can_be_drawn_again(name, tmp_path):
+    draw = runpy.run_path(str(DOCS / "make_pictures.py"))[f"draw_{name}"]
+    draw(tmp_path / f"{name}.png")
+    assert 20_000 < (tmp_path / f"{name}.png").stat().st_size < 200_000
+    assert (DOCS / "pictures" / f"{name}.png").stat().st_size < 200_000

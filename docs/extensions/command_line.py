@@ -1,4 +1,4 @@
-"""The reference of the command line, made from its parsers: what ``--help`` says, as pages."""
+"""Reference of the command line, made from its argument parsers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sphinx.application import Sphinx
 
 
 class CommandLine(Directive):
-    """``.. command-line::`` puts a section with usage, explanation and options here for each command."""
+    """``.. command-line::`` inserts a section with usage, description and options for each command."""
 
     has_content: ClassVar[bool] = False
 
     def run(self) -> list[nodes.Node]:
-        """The sections."""
+        """Return the sections."""
         from miscnn_tf.cli.main import make_parser
 
         commands = _commands(make_parser())
@@ -26,7 +26,7 @@ class CommandLine(Directive):
         return [self.section(name, parser) for name, parser in commands.items()]
 
     def section(self, name: str, parser: argparse.ArgumentParser) -> nodes.section:
-        """One command."""
+        """Return the section of one command."""
         section = nodes.section(ids=[f"miscnn-tf-{name.replace('_', '-')}"], names=[f"miscnn-tf {name}"])
         section += nodes.title("", "", nodes.literal("", f"miscnn-tf {name}"))
         self.state.document.note_explicit_target(section)
@@ -51,7 +51,7 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    """In lines that do not depend on the terminal of whoever builds this."""
+    """Return the usage with a fixed width, independent of the terminal."""
     made = parser.formatter_class
     try:
         parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=88)  # type: ignore[assignment]
@@ -61,11 +61,11 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 
 def _text(text: str) -> list[nodes.Node]:
-    """Paragraphs; what is indented keeps its lines, as on the terminal."""
+    """Return paragraphs; indented text keeps its lines, as on the terminal."""
     result: list[nodes.Node] = []
     for block in text.strip("\n").split("\n\n"):
         lines = block.splitlines()
-        # A paragraph that leads over to an indented list, without an empty line between them.
+        # A paragraph may be followed by an indented list without an empty line.
         plain = [line for line in lines if not line.startswith("  ")]
         indented = [line for line in lines if line.startswith("  ")]
         if plain:
@@ -77,7 +77,7 @@ def _text(text: str) -> list[nodes.Node]:
 
 
 def _inline(text: str) -> Iterator[nodes.Node]:
-    """Double and single backticks are code."""
+    """Return text nodes, with text in single or double backticks as code."""
     for number, part in enumerate(text.replace("``", "`").split("`")):
         if part:
             yield nodes.literal("", part) if number % 2 else nodes.Text(part)
@@ -109,6 +109,6 @@ def _names(formatter: argparse.HelpFormatter, action: argparse.Action) -> Iterat
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add the directive."""
+    """Register the directive."""
     app.add_directive("command-line", CommandLine)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
