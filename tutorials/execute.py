@@ -1,7 +1,7 @@
-"""Runs notebooks from start to end, and stores what they show: ``python tutorials/execute.py [NOTEBOOK …]``.
+"""Execute notebooks and store their outputs: ``python tutorials/execute.py [NOTEBOOK …]``.
 
-Each runs in a fresh process and an empty folder. Pictures are stored with 256 colours, so that a notebook stays small
-enough to be read on the web; nothing is stored that differs from run to run without need (times, versions).
+Each runs in a new process and an empty folder. Pictures are stored with 256 colours, so that notebooks are small enough
+to be displayed on the web. Outputs that differ from run to run (times, versions) are removed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-#: Bytes that a stored notebook may have.
+#: Largest size of a stored notebook.
 MOST_BYTES = 500_000
-# What TensorFlow's libraries write on their own.
+# Messages of TensorFlow's libraries.
 _NOISE = re.compile(r"^(WARNING: All log messages before absl|[IWEF]\d{4} |20\d\d-\d\d-\d\d [\d:.]+: )")
 _PROGRESS = re.compile(r"\d%\|.*\d+/\d+ \[")
 
 
 def run(notebook: nbformat.NotebookNode, folder: str | Path, timeout: int = 3600) -> nbformat.NotebookNode:
-    """Execute all cells in `folder`; the outputs are put into `notebook`, which is returned.
+    """Execute all cells in `folder`, put the outputs into `notebook` and return it.
 
     Raises:
         nbclient.exceptions.CellExecutionError: If a cell fails.
@@ -39,7 +39,7 @@ def run(notebook: nbformat.NotebookNode, folder: str | Path, timeout: int = 3600
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Number the cells, make pictures small, and take out what differs from run to run."""
+    """Number the cells, reduce pictures, and remove outputs that differ from run to run."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -80,9 +80,9 @@ def _small(png: str) -> str:
 
 
 def main() -> None:
-    """Execute the notebooks that were named, or all."""
+    """Execute the given notebooks, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="which; all by default")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to execute; all by default")
     chosen = parser.parse_args().notebooks or sorted(HERE.glob("*.ipynb"))
     for path in chosen:
         notebook = nbformat.read(path, as_version=4)
