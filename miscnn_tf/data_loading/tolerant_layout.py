@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.label_scan import count_values
+from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, count_values
 from miscnn_tf.data_loading.layouts import find_interface, recognise
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-_ANY = 2**16
 
 
 def find_interface_despite_errors(
@@ -55,14 +53,14 @@ def find_interface_despite_errors(
     given |= settings
     if root.is_dir():
         name = name or recognise(root, pattern, labelled=labels, settings=settings)
-        if not labels and classes is None and name != "DATASET_JSON":
+        if not labels and classes is None and not miscnn_data_interfaces.get(name).defines_classes(root):
             classes = 2  # not used
     try:
         return find_interface(root, name, classes=classes, label_map=label_map, **given)
     except DataError as error:
-        if classes is not None or not root.is_dir() or name == "DICOM":
+        if classes is not None or name is None or miscnn_data_interfaces.get(name).has_named_structures():
             raise
-        interface = find_interface(root, name, classes=_ANY, label_map=label_map, **given)
+        interface = find_interface(root, name, classes=ANY_CLASSES, label_map=label_map, **given)
         usual = usual_classes(_values(interface, root), label_map)
         if usual is None:
             raise

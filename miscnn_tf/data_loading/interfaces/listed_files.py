@@ -6,16 +6,18 @@ from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from miscnn_tf import configuration
 from miscnn_tf.data_loading.file_names import composed
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.data_loading.interfaces.sample_folders import matches, name_expression
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map
 from miscnn_tf.data_loading.nifti_file import is_nifti
@@ -102,6 +104,22 @@ class ListedFiles_interface(Abstract_IO):
         # Given arguments also apply to the next folder; detected ones do not.
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface; `initialize` detects its arguments, and classes come from the labels if need be."""
+        known = settings.get("classes") is not None or cls.defines_classes(folder)
+        interface = cls.from_settings({"classes": None if known else ANY_CLASSES, **settings})
+        if known:
+            interface.initialize(folder)
+            return cls(**configuration.get_config(interface))
+        classes, label_map = detect_classes(interface, folder, settings.get("label_map"))
+        return cls(**{**configuration.get_config(interface), "classes": classes, "label_map": label_map})
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return False: only the label maps show the classes, unless a layout describes them."""
+        return False
 
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in segmentations and predictions, by the label map."""

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Hashable
+from itertools import islice
 from pathlib import Path
 
 from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries
@@ -14,6 +15,8 @@ from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 50
 
 
 def find_samples(
@@ -52,6 +55,28 @@ def find_samples(
     names: list[Hashable] = []
     names.extend(sorted(path.name for path in samples))
     return names
+
+
+def first_image(root: Path, pattern: str | None, find_image: Callable[[Path], Path | None]) -> Path | None:
+    """Return the image of the first of 50 folders in `root` that has one; folders that cannot be read are skipped.
+
+    Args:
+        root: The folder of the data set.
+        pattern: Regular expression that the whole folder name must match; None takes all.
+        find_image: Returns the image in a folder, or None.
+    """
+    expression = name_expression(pattern)
+    paths = (root / entry.name for entry in folder_entries(root))
+    folders = (path for path in paths if path.is_dir() and matches(expression, path.name))
+    for folder in islice(folders, _LOOKED_AT):
+        try:
+            image = find_image(folder)
+        except (DataError, OSError) as error:
+            logger.debug("%s: %s", folder, error)
+            continue
+        if image is not None:
+            return image
+    return None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
