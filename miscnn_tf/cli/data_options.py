@@ -92,7 +92,7 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         DataError: If there is none, or it cannot be told what it is.
     """
     from miscnn_tf.data_loading.data_io import Data_IO
-    from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
+    from miscnn_tf.data_loading.layouts import find_interface_despite_errors
 
     folder = data_folder(arguments)
     of_layout = {

@@ -11,10 +11,15 @@ import numpy as np
 from isal import igzip
 
 from miscnn_tf.data_loading import geometry, origin
-from miscnn_tf.data_loading.nifti_grid import LENGTH_BITS, MILLIMETRES, in_millimetres
-from miscnn_tf.data_loading.nifti_header import read_info, stored_header
-from miscnn_tf.data_loading.nifti_names import is_nifti
-from miscnn_tf.data_loading.nifti_voxels import stored_bytes
+from miscnn_tf.data_loading.file_names import is_nifti
+from miscnn_tf.data_loading.nifti_reader import (
+    LENGTH_BITS,
+    MILLIMETRES,
+    in_millimetres,
+    read_info,
+    stored_bytes,
+    stored_header,
+)
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError
 

@@ -28,9 +28,8 @@ from urllib.parse import quote
 import numpy as np
 from pydantic import Field
 
-from miscnn_tf.data_loading.array_file import read_array
-from miscnn_tf.data_loading.json_file import LARGEST
 from miscnn_tf.data_loading.opening import read_bounded
+from miscnn_tf.data_loading.plain_files import LARGEST, read_array
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import UNFINISHED, make_folder, put_in_place, temporary_beside
 from miscnn_tf.errors import DataError, MissingDataError, StorageError

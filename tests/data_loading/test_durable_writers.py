@@ -14,8 +14,8 @@ from fold_workers import network
 
 from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
-from miscnn_tf.data_loading.json_file import write_json
-from miscnn_tf.data_loading.nifti_file import write_nifti
+from miscnn_tf.data_loading.nifti_writer import write_nifti
+from miscnn_tf.data_loading.plain_files import write_json
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history
 from miscnn_tf.data_loading.sample import Sample

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import DataError, MissingDataError
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from small_data import AFFINE
 
 from miscnn_tf import __version__
-from miscnn_tf.data_loading import image_file, nifti_file, origin
+from miscnn_tf.data_loading import image_file, nifti_writer, origin
 from miscnn_tf.errors import DataError
 
 
@@ -24,15 +24,15 @@ def test_our_nifti_files_are_known_again(
 ) -> None:
     path = tmp_path / f"x{ending}"
     array = np.asarray(np.random.default_rng(0).integers(0, 200, shape).astype(dtype), order=order)
-    nifti_file.write_nifti(path, array, facts)
-    assert nifti_file.was_written_here(path)
+    nifti_writer.write_nifti(path, array, facts)
+    assert nifti_writer.was_written_here(path)
     assert nib.load(path).header["descrip"].item().decode().startswith(f"miscnn_tf {__version__} ")
     np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), array)
 
 
 def test_a_corrected_label_map_is_the_users(tmp_path: Path) -> None:
     path = tmp_path / "x.nii.gz"
-    nifti_file.write_nifti(path, np.zeros((5, 6, 7), np.uint8), {"affine": AFFINE})
+    nifti_writer.write_nifti(path, np.zeros((5, 6, 7), np.uint8), {"affine": AFFINE})
     original = path.read_bytes()
 
     image = nib.load(path)
@@ -41,24 +41,24 @@ def test_a_corrected_label_map_is_the_users(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(labels, image.affine, image.header), path)
     # The line is kept, as by today's ITK, and so it alone would be no evidence.
     assert b"miscnn_tf" in nib.load(path).header["descrip"].item()
-    assert not nifti_file.was_written_here(path)
+    assert not nifti_writer.was_written_here(path)
 
     path.write_bytes(original)
     moved = nib.load(path)
     affine = AFFINE.copy()
     affine[0, 3] += 1
     nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), affine, moved.header), path)
-    assert not nifti_file.was_written_here(path)
+    assert not nifti_writer.was_written_here(path)
 
 
 def test_other_peoples_files_are_not_ours(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), AFFINE), tmp_path / "x.nii.gz")
-    assert not nifti_file.was_written_here(tmp_path / "x.nii.gz")
+    assert not nifti_writer.was_written_here(tmp_path / "x.nii.gz")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "x.png")
     assert not image_file.was_written_here(tmp_path / "x.png")
     (tmp_path / "y.nii.gz").write_bytes(b"no image")
     with pytest.raises(DataError):
-        nifti_file.was_written_here(tmp_path / "y.nii.gz")
+        nifti_writer.was_written_here(tmp_path / "y.nii.gz")
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])

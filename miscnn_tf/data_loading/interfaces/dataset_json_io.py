@@ -11,9 +11,12 @@ from urllib.parse import unquote
 
 from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, find_dataset_json, read_description
 from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
     composed,
     distinct,
+    ending_of,
     folder_entries,
+    is_nifti,
     visible_files,
     warn_of_others,
     without_ending,
@@ -21,7 +24,6 @@ from miscnn_tf.data_loading.file_names import (
 from miscnn_tf.data_loading.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
 from miscnn_tf.data_loading.interfaces.sample_folders import list_files
-from miscnn_tf.data_loading.nifti_file import ENDINGS, ending_of, is_nifti
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 

@@ -37,12 +37,13 @@ from miscnn_tf.data_loading.dicom.structures import (
     normalised_structure_dict,
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, is_nifti
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.label_values import class_values, completed, to_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
-from miscnn_tf.data_loading.nifti_file import ENDINGS, find_nifti, is_nifti, read_info, read_voxels, write_nifti
+from miscnn_tf.data_loading.nifti_reader import read_info, read_voxels
+from miscnn_tf.data_loading.nifti_writer import write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError

@@ -12,16 +12,20 @@ import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import image_file
-from miscnn_tf.data_loading.array_file import read_array
 from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
+from miscnn_tf.data_loading.interfaces.abstract_io import (
+    Abstract_IO,
+    prediction_labels,
+    prediction_to_write,
+    stat_fingerprint,
+)
 from miscnn_tf.data_loading.interfaces.image_forms import have_colours
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.plain_files import read_array
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import atomic_path, inside
 from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf import configuration
-from miscnn_tf.data_loading.file_names import composed
+from miscnn_tf.data_loading.file_names import composed, is_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
@@ -20,7 +20,6 @@ from miscnn_tf.data_loading.interfaces.sample_folders import matches, name_expre
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map
-from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of

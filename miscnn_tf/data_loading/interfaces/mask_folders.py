@@ -8,10 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from miscnn_tf.data_loading import image_file
-from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries, visible_files, without_ending
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    bare_mask,
+    composed,
+    distinct,
+    folder_entries,
+    is_nifti,
+    pair,
+    visible_files,
+    without_ending,
+)
 from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti, read_info
-from miscnn_tf.data_loading.pairing import bare_mask, pair
+from miscnn_tf.data_loading.nifti_reader import read_info
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
