@@ -19,7 +19,7 @@ from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.folder_lock import locked_folder
-from miscnn_tf.data_loading.image_file import LOSSY
+from miscnn_tf.data_loading.formats.image_file import LOSSY
 from miscnn_tf.data_loading.interfaces import (
     NIFTI_interface,
     NIFTIslicer_interface,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import (
     MOST_CLASSES,
@@ -26,13 +27,6 @@ from miscnn_tf.data_loading.labels import (
 from miscnn_tf.data_loading.plain_files import read_arrays
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
-from miscnn_tf.data_loading.sample_files import (
-    SAMPLE_FILE,
-    encode_name,
-    read_sample,
-    remove_sample,
-    write_sample,
-)
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import did_you_mean

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from miscnn_tf.configuration import fingerprint
-from miscnn_tf.data_loading import file_names, image_file, nifti_writer
+from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import is_nifti
-from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats import image_file, nifti_writer
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.labels import check_labels

@@ -15,10 +15,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miscnn_tf.data_loading import nifti_reader
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
-from miscnn_tf.data_loading.nifti_reader import check_size, map_voxels, read_info, read_voxels, scaled_values
-from miscnn_tf.data_loading.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats import nifti_reader
+from miscnn_tf.data_loading.formats.nifti_reader import check_size, map_voxels, read_info, read_voxels, scaled_values
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 AFFINE = np.diag([0.7, 0.9, 3.0, 1.0])

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf import Data_IO, Preprocessor
-from miscnn_tf.data_loading import nifti_reader
+from miscnn_tf.data_loading.formats import nifti_reader
+from miscnn_tf.data_loading.formats.nifti_reader import map_voxels, read_info, read_voxels, scaled_values
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, NIFTIslicer_interface
-from miscnn_tf.data_loading.nifti_reader import map_voxels, read_info, read_voxels, scaled_values
 from miscnn_tf.errors import DataError
 
 TYPES = ("u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")

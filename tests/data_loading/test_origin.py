@@ -11,7 +11,7 @@ from PIL import Image
 from small_data import AFFINE
 
 from miscnn_tf import __version__
-from miscnn_tf.data_loading import image_file, nifti_writer, origin
+from miscnn_tf.data_loading.formats import authorship, image_file, nifti_writer
 from miscnn_tf.errors import DataError
 
 
@@ -86,13 +86,13 @@ def test_bmp_has_no_room_for_a_mark(tmp_path: Path) -> None:
 def test_the_checksum_is_crc_32_of_the_bytes_as_a_file_has_them() -> None:
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     expected = zlib.crc32(b"head" + array.tobytes(order="F"))
-    assert origin.checksum_of([b"head", array]) == expected
-    assert origin.checksum_of([b"head", np.asfortranarray(array)]) == expected
+    assert authorship.checksum_of([b"head", array]) == expected
+    assert authorship.checksum_of([b"head", np.asfortranarray(array)]) == expected
 
 
 @pytest.mark.parametrize(
     "line", [None, "", "FSL 6.0", "miscnn_tf 0.1.0", "miscnn_tf 0.1.0 0000000g", "x miscnn_tf 1 0"]
 )
 def test_other_lines_are_no_mark(line: str | None) -> None:
-    assert not origin.is_mark(line)
-    assert not origin.matches(line, 0)
+    assert not authorship.is_mark(line)
+    assert not authorship.matches(line, 0)

@@ -9,7 +9,7 @@ from toy import ToyInterface
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.cli.main import main
-from miscnn_tf.data_loading import nifti_reader
+from miscnn_tf.data_loading.formats import nifti_reader
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import MemoryBudgetError

@@ -11,7 +11,7 @@ import numpy as np
 
 import miscnn_tf
 from miscnn_tf.data_loading.dicom.extra import require_dicom
-from miscnn_tf.data_loading.dicom.grid import Grid
+from miscnn_tf.data_loading.dicom.series_grid import Grid
 from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.errors import ConfigurationError, DataError
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from miscnn_tf.arguments import flag, whole_number
 from miscnn_tf.configuration import fingerprint
-from miscnn_tf.data_loading.interfaces.sample_folders import first_image
+from miscnn_tf.data_loading._discovery.sample_folders import first_image
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, structures_of
 from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype

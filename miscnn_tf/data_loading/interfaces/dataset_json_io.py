@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, find_dataset_json, read_description
+from miscnn_tf.data_loading._discovery.dataset_json import (
+    DATASET_JSON,
+    DatasetDescription,
+    find_dataset_json,
+    read_description,
+)
+from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
     composed,
@@ -21,9 +27,8 @@ from miscnn_tf.data_loading.file_names import (
     warn_of_others,
     without_ending,
 )
-from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
-from miscnn_tf.data_loading.interfaces.sample_folders import list_files
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf import configuration
+from miscnn_tf.data_loading._discovery.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.extra import require_dicom
-from miscnn_tf.data_loading.dicom.grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
 from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom
 from miscnn_tf.data_loading.dicom.rtstruct import read_rtstruct, roi_mask, roi_names
@@ -31,6 +31,7 @@ from miscnn_tf.data_loading.dicom.series import (
     scan_folder,
     sort_headers,
 )
+from miscnn_tf.data_loading.dicom.series_grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.structures import (
     choose_structures,
     merge_structures,
@@ -38,12 +39,11 @@ from miscnn_tf.data_loading.dicom.structures import (
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, is_nifti
+from miscnn_tf.data_loading.formats.nifti_reader import read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.label_values import class_values, completed, to_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
-from miscnn_tf.data_loading.nifti_reader import read_info, read_voxels
-from miscnn_tf.data_loading.nifti_writer import write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError

@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf import configuration
-from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading._discovery.image_forms import have_colours
+from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.file_names import find_file
-from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import (
     Abstract_IO,
     prediction_labels,
     prediction_to_write,
     stat_fingerprint,
 )
-from miscnn_tf.data_loading.interfaces.image_forms import have_colours
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map

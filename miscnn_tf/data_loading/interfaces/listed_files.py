@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf import configuration
+from miscnn_tf.data_loading._discovery.image_forms import have_colours, usual_nifti_form
+from miscnn_tf.data_loading._discovery.sample_folders import matches, name_expression
 from miscnn_tf.data_loading.file_names import composed, is_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
-from miscnn_tf.data_loading.interfaces.sample_folders import matches, name_expression
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map

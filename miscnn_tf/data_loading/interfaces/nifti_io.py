@@ -11,20 +11,20 @@ import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading._discovery.image_forms import usual_nifti_form
+from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, visible_files, warn_of_others, without_ending
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, check_size, read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import (
     Abstract_IO,
     prediction_labels,
     prediction_to_write,
     stat_fingerprint,
 )
-from miscnn_tf.data_loading.interfaces.image_forms import usual_nifti_form
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
-from miscnn_tf.data_loading.nifti_reader import NiftiInfo, check_size, read_info, read_voxels
-from miscnn_tf.data_loading.nifti_writer import write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, GridError, MissingDataError

@@ -10,16 +10,16 @@ import numpy as np
 
 from miscnn_tf.arguments import byte_count
 from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading._discovery.sample_folders import sample_folder
+from miscnn_tf.data_loading.cache.volume_cache import VolumeCache
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction, with_usual_form
-from miscnn_tf.data_loading.interfaces.sample_folders import sample_folder
-from miscnn_tf.data_loading.interfaces.volume_cache import VolumeCache
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values, to_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
-from miscnn_tf.data_loading.nifti_reader import NiftiInfo, read_info, read_voxels
-from miscnn_tf.data_loading.nifti_writer import write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError

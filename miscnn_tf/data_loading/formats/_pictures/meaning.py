@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miscnn_tf.data_loading._pictures.picture import Stored, has_colours
+from miscnn_tf.data_loading.formats._pictures.picture import Stored, has_colours
 from miscnn_tf.errors import DataError
 
 _ROWS = 256  # at a time, so that temporary arrays stay smaller than the image

@@ -10,9 +10,10 @@ import nibabel
 import numpy as np
 from isal import igzip
 
-from miscnn_tf.data_loading import geometry, origin
+from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.file_names import is_nifti
-from miscnn_tf.data_loading.nifti_reader import (
+from miscnn_tf.data_loading.formats import authorship
+from miscnn_tf.data_loading.formats.nifti_reader import (
     LENGTH_BITS,
     MILLIMETRES,
     in_millimetres,
@@ -53,7 +54,7 @@ def write_nifti(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) -
     kind = nibabel.Nifti2Image if max(array.shape) > np.iinfo(np.int16).max else nibabel.Nifti1Image
     image = kind(array, None)
     _set_geometry(image.header, facts)
-    image.header["descrip"] = origin.mark(origin.checksum_of([_essence(image.header), array]))
+    image.header["descrip"] = authorship.mark(authorship.checksum_of([_essence(image.header), array]))
     with atomic_path(path) as temporary, open(temporary, "wb") as raw:
         if not path.name.lower().endswith(".gz"):
             image.to_stream(raw)
@@ -72,7 +73,7 @@ def was_written_here(path: str | Path) -> bool:
     path = Path(path)
     header = stored_header(path)
     line = bytes(header["descrip"].tobytes()).rstrip(b"\0").decode("latin-1")
-    if not origin.is_mark(line):
+    if not authorship.is_mark(line):
         return False
     info = read_info(path)
 
@@ -80,7 +81,7 @@ def was_written_here(path: str | Path) -> bool:
         yield _essence(header)
         yield from stored_bytes(info)
 
-    return origin.matches(line, origin.checksum_of(parts()))
+    return authorship.matches(line, authorship.checksum_of(parts()))
 
 
 def _essence(header: Any) -> bytes:

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from miscnn_tf.data_loading import origin
-from miscnn_tf.data_loading._pictures import bmp, jpeg, png, tiff
-from miscnn_tf.data_loading._pictures.meaning import as_image, as_labels
-from miscnn_tf.data_loading._pictures.picture import Picture, Stored
-from miscnn_tf.data_loading._pictures.upright import turned
+from miscnn_tf.data_loading.formats import authorship
+from miscnn_tf.data_loading.formats._pictures import bmp, jpeg, png, tiff
+from miscnn_tf.data_loading.formats._pictures.meaning import as_image, as_labels
+from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored
+from miscnn_tf.data_loading.formats._pictures.upright import turned
 from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError
@@ -131,7 +131,7 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
         raise ConfigurationError(f"{path}: the format changes labels; name the file .png, .tif or .bmp")
     if ending == "bmp" and labels.dtype != np.uint8:
         raise ConfigurationError(f"{path}: BMP holds 256 labels at most; choose img_format='png'")
-    line = origin.mark(origin.checksum_of([str(labels.shape).encode(), labels]))
+    line = authorship.mark(authorship.checksum_of([str(labels.shape).encode(), labels]))
     with atomic_path(path) as temporary:
         # BMP has no field for the program's name.
         if ending == "png":
@@ -160,10 +160,10 @@ def was_written_here(path: str | Path) -> bool:
         DataError: If it cannot be read.
     """
     line = written_by(path)
-    if not origin.is_mark(line):
+    if not authorship.is_mark(line):
         return False
     labels = read_mask(path)
-    return origin.matches(line, origin.checksum_of([str(labels.shape).encode(), labels]))
+    return authorship.matches(line, authorship.checksum_of([str(labels.shape).encode(), labels]))
 
 
 def _open(path: str | Path) -> Picture:

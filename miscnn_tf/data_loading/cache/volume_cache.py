@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.data_loading.nifti_reader import NiftiInfo, map_voxels, read_info, read_voxels, scaled_values
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, map_voxels, read_info, read_voxels, scaled_values
 from miscnn_tf.errors import MissingDataError
 
 # A memory map keeps its file open, and open files are few.

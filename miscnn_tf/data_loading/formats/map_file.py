@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from miscnn_tf.data_loading.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import atomic_path
 

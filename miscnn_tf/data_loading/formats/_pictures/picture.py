@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miscnn_tf.data_loading._pictures import upright
+from miscnn_tf.data_loading.formats._pictures import upright
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
     bare_mask,
@@ -19,8 +18,9 @@ from miscnn_tf.data_loading.file_names import (
     visible_files,
     without_ending,
 )
-from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.nifti_reader import read_info
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,7 @@ except ImportError:  # not a POSIX system
     resource = None  # type: ignore[assignment]
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_files import (
+from miscnn_tf.data_loading.cache.sample_files import (
     SAMPLE_FILE,
     TEMPORARY_ENDING,
     UnstorableError,
@@ -36,7 +35,8 @@ from miscnn_tf.data_loading.sample_files import (
     remove_sample,
     write_sample,
 )
-from miscnn_tf.data_loading.spill_folder import SpillFolder, remove_abandoned
+from miscnn_tf.data_loading.cache.spill_folder import SpillFolder, remove_abandoned
+from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import is_abandoned, make_folder, remove_abandoned_temporaries
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 

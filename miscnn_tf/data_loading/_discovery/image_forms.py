@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
-from miscnn_tf.data_loading import image_file
-from miscnn_tf.data_loading.nifti_reader import read_info
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import plural, some_of
 
