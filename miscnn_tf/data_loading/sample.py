@@ -150,7 +150,7 @@ def _as_array(values: Any) -> np.ndarray:
 
 
 def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
-    """A list of sample names from what users hand in: a list, a tuple, an array, or one name alone.
+    """Convert sample names to a list: from a list, a tuple, an array, or a single name.
 
     Args:
         samples: Names of samples. One text or number is one sample, not a sequence of letters.
@@ -159,7 +159,7 @@ def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
         A new list.
 
     Raises:
-        ConfigurationError: If there is no name in it, its order is not defined (a set), or something in it is no name.
+        ConfigurationError: If it is empty, its order is not defined (a set), or an item is not a name.
 
     Example:
         >>> as_index_list("case_00000"), as_index_list(("a", "b"))
@@ -170,12 +170,14 @@ def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
     if isinstance(samples, Sample):
         raise ConfigurationError(f"sample names are needed, not Sample objects; use {samples.index!r}")
     if isinstance(samples, set | frozenset):
-        raise ConfigurationError("the order of a set changes from run to run; hand in a list, e.g. sorted(samples)")
+        raise ConfigurationError(
+            "the samples are a set, whose order changes from run to run; pass a list, e.g. sorted(samples)"
+        )
     if isinstance(samples, np.ndarray):
         if samples.ndim > 1 or samples.dtype.kind not in "OUSiu":
             raise ConfigurationError(
-                f"sample names are needed, not an array of {samples.dtype} with the shape {samples.shape}; an image "
-                "goes to predict_array()"
+                f"sample names are needed, not an array of {samples.dtype} with the shape {samples.shape}; pass an "
+                "image to predict_array()"
             )
         samples = samples.ravel().tolist()
     if not isinstance(samples, Iterable) or isinstance(samples, bytes):
@@ -184,12 +186,12 @@ def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
         )
     names = list(samples)
     if not names:
-        raise ConfigurationError("the list of samples is empty; hand in at least one sample name")
+        raise ConfigurationError("the list of samples is empty; pass at least one sample name")
     for name in names:
         if isinstance(name, Sample):
             raise ConfigurationError(f"sample names are needed, not Sample objects; use {name.index!r}")
         if name is None or not isinstance(name, Hashable):
-            raise ConfigurationError(f"{name!r} in the list of samples is not the name of a sample")
+            raise ConfigurationError(f"{name!r} in the list of samples is not a sample name; pass text or numbers")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Layouts with one folder per sample below the input path."""
+"""Sample folders: their detection, and the paths and names of their files for messages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def find_samples(
     """Find the sample folders directly below `input_path`, and return their names, sorted.
 
     Files, hidden folders, folders whose name does not fully match `pattern` and folders without an image are left out.
-    A folder that cannot be looked into is a sample: leaving it out would lose it without a word, and whoever reads it
-    reports why that is not possible.
+    A folder that cannot be read counts as a sample, so that reading it reports the fault instead of leaving it out
+    silently.
 
     Args:
         input_path: The folder of the data set.
@@ -91,7 +91,7 @@ def _may_have_image(folder: Path, has_image: Callable[[Path], bool]) -> bool:
         os.stat(folder)
         return has_image(folder)
     except (DataError, OSError) as error:
-        logger.info("%s cannot be looked into, and counts as a sample: %s", folder, error)
+        logger.info("%s cannot be read, and counts as a sample: %s", folder, error)
         return True
 
 

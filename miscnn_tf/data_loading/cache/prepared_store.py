@@ -1,4 +1,4 @@
-"""Samples after their subfunctions, kept so that none is prepared twice: in memory up to a budget, or on disk."""
+"""Store of samples after their subfunctions, in memory up to a budget or on disk, so that none is prepared twice."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import is_abandoned, make_folder, remove_abandoned_temporaries
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
-#: How many versions of a sample (other settings, another state of the file) stay on disk.
+#: Number of versions of a sample (other settings, another state of the file) that stay on disk.
 VERSIONS_KEPT = 4
 
-#: How many versions of a sample stay in memory: with and without its label map, of the latest settings.
+#: Number of versions of a sample that stay in memory: with and without its label map, for the latest settings.
 VERSIONS_IN_MEMORY = 2
 
-_LAST_USE_EVERY = 60.0  # seconds between two notes on disk that a version is in use
+_LAST_USE_EVERY = 60.0  # seconds between two records on disk that a version is in use
 _SMALL_BYTES = 2**16
 
 
 def _open_samples() -> int:
-    """How many samples stay open. Each holds two file descriptors, of which a quarter is taken at most."""
+    """Return the number of samples that stay open: two file descriptors each, at most a quarter of all."""
     if resource is None:
         return 128
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -64,28 +64,26 @@ logger = logging.getLogger(__name__)
 
 
 class PreparedStore:
-    """Makes each sample once and hands it out from then on.
+    """Store that prepares each sample once and returns it from then on.
 
-    Persistent, samples live in ``<root>/<encoded index>.<key>/`` (see `sample_files`) and are found again by another
-    process or run; they come back memory-mapped. More than `VERSIONS_KEPT` runs with different settings at the same
-    time belong in folders of their own, or they prepare again what another one removed.
+    If persistent, samples are in ``<root>/<encoded index>.<key>/`` (see `sample_files`), where other processes and
+    later runs find them; they are returned memory-mapped. More than `VERSIONS_KEPT` simultaneous runs with different
+    settings need separate folders, since each removes the oldest versions of the others.
 
-    Otherwise samples stay in memory in their own type (read-only, in C order) until `budget` is spent; what comes later
-    is written below `root` and memory-mapped, and goes when the store is closed or the program ends, or, where that was
-    killed, with the next run that writes there. No sample is thrown out to make room for another one: training comes
-    back to all equally often. But a version makes room for a new one of the same sample, or a notebook in which
-    settings change would soon work from disk only; of each sample at most `VERSIONS_IN_MEMORY` versions stay, those
-    used last. A version that has to be made again because of that takes no other one's place, so that two in turn end
-    up in memory and on disk.
+    Otherwise samples stay in memory in their own type (read-only, in C order) until `budget` is spent; later ones are
+    written below `root` and memory-mapped. They are removed when the store is closed or the program ends, or, after a
+    killed program, by the next run that writes there. A sample never replaces another one, since training reads all
+    equally often. A version replaces older versions of the same sample, at most `VERSIONS_IN_MEMORY` of which stay, so
+    that a notebook in which settings change keeps working in memory. A version that was replaced and is prepared again
+    replaces none, so that of two alternating versions one is in memory and one on disk.
 
-    The store may be used by many threads: those that ask for one sample at the same time wait for the first, and get
-    its error if it fails. A persistent one may be used by many processes: two may prepare the same sample, and one of
-    the results is kept.
+    Many threads may use a store: those that request the same sample wait for the first one, and get its error if it
+    fails. Many processes may use a persistent store: two may prepare the same sample, and one of the results is kept.
 
     Args:
-        root: The folder; created when something is written to it.
-        budget: Bytes of memory for samples, of a store that is not persistent.
-        persistent: Whether samples outlive the program.
+        root: The folder; created when a sample is written to it.
+        budget: Bytes of memory for samples, if the store is not persistent.
+        persistent: Whether samples are kept after the program ends.
 
     Raises:
         ConfigurationError: If `budget` is not a number of bytes.
@@ -118,19 +116,19 @@ class PreparedStore:
             remove_abandoned_temporaries(self.root)
 
     def get(self, key: str, index: Hashable, make: Callable[[], Sample]) -> Sample:
-        """The sample called `index` in the version called `key`; `make` prepares it where there is none yet.
+        """Return the sample called `index` in the version called `key`; `make` prepares it if it is missing.
 
         Args:
-            key: A digest of all that the prepared sample depends on: source files, steps and settings.
+            key: Digest of everything that the prepared sample depends on: source files, steps and settings.
             index: The sample's name.
-            make: Prepares the sample. Called once, however many threads ask.
+            make: Prepares the sample. Called once, for any number of threads.
 
         Returns:
             The sample. Its arrays are read-only and shared; ``details``, ``history`` and ``extended`` are the caller's.
 
         Raises:
-            StorageError: If it cannot be written; the message says how much room is needed and where.
-            Exception: Whatever `make` raises; nothing is kept then.
+            StorageError: If it cannot be written; the message shows the space needed and the folder.
+            Exception: Any error of `make`; nothing is kept then.
         """
         name = (index, key)
         with self._lock:
@@ -159,7 +157,7 @@ class PreparedStore:
         return _shared(sample)
 
     def peek(self, key: str, index: Hashable) -> Sample | None:
-        """The sample called `index` in the version called `key`, as `get` returns it; None where there is none yet."""
+        """Return the sample called `index` in the version called `key`, like `get`; None if it is missing."""
         with self._lock:
             kept = self._recall(key, index)
             if kept is not None:
@@ -171,7 +169,7 @@ class PreparedStore:
         return None if found is None else _shared(found)
 
     def info(self) -> dict[str, int]:
-        """For logs: ``ram_bytes``, ``disk_bytes`` (of what this store wrote or found), ``hits`` and ``made``."""
+        """Return ``ram_bytes``, ``disk_bytes`` (of samples that this store wrote or found), ``hits`` and ``made``."""
         with self._lock:
             return {
                 "ram_bytes": self._memory_bytes,
@@ -181,7 +179,7 @@ class PreparedStore:
             }
 
     def close(self) -> None:
-        """Forget what is in memory, and remove what a store that is not persistent has on disk."""
+        """Drop the samples in memory, and remove those on disk if the store is not persistent."""
         with self._lock:
             self._memory.clear()
             self._dropped.clear()
@@ -221,11 +219,11 @@ class PreparedStore:
             folder = self._write(key, index, sample)
         except UnstorableError as error:
             return self._keep_anyway(key, index, sample, error)
-        # None, where another process has removed it already.
+        # None if another process has removed it already.
         return self._find(folder, index) or sample
 
     def _find(self, folder: Path, index: Hashable) -> Sample | None:
-        """The sample in a folder, memory-mapped; the latest stay open, because opening one takes a millisecond."""
+        """Return the sample in a folder, memory-mapped; the latest stay open, since opening takes a millisecond."""
         name = str(folder)
         with self._lock:
             sample = self._open.get(name)
@@ -251,7 +249,7 @@ class PreparedStore:
             except MissingDataError:
                 return None
             except DataError as error:
-                # Another process may have removed the folder, or put a new one in its place, while this one read it.
+                # Another process may have removed or replaced the folder while this one read it.
                 if folder_before is not None and _inode(folder) == folder_before:
                     logger.warning("%s", error)
                     break
@@ -260,7 +258,7 @@ class PreparedStore:
         return None
 
     def _recall(self, key: str, index: Hashable) -> Sample | None:
-        """The version in memory, which is the latest used one from now on; to be called with the lock."""
+        """Return a version from memory, and mark it as used last; the caller holds the lock."""
         versions = self._memory.get(index)
         if versions is None or key not in versions:
             return None
@@ -269,7 +267,7 @@ class PreparedStore:
         return versions[key]
 
     def _remember(self, key: str, index: Hashable, sample: Sample) -> Sample | None:
-        """Keep a sample in memory, if the budget allows."""
+        """Keep a sample in memory, if the budget allows; None if not."""
         size = _bytes(sample)
         with self._lock:
             if self._replaced(key, index, size) is None:
@@ -288,7 +286,7 @@ class PreparedStore:
         return frozen
 
     def _replaced(self, key: str, index: Hashable, size: int) -> list[str] | None:
-        """Which versions a new one of `size` bytes replaces, those longest unused; None where it does not fit."""
+        """Return the versions that a new one of `size` bytes replaces, oldest use first; None if it does not fit."""
         versions = self._memory.get(index) or OrderedDict[str, Sample]()
         free = self.budget - self._memory_bytes
         makes_room = (index, key) not in self._dropped
@@ -302,7 +300,7 @@ class PreparedStore:
         return replaced if size <= free else None
 
     def _keep_anyway(self, key: str, index: Hashable, sample: Sample, error: UnstorableError) -> Sample:
-        """A sample with something in it that no file can hold: in memory where there is room, else made each time."""
+        """Keep a sample that cannot be stored on disk in memory, if it fits; otherwise it is prepared each time."""
         kept = self._remember(key, index, sample)
         if not self._warned:
             self._warned = True
@@ -331,7 +329,7 @@ class PreparedStore:
         return folder
 
     def _folder(self, key: str, index: Hashable) -> Path:
-        # No dot in the key, so that the last dot of the name is where the index ends.
+        # No dot in the key, so that the last dot of the name ends the index.
         return (self._spill or self.root) / f"{encode_name(index)}.{encode_name(key).replace('.', '%2E')}"
 
     def _count(self, folder: Path) -> None:
@@ -342,7 +340,7 @@ class PreparedStore:
                 self._disk_bytes[name] = sum(entry.stat().st_size for entry in os.scandir(folder))
         if now - self._noted.get(name, -_LAST_USE_EVERY) >= _LAST_USE_EVERY:
             self._noted[name] = now
-            with suppress(OSError):  # a folder that may only be read is of use, too
+            with suppress(OSError):  # read-only folders are allowed
                 os.utime(folder / SAMPLE_FILE)
 
     def _remove_old_versions(self, index: Hashable, newest: Path) -> None:
@@ -352,7 +350,7 @@ class PreparedStore:
             versions = [newest.parent / name for name in names if name != newest.name]
         versions.sort(key=_last_use, reverse=True)
         for path in versions[VERSIONS_KEPT - 1 :]:
-            logger.info("removing the prepared sample %s, which was not used for the longest time", path)
+            logger.info("removing the prepared sample %s, the least recently used version", path)
             with suppress(OSError):
                 remove_sample(path)
             with self._lock:
@@ -381,7 +379,7 @@ class PreparedStore:
     def _open_spill(self) -> None:
         with self._lock:
             if self._spill is None:
-                # Stores of other runs lie beside this one (see `Preprocessor.cache`).
+                # Stores of other runs are beside this one (see `Preprocessor.cache`).
                 remove_abandoned([*self.root.glob("run-*"), *self.root.parent.glob("*.prepared/run-*")])
                 folder = SpillFolder(self.root)
                 self._spill = folder.path
@@ -389,7 +387,7 @@ class PreparedStore:
 
 
 def _end(opened: OrderedDict[str, Sample], folder: SpillFolder) -> None:
-    opened.clear()  # Windows removes no file that is memory-mapped
+    opened.clear()  # Windows cannot remove memory-mapped files
     folder.remove()
 
 
@@ -408,7 +406,7 @@ def _last_use(folder: Path) -> float:
 
 
 def _shared(sample: Sample, compact: bool = False) -> Sample:
-    """A sample that shares its arrays, read-only, and has everything else to itself."""
+    """Copy a sample; its arrays are shared, read-only, and everything else is copied."""
     twin = copy(sample)
     for attribute in ("img_data", "seg_data", "pred_data"):
         array = getattr(sample, attribute)
@@ -426,7 +424,7 @@ def _own(value: Any) -> Any:
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         return type(value)(_own(item) for item in value)
     if isinstance(value, np.ndarray):
-        # An affine may be changed by whoever gets it; a large array is shared like the image.
+        # A caller may change an affine; a large array is shared like the image.
         return value.copy() if value.nbytes <= _SMALL_BYTES else _read_only(value)
     return value
 
@@ -441,10 +439,10 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
-    """A copy where `array` is a cut-out that would keep a much larger array in memory, or is not in C order.
+    """Copy `array` if it is a part of a much larger array, not in C order, or memory-mapped.
 
-    A patch of 128x128x128 is cut from the C order in 1 ms, from the Fortran order of NIfTI files in 17 ms. Copied is
-    also what an interface has memory-mapped: each map keeps its file open, and changes with it.
+    A patch of 128x128x128 is read from C order in 1 ms, from the Fortran order of NIfTI files in 17 ms. Memory maps of
+    an interface keep their files open, and change with them.
     """
     owner = array
     while isinstance(owner.base, np.ndarray):
@@ -457,7 +455,7 @@ def _compact(array: np.ndarray) -> np.ndarray:
 
 
 def _bytes(value: Any) -> int:
-    """Bytes of all arrays in a sample, or in what it holds."""
+    """Return the bytes of all arrays in a sample, or in a value of it."""
     if isinstance(value, Sample):
         return sum(map(_bytes, vars(value).values()))
     if isinstance(value, np.ndarray):

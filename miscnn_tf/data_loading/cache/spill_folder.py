@@ -1,8 +1,8 @@
-"""Folders for what shall not outlive the program, and an end to those that a killed program left behind.
+"""Temporary folders that are removed when the program ends, and removal of those that killed programs left behind.
 
-Whoever has such a folder holds a lock on it, which the system takes away from a program that is gone, however it went.
-Locks mean something within one running system only, so that its boot's number is part of the name: folders that
-another machine made, or this one before it was started anew, are left to ``miscnn-tf cleanup``.
+A process holds a lock on its folder; the operating system releases it when the process ends for any reason. Locks are
+valid only within one running system, so the folder's name contains the boot's number: folders of other machines, and
+those made before a restart, are left to ``miscnn-tf cleanup``.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from miscnn_tf.data_loading.storage import make_folder
 logger = logging.getLogger(__name__)
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_HALF = 16  # hexadecimal digits: one half of a name is drawn, the other is the boot's
+_HALF = 16  # hexadecimal digits: one half of a name is random, the other is the boot's
 
 
 class SpillFolder:
     """A folder ``run-<32 hexadecimal digits>`` of this process.
 
     Args:
-        parent: Where it is made.
+        parent: The folder in which it is created.
 
     Attributes:
         path: The folder.
 
     Raises:
-        StorageError: If it cannot be made.
+        StorageError: If it cannot be created.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -53,7 +53,7 @@ class SpillFolder:
                 return
 
     def remove(self) -> None:
-        """Remove the folder, and the one that it is in if nothing else is; not in a forked process."""
+        """Remove the folder, and its parent if that is empty then; do nothing in a forked process."""
         if os.getpid() != self._owner:
             return
         _remove(self.path)
@@ -63,18 +63,18 @@ class SpillFolder:
 
 
 def remove_abandoned(folders: Iterable[Path]) -> None:
-    """Remove those of these folders that processes made which are gone; where that is not sure, a folder stays."""
+    """Remove the folders whose processes have ended; keep a folder if that is uncertain."""
     boot = _boot()
     for folder in folders:
         if not (folder.name.startswith("run-") and folder.name.endswith(boot)):
             continue
         descriptor = None
-        with suppress(BlockingIOError, FileNotFoundError):  # it is in use, or gone by now
+        with suppress(BlockingIOError, FileNotFoundError):  # in use, or removed meanwhile
             descriptor = _lock(folder)
         if descriptor is None:
             continue
         try:
-            logger.info("removing %s, which a program that was killed has left", folder)
+            logger.info("removing %s, left by a killed program", folder)
             _remove(folder)
         finally:
             os.close(descriptor)
@@ -89,16 +89,16 @@ def _remove(folder: Path) -> None:
 def _boot() -> str:
     try:
         return _BOOT.read_text().replace("-", "").strip()[-_HALF:]
-    except OSError:  # such systems do not tell; nothing is ever taken for abandoned
+    except OSError:  # unknown on this system, so no folder counts as abandoned
         return secrets.token_hex(_HALF // 2)
 
 
 def _lock(folder: Path) -> int | None:
-    """The descriptor that holds the lock; None where there are no locks.
+    """Lock a folder and return the descriptor; None if the system has no locks.
 
     Raises:
-        BlockingIOError: If somebody else holds it.
-        FileNotFoundError: If there is no such folder.
+        BlockingIOError: If another process holds the lock.
+        FileNotFoundError: If the folder does not exist.
     """
     if fcntl is None:
         return None
@@ -113,5 +113,5 @@ def _lock(folder: Path) -> int | None:
             os.close(descriptor)
         if isinstance(error, BlockingIOError | FileNotFoundError):
             raise
-        return None  # such file systems have none, NFS for one
+        return None  # some file systems, such as NFS, have no locks
     return descriptor

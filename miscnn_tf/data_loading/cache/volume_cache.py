@@ -1,4 +1,4 @@
-"""The volumes that slices were read from lately, within a budget of memory."""
+"""Cache of the volumes from which slices were read last, within a memory budget."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, map_voxels, read_info, read_voxels, scaled_values
 from miscnn_tf.errors import MissingDataError
 
-# A memory map keeps its file open, and open files are few.
+# A memory map keeps its file open, and the number of open files is limited.
 _MOST_VOLUMES = 64
 
 
 class VolumeCache:
-    """Decoded volumes, the ones used last, up to `budget` bytes; safe for several threads.
+    """Cache of the decoded volumes used last, up to `budget` bytes; safe for several threads.
 
     Uncompressed files are memory-mapped instead and cost nothing. A volume larger than the budget is kept alone, so
-    that its slices still do not decode it each time.
+    that it is not decoded again for each slice.
 
     Args:
         budget: Bytes of decoded voxels to keep.
@@ -35,11 +35,11 @@ class VolumeCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of decoded voxels held now."""
+        """Bytes of decoded voxels in the cache."""
         return sum(_cost(volume) for _, volume in self._held.values())
 
     def plane(self, path: Path, axis: int, position: int) -> tuple[NiftiInfo, np.ndarray]:
-        """The header of a volume, and a copy of one of its slices, without the axis that was cut."""
+        """Return the header of a volume, and a copy of one of its slices without the sliced axis."""
         info, volume = self._volume(path)
         part = volume[(slice(None),) * axis + (position,)]
         return info, scaled_values(part, info) if isinstance(volume, np.memmap) else np.ascontiguousarray(part)
@@ -55,7 +55,7 @@ class VolumeCache:
                 self._held.move_to_end(key)
                 return self._held[key]
             own = self._locks.setdefault(key, threading.Lock())
-        # One thread decodes a volume, the others that want it wait; readers of other volumes do not.
+        # One thread decodes a volume; others that need the same volume wait, readers of other volumes do not.
         with own:
             with self._lock:
                 if key in self._held:
@@ -72,7 +72,7 @@ class VolumeCache:
                     self._held.popitem(last=False)
         return info, volume
 
-    # A copy for another process, or a copied interface, begins empty; locks and volumes do not travel.
+    # A copy, for another process or interface, starts empty: locks and volumes are not copied.
     def __getstate__(self) -> dict[str, Any]:
         return {"budget": self.budget}
 

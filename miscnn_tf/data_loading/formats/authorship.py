@@ -1,7 +1,7 @@
-"""A mark in the files that this package writes, by which `miscnn-tf cleanup` knows them again.
+"""Mark in the files that this package writes, by which `miscnn-tf cleanup` recognises them.
 
-It is a line of text where the format has a place for such a line, and holds a checksum: a label map that somebody has
-corrected by hand, and saved with a program that keeps the line, is not taken for ours any more.
+The mark is a line in a text field of the format, with a checksum: a label map that was corrected by hand and saved by a
+program that keeps the line no longer counts as written by this package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MARK = re.compile(r"miscnn_tf \S+ ([0-9a-f]{8})")
 
 
 def mark(checksum: int) -> str:
-    """The line.
+    """Return the mark of a file with a checksum.
 
     Example:
         >>> matches(mark(1234), 1234), matches(mark(1234), 1235)
@@ -28,22 +28,22 @@ def mark(checksum: int) -> str:
 
 
 def matches(line: str | None, checksum: int) -> bool:
-    """Whether a line is ours, of a file with this checksum."""
+    """Return True if a line is the mark of a file with this checksum."""
     found = _MARK.fullmatch(line or "")
     return found is not None and int(found[1], 16) == checksum
 
 
 def is_mark(line: str | None) -> bool:
-    """Whether a line looks like ours."""
+    """Return True if a line has the form of a mark."""
     return _MARK.fullmatch(line or "") is not None
 
 
 def checksum_of(parts: Iterable[bytes | np.ndarray]) -> int:
-    """CRC-32 of bytes and arrays, one after the other; arrays as they lie in Fortran order, as files have them."""
+    """Compute the CRC-32 of bytes and arrays in succession; arrays in Fortran order, as in files."""
     checksum = 0
     for part in parts:
         if isinstance(part, np.ndarray):
-            # Plane by plane: no copy of a whole volume.
+            # Plane by plane, without a copy of the whole volume.
             for plane in part.T if part.ndim > 1 else [part]:
                 checksum = isal_zlib.crc32(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data, checksum)
         else:

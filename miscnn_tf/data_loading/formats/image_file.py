@@ -1,4 +1,4 @@
-"""One PNG, TIFF, JPEG or BMP file as an array of rows and columns, with the depth that it has."""
+"""Reader and writer of PNG, TIFF, JPEG and BMP files, as arrays of rows and columns in the depth of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of maps: one real number per voxel, in the geometry of the image that they belong to."""
+"""Writer of maps: one real number per voxel, in the geometry of their image."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from miscnn_tf.data_loading.storage import atomic_path
 
 
 def write_map(stem: str | Path, values: np.ndarray, sample: Sample) -> Path:
-    """Write a map, atomically: as NIfTI where the image's place in the world is known, else as ``.npy``.
+    """Write a map, atomically: as NIfTI if the affine of the image is known, else as ``.npy``.
 
-    A file per map, not one of four dimensions: viewers lay it over the image as it is.
+    Each map has its own file, not one of four dimensions, so that viewers can overlay it.
 
     Args:
         stem: Name of the file without its ending.
         values: ``(x, y[, z])`` on the grid of the original image; written as float32.
-        sample: The sample; its ``extended`` holds the ``"affine"`` and what else the interface read of the geometry.
+        sample: The sample; its ``extended`` holds the ``"affine"`` and further geometry that the interface read.
 
     Returns:
         The file's path.
@@ -40,7 +40,7 @@ def write_map(stem: str | Path, values: np.ndarray, sample: Sample) -> Path:
             np.save(temporary, values, allow_pickle=False)
         return path
     if values.ndim == 2 and ("slice_axis" in facts or facts.get("file_axes", 2) == 3):
-        # A slice that was of three axes in its file is written so, to be laid over it.
+        # A slice that has three axes in its file is written in that shape, so that viewers can overlay it.
         values = np.expand_dims(values, int(facts.get("slice_axis", 2)))
     path = stem.with_name(stem.name + ".nii.gz")
     write_nifti(path, values, facts)

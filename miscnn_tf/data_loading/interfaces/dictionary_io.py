@@ -1,4 +1,4 @@
-"""Arrays that are already in memory."""
+"""Interface for arrays in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTS = ("image", "segmentation", "prediction", "details")
 
 
 class Dictionary_interface(Abstract_IO):
-    """Samples from a dict of arrays.
+    """Interface for samples in a dict of arrays.
 
     Args:
         dictionary: ``{index: (image, segmentation[, prediction[, details]])}``; the segmentation may be None or left

@@ -1,4 +1,4 @@
-"""2D images: one folder per sample with ``imaging.png`` and ``segmentation.png``, or another format."""
+"""Interface for 2D images: a folder per sample with ``imaging.png`` and ``segmentation.png``, or another format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NIfTI volumes: one folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``."""
+"""Interface for NIfTI volumes: a folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NIfTI volumes as 2D samples, one per slice."""
+"""Interface for the slices of NIfTI volumes as 2D samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEPARATOR = ":#:"
 
 
 class NIFTIslicer_interface(Abstract_IO):
-    """The slices of NIfTI volumes as 2D samples.
+    """Interface for the slices of NIfTI volumes as 2D samples.
 
     Folders and files are those of `NIFTI_interface`; the index of a slice is ``"<folder>:#:<slice>"``. Volumes are
     decoded once for all their slices, as long as `cache_bytes` allow; uncompressed ones are memory-mapped.
