@@ -22,7 +22,7 @@ needs_locks = pytest.mark.skipif(
 SPILLS = """
     import os, sys, time
     import numpy as np
-    from miscnn_tf.data_loading.prepared_store import PreparedStore
+    from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
     from miscnn_tf.data_loading.sample import Sample
     store = PreparedStore(sys.argv[1], 0, persistent=False)
     store.get("k", "a", lambda: Sample("a", np.ones((9, 9)), 1, 2))
