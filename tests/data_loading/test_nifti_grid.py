@@ -112,7 +112,7 @@ class TestQuaternion:
         path = save(tmp_path / "a.nii", AFFINE, OTHER, fields)
         info = read_info(path)
         np.testing.assert_array_equal(info.affine, AFFINE)
-        assert (info.qform, info.qform_code, info.sform_code) == (None, 0, 2)
+        assert (info.grid.qform, info.grid.qform_code, info.grid.sform_code) == (None, 0, 2)
         assert info.spacing.tolist() == [2, 3, 4]
         write_nifti(tmp_path / "b.nii", np.zeros(SHAPE, np.uint8), info.geometry())
         np.testing.assert_array_equal(nibabel.load(tmp_path / "b.nii").affine, AFFINE)

@@ -296,7 +296,7 @@ class TestWriting:
         image.header.set_zooms((0.7, 0.9, 3))
         nibabel.save(image, tmp_path / f"a{ending}")
         info = read_info(tmp_path / f"a{ending}")
-        assert (info.qform_code, info.sform_code) == (0, 0)
+        assert (info.grid.qform_code, info.grid.sform_code) == (0, 0)
         write_nifti(tmp_path / f"b{ending}", ramp(dtype=np.uint8), info.geometry())
         first, second = (sitk.ReadImage(str(tmp_path / f"{name}{ending}")) for name in "ab")
         for ask in ("GetSpacing", "GetOrigin", "GetDirection"):

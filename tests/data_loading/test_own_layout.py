@@ -11,6 +11,7 @@ import pytest
 
 from miscnn_tf import registry
 from miscnn_tf.cli import main as cli
+from miscnn_tf.data_loading import layouts
 from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
 from miscnn_tf.data_loading.layouts import LAYOUTS, find_interface, layout_help, recognise
 from miscnn_tf.errors import MissingDataError
@@ -81,17 +82,19 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(miscnn_data_interfaces._entries, "NPY", Npy_interface)
+    monkeypatch.setitem(miscnn_data_interfaces, "NPY", Npy_interface)
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry point of an installed package."""
     point = EntryPoint("NPY", f"{__name__}:Npy_interface", "miscnn_tf.interfaces")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     monkeypatch.setattr(EntryPoint, "load", lambda self: Npy_interface)
-    monkeypatch.setattr(miscnn_data_interfaces, "_entries", dict(miscnn_data_interfaces._entries))
-    monkeypatch.setattr(miscnn_data_interfaces, "_searched", False)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    fresh: registry.Registry[type[Abstract_IO]] = registry.Registry("data interface", "miscnn_tf.interfaces")
+    for name, cls in miscnn_data_interfaces.items():
+        fresh[name] = cls
+    monkeypatch.setattr(layouts, "miscnn_data_interfaces", fresh)
 
 
 @pytest.mark.parametrize("source", ["registered", "installed"])
@@ -123,7 +126,7 @@ def test_the_help_describes_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_per_sample_needs_find_image_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(miscnn_data_interfaces._entries, "FOLDERS", Folders_interface)
+    monkeypatch.setitem(miscnn_data_interfaces, "FOLDERS", Folders_interface)
     (data / "x").mkdir()
     with pytest.raises(MissingDataError):
         recognise(data)
@@ -141,7 +144,7 @@ def test_an_argument_of_one_layout_decides(data: Path, monkeypatch: pytest.Monke
         def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = True, memory: Any = None) -> None:
             super().__init__(channels, classes, three_dim)
 
-    monkeypatch.setitem(miscnn_data_interfaces._entries, "NPY", Npy_interface)
-    monkeypatch.setitem(miscnn_data_interfaces._entries, "OTHER", Other_interface)
+    monkeypatch.setitem(miscnn_data_interfaces, "NPY", Npy_interface)
+    monkeypatch.setitem(miscnn_data_interfaces, "OTHER", Other_interface)
     assert type(find_interface(data)) is Npy_interface
     assert type(find_interface(data, memory="1GB")) is Other_interface

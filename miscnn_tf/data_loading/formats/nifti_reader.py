@@ -229,21 +229,6 @@ class NiftiInfo:
         return self.grid.spacing
 
     @property
-    def qform(self) -> np.ndarray | None:
-        """Matrix of the qform, 4x4, if it differs from `affine`, else None."""
-        return self.grid.qform
-
-    @property
-    def qform_code(self) -> int:
-        """NIfTI code of the qform, 0 if it is missing or unusable."""
-        return self.grid.qform_code
-
-    @property
-    def sform_code(self) -> int:
-        """NIfTI code of the sform, 0 if it is missing."""
-        return self.grid.sform_code
-
-    @property
     def compressed(self) -> bool:
         """True if the file is gzipped."""
         return self.path.name.lower().endswith(".gz")
@@ -274,12 +259,12 @@ class NiftiInfo:
         facts: dict[str, Any] = {
             "affine": self.affine.copy(),
             "spacing": self.spacing.copy(),
-            "qform_code": self.qform_code,
-            "sform_code": self.sform_code,
+            "qform_code": self.grid.qform_code,
+            "sform_code": self.grid.sform_code,
             "xyzt_units": self.grid.xyzt_units,
         }
-        if self.qform is not None:
-            facts["qform"] = self.qform.copy()
+        if self.grid.qform is not None:
+            facts["qform"] = self.grid.qform.copy()
         return facts
 
 

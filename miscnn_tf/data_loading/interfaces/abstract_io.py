@@ -13,7 +13,7 @@ import numpy as np
 from miscnn_tf.arguments import flag, whole_number
 from miscnn_tf.configuration import fingerprint
 from miscnn_tf.data_loading._discovery.sample_folders import first_image
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, structures_of
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, Labelled, detect_classes, structures_of
 from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
@@ -122,6 +122,21 @@ class Abstract_IO(ABC):
             raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
         labels = [label for label in structures.values() if isinstance(label, int)]
         return cls.from_settings({**settings, "structure_dict": structures, "classes": max([1, *labels]) + 1})
+
+    @classmethod
+    def from_labels(cls, folder: Path, arguments: Mapping[str, Any], reader: Labelled | None = None) -> Self:
+        """Make the interface; classes and label map, if not given, are those of all segmentations in a folder.
+
+        Args:
+            folder: An existing folder.
+            arguments: All other arguments.
+            reader: An interface that reads the segmentations; None: this one.
+        """
+        probe = cls.from_settings({"classes": ANY_CLASSES, **arguments})
+        if "classes" in arguments:
+            return probe
+        classes, label_map = detect_classes(reader or probe, folder, arguments.get("label_map"))
+        return cls.from_settings({**arguments, "classes": classes, "label_map": label_map})
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:

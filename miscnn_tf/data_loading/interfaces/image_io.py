@@ -22,7 +22,6 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
     prediction_to_write,
     stat_fingerprint,
 )
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.plain_files import read_array
@@ -112,11 +111,7 @@ a folder per sample, with images
             if channels is None:
                 channels = 3 if have_colours(images.initialize(folder), images.image_path, folder) else 1
             arguments["img_type"] = "rgb" if channels == 3 else "grayscale"
-        probe = cls.from_settings({"classes": ANY_CLASSES, **arguments})
-        if "classes" in arguments:
-            return probe
-        classes, label_map = detect_classes(probe, folder, arguments.get("label_map"))
-        return cls.from_settings({**arguments, "classes": classes, "label_map": label_map})
+        return cls.from_labels(folder, arguments)
 
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:

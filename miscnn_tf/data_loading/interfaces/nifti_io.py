@@ -22,7 +22,6 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
     prediction_to_write,
     stat_fingerprint,
 )
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
@@ -89,12 +88,7 @@ a folder per sample, with NIfTI files
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
         """Make the interface; channels and dimension are those of most images, classes those of all segmentations."""
-        arguments = with_usual_form(folder, settings)
-        probe = cls.from_settings({"classes": ANY_CLASSES, **arguments})
-        if "classes" in arguments:
-            return probe
-        classes, label_map = detect_classes(probe, folder, arguments.get("label_map"))
-        return cls.from_settings({**arguments, "classes": classes, "label_map": label_map})
+        return cls.from_labels(folder, with_usual_form(folder, settings))
 
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:

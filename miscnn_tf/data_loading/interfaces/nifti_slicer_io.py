@@ -17,7 +17,7 @@ from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info, re
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction, with_usual_form
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.data_loading.label_values import class_values, to_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
@@ -81,13 +81,9 @@ class NIFTIslicer_interface(Abstract_IO):
         if settings.get("three_dim"):
             raise ConfigurationError("three_dim=True: slices have two dimensions; choose 'NIFTI' for volumes")
         del arguments["three_dim"]
-        probe = cls.from_settings({"classes": ANY_CLASSES, **arguments})
-        if "classes" in arguments:
-            return probe
         # Whole volumes are scanned, not slice by slice.
         volumes = NIFTI_interface(arguments["channels"], ANY_CLASSES, True, arguments.get("pattern"))
-        classes, label_map = detect_classes(volumes, folder, arguments.get("label_map"))
-        return cls.from_settings({**arguments, "classes": classes, "label_map": label_map})
+        return cls.from_labels(folder, arguments, volumes)
 
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:
