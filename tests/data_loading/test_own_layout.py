@@ -89,11 +89,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry point of an installed package."""
     point = EntryPoint("NPY", f"{__name__}:Npy_interface", "miscnn_tf.interfaces")
-    monkeypatch.setattr(EntryPoint, "load", lambda self: Npy_interface)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     fresh: registry.Registry[type[Abstract_IO]] = registry.Registry("data interface", "miscnn_tf.interfaces")
     for name, cls in miscnn_data_interfaces.items():
         fresh[name] = cls
+    monkeypatch.setattr(EntryPoint, "load", lambda self: Npy_interface)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     monkeypatch.setattr(layouts, "miscnn_data_interfaces", fresh)
 
 
