@@ -68,7 +68,7 @@ def resample_label_maps(data_io: Data_IO, indices: Sequence[Hashable], folder: s
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"{folder} is not empty; choose a new or an empty folder")
     make_folder(folder)
-    progress = tqdm(indices, desc="Resampling", unit="case", disable=None)
+    progress = tqdm(indices, desc="Resampling", unit="sample", disable=None)
     return [_resample(data_io.interface, index, root, folder) for index in progress]
 
 

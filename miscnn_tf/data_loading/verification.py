@@ -143,7 +143,7 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
     seen: dict[Hashable, Seen] = {}
     reported: set[Hashable] = set()
     with _kept_warnings() as kept:
-        for index in tqdm(verification.samples, desc="Verifying", unit="case", disable=None):
+        for index in tqdm(verification.samples, desc="Verifying", unit="sample", disable=None):
             try:
                 with memory_for(index, "looking at its voxels"):
                     findings, facts = _look_at(data_io, index, labels, quick)
