@@ -1,4 +1,4 @@
-"""Sample: an image with its label map, metadata and prediction; lists of sample names; memory errors that name a sample."""
+"""Sample: an image with its label map and prediction; lists of sample names; memory errors that name a sample."""
 
 from __future__ import annotations
 
