@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from rivals import TORCH, Rival, python_with
 
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.geometry import resampled_shape
-from miscnn_tf.data_loading.nifti_file import write_nifti
 
 #: Voxel size of the phantom in mm.
 SPACING = (0.7, 0.7, 1.0)

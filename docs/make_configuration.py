@@ -19,7 +19,7 @@ from miscnn_tf.evaluation.split_validation import split_validation
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.planning.build import _ATTRIBUTES, default_of, known_losses, known_metrics
-from miscnn_tf.planning.experiment import LAYOUTS, Data, Experiment, Table
+from miscnn_tf.planning.experiment import Data, Experiment, Table, layouts
 from miscnn_tf.processing.data_augmentation import SETTINGS, SWITCHES, Data_Augmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions
@@ -156,7 +156,7 @@ def _names() -> str:
     lines = [
         "## Names and their arguments\n",
         "Layouts, `[data] layout`, and the keys of `[data] settings` for each:\n",
-        *_list({name: miscnn_data_interfaces[name] for name in LAYOUTS}, leave={*Data.model_fields, "file_ending"}),
+        *_list({name: miscnn_data_interfaces[name] for name in layouts()}, leave={*Data.model_fields, "file_ending"}),
         "\nSteps, `[[preprocessing.steps]]`:\n",
         *_list(subfunctions),
         "\nArchitectures, `[network] architecture`:\n",

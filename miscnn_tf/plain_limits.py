@@ -76,7 +76,7 @@ def key_name(place: tuple[Any, ...]) -> str:
 
 
 def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: bool = False) -> Any:
-    """Parse JSON, with the limits of `miscnn_tf.data_loading.json_file.read_json`.
+    """Parse JSON, with the limits of `miscnn_tf.data_loading.plain_files.read_json`.
 
     Args:
         data: The document; bytes are UTF-8, -16 or -32, with or without a byte order mark.

@@ -16,8 +16,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from miscnn_tf.data_loading.dicom.grid import Grid
 from miscnn_tf.data_loading.dicom.series import grid_of_files
+from miscnn_tf.data_loading.dicom.series_grid import Grid
 
 #: UIDs that are the same in each run, and with them the mutations.
 UIDS = {"StudyInstanceUID": "1.2.3.1", "SeriesInstanceUID": "1.2.3.2", "FrameOfReferenceUID": "1.2.3.3"}

@@ -98,7 +98,7 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         DataError: If the folder has no data, or their layout cannot be detected.
     """
     from miscnn_tf.data_loading.data_io import Data_IO
-    from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
+    from miscnn_tf.data_loading.layouts import find_interface_despite_errors
 
     folder = data_folder(arguments)
     of_layout = {

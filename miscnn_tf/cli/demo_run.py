@@ -16,7 +16,7 @@ import numpy as np
 from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.data_loading.results import backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets import write_kits_phantoms

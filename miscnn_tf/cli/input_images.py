@@ -9,6 +9,7 @@ from typing import Final
 
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
+from miscnn_tf.data_loading.file_names import ending_of, is_nifti, stem_of
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import label_values_of
@@ -16,7 +17,6 @@ from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_values import label_map_of
 from miscnn_tf.data_loading.layouts import find_interface
-from miscnn_tf.data_loading.nifti_file import ending_of, is_nifti, stem_of
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 #: nnU-Net's names of files with one channel each.

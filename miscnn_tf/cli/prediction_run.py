@@ -17,8 +17,9 @@ from tqdm import tqdm
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
 from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.folder_lock import locked_folder
-from miscnn_tf.data_loading.image_file import LOSSY
+from miscnn_tf.data_loading.formats.image_file import LOSSY
 from miscnn_tf.data_loading.interfaces import (
     NIFTI_interface,
     NIFTIslicer_interface,
@@ -26,8 +27,7 @@ from miscnn_tf.data_loading.interfaces import (
 )
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
-from miscnn_tf.data_loading.json_file import read_json, write_json
-from miscnn_tf.data_loading.nifti_file import ending_of, stem_of
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError

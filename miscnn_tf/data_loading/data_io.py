@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.data_loading.array_file import read_arrays
+from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import (
     MOST_CLASSES,
@@ -24,17 +24,9 @@ from miscnn_tf.data_loading.labels import (
     label_dtype,
     require_classes,
 )
-from miscnn_tf.data_loading.memory_errors import memory_for
+from miscnn_tf.data_loading.plain_files import read_arrays
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_files import (
-    SAMPLE_FILE,
-    encode_name,
-    read_sample,
-    remove_sample,
-    write_sample,
-)
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import did_you_mean
@@ -45,7 +37,7 @@ T = TypeVar("T")
 
 _SHOWN = 20
 _PROGRESS_AFTER = 2.0  # seconds
-# What is wrong with the files of one sample, and not with the machine.
+# Errors of the files of one sample, not of the machine.
 _READ_ERRORS = {
     getattr(errno, name) for name in ("EACCES", "EPERM", "EIO", "ELOOP", "ENAMETOOLONG", "EISDIR", "ENOTDIR")
 }
@@ -53,7 +45,7 @@ _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EAC
 
 
 class Data_IO:
-    """Loads samples through an interface, saves predictions, and keeps batches and prepared samples on disk.
+    """Load samples through an interface, save predictions, and store batches and prepared samples on disk.
 
     Args:
         interface: Reads and writes the data format; one of `miscnn_tf.data_loading.interfaces`, or your own subclass of
@@ -61,12 +53,12 @@ class Data_IO:
         input_path: The data; for most formats a folder with a folder per sample.
         output_path: Folder for predictions, created when the first is saved.
         batch_path: Folder for batches and prepared samples, created when the first is written. Several runs may share
-            it: each writes names that begin with its own `seed`, and removes no others.
+            it: each writes and removes only names that begin with its own `seed`.
         delete_batchDir: Whether `batch_cleanup` also removes `batch_path`, if nothing else is left in it.
 
     Attributes:
         indices_list: The names of all samples, in the interface's order.
-        seed: A random whole number that no other instance has.
+        seed: A random whole number, different for each instance.
 
     Raises:
         ConfigurationError: If the interface lacks a required method or attribute.
@@ -93,12 +85,12 @@ class Data_IO:
         self.output_path = output_path
         self.batch_path = batch_path
         self.delete_batchDir = delete_batchDir
-        # Not from the global generators, which a script may have seeded: two runs of it must not share names.
+        # Not from the global generators, which a script may seed: two runs of the script must not share names.
         self.seed: int = random.SystemRandom().randrange(10**12)
         self.indices_list: list[Hashable] = self._find_samples()
 
     def get_indiceslist(self) -> list[Hashable]:
-        """The names of all samples; a copy, which may be shuffled or shortened."""
+        """Return the names of all samples, in a new list."""
         return list(self.indices_list)
 
     # ---------------------------------------------------------------- samples
@@ -112,7 +104,7 @@ class Data_IO:
             index: The sample's name.
             load_seg: Whether to read its label map.
             load_pred: Whether to read its prediction from `output_path`.
-            backup: Read the sample that `backup_sample` wrote, not the source; it holds what it held then.
+            backup: Whether to read the sample that `backup_sample` wrote instead of the source.
 
         Returns:
             The sample. Images are float32 or an integer type of at most 32 bits, label maps uint8 (uint16 above 256
@@ -155,7 +147,7 @@ class Data_IO:
         return sample
 
     def get_samples(self, load_seg: bool = False, load_pred: bool = False) -> list[Sample]:
-        """All samples, in memory at the same time; see `sample_loader`."""
+        """Load all samples into memory at the same time; see `sample_loader`."""
         return [self.sample_loader(index, load_seg=load_seg, load_pred=load_pred) for index in self.indices_list]
 
     def save_prediction(self, sample: Sample) -> None:
@@ -164,7 +156,7 @@ class Data_IO:
         Raises:
             ConfigurationError: If the sample has no prediction.
             DataError: If its index cannot be a file name below `output_path`.
-            StorageError: If it cannot be written. Predictions written before are whole.
+            StorageError: If it cannot be written. Earlier predictions are complete.
         """
         self._require_safe(sample.index)
         if sample.pred_data is None:
@@ -180,7 +172,7 @@ class Data_IO:
                 raise
             raise StorageError(
                 f"could not save the prediction of sample {sample.index!r} in {self.output_path}: "
-                f"{error.strerror or error}. Predictions saved before are still there; make room or choose another "
+                f"{error.strerror or error}. Earlier predictions are complete; make room or choose another "
                 "output_path, and run again"
             ) from error
 
@@ -191,7 +183,7 @@ class Data_IO:
 
         Args:
             indices: Names of samples, or one.
-            load_seg: Whether label maps are needed, too.
+            load_seg: Whether label maps are needed as well.
 
         Raises:
             ConfigurationError: If `indices` is not a list of names.
@@ -250,7 +242,7 @@ class Data_IO:
             img: Whether to read the images, or else the segmentations.
 
         Raises:
-            MissingDataError: If this instance wrote no such batch, or it was cleaned up.
+            MissingDataError: If this instance did not write the batch, or it was removed.
             DataError: If the file is damaged.
         """
         path = self._batch_file("img" if img else "seg", pointer)
@@ -265,7 +257,7 @@ class Data_IO:
             raise DataError(f"the batch {error}") from error
 
     def batch_cleanup(self, pointer: Hashable | None = None) -> None:
-        """Remove what this instance wrote to `batch_path`.
+        """Remove the files that this instance wrote to `batch_path`.
 
         Args:
             pointer: The batch to remove; None removes all batches and prepared samples of this instance, and
@@ -283,7 +275,7 @@ class Data_IO:
                 continue
             if path.name.startswith((f"{self.seed}.batch_img.", f"{self.seed}.batch_seg.")) and path.is_file():
                 path.unlink(missing_ok=True)
-            elif (path / SAMPLE_FILE).is_file():  # a prepared sample, not the store of a preprocessor that is in use
+            elif (path / SAMPLE_FILE).is_file():  # a prepared sample, not the store of a running preprocessor
                 remove_sample(path)
         if self.delete_batchDir:
             with suppress(OSError):  # other runs' files are in it
@@ -302,7 +294,7 @@ class Data_IO:
         write_sample(self._sample_folder(sample.index), sample, durable=False)
 
     def load_sample_pickle(self, index: Hashable) -> Sample:
-        """Read what `backup_sample` of this instance wrote, memory-mapped and read-only.
+        """Read a sample that `backup_sample` of this instance wrote, memory-mapped and read-only.
 
         The name is MIScnn's; no pickle is involved.
 
@@ -325,8 +317,7 @@ class Data_IO:
         indices = list(found)
         if not indices:
             raise MissingDataError(
-                f"{name} found no samples in {self.input_path}; check the path, the pattern and how the files are "
-                "laid out"
+                f"{name} found no samples in {self.input_path}; check the path, the pattern and the layout of the files"
             )
         try:
             repeated = len(set(indices)) < len(indices)
@@ -509,7 +500,7 @@ def _is_activation(prediction: np.ndarray, sample: Sample) -> bool:
 
 
 def _compact_type(array: np.ndarray, where: str) -> np.ndarray:
-    """`array` in the machine's byte order, with at most 32 bits per voxel."""
+    """Convert `array` to the machine's byte order and at most 32 bits per voxel."""
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} is an array of {array.dtype}; integers or floating numbers are needed")
     if array.size == 0:

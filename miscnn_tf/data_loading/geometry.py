@@ -1,9 +1,9 @@
 """Geometry of voxel grids: affine, spacing, orientation, and the grids after resampling.
 
-An affine is the 4x4 matrix that takes the index of a voxel centre to millimetres,
+An affine is the 4x4 matrix that maps the index of a voxel centre to millimetres,
 ``(x, y, z) = affine @ (i, j, k, 1)``, in NIfTI's world (right, anterior, superior). Its first three columns are the
-steps along the array's axes; the length of a step is the spacing. Nothing here assumes that the axes of the array are
-those of the world.
+steps along the array's axes; the length of a step is the spacing. The axes of the array need not be those of the
+world.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.orientations import aff2axcodes
 
-#: Grids that differ by less than this share of a voxel are the same: qforms in float32 are that inexact.
+#: Grids that differ by less than this share of a voxel are equal: qforms in float32 are that inexact.
 GRID_TOLERANCE = 0.1
 
-# A voxel that is complete but for a thousandth counts: headers hold spacings as float32, so that 100 voxels of "0.7" mm
+# A voxel that lacks less than a thousandth counts: headers hold spacings as float32, so that 100 voxels of "0.7" mm
 # are 99.9999983 of 0.7 mm, and a spacing computed from an oblique affine is off by a millionth or so.
 _COMPLETE_VOXEL = 1e-3
 
 
 def spacing_of(affine: np.ndarray) -> np.ndarray:
-    """Voxel size along each array axis, for any orientation: the length of each column of the affine.
+    """Return the voxel size along each array axis, for any orientation: the length of each column of the affine.
 
     Args:
         affine: 4x4 matrix.
@@ -42,7 +42,7 @@ def spacing_of(affine: np.ndarray) -> np.ndarray:
 
 
 def exact_spacing(spacing: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Spacing with the noise of float32 taken off: the 0.699999988 of a file is 0.7 again.
+    """Remove the rounding noise of float32 from a spacing: 0.699999988 becomes 0.7.
 
     Headers keep float32, which has seven digits; six are kept here. Without it, 100 voxels of 0.7 mm resampled to 0.7
     mm would be rounded down to 99.
@@ -136,9 +136,9 @@ def _affine_differences(
 def resampled_shape(
     shape: Sequence[int], spacing: Sequence[float] | np.ndarray, new_spacing: Sequence[float] | np.ndarray
 ) -> tuple[int, ...]:
-    """Shape of the grid after resampling to `new_spacing`: ``floor(shape x spacing / new_spacing)``, at least 1.
+    """Return the shape after resampling to `new_spacing`: ``floor(shape x spacing / new_spacing)``, at least 1.
 
-    Less than a thousandth of a voxel below a whole number is taken as rounding error, and counts as the whole.
+    A size less than a thousandth of a voxel below a whole number is rounded up to it.
 
     Example:
         >>> resampled_shape((100, 100, 30), (0.7, 0.7, 3), (0.7, 1.4, 1.5))
@@ -151,7 +151,7 @@ def resampled_shape(
 
 
 def shifted_affine(affine: np.ndarray, start: Sequence[float]) -> np.ndarray:
-    """Affine of the part of a grid that begins at voxel `start` (cropped); a negative start is a padded one.
+    """Return the affine of the part of a grid that begins at voxel `start`; negative values mean padding.
 
     Example:
         >>> import numpy as np

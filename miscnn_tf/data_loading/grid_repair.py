@@ -1,4 +1,4 @@
-"""Label maps that lie on another grid than their images, resampled onto it: copies, never the files themselves."""
+"""Resampling of label maps to the grids of their images; copies are written, the data are not changed."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.listed_files import ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
-from miscnn_tf.data_loading.nifti_file import NiftiInfo, read_voxels, write_nifti
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, MiscnnError
 
-#: Where less of the foreground than this is left, the header is rather wrong than the grid another one.
+#: Least share of the foreground that resampling keeps; if less is left, the header is probably wrong.
 LEAST_KEPT = 0.9
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What became of one label map.
+    """Result of the resampling of one label map.
 
     Attributes:
         index: The sample.
-        path: The copy; None where none was written.
-        message: What is to be known of it; empty where all is well.
+        path: The copy; None if it was not written.
+        message: The fault or a warning; empty if there is none.
     """
 
     index: Hashable
@@ -40,8 +41,8 @@ class Repaired:
 def resample_label_maps(data_io: Data_IO, indices: Sequence[Hashable], folder: str | Path) -> list[Repaired]:
     """Write copies of label maps, resampled to their images' grids with nearest-neighbour interpolation.
 
-    Each voxel of the image gets the label of the voxel of the label map in which its centre lies, by the two affines,
-    and 0 outside. The copies lie in `folder` as the originals lie in the data folder, which is not touched.
+    Each voxel of the image gets the label of the voxel of the label map that contains its centre, by the two affines,
+    and 0 outside. The copies have the same relative paths in `folder` as the originals in the data folder.
 
     Args:
         data_io: The data set; its files are NIfTI.
@@ -49,10 +50,10 @@ def resample_label_maps(data_io: Data_IO, indices: Sequence[Hashable], folder: s
         folder: A new or empty folder outside the data.
 
     Returns:
-        What became of each.
+        The result of each.
 
     Raises:
-        ConfigurationError: If the folder is not empty, or lies in the data.
+        ConfigurationError: If the folder is not empty, or is inside the data folder.
         StorageError: If it cannot be written.
 
     Example:
@@ -61,24 +62,26 @@ def resample_label_maps(data_io: Data_IO, indices: Sequence[Hashable], folder: s
     """
     root, folder = Path(str(data_io.input_path)), Path(folder)
     if folder.resolve().is_relative_to(root.resolve()):
-        raise ConfigurationError(f"{folder} lies in the data, {root}, which are not changed; choose a folder elsewhere")
+        raise ConfigurationError(
+            f"{folder} is inside the data folder {root}, which is not changed; choose a folder outside it"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigurationError(f"{folder} is not empty; choose a new or an empty folder, lest something be replaced")
+        raise ConfigurationError(f"{folder} is not empty; choose a new or an empty folder")
     make_folder(folder)
-    progress = tqdm(indices, desc="Resampling", unit="case", disable=None)
+    progress = tqdm(indices, desc="Resampling", unit="sample", disable=None)
     return [_resample(data_io.interface, index, root, folder) for index in progress]
 
 
 def resample_labels(
     labels: np.ndarray, affine: np.ndarray, new_shape: Sequence[int], new_affine: np.ndarray
 ) -> np.ndarray:
-    """Labels on another grid: at each of its voxels the label of the nearest voxel, 0 outside.
+    """Resample labels to another grid: each voxel gets the label of the nearest voxel, and 0 outside.
 
     Args:
         labels: ``(x, y, z)``.
         affine: 4x4, voxel to mm.
-        new_shape: Of the other grid.
-        new_affine: Of the other grid.
+        new_shape: Shape of the other grid.
+        new_affine: Affine of the other grid, 4x4.
 
     Example:
         >>> coarse = np.array([1, 2]).reshape(2, 1, 1)
@@ -86,7 +89,7 @@ def resample_labels(
         [1, 1, 2, 2, 2, 0, 0]
     """
     matrix = np.linalg.inv(affine) @ new_affine
-    # "grid-constant": a place in the outer half of a border voxel still is inside of it.
+    # "grid-constant": positions in the outer half of a border voxel belong to it.
     result: np.ndarray = ndimage.affine_transform(
         labels, matrix, output_shape=tuple(new_shape), order=0, mode="grid-constant", cval=0, prefilter=False
     )
@@ -98,7 +101,9 @@ def _resample(interface: Any, index: Hashable, root: Path, folder: Path) -> Repa
         interface = interface.reader
     if not isinstance(interface, NIFTI_interface):
         return Repaired(
-            index, None, f"files of {type(interface).__name__} do not say where they lie; resize the mask by hand"
+            index,
+            None,
+            f"files of {type(interface).__name__} do not store their position in space; resize the mask by hand",
         )
     try:
         image, segmentation = interface.image_infos(index)[0], interface.segmentation_info(index)
@@ -112,14 +117,14 @@ def _resample(interface: Any, index: Hashable, root: Path, folder: Path) -> Repa
         return Repaired(
             index,
             None,
-            f"not written: by its header all of {segmentation.path} lies outside of the image. Its header is wrong, "
-            "rather than its grid; copy the image's affine into it if the voxels fit",
+            f"not written: by its header, all foreground of {segmentation.path} is outside the image, so the header is "
+            "probably wrong; copy the image's affine into it if the voxels match",
         )
     path = folder / _below(segmentation.path, root)
     shape = (image.shape + (1,))[:3] if len(image.shape) > 2 else image.shape
     write_nifti(path, result.reshape(shape, order="A"), image.geometry())
     if share < LEAST_KEPT:
-        return Repaired(index, path, f"only {share:.0%} of the foreground lies inside of the image; look at it")
+        return Repaired(index, path, f"only {share:.0%} of the foreground is inside the image; check the label map")
     return Repaired(index, path)
 
 
@@ -128,7 +133,7 @@ def _spatial(info: NiftiInfo) -> tuple[int, ...]:
 
 
 def _foreground(labels: np.ndarray, info: NiftiInfo) -> float:
-    """In mm³."""
+    """Return the volume of the foreground in mm³."""
     return float(np.count_nonzero(labels)) * abs(float(np.linalg.det(info.affine[:3, :3])))
 
 

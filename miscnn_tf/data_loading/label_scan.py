@@ -6,18 +6,21 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
+
+#: Number of classes of an interface that reads values before the classes are known.
+ANY_CLASSES = 2**16
 
 _CHUNK = 2**22
 _PROGRESS_AFTER = 2.0  # seconds
@@ -26,6 +29,19 @@ _SHOWN = 10
 _LISTED = 20
 #: Anatomical data sets usually have fewer classes; more are probably numbered objects.
 _MANY = 30
+
+
+class Labelled(Protocol):
+    """The part of an interface that reads segmentations."""
+
+    def initialize(self, input_path: str) -> list[Hashable]:
+        """Return the names of the samples in a folder."""
+
+    def stored_labels(self, index: Hashable) -> np.ndarray:
+        """Return the label map of a sample with the values in the file."""
+
+    def get_ROI_names(self, index: Hashable) -> list[list[Any]]:
+        """Return number and name of each structure in the segmentation of a sample."""
 
 
 @dataclass
@@ -52,7 +68,26 @@ class FoundLabels:
         return sorted(self.voxels)
 
 
-def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLabels:
+def detect_classes(
+    interface: Labelled, folder: str | Path, label_map: Mapping[Any, Any] | None = None
+) -> tuple[int, dict[int, int] | None]:
+    """Determine the number of classes and the label map from all segmentations of a folder.
+
+    Args:
+        interface: An interface for `ANY_CLASSES`; it is initialised here.
+        folder: The folder of the data set.
+        label_map: Labels for values, if the user gave them.
+
+    Raises:
+        DataError: If segmentations cannot be read, or their values are not 0, 1, 2, …; the message shows the label map
+            to pass.
+    """
+    indices = interface.initialize(str(folder))
+    logger.info("%s does not define the classes; reading the segmentations", folder)
+    return classes_of(scan_labels(interface, indices), str(folder), label_map)
+
+
+def scan_labels(interface: Labelled, indices: Iterable[Hashable]) -> FoundLabels:
     """Read the segmentation of every sample once, and count the voxels of each value.
 
     All samples are read, since a rare class may be in only one of them.
@@ -98,13 +133,13 @@ def scan_labels(interface: Abstract_IO, indices: Iterable[Hashable]) -> FoundLab
     return found
 
 
-def structures_of(interface: Any, indices: Iterable[Hashable], where: str) -> dict[str, int]:
+def structures_of(interface: Labelled, indices: Iterable[Hashable], where: str) -> dict[str, int]:
     """Number named structures (the ROIs of an RTSTRUCT) in alphabetical order.
 
     This requires that all samples with an annotation have the same few structures.
 
     Args:
-        interface: An interface with a method ``get_ROI_names(index) -> [[number, name], …]``.
+        interface: An initialised interface that overrides `get_ROI_names`.
         indices: Names of samples.
         where: The data, for messages.
 

@@ -325,13 +325,6 @@ def _mapped(
     return table.astype(target)[positions]
 
 
-def _whole_number(value: Any) -> int:
-    number = int(value)
-    if not isinstance(value, str) and number != value:
-        raise ValueError(f"{value!r} is not a whole number")
-    return number
-
-
 def _warn_of_merged(array: np.ndarray, mapping: Mapping[int, int], where: str | Path) -> None:
     """Warn if two values belong to one class and only one of them is in the label map: predictions get that one."""
     held = [label for label in unmapped_beside_mapped(mapping) if (array == label).any()]

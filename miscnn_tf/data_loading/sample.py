@@ -1,14 +1,15 @@
-"""Sample: an image with its label map, metadata and prediction."""
+"""Sample: an image with its label map and prediction; lists of sample names; memory errors that name a sample."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from miscnn_tf.data_loading.labels import whole_labels
-from miscnn_tf.errors import ConfigurationError, DataError, GridError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError, MemoryBudgetError, MiscnnError
 
 
 class Sample:
@@ -146,3 +147,89 @@ class Sample:
 def _as_array(values: Any) -> np.ndarray:
     # Keep memory maps, convert lists.
     return values if isinstance(values, np.ndarray) else np.asarray(values)
+
+
+def as_index_list(samples: Hashable | Iterable[Hashable]) -> list[Hashable]:
+    """Convert sample names to a list: from a list, a tuple, an array, or a single name.
+
+    Args:
+        samples: Names of samples. One text or number is one sample, not a sequence of letters.
+
+    Returns:
+        A new list.
+
+    Raises:
+        ConfigurationError: If it is empty, its order is not defined (a set), or an item is not a name.
+
+    Example:
+        >>> as_index_list("case_00000"), as_index_list(("a", "b"))
+        (['case_00000'], ['a', 'b'])
+    """
+    if isinstance(samples, str | int | np.integer) and not isinstance(samples, bool):
+        return [samples]
+    if isinstance(samples, Sample):
+        raise ConfigurationError(f"sample names are needed, not Sample objects; use {samples.index!r}")
+    if isinstance(samples, set | frozenset):
+        raise ConfigurationError(
+            "the samples are a set, whose order changes from run to run; pass a list, e.g. sorted(samples)"
+        )
+    if isinstance(samples, np.ndarray):
+        if samples.ndim > 1 or samples.dtype.kind not in "OUSiu":
+            raise ConfigurationError(
+                f"sample names are needed, not an array of {samples.dtype} with the shape {samples.shape}; pass an "
+                "image to predict_array()"
+            )
+        samples = samples.ravel().tolist()
+    if not isinstance(samples, Iterable) or isinstance(samples, bytes):
+        raise ConfigurationError(
+            f"a list of sample names is needed, such as data_io.get_indiceslist(); got {samples!r}"
+        )
+    names = list(samples)
+    if not names:
+        raise ConfigurationError("the list of samples is empty; pass at least one sample name")
+    for name in names:
+        if isinstance(name, Sample):
+            raise ConfigurationError(f"sample names are needed, not Sample objects; use {name.index!r}")
+        if name is None or not isinstance(name, Hashable):
+            raise ConfigurationError(f"{name!r} in the list of samples is not a sample name; pass text or numbers")
+    return names
+
+
+@contextmanager
+def memory_for(
+    index: Hashable, doing: str, shape: Sequence[int] | Callable[[], Sequence[int]] | None = None
+) -> Iterator[None]:
+    """Convert a ``MemoryError`` of the block to an error that names the sample.
+
+    Args:
+        index: The sample's name, or its file.
+        doing: The operation, for the message: ``"reading it"``.
+        shape: Its shape, or a function that returns it. The function is only called after an error, and may fail.
+
+    Raises:
+        MemoryBudgetError: Instead of a ``MemoryError``, including NumPy's. Errors of this package are not converted.
+
+    Example:
+        >>> with memory_for("case_00000", "reading it", (512, 512, 600)):
+        ...     raise MemoryError
+        Traceback (most recent call last):
+        miscnn_tf.errors.MemoryBudgetError: sample 'case_00000' of shape (512, 512, 600): too little memory for reading it. End other programs, or take a machine with more memory or a smaller image
+    """  # noqa: E501  (the message is one line)
+    try:
+        yield
+    except MemoryError as error:
+        if isinstance(error, MiscnnError):
+            raise
+        # NumPy's message has the requested size.
+        asked = f" ({error})" if str(error) else ""
+        raise MemoryBudgetError(
+            f"sample {index!r}{_of_shape(shape)}: too little memory for {doing}{asked}. End other programs, or take a "
+            "machine with more memory or a smaller image"
+        ) from error
+
+
+def _of_shape(shape: Sequence[int] | Callable[[], Sequence[int]] | None) -> str:
+    try:
+        return "" if shape is None else f" of shape {tuple(shape() if callable(shape) else shape)}"
+    except Exception:  # the file with the shape may be damaged
+        return ""

@@ -19,12 +19,11 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIslicer_interface
-from miscnn_tf.data_loading.interfaces.sample_folders import list_files
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import GridError, LabelError, MemoryBudgetError, MiscnnError, MissingDataError, RepeatedWarning
 from miscnn_tf.messages import some_of
 
@@ -144,7 +143,7 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
     seen: dict[Hashable, Seen] = {}
     reported: set[Hashable] = set()
     with _kept_warnings() as kept:
-        for index in tqdm(verification.samples, desc="Verifying", unit="case", disable=None):
+        for index in tqdm(verification.samples, desc="Verifying", unit="sample", disable=None):
             try:
                 with memory_for(index, "looking at its voxels"):
                     findings, facts = _look_at(data_io, index, labels, quick)

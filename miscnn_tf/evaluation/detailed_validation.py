@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.interfaces.description import label_values_of
-from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.results import backup_evaluation
+from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 from miscnn_tf.evaluation.callable_module import make_callable

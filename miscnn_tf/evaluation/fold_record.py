@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from miscnn_tf.configuration import comparable
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
 from miscnn_tf.processing.preprocessor import SETTINGS

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miscnn_tf.data_loading.json_file import read_json, write_json
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.plain_files import read_json, write_json
+from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
 from miscnn_tf.messages import some_of

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from miscnn_tf.configuration import fingerprint
-from miscnn_tf.data_loading import image_file, nifti_file
-from miscnn_tf.data_loading.array_file import read_array
+from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.file_names import is_nifti
+from miscnn_tf.data_loading.formats import image_file, nifti_writer
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
-from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.labels import check_labels
-from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.opening import open_regular
+from miscnn_tf.data_loading.plain_files import read_array, read_json, write_json
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder, watched_writes
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.fold_record import model_settings
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 MARK_FILE: Final = "made_by.json"
 
 # Possible endings of a sample's prediction.
-_ENDINGS = (*nifti_file.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")
+_ENDINGS = (*file_names.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")
 
 
 class KeptPredictions:
@@ -247,7 +247,7 @@ def was_written_here(path: Path, digest: str | None) -> bool:
         if digest is not None and _digest(path) == digest:
             return True
         if is_nifti(path.name.lower()):
-            return nifti_file.was_written_here(path)
+            return nifti_writer.was_written_here(path)
         return path.suffix.lower().lstrip(".") in LOSSLESS and image_file.was_written_here(path)
     except Exception:  # parsers may raise any error for damaged files
         return False

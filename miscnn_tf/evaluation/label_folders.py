@@ -12,20 +12,19 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading import image_file
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.file_names import composed
+from miscnn_tf.data_loading.file_names import bare_mask, composed, is_nifti, stem_of
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.formats.nifti_reader import read_info, read_voxels
 from miscnn_tf.data_loading.geometry import grid_difference
-from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
 from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
 from miscnn_tf.data_loading.layouts import find_interface
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.nifti_file import is_nifti, read_info, read_voxels, stem_of
-from miscnn_tf.data_loading.pairing import bare_mask
+from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MiscnnError, MissingDataError
 from miscnn_tf.evaluation.score_table import SCORES_FILE, with_sample, write_scores

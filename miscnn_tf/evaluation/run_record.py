@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import miscnn_tf
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_record import model_settings
 from miscnn_tf.typed_data import Described, Document, require

@@ -15,7 +15,7 @@ from pydantic import Field
 
 import miscnn_tf
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.bootstrap import mean_interval
 from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns, read_scores, write_scores

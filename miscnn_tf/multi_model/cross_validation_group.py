@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.evaluation.all_folds import begin_folds, fold_folder
 from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, locked_by_the_chief, run_split

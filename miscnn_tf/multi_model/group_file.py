@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import miscnn_tf
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.messages import some_of

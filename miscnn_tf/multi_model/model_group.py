@@ -13,8 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.cluster import is_chief, read_cluster
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, ModelGroupError
 from miscnn_tf.multi_model import group_file

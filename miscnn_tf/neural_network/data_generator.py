@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, TrainingBatches
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.preprocessor import Preprocessor

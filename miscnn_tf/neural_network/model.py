@@ -18,9 +18,7 @@ from tqdm import tqdm
 
 from miscnn_tf.arguments import positive, whole_number
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import model_file, onnx_file

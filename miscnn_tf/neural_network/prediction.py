@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, sections_within
 from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation

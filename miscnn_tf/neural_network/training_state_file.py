@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from miscnn_tf.data_loading.array_file import read_arrays
+from miscnn_tf.data_loading.plain_files import read_arrays
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.plain_limits import parse_json
 from miscnn_tf.typed_data import Document, require

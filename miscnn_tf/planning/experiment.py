@@ -30,9 +30,6 @@ from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATI
 
 AUTO: Final = "auto"
 
-#: Interfaces that read a folder. Arrays in memory cannot be part of a file.
-LAYOUTS: Final = tuple(name for name in miscnn_data_interfaces.names() if name != "DICT")
-
 #: Epochs of a training that ends only by its time limit.
 UNLIMITED_EPOCHS: Final = 1_000_000
 
@@ -42,6 +39,11 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 PerAxis = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
+
+
+def layouts() -> tuple[str, ...]:
+    """Return the interfaces that read from a folder; arrays in memory cannot be named in a file."""
+    return tuple(name for name in miscnn_data_interfaces.names() if name != "DICT")
 
 
 class Table(BaseModel):
@@ -57,12 +59,13 @@ class Table(BaseModel):
 
 
 def _one_of(choices: tuple[str, ...], what: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and value not in choices:
-            raise ValueError(unknown_name(what, value, choices))
-        return value
+    return BeforeValidator(lambda value: _checked(value, choices, what))
 
-    return BeforeValidator(check)
+
+def _checked(value: Any, choices: tuple[str, ...], what: str) -> Any:
+    if isinstance(value, str) and value not in choices:
+        raise ValueError(unknown_name(what, value, choices))
+    return value
 
 
 class Named(Table):
@@ -107,7 +110,7 @@ class Data(Table):
     path: str = Field(
         description="Folder of the data set. Relative paths, here and in other keys, start at the folder of this file."
     )
-    layout: Annotated[str, _one_of((AUTO, *LAYOUTS), "layout")] = Field(
+    layout: Annotated[str, BeforeValidator(lambda value: _checked(value, (AUTO, *layouts()), "layout"))] = Field(
         default=AUTO,
         description="Layout of the files: the name of a data interface, or `auto` to detect it.",
     )
@@ -155,9 +158,8 @@ class Data(Table):
         if self.layout != AUTO:
             what = f"the layout {self.layout!r}"
             check_arguments(miscnn_data_interfaces[self.layout], self.settings, what)
-            if self.layout in LAYOUTS:
-                with suppress(MissingExtraError):  # required by the data, not by the configuration
-                    make(miscnn_data_interfaces[self.layout], self.settings, what)
+            with suppress(MissingExtraError):  # needed by the data, not by the configuration
+                make(miscnn_data_interfaces[self.layout], self.settings, what)
         return self
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from miscnn_tf.configuration import plain
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.json_file import read_json, write_json
+from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.typed_data import Document, require
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.labels import one_hot

@@ -19,8 +19,7 @@ from miscnn_tf import __version__
 from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.sampling import class_locations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

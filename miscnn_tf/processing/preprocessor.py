@@ -20,11 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.arguments import byte_count, whole_number
+from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.prepared_store import PreparedStore
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from miscnn_tf.data_loading.plain_files import read_table, real_cell
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE
-from miscnn_tf.data_loading.table_file import read_table, real_cell
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.evaluation.all_folds import fold_folders
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf.data_loading import image_file, nifti_file
+from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, TEMPORARY_ENDING, read_sample
 from miscnn_tf.data_loading.folder_lock import LOCK_FILE, holder_of
-from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.data_loading.formats import image_file, nifti_writer
+from miscnn_tf.data_loading.plain_files import read_json
 from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE, STATE_FILE
-from miscnn_tf.data_loading.sample_files import SAMPLE_FILE, TEMPORARY_ENDING, read_sample
 from miscnn_tf.data_loading.storage import is_abandoned
 from miscnn_tf.errors import MiscnnError
 from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record
@@ -347,7 +347,7 @@ def _is_drawn(path: Path) -> bool:
 
 def _is_picture_of_map(path: Path) -> bool:
     """Whether a picture lies beside the map of an explanation that it shows."""
-    return _is_drawn(path) and _says(nifti_file.was_written_here, path.with_name(f"{path.stem}.nii.gz"))
+    return _is_drawn(path) and _says(nifti_writer.was_written_here, path.with_name(f"{path.stem}.nii.gz"))
 
 
 def _metrics(folder: Path) -> set[str]:

@@ -16,8 +16,7 @@ from miscnn_tf.arguments import positive, spacings, whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, count_voxels, label_dtype
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.processing.labels import decide_labels

@@ -10,9 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.arguments import whole_number
-from miscnn_tf.data_loading.map_file import write_map
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.formats.map_file import write_map
+from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError
 

@@ -65,7 +65,7 @@ def test_what_is_left_out_is_guessed(tmp_path: Path) -> None:
 
 
 def test_structures_of_dicom_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from miscnn_tf.data_loading import tolerant_layout
+    from miscnn_tf.data_loading import layouts
 
     got = {}
 
@@ -73,7 +73,7 @@ def test_structures_of_dicom_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_
         got.update(settings)
         raise DataError("enough")
 
-    monkeypatch.setattr(tolerant_layout, "find_interface", find)
+    monkeypatch.setattr(layouts, "find_interface", find)
     with pytest.raises(DataError, match="enough"):
         open_data(parse(str(tmp_path), "-t", "DICOM", "--structures", "Lung=L=1", "Heart=2", "--annotation-tag", "RT"))
     assert not {"series", "modality", "frames"} & set(got)

@@ -112,7 +112,7 @@ def test_the_folder_for_copies_must_not_be_the_data(tmp_path: Path, capsys: pyte
     write_volume(case / "segmentation.nii.gz", np.ones((3, 3, 3), np.uint8))
     before = contents_of(tmp_path)
     assert cli.main(["verify", str(tmp_path), "--classes", "2", "--fix-grids", str(tmp_path)]) == 1
-    assert "lies in the data" in capsys.readouterr().err
+    assert "is inside the data folder" in capsys.readouterr().err
     assert contents_of(tmp_path) == before
 
 

@@ -367,7 +367,8 @@ def test_a_disk_that_fills_up_while_predictions_are_saved(io: Data_IO, monkeypat
 
     monkeypatch.setattr(io.interface, "save_prediction", full)
     with pytest.raises(
-        StorageError, match=r"prediction of sample 'case_0' in .*predictions: No space left.*still there"
+        StorageError,
+        match=r"prediction of sample 'case_0' in .*predictions: No space left.*Earlier predictions are complete",
     ):
         io.save_prediction(sample)
     assert io.sample_loader("case_0", load_pred=True).pred_data is not None

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layout_data import MSD, NNUNET, write_description
 
-from miscnn_tf.data_loading.dataset_json import DatasetDescription, read_description
+from miscnn_tf.data_loading._discovery.dataset_json import DatasetDescription, read_description
 from miscnn_tf.errors import DataError, RepeatedWarning
 
 

@@ -12,14 +12,14 @@ import pytest
 from dicom_series import ORIENTATIONS, make_series, random_volume, save_series
 from fold_workers import network
 
-from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
+from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, write_sample
 from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
-from miscnn_tf.data_loading.json_file import write_json
-from miscnn_tf.data_loading.nifti_file import write_nifti
-from miscnn_tf.data_loading.prepared_store import PreparedStore
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.plain_files import write_json
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_files import SAMPLE_FILE, write_sample
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.evaluation import split_validation
 from miscnn_tf.evaluation.score_table import write_scores
@@ -157,7 +157,7 @@ def test_new_parents_are_durable(tmp_path: Path, events: list[Event]) -> None:
 
 def test_every_writer_of_the_package_names_its_files_in_one_place() -> None:
     """A rename anywhere else would not be synchronised."""
-    package = Path(image_file.__file__).parents[1]
+    package = Path(image_file.__file__).parents[2]
     found = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
@@ -166,5 +166,5 @@ def test_every_writer_of_the_package_names_its_files_in_one_place() -> None:
     }
     # Removal gives a prepared sample a temporary name; a user's file is set aside, with nothing written.
     assert found == {
-        "data_loading/storage.py", "data_loading/sample_files.py", "evaluation/kept_predictions.py",
+        "data_loading/storage.py", "data_loading/cache/sample_files.py", "evaluation/kept_predictions.py",
     }  # fmt: skip

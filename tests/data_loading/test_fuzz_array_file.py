@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fuzzing import bit_flips, fuzz, how_many, mutations, truncations
 
-from miscnn_tf.data_loading.array_file import read_array, read_arrays
+from miscnn_tf.data_loading.plain_files import read_array, read_arrays
 from miscnn_tf.errors import DataError, MissingDataError
 
 IMAGE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)

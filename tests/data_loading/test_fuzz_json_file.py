@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fuzzing import altered, bit_flips, fuzz, how_many, mutations, truncations
 
-from miscnn_tf.data_loading import json_file
-from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.data_loading import plain_files
+from miscnn_tf.data_loading.plain_files import read_json
 from miscnn_tf.errors import DataError
 
 DOCUMENT = {"TRAINING": ["a", "é", 7], "VALIDATION": [["b", 1], None], "deep": {"x": [0.5, -1e-3, True, {"y": "\t"}]}}
@@ -70,7 +70,7 @@ def test_the_state_of_a_random_generator_and_numbers_that_are_not_finite_are_rea
 
 
 def test_json_that_is_too_large_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_file, "LARGEST", 10)
+    monkeypatch.setattr(plain_files, "LARGEST", 10)
     (tmp_path / "file.json").write_text("[1, 2, 3, 4]")
     with pytest.raises(DataError, match=r"file\.json: larger than"):
         read(tmp_path / "file.json")

@@ -15,7 +15,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading.nifti_file import NiftiInfo, check_size, map_voxels, read_info, read_voxels, scaled_values
+from miscnn_tf.data_loading.formats.nifti_reader import (
+    NiftiInfo,
+    check_size,
+    map_voxels,
+    read_info,
+    read_voxels,
+    scaled_values,
+)
 from tests.fuzzing import Fuzzed, bit_flips, fuzz, how_many, mutated, mutations, truncations
 
 SHAPE = (3, 4, 5)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fuzzing import Input, altered, bit_flips, fuzz, how_many, mutations, truncations
 
+from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, UnstorableError, read_sample, write_sample
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_files import SAMPLE_FILE, UnstorableError, read_sample, write_sample
 from miscnn_tf.errors import DataError
 
 DETAILS = {"spacing": (1.0, 2.5, 3.0), "origin": np.array([1.5, 2.5]), 3: "three", "flags": np.array([True, False])}

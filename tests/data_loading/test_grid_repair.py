@@ -86,9 +86,9 @@ def test_a_label_map_whose_header_was_lost_is_not_made_empty(tmp_path: Path) -> 
     write_volume(cases[1] / "segmentation.nii.gz", labels, half)
     first, second = resample_label_maps(Data_IO(NIFTI_interface(classes=3), data), ["case_0", "case_1"], tmp_path / "x")
     assert first.path is None
-    assert "lies outside of the image" in first.message
+    assert "is outside the image" in first.message
     assert second.path is not None
-    assert "of the foreground lies inside" in second.message
+    assert "of the foreground is inside" in second.message
     assert files_below(tmp_path / "x") == {"case_1/segmentation.nii.gz"}
 
 
@@ -98,7 +98,7 @@ def test_the_data_folder_and_folders_with_something_in_them_are_refused(tmp_path
     data_io = Data_IO(NIFTI_interface(classes=3), data)
     before = contents_of(tmp_path)
     for folder in (data, data / "new", data / "case_0"):
-        with pytest.raises(ConfigurationError, match="lies in the data"):
+        with pytest.raises(ConfigurationError, match="is inside the data folder"):
             resample_label_maps(data_io, ["case_0"], folder)
     full = tmp_path / "full"
     full.mkdir()
@@ -107,7 +107,7 @@ def test_the_data_folder_and_folders_with_something_in_them_are_refused(tmp_path
         resample_label_maps(data_io, ["case_0"], full)
     link = tmp_path / "link"
     link.symlink_to(data)
-    with pytest.raises(ConfigurationError, match="lies in the data"):
+    with pytest.raises(ConfigurationError, match="is inside the data folder"):
         resample_label_maps(data_io, ["case_0"], link / "new")
     assert {name: content for name, content in contents_of(tmp_path).items() if name in before} == before
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.interfaces.abstract_io import prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_values import (
     are_class_numbers,
     class_values,

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from miscnn_tf.data_loading.listed_paths import ListedPathError, relative_to_folder
+from miscnn_tf.data_loading._discovery.dataset_json import ListedPathError, relative_to_folder
 
 NAME = "imagesTr/a.nii.gz"
 

@@ -12,8 +12,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import was_written_here, write_nifti
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, NIFTIslicer_interface
-from miscnn_tf.data_loading.nifti_file import NiftiInfo, read_info, read_voxels, was_written_here, write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 
@@ -111,7 +112,7 @@ class TestQuaternion:
         path = save(tmp_path / "a.nii", AFFINE, OTHER, fields)
         info = read_info(path)
         np.testing.assert_array_equal(info.affine, AFFINE)
-        assert (info.qform, info.qform_code, info.sform_code) == (None, 0, 2)
+        assert (info.grid.qform, info.grid.qform_code, info.grid.sform_code) == (None, 0, 2)
         assert info.spacing.tolist() == [2, 3, 4]
         write_nifti(tmp_path / "b.nii", np.zeros(SHAPE, np.uint8), info.geometry())
         np.testing.assert_array_equal(nibabel.load(tmp_path / "b.nii").affine, AFFINE)

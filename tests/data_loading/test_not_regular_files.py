@@ -14,8 +14,9 @@ import pytest
 
 from miscnn_tf.cli.input_images import find_images
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
+from miscnn_tf.data_loading.formats.nifti_writer import was_written_here
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, NIFTIslicer_interface
-from miscnn_tf.data_loading.nifti_file import read_info, was_written_here
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.label_folders import find_label_maps

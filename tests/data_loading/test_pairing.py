@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miscnn_tf.data_loading.pairing import bare_mask, pair
+from miscnn_tf.data_loading.file_names import bare_mask, pair
 from miscnn_tf.errors import DataError
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading import prepared_store, sample_files
+from miscnn_tf.data_loading.cache import prepared_store, sample_files
+from miscnn_tf.data_loading.cache.prepared_store import VERSIONS_KEPT, PreparedStore
+from miscnn_tf.data_loading.cache.sample_files import UnstorableError
 from miscnn_tf.data_loading.holder import this_process
-from miscnn_tf.data_loading.prepared_store import VERSIONS_KEPT, PreparedStore
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_files import UnstorableError
 from miscnn_tf.data_loading.storage import temporary_beside
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
 
@@ -430,7 +430,7 @@ def test_files_that_somebody_removed_are_made_again(tmp_path: Path, monkeypatch:
 EXITS = """
     import os, sys
     import numpy as np
-    from miscnn_tf.data_loading.prepared_store import PreparedStore
+    from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
     from miscnn_tf.data_loading.sample import Sample
     store = PreparedStore(sys.argv[1], 0, persistent=False)
     sample = store.get("k", "a", lambda: Sample("a", np.ones((9, 9)), 1, 2))
@@ -557,7 +557,7 @@ def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path) -> None:
 MAKES = """
     import sys
     import numpy as np
-    from miscnn_tf.data_loading.prepared_store import PreparedStore
+    from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
     from miscnn_tf.data_loading.sample import Sample
     store = PreparedStore(sys.argv[1], 0, persistent=True)
     for turn in range(3):

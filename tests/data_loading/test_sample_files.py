@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from miscnn_tf.data_loading import sample_files
+from miscnn_tf.data_loading.cache import sample_files
+from miscnn_tf.data_loading.cache.sample_files import UnstorableError, encode_name, read_sample, write_sample
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_files import UnstorableError, encode_name, read_sample, write_sample
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
 
@@ -322,7 +322,7 @@ def test_a_disk_without_room_is_noticed_before_it_is_filled(tmp_path: Path, monk
 WRITER = """
     import resource, signal, sys
     import numpy as np
-    from miscnn_tf.data_loading import sample_files
+    from miscnn_tf.data_loading.cache import sample_files
     from miscnn_tf.data_loading.sample import Sample
     folder, what = sys.argv[1:]
     sample_files.write_sample(folder + "/before", Sample("before", np.ones((9, 9)), 1, 2))

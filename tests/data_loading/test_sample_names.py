@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.sample_names import as_index_list
+from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError
 
 

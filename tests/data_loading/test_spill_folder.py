@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf.data_loading import spill_folder
-from miscnn_tf.data_loading.prepared_store import PreparedStore
+from miscnn_tf.data_loading.cache import spill_folder
+from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
+from miscnn_tf.data_loading.cache.spill_folder import SpillFolder, remove_abandoned
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.spill_folder import SpillFolder, remove_abandoned
 
 needs_locks = pytest.mark.skipif(
     spill_folder.fcntl is None or not spill_folder._BOOT.exists(), reason="needs locks, and the number of the boot"
@@ -22,7 +22,7 @@ needs_locks = pytest.mark.skipif(
 SPILLS = """
     import os, sys, time
     import numpy as np
-    from miscnn_tf.data_loading.prepared_store import PreparedStore
+    from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
     from miscnn_tf.data_loading.sample import Sample
     store = PreparedStore(sys.argv[1], 0, persistent=False)
     store.get("k", "a", lambda: Sample("a", np.ones((9, 9)), 1, 2))

@@ -157,7 +157,7 @@ def test_prepared_samples_and_their_sources_that_vanish(
     make: Callable[..., Neural_Network], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With more samples than stay open."""
-    monkeypatch.setattr("miscnn_tf.data_loading.prepared_store._OPEN_SAMPLES", 1)
+    monkeypatch.setattr("miscnn_tf.data_loading.cache.prepared_store._OPEN_SAMPLES", 1)
 
     def remove() -> None:
         remove_folder(tmp_path / "batches")
@@ -173,7 +173,7 @@ def test_prepared_samples_and_their_sources_that_vanish(
 def test_a_sample_that_changed_is_not_kept_as_what_it_was(
     options: dict[str, object], make: Callable[..., Neural_Network], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("miscnn_tf.data_loading.prepared_store._OPEN_SAMPLES", 1)
+    monkeypatch.setattr("miscnn_tf.data_loading.cache.prepared_store._OPEN_SAMPLES", 1)
 
     def change() -> None:
         remove_folder(tmp_path / "batches")

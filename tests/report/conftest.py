@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
-from miscnn_tf.data_loading.nifti_file import write_nifti
 from miscnn_tf.data_loading.results import backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.evaluation.fold_record import FoldRecord

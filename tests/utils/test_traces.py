@@ -17,11 +17,11 @@ import pytest
 from matplotlib.figure import Figure
 from small_data import files_below, write_cases, write_volume
 
+from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.holder import this_process
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
-from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.results import backup_evaluation, backup_history
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.evaluation.curves import plot_validation
@@ -172,7 +172,7 @@ def test_an_interrupted_training_goes(tmp_path: Path) -> None:
 
 
 def test_predictions_and_maps_with_their_pictures_go(tmp_path: Path, data_io: Data_IO) -> None:
-    from miscnn_tf.data_loading.map_file import write_map
+    from miscnn_tf.data_loading.formats.map_file import write_map
 
     for index in ("case_0", "case_1"):
         predict(data_io, index)

@@ -1,8 +1,8 @@
-"""DICOM: a CT, MR or PET series as a volume, RTSTRUCT and SEG as label maps, and label maps as both of them.
+"""DICOM: reading of CT, MR and PET series as volumes, and of RTSTRUCT and SEG as label maps; writing of label maps.
 
-pydicom and highdicom read and write the files; they come with the extra ``dicom`` and are imported when they are
-needed. What is here is the step between files and voxels: which files make one volume, where its voxels lie in the
-patient, and which of them a contour surrounds.
+pydicom and highdicom, which the extra ``dicom`` installs and which are imported when needed, read and write the files.
+This package converts between files and voxels: it finds the files of a volume, the positions of its voxels in the
+patient, and the voxels inside a contour.
 """
 
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct

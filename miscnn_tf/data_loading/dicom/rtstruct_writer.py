@@ -11,9 +11,9 @@ import numpy as np
 
 from miscnn_tf.data_loading.dicom.contours import trace_contours
 from miscnn_tf.data_loading.dicom.extra import require_dicom
-from miscnn_tf.data_loading.dicom.grid import LPS_TO_RAS, Grid
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
 from miscnn_tf.data_loading.dicom.series import grid_of_files
+from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS, Grid
 from miscnn_tf.data_loading.dicom.writing import (
     COLOURS,
     checked_labels,

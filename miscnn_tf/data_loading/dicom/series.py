@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.data_loading.dicom.grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.header import Header, read_header
+from miscnn_tf.data_loading.dicom.series_grid import Grid, make_grid
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 

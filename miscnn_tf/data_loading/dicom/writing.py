@@ -1,4 +1,4 @@
-"""What the DICOM files share that are written here: whose they are, and on which images they were made."""
+"""Parts that all DICOM files written by this package share: patient, study and referenced images."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 
 import miscnn_tf
 from miscnn_tf.data_loading.dicom.extra import require_dicom
-from miscnn_tf.data_loading.dicom.grid import Grid
+from miscnn_tf.data_loading.dicom.series_grid import Grid
 from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.errors import ConfigurationError, DataError
 
 MANUFACTURER = "miscnn_tf"
 _LONGEST_NAME = 64
 _MOST_LABELS = 2**16
-#: What a study says of itself; the second part may be left out.
+#: Elements that describe a study; those of the second list are optional.
 _ALWAYS = [
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime"),
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
 ]
 _WHERE_KNOWN = ["StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved"]
-#: Colours that people who do not see all colours can tell apart (Okabe and Ito), for structures in their order.
+#: Colours of the structures, distinguishable with colour-vision deficiency (Okabe and Ito).
 COLOURS = (
     *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
 )
 
 
 def source_headers(grid: Grid) -> list[Any]:
-    """The datasets of a series without their pixels, in the order of its files."""
+    """Read the datasets of a series without their pixels, in the order of its files."""
     require_dicom()
     import pydicom
 
@@ -39,45 +39,47 @@ def source_headers(grid: Grid) -> list[Any]:
 
 
 def checked_labels(labels: np.ndarray, names: Mapping[int, str], grid: Grid, path: str | Path) -> np.ndarray:
-    """A label map that lies on a grid, and whose labels have names.
+    """Check that a label map is on a grid and that its labels have names, and return it.
 
     Raises:
         DataError: If it holds no labels, its shape is not the grid's, or a label has no name.
-        ConfigurationError: If a name is empty or there twice.
+        ConfigurationError: If a name is empty or occurs twice.
     """
     labels = check_labels(labels, _MOST_LABELS, path)
     if labels.shape != grid.shape:
         raise DataError(
-            f"{path}: the label map has the shape {labels.shape}, {grid.where} has {grid.shape} (slices, rows, "
-            "columns); only a label map on the images' own voxels can be written as DICOM"
+            f"{path}: the label map has the shape {labels.shape}, but {grid.where} has {grid.shape} (slices, rows, "
+            "columns); resample the label map to the grid of the images"
         )
     unknown = sorted(set(np.unique(labels).tolist()) - {0} - set(names))
     if unknown:
-        raise DataError(f"{path}: the label map holds {unknown}, but names are given for {sorted(names)} only")
+        raise DataError(
+            f"{path}: the label map holds {unknown}, but names are given for {sorted(names)} only; name all labels"
+        )
     texts = [name.strip() for name in names.values()]
     if not all(texts) or len(set(texts)) < len(texts):
-        raise ConfigurationError(f"{path}: each structure needs a name of its own, got {texts}")
+        raise ConfigurationError(f"{path}: the names of the structures must be different and not empty, got {texts}")
     return labels
 
 
 def short_names(names: Mapping[int, str]) -> dict[int, str]:
-    """Names as they fit into a file, by ascending label."""
+    """Return the names, shortened to the length that DICOM allows, by ascending label."""
     return {int(label): str(names[label]).strip()[:_LONGEST_NAME] for label in sorted(names)}
 
 
 def new_dataset(sop_class: str, source: Any, moment: datetime, uids: Sequence[str]) -> Any:
-    """A dataset of the patient and study of `source`, in a series of its own.
+    """Make a dataset of the patient and study of `source`, in a new series.
 
     Args:
-        sop_class: UID of its kind.
+        sop_class: SOP class UID.
         source: An image of the study.
-        moment: When it is said to have been made.
-        uids: UIDs of its series and of itself.
+        moment: Date and time of creation in the file.
+        uids: UIDs of the series and of the instance.
     """
     import pydicom
 
     dataset = pydicom.Dataset()
-    # Names of structures may be of any alphabet.
+    # Names of structures may be in any alphabet.
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for name in _ALWAYS:
         value = source.get(name)
@@ -101,7 +103,7 @@ def new_dataset(sop_class: str, source: Any, moment: datetime, uids: Sequence[st
 
 
 def new_uids(count: int, uid_seed: str | None) -> list[str]:
-    """UIDs that nobody else has; with a seed always the same ones."""
+    """Make unique UIDs; with a seed always the same ones."""
     import pydicom
 
     if uid_seed is None:

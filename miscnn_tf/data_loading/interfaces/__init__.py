@@ -1,4 +1,4 @@
-"""Data formats, a file each. A format of your own is a subclass of `Abstract_IO`."""
+"""Data interfaces, one file per layout. Subclass `Abstract_IO` to add another one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ miscnn_data_interfaces.register("PAIRED", Paired_interface)
 
 
 def get_data_interface_from_file_term(file_term: str) -> type[Abstract_IO] | None:
-    """The interface class that reads files with an ending, or None if there is none.
+    """Return the interface class that reads files with an ending, or None.
 
     Args:
         file_term: The ending, ``".nii.gz"``; the dot may be missing.

@@ -1,25 +1,32 @@
-"""Base class of all data interfaces."""
+"""Base class of all data interfaces, and the conversion of predictions that they share."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from miscnn_tf.arguments import flag, whole_number
 from miscnn_tf.configuration import fingerprint
+from miscnn_tf.data_loading._discovery.sample_folders import first_image
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, Labelled, detect_classes, structures_of
+from miscnn_tf.data_loading.label_values import reading_map, to_values
+from miscnn_tf.data_loading.labels import check_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.messages import did_you_mean
 
 
 class Abstract_IO(ABC):
     """Base class of all data interfaces; subclass it to read a format or folder layout of your own.
 
     The abstract methods are needed. The others have a default that works for one folder per sample below the input
-    path.
+    path. A registered interface (`miscnn_data_interfaces`) that overrides `find_image` or `recognises` is detected by
+    `find_interface` and the command line.
 
     Args:
         channels: Number of image channels.
@@ -30,8 +37,14 @@ class Abstract_IO(ABC):
         class_names: Names of the classes for tables, legends and reports, background first; None: their numbers.
             Can be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is stored
             in model files.
+        layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
+            not listed there.
+        recognition_order: `find_interface` asks interfaces with a lower number first. Those of this package have 10 to
+            50.
     """
 
+    layout_description: ClassVar[str] = ""
+    recognition_order: ClassVar[int] = 0
     class_names: Sequence[str] | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
@@ -64,6 +77,105 @@ class Abstract_IO(ABC):
     @abstractmethod
     def check_file_termination(termination: str) -> bool:
         """Return True if files with this ending (``".nii.gz"``) are of this format."""
+
+    @classmethod
+    def find_image(cls, folder: Path) -> Path | None:
+        """Return an image file of a sample's folder; None if the folder is not a sample of this layout, by default."""
+        return None
+
+    @classmethod
+    def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
+        """Return the evidence that a data folder has this layout, ``"it holds dataset.json"``; None if it does not.
+
+        By default a folder in it for which `find_image` returns a file; layouts without a folder per sample override
+        this. Only names and the first bytes of files should be read.
+
+        Args:
+            folder: An existing folder.
+            settings: Arguments that the user gave, such as ``"pattern"`` or ``"part"``.
+        """
+        image = first_image(folder, settings.get("pattern"), cls.find_image)
+        return None if image is None else f"it holds {image.relative_to(folder).as_posix()}"
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface for a data folder, and detect arguments that are not given.
+
+        By default no arguments are detected, except ``structure_dict`` and ``classes`` if segmentations have
+        `get_ROI_names`.
+
+        Args:
+            folder: An existing folder.
+            settings: Arguments that the user gave.
+
+        Raises:
+            DataError: If the files cannot be read, or an argument cannot be detected.
+            ConfigurationError: If an argument is unknown or missing.
+        """
+        if "classes" in settings or not cls.has_named_structures():
+            return cls.from_settings(settings)
+        structures = settings.get("structure_dict")
+        if not structures:
+            probe = cls.from_settings({**settings, "classes": ANY_CLASSES})
+            structures = structures_of(probe, probe.initialize(str(folder)), str(folder))
+        if not isinstance(structures, Mapping):
+            raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
+        labels = [label for label in structures.values() if isinstance(label, int)]
+        return cls.from_settings({**settings, "structure_dict": structures, "classes": max([1, *labels]) + 1})
+
+    @classmethod
+    def from_labels(cls, folder: Path, arguments: Mapping[str, Any], reader: Labelled | None = None) -> Self:
+        """Make the interface; classes and label map, if not given, are those of all segmentations in a folder.
+
+        Args:
+            folder: An existing folder.
+            arguments: All other arguments.
+            reader: An interface that reads the segmentations; None: this one.
+        """
+        probe = cls.from_settings({"classes": ANY_CLASSES, **arguments})
+        if "classes" in arguments:
+            return probe
+        classes, label_map = detect_classes(reader or probe, folder, arguments.get("label_map"))
+        return cls.from_settings({**arguments, "classes": classes, "label_map": label_map})
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the interface from its arguments.
+
+        Raises:
+            ConfigurationError: If an argument is unknown or missing; the message names it.
+        """
+        known = inspect.signature(cls).parameters
+        kinds = {parameter.kind for parameter in known.values()}
+        unknown = [key for key in settings if key not in known]
+        if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise ConfigurationError(
+                f"{cls.__name__} has no argument {unknown[0]!r}.{did_you_mean(unknown[0], known)} It has "
+                f"{', '.join(known)}"
+            )
+        variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        needed = [
+            key
+            for key, parameter in known.items()
+            if parameter.default is parameter.empty and parameter.kind not in variable and key not in settings
+        ]
+        if needed:
+            raise ConfigurationError(f"{cls.__name__} cannot be made from a folder alone: it needs {', '.join(needed)}")
+        return cls(**settings)
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return True if `from_folder` finds the number of classes without reading segmentations, by default."""
+        return not cls.has_named_structures()
+
+    @classmethod
+    def has_named_structures(cls) -> bool:
+        """Return True if segmentations hold named structures, that is, if `get_ROI_names` is overridden."""
+        return cls.get_ROI_names is not Abstract_IO.get_ROI_names
+
+    def get_ROI_names(self, index: Hashable) -> list[list[Any]]:
+        """Return number and name of each structure in a sample's segmentation, ``[[1, "Heart"]]``; none by default."""
+        return []
 
     def writes_file_termination(self, termination: str) -> bool:
         """Return True if `write_file` writes files with this ending; by default those of this format."""
@@ -167,3 +279,79 @@ def stat_fingerprint(paths: list[Path]) -> str:
     """
     stats = [(path.resolve(), path.stat()) for path in paths]
     return fingerprint([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+
+
+def prediction_to_write(
+    sample: Sample, where: str | Path, values: Sequence[int] | None = None
+) -> tuple[np.ndarray, bool]:
+    """Convert the prediction of a sample for writing to a file.
+
+    Args:
+        sample: A sample with ``pred_data``: labels ``(x, y[, z][, 1])``, or probabilities ``(x, y[, z], classes)``.
+        where: The output file, for messages.
+        values: The value of each class in the files (`Abstract_IO.values_of_classes`); None for class numbers.
+
+    Returns:
+        Labels ``(x, y[, z])`` and False; or probabilities ``(x, y[, z], classes)`` as float32 and True. Class numbers
+        are uint8 (uint16 above 256 classes), other values the smallest type that holds all of them.
+
+    Raises:
+        ConfigurationError: If the prediction is missing, or its number of axes does not match the sample.
+        DataError: If labels are not whole numbers below 65536, or one has no value.
+    """
+    labels, activation = _prediction_of(sample, where)
+    return (labels if activation or values is None else to_values(labels, values, where)), activation
+
+
+def prediction_labels(
+    array: np.ndarray,
+    classes: int,
+    where: str | Path,
+    label_map: Mapping[int, int] | None,
+    values: Sequence[int],
+) -> np.ndarray:
+    """Convert a stored prediction to class numbers: the inverse of `prediction_to_write`.
+
+    Predictions that hold class numbers, as earlier versions wrote them, are read as well; see
+    `label_values.reading_map`.
+
+    Args:
+        array: The stored values.
+        classes: Number of classes, background included.
+        where: The file or sample, for messages.
+        label_map: Labels for values in the segmentations.
+        values: The value of each class in the files.
+
+    Returns:
+        Labels of the same shape, uint8 (uint16 above 256 classes).
+
+    Raises:
+        LabelError: If it holds values that are not a class.
+    """
+    return check_labels(array, classes, where, reading_map(label_map, values))
+
+
+def _prediction_of(sample: Sample, where: str | Path) -> tuple[np.ndarray, bool]:
+    """Return the prediction as class numbers or probabilities, and whether it is the latter."""
+    prediction = sample.pred_data
+    if prediction is None:
+        raise ConfigurationError(
+            f"sample {sample.index!r} has no prediction to write to {where}: call add_prediction first"
+        )
+    if prediction.ndim == sample.ndim + 1 and prediction.shape[-1] > 1:
+        return prediction.astype(np.float32, copy=False), True
+    if prediction.ndim == sample.ndim + 1:
+        prediction = prediction[..., 0]
+    if prediction.ndim != sample.ndim:
+        raise ConfigurationError(
+            f"sample {sample.index!r}: the prediction has shape {prediction.shape}, but a {sample.ndim}D sample needs "
+            f"{sample.ndim} axes, and one more for class probabilities"
+        )
+    dtype = label_dtype(sample.classes)
+    if prediction.dtype == dtype and prediction.size:
+        return prediction, False  # already checked, and checking again would copy a large map
+    # Only the range of the type is checked here; labels were checked against `classes` before.
+    widest = check_labels(prediction, max(sample.classes, 2**16), where)
+    if widest.dtype != dtype and widest.size and int(widest.max()) <= np.iinfo(dtype).max:
+        widest = widest.astype(dtype)
+    return widest, False

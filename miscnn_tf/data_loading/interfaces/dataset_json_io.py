@@ -6,21 +6,29 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from miscnn_tf.data_loading.dataset_json import DATASET_JSON, DatasetDescription, read_description
+from miscnn_tf.data_loading._discovery.dataset_json import (
+    DATASET_JSON,
+    DatasetDescription,
+    find_dataset_json,
+    read_description,
+)
+from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
     composed,
     distinct,
+    ending_of,
     folder_entries,
+    is_nifti,
     visible_files,
     warn_of_others,
     without_ending,
 )
-from miscnn_tf.data_loading.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
-from miscnn_tf.data_loading.interfaces.sample_folders import list_files
-from miscnn_tf.data_loading.nifti_file import ENDINGS, ending_of, is_nifti
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.messages import some_of
 
@@ -72,6 +80,13 @@ class DatasetJSON_interface(ListedFiles_interface):
         ('background', 'Anterior', 'Posterior')
     """
 
+    layout_description: ClassVar[str] = """\
+the Medical Segmentation Decathlon's and nnU-Net's layout
+  dataset.json
+  imagesTr/case_00.nii.gz         or case_00_0000.nii.gz, case_00_0001.nii.gz, …
+  labelsTr/case_00.nii.gz"""
+    recognition_order: ClassVar[int] = 10
+
     def __init__(
         self,
         channels: int | None = None,
@@ -85,6 +100,19 @@ class DatasetJSON_interface(ListedFiles_interface):
         file_ending: str | None = None,
     ) -> None:
         super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
+
+    @classmethod
+    def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
+        """Return the evidence: ``dataset.json``, or the folder ``imagesTr``."""
+        described = find_dataset_json(folder)
+        if described is not None:
+            return f"it holds {described.name}"
+        return "it holds imagesTr/" if (folder / "imagesTr").is_dir() else None
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return True if there is a ``dataset.json``."""
+        return find_dataset_json(folder) is not None
 
     def find_files(self, root: Path) -> FoundFiles:
         """Find the samples of the wanted part, from ``dataset.json`` and the folders beside it.

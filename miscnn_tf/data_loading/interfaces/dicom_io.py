@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from miscnn_tf import configuration
+from miscnn_tf.data_loading._discovery.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.extra import require_dicom
-from miscnn_tf.data_loading.dicom.grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
-from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS
+from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom
 from miscnn_tf.data_loading.dicom.rtstruct import read_rtstruct, roi_mask, roi_names
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
 from miscnn_tf.data_loading.dicom.seg import read_seg, segment_masks, segment_names
@@ -29,25 +31,32 @@ from miscnn_tf.data_loading.dicom.series import (
     scan_folder,
     sort_headers,
 )
+from miscnn_tf.data_loading.dicom.series_grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.structures import (
     choose_structures,
     merge_structures,
     normalised_structure_dict,
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, sample_folder
+from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, is_nifti
+from miscnn_tf.data_loading.formats.nifti_reader import read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_values import class_values, completed, to_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
-from miscnn_tf.data_loading.nifti_file import ENDINGS, find_nifti, is_nifti, read_info, read_voxels, write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean
 
+logger = logging.getLogger(__name__)
+
 #: Formats of predictions, and the ending of the file.
 PREDICTION_FORMATS = {"nifti": ENDINGS[0], "seg": ".dcm", "rtstruct": ".dcm"}
+
+_FILES_LOOKED_AT = 50
+# A series has hundreds of files.
+_SERIES_LOOKED_AT = 5
 
 
 class DICOM_interface(Abstract_IO):
@@ -96,6 +105,11 @@ class DICOM_interface(Abstract_IO):
         ('background', 'Esophagus', 'Heart', 'Lung_L', 'Lung_R', 'SpinalCord')
     """
 
+    layout_description: ClassVar[str] = """\
+a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere below it
+  case_00/….dcm"""
+    recognition_order: ClassVar[int] = 50
+
     def __init__(
         self,
         channels: int = 1,
@@ -140,6 +154,27 @@ class DICOM_interface(Abstract_IO):
         if modality is not None and (not isinstance(modality, str) or not modality):
             raise ConfigurationError(f'modality={modality!r} must be a text such as "CT", or None')
         self.class_names = self._named_classes()
+
+    @classmethod
+    def find_image(cls, folder: Path) -> Path | None:
+        """Return a DICOM file, by ending or content, among the first 50 files below a folder; None if there is none."""
+        files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return next((path for path in islice(files, _FILES_LOOKED_AT) if is_dicom(path)), None)
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface; radiographs are two-dimensional, classes are the structures that all samples share."""
+        if "three_dim" in settings:
+            return super().from_folder(folder, settings)
+        chosen_by = ("pattern", "series", "modality", "annotation_tag")
+        probe = cls.from_settings({key: settings[key] for key in chosen_by if key in settings})
+        pictures = []
+        for index in probe.initialize(folder)[:_SERIES_LOOKED_AT]:
+            try:
+                pictures.append(probe.is_picture(index))
+            except DataError as error:  # reported when the sample is read
+                logger.debug("%s", error)
+        return super().from_folder(folder, {**settings, "three_dim": not pictures or not all(pictures)})
 
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in NIfTI predictions: the label of its structures before the label map."""

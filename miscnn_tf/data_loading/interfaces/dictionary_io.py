@@ -1,4 +1,4 @@
-"""Arrays that are already in memory."""
+"""Interface for arrays in memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import geometry
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
@@ -23,7 +22,7 @@ _PARTS = ("image", "segmentation", "prediction", "details")
 
 
 class Dictionary_interface(Abstract_IO):
-    """Samples from a dict of arrays.
+    """Interface for samples in a dict of arrays.
 
     Args:
         dictionary: ``{index: (image, segmentation[, prediction[, details]])}``; the segmentation may be None or left

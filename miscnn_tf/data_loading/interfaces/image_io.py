@@ -1,27 +1,36 @@
-"""2D images: one folder per sample with ``imaging.png`` and ``segmentation.png``, or another format."""
+"""Interface for 2D images: a folder per sample with ``imaging.png`` and ``segmentation.png``, or another format."""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from miscnn_tf import configuration
-from miscnn_tf.data_loading import image_file
-from miscnn_tf.data_loading.array_file import read_array
+from miscnn_tf.data_loading._discovery.image_forms import have_colours
+from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.file_names import find_file
-from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.interfaces.abstract_io import (
+    Abstract_IO,
+    prediction_labels,
+    prediction_to_write,
+    stat_fingerprint,
+)
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.plain_files import read_array
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import atomic_path, inside
 from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
 from miscnn_tf.messages import some_of
+
+logger = logging.getLogger(__name__)
 
 _CHANNELS = {"grayscale": 1, "rgb": 3}
 #: Range of label values in the formats.
@@ -53,6 +62,12 @@ class Image_interface(Abstract_IO):
         3
     """
 
+    layout_description: ClassVar[str] = """\
+a folder per sample, with images
+  case_00/imaging.png             or .tif, .bmp, .jpg
+  case_00/segmentation.png"""
+    recognition_order: ClassVar[int] = 30
+
     def __init__(
         self,
         classes: int = 2,
@@ -74,6 +89,34 @@ class Image_interface(Abstract_IO):
         self.label_map = normalised_label_map(label_map, classes)
         self._require_storable(self._prediction_ending)
         self.data_directory: Path | None = None
+
+    @classmethod
+    def find_image(cls, folder: Path) -> Path | None:
+        """Return ``imaging.<ending>`` of a sample's folder, in any of the formats; None if it is missing."""
+        return _first(folder, "imaging", [*LOSSLESS, *LOSSY])
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface; format and colours are those of most images, classes those of all masks."""
+        arguments = dict(settings)
+        channels = arguments.pop("channels", None)
+        if arguments.pop("three_dim", False):
+            raise ConfigurationError("three_dim=True: images in such files have two dimensions; save volumes as NIfTI")
+        if channels not in (None, 1, 3):
+            raise ConfigurationError(f"channels={channels}: images in such files have 1 channel (grey) or 3 (colours)")
+        if "img_format" not in arguments:
+            arguments["img_format"] = _usual_format(folder, settings.get("pattern"))
+        if "img_type" not in arguments:
+            images = Image_interface(img_format=arguments["img_format"], pattern=settings.get("pattern"))
+            if channels is None:
+                channels = 3 if have_colours(images.initialize(folder), images.image_path, folder) else 1
+            arguments["img_type"] = "rgb" if channels == 3 else "grayscale"
+        return cls.from_labels(folder, arguments)
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return False: only the masks show the classes."""
+        return False
 
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in segmentations and predictions, by the label map."""
@@ -282,6 +325,29 @@ class Image_interface(Abstract_IO):
                 f"label_map={self.label_map}: predictions would hold {some_of(beyond)}, but .{ending} files hold {low} "
                 f"to {high}. Give the class a value in this range as well ({{1: 1, {beyond[0]}: 1}}), or use TIFF"
             )
+
+
+def _usual_format(root: Path, pattern: str | None) -> str:
+    """Return the format of most images in sample folders; warn of samples in another one."""
+    names = find_samples(root, pattern, lambda folder: _format_in(folder) != "", "imaging.png")
+    formats = {name: _format_in(root / str(name)) for name in names}
+    counts = Counter(min(image_file.spellings(ending)) for ending in formats.values())
+    (usual, most), *others = counts.most_common()
+    if others and others[0][1] == most:
+        raise DataError(
+            f"{root}: the formats {usual} and {others[0][0]} are equally frequent; give img_format={usual!r} (which "
+            "leaves out the others), or convert some"
+        )
+    odd = [f"{name} ({ending})" for name, ending in formats.items() if min(image_file.spellings(ending)) != usual]
+    if odd:
+        logger.warning("%s: most images are %s; images in other formats left out: %s", root, usual, some_of(odd, 20))
+    return next(ending for ending in formats.values() if min(image_file.spellings(ending)) == usual)
+
+
+def _format_in(folder: Path) -> str:
+    """Return the ending of the image in a sample's folder, in small letters without the dot; empty without one."""
+    path = Image_interface.find_image(folder)
+    return "" if path is None else path.suffix.lower()[1:]
 
 
 def _first(folder: Path, stem: str, endings: list[str]) -> Path | None:

@@ -6,19 +6,20 @@ from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from miscnn_tf.data_loading.file_names import composed
+from miscnn_tf import configuration
+from miscnn_tf.data_loading._discovery.image_forms import have_colours, usual_nifti_form
+from miscnn_tf.data_loading._discovery.sample_folders import matches, name_expression
+from miscnn_tf.data_loading.file_names import composed, is_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
-from miscnn_tf.data_loading.interfaces.sample_folders import matches, name_expression
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map
-from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean, some_of
@@ -103,6 +104,22 @@ class ListedFiles_interface(Abstract_IO):
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
 
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface; `initialize` detects its arguments, and classes come from the labels if need be."""
+        known = settings.get("classes") is not None or cls.defines_classes(folder)
+        interface = cls.from_settings({"classes": None if known else ANY_CLASSES, **settings})
+        if known:
+            interface.initialize(folder)
+            return cls(**configuration.get_config(interface))
+        classes, label_map = detect_classes(interface, folder, settings.get("label_map"))
+        return cls(**{**configuration.get_config(interface), "classes": classes, "label_map": label_map})
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return False: only the label maps show the classes, unless a layout describes them."""
+        return False
+
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in segmentations and predictions, by the label map."""
         return class_values(self.label_map, self.classes)
@@ -156,15 +173,15 @@ class ListedFiles_interface(Abstract_IO):
 
     def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
         """Read the image of a sample, as `NIFTI_interface` or `Image_interface` does."""
-        return self._reader.load_image(index)
+        return self.reader.load_image(index)
 
     def load_extended(self, index: Hashable) -> dict[str, Any]:
         """Return the metadata that `load_image` returns, from the header alone."""
-        return self._reader.load_extended(index)
+        return self.reader.load_extended(index)
 
     def load_shape(self, index: Hashable) -> tuple[int, ...]:
         """Return the spatial shape of the image, from its header alone."""
-        return self._reader.load_shape(index)
+        return self.reader.load_shape(index)
 
     def load_segmentation(self, index: Hashable) -> np.ndarray:
         """Read the label map of a sample: uint8 (uint16 above 256 classes).
@@ -173,11 +190,11 @@ class ListedFiles_interface(Abstract_IO):
             MissingDataError: If it is missing.
             DataError: If its values are not labels below `classes`.
         """
-        return self._reader.load_segmentation(index)
+        return self.reader.load_segmentation(index)
 
     def stored_labels(self, index: Hashable) -> np.ndarray:
         """Return the stored values of the segmentation file, regardless of `classes` and `label_map`."""
-        return self._reader.stored_labels(index)
+        return self.reader.stored_labels(index)
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read a prediction that `save_prediction` wrote: labels, or class probabilities.
@@ -185,11 +202,11 @@ class ListedFiles_interface(Abstract_IO):
         Raises:
             MissingDataError: If the prediction is missing.
         """
-        return self._reader.load_prediction(index, str(output_path))
+        return self.reader.load_prediction(index, str(output_path))
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
         """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, or ``.png``, atomically."""
-        self._reader.save_prediction(sample, str(output_path))
+        self.reader.save_prediction(sample, str(output_path))
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
@@ -208,11 +225,11 @@ class ListedFiles_interface(Abstract_IO):
         Raises:
             DataError: If a check fails; the message names the file.
         """
-        self._reader.check(index, load_seg)
+        self.reader.check(index, load_seg)
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
-        return self._reader.fingerprint(index, str(input_path))
+        return self.reader.fingerprint(index, str(input_path))
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read an image at any path, as `load_image` does; a list of NIfTI files has one channel each."""
@@ -226,11 +243,7 @@ class ListedFiles_interface(Abstract_IO):
 
     @property
     def reader(self) -> NIFTI_interface | Image_interface:
-        """The interface of the files' format, for this layout."""
-        return self._reader
-
-    @property
-    def _reader(self) -> NIFTI_interface | Image_interface:
+        """Interface of the files' format that reads and writes the files of this layout."""
         return self._reader_for(self.file_ending)
 
     def _reader_of(self, path: str | Path) -> NIFTI_interface | Image_interface:

@@ -1,31 +1,29 @@
-"""NIfTI volumes: one folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``."""
+"""Interface for NIfTI volumes: a folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from miscnn_tf import configuration
 from miscnn_tf.data_loading import geometry
-from miscnn_tf.data_loading.file_names import visible_files, warn_of_others, without_ending
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import find_samples, folder_below, list_files, sample_folder
+from miscnn_tf.data_loading._discovery.image_forms import usual_nifti_form
+from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
+from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, visible_files, warn_of_others, without_ending
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, check_size, read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.interfaces.abstract_io import (
+    Abstract_IO,
+    prediction_labels,
+    prediction_to_write,
+    stat_fingerprint,
+)
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
-from miscnn_tf.data_loading.nifti_file import (
-    ENDINGS,
-    NiftiInfo,
-    check_size,
-    find_nifti,
-    read_info,
-    read_voxels,
-    write_nifti,
-)
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, GridError, MissingDataError
@@ -62,6 +60,12 @@ class NIFTI_interface(Abstract_IO):
         array([0.8, 0.8, 3. ])
     """
 
+    layout_description: ClassVar[str] = """\
+a folder per sample, with NIfTI files
+  case_00/imaging.nii.gz          or imaging_0000.nii.gz, imaging_0001.nii.gz, …
+  case_00/segmentation.nii.gz"""
+    recognition_order: ClassVar[int] = 20
+
     def __init__(
         self,
         channels: int = 1,
@@ -75,6 +79,21 @@ class NIFTI_interface(Abstract_IO):
         self.pattern = pattern
         self.label_map = normalised_label_map(label_map, classes)
         self.data_directory: Path | None = None
+
+    @classmethod
+    def find_image(cls, folder: Path) -> Path | None:
+        """Return the first image file of a sample's folder; None if it has none."""
+        return next(iter(image_files(folder)), None)
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface; channels and dimension are those of most images, classes those of all segmentations."""
+        return cls.from_labels(folder, with_usual_form(folder, settings))
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return False: only the segmentations show the classes."""
+        return False
 
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in segmentations and predictions, by the label map."""
@@ -344,6 +363,16 @@ def image_files(folder: Path) -> list[Path]:
         return [single]
     channels = (find_nifti(folder / f"imaging_{number}", any_case=True) for number in sorted(set(numbers.values())))
     return [path for path in channels if path is not None]
+
+
+def with_usual_form(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with channels and ``three_dim`` of most images, from their headers, if they are not given."""
+    channels, three_dim = settings.get("channels"), settings.get("three_dim")
+    if channels is None or three_dim is None:
+        probe = NIFTI_interface(pattern=settings.get("pattern"))
+        names = probe.initialize(folder)
+        channels, three_dim = usual_nifti_form(names, probe.image_paths, folder, channels=channels, three_dim=three_dim)
+    return {"channels": channels, "three_dim": three_dim, **settings}
 
 
 def _image_paths(folder: Path) -> list[Path]:

@@ -1,23 +1,25 @@
-"""NIfTI volumes as 2D samples, one per slice."""
+"""Interface for the slices of NIfTI volumes as 2D samples."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from miscnn_tf.arguments import byte_count
 from miscnn_tf.data_loading import geometry
-from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction
-from miscnn_tf.data_loading.interfaces.predictions import prediction_labels, prediction_to_write
-from miscnn_tf.data_loading.interfaces.sample_folders import sample_folder
-from miscnn_tf.data_loading.interfaces.volume_cache import VolumeCache
+from miscnn_tf.data_loading._discovery.sample_folders import sample_folder
+from miscnn_tf.data_loading.cache.volume_cache import VolumeCache
+from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction, with_usual_form
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.data_loading.label_values import class_values, to_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
-from miscnn_tf.data_loading.nifti_file import ENDINGS, NiftiInfo, find_nifti, read_info, read_voxels, write_nifti
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -28,7 +30,7 @@ SEPARATOR = ":#:"
 
 
 class NIFTIslicer_interface(Abstract_IO):
-    """The slices of NIfTI volumes as 2D samples.
+    """Interface for the slices of NIfTI volumes as 2D samples.
 
     Folders and files are those of `NIFTI_interface`; the index of a slice is ``"<folder>:#:<slice>"``. Volumes are
     decoded once for all their slices, as long as `cache_bytes` allow; uncompressed ones are memory-mapped.
@@ -71,6 +73,22 @@ class NIFTIslicer_interface(Abstract_IO):
         self.data_directory: Path | None = None
         self._volumes = NIFTI_interface(channels, classes, True, pattern, label_map=label_map)
         self._cache = VolumeCache(self.cache_bytes)
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """Make the interface; channels are those of most volumes, classes those of all segmentations."""
+        arguments = with_usual_form(folder, {"three_dim": True, **settings})
+        if settings.get("three_dim"):
+            raise ConfigurationError("three_dim=True: slices have two dimensions; choose 'NIFTI' for volumes")
+        del arguments["three_dim"]
+        # Whole volumes are scanned, not slice by slice.
+        volumes = NIFTI_interface(arguments["channels"], ANY_CLASSES, True, arguments.get("pattern"))
+        return cls.from_labels(folder, arguments, volumes)
+
+    @classmethod
+    def defines_classes(cls, folder: Path) -> bool:
+        """Return False: only the segmentations show the classes."""
+        return False
 
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in segmentations and predictions, by the label map."""

@@ -6,14 +6,23 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
-from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries, visible_files, without_ending
-from miscnn_tf.data_loading.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
-from miscnn_tf.data_loading.interfaces.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
-from miscnn_tf.data_loading.interfaces.sample_folders import list_files
-from miscnn_tf.data_loading.nifti_file import ENDINGS, is_nifti
-from miscnn_tf.data_loading.pairing import bare_mask, pair
+from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
+from miscnn_tf.data_loading._discovery.sample_folders import list_files
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    bare_mask,
+    composed,
+    distinct,
+    folder_entries,
+    is_nifti,
+    pair,
+    visible_files,
+    without_ending,
+)
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.interfaces.listed_files import PARTS, FoundFiles, ListedFiles_interface, SampleFiles
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import plural, some_of
@@ -72,6 +81,12 @@ class Paired_interface(ListedFiles_interface):
         ['cell_01', 'cell_02']
     """
 
+    layout_description: ClassVar[str] = """\
+a folder of images beside a folder of masks
+  images/x.png                    or imgs/; .tif, .bmp, .jpg, .nii.gz
+  masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png"""
+    recognition_order: ClassVar[int] = 40
+
     def __init__(
         self,
         channels: int | None = None,
@@ -89,6 +104,15 @@ class Paired_interface(ListedFiles_interface):
         super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
         self.image_folder = image_folder
         self.mask_folder = mask_folder
+
+    @classmethod
+    def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
+        """Return the evidence: folders of images and masks that exist or are given, or files with such names."""
+        if any(settings.get(name) is not None for name in ("image_folder", "mask_folder")):
+            return "its folders of images and masks are given"
+        if not is_paired(folder, labelled=settings.get("part", PARTS[0]) == PARTS[0]):
+            return None
+        return "it holds images and masks that match by name, or images alone"
 
     def find_files(self, root: Path) -> FoundFiles:
         """Find the images and their masks.

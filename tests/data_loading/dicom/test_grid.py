@@ -17,8 +17,8 @@ from dicom_series import (
 )
 from pydicom.dataset import Dataset
 
-from miscnn_tf.data_loading.dicom.grid import make_grid
 from miscnn_tf.data_loading.dicom.header import read_header
+from miscnn_tf.data_loading.dicom.series_grid import make_grid
 from miscnn_tf.data_loading.dicom.volume import read_volume
 from miscnn_tf.errors import DataError
 

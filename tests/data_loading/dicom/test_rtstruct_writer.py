@@ -106,7 +106,7 @@ def test_labels_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, ser
         write_rtstruct(path, labels[1:], series[0], NAMES)
     with pytest.raises(DataError, match=r"holds \[2\], but names are given for \[1\]"):
         write_rtstruct(path, labels, series[0], {1: "Heart"})
-    with pytest.raises(ConfigurationError, match="a name of its own"):
+    with pytest.raises(ConfigurationError, match="must be different and not empty"):
         write_rtstruct(path, labels, series[0], {1: "Heart", 2: "Heart"})
     assert not path.exists()
     (tmp_path / "file").write_text("")

@@ -17,7 +17,6 @@ from dicom_series import (
 )
 from pydicom.data import get_testdata_file
 
-from miscnn_tf.data_loading.dicom.grid import make_grid
 from miscnn_tf.data_loading.dicom.series import (
     choose_annotation,
     choose_series,
@@ -26,6 +25,7 @@ from miscnn_tf.data_loading.dicom.series import (
     holds_images,
     scan_folder,
 )
+from miscnn_tf.data_loading.dicom.series_grid import make_grid
 from miscnn_tf.errors import DataError, MissingDataError
 
 

@@ -22,9 +22,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from miscnn_tf.data_loading.dicom.grid import make_grid
 from miscnn_tf.data_loading.dicom.header import read_header
 from miscnn_tf.data_loading.dicom.series import grid_of_files
+from miscnn_tf.data_loading.dicom.series_grid import make_grid
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
 from miscnn_tf.errors import DataError, MissingExtraError
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from layout_data import image_of, save_image, save_nifti
 
-from miscnn_tf.data_loading import image_file
-from miscnn_tf.data_loading.interfaces import image_forms
-from miscnn_tf.data_loading.interfaces.image_forms import have_colours, nifti_form, usual_nifti_form
+from miscnn_tf.data_loading._discovery import image_forms
+from miscnn_tf.data_loading._discovery.image_forms import have_colours, nifti_form, usual_nifti_form
+from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.errors import DataError, MissingDataError
 
 GREY = np.zeros((4, 5), np.uint8)

@@ -13,7 +13,7 @@ from layout_data import image_of, labels_of, save_image
 from PIL import Image
 
 from miscnn_tf.configuration import get_config
-from miscnn_tf.data_loading import image_file
+from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.interfaces import Image_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning

@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from miscnn_tf.configuration import get_config
-from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface, volume_cache
-from miscnn_tf.data_loading.interfaces.volume_cache import VolumeCache
+from miscnn_tf.data_loading.cache import volume_cache
+from miscnn_tf.data_loading.cache.volume_cache import VolumeCache
+from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.data_loading.interfaces.predictions import prediction_to_write
+from miscnn_tf.data_loading.interfaces.abstract_io import prediction_to_write
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 

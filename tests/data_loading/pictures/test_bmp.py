@@ -5,7 +5,7 @@ import pytest
 from picture_files import bmp, packed
 from PIL import Image
 
-from miscnn_tf.data_loading.image_file import image_size, is_coloured, read_colours, read_mask
+from miscnn_tf.data_loading.formats.image_file import image_size, is_coloured, read_colours, read_mask
 from miscnn_tf.errors import DataError
 
 SIZE = (7, 13)

@@ -9,7 +9,7 @@ from fuzzing import fuzz, how_many, mutations
 from picture_files import bmp, packed
 from PIL import Image
 
-from miscnn_tf.data_loading.image_file import read_colours
+from miscnn_tf.data_loading.formats.image_file import read_colours
 
 
 def sources() -> list[bytes]:

@@ -10,7 +10,7 @@ from fuzzing import fuzz, how_many, mutations
 from picture_files import with_exif
 from PIL import Image, ImageOps
 
-from miscnn_tf.data_loading.image_file import read_colours
+from miscnn_tf.data_loading.formats.image_file import read_colours
 
 
 def source(progressive: bool) -> bytes:

@@ -11,7 +11,7 @@ from fuzzing import fuzz, how_many, mutated, mutations
 from picture_files import PNG_SIGNATURE, exif, png, png_chunk
 from PIL import Image, ImageOps
 
-from miscnn_tf.data_loading.image_file import read_mask
+from miscnn_tf.data_loading.formats.image_file import read_mask
 
 
 def sources() -> list[bytes]:

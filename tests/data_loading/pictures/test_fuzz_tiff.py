@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from fuzzing import fuzz, how_many, mutations
 
-from miscnn_tf.data_loading.image_file import read_mask
+from miscnn_tf.data_loading.formats.image_file import read_mask
 
 
 def source(**options) -> bytes:

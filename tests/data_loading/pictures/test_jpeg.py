@@ -10,7 +10,7 @@ import skimage.data
 from picture_files import with_exif
 from PIL import Image, ImageOps
 
-from miscnn_tf.data_loading.image_file import check_mask, image_size, is_coloured, read_colours, read_mask
+from miscnn_tf.data_loading.formats.image_file import check_mask, image_size, is_coloured, read_colours, read_mask
 from miscnn_tf.errors import DataError
 
 

@@ -12,7 +12,7 @@ from picture_files import exif, png, with_exif
 from PIL import Image
 
 import miscnn_tf
-from miscnn_tf.data_loading.image_file import read_mask
+from miscnn_tf.data_loading.formats.image_file import read_mask
 from miscnn_tf.data_loading.interfaces import Image_interface, Paired_interface
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import DataError

@@ -9,7 +9,7 @@ import pytest
 from picture_files import PNG_SIGNATURE, exif, png, png_chunk
 from PIL import Image, ImageOps
 
-from miscnn_tf.data_loading.image_file import check_mask, image_size, is_coloured, read_colours, read_mask
+from miscnn_tf.data_loading.formats.image_file import check_mask, image_size, is_coloured, read_colours, read_mask
 from miscnn_tf.errors import DataError
 
 SIZE = (9, 13)

@@ -10,7 +10,14 @@ import tifffile
 from picture_files import packed, tiff
 from PIL import Image, ImageOps
 
-from miscnn_tf.data_loading.image_file import check_mask, image_size, is_coloured, read_colours, read_mask, written_by
+from miscnn_tf.data_loading.formats.image_file import (
+    check_mask,
+    image_size,
+    is_coloured,
+    read_colours,
+    read_mask,
+    written_by,
+)
 from miscnn_tf.errors import DataError
 
 SIZE = (20, 33)

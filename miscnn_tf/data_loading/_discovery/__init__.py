@@ -1,0 +1,1 @@
+"""Detection of samples, masks, channels and class names in a data folder."""

@@ -1,0 +1,131 @@
+"""Detection of the folder with the masks, by its name and by the names and sizes of its files."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    bare_mask,
+    composed,
+    distinct,
+    folder_entries,
+    is_nifti,
+    pair,
+    visible_files,
+    without_ending,
+)
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
+from miscnn_tf.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+#: Names of folders of masks, case-insensitively; the last ones are used in data sets of retinal vessels.
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth"),
+    *("ground truth", "ground-truth", "gt"),
+    *("segmentations", "segmentation", "segs", "seg"),
+    *("manual", "manual1", "manual2", "1st_manual", "2nd_manual", "labels-ah", "labels-vk"),
+)
+
+# Folders beside the images whose files have the same names, but are not masks.
+_NO_MASKS = re.compile(
+    r"(?:.*[-_ .])?(?:fovs?|field[-_ .]?of[-_ .]?view|pred(?:iction)?s?|outputs?|results?|overlays?|previews?"
+    r"|thumb(?:nail)?s?)(?:[-_ .].*)?|(?:images?|imgs?)[-_ .](?:orig(?:inals?)?|raw|old|resized|small|large)",
+    re.IGNORECASE,
+)
+# GIF cannot be read, but the masks of DRIVE are GIF files: their folder still counts.
+_LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".gif")
+_ANY = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
+_CHANNEL = re.compile(r"(.+)_\d{4}")
+_COMPARED = 3
+
+
+def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path]) -> Path | None:
+    """Return the folder in `root` that holds the masks of some images; None if no folder has such a name.
+
+    Args:
+        root: The data folder.
+        image_folder: The folder of the images.
+        images: The images by their composed names without ending.
+
+    Raises:
+        DataError: If the file names in several folders match the images.
+    """
+    named = [path for path in _candidates(root, image_folder) if path.name.lower() in MASK_FOLDERS]
+    if not named:
+        return None
+    fits = {path: _number_of_masks(path, images, _ANY) for path in named}
+    # A folder called labels may hold text files with bounding boxes, beside another one with masks.
+    chosen = [path for path in named if fits[path]] or named
+    rivals = fitting_folders(root, image_folder, images, at_least=max(fits.values()) // 2)
+    possible = [*chosen, *(path for path in rivals if path not in chosen)] if any(fits.values()) else chosen
+    if len(possible) > 1:
+        names = distinct([path.name for path in possible])
+        raise DataError(
+            f"{root} holds several possible folders of masks, {', '.join(names)}; choose one: "
+            f"{' or '.join(f'mask_folder={path.name!r}' for path in possible)} (mask_folder in [data.settings] of a "
+            "configuration, --mask-folder on the command line). Their file names match the images; one of them may "
+            "hold the field of view, or another annotator's masks"
+        )
+    return possible[0]
+
+
+def fitting_folders(root: Path, image_folder: Path, images: Mapping[str, Path], *, at_least: int = 0) -> list[Path]:
+    """Return the folders beside the images whose files match the images by name and size.
+
+    Args:
+        root: The data folder.
+        image_folder: The folder of the images.
+        images: The images by their composed names without ending.
+        at_least: Number of images that must have a file there.
+    """
+    return [
+        path
+        for path in _candidates(root, image_folder)
+        if _number_of_masks(path, images, _LOSSLESS) >= max(at_least, 1) and _same_size(path, images)
+    ]
+
+
+def _candidates(root: Path, image_folder: Path) -> list[Path]:
+    folders = [root / entry.name for entry in folder_entries(root) if entry.is_dir()]
+    return [path for path in folders if path != image_folder and not _NO_MASKS.fullmatch(path.name)]
+
+
+def _number_of_masks(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> int:
+    return len(_masks_in(folder, images, endings))
+
+
+def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
+    """Return a file for each image that may have its mask in a folder."""
+    stems = ((without_ending(path.name, endings), path) for path in visible_files(folder))
+    masks = {composed(stem): path for stem, path in stems if stem}
+    # Several channel files share a mask.
+    bare = {match[1]: path for name, path in images.items() if (match := _CHANNEL.fullmatch(name)) and is_nifti(path)}
+    names = set(images) if set(images) & set(masks) else {*images, *bare}
+    try:
+        return {image: masks[mask] for image, mask in pair(names, masks).masks.items()}
+    except DataError:  # an image may match two masks; either shows that the folder matches
+        either = {form: path for stem, path in masks.items() for form in (stem, bare_mask(stem))}
+        return {name: either[name] for name in names if name in either}
+
+
+def _same_size(folder: Path, images: Mapping[str, Path]) -> bool:
+    """Return True if the first masks have their images' size, or the headers cannot be read."""
+    for name, mask in list(_masks_in(folder, images, _LOSSLESS).items())[:_COMPARED]:
+        image = images.get(name)
+        try:
+            if image is not None and _size(image) != _size(mask):
+                return False
+        except DataError as error:
+            logger.debug("%s", error)
+    return True
+
+
+def _size(path: Path) -> tuple[int, ...]:
+    return read_info(path).shape[:3] if is_nifti(path) else image_file.image_size(path)

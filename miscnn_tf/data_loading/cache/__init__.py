@@ -1,0 +1,1 @@
+"""Storage of prepared samples and decoded volumes, in memory and on disk."""
