@@ -258,3 +258,15 @@ def window_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarra
     for start in starts:
         total[start : start + window] += profile
     return np.stack([profile / total[start : start + window] for start in starts])
+
+
+def cut_slabs(slabs: Iterator[Slab], part: Sequence[slice]) -> Iterator[Slab]:
+    """Cut a part out of an array that comes in slabs; all of `slabs` are taken."""
+    rows, inner = part[0], tuple(part[1:])
+    for start, stop, array in slabs:
+        low, high = max(start, rows.start), min(stop, rows.stop)
+        cut = array[(slice(low - start, high - start), *inner)] if low < high else None
+        del array
+        if cut is not None:
+            yield Slab(low - rows.start, high - rows.start, cut)
+        del cut

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching.blending import Slab
+from miscnn_tf.processing.patching.blending import Slab, cut_slabs
 
 #: Consecutive slabs ``(rows, columns[, z], classes)`` of these columns of the second axis, from row 0 on.
 OpenSlabs = Callable[[slice], Iterable[Slab]]
@@ -124,15 +124,3 @@ class SlabRows:
             if reached > start:
                 self._held.append(slab)
             del slab
-
-
-def cut_slabs(slabs: Iterator[Slab], box: Sequence[slice]) -> Iterator[Slab]:
-    """A box of the whole, as slabs; all of `slabs` are taken."""
-    rows, inner = box[0], tuple(box[1:])
-    for start, stop, array in slabs:
-        low, high = max(start, rows.start), min(stop, rows.stop)
-        part = array[(slice(low - start, high - start), *inner)] if low < high else None
-        del array
-        if part is not None:
-            yield Slab(low - rows.start, high - rows.start, part)
-        del part
