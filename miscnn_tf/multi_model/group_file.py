@@ -153,7 +153,7 @@ def member_path(folder: Path, member: Mapping[str, str]) -> Path:
     # No way out: neither by the name, nor by a link.
     if not _MEMBER_NAME.fullmatch(name) or not path.resolve().is_relative_to(folder.resolve()):
         raise ModelFileError(
-            f"{folder / METADATA} names the file {name!r}, which is no member of this group; dump the group anew"
+            f"{folder / METADATA} names the file {name!r}, which is not a member of this group; dump the group anew"
         )
     if not path.exists():
         raise MissingDataError(f"there is no {path}, which {METADATA} names; dump the group anew")

@@ -266,7 +266,7 @@ def test_a_group_needs_members_and_each_once(kit):
             Model_Group(wrong, kit.preprocessor)
     with pytest.raises(ModelGroupError, match="in the list already"):
         Model_Group([kit.networks[0]] * 2, kit.preprocessor)
-    with pytest.raises(ModelGroupError, match=r"Neural_Network'> *, which is no model"):
+    with pytest.raises(ModelGroupError, match=r"Neural_Network'> *, which is not a model"):
         Model_Group([type(kit.networks[0])], kit.preprocessor)
 
 

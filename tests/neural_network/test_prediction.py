@@ -17,6 +17,7 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.hardware import precision_scope
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.neural_network.prediction import PatchPredictor, prediction_batch_size
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.subfunctions.resampling import Resampling
 
 CASES = [f"case_{number}" for number in range(6)]
@@ -228,10 +229,10 @@ def test_whole_images_of_many_sizes_share_one_graph():
 
 
 def test_small_patches_are_predicted_together_large_ones_alone():
-    assert prediction_batch_size(plan((40, 56, 40), 4), on_gpu=False) == 1
-    assert prediction_batch_size(plan((64, 64), 32), on_gpu=False) == 8
-    assert prediction_batch_size(plan((64, 64), 4), on_gpu=False) == 4
-    assert prediction_batch_size(plan((128, 128, 128), 4), on_gpu=True) == 4
+    assert prediction_batch_size(PatchPlan("patchwise-grid", (40, 56, 40), batch_size=4), on_gpu=False) == 1
+    assert prediction_batch_size(PatchPlan("patchwise-grid", (64, 64), batch_size=32), on_gpu=False) == 8
+    assert prediction_batch_size(PatchPlan("patchwise-grid", (64, 64), batch_size=4), on_gpu=False) == 4
+    assert prediction_batch_size(PatchPlan("patchwise-grid", (128, 128, 128), batch_size=4), on_gpu=True) == 4
 
 
 @pytest.mark.parametrize("window", [(8, 16, 16), (None, 16, 16)])
