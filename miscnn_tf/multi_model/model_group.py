@@ -88,7 +88,7 @@ class Model_Group(Model):
 
     @property
     def three_dim(self) -> bool:
-        """Whether the images are volumes."""
+        """True for volumes, False for images."""
         return bool(self.preprocessor.data_io.interface.three_dim)
 
     # ---------------------------------------------------------------- training

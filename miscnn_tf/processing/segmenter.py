@@ -39,7 +39,7 @@ class Segmenter(Protocol):
 
     @property
     def three_dim(self) -> bool:
-        """Whether the images are volumes."""
+        """True for volumes, False for images."""
 
     def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:
         """Segment one image.
