@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import Broken, Killed, ToyInterface
 
+import miscnn_tf
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
@@ -93,6 +95,19 @@ def test_a_plan_is_a_value_of_its_own(toy_io):
         plan.seed = 7
     whole = make(toy_io(), analysis="fullimage", patch_shape=None)
     assert whole.plan((2, 4, 4)) != whole.plan((4, 4, 4)) != whole.plan()
+
+
+def test_nothing_but_the_user_writes_its_settings():
+    """Defect: networks and trainings wrote `fullimage_divisor` and `seed` of a preprocessor that others share."""
+    written = {
+        f"{path.name}:{node.lineno}"
+        for path in Path(miscnn_tf.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if node.attr == "fullimage_divisor" or (node.attr == "seed" and "preprocessor" in ast.unparse(node.value))
+        if path.name != "preprocessor.py"
+    }
+    assert written == set()
 
 
 def test_one_number_is_the_overlap_of_every_axis(toy_io):
