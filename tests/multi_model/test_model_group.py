@@ -256,7 +256,7 @@ def test_a_group_is_measured_like_a_network(kit, group, tmp_path):
 
 @pytest.mark.parametrize("wrong", ["no model", None, dict])
 def test_what_is_no_model_is_refused(kit, wrong):
-    with pytest.raises(RuntimeError, match=r"models\[1\] is .* no model"):
+    with pytest.raises(RuntimeError, match=r"models\[1\] is .* not a model"):
         Model_Group([kit.networks[0], wrong], kit.preprocessor)
 
 
