@@ -33,8 +33,7 @@ from scipy import ndimage
 
 import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.processing.batches import TrainingBatches
-from miscnn_tf.processing.patching import readahead, region
+from miscnn_tf.processing.patching import region
 from miscnn_tf.processing.subfunctions import Normalization
 
 SIZES = ("256x256x100", "512x512x200", "512x512x400")
@@ -80,7 +79,7 @@ class Volume:
         )
         begin = time.perf_counter()
         # Two copies of the sample, so that an epoch is one batch.
-        self.batches = TrainingBatches(self.preprocessor, [INDEX, INDEX])
+        self.batches = self.preprocessor.training_batches([INDEX, INDEX])
         self.batches.batch(0, 0)
         self.first_seconds = time.perf_counter() - begin
 
@@ -115,7 +114,7 @@ class Volume:
             region.announce = original
         pages: set[int] = set()
         for location in read:
-            for start, stop in readahead.spans(image, location):
+            for start, stop in region.spans(image, location):
                 first = image.offset % mmap.ALLOCATIONGRANULARITY
                 pages |= set(range((first + start) // mmap.PAGESIZE, -(-(first + stop) // mmap.PAGESIZE)))
         voxels = sum(int(np.prod([span.stop - span.start for span in location])) for location in read)
