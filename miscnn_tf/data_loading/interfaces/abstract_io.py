@@ -101,8 +101,7 @@ class Abstract_IO(ABC):
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
         """Make the interface for a data folder, and detect arguments that are not given.
 
-        By default no arguments are detected, except ``structure_dict`` and ``classes`` if segmentations have
-        `get_ROI_names`.
+        By default only ``structure_dict`` and ``classes`` are detected, in interfaces that override `get_ROI_names`.
 
         Args:
             folder: An existing folder.
