@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from miscnn_tf.arguments import byte_count
 from miscnn_tf.configuration import make
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
 from miscnn_tf.messages import did_you_mean, unknown_name
 from miscnn_tf.plain_limits import shown
@@ -157,9 +158,14 @@ class Data(Table):
             raise ValueError(f"settings.{own[0]} is a key of the table itself; write {own[0]} = …")
         if self.layout != AUTO:
             what = f"the layout {self.layout!r}"
-            check_arguments(miscnn_data_interfaces[self.layout], self.settings, what)
+            interface = miscnn_data_interfaces[self.layout]
+            check_arguments(interface, self.settings, what)
+            classes = {}
+            if "classes" in inspect.signature(interface).parameters:
+                # Detected in the data if it is None, so that no label is too large here.
+                classes = {"classes": ANY_CLASSES if self.classes is None else self.classes}
             with suppress(MissingExtraError):  # needed by the data, not by the configuration
-                make(miscnn_data_interfaces[self.layout], self.settings, what)
+                make(interface, {**classes, **self.settings}, what)
         return self
 
 

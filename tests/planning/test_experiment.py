@@ -11,6 +11,7 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.planning.experiment import (
     Augmentation,
+    Data,
     Experiment,
     Network,
     Preprocessing,
@@ -154,3 +155,11 @@ def test_named_things_are_made_with_hints() -> None:
         make_named({"clip": Clipping}, "clip", {"min": 0}, "step")
     with pytest.raises(ConfigurationError, match=r"the clipping has no argument 'lowest'. Known: min, max"):
         check_arguments(Clipping, {"lowest": 1}, "the clipping")
+
+
+def test_structures_may_have_more_labels_than_the_default_number_of_classes():
+    structures = {"structure_dict": {"Lung_L": 1, "Lung_R": 2}}
+    assert Data(path="data", layout="DICOM", settings=structures).settings == structures
+    assert Data(path="data", layout="DICOM", classes=3, settings=structures).classes == 3
+    with pytest.raises(ValidationError, match="'Lung_R' the label 2, which is not one of the 2 classes"):
+        Data(path="data", layout="DICOM", classes=2, settings=structures)
