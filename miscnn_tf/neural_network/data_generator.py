@@ -13,7 +13,7 @@ import numpy as np
 
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, TrainingBatches
-from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.schedule import Share
 

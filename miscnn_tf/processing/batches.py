@@ -13,7 +13,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.cutting import cut
-from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.schedule import Schedule, Share
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from scipy import ndimage, sparse
 
 from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.processing.one_hot import decide_labels
 
 #: How many bytes of float32 a slab may have; one plane of voxels is the least. Larger ones were not faster.
 SLAB_BYTES = 16 * 2**20

@@ -30,8 +30,8 @@ from miscnn_tf.processing.batches import Batch, make_batches
 from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.daemon_threads import DaemonThreads
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.main_script import can_be_imported_by_workers
+from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.patching.blending import MODES, Blender, Slab
 from miscnn_tf.processing.patching.slab_rows import cut_slabs
 from miscnn_tf.processing.postprocessing import undo_subfunctions

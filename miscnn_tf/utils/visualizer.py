@@ -20,7 +20,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.processing.one_hot import decide_labels
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
