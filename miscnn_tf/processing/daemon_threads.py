@@ -1,4 +1,4 @@
-"""Thread pool that does not delay the end of the program."""
+"""Thread pool that does not delay the exit of the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DaemonThreads(Executor):
     """Executor like ``ThreadPoolExecutor``, but with daemon threads.
 
     At exit, also after Ctrl-C, Python waits for the threads of a ``ThreadPoolExecutor``. Each may take up to a minute
-    to read or resample a sample, whose result is not needed any more.
+    to read or resample a sample that is no longer needed.
 
     Args:
         number: Number of threads.
@@ -53,11 +53,11 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads as soon as they are done.
+        """End the threads after their current calls.
 
         Args:
-            wait: Whether to wait until they have ended.
-            cancel_futures: Whether to cancel calls that have not started.
+            wait: Wait until they have ended.
+            cancel_futures: Cancel calls that have not started.
         """
         with self._lock:
             if cancel_futures:
