@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import miscnn_tf
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.patching.blending import Slab
@@ -86,6 +89,20 @@ def test_a_built_in_step_does_what_it_declares(name, data):
 def test_every_built_in_step_is_examined():
     built_in = {name for name in subfunctions if subfunctions.get(name).__module__.startswith("miscnn_tf")}
     assert built_in == set(STEPS)
+
+
+def test_nothing_in_processing_asks_for_the_class_of_a_step():
+    """Defect: estimates, postprocessing and the store of prepared samples knew our classes, and no others."""
+    bad = []
+    for path in (Path(miscnn_tf.__file__).parent / "processing").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = {getattr(inner, "id", getattr(inner, "attr", "")) for inner in ast.walk(node)}
+            asks = isinstance(node, ast.Call) and ast.unparse(node.func) in {"isinstance", "type"}
+            asks |= isinstance(node, ast.Compare)
+            by_name = isinstance(node, ast.Attribute) and node.attr == "__module__"
+            if by_name or (asks and named & {*STEPS, "Regridding"}):
+                bad.append(f"{path.name}:{node.lineno}")
+    assert bad == []
 
 
 class Plain(Abstract_Subfunction):
