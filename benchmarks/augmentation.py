@@ -28,8 +28,8 @@ from batchgenerators.augmentations.spatial_transformations import augment_mirror
 from batchgenerators.augmentations.utils import rotate_coords_3d
 from scipy import ndimage
 
+from miscnn_tf.processing.augmentation.drawn_augmentation import Augmentation
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Noise
-from miscnn_tf.processing.augmentation.plan import Augmentation
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
 
 PATCH = (40, 56, 40)

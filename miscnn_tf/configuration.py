@@ -32,10 +32,15 @@ _NOT_CODE = frozenset(
     + ("_abc_impl", "__slotnames__")  # the last is set by pickle
 )
 
-#: Attributes of functions and wrappers that hold code; attributes of code objects that define their behaviour.
-_PARTS = (
-    *("__name__", "__code__", "__defaults__", "__kwdefaults__", "__closure__", "cell_contents"),
-    *("__func__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords", "start", "stop", "step"),
+#: The parts of a function, and of the objects that functions are wrapped in.
+_FUNCTION_PARTS = ("__name__", "__code__", "__defaults__", "__kwdefaults__", "__closure__", "__wrapped__")
+_WRAPPER_PARTS = (
+    *("__name__", "__code__", "cell_contents", "__func__", "__wrapped__", "fget", "fset", "fdel", "func"),
+    *("args", "keywords", "start", "stop", "step"),
+)
+
+#: The parts of a code object that decide its effect.
+_CODE_PARTS = (
     *("co_code", "co_exceptiontable", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
     *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags"),
 )
@@ -249,7 +254,11 @@ def fingerprint(*parts: Any) -> str:
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
         True
     """
-    text = json.dumps([plain(part) for part in parts], sort_keys=True, separators=(",", ":"))
+    return _json_digest([plain(part) for part in parts])
+
+
+def _json_digest(data: Any) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -276,7 +285,7 @@ def code_fingerprint(cls: type) -> str:
             compiled[place] = (
                 _compiled_class(value, used) if isinstance(value, type) else _compiled(value, (cls,), used)
             )
-    return fingerprint(own, [[name, compiled[module, name]] for module, name in sorted(compiled)])
+    return _json_digest([own, [[name, compiled[module, name]] for module, name in sorted(compiled)]])
 
 
 def _compiled_class(cls: type, used: _Used) -> list[Any]:
@@ -314,20 +323,30 @@ def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         content = value.tolist() if value.dtype.hasobject else hashlib.blake2b(value.tobytes()).hexdigest()
         return [kind, value.dtype.str, list(value.shape), _compiled(content, inside, used)]
+    if isinstance(value, CodeType):
+        return [kind, _code_digest(value)]
     if isinstance(value, type):
         own = value.__qualname__.startswith(f"{inside[0].__qualname__}.")
         return [kind, *(_compiled_class(value, used) if own else [value.__module__, value.__qualname__])]
     if isinstance(value, ModuleType):
         return [kind, value.__name__]
+    names: tuple[str, ...] = ("__wrapped__",)
     if isinstance(value, FunctionType):
         _note_names(value, used)
-    # Functions, their code, and objects that hold functions: properties, static methods, wrappers.
-    names = _PARTS if type(value).__module__ in {"builtins", "functools"} else ("__wrapped__",)
+        names = _FUNCTION_PARTS
+    elif type(value).__module__ in {"builtins", "functools"}:
+        names = _WRAPPER_PARTS
     parts = []
     for name in names:
         with suppress(AttributeError, ValueError):  # a cell may be empty
             parts.append([name, _compiled(getattr(value, name), inside, used)])
     return [kind, parts]
+
+
+@functools.lru_cache(maxsize=4096)  # computing it anew for each prepared sample took 20 ms
+def _code_digest(code: CodeType) -> str:
+    """Return a digest of a code object, which is immutable."""
+    return _json_digest([_compiled(getattr(code, name), (code,), {}) for name in _CODE_PARTS])
 
 
 def _note_names(function: FunctionType, used: _Used) -> None:
@@ -343,6 +362,8 @@ def _note_names(function: FunctionType, used: _Used) -> None:
 
 def _is_setting(value: Any) -> bool:
     """Return True for plain data small enough for a setting, unlike images in a notebook or a cache."""
+    if not isinstance(value, _PLAIN):
+        return False
     numbers, waiting = 0, [value]
     while waiting and numbers <= _LARGEST_ARRAY:
         one = waiting.pop()
@@ -351,9 +372,10 @@ def _is_setting(value: Any) -> bool:
         elif isinstance(one, tuple | list | set | frozenset):
             waiting += one
         numbers += one.size if isinstance(one, np.ndarray) else 1
-    return numbers <= _LARGEST_ARRAY and isinstance(value, _PLAIN)
+    return numbers <= _LARGEST_ARRAY
 
 
+@functools.lru_cache(maxsize=4096)
 def _names(code: CodeType) -> set[str]:
     """Return the names of globals and attributes in the code of a function and its inner functions."""
     inner = (_names(part) for part in code.co_consts if isinstance(part, CodeType))

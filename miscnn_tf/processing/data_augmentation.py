@@ -1,4 +1,4 @@
-"""Random changes of training images: `Data_Augmentation`, which says what may happen and draws what does."""
+"""Random changes of training images: the settings of the augmentation, and its draws."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from miscnn_tf.configuration import plain
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.messages import did_you_mean
 from miscnn_tf.processing.augmentation import draw
-from miscnn_tf.processing.augmentation.batch import image_at, segmentation_at
+from miscnn_tf.processing.augmentation.drawn_augmentation import Augmentation, image_at, segmentation_at
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Intensity, Noise
-from miscnn_tf.processing.augmentation.plan import Augmentation
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
 from miscnn_tf.processing.patching.sampling import draw_start
 from miscnn_tf.registry import Registry
@@ -39,7 +38,7 @@ SWITCHES = (
     "gaussian_noise",
 )
 
-#: Attributes to set later, which `get_config` stores beside the switches.
+#: Attributes that can be set later, and that `get_config` stores beside the switches.
 SETTINGS = (
     "config_p_per_sample",
     "config_mirror_axes",
@@ -67,7 +66,7 @@ _FLAGS = (
     *("config_contrast_preserverange", "coloraug_per_channel", "cropping", "seg_augmentation", "infaug"),
 )
 
-#: Range attribute, the switches that use it, and its least possible value.
+#: Range attribute, the switch that uses it, and its lowest possible value.
 _RANGES: tuple[tuple[str, str, float], ...] = (
     ("config_scaling_range", "scaling", sys.float_info.min),
     ("config_rotations_angleX", "rotations", -math.inf),
@@ -85,14 +84,14 @@ _RANGES: tuple[tuple[str, str, float], ...] = (
 class Data_Augmentation:
     """Random mirroring, scaling, rotation, elastic deformation, brightness, contrast, gamma and noise.
 
-    What is switched on is drawn for each sample with the probability `config_p_per_sample`, and done in this order:
+    Each transform that is switched on is drawn for each sample with the probability `config_p_per_sample`. The order is
     mirror; elastic deformation, rotation and scaling as one transform with one interpolation (quadratic splines for
     images, the nearest label for label maps); brightness; contrast; gamma; noise. Ranges and formulas are those of
-    batchgenerators' transforms (Isensee et al., 2020, doi:10.5281/zenodo.3632567). What was not drawn costs nothing and
-    changes no bit.
+    batchgenerators' transforms (Isensee et al., 2020, doi:10.5281/zenodo.3632567). A transform that was not drawn costs
+    nothing and changes no bit.
 
     Args:
-        cycles: How often each sample is augmented, at least 1.
+        cycles: Number of times that each sample is augmented, at least 1.
         scaling: Zoom all axes by one factor.
         rotations: Rotate around each axis (2D: in the plane).
         elastic_deform: Displace by a smooth random field.
@@ -107,23 +106,23 @@ class Data_Augmentation:
         config_p_per_sample: Probability of each of rotation, scaling, deformation, brightness, contrast, gamma and
             noise, 0.15.
         config_mirror_axes: Spatial axes that may be flipped, (0, 1, 2); axis 2 is left out in 2D.
-        config_scaling_range: (0.85, 1.25), half of the draws below 1. Above 1 shows more, and everything smaller.
+        config_scaling_range: (0.85, 1.25), half of the draws below 1. A factor above 1 makes structures smaller.
         config_rotations_angleX: ±15° in radians; the only angle in 2D. Likewise `config_rotations_angleY` and
             `config_rotations_angleZ`.
         config_elastic_deform_alpha: (0, 900), the strength of the displacements.
         config_elastic_deform_sigma: (9, 13) voxels, their smoothness.
         config_brightness_range: (0.5, 2), uniform.
         config_contrast_range: (0.3, 3.0), half of the draws below 1.
-        config_contrast_preserverange: Whether contrast clips to the values that there were, True.
+        config_contrast_preserverange: Contrast clips to the value range before it, True.
         config_gamma_range: (0.7, 1.5), half of the draws below 1.
         config_gaussian_noise_range: (0, 0.05), standard deviation.
-        coloraug_per_channel: Whether each channel draws its own brightness, contrast and gamma, True.
-        seg_augmentation: Whether segmentations follow the image, True. False: the target is a class, and left alone.
-        cropping: Whether `run` crops each sample at a random place to `cropping_patch_shape`, False.
+        coloraug_per_channel: Brightness, contrast and gamma are drawn for each channel, True.
+        seg_augmentation: Segmentations follow the image, True. False: the target is a class, and not changed.
+        cropping: `run` crops each sample at a random position to `cropping_patch_shape`, False.
         cropping_patch_shape: ``(x, y[, z])`` or None.
-        infaug: Whether ``Neural_Network.predict`` averages over flipped images too, False.
-        infaug_flip_current: The axis (of a batch) that `run_infaug` flips now; None flips nothing.
-        infaug_flip_list: The axes of a batch to be flipped one after the other, [1, 2, 3].
+        infaug: ``Neural_Network.predict`` averages over flipped images, too, False.
+        infaug_flip_current: The axis (of a batch) that `run_infaug` flips; None flips nothing.
+        infaug_flip_list: The axes of a batch that are flipped one after the other, [1, 2, 3].
 
     Raises:
         ConfigurationError: If `cycles` is below 1, or a setting does not exist.
@@ -185,7 +184,7 @@ class Data_Augmentation:
 
         for name, value in settings.items():
             self._check_setting(name)
-            # Lists are what JSON makes of tuples.
+            # JSON turns tuples into lists.
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
         if not _is_sequence(self.infaug_flip_list):
             raise ConfigurationError(
@@ -195,26 +194,26 @@ class Data_Augmentation:
         self.validate()
 
     def draw(self, rng: np.random.Generator, patch_shape: Sequence[int], channels: int) -> Augmentation:
-        """Draw what is done to one sample.
+        """Draw the augmentation of one sample.
 
-        Reads this object's attributes and nothing else, so that several threads can draw at once; the same state of
-        `rng` gives the same plan.
+        Several threads can draw at once, because only the attributes are read. The same state of `rng` gives the same
+        augmentation.
 
         Args:
-            rng: Where the random numbers come from.
+            rng: Source of the random numbers.
             patch_shape: Shape of the sample, ``(x, y[, z])``.
             channels: Number of channels.
 
         Raises:
-            ConfigurationError: If a setting cannot work, or `patch_shape` has not two or three axes.
+            ConfigurationError: If a setting is invalid, or `patch_shape` does not have two or three axes.
 
         Example:
             >>> augmentation = Data_Augmentation()
             >>> volume, position = np.zeros((64, 64, 64, 1), np.float32), (20, 20, 20)
-            >>> plan = augmentation.draw(np.random.default_rng(1), (16, 16, 16), channels=1)
-            >>> start, shape = plan.region((16, 16, 16))
-            >>> box = tuple(slice(p + s, p + s + n) for p, s, n in zip(position, start, shape))
-            >>> image, _ = plan.apply(volume[box], None, (16, 16, 16))
+            >>> drawn = augmentation.draw(np.random.default_rng(1), (16, 16, 16), channels=1)
+            >>> start, shape = drawn.region((16, 16, 16))
+            >>> region = tuple(slice(p + s, p + s + n) for p, s, n in zip(position, start, shape))
+            >>> image, _ = drawn.apply(volume[region], None, (16, 16, 16))
             >>> image.shape
             (16, 16, 16, 1)
         """
@@ -233,14 +232,14 @@ class Data_Augmentation:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Augment a batch.
 
-        What a rotation or scaling brings in from outside a sample repeats its border, and is background (class 0) in
-        the segmentation. With `cropping` the surroundings of the crop are used as far as there are any.
+        Voxels that a rotation or scaling needs from outside a sample repeat its border, and are background (class 0) in
+        the segmentation. With `cropping` the surroundings of the crop are used where they exist.
 
         Args:
             img: Images ``(n, x, y[, z], channels)``.
             seg: One-hot segmentations ``(n, x, y[, z], classes)``; or label maps, with a last axis of 1; with
                 ``seg_augmentation=False`` anything that has n entries; or None.
-            rng: Where the random numbers come from; a fresh generator by default.
+            rng: Source of the random numbers; a new generator by default.
 
         Returns:
             Images and segmentations, new arrays, `cycles` times as many: all samples, then all again. Floating-point
@@ -248,7 +247,7 @@ class Data_Augmentation:
             dtype. Samples for which nothing was drawn are unchanged, bit for bit.
 
         Raises:
-            ConfigurationError: If a setting cannot work, or `img` is no batch.
+            ConfigurationError: If a setting is invalid, or `img` is not a batch.
             DataError: If `seg` does not fit `img`.
         """
         self.validate()
@@ -271,10 +270,10 @@ class Data_Augmentation:
         for position in range(len(images)):
             sample = position % len(img)
             start = draw_start(rng, full, shape)
-            plan = self.draw(rng, shape, img.shape[-1])
-            images[position] = image_at(plan, img[sample], start)
+            drawn = self.draw(rng, shape, img.shape[-1])
+            images[position] = image_at(drawn, img[sample], start)
             if seg is not None and segs is not None:
-                segs[position] = segmentation_at(plan, seg[sample], start)
+                segs[position] = segmentation_at(drawn, seg[sample], start)
         return images, segs
 
     def run_infaug(self, data: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -282,14 +281,14 @@ class Data_Augmentation:
 
         Args:
             data: Batch ``(n, x, y[, z], channels)``.
-            axis: The axis of the batch to flip, 1 to the number of spatial axes; `infaug_flip_current` where left out,
-                and nothing is flipped where that is None too.
+            axis: The axis of the batch to flip, 1 to the number of spatial axes; by default `infaug_flip_current`.
+                Nothing is flipped if both are None.
 
         Returns:
             A view of `data`.
 
         Raises:
-            ConfigurationError: If the axis is not a spatial one.
+            ConfigurationError: If the axis is not spatial.
         """
         axis = self.infaug_flip_current if axis is None else axis
         if axis is None:
@@ -329,19 +328,19 @@ class Data_Augmentation:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Data_Augmentation:
-        """Make the object that `get_config` described."""
+        """Create the object that `get_config` described."""
         return cls(**config)
 
     def validate(self) -> None:
         """Check all settings that are in use.
 
         Raises:
-            ConfigurationError: Naming the attribute, what it is, and what it may be.
+            ConfigurationError: With the attribute, its value and the values that are allowed.
         """
         if isinstance(self.cycles, bool) or not isinstance(self.cycles, int | np.integer) or self.cycles < 1:
             raise ConfigurationError(
-                f"cycles={self.cycles!r} must be a whole number of at least 1: each sample is augmented that often. "
-                "To train without augmentation, give the Preprocessor data_aug=None"
+                f"cycles={self.cycles!r} must be a whole number of at least 1, the number of times that each sample is "
+                "augmented. To train without augmentation, pass data_aug=None to the Preprocessor"
             )
         if not (isinstance(self.config_p_per_sample, numbers.Real) and 0 <= self.config_p_per_sample <= 1):
             raise ConfigurationError(f"config_p_per_sample={self.config_p_per_sample!r} must be a probability, 0 to 1")
@@ -358,12 +357,12 @@ class Data_Augmentation:
             )
 
     def __eq__(self, other: object) -> bool:
-        """Whether both were constructed with the same switches (the settings may differ)."""
+        """Return whether both were constructed with the same switches (the settings may differ)."""
         if not isinstance(other, Data_Augmentation):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in SWITCHES)
 
-    # It can be changed, so it cannot be a key.
+    # A mutable object cannot be a key.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -413,8 +412,8 @@ class Data_Augmentation:
         wanted = img.shape[:-1] if self.seg_augmentation else img.shape[:1]
         if seg.shape[: len(wanted)] != wanted or (self.seg_augmentation and seg.ndim != img.ndim):
             raise DataError(
-                f"seg has shape {seg.shape}, but img {img.shape}: they need the same samples and voxels, and seg "
-                "classes last. Where the target is not a segmentation, set seg_augmentation = False"
+                f"seg has shape {seg.shape}, but img {img.shape}: both must have the same samples and voxels, and the "
+                "last axis of seg must be the classes. For other targets, set seg_augmentation = False"
             )
         return seg
 
@@ -424,8 +423,8 @@ class Data_Augmentation:
         shape = self.cropping_patch_shape
         if shape is None or not _is_sequence(shape) or len(shape) != len(full) or min(shape) < 1:
             raise ConfigurationError(
-                f"cropping_patch_shape={shape!r} must have {len(full)} sizes of at least 1, for images of {full} "
-                "voxels; or set cropping = False"
+                f"cropping_patch_shape={shape!r} must be {len(full)} sizes of at least 1 for images of {full} voxels; "
+                "correct it, or set cropping = False"
             )
         return tuple(int(size) for size in shape)
 
@@ -444,5 +443,5 @@ def _check_range(name: str, limits: Any, least: float) -> None:
     except (TypeError, ValueError, OverflowError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and least <= low <= high):
-        bound = "" if least == -math.inf else " above 0" if least > 0 else " not below 0"
+        bound = "" if least == -math.inf else " above 0" if least > 0 else " of at least 0"
         raise ConfigurationError(f"{name}={limits!r} must be two numbers (low, high){bound}, the lower one first")

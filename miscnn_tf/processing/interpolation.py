@@ -1,15 +1,15 @@
-"""Images, label maps and class probabilities on another grid of the same extent.
+"""Interpolation of images, label maps and class probabilities onto another grid of the same extent.
 
-All of it rests on one fact: spline interpolation of any order is linear and separable, so that along each axis it is
-one sparse matrix, ``new = weights @ old``. The numbers in the matrix are SciPy's (`scipy.ndimage.zoom` of unit
-impulses), so the result is that of ``skimage.transform.resize(..., mode="edge", anti_aliasing=False)``; but every axis
-may have an order of its own, nothing is float64, and any rows of the result can be computed from a few rows of the
-source. So a volume is worked on slab by slab along its first axis, and a memory-mapped source is never read as a whole.
+Spline interpolation of any order is linear and separable, so along each axis it is one sparse matrix,
+``new = weights @ old``. The numbers in the matrix are SciPy's (`scipy.ndimage.zoom` of unit impulses), so the result is
+that of ``skimage.transform.resize(..., mode="edge", anti_aliasing=False)``. In addition every axis may have its own
+order, nothing is float64, and any rows of the result can be computed from a few rows of the source. A volume is
+therefore processed slab by slab along its first axis, and a memory-mapped source is never read as a whole.
 
-Grids: the outer edges of the first and last voxel stay where they are (what skimage does, and SciPy with
-``grid_mode``). Voxel ``i`` of ``m`` lies at ``(i + 0.5) * n / m - 0.5`` in a source of ``n`` voxels; what lies outside
-is the edge's value. There is no smoothing before an image is made smaller: neither MIScnn nor nnU-Net has one, and
-networks trained on thick slices see the same noise.
+Grids: the outer edges of the first and last voxel stay in place (as in skimage, and in SciPy with ``grid_mode``). Voxel
+``i`` of ``m`` is at ``(i + 0.5) * n / m - 0.5`` in a source of ``n`` voxels; outside, the value of the edge is used.
+Images are not smoothed before they are made smaller: MIScnn and nnU-Net do not do it either, and networks trained on
+thick slices see the same noise.
 
 Spatial axes come first; an axis of channels or classes may follow.
 """
@@ -26,19 +26,19 @@ from scipy import ndimage, sparse
 
 from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.processing.one_hot import decide_labels
 
-#: How many bytes of float32 a slab may have; one plane of voxels is the least. Larger ones were not faster.
+#: Maximum size of a slab in bytes of float32, at least one plane of voxels. Larger slabs were not faster.
 SLAB_BYTES = 16 * 2**20
 
-#: From this ratio of the coarsest to the finest spacing on, a volume is anisotropic (as in nnU-Net).
+#: Ratio of the coarsest to the finest spacing from which a volume is anisotropic (as in nnU-Net).
 ANISOTROPY = 3.0
 
-#: Two labels whose shares of a voxel differ by less than this are tied.
+#: Two labels whose shares of a voxel differ by less are tied.
 _TIE = 1e-4
 
-# A spline's influence falls by 0.43 (order 5) or more per voxel, so that it is below 1e-7 within 20 voxels or so; unit
-# impulses this far apart do not see each other, and one call of SciPy gives the weights of many voxels.
+# The influence of a spline falls by a factor of 0.43 (order 5) or less per voxel, to below 1e-7 within about 20 voxels.
+# Unit impulses at this distance do not interact, and one call of SciPy gives the weights of many voxels.
 _IMPULSE_DISTANCE = 128
 _NEGLIGIBLE = 1e-7
 
@@ -49,14 +49,14 @@ def axis_orders(
     spacing: Sequence[float] | None = None,
     new_spacing: Sequence[float] | None = None,
 ) -> tuple[int, ...]:
-    """The interpolation order of each axis, lower across the slices of an anisotropic volume.
+    """Return the interpolation order of each axis, lower across the slices of an anisotropic volume.
 
-    A volume is anisotropic where its spacing, or failing that the new one, differs by a factor of 3 or more between
-    axes. Its axes that are three times coarser than the finest one are interpolated with order 1 at most, the others
-    (in-plane) with `order`. Splines of higher order overshoot between slices that lie far apart and show different
-    anatomy. nnU-Net takes order 0 across slices; order 1 is preferred here because the nearest slice may lie half a
-    slice off, several millimetres, which shifts the anatomy in steps. As interpolation is separable, in-plane first and
-    across the slices first give the same result.
+    A volume is anisotropic if its spacing, or otherwise the new one, differs by a factor of 3 or more between axes. Its
+    axes that are three times coarser than the finest one are interpolated with order 1 at most, the others (in-plane)
+    with `order`. Splines of higher order overshoot between distant slices, which show different anatomy. nnU-Net uses
+    order 0 across slices; order 1 is preferred here because the nearest slice may be half a slice, several millimetres,
+    away, which shifts the anatomy in steps. Interpolation is separable: in-plane first and across the slices first give
+    the same result.
 
     Args:
         order: Order of the spline, 0 (nearest) to 5.
@@ -91,7 +91,7 @@ def resize_image(image: np.ndarray, shape: Sequence[int], order: int | Sequence[
         order: Order of the spline, 0 to 5, for all axes or per axis (see `axis_orders`).
 
     Returns:
-        A float32 image. Where nothing is to be done and `image` is float32, it is `image` itself.
+        A float32 image; `image` itself if it has this shape and is float32.
 
     Example:
         >>> resize_image(np.array([[0, 2]], np.int16), (1, 4), order=1)
@@ -104,22 +104,22 @@ def resize_image(image: np.ndarray, shape: Sequence[int], order: int | Sequence[
     new = np.empty((*shape, *image.shape[len(shape) :]), np.float32)
     for where, slab in resized_slabs(image, shape, order):
         new[where] = slab
-        del slab  # or it would live until the next one is made
+        del slab  # otherwise it stays in memory until the next one is made
     if max(_per_axis(order, len(shape))) > 1:
-        # fmin and fmax pass over NaN; a range that is not finite clips nothing.
+        # fmin and fmax ignore NaN; a range that is not finite clips nothing.
         np.clip(new, np.fmin.reduce(image, axis=axes), np.fmax.reduce(image, axis=axes), out=new)
     return new
 
 
 def resize_labels(labels: np.ndarray, shape: Sequence[int], order: int | Sequence[int] = 1) -> np.ndarray:
-    """Put a label map onto a grid of `shape` with the same extent, without inventing labels.
+    """Resample a label map onto a grid of `shape` with the same extent; the result has no new labels.
 
-    With order 0 each voxel takes the label of the source voxel that its centre lies in. With a higher one, the
-    indicator image of each label (1 where it is, 0 elsewhere) is interpolated and the largest wins. Ties, common where
-    a map is halved, go to the label that order 0 gives, if it is among the tied ones, otherwise to the lowest: always
-    preferring the lowest would be to shrink the foreground at each step.
+    With order 0 each voxel takes the label of the source voxel that contains its centre. With a higher order, the
+    indicator image of each label (1 where it is, 0 elsewhere) is interpolated and the largest wins. Ties, common if a
+    map is halved, go to the label that order 0 gives if it is among the tied ones, otherwise to the lowest: always
+    preferring the lowest would shrink the foreground at each step.
 
-    One label at a time and slab by slab: a one-hot volume never exists.
+    Labels are processed one at a time and slab by slab, so a one-hot volume never exists.
 
     Args:
         labels: Array ``(x, y[, z])`` or ``(x, y[, z], 1)``.
@@ -127,7 +127,7 @@ def resize_labels(labels: np.ndarray, shape: Sequence[int], order: int | Sequenc
         order: Order of the spline, 0 to 5, for all axes or per axis.
 
     Returns:
-        A label map of the same dtype. Where nothing is to be done, it is `labels` itself.
+        A label map of the same dtype; `labels` itself if it has this shape.
 
     Example:
         >>> resize_labels(np.array([[0, 7]]), (1, 6))
@@ -142,7 +142,7 @@ def resize_labels(labels: np.ndarray, shape: Sequence[int], order: int | Sequenc
         return np.asarray(labels[np.ix_(*nearest)])
     resizer = _Resizer(labels.shape, shape, order)
     new = np.empty((*shape, *labels.shape[ndim:]), labels.dtype)
-    # A slab lives here as source, indicator, score, best score and comparison.
+    # A slab is in memory as source, indicator, score, best score and comparison.
     for block in resizer.blocks(SLAB_BYTES // 4):
         source = np.ascontiguousarray(labels[block.source])
         rows = nearest[0][block.target] - block.source.start
@@ -156,12 +156,11 @@ def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray
     Linear interpolation keeps them between 0 and 1, and their sum at 1.
 
     Args:
-        probabilities: Array ``(x, y[, z], classes)``, or whatever `resized_slabs` takes.
+        probabilities: Array ``(x, y[, z], classes)``, or anything that `resized_slabs` accepts.
         shape: The new spatial shape.
 
     Returns:
-        Float32 probabilities ``(*shape, classes)``. Where nothing is to be done, they may be `probabilities`
-        themselves.
+        Float32 probabilities ``(*shape, classes)``; `probabilities` itself if it has this shape and is float32.
     """
     return resize_image(probabilities, shape, order=1)
 
@@ -169,17 +168,17 @@ def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray
 def resize_probabilities_to_labels(
     probabilities: Any, shape: Sequence[int], slab_bytes: int = SLAB_BYTES, sections: int = 1
 ) -> np.ndarray:
-    """The most probable class on a grid of `shape`, without its probabilities ever existing as a whole.
+    """Interpolate class probabilities onto a grid of `shape` and return the most probable class.
 
     Interpolating probabilities and then deciding is more exact than interpolating labels, but 20 classes on a CT of
-    512 x 512 x 600 are 12 GB. Here no more than a slab of them exists at a time.
+    512 x 512 x 600 are 12 GB. Only one slab of them exists at a time.
 
     Args:
-        probabilities: Array ``(x, y[, z], classes)``, or whatever `resized_slabs` takes.
+        probabilities: Array ``(x, y[, z], classes)``, or anything that `resized_slabs` accepts.
         shape: The new spatial shape.
-        slab_bytes: Size of a slab; one plane of voxels is the least.
-        sections: In how many sections of the second axis to work: of `probabilities` only the columns that a section
-            needs are asked for (``probabilities[:, 3:9]``), and a slab is smaller. The result is the same.
+        slab_bytes: Size of a slab; at least one plane of voxels.
+        sections: Number of sections of the second axis. Only the columns of `probabilities` that a section needs are
+            requested (``probabilities[:, 3:9]``), and a slab is smaller. The result is the same.
 
     Returns:
         Labels of `shape`, uint8 (uint16 above 256 classes); of equally probable classes the lowest.
@@ -190,16 +189,18 @@ def resize_probabilities_to_labels(
     """
     labels = np.empty(tuple(shape), label_dtype(probabilities.shape[-1]))
     for columns in even_parts(shape[1], sections):
-        # Cutting columns out of what is not in memory, such as an HDF5 data set, would read all of it.
+        # Cutting columns out of an array that is not in memory, such as an HDF5 data set, would read all of it.
         part = columns if sections > 1 else None
         for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes, columns=part):
             labels[where, columns] = decide_labels(slab)
-            del slab  # or it would live until the next one is made
+            del slab  # otherwise it stays in memory until the next one is made
     return labels
 
 
 def even_parts(size: int, parts: int) -> list[slice]:
-    """An axis of `size` voxels in consecutive parts that differ by one voxel at most; no more parts than voxels.
+    """Divide an axis of `size` voxels into consecutive parts that differ by one voxel at most.
+
+    There are at most as many parts as voxels.
 
     Example:
         >>> even_parts(5, 2)
@@ -216,22 +217,22 @@ def resized_slabs(
     slab_bytes: int = SLAB_BYTES,
     columns: slice | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Interpolate an array onto a grid of `shape`, and hand the result over slab by slab along the first axis.
+    """Interpolate an array onto a grid of `shape`, and yield the result slab by slab along the first axis.
 
     Args:
         array: A numpy array, a memory map, or anything with `shape` whose first axis can be sliced (``array[3:9]``),
-            such as an HDF5 data set. Its slices are asked for in order of their start, and overlap by a few rows.
-        shape: The new spatial shape; axes of `array` beyond are channels or classes.
+            such as an HDF5 data set. Its slices are requested in order of their start, and overlap by a few rows.
+        shape: The new spatial shape; further axes of `array` are channels or classes.
         order: Order of the spline, 0 to 5, for all axes or per axis.
-        slab_bytes: Size of a slab; one plane of voxels is the least.
-        columns: Which part of the result's second axis to make; None for all of it. What it needs of `array` is then
-            cut out first (``array[:, 3:9]``).
+        slab_bytes: Size of a slab; at least one plane of voxels.
+        columns: Part of the result's second axis to compute; None for all of it. The columns of `array` that it needs
+            are cut out first (``array[:, 3:9]``).
 
     Yields:
-        Which rows of the result these are, and the rows themselves (their `columns`), float32.
+        The location of the rows in the result, and the rows themselves (their `columns`), float32.
 
     Raises:
-        ConfigurationError: If the number of axes does not fit, a size is below 1, or there is no such order.
+        ConfigurationError: If the number of axes does not fit, a size is below 1, or the order is not from 0 to 5.
     """
     resizer = _Resizer(array.shape, shape, order, columns)
     if columns is not None:
@@ -244,7 +245,7 @@ def resized_slabs(
 def resizing_bytes(
     old: Sequence[int], new: Sequence[int], trailing: int, order: int = 1, slab_bytes: int = SLAB_BYTES
 ) -> int:
-    """What `resized_slabs` takes while it works, its source left out: an upper bound, in bytes.
+    """Return an upper bound of the memory that `resized_slabs` takes beside its source, in bytes.
 
     Args:
         old: Spatial shape of the source.
@@ -257,21 +258,21 @@ def resizing_bytes(
     # In the plane one axis is interpolated after the other.
     plane = 4 * trailing * math.prod(max(pair) for pair in zip(old[1:], new[1:], strict=True))
     slab = max(slab_bytes, after, max(1.0, old[0] / new[0]) * before)
-    # How many rows of the source one of the result needs: two, or with a higher order dozens.
+    # Rows of the source that one row of the result needs: two, or dozens with a higher order.
     reach = 0 if old[0] == new[0] else int(np.diff(axis_weights(old[0], new[0], order).indptr).max())
-    # The source's rows, put together from slabs, with more at the ends; the same interpolated along the first axis;
-    # the result; a plane as it is rearranged and interpolated along each axis.
+    # The rows of the source, joined from slabs, with more at the ends; the same interpolated along the first axis; the
+    # result; a plane that is rearranged and interpolated along each axis.
     return int(2 * (slab + reach * before) + 2 * slab + 4 * plane)
 
 
 @functools.lru_cache(maxsize=32)
 def axis_weights(size: int, new_size: int, order: int) -> sparse.csr_array:
-    """The interpolation along one axis as a sparse matrix of shape ``(new_size, size)``, float32; each row sums to 1.
+    """Return the interpolation along one axis as a sparse float32 matrix ``(new_size, size)``; each row sums to 1.
 
     Args:
         size: Number of voxels before.
         new_size: Number of voxels after.
-        order: Order of the spline: 0 takes the voxel that the new centre lies in, 1 is linear, up to 5.
+        order: Order of the spline: 0 takes the voxel that contains the new centre, 1 is linear, up to 5.
     """
     nearest = _nearest(size, new_size)
     if order == 0 or size == 1:
@@ -283,7 +284,7 @@ def axis_weights(size: int, new_size: int, order: int) -> sparse.csr_array:
             impulses = np.zeros(size)
             impulses[first::distance] = 1
             response[:, first] = ndimage.zoom(impulses, new_size / size, order=order, mode="nearest", grid_mode=True)
-        # A short axis has one impulse per response; on a long one it is the nearest of them that a voxel answers to.
+        # On a short axis each response has one impulse; on a long axis a voxel responds to the nearest impulse.
         start = np.zeros_like(nearest) if size == distance else nearest - distance // 2
         columns = start[:, np.newaxis] + np.arange(distance)
         values = np.take_along_axis(response, columns % distance, axis=1)
@@ -295,7 +296,7 @@ def axis_weights(size: int, new_size: int, order: int) -> sparse.csr_array:
 
 
 def _nearest(size: int, new_size: int) -> np.ndarray:
-    """In which source voxel the centre of each new one lies; on an edge, in the upper one. Exact: integers only."""
+    """Return the source voxel that contains the centre of each new one; on an edge the upper one. Exact integers."""
     return ((2 * np.arange(new_size) + 1) * size) // (2 * new_size)
 
 
@@ -316,7 +317,7 @@ class _Block(NamedTuple):
 
 
 class _Resizer:
-    """The matrices of all axes, None where an axis stays as it is; for all columns of the result, or some."""
+    """Matrices of all axes, None for an axis that is unchanged; for all columns of the result, or some."""
 
     def __init__(
         self,
@@ -329,26 +330,26 @@ class _Resizer:
         ndim = len(self.shape)
         if len(source_shape) not in (ndim, ndim + 1):
             raise ConfigurationError(
-                f"an array of shape {tuple(source_shape)} cannot be put onto a grid of {ndim} axes, {self.shape}; it "
-                f"needs {ndim} spatial axes, and at most one more for channels or classes"
+                f"an array of shape {tuple(source_shape)} cannot be resampled to a grid of {ndim} axes, {self.shape}; "
+                f"it needs {ndim} spatial axes, and at most one more for channels or classes"
             )
         self.old = tuple(int(size) for size in source_shape[:ndim])
         self.trailing = tuple(int(size) for size in source_shape[ndim:])
         if min(self.old + self.shape) < 1:
             raise ConfigurationError(
-                f"images need at least one voxel per axis; got {self.old} to be put onto {self.shape}"
+                f"images need at least one voxel per axis; got {self.old} to be resampled to {self.shape}"
             )
         self.weights = [
             None if size == new else axis_weights(size, new, int(one))
             for size, new, one in zip(self.old, self.shape, _per_axis(order, ndim), strict=True)
         ]
-        #: The columns of the source that are needed, where not all of the result is wanted.
+        #: The columns of the source that are needed, if only some of the result are computed.
         self.columns: slice | None = None
         if columns is not None:
             self._narrow(columns)
 
     def _narrow(self, columns: slice) -> None:
-        """Work on these columns of the result alone."""
+        """Restrict the result to these columns."""
         needed, weights = columns, self.weights[1]
         if weights is not None:
             used = weights[columns].indices
@@ -359,7 +360,7 @@ class _Resizer:
         self.shape = (self.shape[0], columns.stop - columns.start, *self.shape[2:])
 
     def blocks(self, slab_bytes: int) -> Iterator[_Block]:
-        """Blocks whose source and result both have about `slab_bytes` as float32."""
+        """Yield blocks whose source and result both have about `slab_bytes` as float32."""
         item = 4 * math.prod(self.trailing)
         source_rows = max(1.0, self.old[0] / self.shape[0])
         row = max(item * math.prod(self.shape[1:]), source_rows * item * math.prod(self.old[1:]))
@@ -395,7 +396,7 @@ def _along(array: np.ndarray, weights: sparse.csr_array, axis: int) -> np.ndarra
 
 
 def _vote(source: np.ndarray, nearest: np.ndarray, resizer: _Resizer, block: _Block) -> np.ndarray:
-    """The label with the largest share of each voxel; `nearest` decides ties."""
+    """Return the label with the largest share of each voxel; `nearest` decides ties."""
     present = np.unique(source)
     if len(present) == 1:
         return nearest

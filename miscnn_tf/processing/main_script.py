@@ -1,4 +1,4 @@
-"""Whether worker processes may import the running script."""
+"""Check that executor workers can import the running script."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def can_be_imported_by_workers() -> bool:
-    """Whether the program's main module only defines things when another process imports it.
+    """Return whether the main module of the program can be imported by another process without running.
 
-    A worker process that is not forked imports the main script, so as to know its classes. A script that is not
-    written for that would do all its work once more in each worker.
+    A worker process that is not forked imports the main script to have its classes. A script without the usual guard
+    would do all its work again in each worker.
 
     Returns:
         False for a script without ``if __name__ == "__main__":`` at its top level; True for one that has it, and for
@@ -32,7 +32,7 @@ def can_be_imported_by_workers() -> bool:
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return True  # no script of Python's, such as a frozen program: whoever made it has taken care
+        return True  # not a Python script, for instance a frozen program, whose packager is responsible for this
     return any(isinstance(node, ast.If) and _names_main(node.test) for node in tree.body)
 
 

@@ -1,4 +1,4 @@
-"""From class probabilities on the network's grid to a prediction on the grid of the original image."""
+"""Bring class probabilities from the network's grid to a prediction on the grid of the original image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ import numpy as np
 from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.interpolation import even_parts
-from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.processing.one_hot import decide_labels
 from miscnn_tf.processing.patching.slab_rows import OpenSlabs, SlabRows
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.subfunctions.padding import Padding
-from miscnn_tf.processing.subfunctions.regridding import Regridding
-
-#: What leaves a prediction as it is, or cuts a box out of it.
-PASSING = (Abstract_Subfunction.postprocessing, Padding.postprocessing)
 
 
 def undo_subfunctions(
@@ -34,7 +29,7 @@ def undo_subfunctions(
 
     Where a subfunction resamples, its probabilities are resampled and the label decided after that, slab by slab. Where
     none does, the label of each voxel is decided at once. Either way the probabilities of the whole image never exist,
-    unless they are what is asked for, a step of the user's own has to resample, or two steps do.
+    unless they are the result, a step that does not stream needs them, or two steps resample.
 
     Args:
         sample: The sample as the subfunctions left it.
@@ -44,8 +39,7 @@ def undo_subfunctions(
         shape: Spatial shape of the preprocessed image.
         classes: Number of classes.
         activation_output: Return probabilities instead of labels.
-        sections: In how many sections of the second axis to ask for the probabilities, one after the other; the result
-            is the same.
+        sections: Number of sections of the second axis that are requested one after the other; the result is the same.
 
     Returns:
         Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, on the original grid.
@@ -56,12 +50,9 @@ def undo_subfunctions(
     values: Any = rows
     for position in reversed(range(len(subfunctions))):
         step, view = subfunctions[position], _at_step(sample, position)
-        decides = position == decide_at
-        # Of rows that come one after the other a box can be taken before they are there.
-        streams = can_stream(subfunctions, position) if decides else type(step).postprocessing in PASSING
-        if isinstance(values, SlabRows) and not streams:
+        if isinstance(values, SlabRows) and not undone_on_slabs(step, decides=position == decide_at):
             values = _whole(values, undecided)
-        if decides:
+        if position == decide_at:
             values = step.postprocess_to_labels(view, values)
             undecided = False
             rows.finish()
@@ -71,18 +62,18 @@ def undo_subfunctions(
 
 
 def _whole(rows: SlabRows, undecided: bool) -> np.ndarray:
-    """All rows as an array: class probabilities, or the labels that they decide for."""
+    """Return all rows as an array: class probabilities, or the labels that they decide for."""
     *shape, classes = rows.shape
     whole = np.empty(rows.shape, np.float32) if undecided else np.empty(shape, label_dtype(classes))
     for columns in even_parts(shape[1], rows.sections):
         for start, stop, slab in rows[:, columns].slabs():
             whole[start:stop, columns] = slab if undecided else decide_labels(slab)
-            del slab  # or it would live until the next one is made
+            del slab  # otherwise it stays in memory until the next one is made
     return whole
 
 
 def decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
-    """The first step that resamples, if every step after it can work on probabilities; None to decide at once."""
+    """Return the first step that resamples, if every step after it accepts probabilities; None to decide at once."""
     decision = None
     for position in reversed(range(len(subfunctions))):
         step = subfunctions[position]
@@ -93,14 +84,13 @@ def decision_step(subfunctions: Sequence[Abstract_Subfunction]) -> int | None:
     return decision
 
 
-def can_stream(subfunctions: Sequence[Abstract_Subfunction], decide_at: int) -> bool:
-    """Whether the step that resamples takes its rows in order, and those after it leave them or cut out a box."""
-    streaming = type(subfunctions[decide_at]).postprocess_to_labels is Regridding.postprocess_to_labels
-    return streaming and all(type(step).postprocessing in PASSING for step in subfunctions[decide_at + 1 :])
+def undone_on_slabs(step: Abstract_Subfunction, decides: bool) -> bool:
+    """Return whether a step is undone slab by slab: one that resamples is if labels are decided there."""
+    return step.streams and step.interpolates == decides
 
 
 def _at_step(sample: Sample, position: int) -> Sample:
-    """The sample with the records of one step only, so that two steps of one class do not see each other's."""
+    """Return the sample with the records of one step only, to keep those of two steps of one class apart."""
     view = copy.copy(sample)
     view.history = [record for record in sample.history if record.get("position") == position]
     return view

@@ -1,8 +1,7 @@
-"""From a sample's files to the prepared sample that patches are cut from, and the key that tells two such apart."""
+"""Prepare a sample from its files, and compute the key under which the prepared sample is stored."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import signal
@@ -11,7 +10,7 @@ import uuid
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,21 +25,26 @@ from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subf
 
 logger = logging.getLogger(__name__)
 
-#: How many voxels of each class are remembered per sample, to draw patches around them.
+#: Maximum number of voxels of each class that are stored per sample, to draw patches around them.
 LOCATIONS_PER_CLASS = 1000
 
 _RUN = uuid.uuid4().hex
 
 
 def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], training: bool) -> None:
-    """Apply the subfunctions in order, and note in ``sample.history`` which record belongs to which step.
+    """Apply the subfunctions in order.
+
+    The position of each step is added to its records in ``sample.history``, and the spatial shapes before the first
+    step and after each one are stored in ``sample.details["grids"]``.
 
     Raises:
-        DataError: If what they leave is no image, or the label map is not on its grid, as when a step of the user's own
-            treats only one of them.
+        DataError: If the result is not an image, or the label map is not on the same grid, for instance because a
+            user's step changes only one of them.
     """
+    grids = []
     for position, subfunction in enumerate(subfunctions):
         before, shape = len(sample.history), sample.img_data.shape
+        grids.append(shape[:-1])
         try:
             with memory_for(sample.index, f"preparing it by {type(subfunction).__name__}", shape):
                 subfunction.preprocessing(sample, training=training)
@@ -50,6 +54,7 @@ def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction
         for record in sample.history[before:]:
             record["position"] = position
     _require_one_grid(sample, subfunctions)
+    sample.details["grids"] = [list(grid) for grid in (*grids, sample.img_data.shape[:-1])]
 
 
 def prepare_sample(
@@ -62,21 +67,21 @@ def prepare_sample(
     """Load a sample, run the subfunctions, and add what cutting patches needs.
 
     Args:
-        data_io: Where the sample comes from.
+        data_io: Source of the sample.
         subfunctions: The steps, in order.
         index: The sample's name.
-        load_seg: Whether to load and process its label map.
+        load_seg: Load and process its label map.
         loaded: Called with the sample before the first step.
 
     Returns:
-        The sample, its image in the type that the steps left (an untouched CT stays int16), its label map uint8 (uint16
-        above 256 classes). Its details hold ``"fill"``, the least value of each channel, which stands for what lies
-        outside the image, ``"voxels"``, the number of voxels of each class, and ``"locations"``, some voxels of each
-        foreground class (see `class_locations`).
+        The sample, its image in the type that the steps left (an unchanged CT stays int16), its label map uint8 (uint16
+        above 256 classes). Its details hold ``"fill"``, the lowest value of each channel, which is used outside the
+        image, ``"voxels"``, the number of voxels of each class, ``"locations"``, some voxels of each foreground class
+        (see `class_locations`), and ``"grids"`` (see `run_subfunctions`).
 
     Raises:
         LabelError: If a label is not below the number of classes; before any step.
-        DataError: If the sample cannot be used, or what the steps leave of it.
+        DataError: If the sample, or the result of the steps, cannot be used.
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
     data_io.require_classes(sample)
@@ -94,7 +99,7 @@ def prepare_sample(
 
 
 def complete(sample: Sample) -> None:
-    """Add what `prepare_sample` promises in ``details`` to a sample without it."""
+    """Add the details that `prepare_sample` documents to a sample without them."""
     if sample.img_data.dtype.kind == "f" and sample.img_data.dtype.itemsize >= 4:
         sample.img_data = sample.img_data.astype(np.float32, copy=False)
     if "fill" not in sample.details:
@@ -104,7 +109,7 @@ def complete(sample: Sample) -> None:
     if sample.seg_data is not None and "locations" not in sample.details:
         sample.seg_data = whole_labels(sample.seg_data, f"sample {sample.index!r}: label map", sample.classes)
         sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
-        # The draw depends on the label map and its order in memory alone, so that every process gets the same.
+        # The draw depends only on the label map and its memory order, so that every process gets the same result.
         sample.details["locations"] = class_locations(
             sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
         )
@@ -114,15 +119,16 @@ def _require_one_grid(sample: Sample, subfunctions: Sequence[Abstract_Subfunctio
     image, labels = sample.img_data, sample.seg_data
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim != sample.ndim + 1:
         raise DataError(
-            f"{_after(sample, subfunctions)} is {_told(image)}, not an image: an array of numbers "
+            f"{_after(sample, subfunctions)} is {_described(image)}, not an image: an array of numbers "
             f"({'x, y, z' if sample.three_dim else 'x, y'}, channels)"
         )
     if labels is None:
         return
     if not isinstance(labels, np.ndarray) or labels.shape != (*image.shape[:-1], 1):
         raise GridError(
-            f"{_after(sample, subfunctions)}: the image has shape {image.shape}, its label map is {_told(labels)}; a "
-            f"step that crops, turns or resamples sample.img_data has to do the same to sample.seg_data, "
+            f"{_after(sample, subfunctions)}: the image has shape {image.shape}, its label map is "
+            f"{_described(labels)}; a step that crops, flips or resamples sample.img_data has to do the same to "
+            "sample.seg_data, "
             f"{(*image.shape[:-1], 1)}"
         )
 
@@ -131,7 +137,7 @@ def _after(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> str:
     return f"sample {sample.index!r} after {', '.join(type(step).__name__ for step in subfunctions) or 'loading'}"
 
 
-def _told(value: object) -> str:
+def _described(value: object) -> str:
     return f"an array of {value.dtype}, {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
@@ -144,17 +150,17 @@ _job: _Job | None = None
 
 
 def start_worker(data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction], lifeline: Connection) -> None:
-    """Tell a worker process, once, what `prepare_in_worker` is to work with.
+    """Initialize a worker process for `prepare_in_worker`.
 
     Args:
-        data_io: Where samples come from.
+        data_io: Source of the samples.
         subfunctions: The steps, in order.
-        lifeline: The reading end of a pipe whose other end the main process alone holds: when that one closes it, or is
-            killed, the worker ends at once, whatever it is at.
+        lifeline: Reading end of a pipe whose writing end only the main process holds. When the main process closes it
+            or is killed, the worker ends at once.
     """
     global _job
     _job = _Job(data_io, subfunctions)
-    # A terminal's Ctrl-C reaches every process; the main one's is enough.
+    # Ctrl-C in a terminal reaches every process; the main process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
@@ -166,48 +172,48 @@ def _end_with(lifeline: Connection) -> None:
 
 
 def prepare_in_worker(index: Hashable, load_seg: bool) -> Sample:
-    """`prepare_sample` in a worker process."""
+    """Run `prepare_sample` in a worker process."""
     assert _job is not None, "start_worker() was not called in this process"
     return prepare_sample(*_job, index, load_seg)
 
 
 class PreparationKey:
-    """Names a prepared sample after what made it: the source, the steps and their settings, and this version.
+    """Key of a prepared sample, from all that decides its content: files, steps with their settings, package version.
 
     Args:
-        data_io: Where samples come from.
+        data_io: Source of the samples.
         subfunctions: The steps, in order.
 
     Attributes:
-        image_is_the_same: Whether a sample's image is prepared alike for training and for prediction.
-        obstacles: Why another run will not find the prepared samples again; of the samples asked for so far.
+        image_is_the_same: The image of a sample is the same for training and for prediction.
+        obstacles: Reasons why another run cannot use these prepared samples; of the samples requested so far.
     """
 
     def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
         self.data_io = data_io
         self._known: dict[tuple[Hashable, bool], str] = {}
         self._sources: dict[Hashable, str] = {}
-        # A user's step may treat an image in training otherwise than in prediction; ours do not.
-        self.image_is_the_same = all(type(step).__module__.startswith("miscnn_tf.") for step in subfunctions)
+        self.image_is_the_same = all(step.same_image_in_training for step in subfunctions)
         interface = data_io.interface
         parts: list[object] = [interface, *subfunctions]
         identities = [_identity(part) for part in parts]
         self.obstacles = {
-            f"what {type(part).__name__} was made with is not known: it has to keep each constructor argument, which "
-            "has to be plain data, in an attribute of the same name"
+            f"the arguments of {type(part).__name__} are unknown: it must keep each constructor argument in an "
+            "attribute of the same name, as plain data"
             for part, identity in zip(parts, identities, strict=True)
             if "unique" in identity
         }
         self._settings = fingerprint(
             __version__,
             LOCATIONS_PER_CLASS,
+            "grids",  # in the details since 0.2
             [type(interface).__name__, interface.channels, interface.classes, bool(interface.three_dim)],
             identities,
             [_attributes(subfunction) for subfunction in subfunctions],
         )
 
     def __call__(self, index: Hashable, load_seg: bool) -> str:
-        """The key of one sample; it changes when the sample's files do, and is worked out once."""
+        """Return the key of a sample, computed once; it depends on the content of the sample's files."""
         known = self._known.get((index, load_seg))
         if known is None:
             known = self._known[index, load_seg] = self._key(index, load_seg)
@@ -237,7 +243,8 @@ class PreparationKey:
         source = self.data_io.fingerprint(index)
         if source is None:
             self.obstacles.add(
-                f"{type(self.data_io.interface).__name__}.fingerprint() does not tell when a sample's files change"
+                f"{type(self.data_io.interface).__name__}.fingerprint() returned None, so that a change of a sample's "
+                "files would not be noticed"
             )
             source = f"unknown source, run {self.data_io.seed}"
         else:
@@ -245,38 +252,28 @@ class PreparationKey:
         return fingerprint(self._settings, source, str(index), load_seg)
 
 
-def _code(cls: type) -> str:
-    # A user's class may change while it is in use: by IPython's autoreload, or because the cell with a function that it
-    # calls is run again.
-    return _code_of_ours(cls) if cls.__module__.startswith("miscnn_tf.") else code_fingerprint(cls)
-
-
-@functools.cache
-def _code_of_ours(cls: Hashable) -> str:
-    return code_fingerprint(cast(type, cls))
-
-
 def _identity(instance: object) -> dict[str, Any]:
-    """What `instance` was made with; for a class that does not keep that, something that only equals itself."""
+    """Return class, arguments and code of an object; if its class does not keep the arguments, an id of its own."""
     try:
         description = describe(instance)
     except ConfigurationError as reason:
         logger.info("%s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
-    return {**description, "code": _code(type(instance))}
+    # The code is looked at each time: IPython's autoreload, or running a notebook's cell again, changes a class in use.
+    return {**description, "code": code_fingerprint(type(instance))}
 
 
 def _attributes(subfunction: Abstract_Subfunction) -> dict[str, Any]:
-    """What may have been set after the constructor: attributes that are plain data."""
+    """Return the public attributes that are plain data; some may have been set after the constructor."""
     found = {}
-    for name, value in getattr(subfunction, "__dict__", {}).items():
+    for name, value in vars(subfunction).items():
         if not name.startswith("_"):
-            with suppress(ConfigurationError):  # no setting
+            with suppress(ConfigurationError):  # not a setting
                 found[name] = plain(value)
     return found
 
 
 def _unique(instance: object) -> str:
-    # Settings that are plain attributes are seen when they change; the address tells two instances apart, but only of
-    # one process: the next may have another instance there, and would find this one's samples on disk.
+    # A change of plain attributes changes the result. The address is unique within a process only: in the next process
+    # another instance may have it, and would find the samples of this one on disk.
     return f"{_RUN} {id(instance)} {sorted((name, repr(value)) for name, value in vars(instance).items())}"

@@ -22,8 +22,8 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.assembling import Patches, assemble
 from miscnn_tf.processing.batches import Batch, PredictionBatches, Share, TrainingBatches
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.main_script import can_be_imported_by_workers
+from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.parallel_preparation import prepare_in_parallel
 from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.patching.patch_plan import ANALYSES, PatchPlan, checked_overlap, checked_patch_shape, cut

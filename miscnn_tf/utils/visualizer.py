@@ -19,7 +19,7 @@ from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, count_voxe
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.processing.labels import decide_labels
+from miscnn_tf.processing.one_hot import decide_labels
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

@@ -12,7 +12,7 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.patching.blending import Slab
 from miscnn_tf.processing.postprocessing import undo_subfunctions
 from miscnn_tf.processing.preparation import run_subfunctions
-from miscnn_tf.processing.subfunctions import regridding
+from miscnn_tf.processing.subfunctions import resampling
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.padding import Padding
@@ -144,8 +144,8 @@ class WholeArrays(Resize):
 
 def small_slabs(monkeypatch, slab_bytes):
     """Let the interpolation work on slabs of another size than 16 MB."""
-    smaller = functools.partial(regridding.resize_probabilities_to_labels, slab_bytes=slab_bytes)
-    monkeypatch.setattr(regridding, "resize_probabilities_to_labels", smaller)
+    smaller = functools.partial(resampling.resize_probabilities_to_labels, slab_bytes=slab_bytes)
+    monkeypatch.setattr(resampling, "resize_probabilities_to_labels", smaller)
 
 
 def uneven_slabs(values, rng):

@@ -19,7 +19,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.assembling import assemble_maps, maps_to_image
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.labels import one_hot
+from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.patching.blending import Slab
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -515,12 +515,14 @@ def test_that_the_next_run_will_not_find_prepared_samples_is_said_once(toy_io, c
         preprocessor.run_subfunctions(io.get_indiceslist())
         preprocessor.run_subfunctions(io.get_indiceslist())
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("the next run will not find these prepared samples again: what Add was made with")
+    assert message.startswith(
+        "the next run will not find these prepared samples again: the arguments of Add are unknown"
+    )
     caplog.clear()
     io.interface.fingerprint = lambda index, path: None
     make(io, prepare_subfunctions=True).run_subfunctions(io.get_indiceslist())
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.endswith("ToyInterface.fingerprint() does not tell when a sample's files change")
+    assert message.endswith("a change of a sample's files would not be noticed")
 
 
 def test_a_source_that_does_not_tell_its_changes_serves_one_data_io_only(toy_io):

@@ -1,1 +1,1 @@
-"""What augments one sample: the drawn plan, its spatial transform and its intensity transforms."""
+"""Augmentation of one sample: drawn values, spatial transform and intensity transforms."""

@@ -1,4 +1,4 @@
-"""Drawing parameters as batchgenerators' transforms draw them, from a generator that is passed in."""
+"""Draw parameters with the distributions of batchgenerators' transforms, from a given generator."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Range = Sequence[float]
 
 
 def happens(rng: np.random.Generator, probability: float) -> bool:
-    """Whether something that has this probability is to be done."""
+    """Draw True with this probability."""
     return bool(rng.random() < probability)
 
 
 def uniform(rng: np.random.Generator, limits: Range) -> float:
-    """A number that is uniform between the two limits."""
+    """Draw a number uniformly between the two limits."""
     low, high = limits
     return float(low + (high - low) * rng.random())
 
 
 def around_one(rng: np.random.Generator, limits: Range) -> float:
-    """A factor: half of the draws lie below 1, half above, each half uniform within the limits.
+    """Draw a factor: half of the draws are below 1, half above, each half uniform within the limits.
 
-    So batchgenerators draws scaling, contrast and gamma: (0.3, 3.0) enlarges as often as it reduces. Where the limits
-    lie on one side of 1, the draw is uniform between them.
+    This is how batchgenerators draws scaling, contrast and gamma: (0.3, 3.0) enlarges as often as it reduces. If both
+    limits are on the same side of 1, the draw is uniform between them.
 
     Example:
         >>> 0.5 <= around_one(np.random.default_rng(0), (0.5, 2.0)) <= 2.0
@@ -40,14 +40,14 @@ def around_one(rng: np.random.Generator, limits: Range) -> float:
 def factors(
     rng: np.random.Generator, limits: Range, channels: int, per_channel: bool, centred: bool
 ) -> tuple[float, ...]:
-    """A factor for each channel, or the same for all of them.
+    """Draw a factor for each channel, or one for all of them.
 
     Args:
-        rng: Where the numbers come from.
-        limits: Least and greatest factor.
+        rng: Source of the random numbers.
+        limits: Lowest and highest factor.
         channels: Number of channels.
-        per_channel: Whether each channel gets a factor of its own.
-        centred: Whether to draw with `around_one` rather than uniformly.
+        per_channel: Draw a factor for each channel.
+        centred: Draw with `around_one` rather than uniformly.
     """
     draw = around_one if centred else uniform
     if per_channel:
@@ -56,5 +56,5 @@ def factors(
 
 
 def seed(rng: np.random.Generator) -> int:
-    """A seed for a field of random numbers, so that a plan stays a few numbers until it is applied."""
+    """Draw the seed of an array of random numbers, which is generated when the augmentation is applied."""
     return int(rng.integers(2**63))

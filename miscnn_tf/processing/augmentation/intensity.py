@@ -1,9 +1,8 @@
-"""Intensity transforms: small frozen records of drawn values that change a float32 image in place.
+"""Intensity transforms: frozen records of drawn values that change a float32 image in place.
 
 The formulas are those of batchgenerators' ``augment_brightness_multiplicative``, ``augment_contrast``,
-``augment_gamma`` and ``augment_gaussian_noise``. Those functions draw from numpy's global random state even where they
-are given fixed values, so that they can be neither repeated nor used by several threads; hence the few lines here,
-which the tests compare with them.
+``augment_gamma`` and ``augment_gaussian_noise``. Those functions draw from numpy's global random state even with fixed
+values, so that they can neither be repeated nor be used by several threads. The tests compare both.
 
 All take images ``(x, y[, z], channels)``.
 """
@@ -21,7 +20,7 @@ GAMMA_EPSILON = 1e-7
 
 
 class Intensity(Protocol):
-    """Anything that changes the values of an image in place and leaves its geometry alone."""
+    """Protocol of transforms that change the values of an image in place, but not its geometry."""
 
     def __call__(self, image: np.ndarray) -> None:
         """Change `image` ``(x, y[, z], channels)``, float32, in place."""
@@ -29,7 +28,7 @@ class Intensity(Protocol):
 
 @dataclass(frozen=True)
 class Brightness:
-    """Each channel times a factor.
+    """Multiply each channel by a factor.
 
     Args:
         factors: A factor per channel.
@@ -45,11 +44,11 @@ class Brightness:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Each channel's distance from its mean times a factor.
+    """Multiply the difference between each channel and its mean by a factor.
 
     Args:
         factors: A factor per channel.
-        preserve_range: Whether values are clipped to the least and greatest value that the channel had.
+        preserve_range: Clip to the lowest and highest value that the channel had.
     """
 
     factors: tuple[float, ...]
@@ -73,7 +72,7 @@ class Gamma:
 
     Args:
         exponents: An exponent per channel.
-        per_channel: Whether the range is each channel's own, or that of all channels together (one exponent).
+        per_channel: Use the value range of each channel rather than that of all channels together (one exponent).
     """
 
     exponents: tuple[float, ...]
@@ -82,21 +81,21 @@ class Gamma:
     def __call__(self, image: np.ndarray) -> None:
         """Change `image` in place."""
         parts = _channels(image) if self.per_channel else [image]
-        # With one exponent for all channels the tuple repeats it, and the first is the one that is meant.
+        # With one exponent for all channels the tuple repeats it, and the first one is used.
         for part, exponent in zip(parts, self.exponents, strict=False):
             least = float(part.min())
             span = float(part.max()) - least
             part -= least
             part /= span + GAMMA_EPSILON
             np.power(part, exponent, out=part)
-            # batchgenerators scales back with the epsilon in one of its two branches and without in the other.
+            # batchgenerators uses the epsilon in one of its two branches only.
             part *= span + GAMMA_EPSILON if self.per_channel else span
             part += least
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise that is added; one strength, each voxel and channel its own number.
+    """Add Gaussian noise of one strength, drawn for each voxel and channel.
 
     Args:
         sigma: Standard deviation (batchgenerators calls it the variance).

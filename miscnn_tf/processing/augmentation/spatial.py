@@ -1,7 +1,8 @@
 """Rotation, scaling and elastic deformation as one transform with one interpolation, on a patch and its surroundings.
 
-As in batchgenerators' ``augment_spatial``: each voxel of the result, measured from the patch's centre, is displaced by
-the elastic field, rotated and scaled, and the image is read there. A scale above 1 therefore makes things smaller.
+As in batchgenerators' ``augment_spatial``, the position of each voxel of the result, relative to the centre of the
+patch, is displaced by the elastic field, rotated and scaled, and the image is sampled there. A scale above 1 therefore
+makes structures smaller.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import numpy as np
 from batchgenerators.augmentations.utils import rotate_coords_2d, rotate_coords_3d, scale_coords
 from scipy import ndimage
 
-from miscnn_tf.processing.augmentation import separable, spline
+from miscnn_tf.processing.augmentation import spline
 
-#: Voxels around the sampled ones that the spline filter needs: an error at the edge fades by 0.17 per voxel, and the
-#: spline itself reaches 1.5 voxels far. With 5, white noise of deviation 1 comes out within 1e-4 (with 4: 5e-4).
+#: Voxels around the sampled ones that the spline filter needs: an error at the edge decays by 0.17 per voxel, and the
+#: support of the spline is 1.5 voxels. With 5, white noise of deviation 1 has an error below 1e-4 (with 4: 5e-4).
 MARGIN = 5
 
 
@@ -24,7 +25,7 @@ class Elastic:
     """A field of smooth random displacements (Simard et al., 2003).
 
     Args:
-        alpha: Strength: the smoothed noise, of -1 to 1 before smoothing, is multiplied by it.
+        alpha: Strength, a factor of the noise, which is in -1 to 1 before it is smoothed.
         sigma: Standard deviation of the smoothing, in voxels.
         seed: Seed of the noise.
     """
@@ -34,7 +35,7 @@ class Elastic:
     seed: int
 
     def displacements(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Displacements in voxels, float32, ``(len(shape), *shape)``."""
+        """Return displacements in voxels, float32, ``(len(shape), *shape)``."""
         noise = np.random.default_rng(self.seed).random((len(shape), *shape), dtype=np.float32)
         noise *= 2
         noise -= 1
@@ -65,21 +66,23 @@ class Spatial:
     angles: tuple[float, ...] | None = None
     scale: float | None = None
     elastic: Elastic | None = None
-    # Where each voxel of the result comes from, relative to the centre; only a deformation needs it spelled out. It is
-    # made at once, not on first use, so that a plan can be used by several threads.
+    # Source position of each voxel of the result, relative to the centre; only for a deformation. It is computed here
+    # and not on first use, so that several threads can use one object.
     _coordinates: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.elastic is not None:
-            places = self.elastic.displacements(self.patch_shape)
+            positions = self.elastic.displacements(self.patch_shape)
             for axis, size in enumerate(self.patch_shape):
                 centred = np.arange(size, dtype=np.float32) - (size - 1) / 2
-                places[axis] += centred.reshape([-1 if other == axis else 1 for other in range(len(self.patch_shape))])
-            object.__setattr__(self, "_coordinates", _linear(self.matrix, places))
+                positions[axis] += centred.reshape(
+                    [-1 if other == axis else 1 for other in range(len(self.patch_shape))]
+                )
+            object.__setattr__(self, "_coordinates", _linear(self.matrix, positions))
 
     @property
     def matrix(self) -> np.ndarray:
-        """The rotation and scaling, ``(axes, axes)``: takes places in the result to places in the image."""
+        """Matrix of rotation and scaling, ``(axes, axes)``, from positions in the result to those in the image."""
         matrix = np.eye(len(self.patch_shape))
         if self.angles is not None:
             rotate = rotate_coords_2d if len(self.patch_shape) == 2 else rotate_coords_3d
@@ -87,9 +90,9 @@ class Spatial:
         return matrix if self.scale is None else scale_coords(matrix, self.scale)
 
     def region(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The box that the transform reads: its start relative to the patch's first voxel, and its shape.
+        """Return the location of the voxels that the transform reads: start relative to the patch's first voxel, shape.
 
-        The start is negative where the box begins before the patch, positive where less than the patch is needed.
+        The start is negative where that region begins before the patch, positive where less than the patch is needed.
         """
         centre = (np.array(self.patch_shape) - 1) / 2
         if self._coordinates is None:
@@ -106,7 +109,7 @@ class Spatial:
         """Interpolate an image by `spline`.
 
         Args:
-            region: The box of `region`, ``(x, y[, z], channels)``.
+            region: The voxels of `region`, ``(x, y[, z], channels)``.
 
         Returns:
             A new float32 array ``(*patch_shape, channels)``.
@@ -114,33 +117,33 @@ class Spatial:
         result = np.empty((*self.patch_shape, region.shape[-1]), np.float32)
         for channel in range(region.shape[-1]):
             if self._straight:
-                result[..., channel] = separable.smooth(region[..., channel], self._places_per_axis())
+                result[..., channel] = spline.resample_axes(region[..., channel], self._positions_per_axis())
                 continue
             self._sample(spline.coefficients(region[..., channel]), result[..., channel], spline.ORDER)
         return result
 
     def labels(self, region: np.ndarray) -> np.ndarray:
-        """Take the nearest label: every voxel keeps exactly one class.
+        """Take the nearest label, so that every voxel has exactly one class.
 
         Args:
-            region: The box of `region`, ``(x, y[, z])``, integers.
+            region: The voxels of `region`, ``(x, y[, z])``, integers.
 
         Returns:
             A new array ``patch_shape`` of the same dtype.
         """
         if self._straight:
-            return separable.nearest(region, self._places_per_axis())
+            return region[np.ix_(*(np.floor(axis + 0.5).astype(np.intp) for axis in self._positions_per_axis()))]
         result = np.empty(self.patch_shape, region.dtype)
         self._sample(region, result, order=0)
         return result
 
     @property
     def _straight(self) -> bool:
-        """Whether axes stay axes, so that each can be resampled by itself."""
+        """True if the axes keep their directions, so that each can be resampled separately."""
         return self.angles is None and self.elastic is None
 
-    def _places_per_axis(self) -> list[np.ndarray]:
-        """Where the voxels of the result lie in the region, per axis; only for a transform that is straight."""
+    def _positions_per_axis(self) -> list[np.ndarray]:
+        """Return the positions of the result's voxels in the region, per axis; without rotation and deformation."""
         start, _ = self.region()
         scale = 1.0 if self.scale is None else self.scale
         return [
@@ -149,13 +152,13 @@ class Spatial:
         ]
 
     def _sample(self, region: np.ndarray, result: np.ndarray, order: int) -> None:
-        # The region reaches beyond all that is sampled, so that no mode of continuation ever matters.
+        # The region includes all that is sampled, so that the mode of continuation has no effect.
         start, _ = self.region()
         centre = (np.array(self.patch_shape) - 1) / 2
         if self._coordinates is not None:
             shift = (centre - start).astype(np.float32)
-            places = self._coordinates + shift.reshape(-1, *[1] * len(self.patch_shape))
-            ndimage.map_coordinates(region, places, output=result, order=order, prefilter=False, mode="nearest")
+            positions = self._coordinates + shift.reshape(-1, *[1] * len(self.patch_shape))
+            ndimage.map_coordinates(region, positions, output=result, order=order, prefilter=False, mode="nearest")
             return
         matrix = self.matrix
         offset = centre - start - matrix @ centre
@@ -164,11 +167,11 @@ class Spatial:
         )
 
 
-def _linear(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`matrix` times each column of ``places (axes, ...)``, float32, always summed in the same order."""
-    result = np.empty_like(places)
+def _linear(matrix: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Multiply `matrix` with each column of ``positions (axes, ...)``, float32, always summed in the same order."""
+    result = np.empty_like(positions)
     for row, target in zip(matrix.tolist(), result, strict=True):
-        np.multiply(places[0], row[0], out=target)
-        for factor, place in zip(row[1:], places[1:], strict=True):
-            target += factor * place
+        np.multiply(positions[0], row[0], out=target)
+        for factor, position in zip(row[1:], positions[1:], strict=True):
+            target += factor * position
     return result

@@ -1,8 +1,8 @@
-"""The steps that prepare a sample for the network, and are undone on its prediction."""
+"""Steps that prepare a sample for the network and are undone on its prediction."""
 
 from __future__ import annotations
 
-from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.padding import Padding
@@ -14,6 +14,7 @@ from miscnn_tf.registry import Registry
 __all__ = [
     "Abstract_Subfunction",
     "Clipping",
+    "ImageSpec",
     "Normalization",
     "Padding",
     "Resampling",

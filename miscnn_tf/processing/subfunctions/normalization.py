@@ -21,7 +21,7 @@ _SLAB_BYTES = 16 * 2**20
 
 
 class Normalization(Abstract_Subfunction):
-    """Normalise each channel of each sample by its own statistics.
+    """Normalize each channel of each sample by its own statistics.
 
     ========== ==========================================================
     mode       result
@@ -33,16 +33,17 @@ class Normalization(Abstract_Subfunction):
 
     Channels are treated one by one because MRI sequences have different units. The result is float32; the statistics
     are float64. A constant channel becomes zeros. Voxels that are NaN or infinite are left out of the statistics and
-    become 0, because a network that sees one NaN returns nothing else; the loader has warned about them by then.
-    Nothing is undone on predictions.
+    become 0, because one NaN makes the whole output of a network NaN; the loader warns about them. Nothing is undone on
+    predictions.
 
     Args:
         mode: "z-score", "minmax" or "grayscale".
-        smooth: Added to the standard deviation, in the image's unit, so that the noise of a nearly constant image is
-            not blown up. Choose a smaller one where the whole image is of that size (a warning says so).
+        smooth: Added to the standard deviation, in the unit of the image, so that the noise of a nearly constant image
+            is not amplified. Choose a smaller value where the intensities themselves are that small (a warning is
+            logged).
 
     Raises:
-        ConfigurationError: If there is no such mode, or `smooth` is negative.
+        ConfigurationError: If the mode is unknown, or `smooth` is negative.
 
     Example:
         >>> sample = Sample("a", np.array([[1, 2], [3, 4]]), channels=1, classes=2)
@@ -51,24 +52,26 @@ class Normalization(Abstract_Subfunction):
         [[0.0, 0.33000001311302185], [0.6700000166893005, 1.0]]
     """
 
+    same_image_in_training = True
+
     def __init__(self, mode: str = "z-score", smooth: float = 1e-6) -> None:
         if mode not in MODES:
-            raise ConfigurationError(f"Normalization: there is no mode {mode!r}; choose from {', '.join(MODES)}")
+            raise ConfigurationError(f"Normalization: mode={mode!r} is unknown; choose one of {', '.join(MODES)}")
         self.mode = mode
         self.smooth = number(smooth, "Normalization: smooth")
         if not 0 <= self.smooth < math.inf:
             raise ConfigurationError(f"Normalization: smooth must be 0 or a small positive number, got {smooth!r}")
 
     def preprocessing(self, sample: Sample, training: bool = True) -> None:
-        """Normalise ``sample.img_data``; the label map is left alone."""
+        """Normalize ``sample.img_data``; the label map is not changed."""
         image = sample.img_data
         if self.mode == "z-score":
             offset, deviation = _mean_and_std(image)
             scale = np.where(deviation > 0, deviation + self.smooth, np.inf)
             if np.any((deviation > 0) & (deviation < 100 * self.smooth)):
                 logger.warning(
-                    "sample %r: the standard deviation of its intensities, %s, is not large against smooth=%g, which "
-                    "makes the normalised image flatter; give Normalization a smaller smooth",
+                    "sample %r: the standard deviation of its intensities, %s, is not much larger than smooth=%g, "
+                    "which lowers the contrast of the normalized image; pass a smaller smooth to Normalization",
                     sample.index,
                     deviation.tolist(),
                     self.smooth,
@@ -87,14 +90,14 @@ class Normalization(Abstract_Subfunction):
 
 
 def _slabs(image: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Float64 copies of a few rows at a time."""
+    """Yield float64 copies of a few rows at a time."""
     rows = max(1, _SLAB_BYTES // max(1, 8 * math.prod(image.shape[1:])))
     for start in range(0, len(image), rows):
         yield slice(start, start + rows), np.asarray(image[start : start + rows], dtype=np.float64)
 
 
 def _mean_and_std(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the finite voxels of each channel; zeros where there are none."""
+    """Return mean and standard deviation of the finite voxels of each channel; zeros where there are none."""
     axes = tuple(range(image.ndim - 1))
     count, total, squares = (np.zeros(image.shape[-1]) for _ in range(3))
     for _, values in _slabs(image):
@@ -107,13 +110,13 @@ def _mean_and_std(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         finite = np.isfinite(values)
         squares += np.sum(np.square(values - mean, where=finite, out=np.zeros_like(values)), axis=axes)
     deviation = np.sqrt(squares / np.maximum(count, 1))
-    # What the rounding of the mean leaves of a constant image.
+    # The rounding of the mean leaves a small deviation in a constant image.
     deviation[deviation < 1e-12 * np.abs(mean)] = 0
     return mean, deviation
 
 
 def _range(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest finite value of each channel; zeros where there are none."""
+    """Return the lowest and highest finite value of each channel; zeros where there are none."""
     axes = tuple(range(image.ndim - 1))
     lowest, highest = np.full(image.shape[-1], np.inf), np.full(image.shape[-1], -np.inf)
     for _, values in _slabs(image):

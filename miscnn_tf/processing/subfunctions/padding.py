@@ -1,4 +1,4 @@
-"""Make small samples large enough."""
+"""Pad small samples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from miscnn_tf.arguments import number, per_axis, sizes, whole_number
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.subfunctions.regridding import check_grid
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec
 
 #: Modes that continue the image with its own voxels, so that their labels continue with them.
 _COPYING_MODES = ("edge", "reflect", "symmetric", "wrap")
@@ -22,17 +21,17 @@ class Padding(Abstract_Subfunction):
     """Pad the axes that are smaller than `min_size`, and crop the prediction back.
 
     The image stays in the middle; of an odd difference, the larger half is added at the end (as batchgenerators'
-    ``pad_nd_image`` does). Labels and class probabilities are cropped alike. The image keeps its type if that can hold
-    `pad_value_img`, otherwise it becomes float32.
+    ``pad_nd_image`` does). Labels and class probabilities are cropped in the same way. The image keeps its type if that
+    type can hold `pad_value_img`, otherwise it becomes float32.
 
     Args:
-        min_size: Least number of voxels per axis. Equal values serve 2D and 3D.
+        min_size: Minimum number of voxels per axis. Equal values work in 2D and 3D.
         pad_mode: How the image is continued, a mode of `numpy.pad`: "constant", "edge", "reflect", "symmetric", "wrap",
             "maximum", "mean", "median", "minimum" or "linear_ramp" (towards 0).
-        pad_value_img: Value around the image with "constant", in its own unit (for a CT in Hounsfield units, -1024 is
-            air; the default of 0 is water).
+        pad_value_img: Value around the image with "constant", in the unit of the image (for a CT in Hounsfield units,
+            -1024 is air; the default of 0 is water).
         pad_value_seg: Label around the label map. With "edge", "reflect", "symmetric" and "wrap" the label map is
-            continued like the image instead, as the voxels there are copies whose labels are known.
+            continued like the image instead, because the voxels there are copies whose labels are known.
         shape_must_be_divisible_by: Enlarge further to a multiple of this number, or of a number per axis (a U-Net of
             depth 4 needs 16).
 
@@ -46,7 +45,8 @@ class Padding(Abstract_Subfunction):
         (8, 100, 1)
     """
 
-    acts_on_activation = True
+    streams = True
+    same_image_in_training = True
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Padding(Abstract_Subfunction):
     ) -> None:
         self.min_size = sizes(min_size, "Padding: min_size")
         if pad_mode not in _MODES:
-            raise ConfigurationError(f"Padding: there is no pad_mode {pad_mode!r}; choose from {', '.join(_MODES)}")
+            raise ConfigurationError(f"Padding: pad_mode={pad_mode!r} is unknown; choose one of {', '.join(_MODES)}")
         self.pad_mode = pad_mode
         self.pad_value_img = number(pad_value_img, "Padding: pad_value_img")
         self.pad_value_seg = whole_number(pad_value_seg, "Padding: pad_value_seg")
@@ -79,8 +79,8 @@ class Padding(Abstract_Subfunction):
         """
         if self.pad_value_seg >= sample.classes:
             raise ConfigurationError(
-                f"Padding: pad_value_seg={self.pad_value_seg} is no class of sample {sample.index!r}, whose labels are "
-                f"0 to {sample.classes - 1}; use one of them"
+                f"Padding: pad_value_seg={self.pad_value_seg} is not a class of sample {sample.index!r}, whose labels "
+                f"are 0 to {sample.classes - 1}; use one of them"
             )
         shape = sample.img_data.shape[:-1]
         widths = [
@@ -99,12 +99,28 @@ class Padding(Abstract_Subfunction):
     def postprocessing(self, sample: Sample, prediction: np.ndarray, activation_output: bool = False) -> np.ndarray:
         """Crop labels or class probabilities back (a view of `prediction`)."""
         record = self.recall(sample)
-        check_grid(self, sample, prediction, record["new_shape"])
+        self.require_grid(sample, prediction, record["new_shape"])
         box = (slice(start, start + size) for start, size in zip(record["before"], record["shape"], strict=True))
         return prediction[tuple(box)]
 
+    def output_spec(self, image: ImageSpec) -> ImageSpec:
+        """Return the padded shape; the type changes where the image is padded with a value that it cannot hold."""
+        shape = self.padded_shape(image.shape)
+        if shape == image.shape:
+            return image
+        return image.replace(shape=shape, dtype=_padded_dtype(image.dtype, self.pad_mode, self.pad_value_img))
+
+    def working_bytes(self, image: ImageSpec) -> int:
+        """Return the memory that numpy takes to pad."""
+        if self.pad_mode in ("constant", *_COPYING_MODES):
+            return super().working_bytes(image)
+        # numpy copies all that it reads, for a median several times, and computes in float64.
+        after = self.output_spec(image)
+        voxels = after.nbytes // after.dtype.itemsize
+        return voxels * (8 + after.dtype.itemsize * (3 if self.pad_mode == "median" else 1))
+
     def padded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The spatial shape that an image of this one is padded to."""
+        """Return the spatial shape that an image of this shape is padded to."""
         least = per_axis(self.min_size, len(shape), "Padding: min_size")
         divisor = self.shape_must_be_divisible_by or 1
         each = (divisor,) if isinstance(divisor, int) else divisor
@@ -112,15 +128,6 @@ class Padding(Abstract_Subfunction):
         return tuple(
             math.ceil(max(size, small) / step) * step for size, small, step in zip(shape, least, divisors, strict=True)
         )
-
-    @property
-    def reckons(self) -> bool:
-        """Whether `pad_mode` continues an image with numbers that are reckoned from it."""
-        return self.pad_mode not in ("constant", *_COPYING_MODES)
-
-    def padded_dtype(self, dtype: np.dtype) -> np.dtype:
-        """The type that an image of this one has after it was padded."""
-        return _padded_dtype(dtype, self.pad_mode, self.pad_value_img)
 
     def _pad(self, array: np.ndarray, widths: list[tuple[int, int]], mode: str, value: float) -> np.ndarray:
         if mode != "constant":
@@ -130,7 +137,7 @@ class Padding(Abstract_Subfunction):
 
 
 def _padded_dtype(dtype: np.dtype, mode: str, value: float) -> np.dtype:
-    """The same, or float32 where it is an integer type that does not have the value."""
+    """Return `dtype`, or float32 where it is an integer type that cannot hold the value."""
     if mode != "constant" or not np.issubdtype(dtype, np.integer):
         return dtype
     held = float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max

@@ -1,33 +1,126 @@
-"""Bring all samples to one voxel size."""
+"""Bring all samples to one voxel size, and the base of all steps that interpolate."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
-from miscnn_tf.arguments import per_axis, spacings
+import numpy as np
+
+from miscnn_tf.arguments import per_axis, spacings, whole_number
 from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
-from miscnn_tf.processing.subfunctions.regridding import Regridding, known_spacing
+from miscnn_tf.processing.interpolation import (
+    axis_orders,
+    resize_image,
+    resize_labels,
+    resize_probabilities,
+    resize_probabilities_to_labels,
+    resizing_bytes,
+)
+from miscnn_tf.processing.patching.slab_rows import SlabRows
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec
+
+
+class Regridding(Abstract_Subfunction):
+    """Base of the steps that interpolate an image onto another grid, and the prediction back onto the first.
+
+    The outer edges of the grid stay in place, so the new spacing is the extent divided by the number of voxels; it is
+    written to ``sample.details["spacing"]``. Anisotropic volumes are interpolated in-plane with the full order and
+    across their slices with order 1 at most (see `miscnn_tf.processing.interpolation`).
+
+    Args:
+        order_img: Order of the spline for images, 0 (nearest) to 5.
+        order_seg: The same for label maps, whose labels are interpolated as indicator images; 0 takes the nearest
+            voxel.
+    """
+
+    acts_on_activation = True
+    interpolates = True
+    streams = True
+    same_image_in_training = True
+
+    def __init__(self, order_img: int, order_seg: int) -> None:
+        name = type(self).__name__
+        self.order_img = whole_number(order_img, f"{name}: order_img", 0, 5)
+        self.order_seg = whole_number(order_seg, f"{name}: order_seg", 0, 5)
+
+    @abstractmethod
+    def target_shape(self, image: ImageSpec) -> tuple[int, ...]:
+        """Return the spatial shape of the new grid."""
+
+    def output_spec(self, image: ImageSpec) -> ImageSpec:
+        """Return the new shape and spacing, float32."""
+        target, spacing = self.target_shape(image), image.spacing
+        if spacing is not None:
+            spacing = tuple(size * old / new for size, old, new in zip(spacing, image.shape, target, strict=True))
+        return image.replace(shape=target, spacing=spacing, dtype=np.dtype(np.float32))
+
+    def working_bytes(self, image: ImageSpec) -> int:
+        """Return the memory of the slabs that are being interpolated."""
+        return resizing_bytes(image.shape, self.target_shape(image), image.channels, self.order_img)
+
+    def preprocessing(self, sample: Sample, training: bool = True) -> None:
+        """Interpolate the image and, in training, the label map onto the new grid. The image becomes float32."""
+        before = ImageSpec.of(sample)
+        after = self.output_spec(before)
+        image_orders = axis_orders(self.order_img, sample.ndim, before.spacing, after.spacing)
+        label_orders = axis_orders(self.order_seg, sample.ndim, before.spacing, after.spacing)
+        sample.img_data = resize_image(sample.img_data, after.shape, image_orders)
+        if training and sample.seg_data is not None:
+            sample.seg_data = resize_labels(sample.seg_data, after.shape, label_orders)
+        if after.spacing is not None:
+            sample.details["spacing"] = list(after.spacing)
+        self.remember(sample, shape=before.shape, new_shape=after.shape, label_orders=label_orders)
+
+    def postprocessing(self, sample: Sample, prediction: np.ndarray, activation_output: bool = False) -> np.ndarray:
+        """Interpolate labels, or class probabilities (linearly, as float32), onto the grid before the step."""
+        record = self._record(sample, prediction)
+        if activation_output:
+            return resize_probabilities(prediction, record["shape"])
+        return resize_labels(prediction, record["shape"], record["label_orders"])
+
+    def postprocess_to_labels(self, sample: Sample, activation: np.ndarray | SlabRows) -> np.ndarray:
+        """Interpolate class probabilities and decide the labels after that, a slab at a time."""
+        shape = self._record(sample, activation)["shape"]
+        sections = activation.sections if isinstance(activation, SlabRows) else 1
+        return resize_probabilities_to_labels(activation, shape, sections=sections)
+
+    def undoing_bytes(
+        self, shape: Sequence[int], original: Sequence[int], classes: int, activation_output: bool
+    ) -> int:
+        """Return the memory of the slabs that are being interpolated; none where the grid is unchanged."""
+        if tuple(shape) == tuple(original):
+            return 0
+        if activation_output:
+            return resizing_bytes(shape, original, classes)
+        return resizing_bytes(shape, original, 1, self.order_seg)
+
+    def _record(self, sample: Sample, prediction: np.ndarray | SlabRows) -> dict[str, Any]:
+        record = self.recall(sample)
+        self.require_grid(sample, prediction, record["new_shape"])
+        return record
 
 
 class Resampling(Regridding):
     """Interpolate image and label map to a new spacing, and the prediction back to the original shape.
 
     The new shape is ``floor(shape * spacing / new_spacing)``, at least 1; less than a thousandth of a voxel below a
-    whole number is taken as rounding error, and counts as the whole. Image edges stay in place, so the spacing that
-    results, ``shape * spacing / new shape``, is slightly coarser than `new_spacing` where the extent is no multiple of
-    it; it is found in ``sample.details["spacing"]``.
+    whole number is treated as a rounding error and counts as that number. Image edges stay in place, so the spacing
+    that results, ``shape * spacing / new shape``, is slightly coarser than `new_spacing` where the extent is not a
+    multiple of it; it is stored in ``sample.details["spacing"]``.
 
     Args:
-        new_spacing: Voxel size in mm per axis. Equal values, as in the default, serve 2D and 3D.
+        new_spacing: Voxel size in mm per axis. Equal values, as in the default, work in 2D and 3D.
         order_img: Order of the spline for images, 0 (nearest) to 5. Across the slices of anisotropic volumes (one axis
             three times coarser or more) it is 1 at most.
         order_seg: The same for label maps, label by label; 0 takes the nearest voxel.
 
     Raises:
         ConfigurationError: If a spacing is not positive or an order not from 0 to 5.
-        DataError: In `preprocessing`, if the spacing of the sample is not known.
+        DataError: In `preprocessing`, if the spacing of the sample is unknown.
 
     Example:
         >>> import numpy as np
@@ -41,18 +134,17 @@ class Resampling(Regridding):
         super().__init__(order_img, order_seg)
         self.new_spacing = spacings(new_spacing, "Resampling: new_spacing")
 
-    def target_shape(self, sample: Sample) -> tuple[int, ...]:
-        """The shape that gives `new_spacing`, rounded down.
+    def target_shape(self, image: ImageSpec) -> tuple[int, ...]:
+        """Return the shape that gives `new_spacing`, rounded down.
 
         Raises:
-            DataError: If the sample's spacing is unknown, or not one positive length per axis.
+            DataError: If the spacing is unknown, or not one positive length per axis.
         """
-        wanted = per_axis(self.new_spacing, sample.ndim, "Resampling: new_spacing")
-        spacing = known_spacing(sample)
-        if spacing is None:
+        wanted = per_axis(self.new_spacing, len(image.shape), "Resampling: new_spacing")
+        if image.spacing is None:
             raise DataError(
-                f"sample {sample.index!r}: Resampling needs the size of its voxels, one length in mm for each of the "
-                f"{sample.ndim} axes, but sample.spacing is {sample.spacing}. Have the interface return it as "
-                "extended['spacing'] or in its details, or use Resize, which needs none"
+                f"sample {image.index!r}: Resampling needs the voxel size, one positive length in mm for each of the "
+                f"{len(image.shape)} axes, but the sample's spacing is missing or not that. Return it from the "
+                "interface as extended['spacing'] or in its details, or use Resize, which needs none"
             )
-        return resampled_shape(sample.img_data.shape[:-1], spacing, wanted)
+        return resampled_shape(image.shape, image.spacing, wanted)

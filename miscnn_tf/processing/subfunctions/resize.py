@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from miscnn_tf.arguments import per_axis, sizes
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.processing.subfunctions.regridding import Regridding
+from miscnn_tf.processing.subfunctions.abstract_subfunction import ImageSpec
+from miscnn_tf.processing.subfunctions.resampling import Regridding
 
 
 class Resize(Regridding):
     """Interpolate image and label map to a fixed shape, and the prediction back to the original one.
 
-    Proportions are not kept. Where the spacing is known, ``sample.details["spacing"]`` is brought up to date, and an
-    anisotropic volume is interpolated as in `Resampling`.
+    Proportions are not kept. Where the spacing is known, ``sample.details["spacing"]`` is updated, and an anisotropic
+    volume is interpolated as in `Resampling`.
 
     Args:
-        new_shape: Number of voxels per axis. Equal values, as in the default, serve 2D and 3D.
+        new_shape: Number of voxels per axis. Equal values, as in the default, work in 2D and 3D.
         order_img: Order of the spline for images, 0 (nearest) to 5.
         order_seg: The same for label maps, label by label; 0 takes the nearest voxel.
 
@@ -25,6 +25,7 @@ class Resize(Regridding):
 
     Example:
         >>> import numpy as np
+        >>> from miscnn_tf.data_loading.sample import Sample
         >>> sample = Sample("a", np.zeros((40, 60)), channels=1, classes=2)
         >>> Resize((32, 32)).preprocessing(sample)
         >>> sample.img_data.shape
@@ -35,6 +36,6 @@ class Resize(Regridding):
         super().__init__(order_img, order_seg)
         self.new_shape = sizes(new_shape, "Resize: new_shape")
 
-    def target_shape(self, sample: Sample) -> tuple[int, ...]:
-        """`new_shape`, for the axes that the sample has."""
-        return per_axis(self.new_shape, sample.ndim, "Resize: new_shape")
+    def target_shape(self, image: ImageSpec) -> tuple[int, ...]:
+        """Return `new_shape`, for the axes that the image has."""
+        return per_axis(self.new_shape, len(image.shape), "Resize: new_shape")

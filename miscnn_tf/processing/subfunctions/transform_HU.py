@@ -1,4 +1,4 @@
-"""Raw CT values to Hounsfield units."""
+"""Convert raw CT values to Hounsfield units."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subf
 
 
 class TransformHU(Abstract_Subfunction):
-    """Turn raw CT values into Hounsfield units, ``HU = slope * raw + intercept``, and scale them to 0 … 1.
+    """Convert raw CT values to Hounsfield units, ``HU = slope * raw + intercept``, and scale them to 0 … 1.
 
-    Slope and intercept of a sample are taken from ``sample.details`` where they are there ("slope" and "intercept", or
-    "RescaleSlope" and "RescaleIntercept" as DICOM names them), otherwise from the arguments. The result is float32.
-    Nothing is undone on predictions.
+    Slope and intercept of a sample are taken from ``sample.details`` if present ("slope" and "intercept", or DICOM's
+    "RescaleSlope" and "RescaleIntercept"), otherwise from the arguments. The result is float32. Nothing is undone on
+    predictions.
 
-    This is for raw values. Most NIfTI files hold Hounsfield units already: there, `Clipping` and `Normalization` are
-    what is needed, or this step with ``slope=1, intercept=0, clipScan_value=None``.
+    This step is for raw values. Most NIfTI files hold Hounsfield units already: use `Clipping` and `Normalization`
+    there, or this step with ``slope=1, intercept=0, clipScan_value=None``.
 
     Args:
-        normalize: Whether to scale `minmaxBound` to 0 … 1, and clip what lies outside.
-        slope: HU per raw unit (DICOM tag 0028,1053) where the sample does not say.
-        intercept: HU of raw 0 (DICOM tag 0028,1052) where the sample does not say.
+        normalize: Scale `minmaxBound` to 0 … 1, and clip values outside.
+        slope: HU per raw unit (DICOM tag 0028,1053) if the sample has none.
+        intercept: HU of raw 0 (DICOM tag 0028,1052) if the sample has none.
         clipScan_value: The raw value of voxels outside the scanner's round field of view. They are set to raw 0 first,
-            which is air with the usual intercept of -1024. None where there are none.
+            which is air with the usual intercept of -1024. None if there are no such voxels.
         minmaxBound: HU that become 0 and 1.
 
     Raises:
-        ConfigurationError: If an argument is no number, or the bounds are not in ascending order.
+        ConfigurationError: If an argument is not a number, or the bounds are not in ascending order.
 
     Reference:
         DICOM PS3.3, C.11.1.1.2 (Modality LUT: rescale slope and rescale intercept).
@@ -43,6 +43,8 @@ class TransformHU(Abstract_Subfunction):
         >>> sample.img_data[..., 0].tolist()
         [[-1024.0, -1000.0, 400.0]]
     """
+
+    same_image_in_training = True
 
     def __init__(
         self,
@@ -62,10 +64,10 @@ class TransformHU(Abstract_Subfunction):
             raise ConfigurationError(f"TransformHU: minmaxBound must be (lower HU, upper HU), got {minmaxBound!r}")
 
     def preprocessing(self, sample: Sample, training: bool = True) -> None:
-        """Transform ``sample.img_data``; the label map is left alone.
+        """Transform ``sample.img_data``; the label map is not changed.
 
         Raises:
-            DataError: If the slope or intercept in the sample's details is no number.
+            DataError: If the slope or intercept in the sample's details is not a number.
         """
         slope = _detail(sample, ("slope", "RescaleSlope"), self.slope)
         intercept = _detail(sample, ("intercept", "RescaleIntercept"), self.intercept)
@@ -91,6 +93,6 @@ def _detail(sample: Sample, names: tuple[str, ...], default: float) -> float:
         return number(found[0], names[0])
     except ConfigurationError:
         raise DataError(
-            f"sample {sample.index!r}: its details say {names[0]}={found[0]!r}, but one number is needed; correct what "
-            "the interface returns"
+            f"sample {sample.index!r}: {names[0]}={found[0]!r} in its details must be one number; correct the details "
+            "that the interface returns"
         ) from None

@@ -1,4 +1,4 @@
-"""The frozen plan of one sample's augmentation: what was drawn, and how it is applied."""
+"""Drawn augmentation of one sample, which can be applied any number of times."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import numpy as np
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.augmentation.intensity import Intensity
 from miscnn_tf.processing.augmentation.spatial import Spatial
+from miscnn_tf.processing.patching.region import read_region
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """All that will be done to one sample, in this order: mirror, spatial transform, intensity transforms.
+    """Augmentation of one sample, in this order: mirror, spatial transform, intensity transforms.
 
-    A plan is plain numbers, can be applied any number of times with the same result, and by several threads at once.
+    It holds plain numbers, always has the same result, and can be applied by several threads at once.
 
     Args:
         patch_shape: Shape of the sample, ``(x, y[, z])``.
         mirror: Axes that are flipped.
         spatial: Rotation, scaling and deformation; None where none was drawn.
-        intensity: What changes the values, in order.
-        labels_follow: Whether labels are mirrored and transformed along with the image.
+        intensity: Intensity transforms, in order.
+        labels_follow: Mirror and transform labels along with the image.
 
     Example:
         >>> plan = Augmentation((8, 8), mirror=(0,))
@@ -37,22 +38,22 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether voxels change their places, so that labels have to follow."""
+        """True if voxels change their positions, so that labels have to follow."""
         return bool(self.mirror) or self.spatial is not None
 
     @property
     def identity(self) -> bool:
-        """Whether nothing was drawn."""
+        """True if nothing was drawn."""
         return not self.moves and not self.intensity
 
     def region(self, patch_shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What has to be read: ``(start, shape)`` of a box, `start` relative to the patch's first voxel.
+        """Return the location of the voxels that have to be read, as ``(start, shape)``.
 
-        The box holds all voxels that the transform reads and the margin of the interpolation. `start` may be negative.
-        Without a spatial transform it is the patch itself.
+        They are all voxels that the transform reads and the margin of the interpolation; without a spatial transform
+        the patch itself. `start` is relative to the patch's first voxel and may be negative.
 
         Raises:
-            ConfigurationError: If the plan was drawn for another shape.
+            ConfigurationError: If the augmentation was drawn for another shape.
         """
         self._check_shape(patch_shape)
         if self.spatial is None:
@@ -70,13 +71,13 @@ class Augmentation:
         """Augment one sample.
 
         Args:
-            image: The box of `region`, ``(x, y[, z], channels)``, float32. It is never written to.
-            labels: The labels of the same box, ``(x, y[, z])``, of an integer dtype, or None.
+            image: The voxels of `region`, ``(x, y[, z], channels)``, float32. The array is not changed.
+            labels: The labels of the same voxels, ``(x, y[, z])``, of an integer dtype, or None.
             patch_shape: Shape of the patch, as in `region`.
 
         Returns:
-            The image ``(*patch_shape, channels)``, float32, and the labels ``patch_shape`` in the dtype they had. Where
-            no value had to be computed they are the arrays that were passed in, or views of them.
+            The image ``(*patch_shape, channels)``, float32, and the labels ``patch_shape`` of the same dtype. Without
+            any computation they are the arguments, or views of them.
 
         Raises:
             ConfigurationError: If a shape is not that of `region`.
@@ -85,7 +86,7 @@ class Augmentation:
         return self.apply_to_image(image), None if labels is None else self.apply_to_labels(labels)
 
     def apply_to_image(self, image: np.ndarray) -> np.ndarray:
-        """The image part of `apply`."""
+        """Augment the image alone, as in `apply`."""
         self._check_region(image.shape[:-1], "image")
         given = image
         image = np.flip(image, self.mirror) if self.mirror else image
@@ -100,7 +101,7 @@ class Augmentation:
         return image
 
     def apply_to_labels(self, labels: np.ndarray) -> np.ndarray:
-        """The label part of `apply`; labels that do not follow (``seg_augmentation=False``) come back as they are."""
+        """Augment the labels alone, as in `apply`; with ``labels_follow=False`` they are returned unchanged."""
         if not (self.moves and self.labels_follow):
             return labels
         self._check_region(labels.shape, "label map")
@@ -119,5 +120,43 @@ class Augmentation:
         if shape != needed:
             raise ConfigurationError(
                 f"the augmentation of a patch of {self.patch_shape} voxels needs a region of {needed}, but the {what} "
-                f"is {shape}; read the box that region() returns"
+                f"has the shape {shape}; read the voxels that region() returns"
             )
+
+
+def image_at(drawn: Augmentation, image: np.ndarray, start: tuple[int, ...]) -> np.ndarray:
+    """Augment the patch at `start` of a whole image ``(x, y[, z], channels)``; outside, its border repeats."""
+    begin, shape = _region_at(drawn, start)
+    axes = [
+        np.arange(first, first + size).clip(0, full - 1)
+        for first, size, full in zip(begin, shape, image.shape[:-1], strict=True)
+    ]
+    return drawn.apply_to_image(image[np.ix_(*axes)])
+
+
+def segmentation_at(drawn: Augmentation, seg: np.ndarray, start: tuple[int, ...]) -> np.ndarray:
+    """Augment the patch at `start` of a whole segmentation; outside is background.
+
+    Args:
+        drawn: The augmentation.
+        seg: One-hot ``(x, y[, z], classes)``, or labels ``(x, y[, z], 1)``.
+        start: First voxel of the patch.
+
+    Returns:
+        The patch, of the same kind: exactly one class per voxel, also outside of the segmentation.
+    """
+    begin, shape = _region_at(drawn, start)
+    classes = seg.shape[-1]
+    if classes == 1:
+        return drawn.apply_to_labels(read_region(seg, begin, shape, 0)[..., 0])[..., np.newaxis]
+    inside = all(0 <= first <= full - size for first, size, full in zip(begin, shape, seg.shape[:-1], strict=True))
+    if inside and not drawn.moves:
+        return read_region(seg, begin, shape, 0)
+    labels = np.argmax(seg, axis=-1).astype(np.min_scalar_type(classes - 1))
+    moved = drawn.apply_to_labels(read_region(labels[..., np.newaxis], begin, shape, 0)[..., 0])
+    return np.eye(classes, dtype=np.float32)[moved]
+
+
+def _region_at(drawn: Augmentation, start: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    offset, shape = drawn.region(drawn.patch_shape)
+    return tuple(first + before for first, before in zip(start, offset, strict=True)), shape

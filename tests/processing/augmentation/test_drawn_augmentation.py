@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.augmentation.drawn_augmentation import Augmentation
 from miscnn_tf.processing.augmentation.intensity import Brightness, Gamma, Noise
-from miscnn_tf.processing.augmentation.plan import Augmentation
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
 from miscnn_tf.processing.augmentation.spline import ORDER
 

@@ -1,4 +1,4 @@
-"""Labels from class probabilities, and as one-hot."""
+"""Conversion of class probabilities to labels, and of labels to one-hot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from miscnn_tf.data_loading.labels import label_dtype
 
 
 def decide_labels(activation: np.ndarray) -> np.ndarray:
-    """The most probable class of each voxel; of equally probable ones the lowest.
+    """Return the most probable class of each voxel; of equally probable classes the lowest.
 
-    Works plane by plane along the first axis, because numpy's ``argmax`` gives eight bytes per voxel.
+    Works plane by plane along the first axis, because numpy's ``argmax`` returns eight bytes per voxel.
 
     Args:
         activation: Class probabilities ``(x, y[, z], classes)``.
@@ -29,7 +29,7 @@ def decide_labels(activation: np.ndarray) -> np.ndarray:
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Labels ``(…)`` as float32 one-hot ``(…, classes)``.
+    """Convert labels ``(…)`` to float32 one-hot ``(…, classes)``.
 
     Example:
         >>> one_hot(np.array([2, 0]), classes=3)
