@@ -1,4 +1,4 @@
-"""oneDNN, TensorFlow's fast kernels for processors: asked for before TensorFlow is imported, which looks only then."""
+"""oneDNN, TensorFlow's fast kernels for CPUs, which must be enabled before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-#: What TensorFlow reads.
+#: Environment variable that TensorFlow reads at import.
 VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 
 _CPUINFO = Path("/proc/cpuinfo")
-# With any of these TensorFlow takes oneDNN without being asked (`IsMKLEnabled` in its tsl/util/util.cc).
+# With any of these CPU flags TensorFlow uses oneDNN by default (`IsMKLEnabled` in its tsl/util/util.cc).
 _BY_ITSELF = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
 
 def ask_for_onednn() -> None:
-    """Have TensorFlow compute by oneDNN, unless it was imported before, or the user's environment says otherwise.
+    """Enable oneDNN, unless TensorFlow was imported before or the user's environment sets the variable.
 
-    By itself TensorFlow takes oneDNN only on processors with instructions for neural networks, since its roundings
-    differ from those of the older kernels. On others, laptops of a few years ago among them, a convolution of volumes
-    with its gradients takes six times as long without it, a training step three times (``benchmarks/step.py``).
+    By default TensorFlow uses oneDNN only on processors with instructions for neural networks, because its rounding
+    differs from that of the older kernels. On others, such as laptops of a few years ago, a 3D convolution with its
+    gradients takes six times as long without it, a training step three times (``benchmarks/step.py``).
     """
     if "tensorflow" not in sys.modules and platform.machine() in {"x86_64", "AMD64"}:
         os.environ.setdefault(VARIABLE, "1")
 
 
 def comes_too_late(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None = None) -> bool:
-    """Whether TensorFlow was imported before this package, and computes without oneDNN because of that.
+    """Return True if TensorFlow was imported before this package and therefore computes without oneDNN.
 
     Args:
-        environment: Where it is asked for.
-        cpuinfo: Linux' description of the processor; where there is none, the answer is no.
+        environment: The environment variables.
+        cpuinfo: Linux' description of the processor; False without one.
     """
     flags = cpu_flags(cpuinfo)
     return VARIABLE not in environment and "avx" in flags and not flags & _BY_ITSELF
 
 
 def computes(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None = None) -> bool:
-    """Whether TensorFlow's graphs compute by oneDNN; no where that is not certain.
+    """Return True if TensorFlow's graphs certainly compute with oneDNN.
 
     Args:
-        environment: Where it is asked for.
+        environment: The environment variables.
         cpuinfo: Linux' description of the processor.
     """
     if sys.platform == "darwin" or platform.machine() not in {"x86_64", "AMD64"}:
@@ -52,7 +52,7 @@ def computes(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None =
 
 
 def cpu_flags(cpuinfo: Path | None = None) -> set[str]:
-    """The instructions that the processor has, by Linux' names; empty where it does not say them.
+    """Return the CPU flags by Linux' names; empty if unknown.
 
     Args:
         cpuinfo: Linux' description of the processor.

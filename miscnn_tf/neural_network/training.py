@@ -20,8 +20,8 @@ from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callbac
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
 from miscnn_tf.neural_network.data_generator import DataGenerator
-from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
 from miscnn_tf.neural_network.feed import Feed
+from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 from miscnn_tf.neural_network.training_state import Position, TrainingState
 from miscnn_tf.neural_network.trial import try_largest_images, warn_of_large_predictions
 from miscnn_tf.processing.survey import Surveyed

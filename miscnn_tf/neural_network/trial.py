@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf.errors import MemoryBudgetError
-from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
+from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.survey import Surveyed
