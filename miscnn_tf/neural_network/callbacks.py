@@ -1,47 +1,43 @@
-"""Keras callbacks: how long to train and at which rate, and what every training watches."""
+"""Keras callbacks: time limit, learning-rate schedule, and checks and measurements of every training."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import keras
 
 from miscnn_tf.arguments import positive
-from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.errors import ConfigurationError, MissingExtraError, TrainingError
 from miscnn_tf.neural_network.loader import BatchLoader
+from miscnn_tf.neural_network.optimizer import learning_rate_of, require_no_schedule, unwrapped
+
+_SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
-def learning_rate_of(model: keras.Model) -> float:
-    """The rate that the optimizer has at the moment; under a distribution strategy ``float()`` does not give it."""
-    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+class CheckedCallback(keras.callbacks.Callback):
+    """Base class for callbacks that check a training before its first step."""
 
+    def check(self, model: keras.Model, validates: bool) -> None:
+        """Raise an error if this callback cannot work.
 
-def has_schedule(model: keras.Model) -> bool:
-    """Whether the optimizer computes its rate itself, by a ``LearningRateSchedule``: it cannot be set then."""
-    return not isinstance(model.optimizer.learning_rate, keras.Variable)
+        Args:
+            model: The compiled model.
+            validates: True if the training has validation samples.
 
-
-def require_no_schedule(model: keras.Model, who: str) -> None:
-    """Find out that the rate cannot be set before somebody sets it.
-
-    Raises:
-        ConfigurationError: If the optimizer has a schedule; `who` would set the rate.
-    """
-    if has_schedule(model):
-        raise ConfigurationError(
-            f"{who} sets the learning rate, but the model's optimizer has a LearningRateSchedule, which computes it: "
-            "use one of the two, or give the optimizer a number as learning_rate"
-        )
+        Raises:
+            ConfigurationError: If it does not fit the model or the training.
+        """
 
 
 def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """The callbacks that a user passes, as a list of its own.
+    """Return a new list of the callbacks that a user passes.
 
     Raises:
-        ConfigurationError: If they are no list, or one of them is no Keras callback.
+        ConfigurationError: If they are not a list of Keras callbacks.
     """
     listed = list(callbacks) if isinstance(callbacks, Iterable) and not isinstance(callbacks, str) else None
     wrong = [one for one in listed or () if not isinstance(one, keras.callbacks.Callback)]
@@ -52,8 +48,42 @@ def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
     return listed
 
 
+def require_working(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, validates: bool) -> None:
+    """Raise an error for callbacks that cannot work, before a training is lost after its first epoch.
+
+    Args:
+        callbacks: The callbacks.
+        model: The compiled model.
+        validates: True if the training has validation samples.
+
+    Raises:
+        MissingExtraError: If a package that a callback needs is not installed.
+        ConfigurationError: If a callback does not fit the optimizer or the training.
+    """
+    for callback in callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, CheckedCallback):
+            callback.check(model, validates)
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            try:
+                import tensorboard  # noqa: F401 - TensorFlow writes its summaries with it
+            except ImportError as error:
+                raise MissingExtraError(
+                    f"the callback {name} needs the package tensorboard: pip install 'miscnn_tf[tensorboard]'"
+                ) from error
+        if isinstance(callback, keras.callbacks.RemoteMonitor) and find_spec("requests") is None:
+            raise MissingExtraError(f"the callback {name} needs the package requests: pip install requests")
+        if isinstance(callback, _SET_THE_RATE):
+            require_no_schedule(model, name)
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and not unwrapped(model.optimizer).use_ema:
+            raise ConfigurationError(
+                f"the callback {name} needs an optimizer that averages the weights: make the "
+                "Neural_Network with optimizer=keras.optimizers.Adam(use_ema=True)"
+            )
+
+
 class TimeLimit(keras.callbacks.Callback):
-    """Ends the training when its time is up, after the current step.
+    """Callback that ends a training after a time, at the end of the current step.
 
     Args:
         minutes: Time to train.
@@ -72,29 +102,28 @@ class TimeLimit(keras.callbacks.Callback):
         self._begin = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the clock."""
+        """Stop the training if the time is over."""
         if time.monotonic() - self._begin >= 60 * self.minutes:
             self.model.stop_training = True
 
     def get_state(self) -> dict[str, Any]:
-        """The time that is used up, for a training that is interrupted (see `TrainingState`)."""
+        """Return the elapsed time, for `TrainingState`."""
         return {"seconds": time.monotonic() - self._begin}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Set the return value of `get_state`."""
         self._begin = time.monotonic() - state["seconds"]
 
 
-class PolynomialDecay(keras.callbacks.Callback):
-    """Lowers the learning rate from where it stands to 0: ``rate × (1 - progress) ** power``.
+class PolynomialDecay(CheckedCallback):
+    """Callback that lowers the learning rate from its current value to 0: ``rate × (1 - progress) ** power``.
 
-    Progress is that of the epochs, or of the time where `minutes` is given and that is further, so that the schedule
-    ends with the training however long it is. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per
-    step.
+    Progress is that of the epochs, or that of `minutes` if it is further, so that the schedule ends with the training.
+    This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per step.
 
     Args:
         power: The exponent.
-        minutes: The training's time limit, where it has one (see `TimeLimit`).
+        minutes: The training's time limit, if it has one (see `TimeLimit`).
         warmup_steps: The rate rises linearly over this many first steps.
 
     Example:
@@ -111,15 +140,23 @@ class PolynomialDecay(keras.callbacks.Callback):
         self._epoch = 0
         self._step = 0
 
+    def check(self, model: keras.Model, validates: bool) -> None:
+        """Raise an error if the optimizer has a schedule of its own.
+
+        Raises:
+            ConfigurationError: If it has.
+        """
+        require_no_schedule(model, type(self).__name__)
+
     def on_train_begin(self, logs: Any = None) -> None:
-        """Take the rate that the training starts with."""
+        """Note the initial rate of the training."""
         require_no_schedule(self.model, "PolynomialDecay")
         self._begin = time.monotonic()
         self._initial = learning_rate_of(self.model)
         self._step = 0
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Give the rate back, so that the next training starts with it too."""
+        """Restore the initial rate for the next training."""
         self.model.optimizer.learning_rate = self._initial
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -138,20 +175,20 @@ class PolynomialDecay(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = rate
 
     def get_state(self) -> dict[str, Any]:
-        """Where the schedule stands, for a training that is interrupted (see `TrainingState`)."""
+        """Return the state of the schedule, for `TrainingState`."""
         return {"initial": self._initial, "step": self._step, "seconds": time.monotonic() - self._begin}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Set the return value of `get_state`."""
         self._initial, self._step = state["initial"], state["step"]
         self._begin = time.monotonic() - state["seconds"]
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops with the names of the samples when the loss is no longer a number.
+    """Callback that raises an error with the names of the samples when the loss is not finite.
 
     Args:
-        names: Gives the samples of a batch, from epoch and step.
+        names: Function from epoch and step to the names of the samples in the batch.
     """
 
     def __init__(self, names: Callable[[int, int], list[Hashable]]) -> None:
@@ -164,7 +201,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the loss; Keras reports its mean over the epoch, which one bad batch makes bad for good."""
+        """Check the loss. Keras reports its mean over the epoch, which is not finite after one bad batch."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
             samples = ", ".join(map(repr, dict.fromkeys(self.names(self._epoch, batch))))
@@ -176,10 +213,10 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
 
 class DataWait(keras.callbacks.Callback):
-    """Adds to each epoch's logs the share of its time that was spent waiting for data, as ``data_wait``.
+    """Callback that adds ``data_wait`` to each epoch's logs: the share of its time spent waiting for data.
 
     Args:
-        loader: What the batches come from.
+        loader: The loader of the training batches.
     """
 
     def __init__(self, loader: BatchLoader[Any]) -> None:
@@ -194,10 +231,10 @@ class DataWait(keras.callbacks.Callback):
         self._begin, self._waited, self._seconds = time.perf_counter(), self.loader.waited, 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Validation, which comes after the last step, does not count."""
+        """Note the time of the step; validation, which follows the last step, does not count."""
         self._seconds = time.perf_counter() - self._begin
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Report the share."""
+        """Add the share to the logs."""
         if logs is not None:
             logs["data_wait"] = (self.loader.waited - self._waited) / max(self._seconds, 1e-9)
