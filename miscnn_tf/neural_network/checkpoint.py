@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class Saved(Protocol):
-    """A network with a model file, such as `Neural_Network`."""
+    """Network with a model file, such as `Neural_Network`."""
 
     @property
     def model(self) -> keras.Model:
-        """The Keras model."""
+        """Keras model."""
 
     def dump(self, file_path: str | Path) -> None:
         """Write the model file."""

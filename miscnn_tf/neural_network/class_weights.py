@@ -1,4 +1,4 @@
-"""Class weights in training: a rare class may count more than the background."""
+"""Class weights in training, by which a rare class can count more than the background."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ClassWeight = Mapping[int, float] | Sequence[float]
 
 
 def class_weight_vector(class_weight: Mapping[int, float] | Sequence[float], classes: int) -> tuple[float, ...]:
-    """The weight of every class, scaled to a mean of one.
+    """Return the weight of each class, scaled to a mean of one.
 
     Args:
-        class_weight: A number per class, or ``{class: weight}``; classes that are left out of it weigh 1.
+        class_weight: A number per class, or ``{class: weight}``; missing classes weigh 1.
         classes: Number of classes, background included.
 
     Raises:
-        ConfigurationError: If a class does not exist, the number of weights is wrong, or a weight is negative or no
-            number.
+        ConfigurationError: If a class does not exist, the number of weights is wrong, or a weight is not a
+            non-negative number.
 
     Example:
         >>> class_weight_vector({1: 4.0}, classes=2)
@@ -57,7 +57,7 @@ def class_weight_vector(class_weight: Mapping[int, float] | Sequence[float], cla
     total = math.fsum(weights)
     if total == 0:
         raise ConfigurationError(
-            "class_weight is 0 for every class, so there would be nothing to learn; weight one of them"
+            "class_weight is 0 for every class, so that nothing can be learnt; give at least one class a weight"
         )
     return tuple(float(weight) * classes / total for weight in weights)
 
@@ -67,7 +67,7 @@ def apply_class_weight(
     class_weight: Mapping[int, float] | Sequence[float],
     classes: int,
 ) -> Callable[[Any, Any], Any]:
-    """A loss that weights the classes, for ``model.compile``.
+    """Return a loss that weights the classes, for ``model.compile``.
 
     Only the ratios of the weights matter: equal weights change nothing. How they act depends on the loss:
 
@@ -78,7 +78,7 @@ def apply_class_weight(
 
     Args:
         loss: Name, class, object or function, as `losses.get` takes it.
-        class_weight: A number per class, or ``{class: weight}``; classes that are left out of it weigh 1.
+        class_weight: A number per class, or ``{class: weight}``; missing classes weigh 1.
         classes: Number of classes, background included.
 
     Returns:

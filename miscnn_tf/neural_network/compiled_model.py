@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class CompiledModel:
-    """A Keras model with its optimizer, on the devices of this machine.
+    """Keras model with its optimizer, on the devices of this machine.
 
     Users may compile the model themselves, or set its optimizer's learning rate; `follow` adopts such changes.
 

@@ -85,7 +85,7 @@ class Hardware:
 
     @property
     def workers(self) -> Workers:
-        """The machines that train together; without a cluster, only this one."""
+        """Machines that train together; without a cluster, only this one."""
         return Workers(self.strategy, self.cluster)
 
 

@@ -1,4 +1,4 @@
-"""Keras models in files: written with a description, read after checks of configuration and weights.
+"""Files of Keras models: written with a description, read after checks of configuration and weights.
 
 A ``.keras`` file is a zip archive with ``config.json`` and ``model.weights.h5``, a ``.h5`` file is an HDF5 file with
 the configuration as an attribute, and a ``.weights.h5`` file holds only weights.

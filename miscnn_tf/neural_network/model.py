@@ -60,7 +60,7 @@ _MADE = ("_compiled", "_predictor", "id", "trained_on", "epochs_trained", "initi
 
 
 class Neural_Network:
-    """A segmentation network that trains on the patches of a preprocessor and predicts whole images.
+    """Segmentation network that trains on the patches of a preprocessor and predicts whole images.
 
     Args:
         preprocessor: Makes the batches, and the patches of images.
@@ -218,7 +218,7 @@ class Neural_Network:
 
     @property
     def model(self) -> SegmentationModel:
-        """The Keras model, compiled."""
+        """Keras model, compiled."""
         return self._compiled.model
 
     @model.setter
@@ -232,7 +232,7 @@ class Neural_Network:
 
     @property
     def hardware(self) -> Hardware:
-        """The devices, precision and XLA of the Keras model."""
+        """Devices, precision and XLA of the Keras model."""
         return self._compiled.hardware
 
     @property

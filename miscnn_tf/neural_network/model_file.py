@@ -52,7 +52,7 @@ class LoadedArchitecture(Abstract_Architecture):
 
     @property
     def divisor(self) -> int:
-        """A number that suits every spatial axis."""
+        """Divisor for every spatial axis."""
         return self._divisor if isinstance(self._divisor, int) else math.lcm(*self._divisor)
 
     def divisors(self, n_axes: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from miscnn_tf.neural_network.keras_internals import all_layers
 
 @dataclass(frozen=True)
 class TrainableSet:
-    """The ``trainable`` flags of a model, its layers and its weights.
+    """Flags ``trainable`` of a model, its layers and its weights.
 
     The order is that of Keras. Names are not stored, since generated names of layers differ between copies.
 

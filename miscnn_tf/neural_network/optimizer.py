@@ -1,4 +1,4 @@
-"""The optimizer of a network as class and configuration, to make a new one for each copy, fold and reset."""
+"""Optimizer of a network as class and configuration, to make a new one for each copy, fold and reset."""
 
 from __future__ import annotations
 
