@@ -71,9 +71,9 @@ def apply_class_weight(
 
     Only the ratios of the weights matter: equal weights change nothing. How they act depends on the loss:
 
-    - a loss with a keyword ``class_weights`` (all of this package's, and a user's own that has one) is handed the
-      weights: region losses such as Dice weight the terms of the classes, voxel losses each voxel by its true class;
-    - of any other loss that returns a value per voxel, ``(batch, x, y[, z])``, as Keras' cross-entropies do, each value
+    - a loss with a keyword ``class_weights`` (all of this package, and custom ones that have it) gets the weights:
+      region losses such as Dice weight the terms of the classes, voxel losses each voxel by its true class;
+    - for any other loss that returns a value per voxel, ``(batch, x, y[, z])``, as Keras' cross-entropies do, each value
       is multiplied by the weight of the voxel's true class.
 
     Args:
@@ -85,8 +85,8 @@ def apply_class_weight(
         A function of ``(y_true, y_pred)``.
 
     Raises:
-        ConfigurationError: If the weights cannot be used; when the returned loss is first called (before the first
-            step), if the loss neither takes weights nor returns a value per voxel.
+        ConfigurationError: If the weights are invalid; at the first call of the returned loss, if the loss neither
+            takes weights nor returns a value per voxel.
 
     Example:
         >>> weighted = apply_class_weight("tversky_loss", {0: 1.0, 1: 5.0}, classes=2)

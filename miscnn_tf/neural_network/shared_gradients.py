@@ -1,4 +1,4 @@
-"""Gradients of a batch that several devices share: summed, clipped, and found to have overflowed, as on one device."""
+"""Sum, clipping and overflow check of the gradients of a batch that several devices share, as on one device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 def sum_over_devices(values: Any) -> Any:
     """Return the sums of tensors, in any structure, over all devices; call it inside ``strategy.run``."""
-    here = tf.nest.map_structure(tf.identity, values)  # a value that was read elsewhere has no device to come back to
+    here = tf.nest.map_structure(tf.identity, values)  # values that were read elsewhere have no device for the result
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
 
 
@@ -19,12 +19,12 @@ def as_of_one_device(
 ) -> list[tf.Tensor | None]:
     """Return the gradients for ``optimizer.apply``, so that the step is that of one device with the whole batch.
 
-    The optimizer adds up what the devices give, but before that it looks at each device's gradients alone: to clip
-    them, and with a loss scale to skip the step.
+    The optimizer sums the gradients of the devices, but before that it clips each device's gradients separately, and
+    with a loss scale skips its step.
 
     Args:
-        gradients: This device's, of its part of the loss, times the loss scale.
-        optimizer: What they will be given to.
+        gradients: Gradients of this device's part of the loss, times the loss scale.
+        optimizer: The optimizer.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         gradients = _finite_on_all_or_none(gradients)
