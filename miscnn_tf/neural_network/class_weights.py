@@ -73,8 +73,8 @@ def apply_class_weight(
 
     - a loss with a keyword ``class_weights`` (all of this package, and custom ones that have it) gets the weights:
       region losses such as Dice weight the terms of the classes, voxel losses each voxel by its true class;
-    - for any other loss that returns a value per voxel, ``(batch, x, y[, z])``, as Keras' cross-entropies do, each value
-      is multiplied by the weight of the voxel's true class.
+    - for any other loss that returns a value per voxel, ``(batch, x, y[, z])``, such as Keras' cross-entropies, each
+      value is multiplied by the weight of the voxel's true class.
 
     Args:
         loss: Name, class, object or function, as `losses.get` takes it.
