@@ -16,10 +16,10 @@ from distributed_training import all_weights, train_here
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network.architecture.unet.plain import Architecture
-from miscnn_tf.neural_network.callbacks import learning_rate_of
 from miscnn_tf.neural_network.distributed_fit import metric_of_all_devices
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.losses import dice_soft_loss
+from miscnn_tf.neural_network.optimizer import learning_rate_of
 from miscnn_tf.neural_network.shared_gradients import _finite_on_all_or_none
 
 

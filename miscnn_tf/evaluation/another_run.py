@@ -46,7 +46,6 @@ def holds_another_run(
 def _is_of_another(folder: Path, fold: Fold, model: Neural_Network, options: RunOptions) -> bool:
     """Return True if an interrupted training had other samples or settings."""
     from miscnn_tf.evaluation.fold_run import SAMPLES_FILE
-    from miscnn_tf.neural_network import model_file
     from miscnn_tf.neural_network.training_state_file import read_description
 
     if (folder / SAMPLES_FILE).is_file():
@@ -54,7 +53,7 @@ def _is_of_another(folder: Path, fold: Fold, model: Neural_Network, options: Run
         if not fold.same_samples(before):
             return True
     now: dict[str, Any] = {
-        **model_file.training_settings(model),
+        **model.snapshot().training_settings(),
         "epochs": options.epochs,
         "iterations": options.iterations,
     }

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf.cluster import is_chief, read_cluster
+from miscnn_tf.data_loading.interfaces.single_file import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
@@ -272,15 +273,12 @@ class Model_Group(Model):
         Example:
             >>> load_group("models").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
-        # Starts TensorFlow, which the members of a group have done.
-        from miscnn_tf.neural_network import model_file
-
         function = find_aggregation(aggregation_func)
         budget = _budget(memory_budget, function)
-        interface = model_file.interface_for(self.preprocessor.data_io.interface, image_path)
+        interface = interface_for(self.preprocessor.data_io.interface, image_path)
         if output_path is not None:
             if not activation_output:
-                model_file.require_ending(interface, output_path)
+                require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
         prediction = self._predict_image(str(image_path), image, extended, function, activation_output, budget)

@@ -1,45 +1,40 @@
-"""Keras callbacks for time limits, learning rates and the supervision of trainings."""
+"""Keras callbacks: time limit, learning-rate schedule, and checks and measurements of every training."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import keras
 
 from miscnn_tf.arguments import positive
-from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.errors import ConfigurationError, MissingExtraError, TrainingError
 from miscnn_tf.neural_network.data_generator import BatchLoader
+from miscnn_tf.neural_network.optimizer import learning_rate_of, require_no_schedule, unwrapped
+
+_SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
-def learning_rate_of(model: keras.Model) -> float:
-    """Return the current learning rate of the optimizer."""
-    # float(variable) does not work under a distribution strategy.
-    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+class CheckedCallback(keras.callbacks.Callback):
+    """Base class for callbacks that check a training before its first step."""
 
+    def check(self, model: keras.Model, validates: bool) -> None:
+        """Raise an error if this callback cannot work.
 
-def has_schedule(model: keras.Model) -> bool:
-    """Return True if the optimizer has a ``LearningRateSchedule``; its rate cannot be set then."""
-    return not isinstance(model.optimizer.learning_rate, keras.Variable)
+        Args:
+            model: The compiled model.
+            validates: True if the training has validation samples.
 
-
-def require_no_schedule(model: keras.Model, setter: str) -> None:
-    """Raise an error if the learning rate of the optimizer cannot be set.
-
-    Raises:
-        ConfigurationError: If the optimizer has a schedule; the message names the `setter` of the rate.
-    """
-    if has_schedule(model):
-        raise ConfigurationError(
-            f"{setter} sets the learning rate, but the optimizer of the model computes it by a LearningRateSchedule: "
-            "use one of the two, or give the optimizer a number as learning_rate"
-        )
+        Raises:
+            ConfigurationError: If it does not fit the model or the training.
+        """
 
 
 def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Return a copy of the callbacks that a user passes.
+    """Return a new list of the callbacks that a user passes.
 
     Raises:
         ConfigurationError: If they are not a list of Keras callbacks.
@@ -53,8 +48,42 @@ def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
     return listed
 
 
+def require_working(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, validates: bool) -> None:
+    """Raise an error for callbacks that cannot work, before a training is lost after its first epoch.
+
+    Args:
+        callbacks: The callbacks.
+        model: The compiled model.
+        validates: True if the training has validation samples.
+
+    Raises:
+        MissingExtraError: If a package that a callback needs is not installed.
+        ConfigurationError: If a callback does not fit the optimizer or the training.
+    """
+    for callback in callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, CheckedCallback):
+            callback.check(model, validates)
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            try:
+                import tensorboard  # noqa: F401 - TensorFlow writes its summaries with it
+            except ImportError as error:
+                raise MissingExtraError(
+                    f"the callback {name} needs the package tensorboard: pip install 'miscnn_tf[tensorboard]'"
+                ) from error
+        if isinstance(callback, keras.callbacks.RemoteMonitor) and find_spec("requests") is None:
+            raise MissingExtraError(f"the callback {name} needs the package requests: pip install requests")
+        if isinstance(callback, _SET_THE_RATE):
+            require_no_schedule(model, name)
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and not unwrapped(model.optimizer).use_ema:
+            raise ConfigurationError(
+                f"the callback {name} needs an optimizer that averages the weights: make the "
+                "Neural_Network with optimizer=keras.optimizers.Adam(use_ema=True)"
+            )
+
+
 class TimeLimit(keras.callbacks.Callback):
-    """End the training after the step in which the time limit is reached.
+    """Callback that ends a training after a time, at the end of the current step.
 
     Args:
         minutes: The time limit.
@@ -73,29 +102,29 @@ class TimeLimit(keras.callbacks.Callback):
         self._begin = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stop if the time limit is reached."""
+        """Stop the training if the time is over."""
         if time.monotonic() - self._begin >= 60 * self.minutes:
             self.model.stop_training = True
 
     def get_state(self) -> dict[str, Any]:
-        """Return the elapsed time, to resume an interrupted training (see `TrainingState`)."""
+        """Return the elapsed time, for `TrainingState`."""
         return {"seconds": time.monotonic() - self._begin}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` returned."""
+        """Set the return value of `get_state`."""
         self._begin = time.monotonic() - state["seconds"]
 
 
-class PolynomialDecay(keras.callbacks.Callback):
-    """Decrease the learning rate to 0: ``rate × (1 - progress) ** power``.
+class PolynomialDecay(CheckedCallback):
+    """Callback that lowers the learning rate from its current value to 0: ``rate × (1 - progress) ** power``.
 
-    Progress is the fraction of the steps, or of `minutes` if that is greater, so that the rate reaches 0 at the end of
-    the training. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), applied per step.
+    Progress is that of the epochs, or that of `minutes` if it is further, so that the schedule ends with the training.
+    This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per step.
 
     Args:
         power: The exponent.
-        minutes: The time limit of the training, if any (see `TimeLimit`).
-        warmup_steps: Number of initial steps over which the rate increases linearly.
+        minutes: The training's time limit, if it has one (see `TimeLimit`).
+        warmup_steps: The rate rises linearly over this many first steps.
 
     Example:
         >>> model.train(samples, epochs=100, callbacks=[PolynomialDecay()])  # doctest: +SKIP
@@ -111,15 +140,23 @@ class PolynomialDecay(keras.callbacks.Callback):
         self._epoch = 0
         self._step = 0
 
+    def check(self, model: keras.Model, validates: bool) -> None:
+        """Raise an error if the optimizer has a schedule of its own.
+
+        Raises:
+            ConfigurationError: If it has.
+        """
+        require_no_schedule(model, type(self).__name__)
+
     def on_train_begin(self, logs: Any = None) -> None:
-        """Store the initial rate."""
+        """Note the initial rate of the training."""
         require_no_schedule(self.model, "PolynomialDecay")
         self._begin = time.monotonic()
         self._initial = learning_rate_of(self.model)
         self._step = 0
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Restore the initial rate, so that the next training starts with it too."""
+        """Restore the initial rate for the next training."""
         self.model.optimizer.learning_rate = self._initial
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -138,20 +175,20 @@ class PolynomialDecay(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = rate
 
     def get_state(self) -> dict[str, Any]:
-        """Return the progress, to resume an interrupted training (see `TrainingState`)."""
+        """Return the state of the schedule, for `TrainingState`."""
         return {"initial": self._initial, "step": self._step, "seconds": time.monotonic() - self._begin}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` returned."""
+        """Set the return value of `get_state`."""
         self._initial, self._step = state["initial"], state["step"]
         self._begin = time.monotonic() - state["seconds"]
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Raise an error that names the samples when the loss becomes NaN or infinite.
+    """Callback that raises an error with the names of the samples when the loss is not finite.
 
     Args:
-        names: Function of epoch and step that returns the samples of the batch.
+        names: Function from epoch and step to the names of the samples in the batch.
     """
 
     def __init__(self, names: Callable[[int, int], list[Hashable]]) -> None:
@@ -164,7 +201,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Check the loss: Keras' mean over the epoch, which stays NaN after one bad batch."""
+        """Check the loss. Keras reports its mean over the epoch, which is not finite after one bad batch."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
             samples = ", ".join(map(repr, dict.fromkeys(self.names(self._epoch, batch))))
@@ -175,10 +212,10 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
 
 class DataWait(keras.callbacks.Callback):
-    """Log the fraction of each epoch that was spent waiting for data, as ``data_wait``.
+    """Callback that adds ``data_wait`` to each epoch's logs: the share of its time spent waiting for data.
 
     Args:
-        loader: The loader of the batches.
+        loader: The loader of the training batches.
     """
 
     def __init__(self, loader: BatchLoader[Any]) -> None:
@@ -193,10 +230,10 @@ class DataWait(keras.callbacks.Callback):
         self._begin, self._waited, self._seconds = time.perf_counter(), self.loader.waited, 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Measure the time up to this step, because validation after the last step does not count."""
+        """Note the time of the step; validation, which follows the last step, does not count."""
         self._seconds = time.perf_counter() - self._begin
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Log the fraction."""
+        """Add the share to the logs."""
         if logs is not None:
             logs["data_wait"] = (self.loader.waited - self._waited) / max(self._seconds, 1e-9)

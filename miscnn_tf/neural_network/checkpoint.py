@@ -1,4 +1,4 @@
-"""Keeping the best model of a training, and (`TrainingState`) all of a training that may be interrupted."""
+"""Callbacks that save the best model (`BestModel`) or the whole state (`TrainingState`) of a training."""
 
 from __future__ import annotations
 
@@ -7,39 +7,49 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 
 from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, ModelFileError
+from miscnn_tf.neural_network.callbacks import CheckedCallback
+from miscnn_tf.neural_network.model_description import ENDINGS
 from miscnn_tf.neural_network.training_state import TrainingState
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
 
 __all__ = ["BestModel", "TrainingState", "restore_weights"]
 
 logger = logging.getLogger(__name__)
 
 
-class BestModel(keras.callbacks.Callback):
-    """Writes the model file, preprocessing and all, whenever a monitored number is better than ever before.
+class Saved(Protocol):
+    """Network with a model file, such as `Neural_Network`."""
+
+    @property
+    def model(self) -> keras.Model:
+        """Keras model."""
+
+    def dump(self, file_path: str | Path) -> None:
+        """Write the model file."""
+
+
+class BestModel(CheckedCallback):
+    """Callback that writes the model file whenever a monitored value is better than before.
 
     Unlike Keras' ``ModelCheckpoint`` it writes this package's model file (``Neural_Network.dump``), which predicts on
-    a new scan without the pipeline being rebuilt by hand; the file is always a whole one, also when the process is
-    killed while it is written; an epoch in which the number is NaN is never the best; and each training starts from
-    nothing. Of several machines that train together, the first one writes it.
+    a new scan without rebuilding the pipeline by hand. The file is always complete, even if the process is killed while
+    it is written. An epoch in which the value is NaN is never the best, and each training starts anew. Of several
+    machines that train together, the first one writes the file.
 
     Args:
         network: The `Neural_Network` that is trained.
-        path: The file, ``….keras``; an earlier one is replaced when the first epoch has ended.
-        monitor: Name of the number, as in the history.
-        mode: ``"min"`` or ``"max"``: which is better.
+        path: The file, ``….keras``; an earlier one is replaced at the end of the first epoch.
+        monitor: Name of the value, as in the history.
+        mode: ``"min"`` or ``"max"``: the better direction.
 
     Attributes:
-        best: The best number of this training; None before the first epoch with a finite one.
+        best: The best value of this training; None before the first epoch with a finite one.
         best_epoch: Its epoch, from 0, or None.
 
     Raises:
@@ -49,7 +59,7 @@ class BestModel(keras.callbacks.Callback):
         >>> model.evaluate(training, validation, callbacks=[BestModel(model, "best.keras")])  # doctest: +SKIP
     """
 
-    def __init__(self, network: Neural_Network, path: str | Path, monitor: str = "val_loss", mode: str = "min") -> None:
+    def __init__(self, network: Saved, path: str | Path, monitor: str = "val_loss", mode: str = "min") -> None:
         super().__init__()
         if mode not in ("min", "max"):
             raise ConfigurationError(f"mode={mode!r} must be 'min' or 'max': whether low or high {monitor} is better")
@@ -60,22 +70,36 @@ class BestModel(keras.callbacks.Callback):
         self.best: float | None = None
         self.best_epoch: int | None = None
 
+    def check(self, model: keras.Model, validates: bool) -> None:
+        """Raise an error if the value will not exist, or the file has a wrong ending.
+
+        Raises:
+            ConfigurationError: If either is the case.
+        """
+        if self.monitor.startswith("val_") and not validates:
+            raise ConfigurationError(
+                f"BestModel monitors {self.monitor!r}, but the training has no validation samples: call "
+                f"Neural_Network.evaluate, or pass monitor={self.monitor.removeprefix('val_')!r}"
+            )
+        if self.path.suffix not in ENDINGS:
+            raise ConfigurationError(f"BestModel: the model file {self.path} must end in {' or '.join(ENDINGS)}")
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Forget the last training."""
+        """Forget the previous training."""
         self.best = self.best_epoch = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the model if this epoch is the best so far.
 
         Raises:
-            ConfigurationError: If there is no such number.
+            ConfigurationError: If the logs do not hold the value.
             StorageError: If the file cannot be written.
         """
         logs = logs or {}
         if self.monitor not in logs:
             raise ConfigurationError(
-                f"BestModel watches {self.monitor!r}, but the training has {', '.join(sorted(logs)) or 'nothing'}. "
-                "Numbers that begin with val_ need validation samples (Neural_Network.evaluate)"
+                f"BestModel monitors {self.monitor!r}, but the training has {', '.join(sorted(logs)) or 'no values'}. "
+                "Values that begin with val_ need validation samples (Neural_Network.evaluate)"
             )
         value = float(logs[self.monitor])
         if not math.isfinite(value):
@@ -89,24 +113,24 @@ class BestModel(keras.callbacks.Callback):
         self.best, self.best_epoch = value, epoch
 
     def get_state(self) -> dict[str, Any]:
-        """What is best so far, for a training that is interrupted (see `TrainingState`)."""
+        """Return the best value so far, for `TrainingState`."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned; without the file, nothing is best."""
+        """Set the return value of `get_state`; without the model file, the next epoch is the best."""
         if self.path.is_file():
             self.best, self.best_epoch = state["best"], state["best_epoch"]
         elif state["best"] is not None:
             logger.warning(
-                "%s, the best model so far, is gone; the best of the coming epochs takes its place", self.path
+                "%s, the best model so far, does not exist any more; the best of the next epochs replaces it", self.path
             )
 
 
-def restore_weights(network: Neural_Network, path: str | Path) -> None:
-    """Give a network the weights of a model file that the same architecture wrote.
+def restore_weights(network: Saved, path: str | Path) -> None:
+    """Set the weights of a network from a model file of the same architecture.
 
-    Unlike ``Neural_Network.load`` it makes no new Keras model: layers of the caller's own need not be registered, and
-    nothing is compiled again.
+    Unlike ``Neural_Network.load`` it builds no new Keras model, so that custom layers need not be registered, and
+    compiles nothing.
 
     Args:
         network: The network.
@@ -120,12 +144,12 @@ def restore_weights(network: Neural_Network, path: str | Path) -> None:
     """
     try:
         with warnings.catch_warnings():
-            # The weights are all that is asked for: an optimizer that made no step yet cannot take the file's state.
+            # An optimizer without steps cannot take the file's state, which is not needed.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
             network.model.load_weights(path)
     except MemoryError:
         raise
-    except Exception as error:  # one flipped bit provokes anything from KeyError to NotImplementedError
+    except Exception as error:  # damaged files cause errors from KeyError to NotImplementedError
         raise ModelFileError(
             f"the weights in {path} could not be read into this network: {error}. The file is damaged or of another "
             "architecture; train again"

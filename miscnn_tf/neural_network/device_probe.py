@@ -1,6 +1,6 @@
-"""What TensorFlow can do on this machine, tried out: ``python -m miscnn_tf.neural_network.device_probe`` prints JSON.
+"""Test of TensorFlow on this machine: ``python -m miscnn_tf.neural_network.device_probe`` prints JSON.
 
-A program of its own, because a TensorFlow that does not fit the processor or the driver can end the one that asks.
+It is a separate program, because a TensorFlow that does not fit the processor or the driver can crash the process.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from miscnn_tf.nvidia import NVIDIA_TRACES
 
 
 def probe() -> dict[str, Any]:
-    """Ask for the devices, choose among them as a network would, and compute something on each; plain data.
+    """List the devices, choose among them as a network would, and compute on each; return JSON types.
 
     Example:
         >>> found = probe()
         >>> found["devices"][0]["kind"], found["devices"][0]["error"]
         ('CPU', None)
     """
-    said = _Kept()
+    warnings = _Warnings()
     logger = logging.getLogger("miscnn_tf.neural_network.hardware")
-    logger.addHandler(said)
-    cluster = os.environ.pop(TF_CONFIG, None)  # it would wait for the other machines
+    logger.addHandler(warnings)
+    cluster = os.environ.pop(TF_CONFIG, None)  # otherwise TensorFlow waits for the other machines
     try:
         hardware = choose_hardware()
     finally:
-        logger.removeHandler(said)
+        logger.removeHandler(warnings)
         if cluster is not None:
             os.environ[TF_CONFIG] = cluster
     build = tf.sysconfig.get_build_info()
@@ -61,12 +61,12 @@ def probe() -> dict[str, Any]:
             "cluster": _cluster(),
         },
         "bfloat16_instructions": cpu_computes_bfloat16(),
-        "warnings": said.messages,
+        "warnings": warnings.messages,
     }
 
 
 def _cluster() -> str | None:
-    """What ``TF_CONFIG`` says of machines that train together, or what is wrong with it."""
+    """Describe the machines in ``TF_CONFIG``, or the error in it."""
     try:
         cluster = read_cluster()
     except ConfigurationError as error:
@@ -82,7 +82,7 @@ def _try(device: Any, hardware: Hardware) -> dict[str, Any]:
     try:
         _convolve(device, kind, hardware)
         error = None
-    except Exception as failure:  # TensorFlow has errors of many kinds for a device that does not work
+    except Exception as failure:  # TensorFlow raises errors of many kinds for a device that does not work
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())[:500]}"
     return {
         "name": device.name.removeprefix("/physical_device:"),
@@ -95,14 +95,14 @@ def _try(device: Any, hardware: Hardware) -> dict[str, Any]:
 
 
 def _convolve(device: Any, kind: str, hardware: Hardware) -> None:
-    """A 3D convolution of ones, of which the result is known, in the precision and with the compiler of a network.
+    """Compute a 3D convolution of ones in the precision and with the compiler of a network, and check the result.
 
     Raises:
-        ArithmeticError: If the result is another.
+        ArithmeticError: If the result is wrong.
     """
     chosen = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(hardware.precision, "float32")
     for dtype in dict.fromkeys(["float32", chosen]):
-        # A GPU's precision and compiler are nothing to try on the CPU beside it.
+        # A GPU's precision and compiler do not apply to the CPU next to it.
         if kind == "CPU" and dtype == "float16":
             continue
 
@@ -117,8 +117,8 @@ def _convolve(device: Any, kind: str, hardware: Hardware) -> None:
             raise ArithmeticError(f"a convolution in {dtype} gave {values.min():g} to {values.max():g} instead of 54")
 
 
-class _Kept(logging.Handler):
-    """Keeps what is logged as a warning."""
+class _Warnings(logging.Handler):
+    """Collects warnings of the log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,8 +1,8 @@
-"""Training on several devices or machines: what Keras' ``fit`` does, with each batch shared between them.
+"""Training on several devices or machines, like Keras' ``fit``, with each batch shared between them.
 
 Keras' own ``fit`` fails on several machines (Keras 3.15 under ``tf.distribute.MultiWorkerMirroredStrategy``: it adds up
-the workers' images, and cannot reduce their metrics), and where a batch cannot be shared evenly, it counts the samples
-of a small share more than the others. Here the loss is the mean over the samples of the whole batch.
+the workers' images, and cannot reduce their metrics). If a batch cannot be shared evenly, it gives the samples of a
+small share more weight than the others. In this module the loss is the mean over the samples of the whole batch.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import keras
 import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.callbacks import has_schedule, learning_rate_of
 from miscnn_tf.neural_network.data_generator import Feed
 from miscnn_tf.neural_network.hardware import Hardware
+from miscnn_tf.neural_network.optimizer import has_schedule, learning_rate_of
 from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
 
 logger = logging.getLogger(__name__)
 
-# Keras' callbacks that write files: of several machines, the first one alone has them.
+# Keras' callbacks that write files; of several machines, only the first one calls them.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
 
-# While a device computes the loss of its part of a batch: the size of the whole batch.
+# Size of the whole batch, while a device computes the loss of its part.
 _batch_size: ContextVar[tf.Tensor | None] = ContextVar("_batch_size", default=None)
 
 
 class DistributedFit:
-    """Trains a compiled model on several devices, step by step like ``model.fit``.
+    """Training loop for a compiled model on several devices, like ``model.fit``.
 
-    Callbacks, history and progress bar are Keras'. Of several machines each loads its own share of a batch; the first
-    one's learning rate holds for all, and a callback that ends the training on one ends it on all, so that callbacks
-    may look at the clock. Batch normalisation normalises each device's share by the share's own statistics, so that
-    training with it depends on the number of devices; its moving averages are averaged over the devices after each
-    epoch, for validation and for what is saved. Instance normalisation knows no such difference.
+    Callbacks, history and progress bar are Keras'. Each machine loads its own share of a batch. All use the learning
+    rate of the first one, and a callback that ends the training on one machine ends it on all, so that callbacks may
+    depend on time. Batch normalisation normalises each device's share by the share's own statistics, so that training
+    with it depends on the number of devices; its moving averages are averaged over the devices after each epoch, for
+    validation and model files. Instance normalisation does not depend on it.
 
     Args:
-        model: The model, made and compiled in the hardware's scope.
+        model: The model, built and compiled in the hardware's scope.
         hardware: The devices.
 
     Example:
@@ -65,23 +65,23 @@ class DistributedFit:
         callbacks: Sequence[keras.callbacks.Callback] = (),
         verbose: str | int = "auto",
     ) -> None:
-        """Train; the feeds give this process' share of each batch.
+        """Train on feeds of this process' share of each batch.
 
         Args:
-            feed: The training batches, from those of `initial_epoch` on.
+            feed: The training batches from `initial_epoch` on.
             validation: The validation batches of an epoch.
-            epochs: The epoch to end before.
-            initial_epoch: The epoch to begin with.
+            epochs: Number of all epochs.
+            initial_epoch: The first epoch to train, from 0.
             callbacks: Keras callbacks.
-            verbose: Keras' progress bar; on other machines than the first there is none.
+            verbose: Keras' progress bar, on the first machine only.
 
         Raises:
-            ConfigurationError: If a callback cannot work here, or the workers were given different things to do.
+            ConfigurationError: If a callback does not work on several devices, or the workers have different settings.
             TrainingError: If another worker fails or ends.
         """
         if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
             raise ConfigurationError(
-                "keras.callbacks.BackupAndRestore cannot go on with a training on several devices or machines; use "
+                "keras.callbacks.BackupAndRestore cannot resume a training on several devices or machines; use "
                 "miscnn_tf.neural_network.checkpoint.TrainingState"
             )
         model, together, cluster = self.model, self.workers.together, self.hardware.cluster
@@ -97,7 +97,7 @@ class DistributedFit:
             model=model,
         )
         if not any(metric is self._loss for metric in model.metrics):
-            self._trace_anew()  # the user has compiled it
+            self._trace_anew()  # the user compiled the model
         with self.workers.watched():
             self._require_the_same(feed, validation, epochs)
             self._build(feed)
@@ -118,7 +118,7 @@ class DistributedFit:
     def _epoch(
         self, epoch: int, feed: Feed, batches: Iterator[Any], listeners: keras.callbacks.CallbackList
     ) -> dict[str, Any]:
-        """The steps of an epoch; returns its loss and metrics."""
+        """Make the steps of an epoch and return its loss and metrics."""
         model = self.model
         model.reset_metrics()
         self._listen(listeners.on_epoch_begin, epoch)
@@ -129,9 +129,9 @@ class DistributedFit:
             return batch
 
         for step in range(len(feed.batches)):
-            batch, told = self.workers.together(lambda: prepare(step), lambda: [learning_rate_of(model)])  # noqa: B023
-            if not has_schedule(model) and told[0, 0] != learning_rate_of(model):
-                model.optimizer.learning_rate = told[0, 0]
+            batch, rates = self.workers.together(lambda: prepare(step), lambda: [learning_rate_of(model)])  # noqa: B023
+            if not has_schedule(model) and rates[0, 0] != learning_rate_of(model):
+                model.optimizer.learning_rate = rates[0, 0]
             logs = self._train_step(*self._shared(batch, feed, step))
             self._listen(listeners.on_train_batch_end, step, logs)
             if model.stop_training:
@@ -140,7 +140,7 @@ class DistributedFit:
         return dict(model.get_metrics_result())
 
     def _validate(self, feed: Feed, listeners: keras.callbacks.CallbackList) -> dict[str, Any]:
-        """The validation after an epoch; returns its loss and metrics, named as Keras names them."""
+        """Validate after an epoch and return loss and metrics by Keras' names."""
         model = self.model
         self.workers.together(listeners.on_test_begin)
         model.reset_metrics()
@@ -160,18 +160,18 @@ class DistributedFit:
         return {f"val_{name}": value for name, value in result.items()}
 
     def _listen(self, hook: Callable[..., None], *arguments: Any) -> None:
-        """Call the callbacks; where one ends the training on one worker, it ends on all."""
-        _, told = self.workers.together(lambda: hook(*arguments), lambda: [float(self.model.stop_training)])
-        self.model.stop_training = bool(told.any())
+        """Call the callbacks; if one ends the training on one worker, it ends on all."""
+        _, stops = self.workers.together(lambda: hook(*arguments), lambda: [float(self.model.stop_training)])
+        self.model.stop_training = bool(stops.any())
 
     def _require_the_same(self, feed: Feed, validation: Feed | None, epochs: int) -> None:
-        """Find out where the workers would share batches that are not the same."""
+        """Require that all workers share the same batches."""
         feeds = [feed] if validation is None else [feed, validation]
         sizes = [[len(one.batches), one.batches.preprocessor.batch_size] for one in feeds]
         samples = [list(map(str, one.batches.sample_list)) for one in feeds]
         training = zlib.crc32(repr((epochs, sizes, samples)).encode())
-        _, told = self.workers.together(lambda: None, lambda: [training])
-        if len(set(told[:, 0])) > 1:
+        _, trainings = self.workers.together(lambda: None, lambda: [training])
+        if len(set(trainings[:, 0])) > 1:
             raise ConfigurationError(
                 "the workers would not train alike: their samples, epochs, steps or batch sizes differ. Start the same "
                 "command on all machines, with the same data, and with a folder for the results that all of them see"
@@ -180,16 +180,16 @@ class DistributedFit:
     # ---------------------------------------------------------------- steps
 
     def _trace_anew(self) -> None:
-        """The compiled steps, of what the model is compiled with."""
+        """Make new compiled steps for the current compilation of the model."""
         self._loss = next(metric for metric in self.model.metrics if metric.name == "loss")
         self._train_step = tf.function(self._on_all_devices(self._train), reduce_retracing=True)
         self._test_step = tf.function(self._on_all_devices(self._test), reduce_retracing=True)
 
     def _build(self, feed: Feed) -> None:
-        """Make the variables of optimizer and metrics, which cannot be made in a step.
+        """Create the variables of optimizer and metrics, which cannot be created in a step.
 
         Raises:
-            ConfigurationError: If a metric of several machines has variables that know of this one only.
+            ConfigurationError: If a metric would count on this machine only.
         """
         model = self.model
         with self.strategy.scope():
@@ -209,7 +209,7 @@ class DistributedFit:
             )
 
     def _shared(self, batch: tuple[tf.Tensor, tf.Tensor], feed: Feed, step: int) -> tuple[Any, Any, tf.Tensor]:
-        """This process' part of a batch, cut into those of its devices, and the size of the whole batch."""
+        """Return this process' part of a batch, divided between its devices, and the size of the whole batch."""
         size, share = len(feed.batches.names(0, step)), self.hardware.share
         sizes = [len(part) for part in share.split(size)]
 
@@ -225,25 +225,25 @@ class DistributedFit:
     def _on_all_devices(self, step: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
         def on_all(images: Any, labels: Any, size: tf.Tensor) -> dict[str, Any]:
             logs = self.strategy.run(step, args=(images, labels, size))
-            # The same on each device.
+            # All devices return the same.
             return {name: self.strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
         return on_all
 
     def _train(self, images: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
-        """A step on one device: on its part of a batch of so many samples."""
+        """Make a step on one device, with its part of a batch of `size` samples."""
         model, optimizer = self.model, self.model.optimizer
         with tf.GradientTape() as tape:
             output = model(images, training=True)
             loss = self._mean_loss(images, labels, output, size, training=True)
             scaled = optimizer.scale_loss(loss * _part(images, size))
         gradients = as_of_one_device(tape.gradient(scaled, model.trainable_variables), optimizer)
-        optimizer.apply(gradients, model.trainable_variables)  # adds up those of all devices
+        optimizer.apply(gradients, model.trainable_variables)  # sums those of all devices
         self._count(images, labels, output, loss)
-        return self._told(images, size)
+        return self._result(images, size)
 
     def _test(self, images: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
-        """A validation step on one device; of a last batch that is too small for all its part may be empty."""
+        """Make a validation step on one device; its part of a small last batch may be empty."""
 
         def count() -> tf.Tensor:
             output = self.model(images, training=False)
@@ -251,10 +251,10 @@ class DistributedFit:
             return tf.constant(True)
 
         tf.cond(tf.shape(images)[0] > 0, count, lambda: tf.constant(False))
-        return self._told(images, size)
+        return self._result(images, size)
 
     def _average(self) -> None:
-        """Give the moving averages of batch normalisation, which each device keeps of its own shares, their mean."""
+        """Average the moving averages of batch normalisation, which each device computes for its own shares."""
         variables = [one for one in self.model.non_trainable_variables if one.dtype.startswith(("float", "bfloat"))]
         if variables:
             sums = sum_over_devices([tf.convert_to_tensor(one) for one in variables])
@@ -269,32 +269,32 @@ class DistributedFit:
             loss = self.model.compute_loss(x=images, y=labels, y_pred=output, training=training)
         finally:
             _batch_size.reset(before)
-        return loss * self.hardware.replicas  # Keras divides it by that, as if all parts were equal
+        return loss * self.hardware.replicas  # Keras divides by it, as if all parts had one size
 
     def _count(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, loss: tf.Tensor) -> None:
         self._loss.update_state(loss, sample_weight=tf.shape(images)[0])
         self.model.compute_metrics(images, labels, output)
 
-    def _told(self, images: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Loss and metrics of the epoch so far, over all devices."""
+    def _result(self, images: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return loss and metrics of the epoch so far, over all devices."""
         part = _part(images, size)
         logs = {name: tf.cast(value, tf.float32) * part for name, value in self.model.get_metrics_result().items()}
-        told: dict[str, tf.Tensor] = sum_over_devices(logs)
-        return told
+        sums: dict[str, tf.Tensor] = sum_over_devices(logs)
+        return sums
 
 
 def loss_per_sample(loss: Any) -> Any:
-    """A loss of which Keras knows that its value is a mean, also where it returns one number for a batch.
+    """Return a loss that Keras reduces to a mean, even if the given one returns one number for a batch.
 
-    On several devices Keras divides what it reduces itself by their number; a number it takes as it is, and the
-    gradient is as many times too large as there are devices.
+    On several devices Keras divides the values that it reduces by the number of devices, but not a single number, whose
+    gradient would then be too large by that factor.
 
     Args:
         loss: A function ``(y_true, y_pred)``, or a Keras loss.
 
     Returns:
-        A function of the same name that gives a value per sample at least. Of a loss that is summed over the batch
-        (``reduction="sum"``, or none, of which TensorFlow's gradient is that of the sum), the mean is that sum.
+        A function of the same name that returns at least a value per sample. For a loss that is summed over the batch
+        (``reduction="sum"``, or none, for which TensorFlow's gradient is that of the sum), the mean is that sum.
     """
     is_object = isinstance(loss, keras.losses.Loss)
     summed = is_object and loss.reduction not in ("sum_over_batch_size", "mean", "mean_with_sample_weight")
@@ -316,14 +316,14 @@ def loss_per_sample(loss: Any) -> Any:
 
 
 def metric_of_all_devices(metric: Any) -> Any:
-    """A metric that counts on each device alone what that sees, for several devices; call it in their scope.
+    """Return a metric that counts separately on each device; call it in the scope of the devices.
 
     Args:
-        metric: What ``model.compile`` takes.
+        metric: A metric for ``model.compile``.
 
     Returns:
-        `metric`, or where it is an object with variables made outside of the scope, which the devices would share, a
-        new one of its configuration; `metric`, too, if its configuration is not certain to say all.
+        For an object with variables that were created outside of the scope, which the devices would share, a new one
+        from its configuration, if that is certain to be complete; otherwise `metric`.
     """
     in_scope = tf.distribute.get_strategy().extended.variable_created_in_scope
     if not isinstance(metric, keras.metrics.Metric) or all(in_scope(one.value) for one in metric.variables):
@@ -332,11 +332,11 @@ def metric_of_all_devices(metric: Any) -> Any:
     configured, made = (
         next(place for place, each in enumerate(classes) if name in vars(each)) for name in ("get_config", "__init__")
     )
-    if configured > made:  # get_config() is inherited, and does not know the arguments of this class' constructor
+    if configured > made:  # get_config() is inherited and lacks the arguments of this class' constructor
         return metric
     try:
         return type(metric).from_config(metric.get_config())
-    except Exception as error:  # whatever a user's own class raises
+    except Exception as error:  # a custom class may raise any error
         logger.warning(
             "the metric %r cannot be made anew for each device from its configuration: %s", metric.name, error
         )

@@ -41,7 +41,7 @@ def check_hdf5(file: h5py.File, size: int, where: str | Path) -> None:
             raise ModelFileError(f"{where}: {fault}; weights never need that. Do not use this file")
     except ModelFileError:
         raise
-    except Exception as error:  # h5py raises anything from OSError to OverflowError for damage
+    except Exception as error:  # h5py raises errors from OSError to OverflowError for damaged files
         raise ModelFileError(f"{where}: the HDF5 data is damaged ({error}); write the model again") from error
 
 

@@ -1,6 +1,6 @@
-"""The names of Keras that are not public and that nothing public does the work of, all in one place.
+"""All private names of Keras that this package needs, because Keras has no public replacement.
 
-``tests/neural_network/test_keras_internals.py`` fails when a version of Keras changes one.
+``tests/neural_network/test_keras_internals.py`` fails if a version of Keras changes one.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from typing import Any
 
 import keras
 
-#: The modules that configurations name for classes of models, and the classes.
+#: Classes of models by the modules in configurations.
 MODULES_OF_MODELS = {
     "keras.src.models.functional": frozenset(("Functional",)),
     "keras.src.models.sequential": frozenset(("Sequential",)),
     "keras.src.models.model": frozenset(("Model",)),
 }
-#: Those of arithmetic on tensors (`x + y` in a functional model). `ops.core` is not among them: it calls functions.
+#: Modules of arithmetic on tensors (`x + y` in a functional model), without `ops.core`, which calls functions.
 MODULES_OF_OPERATIONS = ("keras.src.ops.numpy", "keras.src.ops.nn", "keras.src.ops.image", "keras.src.ops.math")
 
 
 def maker_of(output: Any) -> keras.Operation:
-    """The layer or operation that makes a symbolic tensor.
+    """Return the layer or operation that makes a symbolic tensor.
 
     Args:
         output: A ``keras.KerasTensor``.
@@ -35,10 +35,10 @@ def maker_of(output: Any) -> keras.Operation:
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """All layers of a model, those within other layers and models too, each once.
+    """Return all layers of a model, including those within other layers and models, each once.
 
     Args:
-        model: The model, of whatever kind.
+        model: A model of any kind.
 
     Example:
         >>> dense = keras.layers.Dense(2)

@@ -1,4 +1,4 @@
-"""The Neural_Network: a network, how it is trained, and how it predicts whole images."""
+"""Neural_Network: building, training, prediction and files of a segmentation network."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from miscnn_tf.arguments import positive, whole_number
+from miscnn_tf.arguments import whole_number
 from miscnn_tf.cluster import is_chief
+from miscnn_tf.data_loading.interfaces.single_file import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network import model_file, onnx_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, require_architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
-from miscnn_tf.neural_network.callbacks import require_no_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight
-from miscnn_tf.neural_network.compilation import Compilation
+from miscnn_tf.neural_network.compiled_model import CompiledModel
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
+from miscnn_tf.neural_network.keras_file import read_weights, write_model
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.neural_network.metrics import dice_soft, get_all
-from miscnn_tf.neural_network.optimizer import OptimizerRecipe, rate_of, unwrapped
+from miscnn_tf.neural_network.model_state import TrainableSet
+from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot
+from miscnn_tf.neural_network.onnx_file import write_onnx
+from miscnn_tf.neural_network.optimizer import DEFAULT_RATE, OptimizerSettings, unwrapped, valid_rate
 from miscnn_tf.neural_network.prediction import (
     PatchPredictor,
     flip_axes,
@@ -40,10 +43,8 @@ from miscnn_tf.neural_network.prediction import (
     prediction_batch_size,
     view_axes,
 )
-from miscnn_tf.neural_network.random_state import random_state, set_random_state
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
-from miscnn_tf.neural_network.trainable import TrainableSet
-from miscnn_tf.neural_network.training import Training
+from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings
 from miscnn_tf.processing.assembling import assemble
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -53,52 +54,49 @@ logger = logging.getLogger(__name__)
 
 Loss = str | Callable[[Any, Any], Any]
 
-# A distinct object, so that `is` distinguishes an omitted learning rate from one of the same value.
-_DEFAULT_RATE = float("0.0001")
-# Key of the frozen layers in `attributes_to_send`.
-_TRAINABLE = "trainable set"
+# Attributes that belong to this machine or this instance; `of_attributes` makes others.
+_MADE = ("_compiled", "_predictor", "id", "trained_on", "epochs_trained", "initialization_weights")
 
 
 class Neural_Network:
-    """Trains a network on the preprocessor's patches, and predicts whole images with it.
+    """Segmentation network that trains on the patches of a preprocessor and predicts whole images.
 
     Args:
-        preprocessor: Where batches come from, and how images become patches.
-        architecture: What to build; left out: the standard U-Net.
-        loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or a registered loss's name.
-        metrics: Metric functions, Keras metrics, or names of either; left out: ``[dice_soft]``.
+        preprocessor: Makes the batches, and the patches of images.
+        architecture: The architecture; by default the standard U-Net.
+        loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or the name of a registered loss.
+        metrics: Metric functions, Keras metrics, or names of either; by default ``[dice_soft]``.
         learning_rate: Learning rate, a number; callbacks can change it during training. Default: that of `optimizer`,
             if it is an object, otherwise 0.0001.
-        batch_queue_size: How many batches are made ahead of the training step.
-        workers: Threads that make them. The batches do not depend on their number.
-        multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``). Where the environment's ``TF_CONFIG`` names
+        batch_queue_size: Number of batches that are made ahead of the training step.
+        workers: Number of threads that make batches. The batches do not depend on it.
+        multi_gpu: Train on all GPUs (``tf.distribute.MirroredStrategy``). If the environment's ``TF_CONFIG`` names
             several machines, they train one network together, with all their GPUs.
-        seed: Seed of the initial weights; left out: the preprocessor's.
+        seed: Seed of the initial weights; by default that of the preprocessor.
         precision: ``"auto"`` chooses by the hardware; ``"float32"``, ``"mixed_bfloat16"`` or ``"mixed_float16"``.
-        deterministic: The same seed gives the same weights on the same machine, to the last bit; somewhat slower. It
-            holds for the whole program, and has to be asked for before anything else uses TensorFlow.
-        jit_compile: Whether XLA compiles training and prediction; ``"auto"``: on a GPU. Whole images,
-            which come in many sizes, are never compiled.
+        deterministic: Make the same seed give bit-identical weights on the same machine, somewhat slower. It holds for
+            the whole program, and must be set before anything else uses TensorFlow.
+        jit_compile: True to compile training and prediction with XLA; ``"auto"``: on a GPU. Networks for whole images,
+            which have many sizes, are never compiled.
         optimizer: A Keras optimizer, which is cloned from its configuration, or a name (``"sgd"``). Default: Adam.
 
     Attributes:
         model: The Keras model, compiled. Its layers can be frozen between two trainings (``trainable = False``).
-        three_dim: Whether it works on volumes.
+        three_dim: True for volumes.
         channels: Channels of its input.
         classes: Classes of its output.
         initialization_weights: The initial weights: those of the seed, or those given to `start_from`.
         start_digest: Digest of the weights given to `start_from`; None for the weights of the seed.
-        trainable_as_built: The ``trainable`` flags of the model as the architecture built it.
-        shuffle_batches: Whether each epoch has its own order of samples, default True.
-        verbose: Keras' progress bar in training, and ours in prediction: ``"auto"``, 0, 1 or 2.
-        hardware: Devices, precision and XLA as they were chosen.
+        shuffle_batches: True (the default) to draw the order of samples anew in each epoch.
+        verbose: Progress bars of training and prediction: ``"auto"``, 0, 1 or 2.
+        hardware: The chosen devices, precision and XLA.
         trained_on: Names of the samples of the last training and its validation.
-        epochs_trained: How many epochs the weights have been trained since they were initial.
-        divisors: What the sizes of its input must be multiples of, one number for each spatial axis.
-        id: A name that tells instances apart.
+        epochs_trained: Number of epochs that the weights have been trained since they were initial.
+        divisors: Divisors of the input size, one per spatial axis.
+        id: A name that is unique to the instance.
 
     Raises:
-        ConfigurationError: If the patch shape does not fit the architecture, or an argument is wrong.
+        ConfigurationError: If the patch shape does not fit the architecture, or an argument is invalid.
 
     Example:
         >>> model = Neural_Network(preprocessor=pre_processor, loss=tversky_crossentropy)  # doctest: +SKIP
@@ -115,7 +113,7 @@ class Neural_Network:
         architecture: Abstract_Architecture | None = None,
         loss: Loss = tversky_loss,
         metrics: Sequence[Any] | None = None,
-        learning_rate: float = _DEFAULT_RATE,
+        learning_rate: float = DEFAULT_RATE,
         batch_queue_size: int = 2,
         workers: int = 1,
         multi_gpu: bool = False,
@@ -131,7 +129,7 @@ class Neural_Network:
         self.preprocessor = preprocessor
         self.architecture = UNet_standard() if architecture is None else require_architecture(architecture)
         self.loss = loss
-        get_all(metrics or ())  # what is no metric is told now, not after the network was built
+        get_all(metrics or ())  # raises an error before the network is built
         self.metrics = [dice_soft] if metrics is None else list(metrics)
         self.batch_queue_size = whole_number(batch_queue_size, "batch_queue_size", least=1)
         self.workers = whole_number(workers, "workers", least=1)
@@ -142,87 +140,88 @@ class Neural_Network:
         self.jit_compile = jit_compile
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
-
         interface = preprocessor.data_io.interface
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
-        self._optimizer_recipe, own_rate = _recipe(optimizer)
-        if own_rate is not None and learning_rate is _DEFAULT_RATE:
-            learning_rate = own_rate
-        elif own_rate is not None and np.float32(_rate(learning_rate)) != np.float32(own_rate):
-            raise ConfigurationError(
-                f"learning_rate={learning_rate!r} differs from the learning rate {own_rate} of the optimizer; give one "
-                "of them"
-            )
-        self._initial_learning_rate = self._learning_rate = _rate(learning_rate)
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
         self.divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
-        self._set_up()
+        settings = OptimizerSettings.of(optimizer, learning_rate)
+        self._make(self._choose_hardware(), settings)
+        self._compile()
 
     # ---------------------------------------------------------------- building
 
-    def _set_up(self) -> None:
-        """Choose the devices of this machine, and make what runs on them."""
-        self.hardware = self._choose_hardware()
-        self._make_model()
-        self._compilation.renew(self)
-
     def _choose_hardware(self) -> Hardware:
-        return choose_hardware(
-            self.multi_gpu,
-            self.precision,
-            self.deterministic,
-            self.jit_compile,
-            many_sizes=None in self.window_shape,
-        )
+        many_sizes = None in self.window_shape
+        return choose_hardware(self.multi_gpu, self.precision, self.deterministic, self.jit_compile, many_sizes)
 
-    def attributes_to_send(self) -> dict[str, Any]:
-        """Return all attributes except those of the Keras model and the machine, for `of_attributes`."""
-        self._follow_model()
-        made = ("hardware", "id", "trained_on", "epochs_trained", "initialization_weights")
-        hidden = ("_model", "_window", "trainable_as_built", "_compilation", "_predictor", "_initial_random_state")
-        attributes = {name: value for name, value in vars(self).items() if name not in (*made, *hidden)}
-        return {**attributes, _TRAINABLE: TrainableSet.of(self.model)}
-
-    @classmethod
-    def of_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """A network with initial weights, on this machine's devices.
-
-        The constructor is not called: that of a class of your own may take other arguments.
-
-        Args:
-            attributes: What `attributes_to_send` gave.
-        """
-        attributes = dict(attributes)
-        trainable = attributes.pop(_TRAINABLE, None)
-        network = cls.__new__(cls)
-        vars(network).update(attributes)
-        network._set_up()
-        network.start_digest = attributes.get("start_digest")
-        if trainable is not None:
-            trainable.set(network.model)
-        return network
-
-    def _make_model(self) -> None:
-        """Make what two networks of the same settings do not share: the Keras model, and all that belongs to it."""
+    def _make(self, hardware: Hardware, optimizer: OptimizerSettings) -> None:
+        """Make what two networks with the same settings do not share, with initial weights; not yet compiled."""
         self.id = uuid.uuid4().hex
         self.trained_on: dict[str, list[Hashable]] = {"training": [], "validation": []}
         self.epochs_trained = 0
         self.start_digest: str | None = None
-        self._model = self._build(self.hardware)
-        self.trainable_as_built = TrainableSet.of(self._model)
-        self._window = self.window_shape
-        self.initialization_weights = self.model.get_weights()
-        self._initial_random_state = random_state(self._model)
-        self._compilation = Compilation()
+        self._compiled = CompiledModel(self._build(hardware), hardware, optimizer, self.window_shape)
         self._predictor: PatchPredictor | None = None
+        self.initialization_weights = self.model.get_weights()
+
+    def _build(self, hardware: Hardware) -> SegmentationModel:
+        return build_model(self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed)
+
+    def _compile(self, *, new_optimizer: bool = False) -> None:
+        self._compiled.compile(self.loss, self.metrics, new_optimizer=new_optimizer)
+
+    def _fit_window(self) -> None:
+        """Rebuild the Keras model with its weights if the preprocessor's patch_shape has changed.
+
+        Raises:
+            ConfigurationError: If the patch does not fit the architecture, or the network is being trained.
+        """
+        window, before = self.window_shape, self._compiled
+        if window == before.window_shape:
+            return
+        if before.in_training:
+            raise ConfigurationError(
+                f"preprocessor.patch_shape was changed from {before.window_shape} to {window} while the network is "
+                "trained; change it before or after the training"
+            )
+        changes_kind = (None in window) != (None in before.window_shape)
+        hardware = self._choose_hardware() if changes_kind else self.hardware
+        after = CompiledModel(self._build(hardware), hardware, before.optimizer, window)
+        before.transfer(after, self.loss, self.metrics)
+        self._compiled, self._predictor = after, None
+
+    def attributes_to_send(self) -> dict[str, Any]:
+        """Return all attributes except those of the Keras model and the machine, for `of_attributes`."""
+        self._compiled.follow()
+        own = {name: value for name, value in vars(self).items() if name not in _MADE}
+        return {**own, "optimizer settings": self._compiled.optimizer, "trainable set": TrainableSet.of(self.model)}
+
+    @classmethod
+    def of_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """Return a network with initial weights, on the devices of this machine.
+
+        The constructor is not called, since that of a subclass may take other arguments.
+
+        Args:
+            attributes: The return value of `attributes_to_send`.
+        """
+        attributes = dict(attributes)
+        optimizer, trainable = attributes.pop("optimizer settings"), attributes.pop("trainable set")
+        network = cls.__new__(cls)
+        vars(network).update(attributes)
+        network._make(network._choose_hardware(), optimizer)
+        network._compile()
+        network.start_digest = attributes.get("start_digest")
+        trainable.set(network.model)
+        return network
 
     @property
     def model(self) -> SegmentationModel:
-        """The Keras model, compiled."""
-        return self._model
+        """Keras model, compiled."""
+        return self._compiled.model
 
     @model.setter
     def model(self, value: Any) -> None:
@@ -234,56 +233,24 @@ class Neural_Network:
         )
 
     @property
+    def hardware(self) -> Hardware:
+        """Devices, precision and XLA of the Keras model."""
+        return self._compiled.hardware
+
+    @property
     def window_shape(self) -> tuple[int | None, ...]:
         """Spatial shape of the network's input: the patch, or None in each axis for whole images."""
         return self.preprocessor.checked_patch_shape() or (None,) * (3 if self.three_dim else 2)
 
-    def _fit_window(self) -> None:
-        """Rebuild the Keras model with its weights if the preprocessor's patch_shape has changed.
-
-        Raises:
-            ConfigurationError: If the patch does not fit the architecture, or the network is being trained.
-        """
-        window = self.window_shape
-        if window == self._window:
-            return
-        if self._compilation.in_training:
-            raise ConfigurationError(
-                f"preprocessor.patch_shape was changed from {self._window} to {window} while the network is trained; "
-                "change it before or after the training"
-            )
-        self._follow_model()
-        self._compilation.renew(self)  # layers may have been frozen in between
-        before, optimizer = self.model, self.optimizer
-        changes_kind = (None in window) != (None in self._window)
-        hardware = self._choose_hardware() if changes_kind else self.hardware
-        model = self._build(hardware)
-        model.set_weights(before.get_weights())
-        TrainableSet.of(before).set(model)
-        self.hardware, self._model, self._window, self._predictor = hardware, model, window, None
-        self._compilation = Compilation()
-        self._compilation.renew(self)
-        if optimizer.built:
-            with hardware.scope():
-                self.optimizer.build(model.trainable_variables)
-            for new, old in zip(self.optimizer.variables, optimizer.variables, strict=True):
-                new.assign(old)
-
     @property
     def learning_rate(self) -> float:
         """Learning rate; a new value is used from the next training on."""
-        self._follow_model()
-        return self._learning_rate
+        self._compiled.follow()
+        return self._compiled.optimizer.rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        rate = _rate(value)
-        require_no_schedule(self.model, "network.learning_rate = ...")
-        self._follow_model()
-        self._learning_rate = rate
-        self.model.optimizer.learning_rate = self._learning_rate
-        if not self._compilation.in_training:
-            self._compilation.note_optimizer(self.model)
+        self._compiled.set_rate(valid_rate(value))
 
     @property
     def optimizer(self) -> keras.optimizers.Optimizer:
@@ -293,49 +260,39 @@ class Neural_Network:
 
     @optimizer.setter
     def optimizer(self, value: keras.optimizers.Optimizer | str | None) -> None:
-        self._optimizer_recipe, own_rate = _recipe(value)
-        if own_rate is not None:
-            self._initial_learning_rate = self._learning_rate = own_rate
-        self._compilation.renew(self, new_optimizer=True)
-
-    def make_optimizer(self) -> keras.optimizers.Optimizer:
-        """Return a new optimizer with the network's settings and learning rate."""
-        return self._optimizer_recipe.make(self._learning_rate)
-
-    def _follow_model(self) -> None:
-        """Adopt an optimizer or learning rate that the user set on the Keras model."""
-        compiled = self._compilation.user_optimizer(self.model)
-        rate = self._compilation.user_rate(self.model)
-        if compiled is not None:
-            try:
-                self._optimizer_recipe = OptimizerRecipe.of(compiled)
-            except ConfigurationError as reason:
-                logger.warning("%s. This training uses it; folds and copies use the previous optimizer", reason)
-            rate = rate_of(compiled)
-            self._initial_learning_rate = self._initial_learning_rate if rate is None else rate
-        if compiled is not None or rate is not None:
-            self._learning_rate = self._learning_rate if rate is None else rate
-            self._compilation.note_optimizer(self.model)
+        self._compiled.optimizer = self._compiled.optimizer.with_optimizer(value)
+        self._compile(new_optimizer=True)
 
     def settings_beyond_defaults(self) -> dict[str, Any]:
-        """Return the optimizer and frozen layers as JSON types, without those that are the defaults."""
-        self._follow_model()
-        trainable = TrainableSet.of(self.model)
-        settings = {
-            "optimizer": self._optimizer_recipe.describe(),
-            "trainable": None if trainable == self.trainable_as_built else trainable.describe(),
-        }
-        return {name: value for name, value in settings.items() if value is not None}
+        """Return the optimizer and frozen layers as JSON types, if they differ from the defaults."""
+        return self._compiled.changed_settings()
 
-    def _build(self, hardware: Hardware) -> SegmentationModel:
-        return build_model(self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed)
+    def snapshot(self) -> NetworkSnapshot:
+        """Return the current settings of the network, which its model file holds."""
+        return NetworkSnapshot(
+            self.preprocessor,
+            self.architecture,
+            self.channels,
+            self.classes,
+            self.three_dim,
+            self.divisors,
+            self.learning_rate,
+            self.settings_beyond_defaults(),
+            self.loss,
+            tuple(self.metrics),
+            self.trained_on,
+            self.precision,
+            self.jit_compile,
+            self.epochs_trained,
+            self.start_digest,
+        )
 
     def in_float32(self) -> keras.Model:
         """Return the Keras model in float32: the model itself, or a copy if it is trained in another precision."""
         self._fit_window()
         if self.hardware.precision == "float32":
             return self.model
-        # On one device: several machines would wait for each other, and this one may be the only one that asks.
+        # On one device, since other machines do not take part.
         here = replace(self.hardware, precision="float32", strategy=tf.distribute.get_strategy())
         model = self._build(here)
         model.set_weights(self.model.get_weights())
@@ -343,10 +300,10 @@ class Neural_Network:
 
     def take_over(self, weights: list[np.ndarray], epochs_trained: int) -> None:
         """Set weights and number of trained epochs, and reset the optimizer."""
-        self._follow_model()
+        self._compiled.follow()
         self.model.set_weights(weights)
         self.epochs_trained = epochs_trained
-        self._compilation.renew(self, new_optimizer=True)
+        self._compile(new_optimizer=True)
 
     def start_from(self, weights: Sequence[np.ndarray]) -> None:
         """Set the initial weights, from which `reset` and each fold of a cross-validation start.
@@ -374,29 +331,27 @@ class Neural_Network:
         callbacks: Sequence[keras.callbacks.Callback] = (),
         class_weight: ClassWeight | None = None,
     ) -> keras.callbacks.History:
-        """Train on the samples.
+        """Train on samples.
 
         Args:
             sample_list: Names of the samples.
-            epochs: How many epochs.
-            iterations: Steps per epoch; None for once through all samples.
-            callbacks: Keras callbacks; the list is not changed. With a `checkpoint.TrainingState` among them, a
-                training that was killed goes on with the epoch in which it stopped.
+            epochs: Number of epochs.
+            iterations: Steps per epoch; None for all samples once.
+            callbacks: Keras callbacks; the list is not changed. With a `checkpoint.TrainingState` among them, an
+                interrupted training continues with the interrupted epoch.
             class_weight: ``{class: weight}`` or a weight per class.
 
         Returns:
-            Keras' History: a list per epoch of ``"loss"``, the metrics, and ``"data_wait"``, the share of the epoch's
-            time that was spent waiting for data.
+            Keras' History: lists over the epochs of ``"loss"``, the metrics, and ``"data_wait"``, the share of the
+            epoch's time that was spent waiting for data.
 
         Raises:
             DataError: If a sample cannot be used; the message lists them.
-            TrainingError: If the loss is no longer a number; the message names the samples.
-            MemoryBudgetError: If a step does not fit into the device's memory. Of whole images in many sizes the
+            TrainingError: If the loss is not finite; the message names the samples.
+            MemoryBudgetError: If a step does not fit into the device's memory. If whole images differ in size, the
                 largest is tried first.
         """
-        samples = as_index_list(sample_list)
-        self._fit_window()
-        return Training(self, self._compilation, samples, None, epochs, iterations, callbacks, class_weight).run()
+        return self._train(as_index_list(sample_list), None, epochs, iterations, callbacks, class_weight)
 
     def evaluate(
         self,
@@ -412,19 +367,34 @@ class Neural_Network:
         Args:
             training_samples: Names of the samples to train on.
             validation_samples: Names of the samples to validate on.
-            epochs: How many epochs.
-            iterations: Steps per epoch; None for once through all samples.
-            callbacks: Keras callbacks; the list is not changed.
+            epochs: As in `train`, like the arguments that follow.
+            iterations: Steps per epoch.
+            callbacks: Keras callbacks.
             class_weight: ``{class: weight}`` or a weight per class.
 
         Returns:
-            Keras' History, with ``"val_loss"`` and the other validation figures beside those of `train`.
+            Keras' History, with ``"val_loss"`` and the other validation values in addition to those of `train`.
         """
         training, validation = as_index_list(training_samples), as_index_list(validation_samples)
+        return self._train(training, validation, epochs, iterations, callbacks, class_weight)
+
+    def _train(
+        self, training: list[Hashable], validation: list[Hashable] | None, *arguments: Any
+    ) -> keras.callbacks.History:
         self._fit_window()
-        return Training(
-            self, self._compilation, training, validation, epochs, iterations, callbacks, class_weight
-        ).run()
+        settings = TrainingSettings(
+            training,
+            validation,
+            *arguments,
+            shuffle=self.shuffle_batches,
+            workers=self.workers,
+            queue_size=self.batch_queue_size,
+            verbose=self.verbose,
+        )
+        return Training(settings, self._compiled, self.snapshot(), self.plan, self.patch_predictor, self._adopt).run()
+
+    def _adopt(self, progress: Progress) -> None:
+        self.trained_on, self.epochs_trained = progress.trained_on, progress.epochs_trained
 
     # ---------------------------------------------------------------- prediction
 
@@ -546,11 +516,11 @@ class Neural_Network:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
-        interface = model_file.interface_for(self.preprocessor.data_io.interface, image_path)
+        interface = interface_for(self.preprocessor.data_io.interface, image_path)
         if output_path is not None:
             # What keeps the result from being written is told before it is computed.
             if not activation_output:
-                model_file.require_ending(interface, output_path)
+                require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
         with memory_for(str(image_path), "reading it"):
             image, extended = interface.read_file(image_path)
@@ -651,18 +621,18 @@ class Neural_Network:
     # ---------------------------------------------------------------- state
 
     def reset_weights(self) -> None:
-        """Go back to the initial weights and state of dropout, and forget what the optimizer remembers."""
+        """Restore the initial weights and state of random layers, and reset the optimizer."""
         self.take_over(self.initialization_weights, epochs_trained=0)
-        # What a fold learns must not depend on the folds before it, which an interrupted run does not train again.
-        set_random_state(self.model, self._initial_random_state)
+        # A fold must not depend on the folds before it, which a resumed run does not train again.
+        self._compiled.restore_random_state()
 
     def reset(self) -> None:
         """Restore the initial weights, optimizer and learning rate; frozen layers stay frozen.
 
         Optimizer and learning rate of a later ``model.compile()`` replace the initial ones.
         """
-        self._follow_model()
-        self._learning_rate = self._initial_learning_rate
+        self._compiled.follow()
+        self._compiled.optimizer = self._compiled.optimizer.reset()
         self.reset_weights()
 
     def copy(self) -> Self:
@@ -670,10 +640,10 @@ class Neural_Network:
 
         Attributes that you added are shared with this network, as with ``copy.copy``.
         """
-        self._follow_model()
+        self._compiled.follow()
         twin = copy.copy(self)
         twin.architecture, twin.metrics = copy.deepcopy(self.architecture), list(self.metrics)
-        twin._make_model()
+        twin._make(self.hardware, self._compiled.optimizer)
         TrainableSet.of(self.model).set(twin.model)
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
         twin.start_digest = self.start_digest
@@ -681,24 +651,28 @@ class Neural_Network:
         return twin
 
     def dump(self, file_path: str | Path) -> None:
-        """Write everything that is needed to predict on a new scan, or to train on: see `miscnn_tf.load_model`.
+        """Write everything that is needed to predict new scans or to continue training: see `miscnn_tf.load_model`.
 
         Of several machines that train together (``TF_CONFIG``), the first one writes it.
 
         Args:
             file_path: Ends in ``.keras``, ``.h5`` or ``.hdf5``.
+
+        Raises:
+            ConfigurationError: If it has another ending.
+            StorageError: If the file cannot be written.
         """
         if is_chief():
-            model_file.write(self, file_path)
+            write_model(self.model, self.snapshot().to_json(), file_path)
         else:
             logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
 
     def export_onnx(self, file_path: str | Path) -> None:
         """Write the network for ONNX runtimes, which need neither Python nor TensorFlow (extra ``onnx``).
 
-        The network maps float32 ``(batch, x, y[, z], channels)`` to probabilities ``(batch, x, y[, z], classes)``; the
-        preprocessing that has to come before it is in the file's metadata under ``"miscnn_tf"``, as JSON. Of several
-        machines that train together (``TF_CONFIG``), the first one writes it.
+        The network maps float32 ``(batch, x, y[, z], channels)`` to probabilities ``(batch, x, y[, z], classes)``. Its
+        preprocessing is in the file's metadata under ``"miscnn_tf"``, as JSON. Of several machines that train together
+        (``TF_CONFIG``), the first one writes it.
 
         Args:
             file_path: Ends in ``.onnx``.
@@ -714,7 +688,7 @@ class Neural_Network:
             >>> (probabilities,) = session.run(None, {"image": patches})  # doctest: +SKIP
         """
         if is_chief():
-            onnx_file.write(self, file_path)
+            write_onnx(self.in_float32(), self.snapshot().to_json(), file_path)
         else:
             logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
 
@@ -736,35 +710,6 @@ class Neural_Network:
         Example:
             >>> model.load("trained_on_ten_organs.keras", head=False)  # doctest: +SKIP
         """
-        model_file.read_into(self, file_path, custom_objects, head=head)
-
-
-def _recipe(optimizer: Any) -> tuple[OptimizerRecipe, float | None]:
-    """Return the recipe of an optimizer and its learning rate; None for one given by name."""
-    if optimizer is None:
-        return OptimizerRecipe(), None
-    if isinstance(optimizer, str):
-        return OptimizerRecipe.of_name(optimizer), None
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        hint = "; add parentheses to the class" if isinstance(optimizer, type) else ""
-        raise ConfigurationError(f"optimizer must be a Keras optimizer or the name of one, got {optimizer!r}{hint}")
-    recipe = OptimizerRecipe.of(optimizer)
-    rate = rate_of(unwrapped(optimizer))
-    if rate is None:
-        raise _schedule_error(f"the {type(optimizer).__name__} with a LearningRateSchedule")
-    return recipe, _rate(rate)
-
-
-def _rate(value: Any) -> float:
-    """Validate a learning rate, which must be a number because it is stored in files and set before each training."""
-    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        raise _schedule_error(f"the schedule {type(value).__name__}")
-    return positive(value, "learning_rate")
-
-
-def _schedule_error(found: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"learning_rate must be a positive number, got {found}. Pass the rate of the first step, and to train() a "
-        "callback that changes it: miscnn_tf.neural_network.callbacks.PolynomialDecay or "
-        "keras.callbacks.LearningRateScheduler"
-    )
+        loaded = read_weights(file_path, self.model, self.snapshot(), custom_objects, head=head)
+        self.take_over(loaded.values, loaded.epochs_trained)
+        loaded.restore_optimizer(self.model, self.learning_rate)

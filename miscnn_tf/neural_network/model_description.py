@@ -14,9 +14,10 @@ from pydantic import BeforeValidator, Field, create_model
 
 from miscnn_tf.configuration import build
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces import Image_interface, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface, with_label_values
+from miscnn_tf.data_loading.interfaces.single_file import general_interface
 from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import (
     ConfigurationError,
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 FORMAT: Final = 1
 MEMBER: Final = "miscnn_tf.json"
 HDF5: Final = (".h5", ".hdf5")
+#: Endings of model files.
+ENDINGS: Final = (".keras", *HDF5)
 #: The key of an augmentation's class, if it is the user's own.
 AUGMENTATION_CLASS: Final = "data_augmentation_class"
 #: Settings that the constructor of Preprocessor takes; the others are set afterwards.
@@ -272,14 +275,6 @@ def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstr
         found = getattr(interface, name)
         if found is not None and found != metadata[name]:
             raise ConfigurationError(f"{name} is {metadata[name]!r}, but {found!r} in the interface's configuration")
-    return interface
-
-
-def general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
-    """Build an interface of this package for images with these properties."""
-    if issubclass(cls, Image_interface):
-        return Image_interface(classes=classes, img_type="rgb" if channels == 3 else "grayscale")
-    interface: Abstract_IO = cls(channels=channels, classes=classes, three_dim=three_dim)
     return interface
 
 

@@ -1,20 +1,24 @@
-"""The optimizer of a network as class and configuration, to make a new one for each copy, fold and reset."""
+"""Optimizer of a network as class and configuration, to make a new one for each copy, fold and reset."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from miscnn_tf.arguments import positive
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
+
+#: Default learning rate; a distinct object, so that `is` distinguishes an omitted argument from the same value.
+DEFAULT_RATE = float("0.0001")
 
 # Keys left out of the settings: the name of the object, and the learning rate, which the network stores.
 _NOT_SETTINGS = ("name", "learning_rate")
@@ -127,6 +131,65 @@ class OptimizerRecipe:
         return recipe
 
 
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Optimizer and learning rate of a network.
+
+    Args:
+        recipe: The recipe of the optimizer.
+        rate: The learning rate.
+        initial_rate: The learning rate to which `Neural_Network.reset` returns.
+    """
+
+    recipe: OptimizerRecipe
+    rate: float
+    initial_rate: float
+
+    @classmethod
+    def of(cls, optimizer: Any, learning_rate: Any = DEFAULT_RATE) -> OptimizerSettings:
+        """Return the settings for the arguments of `Neural_Network`.
+
+        Args:
+            optimizer: A Keras optimizer, the name of one, or None for Adam.
+            learning_rate: A positive number; if omitted, that of an optimizer object takes precedence.
+
+        Raises:
+            ConfigurationError: If an argument is invalid, or the two differ in their learning rate.
+        """
+        recipe, own_rate = _recipe(optimizer)
+        rate = valid_rate(own_rate if own_rate is not None and learning_rate is DEFAULT_RATE else learning_rate)
+        if own_rate is not None and np.float32(rate) != np.float32(own_rate):
+            raise ConfigurationError(
+                f"learning_rate={learning_rate!r} differs from the learning rate {own_rate} of the optimizer; give one "
+                "of them"
+            )
+        return cls(recipe, rate, rate)
+
+    def with_optimizer(self, optimizer: Any) -> OptimizerSettings:
+        """Return these settings with another optimizer, and with its learning rate if it is an object."""
+        recipe, own_rate = _recipe(optimizer)
+        return replace(self, recipe=recipe) if own_rate is None else OptimizerSettings(recipe, own_rate, own_rate)
+
+    def reset(self) -> OptimizerSettings:
+        """Return these settings with the initial learning rate."""
+        return replace(self, rate=self.initial_rate)
+
+    def make(self) -> keras.optimizers.Optimizer:
+        """Return a new optimizer."""
+        return self.recipe.make(self.rate)
+
+
+def valid_rate(value: Any) -> float:
+    """Return a learning rate, which must be a number because it is stored in files and set before each training.
+
+    Raises:
+        ConfigurationError: If it is not a positive number.
+    """
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        raise _schedule_error(f"the schedule {type(value).__name__}")
+    return positive(value, "learning_rate")
+
+
 def known_optimizers() -> dict[str, type[keras.optimizers.Optimizer]]:
     """Return Keras' optimizers by their names in lower case."""
     return {
@@ -145,6 +208,33 @@ def rate_of(optimizer: keras.optimizers.Optimizer) -> float | None:
     """Return the current learning rate in the fewest digits of the same float32; None for a schedule."""
     rate = optimizer.learning_rate
     return float(str(np.float32(keras.ops.convert_to_numpy(rate)))) if isinstance(rate, keras.Variable) else None
+
+
+def learning_rate_of(model: keras.Model) -> float:
+    """Return the optimizer's current learning rate; ``float()`` fails under a distribution strategy."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+def has_schedule(model: keras.Model) -> bool:
+    """Return True if the optimizer has a ``LearningRateSchedule``, so that its rate cannot be set."""
+    return not isinstance(model.optimizer.learning_rate, keras.Variable)
+
+
+def require_no_schedule(model: keras.Model, who: str) -> None:
+    """Require that the learning rate can be set.
+
+    Args:
+        model: The compiled model.
+        who: The callback or attribute that sets it, for the message.
+
+    Raises:
+        ConfigurationError: If the optimizer has a schedule.
+    """
+    if has_schedule(model):
+        raise ConfigurationError(
+            f"{who} sets the learning rate, but the model's optimizer has a LearningRateSchedule, which computes it: "
+            "use one of the two, or give the optimizer a number as learning_rate"
+        )
 
 
 def copy_state(old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer) -> None:
@@ -182,3 +272,27 @@ def _plain(value: Any) -> Any:
 def _is_plain(value: Any) -> bool:
     plain = bool | int | float | str | None
     return isinstance(value, plain) or (isinstance(value, list) and all(isinstance(one, plain) for one in value))
+
+
+def _recipe(optimizer: Any) -> tuple[OptimizerRecipe, float | None]:
+    """Return the recipe of an optimizer and its learning rate; None for one given by name."""
+    if optimizer is None:
+        return OptimizerRecipe(), None
+    if isinstance(optimizer, str):
+        return OptimizerRecipe.of_name(optimizer), None
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        hint = "; add parentheses to the class" if isinstance(optimizer, type) else ""
+        raise ConfigurationError(f"optimizer must be a Keras optimizer or the name of one, got {optimizer!r}{hint}")
+    recipe = OptimizerRecipe.of(optimizer)
+    rate = rate_of(unwrapped(optimizer))
+    if rate is None:
+        raise _schedule_error(f"the {type(optimizer).__name__} with a LearningRateSchedule")
+    return recipe, valid_rate(rate)
+
+
+def _schedule_error(found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"learning_rate must be a positive number, got {found}. Pass the rate of the first step, and to train() a "
+        "callback that changes it: miscnn_tf.neural_network.callbacks.PolynomialDecay or "
+        "keras.callbacks.LearningRateScheduler"
+    )

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import MemoryBudgetError
-from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
+from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.patching.patch_plan import PatchPlan

@@ -1,4 +1,4 @@
-"""The Keras model that is trained: it takes label maps as they are stored and makes them one-hot inside the step."""
+"""Keras model that trains on integer label maps, and its construction from an architecture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class SegmentationModel(keras.Model):
-    """A functional Keras model whose targets may be integer label maps.
+    """Functional Keras model whose targets may be integer label maps.
 
     Labels travel to the device as uint8 ``(batch, x, y[, z])``, one byte per voxel instead of four per voxel and class,
     and become one-hot ``(batch, x, y[, z], classes)`` inside the compiled step. One-hot targets work unchanged, so that
@@ -49,7 +49,7 @@ class SegmentationModel(keras.Model):
     def get_compile_config(self) -> dict[str, Any] | None:
         """Return Keras' compile configuration; None if Keras cannot serialise the loss or a metric.
 
-        A finished training must not be lost because of it, and what it was compiled with is in the model file anyway.
+        A finished training must not be lost because of it, and the model file describes loss and metrics anyway.
         """
         try:
             config: dict[str, Any] | None = super().get_compile_config()
@@ -66,13 +66,13 @@ class SegmentationModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Keras' own, on one-hot targets."""
+        """Compute Keras' loss for one-hot targets."""
         return super().compute_loss(
             x=x, y=_one_hot(y, y_pred), y_pred=y_pred, sample_weight=sample_weight, training=training
         )
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Keras' own, on one-hot targets."""
+        """Compute Keras' metrics for one-hot targets."""
         metrics: dict[str, Any] = super().compute_metrics(x, _one_hot(y, y_pred), y_pred, sample_weight=sample_weight)
         return metrics
 
@@ -91,7 +91,7 @@ def build_model(
     hardware: Hardware,
     seed: int,
 ) -> SegmentationModel:
-    """Build what an architecture describes, with initial weights.
+    """Build the model of an architecture, with initial weights.
 
     Args:
         architecture: The architecture.
@@ -99,7 +99,7 @@ def build_model(
         channels: Channels of the input.
         classes: Classes of the output.
         hardware: The devices and the precision.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Raises:
         ConfigurationError: If the shape does not fit the architecture, or its network does not return the probabilities
@@ -147,7 +147,7 @@ def _output_of_a_size(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Keras draws initial weights by Python's global generator: seed it for the block, and restore it."""
+    """Seed Python's global generator, from which Keras draws initial weights, for the block."""
     state = random.getstate()
     try:
         random.seed(seed)
@@ -157,22 +157,21 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def float32_output(output: Any) -> Any:
-    """The output of a network in float32, whatever the precision of its layers.
+    """Return the output of a network in float32 for any precision of its layers.
 
-    A network of a user's own says nothing of precision, and under a mixed policy its probabilities would have 8 bits:
-    the logarithms and sums of a loss go wrong by then. The layer that makes them, often with the softmax in it,
-    computes in float32 instead.
+    Custom networks rarely set a precision. Under a mixed policy their probabilities would have 8 bits, which is too few
+    for the logarithms and sums of a loss. The last layer, often with the softmax, computes in float32 instead.
 
     Args:
         output: The network's symbolic output.
 
     Returns:
-        A symbolic output, float32: `output` itself where it is one already.
+        A symbolic float32 output; `output` itself if it is one.
     """
     if output.dtype == "float32":
         return output
     last = maker_of(output)
     if last.__class__.__module__.startswith("keras."):
         last.dtype_policy = "float32"
-    # For what is traced from now on it is done by that; this makes it known, and holds for layers of any kind.
+    # Graphs traced from now on follow that policy; the activation sets the symbolic type, for layers of any kind.
     return keras.layers.Activation("linear", dtype="float32", name="in_float32")(output)

@@ -1,4 +1,4 @@
-"""Gradients of a batch that several devices share: summed, clipped, and found to have overflowed, as on one device."""
+"""Sum, clipping and overflow check of the gradients of a batch that several devices share, as on one device."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import tensorflow as tf
 
 
 def sum_over_devices(values: Any) -> Any:
-    """The sums of tensors, in any structure, over all devices; inside ``strategy.run``."""
-    here = tf.nest.map_structure(tf.identity, values)  # a value that was read elsewhere has no device to come back to
+    """Return the sums of tensors, in any structure, over all devices; call it inside ``strategy.run``."""
+    here = tf.nest.map_structure(tf.identity, values)  # values that were read elsewhere have no device for the result
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
 
 
 def as_of_one_device(
     gradients: list[tf.Tensor | None], optimizer: keras.optimizers.Optimizer
 ) -> list[tf.Tensor | None]:
-    """What each device gives to ``optimizer.apply``, so that the step is that of one device with the whole batch.
+    """Return the gradients for ``optimizer.apply``, so that the step is that of one device with the whole batch.
 
-    The optimizer adds up what the devices give, but before that it looks at each device's gradients alone: to clip
-    them, and with a loss scale to skip the step.
+    The optimizer sums the gradients of the devices, but before that it clips each device's gradients separately, and
+    with a loss scale skips its step.
 
     Args:
-        gradients: This device's, of its part of the loss, times the loss scale.
-        optimizer: What they will be given to.
+        gradients: Gradients of this device's part of the loss, times the loss scale.
+        optimizer: The optimizer.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         gradients = _finite_on_all_or_none(gradients)
@@ -35,7 +35,7 @@ def as_of_one_device(
 def _clipped(
     gradients: list[tf.Tensor | None], optimizer: keras.optimizers.Optimizer, scale: tf.Tensor
 ) -> list[tf.Tensor | None]:
-    """Where the optimizer clips: an equal part of the clipped sum for each device, which it has no more to clip."""
+    """Return an equal part of the clipped sum for each device, if the optimizer clips."""
     if optimizer.gradient_accumulation_steps or not (
         optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
     ):
@@ -53,7 +53,7 @@ def _clipped(
 
 
 def _finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """The gradients; NaN on all devices where they overflowed on one.
+    """Return the gradients, or NaN on all devices if they overflowed on one.
 
     Keras' ``LossScaleOptimizer`` looks at its own device's gradients to decide whether to skip the step; where the
     devices do not decide alike, they wait for each other without an end, or one takes over the overflow of another.

@@ -1,12 +1,13 @@
-"""One training of a network: from the samples' names to Keras' History."""
+"""One training of a network, from the names of the samples to Keras' History."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,60 +16,120 @@ import tensorflow as tf
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.messages import plural, some_of
-from miscnn_tf.neural_network import model_file
-from miscnn_tf.neural_network.callback_checks import require_working
-from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, has_schedule
+from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, require_working
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
-from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
+from miscnn_tf.neural_network.compiled_model import CompiledModel
 from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
-from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
+from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
+from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot, is_lambda
 from miscnn_tf.neural_network.training_state import Position, TrainingState
-from miscnn_tf.neural_network.trial import try_largest_images, warn_of_large_predictions
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
+from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections
+from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.survey import Surveyed
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 
+# A function from patches to their class probabilities.
+Predictor = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
 
-class Training:
-    """One training of a network; of several machines that train together, this one's part in it.
+
+class TrainingSettings:
+    """Arguments of a training.
 
     Args:
-        network: What is trained. Afterwards it says on which samples, and how many epochs it has been trained.
-        compilation: How its model is compiled; renewed where loss, metrics or class weights changed.
         training: Names of the samples to train on.
-        validation: Names of the samples to validate on after each epoch; None: no validation.
-        epochs: How many epochs.
-        iterations: Steps per epoch; None for once through all samples.
+        validation: Names of the samples to validate on after each epoch; None without validation.
+        epochs: Number of epochs.
+        iterations: Steps per epoch; None for all samples once.
         callbacks: Keras callbacks; the list is not changed.
         class_weight: ``{class: weight}`` or a weight per class.
+        shuffle: True to draw the order of samples anew in each epoch.
+        workers: Number of loader threads.
+        queue_size: Number of batches made ahead of the step.
+        verbose: Keras' progress bar.
 
     Raises:
-        ConfigurationError: If a number is none.
+        ConfigurationError: If a value is invalid.
     """
 
     def __init__(
         self,
-        network: Neural_Network,
-        compilation: Compilation,
         training: list[Hashable],
         validation: list[Hashable] | None,
         epochs: int,
         iterations: int | None,
         callbacks: Sequence[keras.callbacks.Callback],
         class_weight: ClassWeight | None,
+        *,
+        shuffle: bool = True,
+        workers: int = 1,
+        queue_size: int = 2,
+        verbose: str | int = "auto",
     ) -> None:
-        self.network = network
-        self.compilation = compilation
         self.training = training
         self.validation = validation
         self.epochs = whole_number(epochs, "epochs", least=1)
         self.iterations = None if iterations is None else whole_number(iterations, "iterations", least=1)
         self.callbacks = callback_list(callbacks)
         self.class_weight = class_weight
+        self.shuffle = shuffle
+        self.workers = workers
+        self.queue_size = queue_size
+        self.verbose = verbose
+
+    @property
+    def trained_on(self) -> dict[str, list[Hashable]]:
+        """Names of the samples, as in model files."""
+        return {"training": self.training, "validation": self.validation or []}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Result of a training so far, which its network adopts.
+
+    Args:
+        trained_on: Names of the samples.
+        epochs_trained: Number of epochs since the initial weights.
+    """
+
+    trained_on: dict[str, list[Hashable]]
+    epochs_trained: int
+
+
+class Training:
+    """One training of a network; of several machines that train together, the part of this one.
+
+    Args:
+        settings: The arguments of the training.
+        compiled: The model; it is compiled and trained.
+        network: Settings of the network.
+        plan: Settings of the patches for this network.
+        predictor: Returns the function that predicts patches; called if whole images differ in size.
+        report: Called with the progress before the first batch is made and after each epoch, ahead of the user's
+            callbacks, which may write a model file.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        compiled: CompiledModel,
+        network: NetworkSnapshot,
+        plan: PatchPlan,
+        predictor: Callable[[], Predictor],
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.settings = settings
+        self.compiled = compiled
+        self.network = network
+        self.preprocessor = network.preprocessor
+        self.plan = plan
+        self.predictor = predictor
+        self.report = report
+        self.callbacks = list(settings.callbacks)
         self.history = keras.callbacks.History()
+        self._position = Position(network.epochs_trained, 0, 0, network.preprocessor.seed)
 
     def run(self) -> keras.callbacks.History:
         """Train, and return the history.
@@ -76,43 +137,39 @@ class Training:
         Raises:
             ConfigurationError: If an argument does not fit the network or its devices.
             DataError: If a sample cannot be used; the message lists them.
-            TrainingError: If the loss is no longer a number, or another worker failed.
+            TrainingError: If the loss is not finite, or another worker failed.
             MemoryBudgetError: If a step does not fit into the device's memory.
         """
-        network = self.network
-        workers = network.hardware.workers
-        surveyed, seeds = workers.together(self._prepare, lambda: [network.preprocessor.seed])
-        # All machines draw the same batches.
-        seed = int(seeds[0, 0]) if len(seeds) > 1 else network.preprocessor.seed
-        rate = network.learning_rate  # includes changes by compile() or on the optimizer
-        self.compilation.renew(network, self.class_weight)
-        make_training_variables(network)
-        with self.compilation.training(network.model):
-            if not has_schedule(network.model):
-                # A callback of an earlier training may have changed it.
-                network.model.optimizer.learning_rate = rate
+        together = self.compiled.hardware.workers.together
+        surveyed, seeds = together(self._prepare, lambda: [self.preprocessor.seed])
+        # All workers must draw the batches of the first one.
+        seed = int(seeds[0, 0]) if len(seeds) > 1 else self.preprocessor.seed
+        self.compiled.follow()
+        self.compiled.compile(self.network.loss, self.network.metrics, self.settings.class_weight)
+        self.compiled.make_variables()
+        with self.compiled.training():
             self._run(surveyed, seed)
         return self.history
 
     def _run(self, surveyed: list[Surveyed], seed: int) -> None:
-        network, workers = self.network, self.network.hardware.workers
-        network.trained_on = {"training": self.training, "validation": self.validation or []}
-        (state, position), positions = workers.together(lambda: self._resumed(seed), lambda: [network.epochs_trained])
-        _require_the_same_position(positions)
-
+        together = self.compiled.hardware.workers.together
+        self._report(self.network.epochs_trained)
+        state, done = together(lambda: self._resumed(seed), lambda: [self._position.first + self._position.done])
+        _require_the_same_position(done)
+        position = self._position
         feeds: list[Feed] = []
         try:
-            workers.together(lambda: feeds.extend(self._feeds(position)))
-            try_largest_images(network, surveyed, self.training, feeds[0].dataset)
-            self._fit(feeds, position.begin, self._listeners(feeds[0], position.first, state))
+            together(lambda: feeds.extend(self._feeds(position)))
+            self._try_largest_images(surveyed, feeds[0].dataset)
+            self._fit(feeds, position.begin, self._listeners(feeds[0], position, state))
         except tf.errors.OpError as error:
-            # TensorFlow wraps what a Python generator raised; the original says more.
+            # TensorFlow wraps errors of a Python generator; the original is clearer.
             for each in feeds:
                 if each.loader.error is not None:
                     raise each.loader.error from None
             if not is_lack_of_device_memory(error):
                 raise
-            size, window = network.preprocessor.batch_size, network.window_shape
+            size, window = self.preprocessor.batch_size, self.compiled.window_shape
             raise MemoryBudgetError(
                 f"a training step with batches of {size} times {window} voxels does not fit into the device's memory. "
                 "Choose a smaller batch_size or patch_shape, a network of fewer filters (n_filters) or levels, or "
@@ -121,87 +178,97 @@ class Training:
         finally:
             for each in feeds:
                 each.close()
-            # Keras' iterator sits in a reference cycle; alive at the program's end, TensorFlow would complain of it.
+            # Keras' iterator is in a reference cycle; TensorFlow logs errors if it exists at the program's end.
             gc.collect()
+
+    def _report(self, epochs_trained: int) -> None:
+        self.report(Progress(self.settings.trained_on, epochs_trained))
+
+    # ---------------------------------------------------------------- before the first step
 
     def _prepare(self) -> list[Surveyed]:
         """Check callbacks and samples, and run the subfunctions over the samples."""
-        preprocessor = self.network.preprocessor
-        require_working(self.callbacks, self.network.model, self.validation is not None)
-        model_file.warn_of_unnamed(self.network)
-        everything = list(dict.fromkeys([*self.training, *(self.validation or [])]))
-        both = set(self.training) & set(self.validation or [])
+        training, validation = self.settings.training, self.settings.validation or []
+        require_working(self.callbacks, self.compiled.model, self.settings.validation is not None)
+        _warn_of_lambdas(self.network.loss, self.network.metrics)
+        everything = list(dict.fromkeys([*training, *validation]))
+        both = set(training) & set(validation)
         if both:
             logger.warning(
                 "%s in both training and validation: %s. The validation scores are not those of unseen samples",
                 f"{plural(len(both), 'sample')} {'is' if len(both) == 1 else 'are'}",
                 some_of(sorted(map(str, both))),
             )
-        preprocessor.data_io.check(everything)
-        _require_a_share_for_each_device(self.network.hardware.replicas, preprocessor.batch_size)
-        plan = self.network.plan
-        surveyed = preprocessor.run_subfunctions(everything, training=True, plan=plan)
-        warn_of_large_predictions(preprocessor, plan, surveyed)
+        self.preprocessor.data_io.check(everything)
+        _require_a_share_for_each_device(self.compiled.hardware.replicas, self.preprocessor.batch_size)
+        surveyed = self.preprocessor.run_subfunctions(everything, training=True, plan=self.plan)
+        _warn_of_large_predictions(self.preprocessor, self.plan, surveyed)
         return surveyed
 
-    def _resumed(self, seed: int) -> tuple[list[TrainingState], Position]:
-        """Take the `TrainingState` out of the callbacks, if there is one, and find the position of the training."""
-        network = self.network
+    def _resumed(self, seed: int) -> list[TrainingState]:
+        """Take the `TrainingState` out of the callbacks, if there is one, and go to its position."""
         states = [callback for callback in self.callbacks if isinstance(callback, TrainingState)]
         if len(states) > 1:
-            raise ConfigurationError("callbacks holds more than one TrainingState; one keeps everything")
+            raise ConfigurationError("callbacks holds more than one TrainingState; pass one")
+        first = self.network.epochs_trained
+        self._position = Position(first, 0, 0, seed)
         if not states:
-            return states, Position(network.epochs_trained, 0, 0, seed)
+            return states
         self.callbacks.remove(states[0])
-        weights = None if self.class_weight is None else class_weight_vector(self.class_weight, network.classes)
+        given = self.settings.class_weight
         settings = {
-            **model_file.training_settings(network),
-            "epochs": self.epochs,
-            "iterations": self.iterations,
-            "class_weight": weights,
+            **replace(self.network, trained_on=self.settings.trained_on).training_settings(),
+            "epochs": self.settings.epochs,
+            "iterations": self.settings.iterations,
+            "class_weight": None if given is None else class_weight_vector(given, self.network.classes),
         }
-        position = states[0].begin(network, settings, self.callbacks, self.history, self.epochs, seed)
-        network.epochs_trained = position.first + position.done
-        return states, position
+        self._position = states[0].begin(
+            settings, self.callbacks, self.history, self.settings.epochs, first=first, seed=seed
+        )
+        self._report(self._position.first + self._position.done)
+        return states
 
     def _feeds(self, position: Position) -> Iterator[Feed]:
-        """The batches to train on and, where samples validate, those to validate on.
+        """Yield the batches to train on and, with validation samples, those to validate on.
 
-        One by one: each may lie on disk, and is removed from there if the next one fails.
+        One by one: each may be on disk, and is removed from there if the next one fails.
         """
-        network, share = self.network, self.network.hardware.share
-        plan = replace(network.plan, seed=position.seed)
+        settings, share = self.settings, self.compiled.hardware.share
+        plan = replace(self.plan, seed=position.seed)
         batches = DataGenerator(
-            self.training,
-            network.preprocessor,
+            settings.training,
+            self.preprocessor,
             training=True,
-            shuffle=network.shuffle_batches,
-            iterations=self.iterations,
+            shuffle=settings.shuffle,
+            iterations=settings.iterations,
             labels=True,
             share=share,
             plan=plan,
         )
-        # A second training goes on with fresh crops, not with the first one's.
+        # A second training draws new crops, not those of the first one.
         first = position.first
-        # Keras looks at a batch even where no epoch is left.
-        begin = min(position.begin, self.epochs - 1)
-        epochs = range(first + begin, first + self.epochs)
-        yield Feed(batches, epochs, network.workers, network.batch_queue_size)
-        if self.validation is not None:
+        # Keras reads a batch even if no epoch is left.
+        begin = min(position.begin, settings.epochs - 1)
+        yield Feed(batches, range(first + begin, first + settings.epochs), settings.workers, settings.queue_size)
+        if settings.validation is not None:
             checks = DataGenerator(
-                self.validation, network.preprocessor, validation=True, labels=True, share=share, plan=plan
+                settings.validation, self.preprocessor, validation=True, labels=True, share=share, plan=plan
             )
-            # Each epoch goes through it once, from its start.
-            yield Feed(checks, range(1), network.workers, network.batch_queue_size)
+            # Each epoch reads all of it, from its beginning.
+            yield Feed(checks, range(1), settings.workers, settings.queue_size)
 
-    def _listeners(self, feed: Feed, first: int, state: Sequence[TrainingState]) -> list[keras.callbacks.Callback]:
-        """All callbacks: ours before the user's, who may look at what they add to the logs, or write a model file."""
+    # ---------------------------------------------------------------- training
+
+    def _listeners(
+        self, feed: Feed, position: Position, state: Sequence[TrainingState]
+    ) -> list[keras.callbacks.Callback]:
+        """Return all callbacks: ours before the user's, which may read our logs or write a model file."""
 
         def names(epoch: int, step: int) -> list[Hashable]:
-            return feed.batches.names(first + epoch, step)
+            return feed.batches.names(position.first + epoch, step)
 
         def count(epoch: int, logs: Any = None) -> None:
-            self.network.epochs_trained = first + epoch + 1
+            self._report(position.first + epoch + 1)
 
         return [
             NonFiniteGuard(names),
@@ -209,26 +276,129 @@ class Training:
             keras.callbacks.LambdaCallback(on_epoch_end=count),
             *self.callbacks,
             self.history,
-            *state,  # last: it keeps what the others have made of the epoch
+            *state,  # last, because it saves the states of the others
         ]
 
     def _fit(self, feeds: Sequence[Feed], initial_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
-        network = self.network
+        settings = self.settings
         feed, validation = feeds[0], feeds[1] if len(feeds) > 1 else None
-        if network.hardware.replicas > 1:
-            fit = self.compilation.distributed_fit(network).fit
-            fit(feed, validation, self.epochs, initial_epoch, callbacks, network.verbose)
+        if self.compiled.hardware.replicas > 1:
+            fit = self.compiled.distributed_fit().fit
+            fit(feed, validation, settings.epochs, initial_epoch, callbacks, settings.verbose)
             return
-        network.model.fit(
+        self.compiled.model.fit(
             feed.dataset,
-            epochs=self.epochs,
+            epochs=settings.epochs,
             initial_epoch=initial_epoch,
             steps_per_epoch=len(feed.batches),
             validation_data=None if validation is None else validation.dataset,
             validation_steps=None if validation is None else len(validation.batches),
             callbacks=callbacks,
-            shuffle=False,  # done already, sample by sample
-            verbose=network.verbose,
+            shuffle=False,  # the batches are shuffled by sample
+            verbose=settings.verbose,
+        )
+
+    # ---------------------------------------------------------------- largest images
+
+    def _try_largest_images(self, samples: Sequence[Surveyed], dataset: tf.data.Dataset) -> None:
+        """Make a training step with the largest image and predict the largest one, if whole images differ in size.
+
+        All variables keep their values. Patches have one size, so that the first step of their training is a trial.
+
+        Args:
+            samples: All samples of the training and its validation.
+            dataset: The training batches; none is taken, but the trial has their types.
+
+        Raises:
+            MemoryBudgetError: If one of them does not fit into the device's memory.
+        """
+        shapes = {sample.name: self.plan.patch_shape_for(sample.shape) for sample in samples}
+        if None not in self.compiled.window_shape or len(set(shapes.values())) == 1:
+            return
+
+        def size(name: Hashable) -> int:
+            return math.prod(shapes[name])
+
+        trained, predicted = max(self.settings.training, key=size), max(shapes, key=size)
+        logger.info("trying a step with the largest image, %r of %s voxels", trained, shapes[trained])
+        try:
+            _try_step(self.compiled.model, shapes[trained], dataset)
+        except tf.errors.OpError as error:
+            if not is_lack_of_device_memory(error):
+                raise
+            raise MemoryBudgetError(
+                f"a training step with the largest image, {trained!r} of {shapes[trained]} voxels, does not fit into "
+                "the device's memory. Train on patches (analysis='patchwise-crop' with a patch_shape), or choose a "
+                "coarser Resampling or a network of fewer filters (n_filters) or levels"
+            ) from error
+        image = np.zeros((*shapes[predicted], self.network.channels), np.float32)
+        try:
+            for _ in self.predictor()([image]):
+                pass
+        except MemoryBudgetError as error:
+            raise MemoryBudgetError(f"the largest image, {predicted!r}, cannot be predicted: {error}") from error
+
+
+def _try_step(model: keras.Model, window: Sequence[int], dataset: tf.data.Dataset) -> None:
+    """Make a step with an image of zeros, and restore all variables."""
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    images, labels = dataset.element_spec
+    batch = (
+        np.zeros((1, *window, model.input_shape[-1]), images.dtype.as_numpy_dtype),
+        np.zeros((1, *window), labels.dtype.as_numpy_dtype),
+    )
+
+    def one() -> Any:
+        yield batch
+
+    trial = tf.data.Dataset.from_generator(one, output_signature=dataset.element_spec)
+    try:
+        # The same graph as that of the training, traced once.
+        model.fit(trial, steps_per_epoch=1, shuffle=False, verbose=0)
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        model.reset_metrics()
+
+
+def _warn_of_large_predictions(preprocessor: Preprocessor, plan: PatchPlan, samples: Sequence[Surveyed]) -> None:
+    """Log a warning for a sample whose prediction does not fit into the free memory, even slab by slab.
+
+    Args:
+        preprocessor: Prepares the samples.
+        plan: Settings of the patches.
+        samples: All samples of a training.
+    """
+    free = system_memory().available
+    if free is None or not samples:
+        return
+    largest = {
+        max(samples, key=lambda sample: math.prod(sample.shape)).name,
+        max(samples, key=lambda sample: math.prod(sample.original)).name,
+    }
+    for name in largest:
+        sample = preprocessor.prepare_sample_subfunctions(name, training=True)
+        sections = most_sections(plan, sample)
+        needed = sum(assembling_bytes(plan, preprocessor.subfunctions, sample, False, 1, sections))
+        if needed > free:
+            logger.warning(
+                "sample %r of %s voxels and %d classes takes %.1f GB to be predicted, but only %.1f GB of this "
+                "machine's memory are free; predict it on another machine, with a smaller patch_shape or a coarser "
+                "Resampling",
+                *(name, sample.shape[:-1], sample.classes, needed / 1e9, free / 1e9),
+            )
+
+
+def _warn_of_lambdas(loss: Any, metrics: Sequence[Any]) -> None:
+    """Log a warning for a loss or metrics that a model file cannot hold."""
+    parts = {"the loss": loss, **{f"metric {number}": metric for number, metric in enumerate(metrics, 1)}}
+    lambdas = [name for name, part in parts.items() if is_lambda(part)]
+    if lambdas:
+        logger.warning(
+            "%s: a lambda cannot be stored in a model file; model files are written without it. Define it with def, so "
+            "that load_model() can restore it",
+            ", ".join(lambdas),
         )
 
 
@@ -247,11 +417,11 @@ def _require_a_share_for_each_device(replicas: int, batch_size: int) -> None:
         )
 
 
-def _require_the_same_position(positions: np.ndarray) -> None:
-    """Find out where workers would go on with different epochs."""
-    epochs = [int(position) for position in positions[:, 0]]
+def _require_the_same_position(done: np.ndarray) -> None:
+    """Require that all workers continue with the same epoch."""
+    epochs = [int(count) for count in done[:, 0]]
     if len(set(epochs)) > 1:
         raise ConfigurationError(
             f"the workers would go on after different numbers of epochs ({', '.join(map(str, epochs))}): they do "
-            "not see the same training_state.npz. Give TrainingState a folder that all machines share"
+            "not read the same training_state.npz. Give TrainingState a folder that all machines share"
         )

@@ -1,13 +1,14 @@
-"""The whole state of a training on disk, so that a killed one goes on as if nothing had happened."""
+"""Callback that saves the whole state of a training, so that an interrupted training can be resumed."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,27 +18,48 @@ from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.results import STATE_FILE
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
-from miscnn_tf.neural_network.callback_state import get_states, set_states
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
-from miscnn_tf.neural_network.training_state_file import read_description, read_state, write_state
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.neural_network.training_state_file import (
+    read_description,
+    read_state,
+    with_arrays,
+    without_arrays,
+    write_state,
+)
 
 logger = logging.getLogger(__name__)
 
 _NAMES = {"trained_on": "samples"}
 
+# Attributes with the state of Keras' callbacks.
+_ATTRIBUTES: dict[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
+    keras.callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+}
+
+# Keras' callbacks whose state is the optimizer, a file, or none.
+_WITHOUT_STATE = (
+    keras.callbacks.CSVLogger,
+    keras.callbacks.History,
+    keras.callbacks.LambdaCallback,
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ProgbarLogger,
+    keras.callbacks.RemoteMonitor,
+    keras.callbacks.TensorBoard,
+    keras.callbacks.TerminateOnNaN,
+)
+
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training stands.
+    """Position of a training in its epochs.
 
     Args:
-        first: Epochs that the weights had been trained before it began.
-        done: Its epochs that are finished.
-        begin: The epoch to begin with: that number, or that of all epochs where it was stopped early.
-        seed: Seed of the order, the crops and the augmentation.
+        first: Epochs that the weights were trained before this training.
+        done: Finished epochs of this training.
+        begin: The first epoch to train: `done`, or the number of all epochs if the training was stopped early.
+        seed: Seed of the preprocessor, for crops, augmentation and order.
     """
 
     first: int
@@ -47,32 +69,32 @@ class Position:
 
 
 class TrainingState(keras.callbacks.Callback):
-    """Writes the whole state of a training after its epochs, and goes on from there when it is started again.
+    """Callback that saves the whole state of a training after its epochs, and resumes an interrupted training.
 
-    A training that was killed is started again by the same call with the same arguments, in a new process: it continues
-    with the epoch that was interrupted, and ends, with ``deterministic=True`` in float32 on the same machine, with the
-    same weights to the last bit as if it had never been interrupted. Kept are the weights (moving averages and the
-    state of dropout, too), the optimizer with its step count and learning rate, the epoch and the seed by which crops,
-    augmentation and order are drawn, the history, and what the callbacks remember: `BestModel`, `PolynomialDecay`,
-    `TimeLimit`, Keras' ``EarlyStopping``, ``ReduceLROnPlateau`` and ``ModelCheckpoint``, and every callback with the
-    methods ``get_state() -> dict`` (of plain data and numpy arrays) and ``set_state(dict)``. Others begin anew, and a
-    warning names them; Keras' ``CSVLogger`` needs ``append=True``.
+    To resume a training that was killed, make the same call with the same arguments in a new process. It continues with
+    the interrupted epoch, and with ``deterministic=True`` in float32 on the same machine it ends with the same weights,
+    bit for bit, as an uninterrupted one. The state holds the weights (with moving averages and the state of dropout),
+    the optimizer with step count and learning rate, the epoch and the seed of crops, augmentation and order, the
+    history, and the state of callbacks: `BestModel`, `PolynomialDecay`, `TimeLimit`, Keras' ``EarlyStopping``,
+    ``ReduceLROnPlateau`` and ``ModelCheckpoint``, and every callback with the methods ``get_state() -> dict`` (of plain
+    data and numpy arrays) and ``set_state(dict)``. Other callbacks start anew, and a warning names them; Keras'
+    ``CSVLogger`` needs ``append=True``.
 
     The file is ``training_state.npz`` in `folder`, replaced atomically, without pickle. It takes 12 bytes per weight
-    with Adam (67 MB for 5.6 million weights), and 4 more where ``EarlyStopping`` restores the best weights. It is
-    removed when the training has come to its end. Of several machines the first one writes it, and all read it: they
-    have to share the folder.
+    with Adam (67 MB for 5.6 million weights), and 4 more if ``EarlyStopping`` restores the best weights. It is removed
+    at the end of the training. Of several machines the first one writes it, and all read it, so they must share the
+    folder.
 
     Args:
-        folder: Where the file is; created where missing. A folder for each training.
-        every: After how many epochs it is written. It always is after the last one.
+        folder: Folder of the file; created if missing. Each training needs its own.
+        every: Number of epochs after which the file is written. It is always written after the last one.
         keep: Keep the file at the end of the training. The same call then repeats no epoch, and a call with more epochs
             trains only the additional ones, unless `PolynomialDecay` set learning rates for the number of epochs.
 
     Raises:
-        ConfigurationError: When the training begins, if the folder holds the state of one with other samples or
-            settings; nothing is overwritten.
-        DataError: Then, too, if the file is damaged.
+        ConfigurationError: At the beginning of the training, if the folder holds the state of one with other samples
+            or settings; nothing is overwritten.
+        DataError: At the beginning, if the file is damaged.
         StorageError: If it cannot be written.
 
     Example:
@@ -85,7 +107,7 @@ class TrainingState(keras.callbacks.Callback):
         self.every = whole_number(every, "every", 1)
         self.keep = keep
         self.path = Path(folder) / STATE_FILE
-        self._network: Neural_Network | None = None
+        self._begun = False
         self._settings: dict[str, Any] = {}
         self._others: Sequence[keras.callbacks.Callback] = ()
         self._history = keras.callbacks.History()
@@ -94,33 +116,34 @@ class TrainingState(keras.callbacks.Callback):
 
     def begin(
         self,
-        network: Neural_Network,
         settings: Mapping[str, Any],
         others: Sequence[keras.callbacks.Callback],
         history: keras.callbacks.History,
         epochs: int,
+        *,
+        first: int,
         seed: int,
     ) -> Position:
-        """Find out where the training stands; `Neural_Network` asks before it begins.
+        """Return the position from which a training starts; called by `Neural_Network`.
 
         Args:
-            network: What is trained.
-            settings: What the training's result depends on, as JSON types.
-            others: The callbacks whose states are kept.
-            history: Collects the history.
+            settings: The settings that determine the training's result, as JSON types.
+            others: The callbacks whose states are saved.
+            history: The history of the training.
             epochs: Number of epochs.
-            seed: Seed of the order, the crops and the augmentation; that of the file replaces it.
+            first: Epochs that the weights were trained before.
+            seed: Seed of the preprocessor; that of the file takes precedence.
         """
-        self._network, self._others, self._history, self._epochs = network, others, history, epochs
-        # As they will be read.
+        self._begun, self._others, self._history, self._epochs = True, others, history, epochs
+        # JSON types, as in the file.
         self._settings = json.loads(json.dumps(settings, default=_number))
-        self._position = Position(network.epochs_trained, 0, 0, seed)
+        self._position = Position(first, 0, 0, seed)
         if is_chief():
-            make_folder(self.folder)  # an unwritable one is told now, not after the first epoch
+            make_folder(self.folder)  # fails before the first epoch, not after it
         if not self.path.is_file():
             return self._position
         description = read_description(self.path)
-        first, done, before = description["first"], description["done"], description["settings"]
+        done, before = description["done"], description["settings"]
         begin = epochs if description["stopped"] else done
         keys = sorted({*before, *self._settings})
         differing = [_NAMES.get(key, key) for key in keys if before.get(key) != self._settings.get(key)]
@@ -133,18 +156,18 @@ class TrainingState(keras.callbacks.Callback):
                 "same arguments to go on with it, or choose another folder. To throw it away, delete the file; in a "
                 "cross-validation, pass resume=False"
             )
-        self._position = Position(first, done, begin, description["seed"])
+        self._position = Position(description["first"], done, begin, description["seed"])
         logger.info("%s: training goes on after epoch %d of %d", self.path, done, epochs)
         return self._position
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Go back to the state that was written.
+        """Restore the state of the file.
 
         Raises:
-            ConfigurationError: If it is not a `Neural_Network` that trains.
+            ConfigurationError: If the training is not one of a `Neural_Network`.
             DataError: If the file does not fit the network.
         """
-        if self._network is None:
+        if not self._begun:
             raise ConfigurationError(
                 "TrainingState works in Neural_Network.train() and evaluate(), not in fit() of a Keras model"
             )
@@ -159,13 +182,12 @@ class TrainingState(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Remove the file."""
-        self._network = None
+        self._begun = False
         if not self.keep and is_chief():
             self.path.unlink(missing_ok=True)
 
     def _write(self, done: int) -> None:
-        assert self._network is not None
-        variables = _variables(self._network.model)
+        variables = _variables(self.model)
         arrays = {f"variable.{number}": keras.ops.convert_to_numpy(one.value) for number, one in enumerate(variables)}
         description = {
             "first": self._position.first,
@@ -174,15 +196,14 @@ class TrainingState(keras.callbacks.Callback):
             "seed": self._position.seed,
             "settings": self._settings,
             "history": self._history.history,
-            "callbacks": _without_arrays(get_states(self._others), "callback", arrays),
+            "callbacks": without_arrays(get_states(self._others), "callback", arrays),
         }
         write_state(self.path, description, arrays, _number)
 
     def _read(self) -> None:
-        assert self._network is not None
         description, arrays = read_state(self.path)
         with _reading(self.path):
-            variables = _variables(self._network.model)
+            variables = _variables(self.model)
             values = [arrays.pop(f"variable.{number}") for number in range(len(variables))]
             if any(value.shape != tuple(one.shape) for value, one in zip(values, variables, strict=True)):
                 raise ValueError("its weights are of other shapes than the network's")
@@ -190,7 +211,7 @@ class TrainingState(keras.callbacks.Callback):
                 variable.assign(value)
             self._history.history = description["history"]
             self._history.epoch = list(range(description["done"]))
-            set_states(self._others, _with_arrays(description["callbacks"], arrays))
+            set_states(self._others, with_arrays(description["callbacks"], arrays))
 
 
 def _require_no_decay(path: Path, callbacks: Sequence[keras.callbacks.Callback], before: int, now: int) -> None:
@@ -206,7 +227,7 @@ def _require_no_decay(path: Path, callbacks: Sequence[keras.callbacks.Callback],
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    """Everything of a compiled model that a training changes, but the metrics, which begin anew in each epoch."""
+    """Return all variables of a compiled model that a training changes, except metrics, which each epoch resets."""
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
@@ -214,47 +235,74 @@ def _variables(model: keras.Model) -> list[Any]:
     return [variable for variable in model.variables if id(variable) not in metrics] + list(optimizer.variables)
 
 
-class _reading:
-    """Says which file it is that could not be read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        # A callback of a user's own may raise anything when it gets a state that is not its own.
-        if isinstance(error, Exception) and not isinstance(error, MiscnnError | MemoryError):
-            raise DataError(
-                f"{self.path} is damaged, or does not fit this network ({error}); delete it to train from the beginning"
-            ) from error
-
-
-def _without_arrays(state: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """The state as JSON types; arrays go to `arrays`, under names that stand in their places."""
-    if isinstance(state, np.ndarray):
-        arrays[name] = state
-        return {"array": name}
-    if isinstance(state, Mapping):
-        return {"dict": {key: _without_arrays(value, f"{name}.{key}", arrays) for key, value in state.items()}}
-    if isinstance(state, list | tuple):
-        return [_without_arrays(value, f"{name}.{number}", arrays) for number, value in enumerate(state)]
-    return state
-
-
-def _with_arrays(state: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    if isinstance(state, list):
-        return [_with_arrays(value, arrays) for value in state]
-    if not isinstance(state, dict):
-        return state
-    if "array" in state:
-        return arrays[state["array"]]
-    return {key: _with_arrays(value, arrays) for key, value in state["dict"].items()}
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Convert errors for a damaged or unsuitable file to one that names the file."""
+    try:
+        yield
+    except (MiscnnError, MemoryError):
+        raise
+    except Exception as error:  # a custom callback may raise any error for an unsuitable state
+        raise DataError(
+            f"{path} is damaged, or does not fit this network ({error}); delete it to train from the beginning"
+        ) from error
 
 
 def _number(value: Any) -> Any:
-    """Numpy's and TensorFlow's numbers, of which logs are full, as Python's."""
+    """Convert numbers of numpy and TensorFlow, which logs hold, to Python's."""
     if np.ndim(value) == 0:
         return np.asarray(value).item()
     raise TypeError(f"{type(value).__name__} cannot be kept; get_state() returns plain data and numpy arrays")
+
+
+def get_states(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
+    """Return the state of each callback that has one, with the name of its class.
+
+    Example:
+        >>> get_states([keras.callbacks.ReduceLROnPlateau()])[0]["class_name"]
+        'ReduceLROnPlateau'
+    """
+    states = [(type(callback).__name__, _state_of(callback)) for callback in callbacks]
+    return [{"class_name": name, "state": state} for name, state in states if state is not None]
+
+
+def set_states(callbacks: Sequence[keras.callbacks.Callback], states: Sequence[dict[str, Any]]) -> None:
+    """Set the states that `get_states` returned; those of the same class in their order.
+
+    A warning names callbacks without a state, unless they are known to need none.
+    """
+    left = list(states)
+    for callback in callbacks:
+        name = type(callback).__name__
+        found = next((one for one in left if one["class_name"] == name), None)
+        if found is not None:
+            left.remove(found)
+            _restore(callback, found["state"])
+        elif not isinstance(callback, _WITHOUT_STATE):
+            logger.warning(
+                "the callback %s begins anew in the resumed training, because its state was not saved. If it has a "
+                "state, give it the methods get_state() and set_state()",
+                name,
+            )
+
+
+def _state_of(callback: keras.callbacks.Callback) -> dict[str, Any] | None:
+    own = getattr(callback, "get_state", None)
+    if callable(own):
+        return dict(own())
+    names = _attributes(callback)
+    return None if names is None else {name: getattr(callback, name, None) for name in names}
+
+
+def _restore(callback: keras.callbacks.Callback, state: dict[str, Any]) -> None:
+    own = getattr(callback, "set_state", None)
+    if callable(own):
+        own(state)
+        return
+    for name in _attributes(callback) or ():
+        if state.get(name) is not None:
+            setattr(callback, name, state[name])
+
+
+def _attributes(callback: keras.callbacks.Callback) -> tuple[str, ...] | None:
+    return next((names for cls, names in _ATTRIBUTES.items() if isinstance(callback, cls)), None)

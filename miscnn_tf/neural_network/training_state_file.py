@@ -74,6 +74,29 @@ def read_state(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     return _described(arrays.pop(_DESCRIPTION, np.empty(0, np.uint8)), path), arrays
 
 
+def without_arrays(state: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Return a state as JSON types; its arrays are added to `arrays` by names that replace them."""
+    if isinstance(state, np.ndarray):
+        arrays[name] = state
+        return {"array": name}
+    if isinstance(state, Mapping):
+        return {"dict": {key: without_arrays(value, f"{name}.{key}", arrays) for key, value in state.items()}}
+    if isinstance(state, list | tuple):
+        return [without_arrays(value, f"{name}.{number}", arrays) for number, value in enumerate(state)]
+    return state
+
+
+def with_arrays(state: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return the state for the return value of `without_arrays`."""
+    if isinstance(state, list):
+        return [with_arrays(value, arrays) for value in state]
+    if not isinstance(state, dict):
+        return state
+    if "array" in state:
+        return arrays[state["array"]]
+    return {key: with_arrays(value, arrays) for key, value in state["dict"].items()}
+
+
 def _described(array: np.ndarray, path: str | Path) -> dict[str, Any]:
     content: dict[str, Any] = parse_json(array.tobytes(), path, _ADVICE)
     require(_Description, content, path, _ADVICE)

@@ -1,4 +1,4 @@
-"""Machines that train one network together: how they find each other, agree, and learn that one has failed."""
+"""Communication of machines that train one network together."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# As many numbers as are ever told at once, and whether the worker failed: the shape of what is sent is always the same.
+# Largest number of values in a message, with the flag of failure; all messages have this shape.
 _COLUMNS = 8
 _ADVICE = (
-    "Start all workers again by the same command; with a TrainingState among the callbacks, training goes on after the "
-    "last epoch that was finished"
+    "Start all workers again with the same command; with a TrainingState among the callbacks, training continues after "
+    "the last finished epoch"
 )
 
 
 def cluster_strategy(cluster: Cluster) -> tf.distribute.Strategy:
-    """TensorFlow's strategy for this cluster, the same one for all networks of the process.
+    """Return TensorFlow's strategy for this cluster, the same one for all networks of the process.
 
-    It waits until all workers are there; Ctrl-C ends the program meanwhile.
+    It waits until all workers are connected. Ctrl-C ends the program meanwhile.
 
     Raises:
         ConfigurationError: If TensorFlow was in use before, or this worker's port is in use.
@@ -40,7 +40,7 @@ def cluster_strategy(cluster: Cluster) -> tf.distribute.Strategy:
     return _strategy(cluster)
 
 
-@functools.cache  # TensorFlow can set up communication once
+@functools.cache  # TensorFlow can set up communication only once
 def _strategy(cluster: Cluster) -> tf.distribute.Strategy:
     logger.info("%s: waiting until all of %s are there", cluster, ", ".join(cluster.addresses))
     try:
@@ -51,21 +51,21 @@ def _strategy(cluster: Cluster) -> tf.distribute.Strategy:
             raise
         raise ConfigurationError(
             "TF_CONFIG is set, but TensorFlow was in use before the Neural_Network was made, and cannot connect the "
-            "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow. An "
-            "object of keras.metrics uses it, too: set the network's metrics afterwards, in network.hardware.scope()"
+            "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow. "
+            "Objects of keras.metrics use it, too: set the network's metrics afterwards, in network.hardware.scope()"
         ) from error
     except tf.errors.UnknownError as error:
         if "Could not start gRPC server" not in str(error):
             raise
         raise ConfigurationError(
             f"{cluster} cannot listen at {cluster.addresses[cluster.index]}: its port is in use, perhaps by an earlier "
-            "run that has not ended. Choose another port in TF_CONFIG, the same for all workers"
+            "run that is still active. Choose another port in the TF_CONFIG of all workers"
         ) from error
 
 
 @contextmanager
 def _ended_by_ctrl_c() -> Iterator[None]:
-    """Ctrl-C ends the program at once: TensorFlow waits for the others, maybe for hours, without Python hearing it."""
+    """Make Ctrl-C end the program at once, since Python does not receive it while TensorFlow waits."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -79,53 +79,53 @@ def _ended_by_ctrl_c() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a cluster, for one of them. Without a cluster all of this is done at once.
+    """Workers of a cluster, from the view of one of them; without a cluster no method waits.
 
-    Every worker has to make the same calls in the same order, as they wait for each other.
+    All workers must make the same calls in the same order, because they wait for each other.
 
     Args:
         strategy: The strategy that connects them.
-        cluster: Who they are; None: there is only this process.
+        cluster: Their addresses; None for a single process.
     """
 
     strategy: tf.distribute.Strategy
     cluster: Cluster | None
 
     def from_chief(self, value: float) -> float:
-        """The number that the first worker has, whatever it is here. Whole ones are exact up to 2 ** 53."""
+        """Return the first worker's value; integers are exact up to 2 ** 53."""
         return float(self._table([value])[0, 0])
 
     def together(self, act: Callable[[], T], numbers: Callable[[], Sequence[float]] = tuple) -> tuple[T, np.ndarray]:
-        """Do something that may fail on some workers only, let all of them know, and tell each other numbers.
+        """Call a function that may fail on some workers, and exchange its success and numbers with all workers.
 
         Args:
-            act: What to do.
-            numbers: What to tell when that is done; as many on each worker.
+            act: The function.
+            numbers: Returns the numbers of this worker, after `act`; each worker has as many.
 
         Returns:
-            What `act` returned here, and the numbers, float64 ``(workers, numbers)``.
+            The return value of `act`, and the numbers of all workers, float64 ``(workers, numbers)``.
 
         Raises:
-            TrainingError: If it failed on another worker. Where it failed here, what it raised is raised.
+            TrainingError: If it failed on another worker. Its own error is raised if it failed on this one.
         """
         try:
             result = act()
             row = [0.0, *numbers()]
         except BaseException:
             if self.cluster is not None:
-                with suppress(TrainingError):  # what happened here says more
+                with suppress(TrainingError):  # the error of this worker is clearer
                     self._table([1.0])
             raise
         table = self._table(row)
         failed = [place for place, worker in enumerate(table) if worker[0]]
         if failed and self.cluster is not None:
             names = " and ".join(f"worker {place + 1} ({self.cluster.addresses[place]})" for place in failed)
-            raise TrainingError(f"{self.cluster}: training stops, as {names} failed; its output says why. {_ADVICE}")
+            raise TrainingError(f"{self.cluster}: training stops, as {names} failed; see its output. {_ADVICE}")
         return result, table[:, 1:]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """What TensorFlow says of a worker that is gone becomes a `TrainingError`."""
+        """Convert TensorFlow's errors about a lost worker to a `TrainingError`."""
         try:
             yield
         except tf.errors.OpError as error:
@@ -133,11 +133,11 @@ class Workers:
                 raise
             raise TrainingError(
                 f"{self.cluster}: training stops, as another worker has ended or cannot be reached "
-                f"({_first_line(error)}). Its own output says why. {_ADVICE}"
+                f"({_first_line(error)}). See its output. {_ADVICE}"
             ) from error
 
     def _table(self, row: Sequence[float]) -> np.ndarray:
-        """The rows of all workers, each of which gives its own."""
+        """Return the rows of all workers."""
         if self.cluster is None:
             return np.array([row], float)
         table = np.zeros((len(self.cluster.addresses), _COLUMNS))

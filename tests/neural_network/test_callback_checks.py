@@ -60,7 +60,7 @@ def test_tensorboard_writes_loss_and_metrics(network, tmp_path):
 
 
 def test_remote_monitor_without_requests_is_refused(network, monkeypatch):
-    monkeypatch.setattr("miscnn_tf.neural_network.callback_checks.find_spec", lambda name: None)
+    monkeypatch.setattr("miscnn_tf.neural_network.callbacks.find_spec", lambda name: None)
     refused(network, keras.callbacks.RemoteMonitor(), MissingExtraError, "RemoteMonitor needs the package requests")
 
 

@@ -20,7 +20,7 @@ from miscnn_tf.neural_network.architecture.unet import UNet_plain
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.losses import categorical_focal_loss, dice_crossentropy
 from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
-from miscnn_tf.neural_network.model_file import read_metadata, training_settings
+from miscnn_tf.neural_network.model_file import read_metadata
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
@@ -273,7 +273,7 @@ def test_whether_to_compile_is_kept_and_no_part_of_what_is_trained(make_network,
     network = make_network(jit_compile=True)
     network.dump(tmp_path / "model.keras")
     assert miscnn_tf.load_model(tmp_path / "model.keras").hardware.jit_compile is True
-    assert training_settings(network) == training_settings(make_network(jit_compile=False))
+    assert network.snapshot().training_settings() == make_network(jit_compile=False).snapshot().training_settings()
     assert network.copy().jit_compile is True
 
 

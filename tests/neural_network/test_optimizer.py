@@ -108,7 +108,7 @@ def test_each_of_keras_optimizers_trains_by_its_name(make_network, name):
     history = network.train(CASES[:2], epochs=1, iterations=1)
     assert type(network.optimizer).__name__.lower() == name
     assert np.isfinite(history.history["loss"]).all()
-    description = json.loads(json.dumps(network._optimizer_recipe.describe()))
+    description = json.loads(json.dumps(network.settings_beyond_defaults()["optimizer"]))
     assert type(OptimizerRecipe.of_description(description, {}).make(0.1)) is type(network.optimizer)
 
 

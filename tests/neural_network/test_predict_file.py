@@ -481,7 +481,7 @@ def test_a_model_trained_on_arrays_in_memory_keeps_their_values(tmp_path):
 
 def test_a_model_file_of_an_earlier_version_says_nothing_of_values(tmp_path):
     network = make_network(Dictionary_interface({"a": (noise(0), noise(1))}), "", tmp_path)
-    assert json.loads(model_file.describe_network(network))["label_values"] is None
+    assert json.loads(network.snapshot().to_json())["label_values"] is None
     network.dump(tmp_path / "model.keras")
     description = model_file.read_metadata(tmp_path / "model.keras")
     del description["label_values"]

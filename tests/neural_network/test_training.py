@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.callbacks import PolynomialDecay, learning_rate_of
+from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
+from miscnn_tf.neural_network.optimizer import learning_rate_of
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 
 CASES = [f"case_{number}" for number in range(6)]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.errors import MemoryBudgetError
-from miscnn_tf.neural_network import trial
+from miscnn_tf.neural_network import training
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.prediction import PatchPredictor
@@ -65,7 +65,7 @@ def test_the_largest_image_is_tried_first(make, monkeypatch, caplog):
 
 def test_the_trial_leaves_nothing_behind(make, monkeypatch):
     tried, untried = make(), make()
-    monkeypatch.setattr(trial, "_step", lambda *_: None)
+    monkeypatch.setattr(training, "_try_step", lambda *_: None)
     expected = untried.train(list(SIZES), epochs=2)
     monkeypatch.undo()
     history = tried.train(list(SIZES), epochs=2)
@@ -81,7 +81,7 @@ def test_the_trial_leaves_nothing_behind(make, monkeypatch):
 )
 def test_of_one_size_nothing_is_tried(make, monkeypatch, arguments):
     network = make(**arguments)
-    monkeypatch.setattr(trial, "_step", lambda *_: pytest.fail("it was"))
+    monkeypatch.setattr(training, "_try_step", lambda *_: pytest.fail("it was"))
     network.train(network.preprocessor.data_io.get_indiceslist(), epochs=1)
 
 
@@ -144,12 +144,12 @@ def test_too_little_memory_of_the_machine_is_not_blamed_on_the_device(make, monk
 
 def test_a_sample_too_large_to_be_predicted_here_is_told_before_the_training(make, monkeypatch, caplog):
     network = make(analysis="patchwise-crop", patch_shape=(8, 8))
-    monkeypatch.setattr(trial, "system_memory", lambda: SystemMemory(1000, 1000))
+    monkeypatch.setattr(training, "system_memory", lambda: SystemMemory(1000, 1000))
     network.train(["small", "large"], epochs=1)
     (warning,) = [record.getMessage() for record in caplog.records if "to be predicted" in record.getMessage()]
     assert warning.startswith("sample 'large' of (32, 32) voxels and 2 classes takes")
     caplog.clear()
-    monkeypatch.setattr(trial, "system_memory", lambda: SystemMemory(2**40, 2**40))
+    monkeypatch.setattr(training, "system_memory", lambda: SystemMemory(2**40, 2**40))
     network.train(["small", "large"], epochs=1)
     assert "to be predicted" not in caplog.text
 
@@ -163,7 +163,7 @@ def test_the_largest_may_be_so_on_its_own_grid_alone(make, monkeypatch, caplog):
     interface = network.preprocessor.data_io.interface
     spacings = {"many": (0.5, 0.5), "wide": (1.0, 1.0)}
     monkeypatch.setattr(interface, "load_details", lambda name: {"spacing": spacings[name]})
-    monkeypatch.setattr(trial, "system_memory", lambda: SystemMemory(1000, 1000))
+    monkeypatch.setattr(training, "system_memory", lambda: SystemMemory(1000, 1000))
     network.train(["many", "wide"], epochs=1)
     assert "sample 'many' of (48, 48) voxels" in caplog.text
     assert "sample 'wide' of (40, 40) voxels" in caplog.text

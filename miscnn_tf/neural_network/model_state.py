@@ -1,4 +1,4 @@
-"""The frozen layers and weights of a Keras model."""
+"""State of a Keras model besides its weights: frozen layers, and the seed generators of random layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from miscnn_tf.errors import ModelFileError
 from miscnn_tf.neural_network.keras_internals import all_layers
@@ -14,7 +15,7 @@ from miscnn_tf.neural_network.keras_internals import all_layers
 
 @dataclass(frozen=True)
 class TrainableSet:
-    """The ``trainable`` flags of a model, its layers and its weights.
+    """Flags ``trainable`` of a model, its layers and its weights.
 
     The order is that of Keras. Names are not stored, since generated names of layers differ between copies.
 
@@ -75,6 +76,22 @@ class TrainableSet:
                 "the file again with dump()"
             )
         return cls(layers, weights)
+
+
+def random_state(model: keras.Model) -> list[np.ndarray]:
+    """Return the state of each seed generator (for example of dropout), in the order of Keras."""
+    return [keras.ops.convert_to_numpy(one.value) for one in _seeds(model)]
+
+
+def set_random_state(model: keras.Model, states: list[np.ndarray]) -> None:
+    """Set the return value of `random_state` for a model with the same layers."""
+    for seed, state in zip(_seeds(model), states, strict=True):
+        seed.assign(state)
+
+
+def _seeds(model: keras.Model) -> list[Any]:
+    others = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
+    return [variable for variable in model.variables if id(variable) not in others]
 
 
 def _layers(model: keras.Model) -> list[Any]:

@@ -6,7 +6,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
+from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from miscnn_tf.neural_network import cpu_precision
-from miscnn_tf.neural_network.cpu_precision import bfloat16_speedup, cpu_computes_bfloat16
+from miscnn_tf.neural_network import hardware
+from miscnn_tf.neural_network.hardware import bfloat16_speedup, cpu_computes_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ def test_without_a_description_of_the_processor_the_answer_is_no(tmp_path):
 
 def test_it_is_measured_once_and_quickly(monkeypatch):
     seconds = iter([*range(0, 100)])
-    monkeypatch.setattr(cpu_precision.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: float(next(seconds)))
     calls = []
-    monkeypatch.setattr(cpu_precision, "_convolve", lambda dtype: calls.append(dtype.name))
+    monkeypatch.setattr(hardware, "_convolve", lambda dtype: calls.append(dtype.name))
     bfloat16_speedup.cache_clear()
     try:
         assert bfloat16_speedup() == 1.0
@@ -40,8 +40,8 @@ def test_the_fastest_rounds_are_compared(monkeypatch):
     def convolve(dtype):
         now[0] += next(took[dtype.name])
 
-    monkeypatch.setattr(cpu_precision, "_convolve", convolve)
-    monkeypatch.setattr(cpu_precision.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(hardware, "_convolve", convolve)
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now[0])
     bfloat16_speedup.cache_clear()
     try:
         assert bfloat16_speedup() == 2.0
