@@ -120,7 +120,7 @@ class Augmentation:
         if shape != needed:
             raise ConfigurationError(
                 f"the augmentation of a patch of {self.patch_shape} voxels needs a region of {needed}, but the {what} "
-                f"has the shape {shape}; read the voxels that region() returns"
+                f"is {shape}; read the voxels that region() returns"
             )
 
 
