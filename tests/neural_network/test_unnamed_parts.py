@@ -149,7 +149,7 @@ def test_a_subclass_of_data_augmentation_that_is_not_known_is_named_in_a_warning
 
 def test_a_subclass_of_data_augmentation_that_does_not_keep_its_argument_is_named_when_it_is_written(dumped, caplog):
     dumped(Lossy(mirror=True))
-    assert "will not hold all settings of Lossy: Lossy does not store its constructor argument 'factor'" in caplog.text
+    assert "will not hold all settings of Lossy: Lossy does not keep its constructor argument 'factor'" in caplog.text
 
 
 def test_the_argument_of_a_subclass_of_data_augmentation_counts_among_the_settings_of_folds(make_network, tmp_path):
