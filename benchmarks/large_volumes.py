@@ -34,8 +34,7 @@ from scipy import ndimage
 
 import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.processing.batches import TrainingBatches
-from miscnn_tf.processing.patching import readahead, region
+from miscnn_tf.processing.patching import region
 from miscnn_tf.processing.subfunctions import Normalization
 
 SIZES = ("256x256x100", "512x512x200", "512x512x400")
@@ -81,7 +80,7 @@ class Volume:
         )
         begin = time.perf_counter()
         # Twice the sample makes epochs of one batch.
-        self.batches = TrainingBatches(self.preprocessor, [INDEX, INDEX])
+        self.batches = self.preprocessor.training_batches([INDEX, INDEX])
         self.batches.batch(0, 0)
         self.first_seconds = time.perf_counter() - begin
 
@@ -116,7 +115,7 @@ class Volume:
             region.announce = original
         pages: set[int] = set()
         for box in read:
-            for start, stop in readahead.spans(image, box):
+            for start, stop in region.spans(image, box):
                 first = image.offset % mmap.ALLOCATIONGRANULARITY
                 pages |= set(range((first + start) // mmap.PAGESIZE, -(-(first + stop) // mmap.PAGESIZE)))
         voxels = sum(int(np.prod([part.stop - part.start for part in box])) for box in read)

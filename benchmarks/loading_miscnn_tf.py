@@ -13,8 +13,7 @@ import rivals
 
 import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.neural_network.data_generator import DataGenerator
-from miscnn_tf.neural_network.feed import Feed
+from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
 from miscnn_tf.processing.subfunctions import Normalization
 
 #: Batches that lie in the queue when a round begins, and are not timed.

@@ -18,7 +18,7 @@ import miscnn_tf
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.errors import DataError, MiscnnError, StorageError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
-from miscnn_tf.neural_network.inference import WindowPredictor
+from miscnn_tf.neural_network.prediction import PatchPredictor
 from miscnn_tf.processing.subfunctions import Normalization
 
 CASES = ["case_0", "case_1", "case_2"]
@@ -98,7 +98,7 @@ def no_windows(monkeypatch):
     def refuse(self, windows):
         pytest.fail("a window was computed")
 
-    monkeypatch.setattr(WindowPredictor, "__call__", refuse)
+    monkeypatch.setattr(PatchPredictor, "__call__", refuse)
 
 
 def refused_training(network, *expected: object, error: type[MiscnnError] = DataError, samples=CASES) -> str:

@@ -13,8 +13,8 @@ from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.evaluation.all_folds import fold_folders
 from miscnn_tf.evaluation.fold_run import MODEL_FILE
 from miscnn_tf.messages import some_of
-from miscnn_tf.multi_model.fold_models import fold_model_files, load_fold_models
-from miscnn_tf.multi_model.group_file import METADATA, load_group
+from miscnn_tf.multi_model.group_file import METADATA
+from miscnn_tf.multi_model.loading import fold_model_files, load_fold_models, load_group
 from miscnn_tf.neural_network.model_description import interface_of
 from miscnn_tf.neural_network.model_file import load_model
 

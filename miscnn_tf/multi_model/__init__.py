@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from miscnn_tf.multi_model.aggregation import aggregations
 from miscnn_tf.multi_model.cross_validation_group import CrossValidationGroup
-from miscnn_tf.multi_model.fold_models import load_fold_models
-from miscnn_tf.multi_model.group_file import load_group
+from miscnn_tf.multi_model.loading import load_fold_models, load_group
 from miscnn_tf.multi_model.model import Model
 from miscnn_tf.multi_model.model_group import Model_Group
 

@@ -1,7 +1,8 @@
-"""From the predictions of several models to one."""
+"""Aggregation of the predictions of several models."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,16 +17,16 @@ from miscnn_tf.registry import Registry
 #: ``aggregation_func(sample, [prediction, …]) -> prediction``
 AggregationFunction = Callable[[Sample, Sequence[np.ndarray]], np.ndarray]
 
-#: Aggregation functions by name; a function of one's own is added with ``aggregations.register("name", function)``.
+#: Aggregation functions by name; ``aggregations.register("name", function)`` adds your own.
 aggregations: Registry[AggregationFunction] = Registry("aggregation function", "miscnn_tf.aggregations")
 
 
 class Aggregation(ABC):
-    """An aggregation function that says what it works on, so that nothing else is made for it.
+    """Base class of aggregation functions that declare their input, so that nothing else is made for them.
 
     Attributes:
-        takes_probabilities: Whether it wants class probabilities; labels otherwise. A plain function is given what
-            is asked of the group: labels, or with ``activation_output=True`` probabilities.
+        takes_probabilities: Whether it takes class probabilities; labels otherwise. A plain function gets the output
+            that the group is asked for: labels, or with ``activation_output=True`` probabilities.
     """
 
     takes_probabilities = False
@@ -34,10 +35,10 @@ class Aggregation(ABC):
     def __call__(
         self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
     ) -> np.ndarray:
-        """The one prediction.
+        """Return one prediction.
 
         Args:
-            sample: What was predicted.
+            sample: The predicted sample.
             predictions: One array per member, on the grid of the original image: labels ``(x, y[, z])`` or
                 probabilities ``(x, y[, z], classes)``.
             activation_output: Return probabilities instead of labels.
@@ -45,9 +46,9 @@ class Aggregation(ABC):
 
 
 class Mean(Aggregation):
-    """The mean of the class probabilities, as in deep ensembles; of equally probable classes the lowest is decided.
+    """The mean of the class probabilities, as in deep ensembles; of equally probable classes the lowest is chosen.
 
-    A group does not call it with the members' predictions, which would have to be held: it averages them while they
+    A group does not call it with the members' predictions, which would all be in memory: it averages them while they
     are made.
 
     Reference:
@@ -65,15 +66,15 @@ class Mean(Aggregation):
     def __call__(
         self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
     ) -> np.ndarray:
-        """The mean of probabilities ``(x, y[, z], classes)``, or its labels."""
+        """Return the mean of probabilities ``(x, y[, z], classes)``, or its labels."""
         total = running_mean(iter(predictions))
         return total if activation_output else decide_labels(total)
 
 
 class Majority(Aggregation):
-    """The label that most members decided for; of labels with equally many votes the lowest one.
+    """The label with the most votes; of labels with equally many votes the lowest one.
 
-    So two members that disagree give the lower label, which is background where one of them says background.
+    Two members that disagree give the lower label, which is background if one of them voted for it.
 
     With ``activation_output=True`` it gives the share of the votes of each class.
 
@@ -87,7 +88,7 @@ class Majority(Aggregation):
     def __call__(
         self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
     ) -> np.ndarray:
-        """The labels ``(x, y[, z])`` of most votes, or the votes' shares ``(x, y[, z], classes)`` as float32."""
+        """Return labels ``(x, y[, z])``, or the votes' shares ``(x, y[, z], classes)`` as float32."""
         classes, shape = sample.classes, predictions[0].shape
         result: np.ndarray = (
             np.empty((*shape, classes), np.float32) if activation_output else np.empty(shape, label_dtype(classes))
@@ -107,7 +108,7 @@ class Majority(Aggregation):
 
 
 def running_mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
-    """The mean of arrays that come one by one; one of them and the sum are held at once.
+    """Return the mean of arrays that come one by one; one of them and the sum are in memory at once.
 
     Example:
         >>> running_mean(np.full(2, value, np.float32) for value in (1, 2, 6))
@@ -118,10 +119,10 @@ def running_mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
     for array in arrays:
         number += 1
         if total is None:
-            total = np.array(array, np.float32)  # a copy: the array may belong to somebody else
+            total = np.array(array, np.float32)  # a copy: the array may belong to the caller
         else:
             total += array
-        del array  # or it would live until the next one is made
+        del array  # otherwise it stays in memory until the next one is made
     if total is None:
         raise ConfigurationError("there is nothing to average: the group has no members")
     total /= np.float32(number)
@@ -129,10 +130,10 @@ def running_mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def find_aggregation(aggregation_func: str | AggregationFunction) -> AggregationFunction:
-    """The function for a name, or the function itself.
+    """Return the function with a name, or the function itself.
 
     Raises:
-        ConfigurationError: If there is none of that name, or it cannot be called.
+        ConfigurationError: If the name is not known, or the function cannot be called.
 
     Example:
         >>> find_aggregation("majority")  # doctest: +ELLIPSIS
@@ -149,21 +150,21 @@ def find_aggregation(aggregation_func: str | AggregationFunction) -> Aggregation
 
 
 def wants_probabilities(function: AggregationFunction, activation_output: bool) -> bool:
-    """Whether an aggregation function is to be given class probabilities."""
+    """Return whether an aggregation function gets class probabilities."""
     return function.takes_probabilities if isinstance(function, Aggregation) else activation_output
 
 
 def aggregate(
     function: AggregationFunction, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool
 ) -> np.ndarray:
-    """Call an aggregation function, and look at what it returns.
+    """Call an aggregation function, and check its result.
 
     Raises:
-        DataError: If that is no prediction of this image.
+        DataError: If that is not a prediction of this image.
     """
     if isinstance(function, Aggregation):
         return function(sample, predictions, activation_output)
-    name = getattr(function, "__name__", type(function).__name__)
+    name = function.__name__ if inspect.isroutine(function) else type(function).__name__
     where = f"sample {sample.index!r}: the result of the aggregation function {name}"
     result = np.asarray(function(sample, predictions))
     shape = predictions[0].shape
@@ -172,7 +173,7 @@ def aggregate(
     if result.shape != shape:
         raise DataError(f"{where} has the shape {result.shape}, the predictions {shape}; return one array like them")
     result = result.astype(np.float32, copy=False) if activation_output else check_labels(result, sample.classes, where)
-    # In memory: what it was given lies in files that are deleted.
+    # In memory: the members' predictions are in files that are deleted.
     given = any(np.may_share_memory(result, prediction) for prediction in predictions)
     return np.array(result) if given else result
 

@@ -28,24 +28,24 @@ Folds = int | Sequence[Fold | tuple[Sequence[Hashable], Sequence[Hashable]]]
 class CrossValidationGroup(Model_Group):
     """k copies of a model, each trained on the training samples of its fold.
 
-    Each sample is left out by one member. So `evaluate` measures all of them on samples that they have not seen, and
+    Each sample is left out by one member: `evaluate` measures all of them on samples that they have not seen, and
     `predict` gives, for new samples, the aggregate of all members.
 
     Args:
         model: The model to copy; it is not changed.
         preprocessor: Prepares the samples, once for all members.
-        folds: How many folds (2 or more), made anew from the samples that are trained on, or the folds themselves:
+        folds: Number of folds (2 or more), made anew from the samples that are trained on, or the folds themselves:
             pairs of names ``(training, validation)``, as `load_disk2fold` and `make_folds` return, which can keep
             a patient's scans together.
-        verify_preprocessor: Whether the model has to have this very preprocessor.
-        seed: Of the split, where `folds` is a number; the same seed gives the folds of `cross_validation`.
+        verify_preprocessor: Whether the model must have this preprocessor.
+        seed: Seed of the split, if `folds` is a number; the same seed gives the folds of `cross_validation`.
 
     Attributes:
         models: The members, in the order of the folds.
         trained_folds: The folds of the last training; None before.
 
     Raises:
-        ModelGroupError: (a RuntimeError) If `model` is no model, or has another preprocessor.
+        ModelGroupError: (a RuntimeError) If `model` is not a model, or has another preprocessor.
         ConfigurationError: If `folds` is neither a number nor folds.
 
     Example:
@@ -53,6 +53,8 @@ class CrossValidationGroup(Model_Group):
         >>> group.evaluate(samples[:80], epochs=50, evaluation_path="evaluation")  # doctest: +SKIP
         >>> group.predict(samples[80:], "mean")  # doctest: +SKIP
     """
+
+    kind = "CrossValidationGroup"
 
     def __init__(
         self,
@@ -66,9 +68,9 @@ class CrossValidationGroup(Model_Group):
         self.folds = _checked_folds(folds)
         self.seed = whole_number(seed, "seed")
         if isinstance(model, type) or not isinstance(model, Model):
-            raise ModelGroupError(f"model={model!r} is no model; hand in a Neural_Network")
+            raise ModelGroupError(f"model={model!r} is not a model; give a Neural_Network")
         number = self.folds if isinstance(self.folds, int) else len(self.folds)
-        super().__init__([model], preprocessor, verify_preprocessor)  # looked at before it is copied
+        super().__init__([model], preprocessor, verify_preprocessor)  # checked before it is copied
         self.models = [model.copy() for _ in range(number)]
         self.trained_folds: list[Fold] | None = None
 
@@ -80,17 +82,17 @@ class CrossValidationGroup(Model_Group):
         callbacks: Sequence[Callback] = (),
         class_weight: Any = None,
     ) -> list[Any]:
-        """Train each member on the training side of its fold, from the weights that it has.
+        """Train each member on the training side of its fold, from its present weights.
 
         Args:
-            sample_list: Names of the samples that are split; where the folds were handed in, all of theirs.
+            sample_list: Names of the samples to split; if the folds were given, all of theirs.
             epochs: How many epochs.
             iterations: Steps per epoch; None for once through all samples.
             callbacks: Keras callbacks, the same objects for each member; the list is not changed.
             class_weight: ``{class: weight}`` or a weight per class.
 
         Returns:
-            What each member returned: Keras' History of a network.
+            The result of each member: Keras' History of a network.
         """
         self.trained_folds = folds = self._folds_of(sample_list)
         return [
@@ -113,17 +115,17 @@ class CrossValidationGroup(Model_Group):
         resume: bool = True,
         archive: bool = False,
     ) -> list[Any]:
-        """Train each member on its fold, and measure it after each epoch on samples that it is not fitted to.
+        """Train each member on its fold, and validate it after each epoch on samples that it is not trained on.
 
         With an `evaluation_path` this is a cross-validation of the group: each fold is trained afresh and leaves the
         files of `miscnn_tf.evaluation.cross_validation` in ``<evaluation_path>/fold_<i>/``, each member has the
         weights of its best epoch, and the same call after an interruption goes on where it stopped. A finished
-        `cross_validation` with the same samples and settings is taken over as it is.
+        `cross_validation` with the same samples and settings is used as it is.
 
         Args:
             training_samples: Names of the samples that are split into folds.
-            validation_samples: Names of samples that all members are measured on; None: the validation side of each
-                member's own fold.
+            validation_samples: Names of samples to validate all members on; None: the validation side of each member's
+                own fold.
             epochs: How many epochs.
             iterations: Steps per epoch; None for once through all samples.
             callbacks: Keras callbacks, the same objects for each member; the list is not changed.
@@ -131,7 +133,7 @@ class CrossValidationGroup(Model_Group):
             evaluation_path: Folder of the results; None writes nothing, and the members go on from their weights.
             draw_figures: Draw the curves of the loss and the metrics.
             run_detailed_evaluation: Predict each fold's validation samples and write their scores, and a summary.
-            resume: False throws away the results that the folder holds, and starts afresh.
+            resume: False deletes the results in the folder, and starts afresh.
             archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
 
         Returns:
@@ -179,7 +181,7 @@ class CrossValidationGroup(Model_Group):
         return histories
 
     def description(self) -> dict[str, Any]:
-        """What the metadata say besides the members: folds and seed."""
+        """Return folds and seed as plain data."""
         return {
             "folds": self.folds if isinstance(self.folds, int) else [fold_to_plain(fold) for fold in self.folds],
             "seed": self.seed,
@@ -192,7 +194,7 @@ class CrossValidationGroup(Model_Group):
     def from_description(
         cls, models: Sequence[Any], preprocessor: Preprocessor, description: Mapping[str, Any], verify: bool
     ) -> CrossValidationGroup:
-        """A group of loaded members.
+        """Return a group of loaded members.
 
         Raises:
             ModelFileError: If the description does not fit them.
@@ -218,8 +220,8 @@ class CrossValidationGroup(Model_Group):
         missing = {name for fold in self.folds for name in (*fold.training, *fold.validation)} ^ set(samples)
         if missing:
             raise ConfigurationError(
-                f"the samples are not those of the folds: {sorted(map(str, missing))[:3]} is in one of them only; hand "
-                "in all samples of the folds"
+                f"the samples are not those of the folds: {sorted(map(str, missing))[:3]} is in one of them only; give "
+                "all samples of the folds"
             )
         return self.folds
 
@@ -230,7 +232,7 @@ def _checked_folds(folds: Folds) -> int | list[Fold]:
         for fold in folds:
             sides = (fold.training, fold.validation) if isinstance(fold, Fold) else fold
             if not isinstance(sides, tuple | list) or len(sides) != 2 or any(isinstance(side, str) for side in sides):
-                raise ConfigurationError(f"folds: {fold!r} is no pair of lists, (training, validation)")
+                raise ConfigurationError(f"folds: {fold!r} is not a pair of lists, (training, validation)")
             training, validation = map(as_index_list, sides)
             both = set(training) & set(validation)
             if both:

@@ -1,14 +1,14 @@
-"""What the members of a group predict for one image: prepared once, and never all in memory."""
+"""Predictions of the members of a group for one image: prepared once, and never all in memory."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +21,10 @@ from miscnn_tf.data_loading.storage import (
 )
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
+from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
 from miscnn_tf.processing.labels import decide_labels
 from miscnn_tf.processing.preprocessor import Preprocessor
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.memory_budget import MemoryBudget
-
-#: Makes the sample as the subfunctions of a preprocessor leave it.
-Prepare = Callable[[Preprocessor], Sample]
+from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare, Segmenter
 
 
 class MemberPredictions:
@@ -37,30 +33,30 @@ class MemberPredictions:
     Args:
         models: The members.
         index: Name of the sample; None for an image that belongs to no data set.
-        prepare: Makes the prepared sample for a preprocessor; it is called once for each preprocessor.
-        of_group: Where `index` is None: what a member that is a group predicts for the image, given the group and
-            whether probabilities are wanted.
-        budget: The memory that `mean` has to stay within.
+        prepare: Prepares the sample for a preprocessor; it is called once for each preprocessor.
+        budget: Limit of the memory for `mean`.
     """
 
     def __init__(
-        self,
-        models: Sequence[Any],
-        index: Hashable | None,
-        prepare: Prepare,
-        of_group: Callable[[Any, bool], np.ndarray] | None = None,
-        budget: MemoryBudget | None = None,
+        self, models: Sequence[Any], index: Hashable | None, prepare: Prepare, budget: MemoryBudget | None = None
     ) -> None:
         self.models = models
         self.index = index
-        self.prepare = prepare
-        self.of_group = of_group
         self.budget = budget
+        self._prepare = prepare
+        self._latest: tuple[Preprocessor, Sample] | None = None
+
+    def prepared(self, preprocessor: Preprocessor) -> Sample:
+        """Return the sample as the subfunctions of a preprocessor leave it."""
+        if self._latest is None or self._latest[0] is not preprocessor:
+            self._latest = None  # one at a time: samples are large
+            self._latest = preprocessor, self._prepare(preprocessor)
+        return self._latest[1]
 
     def mean(self, activation_output: bool) -> np.ndarray:
-        """The mean of the members' class probabilities, or the labels that it decides for.
+        """Compute the mean of the members' class probabilities, or its labels.
 
-        Networks on one preprocessor are averaged window by window: that takes the memory of one network's prediction,
+        Networks on one preprocessor are averaged patch by patch: that takes the memory of one network's prediction,
         whatever their number, and the label is decided after the mean was resampled, slab by slab. Of other models the
         sum and one member's probabilities on the original grid are held.
 
@@ -68,67 +64,51 @@ class MemberPredictions:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
 
         Raises:
-            ConfigurationError: If there is a budget, but the members cannot be averaged window by window.
+            ConfigurationError: If there is a budget, but the members cannot be averaged patch by patch.
             MemoryBudgetError: If the budget is too small.
         """
-        preprocessors = _distinct(self.models)
-        if len(preprocessors) == 1 and all(hasattr(model, "predict_windows") for model in self.models):
-            preprocessor = preprocessors[0]
-            sample = self.prepare(preprocessor)
-            divisors = set()
-            for model in self.models:
-                model.windows(sample)  # sets it
-                divisors.add(preprocessor.fullimage_divisor)
-            # Networks of several depths pad whole images differently.
-            if len(divisors) == 1 or preprocessor.analysis != "fullimage":
-                return self._mean_of_windows(preprocessor, sample, activation_output)
+        networks = [model for model in self.models if isinstance(model, PatchSegmenter)]
+        alike = len(networks) == len(self.models) and len(_distinct(networks)) == 1
+        # Networks of several depths pad whole images differently.
+        if alike and all(network.plan == networks[0].plan for network in networks):
+            return self._mean_of_patches(networks, activation_output)
         if self.budget is not None:
             raise ConfigurationError(
-                "memory_budget is for groups of networks that share one preprocessor: they are averaged window by "
-                "window, others hold the probabilities of the whole image; leave it out"
+                "memory_budget is for groups of networks that share one preprocessor: they are averaged patch by "
+                "patch, others hold the probabilities of the whole image; leave it out"
             )
         # A generator's variable would hold each prediction until the next one is made.
         mean = running_mean(map(itemgetter(1), self.each(activation_output=True)))
         return mean if activation_output else decide_labels(mean)
 
-    def _mean_of_windows(self, preprocessor: Preprocessor, sample: Sample, activation_output: bool) -> np.ndarray:
-        """The mean, window by window, in as many sections as keep the budget."""
-        # Its floor starts TensorFlow, which networks have done.
-        from miscnn_tf.neural_network.memory_budget import sections_within
-        from miscnn_tf.neural_network.prediction import windows_held
+    def _mean_of_patches(self, networks: Sequence[PatchSegmenter], activation_output: bool) -> np.ndarray:
+        preprocessor = networks[0].preprocessor
+        sample = self.prepared(preprocessor)
 
-        def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-            return _means([model.predict_windows(sample, numbers) for model in self.models])
+        def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+            return _means([network.predict_patches(sample, numbers) for network in networks])
 
-        predictors = [model.window_predictor() for model in self.models]
-        batch_sizes = [predictor.batch_size for predictor in predictors]
-        held = windows_held(list(zip(batch_sizes, [model.views(sample.ndim) for model in self.models], strict=True)))
-        sections = sections_within(self.budget, preprocessor, predictors, sample, activation_output, held)
-        return preprocessor.assemble(sample, windows, activation_output, sections=sections)
+        streams = [(network.patch_predictor(), network.views(sample.ndim)) for network in networks]
+        plan, steps = networks[0].plan, preprocessor.subfunctions
+        return assemble_within(self.budget, plan, steps, streams, sample, patches, activation_output)
 
     def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:
-        """The position and prediction of each member, one by one; members on one preprocessor follow each other."""
+        """Yield the position and prediction of each member; members on one preprocessor follow each other."""
         for preprocessor in _distinct(self.models):
-            sample: Sample | None = None
             for position, model in enumerate(self.models):
-                if model.preprocessor is not preprocessor:
-                    continue
-                if hasattr(model, "predict_windows"):
-                    sample = sample or self.prepare(preprocessor)
-                    yield position, preprocessor.assemble(sample, model.predict_windows(sample), activation_output)
-                else:
-                    yield position, self._of_other_model(model, activation_output)
+                if model.preprocessor is preprocessor:
+                    yield position, self._of_member(model, activation_output)
 
     @contextmanager
     def on_disk(self, folder: Path, activation_output: bool) -> Iterator[list[np.ndarray]]:
-        """All members' predictions in the members' order, as memory maps of files that are gone after the block.
+        """Write all predictions to files, and provide memory maps of them in the members' order inside the block.
 
         Args:
             folder: The group's folder; the files go to a folder of their own in it.
             activation_output: Class probabilities instead of labels.
 
         Raises:
-            StorageError: If the folder cannot be written, or has no room for them.
+            StorageError: If the folder cannot be written, or the disk is full.
         """
         above = [folder, *folder.parents]
         new = [each for each in above if not each.exists()]
@@ -147,12 +127,12 @@ class MemberPredictions:
             maps.clear()
             shutil.rmtree(own, ignore_errors=True)
             for each in new:
-                with suppress(OSError):  # something else is in it by now
+                with suppress(OSError):  # other files are in it now
                     each.rmdir()
 
-    def _of_other_model(self, model: Any, activation_output: bool) -> np.ndarray:
-        if self.index is None and self.of_group is not None and hasattr(model, "predict_image"):
-            return self.of_group(model, activation_output)
+    def _of_member(self, model: Any, activation_output: bool) -> np.ndarray:
+        if isinstance(model, Segmenter):
+            return model.segment(self.prepared, activation_output, self.index)
         if self.index is None:
             raise ConfigurationError(
                 f"a {type(model).__name__} in the group predicts samples of its data set only, not single files and "
@@ -161,18 +141,18 @@ class MemberPredictions:
         answer = model.predict([self.index], return_output=True, activation_output=activation_output)
         if not answer:
             raise ConfigurationError(
-                f"{type(model).__name__}.predict(…, return_output=True) has to return a list of arrays; got {answer!r}"
+                f"{type(model).__name__}.predict(…, return_output=True) must return a list of arrays; got {answer!r}"
             )
         return np.asarray(answer[0])
 
 
 def _means(streams: Sequence[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
-    """The means of the first arrays, of the second ones, …; each is made when it is added."""
+    """Yield the means of the first arrays, of the second ones, …; each is made when it is added."""
     first, *others = streams
-    for window in first:
-        yield running_mean(chain([window], (next(other) for other in others)))
+    for patch in first:
+        yield running_mean(chain([patch], (next(other) for other in others)))
 
 
 def _distinct(models: Sequence[Any]) -> list[Preprocessor]:
-    """The preprocessors of the models, each once."""
+    """Return the preprocessors of the models, each once."""
     return list({id(model.preprocessor): model.preprocessor for model in models}.values())

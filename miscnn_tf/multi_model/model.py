@@ -1,4 +1,4 @@
-"""What counts as a model: anything that trains, predicts, and can be saved and copied."""
+"""Base class of models that train, predict, and can be saved and copied."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from miscnn_tf.processing.preprocessor import Preprocessor
 
-if TYPE_CHECKING:
-    import numpy as np
-
-#: What every model can do.
+#: Methods of every model.
 METHODS = ("train", "evaluate", "predict", "reset", "copy", "dump", "load")
 
 
 class Model(ABC):
     """Base of models that can be members of a group.
 
-    A class with all seven methods is a model, whether it derives from this one or not: `Neural_Network` is, and
-    ``isinstance(network, Model)`` says so. Derive from it where a model of your own joins a group; Python then refuses
-    to make one that lacks a method.
+    A class with all seven methods is a model, whether it derives from this one or not: ``isinstance(network, Model)``
+    is true for a `Neural_Network`. Derive from it if a model of your own joins a group; Python then refuses to make one
+    that lacks a method.
 
     Args:
-        preprocessor: Where samples come from, and how they are prepared.
+        preprocessor: Prepares the samples.
 
     Attributes:
         preprocessor: The same.
-        id: A name that tells instances apart; it is part of a folder's name.
+        id: A name that distinguishes instances; it is part of a folder's name.
 
     Example:
         >>> class Threshold(Model):
@@ -50,10 +49,11 @@ class Model(ABC):
 
     @classmethod
     def __subclasshook__(cls, other: type) -> Any:
-        # Neural_Network lies on a lower floor and starts TensorFlow: it is recognised by what it can do.
+        # Neural_Network is on a lower floor and starts TensorFlow: it is recognised by its methods.
         if cls is not Model:
             return NotImplemented
-        return all(callable(getattr(other, name, None)) for name in METHODS) or NotImplemented
+        known = {name for base in other.__mro__ for name in vars(base)}
+        return known.issuperset(METHODS) or NotImplemented
 
     @abstractmethod
     def train(
@@ -76,7 +76,7 @@ class Model(ABC):
         callbacks: Sequence[Any] = (),
         class_weight: Any = None,
     ) -> Any:
-        """Train on some samples, and measure on others after each epoch."""
+        """Train on some samples, and validate on others after each epoch."""
 
     @abstractmethod
     def predict(
@@ -89,11 +89,11 @@ class Model(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Go back to the untrained state."""
+        """Return to the untrained state."""
 
     @abstractmethod
     def copy(self) -> Any:
-        """A model of its own in the same state, on the same preprocessor."""
+        """Return another model in the same state, on the same preprocessor."""
 
     @abstractmethod
     def dump(self, file_path: str | Path) -> None:
@@ -101,4 +101,11 @@ class Model(ABC):
 
     @abstractmethod
     def load(self, file_path: str | Path, custom_objects: Any = None) -> None:
-        """Read what `dump` wrote."""
+        """Read a file that `dump` wrote."""
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A model with an id; the methods of `Model` do not need one."""
+
+    id: str

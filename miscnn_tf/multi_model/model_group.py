@@ -16,7 +16,7 @@ from miscnn_tf.cluster import is_chief, read_cluster
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.errors import ConfigurationError, ModelGroupError
+from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.multi_model import group_file
 from miscnn_tf.multi_model import staple as _staple  # noqa: F401 - it registers itself
 from miscnn_tf.multi_model.aggregation import (
@@ -29,35 +29,35 @@ from miscnn_tf.multi_model.aggregation import (
 )
 from miscnn_tf.multi_model.member_predictions import MemberPredictions
 from miscnn_tf.multi_model.model import METHODS, Model
+from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
-
-    from miscnn_tf.neural_network.memory_budget import MemoryBudget
 
 logger = logging.getLogger(__name__)
 
 
 class Model_Group(Model):
-    """Trains several models on the same samples, and predicts the aggregate of their predictions.
+    """Train several models on the same samples, and predict the aggregate of their predictions.
 
-    Members are best networks of different seeds, architectures or losses: two networks of one architecture and one
+    Good members are networks of different seeds, architectures or losses: two networks of one architecture and one
     seed start from the same weights.
 
     Args:
         models: The members: networks (`Neural_Network`), groups, or models of your own (see `Model`).
         preprocessor: Prepares the samples, once for all members.
-        verify_preprocessor: Whether each member has to have this very preprocessor. False allows members with
-            patches, spacings or steps of their own, as long as classes and number of axes agree; then each sample is
-            prepared once per preprocessor.
+        verify_preprocessor: Whether each member must have this preprocessor. False allows members with patches,
+            spacings or steps of their own, as long as classes and number of axes agree; then each sample is prepared
+            once per preprocessor.
 
     Attributes:
-        id: A name that tells groups apart; the group's folders are called ``group_<id>``.
+        id: A name that distinguishes groups; the group's folders are called ``group_<id>``.
         verbose: 0 for no progress bar in `predict`; each member has its own ``verbose`` for training.
 
     Raises:
-        ModelGroupError: (a RuntimeError) If there is no member, one is no model, or one has another preprocessor.
+        ModelGroupError: (a RuntimeError) If there is no member, one is not a model, or one has another preprocessor.
 
     Example:
         >>> networks = [Neural_Network(pre_processor, seed=seed) for seed in range(3)]  # doctest: +SKIP
@@ -66,6 +66,9 @@ class Model_Group(Model):
         >>> group.predict(samples[80:], aggregation_func="mean")  # doctest: +SKIP
         >>> group.dump("models")  # doctest: +SKIP
     """
+
+    #: Name of the class in the files of a group of models.
+    kind = "Model_Group"
 
     def __init__(self, models: Sequence[Any], preprocessor: Preprocessor, verify_preprocessor: bool = True) -> None:
         super().__init__(preprocessor)
@@ -85,7 +88,7 @@ class Model_Group(Model):
 
     @property
     def three_dim(self) -> bool:
-        """Whether the images are volumes."""
+        """True for volumes, False for images."""
         return bool(self.preprocessor.data_io.interface.three_dim)
 
     # ---------------------------------------------------------------- training
@@ -108,7 +111,7 @@ class Model_Group(Model):
             class_weight: ``{class: weight}`` or a weight per class.
 
         Returns:
-            What each member returned: Keras' History of a network.
+            The result of each member: Keras' History of a network.
         """
         self._warn_of_twins()
         return [model.train(list(as_index_list(sample_list)), epochs, iterations, list(callbacks), class_weight)
@@ -126,15 +129,15 @@ class Model_Group(Model):
         """Train the members, one after the other, and validate each after each epoch.
 
         Args:
-            training_samples: Names of the samples that they are fitted to.
-            validation_samples: Names of the samples that they are measured on, without augmentation.
+            training_samples: Names of the samples to train on.
+            validation_samples: Names of the samples to validate on, without augmentation.
             epochs: How many epochs.
             iterations: Steps per epoch; None for once through all samples.
             callbacks: Keras callbacks, the same objects for each member; the list is not changed.
             class_weight: ``{class: weight}`` or a weight per class.
 
         Returns:
-            What each member returned: Keras' History of a network.
+            The result of each member: Keras' History of a network.
         """
         self._warn_of_twins()
         training, validation = as_index_list(training_samples), as_index_list(validation_samples)
@@ -149,21 +152,21 @@ class Model_Group(Model):
             yield model
 
     def _warn_of_twins(self) -> None:
-        """Say so where two networks have the same weights, and will learn the same."""
-        weights = [model.model.get_weights() if hasattr(model, "predict_windows") else None for model in self.models]
+        """Warn if two networks have the same weights, and will learn the same."""
+        weights = [model.model.get_weights() if isinstance(model, PatchSegmenter) else None for model in self.models]
         for second in range(len(weights)):
             for first in range(second):
                 if _same_arrays(weights[first], weights[second]):
                     logger.warning(
-                        "the members %d and %d start from the same weights and will learn almost the same, which a "
-                        "group gains nothing from; give each Neural_Network a seed of its own: seed=%d",
+                        "the members %d and %d start from the same weights and will learn almost the same, so that "
+                        "the group gains nothing; give each Neural_Network a seed of its own: seed=%d",
                         *(first, second, second),
                     )
                     break
 
     # ---------------------------------------------------------------- prediction
 
-    def predict(  # type: ignore[override]  # MIScnn's order: a group is also told how to aggregate
+    def predict(  # type: ignore[override]  # MIScnn's order of the arguments
         self,
         sample_list: Sequence[Hashable] | Hashable,
         aggregation_func: str | AggregationFunction = "mean",
@@ -175,7 +178,7 @@ class Model_Group(Model):
         """Segment samples: the aggregate of what the members predict.
 
         - ``"mean"``: the mean of the class probabilities. It takes the memory of one network's prediction: networks
-          on one preprocessor are averaged window by window.
+          on one preprocessor are averaged patch by patch.
         - ``"majority"``: the label with the most votes; of equally many the lowest.
         - ``"staple"``: labels weighed by each member's estimated reliability (extra ``staple``).
         - A function ``aggregation_func(sample, [prediction, …])`` of your own. `sample` is the sample as the data
@@ -198,7 +201,7 @@ class Model_Group(Model):
 
         Raises:
             ConfigurationError: If there is no such function, or it cannot keep a budget.
-            DataError: If the function returns something else than a prediction of the image.
+            DataError: If the function does not return a prediction of the image.
             MemoryBudgetError: If the budget is too small.
         """
         function = find_aggregation(aggregation_func)
@@ -243,7 +246,7 @@ class Model_Group(Model):
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         function = find_aggregation(aggregation_func)
         budget = _budget(memory_budget, function)
-        return self.predict_image("array", np.asarray(image), extended, function, activation_output, budget)
+        return self._predict_image("array", np.asarray(image), extended, function, activation_output, budget)
 
     def predict_file(
         self,
@@ -257,20 +260,20 @@ class Model_Group(Model):
         """Segment an image file, and write the result in the image's own geometry.
 
         Args:
-            image_path: The image, in a format that the interface reads (or that its ending tells); a list of files for
-                an image whose channels lie in one file each.
+            image_path: The image, in a format that the interface reads, or recognised by its ending; a list of files
+                for an image with one file per channel.
             output_path: Where to write the result; None only returns it.
             aggregation_func: As in `predict`.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`.
 
         Returns:
-            What was written.
+            The written labels or probabilities.
 
         Example:
             >>> load_group("models").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
-        # Its floor starts TensorFlow, which the members of a group have done.
+        # Starts TensorFlow, which the members of a group have done.
         from miscnn_tf.neural_network import model_file
 
         function = find_aggregation(aggregation_func)
@@ -281,42 +284,37 @@ class Model_Group(Model):
                 model_file.require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
         image, extended = interface.read_file(image_path)
-        prediction = self.predict_image(str(image_path), image, extended, function, activation_output, budget)
+        prediction = self._predict_image(str(image_path), image, extended, function, activation_output, budget)
         if output_path is not None:
             sample = self._sample(str(image_path), image, extended)
             sample.add_prediction(prediction, activation_output=activation_output)
             interface.write_file(sample, output_path)
         return prediction
 
+    def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:
+        """Segment one image by the mean of the members: see `miscnn_tf.processing.segmenter.Segmenter`."""
+        return MemberPredictions(self.models, index, prepare).mean(activation_output)
+
     def _predict_index(
         self, index: Hashable, function: AggregationFunction, activation_output: bool, budget: MemoryBudget | None
     ) -> tuple[Sample, np.ndarray]:
-        prepared: dict[int, Sample] = {}
-
         def prepare(preprocessor: Preprocessor) -> Sample:
-            # Its floor starts TensorFlow, which the members of a group have done.
-            from miscnn_tf.neural_network.prediction import prepared_sample
+            return prepared_sample(preprocessor, index, budget)
 
-            if id(preprocessor) not in prepared:
-                # One at a time: the next preprocessor's sample takes the place of this one's.
-                prepared.clear()
-                prepared[id(preprocessor)] = prepared_sample(preprocessor, index, budget)
-            return prepared[id(preprocessor)]
-
-        members = MemberPredictions(self.models, index, prepare, budget=budget)
+        members = MemberPredictions(self.models, index, prepare, budget)
         if isinstance(function, Mean):
             prediction = members.mean(activation_output)
-            return prepare(self.preprocessor), prediction
+            return members.prepared(self.preprocessor), prediction
 
         def original() -> Sample:
             if isinstance(function, Aggregation):
-                return prepare(self.preprocessor)  # ours do not look at the image, so it is not decoded again
+                return members.prepared(self.preprocessor)  # ours do not read the image: it is not decoded again
             return self.preprocessor.data_io.sample_loader(index, load_seg=False)
 
         prediction, sample = self._from_all(members, original, function, activation_output)
         return sample, prediction
 
-    def predict_image(
+    def _predict_image(
         self,
         name: str,
         image: np.ndarray,
@@ -325,32 +323,23 @@ class Model_Group(Model):
         activation_output: bool,
         budget: MemoryBudget | None = None,
     ) -> np.ndarray:
-        """Segment an image that belongs to no data set; members that are groups give the mean of theirs.
+        """Segment an image that belongs to no data set.
 
         Args:
-            name: What messages call it.
+            name: Its name in messages.
             image: ``(x, y[, z][, channels])``.
-            extended: What an interface reads beside an image, such as ``"spacing"`` and ``"affine"``.
+            extended: Details that an interface reads with an image, such as ``"spacing"`` and ``"affine"``.
             function: The aggregation function.
             activation_output: Class probabilities instead of labels.
-            budget: The memory that the process has to stay within.
-
-        Returns:
-            Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
+            budget: Limit of the memory.
         """
 
-        def prepared(preprocessor: Preprocessor) -> Sample:
-            # Its floor starts TensorFlow, which the members of a group have done.
-            from miscnn_tf.neural_network.prediction import prepare
-
+        def prepare(preprocessor: Preprocessor) -> Sample:
             sample = self._sample(name, image, extended)
-            prepare(sample, preprocessor.subfunctions, budget, kept=True)
+            prepare_image(sample, preprocessor.subfunctions, budget, kept=True)
             return sample
 
-        def of_group(group: Model_Group, activation_output: bool) -> np.ndarray:
-            return group.predict_image(name, image, extended, find_aggregation("mean"), activation_output)
-
-        members = MemberPredictions(self.models, None, prepared, of_group, budget)
+        members = MemberPredictions(self.models, None, prepare, budget)
         if isinstance(function, Mean):
             return members.mean(activation_output)
         return self._from_all(members, lambda: self._sample(name, image, extended), function, activation_output)[0]
@@ -362,7 +351,7 @@ class Model_Group(Model):
         function: AggregationFunction,
         activation_output: bool,
     ) -> tuple[np.ndarray, Sample]:
-        """For functions that need the predictions of all members."""
+        """Aggregate by a function that needs the predictions of all members."""
         folder = Path(self.preprocessor.data_io.batch_path) / group_file.folder_name(self.id)
         with members.on_disk(folder, wants_probabilities(function, activation_output)) as predictions:
             sample = original()
@@ -374,15 +363,14 @@ class Model_Group(Model):
     # ---------------------------------------------------------------- state
 
     def reset(self) -> None:
-        """Take all members back to their initial weights, optimizers and learning rates."""
+        """Reset all members to their initial weights, optimizers and learning rates."""
         for model in self.models:
             model.reset()
 
     def copy(self) -> Self:
-        """A group of its own, of copies of the members, on the same preprocessor.
+        """Return a new group of the same class, with copies of the members, on the same preprocessor.
 
-        Of a class of your own it is one, too; attributes that you added are those of this group, as ``copy.copy`` would
-        take them over.
+        Attributes that you added are shared with this group, as with ``copy.copy``.
         """
         twin = copy.copy(self)
         twin.id = uuid.uuid4().hex
@@ -396,41 +384,72 @@ class Model_Group(Model):
         together (``TF_CONFIG``), the first one writes it.
 
         Args:
-            file_path: A folder; it is made where it is missing.
+            file_path: A folder; created if missing.
 
         Raises:
             StorageError: If it cannot be written.
         """
         if is_chief():
-            group_file.write(self, file_path)
+            metadata = {
+                "kind": self.kind,
+                "id": self.id,
+                "verify_preprocessor": self.verify_preprocessor,
+                "description": self.description(),
+            }
+            group_file.write(file_path, self.models, metadata)
         else:
             logger.info("%s: %s is written by the first worker", read_cluster(), file_path)
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
-        """Read a dump into this group: each member takes over the weights of its counterpart, the group its id.
+        """Read a dump into this group: the weights of each member, and the ids.
 
-        `load_group` needs no group to read into.
+        `load_group` does not need a group to read into.
 
         Args:
             file_path: The folder that was given to `dump`, or the folder ``group_<id>`` in it. Of several groups in
                 one folder the one with this group's id is read.
-            custom_objects: Layers of your own by name, where they are not registered with Keras.
+            custom_objects: Layers of your own by name, if they are not registered with Keras.
 
         Raises:
             MissingDataError: If there is no group.
             ModelFileError: If it is damaged, of another format, or of other members.
         """
-        group_file.read_into(self, file_path, custom_objects)
+        folder = group_file.find_folder(file_path, self.id)
+        metadata = group_file.read(folder)
+        members = metadata["members"]
+        found, needed = [member["kind"] for member in members], [group_file.kind_of(model) for model in self.models]
+        if found != needed:
+            raise ModelFileError(
+                f"{folder} holds a group of {', '.join(found)}, but this one has {', '.join(needed)}; read it with "
+                "load_group(), or make a group of such members first"
+            )
+        files = [group_file.member_path(folder, member) for member in members]  # all are found before one is read
+        for model, file in zip(self.models, files, strict=True):
+            model.load(file, custom_objects)
+        self.id = metadata["id"]
+        for model, member in zip(self.models, members, strict=True):
+            model.id = member["id"]
+
+    def share(self, preprocessor: Preprocessor) -> None:
+        """Give the group a preprocessor, and its members too if they must have the group's."""
+        self.preprocessor = preprocessor
+        if not self.verify_preprocessor:
+            return
+        for model in self.models:
+            if isinstance(model, Model_Group):
+                model.share(preprocessor)
+            else:
+                model.preprocessor = preprocessor
 
     def description(self) -> dict[str, Any]:
-        """What the metadata say besides the members: plain data."""
+        """Return the settings to write beside the members, as plain data."""
         return {}
 
     @classmethod
     def from_description(
         cls, models: Sequence[Any], preprocessor: Preprocessor, description: Mapping[str, Any], verify: bool
     ) -> Model_Group:
-        """A group of loaded members."""
+        """Return a group of loaded members."""
         return cls(models, preprocessor, verify)
 
 
@@ -439,11 +458,9 @@ def _budget(memory_budget: int | str | None, function: AggregationFunction) -> M
         return None
     if not isinstance(function, Mean):
         raise ConfigurationError(
-            'memory_budget is for aggregation_func="mean"; other functions look at the predictions of all members at '
+            'memory_budget is for aggregation_func="mean"; other functions need the predictions of all members at '
             "once. Leave it out"
         )
-    from miscnn_tf.neural_network.memory_budget import MemoryBudget
-
     return MemoryBudget(memory_budget)
 
 
@@ -454,8 +471,8 @@ def _checked_members(models: Sequence[Any], preprocessor: Preprocessor, verify: 
     for number, model in enumerate(models):
         if isinstance(model, type) or not isinstance(model, Model):
             raise ModelGroupError(
-                f"models[{number}] is {model!r}, which is no model: a Neural_Network, a Model_Group, or an object of "
-                f"your own with {', '.join(METHODS)}"
+                f"models[{number}] is {model!r}, which is not a model: give a Neural_Network, a Model_Group, or an "
+                f"object of your own with {', '.join(METHODS)}"
             )
         if any(model is other for other in models[:number]):
             raise ModelGroupError(f"models[{number}] is in the list already; use its copy()")
@@ -471,7 +488,8 @@ def _checked_members(models: Sequence[Any], preprocessor: Preprocessor, verify: 
         if (other.classes, bool(other.three_dim)) != (interface.classes, bool(interface.three_dim)):
             raise ModelGroupError(
                 f"models[{number}] predicts {other.classes} classes in {3 if other.three_dim else 2}D, the group "
-                f"{interface.classes} in {3 if interface.three_dim else 2}D; only alike predictions can be aggregated"
+                f"{interface.classes} in {3 if interface.three_dim else 2}D; only predictions of the same classes and "
+                "axes can be aggregated"
             )
     return list(models)
 

@@ -1,4 +1,4 @@
-"""STAPLE: the truth that several label maps estimate, and how reliable each of them is."""
+"""STAPLE: an estimate of the truth from several label maps, and of the reliability of each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from miscnn_tf.multi_model.aggregation import Aggregation, Majority, aggregation
 
 
 class Staple(Aggregation):
-    """Labels weighed by how well each member agrees with the estimated truth, class by class (SimpleITK).
+    """Labels weighted by the agreement of each member with the estimated truth, class by class (SimpleITK).
 
     Two classes or more, by the multi-label STAPLE. Voxels that it leaves undecided get the majority's label. The label
     maps of all members are in memory at once, a byte per voxel and member. It is slow beside the other functions: about
     two seconds per million voxels for five members and three classes.
 
     Args:
-        iterations: How many iterations of expectation and maximisation there are at most.
+        iterations: Maximum number of iterations of expectation and maximisation.
 
     Reference:
         Warfield, Zou, Wells: Simultaneous Truth and Performance Level Estimation (STAPLE), IEEE TMI 2004; Rohlfing,
@@ -39,7 +39,7 @@ class Staple(Aggregation):
     def __call__(
         self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
     ) -> np.ndarray:
-        """The estimated labels ``(x, y[, z])``."""
+        """Return the estimated labels ``(x, y[, z])``."""
         if activation_output:
             raise ConfigurationError(
                 "STAPLE decides labels and gives no class probabilities: leave activation_output out, or use "

@@ -1,4 +1,4 @@
-"""A network taken apart for Grad-CAM: its layers, its scores before the activation, and gradients between the two."""
+"""Parts of a network for Grad-CAM: its layers, its scores before the activation, and gradients between the two."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.keras_internals import maker_of
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-#: Activations that leave the order of the classes as it is, and hide how sure the network is of the largest.
+#: Activations that keep the order of the classes, and whose gradient vanishes where the network is certain.
 _SQUASHING = ("softmax", "sigmoid")
 
 
 class LayerMap(NamedTuple):
-    """A layer that gives a feature map.
+    """A layer whose output is a feature map.
 
     Attributes:
         name: The layer's name.
         shape: Spatial shape of its output.
-        kernel: Voxels of its kernel; 0 where it is no convolution.
+        kernel: Voxels of its kernel; 0 if it is not a convolution.
         shrinks: Whether it is a convolution with strides.
     """
 
@@ -35,12 +35,12 @@ class LayerMap(NamedTuple):
     shrinks: bool = False
 
 
-def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
-    """The layers whose output is a feature map, in the order in which they are computed; the output itself is not one.
+def feature_layers(model: keras.Model, patch_shape: Sequence[int]) -> list[LayerMap]:
+    """Return the layers whose output is a feature map, in the order of computation; the last output is not one.
 
     Args:
         model: A functional Keras model of one input and one output.
-        window: Spatial shape of the input, for networks that take any.
+        patch_shape: Spatial shape of the input, for networks that take any.
 
     Example:
         >>> image = keras.Input((None, None, 1))
@@ -49,13 +49,13 @@ def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
         [LayerMap(name='conv', shape=(8, 8), kernel=9, shrinks=False), LayerMap(name='pool', shape=(4, 4), kernel=0,
         shrinks=False)]
     """
-    axes = len(window)
+    axes = len(patch_shape)
     output = model.outputs[0]
     layers = [layer for layer in model.layers if _gives_a_map(layer, axes, output)]
     if not layers:
         return []
     inner = keras.Model(model.inputs[0], [layer.output for layer in layers])
-    image = keras.KerasTensor((1, *window, model.inputs[0].shape[-1]))
+    image = keras.KerasTensor((1, *patch_shape, model.inputs[0].shape[-1]))
     outputs = inner.compute_output_spec(image)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return [
@@ -65,16 +65,16 @@ def feature_layers(model: keras.Model, window: Sequence[int]) -> list[LayerMap]:
 
 
 def bottleneck_layer(layers: Sequence[LayerMap]) -> str | None:
-    """The last convolution where the feature maps are smallest: the end of a U-Net's bridge.
+    """Return the last convolution where the feature maps are smallest: the end of a U-Net's bridge.
 
     Convolutions of kernel 1 (shortcuts) or with strides (attention gates bring a skip to the bridge's size so) count
-    only where there are no others.
+    only if there are no others.
 
     Args:
-        layers: What `feature_layers` gave.
+        layers: Result of `feature_layers`.
 
     Returns:
-        Its name; None where there is no convolution.
+        Its name; None if there is no convolution.
 
     Example:
         >>> bottleneck_layer([LayerMap("down", (8, 8), 9), LayerMap("bridge", (4, 4), 9), LayerMap("up", (8, 8), 9)])
@@ -92,46 +92,46 @@ def bottleneck_layer(layers: Sequence[LayerMap]) -> str | None:
 
 
 def check_layer(name: str | None, layers: Sequence[LayerMap]) -> str:
-    """The name of a usable layer: `name`, or the bottleneck's where it is None.
+    """Return the name of a usable layer: `name`, or the bottleneck's if it is None.
 
     Raises:
-        ConfigurationError: If there is no such layer; the message lists those that there are.
+        ConfigurationError: If there is no such layer; the message lists all.
     """
     if name is None:
         name = bottleneck_layer(layers)
     if name is None:
         raise ConfigurationError(
-            "the network has no convolution that can be looked into: build it with Keras' functional API, its "
+            "the network has no convolution with a known feature map; build it with Keras' functional API, its "
             "convolutions as layers of the model itself"
         )
     if name not in {layer.name for layer in layers}:
         usable = ", ".join(f"{layer.name} {layer.shape}" for layer in layers)
-        raise ConfigurationError(f"layer={name!r} is no layer with a feature map; use one of: {usable}")
+        raise ConfigurationError(f"layer={name!r} is not a layer with a feature map; use one of: {usable}")
     return name
 
 
 class ClassGradients:
-    """Feature maps of a layer, and how the classes' scores change with them.
+    """Feature maps of a layer, and gradients of the classes' scores by them.
 
-    The score of a class at a voxel is what goes into a final softmax or sigmoid (Selvaraju et al. 2017, section 3: the
-    gradient of probabilities vanishes where the network is sure); where the network ends otherwise, its output.
+    The score of a class at a voxel is the input of a final softmax or sigmoid (Selvaraju et al. 2017, section 3: the
+    gradient of probabilities vanishes where the network is certain); of networks with another end, their output.
 
     Args:
         model: A functional Keras model in float32, from ``(batch, x, y[, z], channels)`` to classes.
-        layer: Name of the layer, known to be one of `feature_layers` (see `check_layer`).
-        window_shape: Spatial shape of the input; None in an axis that varies.
+        layer: Name of the layer, one of `feature_layers` (see `check_layer`).
+        patch_shape: Spatial shape of the input; None in an axis that varies.
 
     Attributes:
-        features: How many feature maps the layer has.
+        features: Number of feature maps of the layer.
     """
 
-    def __init__(self, model: keras.Model, layer: str, window_shape: Sequence[int | None]) -> None:
+    def __init__(self, model: keras.Model, layer: str, patch_shape: Sequence[int | None]) -> None:
         output = model.get_layer(layer).output
         self.features = int(output.shape[-1])
         scores_before, self._twins = _scores(model)
         self._network = keras.Model(model.inputs[0], [output, scores_before])
-        images = tf.TensorSpec((None, *window_shape, model.inputs[0].shape[-1]), tf.float32)
-        weights = tf.TensorSpec((None, *window_shape), tf.float32)
+        images = tf.TensorSpec((None, *patch_shape, model.inputs[0].shape[-1]), tf.float32)
+        weights = tf.TensorSpec((None, *patch_shape), tf.float32)
         single = tf.TensorSpec((), tf.int32)
 
         @tf.function(input_signature=[images])
@@ -156,34 +156,34 @@ class ClassGradients:
         self._scores, self._feature_maps, self._gradient = scores, feature_maps, gradient
 
     @classmethod
-    def of(cls, model: keras.Model, layer: str, window_shape: Sequence[int | None]) -> ClassGradients:
-        """Those of a model, which TensorFlow traces once however often they are asked for; its weights may change."""
+    def of(cls, model: keras.Model, layer: str, patch_shape: Sequence[int | None]) -> ClassGradients:
+        """Return the gradients of a model, which TensorFlow traces once for all calls; its weights may change."""
         known = _traced.setdefault(model, {})
-        key = (layer, *window_shape)
+        key = (layer, *patch_shape)
         if key not in known:
-            known[key] = cls(model, layer, window_shape)
+            known[key] = cls(model, layer, patch_shape)
         known[key].take_over_weights()
         return known[key]
 
     def take_over_weights(self) -> None:
-        """Bring the scores to the model's present weights; those of the feature maps are the model's own."""
+        """Give the scores the model's present weights; the feature maps share the model's."""
         for layer, twin in self._twins:
             twin.set_weights(layer.get_weights())
 
     def scores(self, images: np.ndarray) -> np.ndarray:
-        """Scores ``(batch, x, y[, z], classes)`` of a batch of windows."""
+        """Return the scores ``(batch, x, y[, z], classes)`` of a batch of patches."""
         return _numpy(self._scores(images))
 
     def feature_maps(self, images: np.ndarray) -> np.ndarray:
-        """The layer's output ``(batch, x', y'[, z'], features)``."""
+        """Return the layer's output ``(batch, x', y'[, z'], features)``."""
         return _numpy(self._feature_maps(images))
 
     def gradient(self, images: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
-        """The gradient of a class's weighted score by the feature maps: mean over places, sum over windows.
+        """Return the gradient of a class's weighted score by the feature maps: mean over places, sum over patches.
 
         Args:
-            images: Batch of windows.
-            weights: What each voxel's score counts, ``(batch, x, y[, z])``.
+            images: Batch of patches.
+            weights: Weight of each voxel's score, ``(batch, x, y[, z])``.
             number: The class.
 
         Returns:
@@ -213,7 +213,7 @@ def _gives_a_map(layer: keras.layers.Layer, axes: int, output: Any) -> bool:
 
 
 def _kernel(layer: keras.layers.Layer) -> tuple[int, bool]:
-    """Voxels of the kernel of a convolution, and whether it has strides."""
+    """Return the voxels of the kernel of a convolution, and whether it has strides."""
     size = getattr(layer, "kernel_size", None)
     if size is None or isinstance(layer, _TRANSPOSED):
         return 0, False
@@ -223,7 +223,7 @@ def _kernel(layer: keras.layers.Layer) -> tuple[int, bool]:
 def _scores(
     model: keras.Model,
 ) -> tuple[Any, list[tuple[keras.layers.Layer, keras.layers.Layer]]]:
-    """The output before its softmax or sigmoid; and the layer that was made for it, with the one it copies, if any."""
+    """Return the output before its softmax or sigmoid; and the layer made for it, if any, with the layer it copies."""
     output = model.outputs[0]
     layer = maker_of(output)
     if isinstance(layer, keras.layers.Softmax):

@@ -11,7 +11,7 @@ import keras
 
 from miscnn_tf.arguments import positive
 from miscnn_tf.errors import ConfigurationError, TrainingError
-from miscnn_tf.neural_network.loader import BatchLoader
+from miscnn_tf.neural_network.data_generator import BatchLoader
 
 
 def learning_rate_of(model: keras.Model) -> float:

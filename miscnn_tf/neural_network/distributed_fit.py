@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.callbacks import has_schedule, learning_rate_of
-from miscnn_tf.neural_network.feed import Feed
+from miscnn_tf.neural_network.data_generator import Feed
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
 

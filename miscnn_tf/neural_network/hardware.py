@@ -19,7 +19,7 @@ from miscnn_tf.neural_network.cpu_precision import bfloat16_speedup, cpu_compute
 from miscnn_tf.neural_network.workers import Workers, cluster_strategy
 from miscnn_tf.nvidia import NVIDIA_TRACES
 from miscnn_tf.onednn import VARIABLE, comes_too_late
-from miscnn_tf.processing.schedule import Share
+from miscnn_tf.processing.batches import Share
 
 __all__ = [
     "PRECISIONS",

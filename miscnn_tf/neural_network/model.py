@@ -30,25 +30,26 @@ from miscnn_tf.neural_network.callbacks import require_no_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight
 from miscnn_tf.neural_network.compilation import Compilation
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
-from miscnn_tf.neural_network.inference import WindowPredictor, prediction_batch_size
 from miscnn_tf.neural_network.losses import tversky_loss
-from miscnn_tf.neural_network.memory_budget import MemoryBudget
+from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.neural_network.metrics import dice_soft, get_all
 from miscnn_tf.neural_network.optimizer import OptimizerRecipe, rate_of, unwrapped
 from miscnn_tf.neural_network.prediction import (
+    PatchPredictor,
     flip_axes,
     predict_prepared,
-    predicted_windows,
-    prepare,
-    prepared_sample,
+    predicted_patches,
+    prediction_batch_size,
     view_axes,
-    windows_of,
 )
 from miscnn_tf.neural_network.random_state import random_state, set_random_state
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.trainable import TrainableSet
 from miscnn_tf.neural_network.training import Training
+from miscnn_tf.processing.assembling import assemble
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.segmenter import Prepare
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,9 @@ class Neural_Network:
         >>> model.train(samples[:80], epochs=50)  # doctest: +SKIP
         >>> labels = model.predict(samples[80:], return_output=True)  # doctest: +SKIP
     """
+
+    #: Name of the class in the files of a group of models.
+    kind = "Neural_Network"
 
     def __init__(
         self,
@@ -215,7 +219,7 @@ class Neural_Network:
         self.initialization_weights = self.model.get_weights()
         self._initial_random_state = random_state(self._model)
         self._compilation = Compilation()
-        self._predictor: WindowPredictor | None = None
+        self._predictor: PatchPredictor | None = None
 
     @property
     def model(self) -> SegmentationModel:
@@ -487,8 +491,11 @@ class Neural_Network:
             that of `predict`) is test-time augmentation.
         """
         prepared = self.prepared(sample)
+        predictor, plan, steps = self.patch_predictor(), self.plan, self.preprocessor.subfunctions
         return [
-            self.preprocessor.assemble(prepared, predicted_windows(self, prepared, [axis]), activation_output=True)
+            assemble(
+                prepared, predicted_patches(predictor, plan, prepared, [axis]), plan, steps, activation_output=True
+            )
             for axis in flip_axes(self.preprocessor.data_augmentation, prepared.ndim)
         ]
 
@@ -514,7 +521,7 @@ class Neural_Network:
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
-        prepare(sample, self.preprocessor.subfunctions, budget, kept=True)
+        prepare_image(sample, self.preprocessor.subfunctions, budget, kept=True)
         return self.predict_sample(sample, activation_output, memory_budget=budget)
 
     def predict_file(
@@ -551,7 +558,7 @@ class Neural_Network:
             image, extended = interface.read_file(image_path)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
         del image  # the subfunctions put others in its place
-        prepare(sample, self.preprocessor.subfunctions, budget)
+        prepare_image(sample, self.preprocessor.subfunctions, budget)
         prediction = self.predict_sample(sample, activation_output, memory_budget=budget)
         if output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
@@ -559,89 +566,87 @@ class Neural_Network:
                 interface.write_file(sample, output_path)
         return prediction
 
+    @property
+    def plan(self) -> PatchPlan:
+        """The preprocessor's present settings of patches, for this network."""
+        return self.preprocessor.plan(self.divisors)
+
     def prepared(self, index: Hashable, memory_budget: MemoryBudget | None = None) -> Sample:
-        """The sample as prediction sees it: after all subfunctions, without a label map.
+        """Return a sample after all subfunctions, without a label map.
 
         Args:
             index: The sample's name.
-            memory_budget: What its preparation has to stay within.
+            memory_budget: Limit of the memory.
         """
         return prepared_sample(self.preprocessor, index, memory_budget)
 
     def predict_sample(
         self,
         sample: Sample,
-        activation_output: bool,
+        activation_output: bool = False,
         flips: bool | None = None,
         *,
         memory_budget: MemoryBudget | None = None,
     ) -> np.ndarray:
-        """Segment a sample that is prepared already.
+        """Segment a sample that is already prepared.
 
         Args:
-            sample: What `prepared` gave.
-            activation_output: Class probabilities instead of labels.
+            sample: Result of `prepared`.
+            activation_output: Return class probabilities instead of labels.
             flips: Whether to take the mean over the image as it is and flipped along each axis of ``infaug_flip_list``;
-                None: as the augmentation's ``infaug`` says.
-            memory_budget: What the process has to stay within.
+                None: as the augmentation's ``infaug``.
+            memory_budget: Limit of the process' memory.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
         """
-        return predict_prepared(self, sample, activation_output, flips, memory_budget)
+        axes = view_axes(self.preprocessor.data_augmentation, sample.ndim, flips)
+        steps = self.preprocessor.subfunctions
+        predictor = self.patch_predictor()
+        return predict_prepared(predictor, self.plan, steps, sample, axes, activation_output, memory_budget)
 
-    def predict_windows(self, sample: Sample, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
-        """Class probabilities of a prepared sample's windows, one by one, for ``preprocessor.assemble``.
+    def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:
+        """Segment one image, given a function that prepares it: see `miscnn_tf.processing.segmenter.Segmenter`."""
+        return self.predict_sample(prepare(self.preprocessor), activation_output)
 
-        Groups of networks average them window by window, so that no member's prediction is ever held.
+    def predict_patches(self, sample: Sample, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """Predict the patches of a prepared sample one by one.
+
+        Groups of networks average them patch by patch, so that no member's prediction is held as a whole.
 
         Args:
             sample: The sample after all subfunctions.
-            numbers: Which windows, by their numbers in the grid; None for all.
+            numbers: Numbers of the patches in the grid; None for all.
 
         Returns:
-            float32 arrays ``(x, y[, z], classes)`` in grid order; where ``infaug`` is set, the mean over the flips.
+            float32 arrays ``(x, y[, z], classes)`` in grid order; if ``infaug`` is set, the mean over the flips.
         """
-        return predicted_windows(self, sample, view_axes(self.preprocessor.data_augmentation, sample.ndim), numbers)
+        axes = view_axes(self.preprocessor.data_augmentation, sample.ndim)
+        return predicted_patches(self.patch_predictor(), self.plan, sample, axes, numbers)
 
     def views(self, ndim: int) -> int:
-        """How many predictions each window is the mean of: 1, or with ``infaug`` one more for each axis of its list.
+        """Return the number of predictions that each patch is the mean of.
+
+        It is 1, or with ``infaug`` one more for each axis of its list.
 
         Args:
             ndim: Spatial axes of the image.
         """
         return len(view_axes(self.preprocessor.data_augmentation, ndim))
 
-    def windows(self, sample: Sample, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
-        """What the network sees of a prepared sample: its windows in grid order, one by one.
-
-        A window is a patch, or the whole image where the analysis is "fullimage"; it reaches beyond the image where
-        that is smaller, or not a multiple of what the network needs.
-
-        Args:
-            sample: What `prepared` gave.
-            numbers: Which windows, by their numbers in the grid; None for all.
-
-        Returns:
-            float32 arrays ``(x, y[, z], channels)``, of the grid ``preprocessor.boxes().grid(image_shape)``.
-        """
-        return windows_of(sample, self.preprocessor, self.divisors, numbers)
-
-    def window_predictor(self) -> WindowPredictor:
-        """Return the network as a function from windows to class probabilities, in batches that suit the device."""
+    def patch_predictor(self) -> PatchPredictor:
+        """Return the network as a function from patches to class probabilities, in batches that suit the device."""
         self._fit_window()
         if self._predictor is None:
             on_gpu = bool(tf.config.list_logical_devices("GPU"))
-            patch_shape = self.preprocessor.checked_patch_shape()
-            size = (
-                1 if patch_shape is None else prediction_batch_size(patch_shape, self.preprocessor.batch_size, on_gpu)
-            )
-            self._predictor = WindowPredictor(
+            plan = self.plan
+            self._predictor = PatchPredictor(
                 self.model,
                 self.window_shape,
                 self.channels,
-                size,
-                jit_compile=(on_gpu if self.jit_compile == "auto" else self.jit_compile) and patch_shape is not None,
+                prediction_batch_size(plan, on_gpu),
+                jit_compile=(on_gpu if self.jit_compile == "auto" else self.jit_compile)
+                and plan.patch_shape is not None,
             )
         return self._predictor
 

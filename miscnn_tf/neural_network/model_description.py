@@ -31,7 +31,8 @@ from miscnn_tf.plain_limits import parse_json
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation, augmentations
 from miscnn_tf.processing.patching.blending import MODES
-from miscnn_tf.processing.preprocessor import ANALYSES, SETTINGS, Preprocessor
+from miscnn_tf.processing.patching.patch_plan import ANALYSES
+from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
 from miscnn_tf.typed_data import Described, Document, require
 
@@ -318,7 +319,7 @@ def make_preprocessor(
     for name in set(SETTINGS) - set(ARGUMENTS):
         value = settings[name]
         setattr(preprocessor, name, tuple(value) if isinstance(value, list) else value)
-    preprocessor.boxes()  # finds an overlap that does not fit the patch
+    preprocessor.plan()  # finds an overlap that does not fit the patch
     return preprocessor
 
 

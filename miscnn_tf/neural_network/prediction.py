@@ -1,128 +1,195 @@
-"""The prediction of one image: its windows through the network, as they are and flipped, put together again."""
+"""Predict the patches of an image with a Keras model, as they are and flipped, and put them together."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import cast
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.neural_network.memory_budget import MemoryBudget, sections_within
-from miscnn_tf.processing.cutting import cut
+from miscnn_tf.errors import MemoryBudgetError
+from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
+from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.preparation import complete, run_subfunctions
-from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
+from miscnn_tf.processing.segmenter import Predictor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
 
 logger = logging.getLogger(__name__)
 
 
-# ---------------------------------------------------------------- preparing
-
-
-def prepared_sample(preprocessor: Preprocessor, index: Hashable, budget: MemoryBudget | None = None) -> Sample:
-    """A sample of the data set after all subfunctions, without a label map: see `Neural_Network.prepared`."""
-
-    def check(sample: Sample) -> None:
-        if budget is not None:
-            budget.require_preparation(sample, preprocessor.subfunctions)
-
-    # Most samples are predicted once: keeping them in memory would only fill it.
-    keep = preprocessor.prepare_subfunctions
-    return preprocessor.prepare_sample_subfunctions(index, training=False, keep=keep, loaded=check)
-
-
-def prepare(
-    sample: Sample, subfunctions: Sequence[Abstract_Subfunction], budget: MemoryBudget | None, kept: bool = False
-) -> None:
-    """Run the subfunctions over an image that belongs to no data set.
+class PatchPredictor:
+    """Predict patches in batches of one shape, so that the graph is traced (and compiled by XLA) once.
 
     Args:
-        sample: The image, which is changed.
-        subfunctions: The steps.
-        budget: What this has to stay within.
-        kept: Whether the image that was read stays in memory meanwhile.
+        model: A model from ``(batch, x, y[, z], channels)`` to class probabilities.
+        patch_shape: Spatial shape of all patches; None in an axis that varies.
+        channels: Channels of the image.
+        batch_size: Patches per batch; a last, smaller batch is filled up with zeros.
+        jit_compile: Whether XLA compiles the prediction.
+
+    Attributes:
+        batch_size: The same; halved if a batch does not fit into the device's memory.
+        patch_shape: The same.
+        measured_bytes: Measured memory of a batch, by the shape of its patches; see `memory_budget.network_bytes`.
     """
-    if budget is not None:
-        budget.require_preparation(sample, subfunctions, kept)
-    run_subfunctions(sample, subfunctions, training=False)
-    with memory_for(sample.index, "preparing it", lambda: sample.img_data.shape):
-        complete(sample)
+
+    def __init__(
+        self,
+        model: keras.Model,
+        patch_shape: tuple[int | None, ...],
+        channels: int,
+        batch_size: int = 1,
+        jit_compile: bool = False,
+    ) -> None:
+        self.batch_size = batch_size
+        self.patch_shape = patch_shape
+        self.measured_bytes: dict[tuple[int, ...], int] = {}
+
+        def traced(batch_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+            signature = tf.TensorSpec((batch_size, *patch_shape, channels), tf.float32)
+
+            @tf.function(input_signature=[signature], jit_compile=jit_compile)
+            def predict(images: tf.Tensor) -> tf.Tensor:
+                return tf.cast(model(images, training=False), tf.float32)
+
+            # One graph, traced here: a tf.function counts its traces over all networks of the process, and warns
+            # about a group of them.
+            return cast(Callable[[tf.Tensor], tf.Tensor], predict.get_concrete_function())
+
+        self._traced = traced
+        self._predict = traced(batch_size)
+
+    def __call__(self, patches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Return class probabilities of each patch, float32 ``(x, y[, z], classes)``, in order.
+
+        Args:
+            patches: Images ``(x, y[, z], channels)``, taken batch by batch.
+        """
+        patches = iter(patches)
+        waiting: list[np.ndarray] = []
+        while True:
+            waiting += islice(patches, max(0, self.batch_size - len(waiting)))
+            batch = waiting[: self.batch_size]
+            if not batch:
+                return
+            try:
+                outputs = self._predicted(batch)
+            except tf.errors.OpError as error:
+                if not is_lack_of_device_memory(error):
+                    raise
+                self._halve_batches(batch[0].shape[:-1], error)
+                continue
+            del waiting[: len(batch)], batch
+            yield from outputs
+            del outputs  # otherwise it stays in memory until the next one is made
+
+    def _predicted(self, batch: Sequence[np.ndarray]) -> np.ndarray:
+        images = np.zeros((self.batch_size, *batch[0].shape), np.float32)
+        for place, patch in enumerate(batch):
+            images[place] = patch
+        outputs: np.ndarray = self._predict(tf.constant(images)).numpy()
+        return outputs[: len(batch)]
+
+    def _halve_batches(self, shape: tuple[int, ...], error: Exception) -> None:
+        """Continue with smaller batches after one did not fit into the device's memory."""
+        if self.batch_size == 1:
+            raise MemoryBudgetError(
+                f"one patch of {shape} voxels does not fit into the device's memory. Choose a smaller patch_shape "
+                "or a network of fewer filters, close other programs that use the device, or predict on the CPU "
+                "(CUDA_VISIBLE_DEVICES=-1)"
+            ) from error
+        logger.warning(
+            "%d patches of %s voxels do not fit into the device's memory at once; from here on it is %d at a time",
+            *(self.batch_size, shape, self.batch_size // 2),
+        )
+        self.batch_size //= 2
+        self._predict = self._traced(self.batch_size)
 
 
-# ---------------------------------------------------------------- predicting
+def prediction_batch_size(plan: PatchPlan, on_gpu: bool) -> int:
+    """Return the number of patches to predict at once.
+
+    A GPU needs large batches. On a CPU one 3D patch keeps all cores busy, and more of them only take memory; small 2D
+    patches are put together up to that size. Whole images are predicted one by one.
+    """
+    if plan.patch_shape is None:
+        return 1
+    if on_gpu:
+        return plan.batch_size
+    return int(np.clip(2**15 // int(np.prod(plan.patch_shape)), 1, plan.batch_size))
 
 
 def predict_prepared(
-    network: Neural_Network,
+    predictor: Predictor,
+    plan: PatchPlan,
+    steps: Sequence[Abstract_Subfunction],
     sample: Sample,
+    axes: Sequence[int | None],
     activation_output: bool,
-    flips: bool | None = None,
     budget: MemoryBudget | None = None,
 ) -> np.ndarray:
-    """Segment a sample that is prepared already: see `Neural_Network.predict_sample`."""
-    begin = time.perf_counter()
-    preprocessor = network.preprocessor
-    axes = view_axes(preprocessor.data_augmentation, sample.ndim, flips)
-    preprocessor.fullimage_divisor = network.divisors
-    predictor = network.window_predictor()
-    held = windows_held([(predictor.batch_size, len(axes))])
-    sections = sections_within(budget, preprocessor, [predictor], sample, activation_output, held)
+    """Segment a prepared sample.
 
-    def windows(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return predicted_windows(network, sample, axes, numbers)
+    Args:
+        predictor: Predicts its patches.
+        plan: Settings of the patches.
+        steps: The subfunctions that prepared the sample.
+        sample: The sample after all subfunctions.
+        axes: The views of each patch: see `view_axes`.
+        activation_output: Return class probabilities instead of labels.
+        budget: Limit of the memory; None for what the machine has free.
+
+    Returns:
+        Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
+    """
+    begin = time.perf_counter()
+
+    def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        return predicted_patches(predictor, plan, sample, axes, numbers)
 
     with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
-        prediction = preprocessor.assemble(sample, windows, activation_output, sections=sections)
+        streams = [(predictor, len(axes))]
+        prediction = assemble_within(budget, plan, steps, streams, sample, patches, activation_output)
     logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
     return prediction
 
 
-def predicted_windows(
-    network: Neural_Network, sample: Sample, axes: Sequence[int | None], numbers: Sequence[int] | None = None
+def predicted_patches(
+    predictor: Predictor,
+    plan: PatchPlan,
+    sample: Sample,
+    axes: Sequence[int | None],
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Class probabilities of a prepared sample's windows in grid order.
+    """Predict class probabilities of a prepared sample's patches in grid order.
 
     Args:
-        network: What predicts them.
+        predictor: Predicts the patches.
+        plan: Settings of the patches.
         sample: The sample after all subfunctions.
-        axes: Each is the mean of the predictions of the window flipped along each of these axes (None: as it is),
+        axes: Each prediction is the mean of those of the patch flipped along each of these axes (None: as it is),
             flipped back.
-        numbers: Which windows, by their numbers in the grid; None for all.
+        numbers: Numbers of the patches in the grid; None for all.
     """
-    views = (_flip(image, axis) for image in network.windows(sample, numbers) for axis in axes)
-    return _merged(network.window_predictor()(views), axes)
-
-
-def windows_of(
-    sample: Sample, preprocessor: Preprocessor, divisors: tuple[int, ...], numbers: Sequence[int] | None = None
-) -> Iterator[np.ndarray]:
-    """The windows of a prepared sample in grid order: see `Neural_Network.windows`."""
-    preprocessor.fullimage_divisor = divisors
-    boxes = preprocessor.boxes()
-    window = boxes.window(sample.img_data.shape[:-1])
-    starts = boxes.grid_starts(sample)
-    chosen = starts if numbers is None else (starts[number] for number in numbers)
-    return (cut(sample, start, window).image for start in chosen)
-
-
-# ---------------------------------------------------------------- flipping
+    views = (_flip(image, axis) for image in plan.patches(sample, numbers) for axis in axes)
+    return _merged(predictor(views), axes)
 
 
 def view_axes(augmentation: Data_Augmentation | None, ndim: int, flips: bool | None = None) -> list[int | None]:
-    """The views of each window that are predicted: as it is (None), and flipped along each of these spatial axes.
+    """Return the views of each patch to predict: as it is (None), and flipped along each of these spatial axes.
 
     Args:
-        augmentation: Says along which axes (`flip_axes`).
+        augmentation: Gives the axes: see `flip_axes`.
         ndim: Spatial axes of the image.
-        flips: Whether there are flipped ones at all; None: as the augmentation's ``infaug`` says.
+        flips: Whether to predict flipped views; None: as the augmentation's ``infaug``.
     """
     if flips is None:
         flips = augmentation is not None and augmentation.infaug
@@ -130,34 +197,18 @@ def view_axes(augmentation: Data_Augmentation | None, ndim: int, flips: bool | N
 
 
 def flip_axes(augmentation: Data_Augmentation | None, ndim: int) -> list[int]:
-    """The spatial axes of the augmentation's ``infaug_flip_list``, which counts from the batch axis; without one, all.
+    """Return the spatial axes of the augmentation's ``infaug_flip_list``; without an augmentation, all.
 
     Args:
-        augmentation: The augmentation.
+        augmentation: The augmentation, whose list counts from the batch axis.
         ndim: Spatial axes of the image.
     """
     flips = range(1, ndim + 1) if augmentation is None else augmentation.infaug_flip_list
     return [flip - 1 for flip in flips if flip <= ndim]
 
 
-def windows_held(streams: Sequence[tuple[int, int]]) -> int:
-    """How many predicted windows are in memory at once, beside the batch that is being made.
-
-    Args:
-        streams: For each network the windows of its batches, and how many views each window is the mean of.
-
-    Example:
-        >>> windows_held([(1, 1)]), windows_held([(2, 4)]), windows_held([(2, 4), (1, 1)])
-        (1, 3, 6)
-    """
-    # The last batch, of which a view is kept as a part, and of flipped windows the next sum.
-    held = sum(batch_size + (views > 1) for batch_size, views in streams)
-    # Of several networks the mean so far, and the window that is added to it.
-    return held + 2 * (len(streams) > 1)
-
-
 def _merged(outputs: Iterator[np.ndarray], axes: Sequence[int | None]) -> Iterator[np.ndarray]:
-    """The mean of each group of predictions, one per view, flipped back."""
+    """Yield the mean of each group of predictions, one per view, flipped back."""
     for first in outputs:
         total = _flip(first, axes[0])
         for axis in axes[1:]:
@@ -166,7 +217,7 @@ def _merged(outputs: Iterator[np.ndarray], axes: Sequence[int | None]) -> Iterat
             total /= len(axes)
         del first
         yield total
-        del total  # or it would live until the next window is predicted
+        del total  # otherwise it stays in memory until the next patch is predicted
 
 
 def _flip(array: np.ndarray, axis: int | None) -> np.ndarray:

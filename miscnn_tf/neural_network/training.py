@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -19,9 +20,8 @@ from miscnn_tf.neural_network.callback_checks import require_working
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, has_schedule
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compilation import Compilation, make_training_variables
-from miscnn_tf.neural_network.data_generator import DataGenerator
+from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
 from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
-from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.neural_network.training_state import Position, TrainingState
 from miscnn_tf.neural_network.trial import try_largest_images, warn_of_large_predictions
 from miscnn_tf.processing.survey import Surveyed
@@ -82,8 +82,8 @@ class Training:
         network = self.network
         workers = network.hardware.workers
         surveyed, seeds = workers.together(self._prepare, lambda: [network.preprocessor.seed])
-        if len(seeds) > 1:
-            network.preprocessor.seed = int(seeds[0, 0])  # all have to draw the same batches
+        # All machines draw the same batches.
+        seed = int(seeds[0, 0]) if len(seeds) > 1 else network.preprocessor.seed
         rate = network.learning_rate  # includes changes by compile() or on the optimizer
         self.compilation.renew(network, self.class_weight)
         make_training_variables(network)
@@ -91,13 +91,13 @@ class Training:
             if not has_schedule(network.model):
                 # A callback of an earlier training may have changed it.
                 network.model.optimizer.learning_rate = rate
-            self._run(surveyed)
+            self._run(surveyed, seed)
         return self.history
 
-    def _run(self, surveyed: list[Surveyed]) -> None:
+    def _run(self, surveyed: list[Surveyed], seed: int) -> None:
         network, workers = self.network, self.network.hardware.workers
         network.trained_on = {"training": self.training, "validation": self.validation or []}
-        (state, position), positions = workers.together(self._resumed, lambda: [network.epochs_trained])
+        (state, position), positions = workers.together(lambda: self._resumed(seed), lambda: [network.epochs_trained])
         _require_the_same_position(positions)
 
         feeds: list[Feed] = []
@@ -138,20 +138,20 @@ class Training:
                 some_of(sorted(map(str, both))),
             )
         preprocessor.data_io.check(everything)
-        preprocessor.fullimage_divisor = self.network.divisors
         _require_a_share_for_each_device(self.network.hardware.replicas, preprocessor.batch_size)
-        surveyed = preprocessor.run_subfunctions(everything, training=True)
-        warn_of_large_predictions(preprocessor, surveyed)
+        plan = self.network.plan
+        surveyed = preprocessor.run_subfunctions(everything, training=True, plan=plan)
+        warn_of_large_predictions(preprocessor, plan, surveyed)
         return surveyed
 
-    def _resumed(self) -> tuple[list[TrainingState], Position]:
-        """Take the `TrainingState` out of the callbacks, if there is one, and ask it where the training stands."""
+    def _resumed(self, seed: int) -> tuple[list[TrainingState], Position]:
+        """Take the `TrainingState` out of the callbacks, if there is one, and find the position of the training."""
         network = self.network
         states = [callback for callback in self.callbacks if isinstance(callback, TrainingState)]
         if len(states) > 1:
             raise ConfigurationError("callbacks holds more than one TrainingState; one keeps everything")
         if not states:
-            return states, Position(network.epochs_trained, 0, 0)
+            return states, Position(network.epochs_trained, 0, 0, seed)
         self.callbacks.remove(states[0])
         weights = None if self.class_weight is None else class_weight_vector(self.class_weight, network.classes)
         settings = {
@@ -160,7 +160,7 @@ class Training:
             "iterations": self.iterations,
             "class_weight": weights,
         }
-        position = states[0].begin(network, settings, self.callbacks, self.history, self.epochs)
+        position = states[0].begin(network, settings, self.callbacks, self.history, self.epochs, seed)
         network.epochs_trained = position.first + position.done
         return states, position
 
@@ -170,6 +170,7 @@ class Training:
         One by one: each may lie on disk, and is removed from there if the next one fails.
         """
         network, share = self.network, self.network.hardware.share
+        plan = replace(network.plan, seed=position.seed)
         batches = DataGenerator(
             self.training,
             network.preprocessor,
@@ -178,6 +179,7 @@ class Training:
             iterations=self.iterations,
             labels=True,
             share=share,
+            plan=plan,
         )
         # A second training goes on with fresh crops, not with the first one's.
         first = position.first
@@ -186,7 +188,9 @@ class Training:
         epochs = range(first + begin, first + self.epochs)
         yield Feed(batches, epochs, network.workers, network.batch_queue_size)
         if self.validation is not None:
-            checks = DataGenerator(self.validation, network.preprocessor, validation=True, labels=True, share=share)
+            checks = DataGenerator(
+                self.validation, network.preprocessor, validation=True, labels=True, share=share, plan=plan
+            )
             # Each epoch goes through it once, from its start.
             yield Feed(checks, range(1), network.workers, network.batch_queue_size)
 

@@ -37,11 +37,13 @@ class Position:
         first: Epochs that the weights had been trained before it began.
         done: Its epochs that are finished.
         begin: The epoch to begin with: that number, or that of all epochs where it was stopped early.
+        seed: Seed of the order, the crops and the augmentation.
     """
 
     first: int
     done: int
     begin: int
+    seed: int
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -87,7 +89,7 @@ class TrainingState(keras.callbacks.Callback):
         self._settings: dict[str, Any] = {}
         self._others: Sequence[keras.callbacks.Callback] = ()
         self._history = keras.callbacks.History()
-        self._position = Position(0, 0, 0)
+        self._position = Position(0, 0, 0, 0)
         self._epochs = 0
 
     def begin(
@@ -97,6 +99,7 @@ class TrainingState(keras.callbacks.Callback):
         others: Sequence[keras.callbacks.Callback],
         history: keras.callbacks.History,
         epochs: int,
+        seed: int,
     ) -> Position:
         """Find out where the training stands; `Neural_Network` asks before it begins.
 
@@ -106,11 +109,12 @@ class TrainingState(keras.callbacks.Callback):
             others: The callbacks whose states are kept.
             history: Collects the history.
             epochs: Number of epochs.
+            seed: Seed of the order, the crops and the augmentation; that of the file replaces it.
         """
         self._network, self._others, self._history, self._epochs = network, others, history, epochs
         # As they will be read.
         self._settings = json.loads(json.dumps(settings, default=_number))
-        self._position = Position(network.epochs_trained, 0, 0)
+        self._position = Position(network.epochs_trained, 0, 0, seed)
         if is_chief():
             make_folder(self.folder)  # an unwritable one is told now, not after the first epoch
         if not self.path.is_file():
@@ -129,8 +133,7 @@ class TrainingState(keras.callbacks.Callback):
                 "same arguments to go on with it, or choose another folder. To throw it away, delete the file; in a "
                 "cross-validation, pass resume=False"
             )
-        self._position = Position(first, done, begin)
-        network.preprocessor.seed = description["seed"]
+        self._position = Position(first, done, begin, description["seed"])
         logger.info("%s: training goes on after epoch %d of %d", self.path, done, epochs)
         return self._position
 
@@ -168,7 +171,7 @@ class TrainingState(keras.callbacks.Callback):
             "first": self._position.first,
             "done": done,
             "stopped": bool(self.model.stop_training),
-            "seed": self._network.preprocessor.seed,
+            "seed": self._position.seed,
             "settings": self._settings,
             "history": self._history.history,
             "callbacks": _without_arrays(get_states(self._others), "callback", arrays),

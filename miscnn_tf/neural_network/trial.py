@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network.device_memory import is_lack_of_device_memory
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.survey import Surveyed
@@ -41,8 +42,8 @@ def try_largest_images(
     Raises:
         MemoryBudgetError: If one of them does not fit into the device's memory.
     """
-    boxes = network.preprocessor.boxes()
-    windows = {sample.name: boxes.window(sample.shape) for sample in samples}
+    plan = network.plan
+    windows = {sample.name: plan.patch_shape_for(sample.shape) for sample in samples}
     if None not in network.window_shape or len(set(windows.values())) == 1:
         return
 
@@ -63,7 +64,7 @@ def try_largest_images(
         ) from error
     image = np.zeros((*windows[predicted], network.channels), np.float32)
     try:
-        for _ in network.window_predictor()([image]):
+        for _ in network.patch_predictor()([image]):
             pass
     except MemoryBudgetError as error:
         raise MemoryBudgetError(f"the largest image, {predicted!r}, cannot be predicted: {error}") from error
@@ -93,11 +94,12 @@ def _step(network: Neural_Network, window: Sequence[int], dataset: tf.data.Datas
         model.reset_metrics()
 
 
-def warn_of_large_predictions(preprocessor: Preprocessor, samples: Sequence[Surveyed]) -> None:
+def warn_of_large_predictions(preprocessor: Preprocessor, plan: PatchPlan, samples: Sequence[Surveyed]) -> None:
     """Say which sample is too large to be predicted in the memory that is free, however few of its rows at a time.
 
     Args:
-        preprocessor: Prepares the samples, and assembles their predictions.
+        preprocessor: Prepares the samples.
+        plan: Settings of the patches.
         samples: All samples of a training.
     """
     free = system_memory().available
@@ -105,7 +107,8 @@ def warn_of_large_predictions(preprocessor: Preprocessor, samples: Sequence[Surv
         return
     for name in {max(samples, key=lambda sample: math.prod(size(sample))).name for size in (_prepared, _original)}:
         sample = preprocessor.prepare_sample_subfunctions(name, training=True)
-        needed = sum(assembling_bytes(preprocessor, sample, False, 1, most_sections(preprocessor, sample)))
+        sections = most_sections(plan, sample)
+        needed = sum(assembling_bytes(plan, preprocessor.subfunctions, sample, False, 1, sections))
         if needed > free:
             logger.warning(
                 "sample %r of %s voxels and %d classes takes %.1f GB to be predicted, and %.1f GB of this machine's "

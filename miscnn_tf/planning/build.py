@@ -165,7 +165,7 @@ def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
         value = getattr(table, key)
         if value is not None:
             setattr(preprocessor, attribute, tuple(value) if isinstance(value, list) else value)
-    preprocessor.boxes()  # finds an overlap that does not fit the patch
+    preprocessor.plan()  # finds an overlap that does not fit the patch
     return preprocessor
 
 

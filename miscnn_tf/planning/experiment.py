@@ -23,7 +23,7 @@ from miscnn_tf.plain_limits import shown
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
 from miscnn_tf.processing.patching.blending import MODES as BLENDINGS
-from miscnn_tf.processing.preprocessor import ANALYSES
+from miscnn_tf.processing.patching.patch_plan import ANALYSES
 from miscnn_tf.processing.subfunctions import Clipping, Normalization, Padding, Resampling, Resize, subfunctions
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATIONS

@@ -17,8 +17,8 @@ from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.interpolation import SLAB_BYTES, resizing_bytes
 from miscnn_tf.processing.patching.blending import PIECE_BYTES
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.postprocessing import PASSING, can_stream, decision_step
-from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.padding import Padding
@@ -68,21 +68,25 @@ class AssemblingMemory(NamedTuple):
 
 
 def assembling_bytes(
-    preprocessor: Preprocessor, sample: Sample, activation_output: bool, held: int, sections: int
+    plan: PatchPlan,
+    steps: Sequence[Abstract_Subfunction],
+    sample: Sample,
+    activation_output: bool,
+    held: int,
+    sections: int,
 ) -> AssemblingMemory:
-    """What `Preprocessor.assemble` takes beyond the prepared sample and the network.
+    """Estimate what assembling a prediction takes beyond the prepared sample and the network.
 
     Args:
-        preprocessor: The preprocessor.
+        plan: Settings of the patches.
+        steps: The subfunctions.
         sample: The sample as the subfunctions left it.
         activation_output: Whether probabilities are asked for.
         held: How many predicted windows are in memory at once, beside those that the network is making.
         sections: In how many sections the second axis is worked on.
     """
-    steps, classes = preprocessor.subfunctions, sample.classes
-    shape = sample.img_data.shape[:-1]
-    boxes = preprocessor.boxes()
-    grid, window = boxes.grid(shape), boxes.window(shape)
+    classes, shape = sample.classes, sample.img_data.shape[:-1]
+    grid, window = plan.grid(shape), plan.patch_shape_for(shape)
     decide_at = None if activation_output else decision_step(steps)
     streams = decide_at is not None and can_stream(steps, decide_at)
     result, resampling = _undoing_bytes(sample, steps, activation_output, decide_at, streams)
@@ -105,9 +109,9 @@ def assembling_bytes(
     return AssemblingMemory(windows, sums, resampling, result)
 
 
-def most_sections(preprocessor: Preprocessor, sample: Sample) -> int:
+def most_sections(plan: PatchPlan, sample: Sample) -> int:
     """In how many sections a prediction can be assembled at most; 1 for whole images, which are one window."""
-    if preprocessor.checked_patch_shape() is None:
+    if plan.patch_shape is None:
         return 1
     return max(1, min(sample.img_data.shape[1], sample.shape[1]) // LEAST_COLUMNS)
 

@@ -1,54 +1,42 @@
-"""The Preprocessor: from the names of samples to batches for the network, and from its output back to the image."""
+"""The Preprocessor: settings, prepared samples, and batches; and from predicted patches back to the image."""
 
 from __future__ import annotations
 
 import logging
-import os
+import math
 import secrets
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from copy import copy
-from multiprocessing import get_all_start_methods, get_context
-from numbers import Real
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
-from miscnn_tf.arguments import byte_count, whole_number
+from miscnn_tf.arguments import byte_count, sizes, whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.memory_errors import memory_for
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
-from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.processing.batches import Batch, make_batches
-from miscnn_tf.processing.cutting import BoxSource, cut
-from miscnn_tf.processing.daemon_threads import DaemonThreads
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.assembling import Patches, assemble
+from miscnn_tf.processing.batches import Batch, PredictionBatches, Share, TrainingBatches
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.main_script import can_be_imported_by_workers
-from miscnn_tf.processing.patching.blending import MODES, Blender, Slab
-from miscnn_tf.processing.patching.slab_rows import cut_slabs
-from miscnn_tf.processing.postprocessing import undo_subfunctions
-from miscnn_tf.processing.preparation import (
-    PreparationKey,
-    complete,
-    prepare_in_worker,
-    prepare_sample,
-    start_worker,
-)
+from miscnn_tf.processing.parallel_preparation import prepare_in_parallel
+from miscnn_tf.processing.patching.blending import MODES
+from miscnn_tf.processing.patching.patch_plan import ANALYSES, PatchPlan, checked_overlap, checked_patch_shape, cut
+from miscnn_tf.processing.preparation import PreparationKey, complete, prepare_sample
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.survey import Surveyed, remarks, survey
 from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 
-#: The attributes that, besides the subfunctions and the augmentation, decide what a network gets to see.
+#: The attributes that, besides the subfunctions and the augmentation, determine the input of a network.
 SETTINGS: Final = (
     "batch_size",
     "analysis",
@@ -60,28 +48,28 @@ SETTINGS: Final = (
     "patchwise_foreground",
 )
 
-ANALYSES: Final = ("fullimage", "patchwise-crop", "patchwise-grid")
-
 _DEFAULT_AUGMENTATION: Final = "default"
 
-#: Threads that make batches may all ask for the store first.
+#: All loader threads may ask for the store first.
 _first_use = threading.Lock()
 
 
 class Preprocessor:
-    """Prepares samples, cuts patches, augments them, makes batches, and undoes all of it on predictions.
+    """Prepare samples, cut patches, augment them, make batches, and undo all of it on predictions.
+
+    Networks read its settings, as a `PatchPlan` each, and never change them: several can share a preprocessor.
 
     Args:
-        data_io: Where samples come from.
+        data_io: Source of the samples.
         batch_size: Patches (or images) per batch.
         subfunctions: Steps applied to each sample, in order, before the network, and undone in reverse after it.
-        data_aug: Augmentation of training patches. Left out: `Data_Augmentation` with its defaults, made for this
-            instance. None: no augmentation.
-        prepare_subfunctions: Keep prepared samples on disk (below ``data_io.batch_path``), where the next run and the
-            next fold find them. Otherwise they are kept in RAM up to `cache_bytes`, and beyond that on disk until the
-            program ends. Either way a sample is decoded and prepared once.
+        data_aug: Augmentation of training patches; None for no augmentation. Default: `Data_Augmentation` with its
+            defaults, made for this instance.
+        prepare_subfunctions: Keep prepared samples on disk (below ``data_io.batch_path``) for the next run and the next
+            fold. Otherwise they are kept in RAM up to `cache_bytes`, and beyond that on disk until the program ends.
+            Either way a sample is decoded and prepared once.
         prepare_batches: Make the batches of one epoch before training, keep them on disk, and use the same in every
-            epoch: crops and augmentation are then frozen. For networks that wait for very slow storage only.
+            epoch: crops and augmentation are then frozen. Only for very slow storage.
         analysis: ``"fullimage"``: whole images. ``"patchwise-crop"``: one random patch per sample and step in training,
             prediction by grid. ``"patchwise-grid"``: all patches of a grid in training and prediction.
         patch_shape: Size of a patch in voxels, per axis; needed for the patchwise analyses.
@@ -97,13 +85,13 @@ class Preprocessor:
         patchwise_blending: How overlapping predictions are merged: ``"gaussian"`` (the middle of a patch counts more,
             as in nnU-Net) or ``"average"``.
         patchwise_skip_blanks: Leave out training patches that hold nothing but `patchwise_skip_class`, default False.
-        patchwise_skip_class: The class that makes a patch blank, default 0.
+        patchwise_skip_class: Class of blank patches, default 0.
         patchwise_foreground: Share of random training patches that are drawn around a foreground voxel, so that small
             structures are seen, default 1/3 as in nnU-Net (Isensee et al. 2021). 0 for purely random patches.
         mp_threads: Threads, or processes with `use_multiprocessing`, that prepare samples, default 5.
         data_augmentation: The augmentation, or None.
-        fullimage_divisor: Whole images are padded to multiples of this, one number or one per axis; the network
-            sets it.
+        fullimage_divisor: Pad whole images to multiples of this, one number or one per axis, default 1. A network pads
+            them to the smallest common multiple of this and of its own divisors.
         cache: The store of prepared samples.
 
     Raises:
@@ -132,7 +120,7 @@ class Preprocessor:
         cache_bytes: int | str | None = None,
     ) -> None:
         if analysis not in ANALYSES:
-            raise ConfigurationError(f"analysis={analysis!r} is not known; use one of {', '.join(map(repr, ANALYSES))}")
+            raise _unknown_analysis(analysis)
         self.data_io = data_io
         self.batch_size = whole_number(batch_size, "batch_size", least=1)
         self.subfunctions = list(subfunctions)
@@ -152,7 +140,7 @@ class Preprocessor:
         self.prepare_subfunctions = prepare_subfunctions
         self.prepare_batches = prepare_batches
         self.analysis = analysis
-        self.patch_shape = self._checked_patch_shape(patch_shape)
+        self.patch_shape = checked_patch_shape(patch_shape, analysis, self._axes)
         self.use_multiprocessing = use_multiprocessing
         self.seed = secrets.randbits(31) if seed is None else whole_number(seed, "seed")
         self.cache_bytes = (
@@ -165,7 +153,7 @@ class Preprocessor:
         self.patchwise_skip_class = 0
         self.patchwise_foreground = 1 / 3
         self.mp_threads = 5
-        self.fullimage_divisor: int | tuple[int, ...] = 1
+        self.fullimage_divisor: int | Sequence[int] = 1
         self._cache: PreparedStore | None = None
         self._runs = 0
         self._said: set[str] = set()
@@ -190,7 +178,7 @@ class Preprocessor:
         self._cache = store
 
     def preparation_key(self) -> PreparationKey:
-        """What names prepared samples, from the settings as they are now."""
+        """Return the object that names prepared samples, for the present settings."""
         return PreparationKey(self.data_io, self.subfunctions)
 
     def prepare_sample_subfunctions(
@@ -202,15 +190,14 @@ class Preprocessor:
         key: PreparationKey | None = None,
         loaded: Callable[[Sample], None] | None = None,
     ) -> Sample:
-        """The sample after all subfunctions: from the store, or made now and put there.
+        """Return the sample after all subfunctions: from the store, or made now and put there.
 
         Args:
             index: The sample's name.
             training: Whether its label map is needed.
-            keep: Whether to put it into the store where it is not there yet.
-            key: What `preparation_key` gave. Whoever asks for the same samples again and again hands it in, so that
-                files are not looked at each time.
-            loaded: Called with the sample before the first step, where it is not in the store.
+            keep: Whether to put it into the store if it is missing there.
+            key: Result of `preparation_key`. Pass one for repeated calls, so that the sample's files are examined once.
+            loaded: Called with the sample before the first step, if it is not in the store.
 
         Returns:
             A sample whose arrays may be memory-mapped and are read-only.
@@ -231,152 +218,158 @@ class Preprocessor:
 
         return self.cache.get(key(index, training), index, make) if keep else make()
 
-    def run_subfunctions(self, indices_list: Sequence[Hashable], training: bool = True) -> list[Surveyed]:
+    def run_subfunctions(
+        self, indices_list: Sequence[Hashable], training: bool = True, *, plan: PatchPlan | None = None
+    ) -> list[Surveyed]:
         """Prepare all samples now, several at a time, with a progress bar.
 
-        Bad samples are found here, before any training. Samples that are in the store already cost nothing.
+        Bad samples are found here, before any training. Samples that are in the store cost nothing.
+
+        Args:
+            indices_list: Names of the samples.
+            training: Whether label maps are needed.
+            plan: Settings of the patches that will be cut; None: those of `plan`.
 
         Returns:
-            What was seen of each: its size before and after the subfunctions, and its voxels per class.
+            A summary of each: its size before and after the subfunctions, and its voxels per class.
         """
         indices = as_index_list(indices_list)
+        plan = self.plan() if plan is None else plan
         key, cache = self.preparation_key(), self.cache
-        with self._executor() as (readers, processes):
 
-            def prepare(index: Hashable) -> Surveyed:
-                def make() -> Sample:
-                    if processes is None:
-                        return prepare_sample(self.data_io, self.subfunctions, index, load_seg=training)
-                    try:
-                        return processes.submit(prepare_in_worker, index, training).result()
-                    except BrokenProcessPool as error:
-                        raise DataError(
-                            f"a process that prepared samples was killed, with sample {index!r} or another one, or "
-                            "could not start. Causes are a class that is defined in a notebook, a script without "
-                            'if __name__ == "__main__":, or too little memory: set use_multiprocessing=False, or lower '
-                            f"mp_threads (now {self.mp_threads})"
-                        ) from error
+        def keep(index: Hashable, make: Callable[[], Sample]) -> Surveyed:
+            with memory_for(index, "keeping it prepared"):
+                return survey(cache.get(key(index, training), index, make))
 
-                with memory_for(index, "keeping it prepared"):
-                    return survey(cache.get(key(index, training), index, make))
-
-            surveyed: list[Surveyed] = []
-            futures: list[Future[Surveyed]] = [readers.submit(prepare, index) for index in dict.fromkeys(indices)]
-            try:
-                # A bar that would be gone in a blink is noise.
-                for future in tqdm(futures, desc="Preparing samples", unit="sample", delay=1.0):
-                    surveyed.append(future.result())
-            finally:
-                for future in futures:
-                    future.cancel()
-        self._require_one_size(surveyed)
-        for remark in remarks(surveyed, self.checked_patch_shape()):
-            self._say_once(remark)
+        surveyed = prepare_in_parallel(
+            *(indices, self.data_io, self.subfunctions, training, keep, self.mp_threads),
+            use_processes=self.use_multiprocessing and self._may_start_processes(),
+        )
+        _require_one_size(surveyed, plan)
+        for remark in remarks(surveyed, plan.patch_shape):
+            self._warn_once(remark)
         if self.prepare_subfunctions:
             for obstacle in sorted(key.obstacles):
-                self._say_once(f"the next run will not find these prepared samples again: {obstacle}")
+                self._warn_once(f"the next run will not find these prepared samples again: {obstacle}")
         return surveyed
 
-    def _say_once(self, remark: str) -> None:
+    def _warn_once(self, remark: str) -> None:
         if remark not in self._said:
             self._said.add(remark)
             logger.warning("%s", remark)
 
-    @contextmanager
-    def _executor(self) -> Iterator[tuple[Executor, Executor | None]]:
-        # More than there are processors would not be faster, but need more memory.
-        number = min(whole_number(self.mp_threads, "mp_threads", least=1), os.cpu_count() or 1)
-        with _prepare_threads(number) as threads:
-            if not self.use_multiprocessing or not self._may_start_processes():
-                yield threads, None
-                return
-            # Not fork: TensorFlow's threads do not survive it.
-            context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-            theirs, ours = context.Pipe(duplex=False)
-            job = (self.data_io, self.subfunctions, theirs)
-            with theirs, ours, ProcessPoolExecutor(number, context, start_worker, job) as processes:
-                try:
-                    yield threads, processes
-                finally:
-                    # Nobody waits any more for what they are at. If one was killed while it took a task, the others
-                    # would wait forever for its lock, and the executor for them.
-                    ours.close()
-
     def _may_start_processes(self) -> bool:
         if can_be_imported_by_workers():
             return True
-        # MIScnn's scripts have no guard: they are to run nevertheless, with the same result.
-        self._say_once(
+        # MIScnn's scripts have no guard; they must run too, with the same result.
+        self._warn_once(
             'use_multiprocessing=True needs if __name__ == "__main__": around what the script does, because each '
             "process imports the script; without it, samples are prepared in threads"
         )
         return False
 
-    def _require_one_size(self, surveyed: Sequence[Surveyed]) -> None:
-        if self.analysis != "fullimage" or self.batch_size == 1:
-            return
-        boxes = self.boxes()
-        sizes = {boxes.window(sample.shape): sample.name for sample in surveyed}
-        if len(sizes) > 1:
-            first, second, *_ = sizes.items()
-            raise ConfigurationError(
-                f"whole images of different sizes cannot stand in one batch ({first[1]!r}: {first[0]}; {second[1]!r}: "
-                f"{second[0]}): use batch_size=1, a Resize or Padding subfunction, or a patchwise analysis"
-            )
-
     # ---------------------------------------------------------------- patches
 
-    def boxes(self) -> BoxSource:
-        """Where patches lie, from the settings as they are now."""
-        return BoxSource(
+    def plan(self, divisors: Sequence[int] | None = None) -> PatchPlan:
+        """Return the present settings of patches as a value.
+
+        Args:
+            divisors: The sizes of a network's input must be multiples of these, one number per axis; None without a
+                network.
+
+        Raises:
+            ConfigurationError: If a setting was set to an invalid value.
+
+        Example:
+            >>> plan = pre_processor.plan(network.divisors)  # doctest: +SKIP
+            >>> [patch.shape for patch in plan.patches(sample)]  # doctest: +SKIP
+        """
+        if self.analysis not in ANALYSES:
+            raise _unknown_analysis(self.analysis)
+        patch_shape = self.checked_patch_shape()
+        overlap = checked_overlap(self.patchwise_overlap, patch_shape)
+        if patch_shape is not None and self.patchwise_blending not in MODES:
+            raise ConfigurationError(
+                f"patchwise_blending={self.patchwise_blending!r} must be one of {', '.join(map(repr, MODES))}"
+            )
+        return PatchPlan(
             self.analysis,
-            self.checked_patch_shape(),
-            self._checked_overlap(),
-            divisor=self.fullimage_divisor,
-            foreground=self.patchwise_foreground,
-            skip_class=self.patchwise_skip_class if self.patchwise_skip_blanks else None,
+            patch_shape,
+            overlap,
+            self.patchwise_blending,
+            self._divisors(divisors) if patch_shape is None else (),
+            self.patchwise_foreground,
+            self.patchwise_skip_class if self.patchwise_skip_blanks else None,
+            self.batch_size,
+            self.seed,
         )
+
+    def _divisors(self, divisors: Sequence[int] | None) -> tuple[int, ...]:
+        """Return the smallest common multiples of `fullimage_divisor` and the divisors of a network."""
+        own = self.fullimage_divisor
+        own = sizes([own] * self._axes if isinstance(own, int) else own, "fullimage_divisor")
+        if len(own) != self._axes:
+            raise ConfigurationError(
+                f"fullimage_divisor={self.fullimage_divisor!r} needs one number, or {self._axes}, one per axis"
+            )
+        return own if divisors is None else tuple(math.lcm(*pair) for pair in zip(own, divisors, strict=True))
+
+    def checked_patch_shape(self) -> tuple[int, ...] | None:
+        """Return the current size of patches; None if whole images are analysed.
+
+        Raises:
+            ConfigurationError: If `patch_shape` was set to an invalid value.
+        """
+        return checked_patch_shape(self.patch_shape, self.analysis, self._axes)
+
+    @property
+    def _axes(self) -> int:
+        return 3 if self.data_io.interface.three_dim else 2
 
     def analysis_patchwise_grid(
         self, sample: Sample, training: bool, data_aug: bool, rng: np.random.Generator | None = None
     ) -> list[tuple[np.ndarray, ...]]:
-        """All patches of the sample's grid, in grid order, as ``(image,)`` or ``(image, one-hot)``."""
-        boxes = self.boxes()
-        return self._patches(sample, boxes.grid_starts(sample, training), boxes, training, data_aug, rng)
+        """Return all patches of the sample's grid, in grid order, as ``(image,)`` or ``(image, one-hot)``."""
+        plan = self.plan()
+        return self._patches(sample, plan.grid_starts(sample, training), plan, training, data_aug, rng)
 
     def analysis_patchwise_crop(
         self, sample: Sample, data_aug: bool, rng: np.random.Generator | None = None
     ) -> list[tuple[np.ndarray, ...]]:
-        """One random patch of the sample, as ``[(image, one-hot)]``."""
+        """Return one random patch of the sample, as ``[(image, one-hot)]``."""
         rng = rng or self._generator()
         sample = _completed(sample)
-        boxes = self.boxes()
-        return self._patches(sample, [boxes.random_start(sample, rng)], boxes, True, data_aug, rng)
+        plan = self.plan()
+        return self._patches(sample, [plan.random_start(sample, rng)], plan, True, data_aug, rng)
 
     def analysis_fullimage(
         self, sample: Sample, training: bool, data_aug: bool, rng: np.random.Generator | None = None
     ) -> list[tuple[np.ndarray, ...]]:
-        """The whole image, as ``[(image,)]`` or ``[(image, one-hot)]``."""
-        boxes = self.boxes()
-        return self._patches(sample, [boxes.whole_start(sample)], boxes, training, data_aug, rng)
+        """Return the whole image, as ``[(image,)]`` or ``[(image, one-hot)]``."""
+        plan = self.plan()
+        return self._patches(sample, [plan.whole_start(sample)], plan, training, data_aug, rng)
 
     def _patches(
         self,
         sample: Sample,
         starts: Sequence[tuple[int, ...]],
-        boxes: BoxSource,
+        plan: PatchPlan,
         training: bool,
         data_aug: bool,
         rng: np.random.Generator | None,
     ) -> list[tuple[np.ndarray, ...]]:
         sample = _completed(sample)
-        window = boxes.window(sample.img_data.shape[:-1])
+        shape = plan.patch_shape_for(sample.img_data.shape[:-1])
         augmentation = self.data_augmentation if data_aug else None
         rng = rng or self._generator()
-        patches = [cut(sample, start, window, rng, augmentation) for start in starts]
+        patches = [cut(sample, start, shape, rng, augmentation) for start in starts]
         if not training:
             return [(patch.image,) for patch in patches]
         return [(patch.image, one_hot(patch.required_labels(sample), sample.classes)) for patch in patches]
+
+    def _generator(self) -> np.random.Generator:
+        self._runs += 1
+        return np.random.default_rng([self.seed, self._runs])
 
     # ---------------------------------------------------------------- batches
 
@@ -396,13 +389,68 @@ class Preprocessor:
             be smaller. With `prepare_batches` they go to disk, and the number (pointer) of the last one is returned.
         """
         self._runs += 1
-        batches = make_batches(self, indices_list, training, validation, epoch=self._runs)
+        if training:
+            made = self.training_batches(indices_list, validation=validation, full=False)
+            classes = self.data_io.interface.classes
+            pairs = (made.batch(self._runs, step) for step in range(len(made)))
+            batches: Iterator[Batch] = ((images, one_hot(labels, classes)) for images, labels in pairs)
+        else:
+            predicted = self.prediction_batches(indices_list)
+            batches = ((predicted.batch(step), None) for step in range(len(predicted)))
         if not self.prepare_batches:
             return list(batches)
         pointer = None
         for pointer, (images, segmentations) in enumerate(batches):
             self.data_io.backup_batches(images, segmentations, pointer)
         return pointer
+
+    def training_batches(
+        self,
+        samples: Sequence[Hashable],
+        *,
+        plan: PatchPlan | None = None,
+        validation: bool = False,
+        shuffle: bool = False,
+        iterations: int | None = None,
+        full: bool = True,
+        share: Share | None = None,
+    ) -> TrainingBatches:
+        """Return the batches of samples, each a pure function of epoch and step.
+
+        Args:
+            samples: Names of the samples.
+            plan: Settings of the patches; None: those of `plan`.
+            validation: Whether to leave the augmentation out, and give the same crops in every epoch.
+            shuffle: Whether to draw the order anew for each epoch.
+            iterations: Batches per epoch; None for once through all samples.
+            full: Whether to fill up the last batch of an epoch.
+            share: The part of each batch to make; None for all of it.
+        """
+        return TrainingBatches(
+            self.plan() if plan is None else plan,
+            self._prepared(training=True),
+            samples,
+            None if validation else self.data_augmentation,
+            validation=validation,
+            shuffle=shuffle,
+            iterations=iterations,
+            full=full,
+            share=share,
+        )
+
+    def prediction_batches(self, samples: Sequence[Hashable], plan: PatchPlan | None = None) -> PredictionBatches:
+        """Return the batches of all patches of samples, in grid order.
+
+        Args:
+            samples: Names of the samples.
+            plan: Settings of the patches; None: those of `plan`.
+        """
+        return PredictionBatches(self.plan() if plan is None else plan, self._prepared(training=False), samples)
+
+    def _prepared(self, training: bool) -> Callable[[Hashable], Sample]:
+        return partial(self.prepare_sample_subfunctions, training=training, key=self.preparation_key())
+
+    # ---------------------------------------------------------------- predictions
 
     def postprocessing(
         self, sample: Sample | Hashable, prediction: np.ndarray | Sequence[np.ndarray], activation_output: bool = False
@@ -425,185 +473,43 @@ class Preprocessor:
     def assemble(
         self,
         sample: Sample,
-        patches: Iterator[np.ndarray] | Callable[[Sequence[int]], Iterator[np.ndarray]],
+        patches: Patches,
         activation_output: bool = False,
         *,
+        plan: PatchPlan | None = None,
         sections: int = 1,
     ) -> np.ndarray:
-        """`postprocessing` for patches that come one by one, so that they need not all be held at once.
-
-        Args:
-            sample: The sample as the subfunctions left it.
-            patches: Class probabilities of its patches in grid order; or a function that makes those of the patches
-                with these numbers, which `sections` need.
-            activation_output: Return probabilities instead of labels.
-            sections: In how many sections of the second axis to work, each from the patches that reach it: that many
-                times less memory, and patches on a border are made twice. The result is the same.
-
-        Returns:
-            Labels ``(x, y[, z])``, or probabilities ``(x, y[, z], classes)``, of the original image.
-        """
-        if not callable(patches) and sections > 1:
-            raise ConfigurationError(f"sections={sections} needs a function that makes patches, not a stream of them")
-
-        def open_slabs(columns: slice) -> Iterator[Slab]:
-            return self._blended(sample, patches, sample.classes, columns)
-
-        return undo_subfunctions(
-            sample,
-            self.subfunctions,
-            open_slabs,
-            sample.img_data.shape[:-1],
-            sample.classes,
-            activation_output=activation_output,
-            sections=sections,
-        )
-
-    def assemble_maps(self, sample: Sample, patches: Iterator[np.ndarray], channels: int) -> np.ndarray:
-        """Put maps of any kind together and onto the original image's grid, as class probabilities are.
-
-        Args:
-            sample: The sample as the subfunctions left it.
-            patches: A map per patch, in grid order, each ``(*patch, channels)``.
-            channels: Their last axis.
-
-        Returns:
-            float32 array ``(x, y[, z], channels)``.
-        """
-        return self.maps_to_image(sample, self._blended(sample, patches, channels), channels)
-
-    def maps_to_image(self, sample: Sample, slabs: Iterable[Slab], channels: int) -> np.ndarray:
-        """Bring maps of any kind from the preprocessed image's grid onto the original image's.
-
-        Args:
-            sample: The sample as the subfunctions left it.
-            slabs: The maps, in consecutive slabs ``(rows, y[, z], channels)`` along the first axis.
-            channels: Their last axis.
-
-        Returns:
-            float32 array ``(x, y[, z], channels)``.
-        """
-        shape = sample.img_data.shape[:-1]
-
-        def open_slabs(columns: slice) -> Iterator[Slab]:
-            return cut_slabs(iter(slabs), (slice(0, shape[0]), columns))
-
-        return undo_subfunctions(sample, self.subfunctions, open_slabs, shape, channels, activation_output=True)
-
-    def _blended(
-        self,
-        sample: Sample,
-        patches: Iterator[np.ndarray] | Callable[[Sequence[int]], Iterator[np.ndarray]],
-        channels: int,
-        columns: slice | None = None,
-    ) -> Iterator[Slab]:
-        """Patches of the grid as slabs of the preprocessed image, or of these columns of its second axis."""
-        image_shape = sample.img_data.shape[:-1]
-        boxes = self.boxes()
-        grid, offset = boxes.grid(image_shape), boxes.offset(image_shape)
-        inner = [slice(before, before + size) for before, size in zip(offset, image_shape, strict=True)]
-        outer = None
-        if columns is not None and columns != slice(0, image_shape[1]):
-            outer = inner[1] = slice(offset[1] + columns.start, offset[1] + columns.stop)
-        if not callable(patches):
-            # All of them come, whatever is asked for.
-            blender = Blender(grid, channels, mode=self.patchwise_blending)
-        else:
-            blender = Blender(grid, channels, mode=self.patchwise_blending, columns=outer)
-            patches = patches(blender.numbers)
-            if outer is not None:
-                inner[1] = slice(0, outer.stop - outer.start)
-        return cut_slabs(blender.blend(_exactly(patches, len(blender.numbers), sample)), inner)
-
-    # ---------------------------------------------------------------- checks
-
-    def checked_patch_shape(self) -> tuple[int, ...] | None:
-        """Return the current size of patches; None if whole images are analysed.
-
-        Raises:
-            ConfigurationError: If `patch_shape` was set to an invalid value.
-        """
-        return self._checked_patch_shape(self.patch_shape)
-
-    def _checked_patch_shape(self, patch_shape: Sequence[int] | None) -> tuple[int, ...] | None:
-        if self.analysis == "fullimage":
-            return None
-        axes = 3 if self.data_io.interface.three_dim else 2
-        listed = isinstance(patch_shape, tuple | list) and len(patch_shape) == axes and _all_whole(patch_shape)
-        if not listed or any(n < 1 for n in patch_shape or ()):
-            raise ConfigurationError(
-                f"patch_shape={patch_shape!r}: analysis={self.analysis!r} on {axes}D data needs a tuple of {axes} "
-                f"positive whole numbers, such as {(64, 64, 32)[:axes]}"
-            )
-        return tuple(int(n) for n in patch_shape or ())
-
-    def _checked_overlap(self) -> tuple[int, ...]:
-        patch_shape = self.checked_patch_shape()
-        if patch_shape is None:
-            return ()
-        axes = len(patch_shape)
-        value = self.patchwise_overlap
-        overlap = tuple(value)[:axes] if isinstance(value, Iterable) else (value,) * axes
-        whole = len(overlap) == axes and _all_whole(overlap)
-        if not whole or any(not 0 <= n < size for n, size in zip(overlap, patch_shape, strict=True)):
-            raise ConfigurationError(
-                f"patchwise_overlap={value!r} needs {axes} whole numbers, one per axis, each from 0 to less "
-                f"than the patch's size ({patch_shape})"
-            )
-        if self.patchwise_blending not in MODES:
-            raise ConfigurationError(
-                f"patchwise_blending={self.patchwise_blending!r} must be one of {', '.join(map(repr, MODES))}"
-            )
-        return tuple(int(n) for n in overlap)
-
-    def _generator(self) -> np.random.Generator:
-        self._runs += 1
-        return np.random.default_rng([self.seed, self._runs])
+        """`postprocessing` for patches that come one by one: see `miscnn_tf.processing.assembling.assemble`."""
+        plan = self.plan() if plan is None else plan
+        return assemble(sample, patches, plan, self.subfunctions, activation_output, sections=sections)
 
     def __getstate__(self) -> dict[str, Any]:
         # The store holds locks and open memory maps; another process makes its own.
         return {**self.__dict__, "_cache": None}
 
 
-@contextmanager
-def _prepare_threads(number: int) -> Iterator[Executor]:
-    threads = DaemonThreads(number, "prepare")
-    try:
-        yield threads
-    except Exception:
-        threads.shutdown()
-        raise
-    except BaseException:  # after Ctrl-C the results are not needed
-        threads.shutdown(wait=False, cancel_futures=True)
-        raise
-    else:
-        threads.shutdown()
+def _unknown_analysis(analysis: object) -> ConfigurationError:
+    return ConfigurationError(f"analysis={analysis!r} is not known; use one of {', '.join(map(repr, ANALYSES))}")
 
 
-def _all_whole(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, Real) and value % 1 == 0 for value in values)  # 8.0 too: half of a patch
+def _require_one_size(surveyed: Sequence[Surveyed], plan: PatchPlan) -> None:
+    if plan.analysis != "fullimage" or plan.batch_size == 1:
+        return
+    shapes = {plan.patch_shape_for(sample.shape): sample.name for sample in surveyed}
+    if len(shapes) > 1:
+        first, second, *_ = shapes.items()
+        raise ConfigurationError(
+            f"whole images of different sizes cannot be in one batch ({first[1]!r}: {first[0]}; {second[1]!r}: "
+            f"{second[0]}): use batch_size=1, a Resize or Padding subfunction, or a patchwise analysis"
+        )
 
 
 def _completed(sample: Sample) -> Sample:
-    """The sample with what cutting needs; the caller's own stays as it is, and may go through further steps."""
+    """Return a copy of the sample with all that cutting needs; further steps may change the caller's own."""
     own = copy(sample)
     own.details = dict(sample.details)
     complete(own)
     return own
-
-
-def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iterator[np.ndarray]:
-    seen = 0
-    for patch in patches:
-        seen += 1
-        if seen <= number:
-            yield patch
-        del patch  # or it would live until the next one is predicted
-    if seen != number:
-        raise ConfigurationError(
-            f"sample {sample.index!r} has {number} patches of this grid, but {seen} were predicted; predict all "
-            "patches in grid order, with the patch_shape and patchwise_overlap that the preprocessor has now"
-        )
 
 
 def _quarter_of_memory() -> int:

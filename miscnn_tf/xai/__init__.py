@@ -1,7 +1,7 @@
-"""Why a network decided as it did: Grad-CAM, occlusion sensitivity, and how certain it is, as maps over the image.
+"""Explanations of a network's decisions: Grad-CAM, occlusion sensitivity and certainty, as maps over the image.
 
-Each takes the names of samples and a trained model, and works on one sample at a time. The maps lie on the original
-image's grid, whatever the subfunctions do and however the image is cut into windows.
+Each takes the names of samples and a trained model, and works on one sample at a time. The maps are on the original
+image's grid, whatever the subfunctions and patches are.
 
 Example:
     >>> from miscnn_tf.xai import gradcam, occlusion_sensitivity, certaintymap

@@ -1,26 +1,23 @@
-"""How certain a network is of its labels, as maps over the image."""
+"""Certainty of a network, as maps over the image."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.segmenter import PatchSegmenter
 from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
 
 _LABELS = {"probability": "probability", "max": "probability of the label", "entropy": "entropy, 1 = undecided"}
 
 
 def compute_certaintymap(
     sample_list: Sequence[Hashable] | Hashable,
-    model: Neural_Network,
+    model: PatchSegmenter,
     kind: str = "probability",
     classes: Sequence[int] | int | None = None,
     flips: bool | None = None,
@@ -28,9 +25,9 @@ def compute_certaintymap(
     output_path: str | Path | None = None,
     overlays: bool = True,
 ) -> list[np.ndarray] | None:
-    r"""Compute maps of the class probabilities of samples, or of how certain the labels are.
+    r"""Compute maps of the class probabilities of samples, or of the certainty of the labels.
 
-    They are what ``model.predict(..., activation_output=True)`` gives. With C classes of probability p:
+    The probabilities are those of ``model.predict(..., activation_output=True)``. With C classes of probability p:
 
     ================= =========================================================== ================
     kind              value of a voxel                                            from ... to
@@ -46,8 +43,8 @@ def compute_certaintymap(
         model: The trained network.
         kind: ``"probability"``, ``"max"`` or ``"entropy"``.
         classes: The classes of ``"probability"``, by default all but the background (0).
-        flips: Take the mean over the image as it is and flipped along each axis, so that what the network is not sure
-            of shows more; None: as the augmentation's ``infaug`` says, as `Neural_Network.predict` does.
+        flips: Take the mean over the image as it is and flipped along each axis, which shows more of the uncertainty;
+            None: as the augmentation's ``infaug``, as in `Neural_Network.predict`.
         return_output: Return the maps instead of writing them.
         output_path: Folder for the files; by default ``certainty`` below the output path of the model's `Data_IO`.
         overlays: Draw a picture beside each file.
@@ -59,7 +56,7 @@ def compute_certaintymap(
         that is known, else ``.npy``; and a ``.png``.
 
     Raises:
-        ConfigurationError: If there is no such kind or class.
+        ConfigurationError: If the kind or a class is not known, or the model is a group.
 
     Example:
         >>> compute_certaintymap(["case_00000"], model, kind="entropy")  # doctest: +SKIP
@@ -83,7 +80,7 @@ def compute_certaintymap(
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Shannon's entropy of class probabilities as a share of the largest there can be.
+    """Compute Shannon's entropy of class probabilities as a share of the largest possible one.
 
     Args:
         probabilities: ``(x, y[, z], classes)``; each voxel's are divided by their sum.

@@ -1,29 +1,27 @@
-"""Grad-CAM for segmentation: which places of the image speak for a class."""
+"""Grad-CAM for segmentation: the places of the image that speak for a class."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.processing.assembling import assemble_maps
 from miscnn_tf.processing.interpolation import resize_probabilities
+from miscnn_tf.processing.segmenter import PatchSegmenter
 from miscnn_tf.xai.regions import Region, SampleRegion, check_region
 from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.attribution import ClassGradients
-    from miscnn_tf.neural_network.model import Neural_Network
 
 T = TypeVar("T")
 
 
 def compute_gradient_heatmap(
     sample_list: Sequence[Hashable] | Hashable,
-    model: Neural_Network,
+    model: PatchSegmenter,
     classes: Sequence[int] | int | None = None,
     layer: str | None = None,
     region: Region = "predicted",
@@ -41,17 +39,17 @@ def compute_gradient_heatmap(
     al., with the score of Vinogradova et al.).
 
     A network that works on patches has one :math:`\alpha^c_k` for the whole image: the score is that of the blended
-    image, and Z counts the places of all windows. The windows' heat maps are then blended as predictions are, so that
-    the map is of one scale everywhere. The network runs once per window for the scores and once for the maps, and
+    image, and Z counts the places of all patches. The patches' heat maps are then blended as predictions are, so that
+    the map is of one scale everywhere. The network runs once per patch for the scores and once for the maps, and
     forwards and backwards once more for each class.
 
     Args:
         sample_list: Names of the samples, or one name.
         model: The trained network; its layers have to be in a functional Keras model.
         classes: The classes, by default all but the background (0).
-        layer: Name of the layer whose feature maps are looked at; by default the last convolution of the bottleneck.
-            Layers further up the decoder give sharper maps that tell less of the surroundings.
-        region: Where the score is taken: ``"predicted"`` (each window's voxels of that label), ``"all"``, ``"truth"``
+        layer: Name of the layer with the feature maps; by default the last convolution of the bottleneck. Layers
+            further up the decoder give sharper maps that show less of the surroundings.
+        region: Where the score is taken: ``"predicted"`` (each patch's voxels of that label), ``"all"``, ``"truth"``
             (the sample's label map), or masks by sample, ``{index: (x, y[, z])}``, on the original image.
         normalize: Divide each map by its largest value, so that it goes from 0 to 1. A map that is 0 everywhere (a
             class that occurs nowhere in its region) stays so.
@@ -65,7 +63,8 @@ def compute_gradient_heatmap(
         geometry where that is known, else ``.npy``; and a ``.png``.
 
     Raises:
-        ConfigurationError: If there is no such layer (the message lists those that there are), class or region.
+        ConfigurationError: If the layer (the message lists all), a class or the region is not known, or the model is a
+            group.
 
     Example:
         >>> compute_gradient_heatmap(["case_00000"], model)  # doctest: +SKIP
@@ -76,7 +75,7 @@ def compute_gradient_heatmap(
         arXiv 1610.02391. Vinogradova, Dibrov & Myers, "Towards Interpretable Semantic Segmentation via
         Gradient-weighted Class Activation Mapping", AAAI 2020, arXiv 2002.11434.
     """
-    # TensorFlow runs already where there is a model.
+    # Starts TensorFlow, which the network has done.
     from miscnn_tf.neural_network.attribution import ClassGradients, check_layer, feature_layers
 
     numbers = chosen_classes(classes, model.classes)
@@ -88,12 +87,32 @@ def compute_gradient_heatmap(
 
     def heat_maps(sample: Sample) -> np.ndarray:
         nonlocal gradients
+        predictor, plan = model.patch_predictor(), model.plan
         if gradients is None:
-            window = next(model.windows(sample)).shape[:-1]
-            name = check_layer(layer, feature_layers(network, window))
-            gradients = ClassGradients.of(network, name, model.window_shape)
-        weights = _feature_weights(model, gradients, SampleRegion(model, sample, region), numbers)
-        maps = _weighted_maps(model, gradients, sample, weights)
+            layers = feature_layers(network, plan.patch_shape_for(sample.img_data.shape[:-1]))
+            gradients = ClassGradients.of(network, check_layer(layer, layers), predictor.patch_shape)
+        of_layer = gradients
+        places = SampleRegion(model, sample, region)
+        weights = np.zeros((len(numbers), of_layer.features))  # of each feature map for each class
+        count = 0
+        for batch in _batches(places.patches(), predictor.batch_size):
+            images = np.stack([patch.image for patch in batch])
+            scores = of_layer.scores(images)
+            for row, number in enumerate(numbers):
+                counts = np.stack([places.counts(*pair, number) for pair in zip(batch, scores, strict=True)])
+                # Where nothing counts, there is no gradient to compute.
+                if counts.any():
+                    weights[row] += of_layer.gradient(images, counts, number)
+            count += len(batch)
+        means = (weights / count).astype(np.float32)
+
+        def patch_maps() -> Iterator[np.ndarray]:
+            for batch in _batches(plan.patches(sample), predictor.batch_size):
+                images = np.stack(batch)
+                for features in of_layer.feature_maps(images):
+                    yield resize_probabilities(np.maximum(features @ means.T, 0), images.shape[1:-1])
+
+        maps = assemble_maps(sample, patch_maps(), plan, model.preprocessor.subfunctions, len(numbers))
         if normalize:
             most = maps.max(axis=tuple(range(sample.ndim)))
             # In place where that is possible: maps of a CT are gigabytes.
@@ -107,38 +126,6 @@ def compute_gradient_heatmap(
     return each_sample(sample_list, model, heat_maps, writer, return_output, check, load_seg=region == "truth")
 
 
-def _feature_weights(
-    model: Neural_Network, gradients: ClassGradients, region: SampleRegion, numbers: Sequence[int]
-) -> np.ndarray:
-    """What each feature map counts for each class: ``(classes, features)``."""
-    total = np.zeros((len(numbers), gradients.features))
-    count = 0
-    for batch in _batches(region.windows(), model.window_predictor().batch_size):
-        images = np.stack([window.image for window in batch])
-        scores = gradients.scores(images)
-        for row, number in enumerate(numbers):
-            counts = np.stack([region.counts(*pair, number) for pair in zip(batch, scores, strict=True)])
-            # Where nothing counts, there is no gradient to compute.
-            if counts.any():
-                total[row] += gradients.gradient(images, counts, number)
-        count += len(batch)
-    return (total / count).astype(np.float32)
-
-
-def _weighted_maps(model: Neural_Network, gradients: ClassGradients, sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """The heat maps on the original image's grid, ``(x, y[, z], classes)``."""
-
-    def window_maps() -> Iterator[np.ndarray]:
-        for batch in _batches(windows, model.window_predictor().batch_size):
-            images = np.stack(batch)
-            for features in gradients.feature_maps(images):
-                heat = np.maximum(features @ weights.T, 0)
-                yield resize_probabilities(heat, images.shape[1:-1])
-
-    windows = model.windows(sample)
-    return model.preprocessor.assemble_maps(sample, window_maps(), len(weights))
-
-
-def _batches(windows: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(windows, size)):
+def _batches(patches: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(patches, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""Occlusion sensitivity: how much a class loses where the image is covered."""
+"""Occlusion sensitivity: the loss of a class's probability where the image is covered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -17,20 +16,19 @@ from miscnn_tf.arguments import sizes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.callable_module import make_callable
+from miscnn_tf.processing.assembling import maps_to_image
 from miscnn_tf.processing.patching.blending import Blender
 from miscnn_tf.processing.patching.grid import PatchGrid
-from miscnn_tf.xai.regions import Region, SampleRegion, Window, check_region
+from miscnn_tf.processing.segmenter import PatchSegmenter
+from miscnn_tf.xai.regions import Region, RegionPatch, SampleRegion, check_region
 from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
 
 __all__ = ["occlusion_sensitivity"]
 
 
 def occlusion_sensitivity(
     sample_list: Sequence[Hashable] | Hashable,
-    model: Neural_Network,
+    model: PatchSegmenter,
     classes: Sequence[int] | int | None = None,
     size: Sequence[int] | int | None = None,
     stride: Sequence[int] | int | None = None,
@@ -42,24 +40,24 @@ def occlusion_sensitivity(
 ) -> list[np.ndarray] | None:
     """Compute how much the probability of a class drops when a box of the image is covered.
 
-    Boxes of `size` voxels, `stride` voxels apart, cover the image as the network sees it, after the subfunctions; one
-    at a time is filled with `value`. What a box tells is the mean probability of the class over a region without it,
-    less that with it. A voxel of the map is the mean of all boxes that cover it: positive where the network needs the
-    image for the class, negative where the image speaks against it.
+    Boxes of `size` voxels, `stride` voxels apart, cover the image after the subfunctions; one at a time is filled with
+    `value`. The drop of a box is the mean probability of the class over a region without it, less that with it.
+    A voxel of the map is the mean of all boxes that cover it: positive where the network needs the image for the class,
+    negative where the image speaks against it.
 
-    The network runs once per window, and once per window and box that touches it: with the defaults 17 to 26 times per
-    window in 2D, 65 to 126 times in 3D. Half the `stride` gives a finer map in four and eight times the time. The mean
+    The network runs once per patch, and once per patch and box that touches it: with the defaults 17 to 26 times per
+    patch in 2D, 65 to 126 times in 3D. Half the `stride` gives a finer map in four and eight times the time. The mean
     is that of the blended image, exactly.
 
     Args:
         sample_list: Names of the samples, or one name.
         model: The trained network.
         classes: The classes, by default all but the background (0).
-        size: Voxels of a box, per axis or for all; by default a quarter of the window.
+        size: Voxels of a box, per axis or for all; by default a quarter of the patch.
         stride: From box to box, at most `size`; by default `size`.
-        value: What covers the image, for all channels or one per channel, in the values that the network sees; by
-            default the mean of the image.
-        region: Where the mean is taken: ``"predicted"`` (each window's voxels that have that label when nothing is
+        value: Value that covers the image, for all channels or one per channel, after the subfunctions; by default the
+            mean of the image.
+        region: Where the mean is taken: ``"predicted"`` (each patch's voxels that have that label when nothing is
             covered), ``"all"``, ``"truth"`` (the sample's label map), or masks by sample, ``{index: (x, y[, z])}``, on
             the original image. A class without any voxel in its region has a map of 0.
         return_output: Return the maps instead of writing them.
@@ -72,7 +70,7 @@ def occlusion_sensitivity(
         the image's geometry where that is known, else ``.npy``; and a ``.png``.
 
     Raises:
-        ConfigurationError: If a class, region, size, stride or value cannot be.
+        ConfigurationError: If a class, region, size, stride or value is not valid, or the model is a group.
 
     Example:
         >>> occlusion_sensitivity(["case_00000"], model, size=8, stride=4)  # doctest: +SKIP
@@ -90,8 +88,7 @@ def occlusion_sensitivity(
     def drops(sample: Sample) -> np.ndarray:
         places = SampleRegion(model, sample, region)
         image_shape = sample.img_data.shape[:-1]
-        window = next(model.windows(sample)).shape[:-1]
-        box = asked_size or tuple(max(1, voxels // 4) for voxels in window)
+        box = asked_size or tuple(max(1, voxels // 4) for voxels in places.plan.patch_shape_for(image_shape))
         box = tuple(min(pair) for pair in zip(box, image_shape, strict=True))
         step = tuple(min(pair) for pair in zip(asked_stride, box, strict=True)) if asked_stride else box
         grid = PatchGrid(image_shape, box, tuple(a - b for a, b in zip(box, step, strict=True)))
@@ -99,7 +96,7 @@ def occlusion_sensitivity(
         found = _box_drops(model, places, grid, fill, numbers)
         patches = (np.broadcast_to(drop, (*box, len(numbers))) for drop in found)
         slabs = Blender(grid, len(numbers), mode="average").blend(patches)
-        return model.preprocessor.maps_to_image(sample, slabs, len(numbers))
+        return maps_to_image(sample, slabs, model.preprocessor.subfunctions, len(numbers))
 
     def check(indices: list[Hashable]) -> None:
         check_region(region, indices)
@@ -112,33 +109,32 @@ def occlusion_sensitivity(
 
 
 def _box_drops(
-    model: Neural_Network, region: SampleRegion, grid: PatchGrid, cover: np.ndarray, numbers: Sequence[int]
+    model: PatchSegmenter, region: SampleRegion, grid: PatchGrid, cover: np.ndarray, numbers: Sequence[int]
 ) -> np.ndarray:
-    """The drop of each box, ``(boxes, classes)``, in the grid's order."""
-    # A window, and which box is covered in it; the predictor takes some ahead of what it gives back.
-    running: deque[tuple[Window, int | None]] = deque()
+    """Return the drop of each box, ``(boxes, classes)``, in the grid's order."""
+    # A patch, and the number of the box that is covered in it; the predictor takes some ahead of its results.
+    running: deque[tuple[RegionPatch, int | None]] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for window in region.windows():
-            running.append((window, None))
-            yield window.image
-            for number, inner in _boxes_in(grid, window.start, window.image.shape[:-1]):
-                running.append((window, number))
-                covered = window.image.copy()
+        for patch in region.patches():
+            running.append((patch, None))
+            yield patch.image
+            for number, inner in _boxes_in(grid, patch.start, patch.image.shape[:-1]):
+                running.append((patch, number))
+                covered = patch.image.copy()
                 covered[inner] = cover
                 yield covered
 
-    boxes = model.preprocessor.boxes()
     drops = np.zeros((len(grid), len(numbers)))
     total = np.zeros(len(numbers))
     counts: list[np.ndarray] = []
     before = np.zeros(len(numbers))
-    shape = boxes.window(region.sample.img_data.shape[:-1])
+    shape = region.plan.patch_shape_for(region.sample.img_data.shape[:-1])
     number_of_runs = sum(
-        1 + math.prod(map(len, _touching(grid, start, shape))) for start in boxes.grid_starts(region.sample)
+        1 + math.prod(map(len, _touching(grid, start, shape))) for start in region.plan.grid_starts(region.sample)
     )
     runs = tqdm(
-        model.window_predictor()(images()),
+        model.patch_predictor()(images()),
         desc="Occluding",
         unit="box",
         total=number_of_runs,
@@ -146,9 +142,9 @@ def _box_drops(
         disable=model.verbose == 0,
     )
     for probabilities in runs:
-        window, number = running.popleft()
+        patch, number = running.popleft()
         if number is None:
-            counts = [region.counts(window, probabilities, each) for each in numbers]
+            counts = [region.counts(patch, probabilities, each) for each in numbers]
             total += [count.sum(dtype=np.float64) for count in counts]
         mass = np.array([np.vdot(count, probabilities[..., each]) for count, each in zip(counts, numbers, strict=True)])
         if number is None:
@@ -159,14 +155,14 @@ def _box_drops(
 
 
 def _boxes_in(grid: PatchGrid, start: Sequence[int], shape: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """The boxes that touch a window: their numbers, and where they lie in it."""
+    """Yield the numbers of the boxes that touch a patch, and their slices of it."""
     strides = [math.prod(grid.counts[axis + 1 :]) for axis in range(len(shape))]
     for each in product(*_touching(grid, start, shape)):
         yield sum(place * step for (place, _), step in zip(each, strides, strict=True)), tuple(part for _, part in each)
 
 
 def _touching(grid: PatchGrid, start: Sequence[int], shape: Sequence[int]) -> list[list[tuple[int, slice]]]:
-    """Axis by axis, which boxes touch a window: their places along the axis, and the window's voxels they cover."""
+    """Return, for each axis, the places along it of the boxes that touch a patch, and the voxels they cover."""
     axes = []
     for starts, box, first, voxels in zip(grid.starts, grid.patch_shape, start, shape, strict=True):
         ends = [(max(low - first, 0), min(low + box - first, voxels)) for low in starts]
@@ -175,7 +171,7 @@ def _touching(grid: PatchGrid, start: Sequence[int], shape: Sequence[int]) -> li
 
 
 def _mean(sample: Sample) -> np.ndarray:
-    """The mean of each channel; 0 where it is no number."""
+    """Return the mean of each channel; 0 where it is NaN."""
     means = [sample.img_data[..., channel].mean(dtype=np.float64) for channel in range(sample.img_data.shape[-1])]
     return np.nan_to_num(np.array(means, np.float32))
 

@@ -1,9 +1,9 @@
-"""Which voxels a class's score is taken over, window by window."""
+"""Regions that the score of a class is taken over, patch by patch."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,19 +12,17 @@ from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.patching.blending import window_weights
 from miscnn_tf.processing.patching.region import read_region
 from miscnn_tf.processing.preparation import run_subfunctions
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.processing.segmenter import PatchSegmenter
 
 REGIONS = ("predicted", "all", "truth")
 Region = str | Mapping[Hashable, np.ndarray]
 
 
 def check_region(region: Region, indices: list[Hashable]) -> None:
-    """Refuse what is no region.
+    """Require a valid region.
 
     Raises:
-        ConfigurationError: If `region` is another name, or a mapping that lacks a sample.
+        ConfigurationError: If `region` is an unknown name, or a mapping that lacks a sample.
     """
     if isinstance(region, str):
         if region not in REGIONS:
@@ -40,14 +38,14 @@ def check_region(region: Region, indices: list[Hashable]) -> None:
         raise ConfigurationError(f"region holds no mask for sample {missing[0]!r}; give one for each sample")
 
 
-class Window(NamedTuple):
-    """A window of a sample's grid.
+class RegionPatch(NamedTuple):
+    """A patch of a sample's grid, with the weights of its voxels.
 
     Attributes:
         image: float32 ``(x, y[, z], channels)``.
-        start: Its first voxel on the preprocessed image; negative where it reaches beyond.
-        weights: What its voxels count in the blended image, float32 ``(x, y[, z])``; 0 outside the image.
-        mask: Labels or a mask of the region, ``(x, y[, z])``; None where the region is decided otherwise.
+        start: Its first voxel on the preprocessed image; negative if it reaches beyond.
+        weights: Weights of its voxels in the blended image, float32 ``(x, y[, z])``; 0 outside the image.
+        mask: Labels or a mask of the region, ``(x, y[, z])``; None if the region depends on the scores, or is all.
     """
 
     image: np.ndarray
@@ -57,36 +55,35 @@ class Window(NamedTuple):
 
 
 class SampleRegion:
-    """The region of a sample, and its windows with what each voxel of them counts.
+    """The region of a sample, and its patches with the weight of each voxel.
 
-    A blended image is a weighted sum of its windows, and so is the sum of its scores over a region: what is computed
-    window by window with these weights is exactly what the blended image gives.
+    A blended image is a weighted sum of its patches, and so is the sum of its scores over a region: a sum over patches
+    with these weights is exactly the sum over the blended image.
 
     Args:
         model: The network.
         sample: The prepared sample.
         region: ``"predicted"``: the voxels that the network labels as the class; ``"all"``: all voxels of the image;
-            ``"truth"``: those that the sample's label map holds as the class; or masks by sample, ``(x, y[, z])`` on
-            the original image: those that are not 0.
+            ``"truth"``: those of the class in the sample's label map; or masks by sample, ``(x, y[, z])`` on the
+            original image: those that are not 0.
     """
 
-    def __init__(self, model: Neural_Network, sample: Sample, region: Region) -> None:
+    def __init__(self, model: PatchSegmenter, sample: Sample, region: Region) -> None:
         self.sample = sample
         self.region = region
-        self._model = model
+        self.plan = model.plan
+        self._preprocessor = model.preprocessor
         self._labels = self._prepared_labels()
 
-    def windows(self) -> Iterator[Window]:
-        """The windows in grid order, one at a time."""
-        preprocessor = self._model.preprocessor
-        images = self._model.windows(self.sample)  # first: it sets what whole images have to be divisible by
-        boxes, shape = preprocessor.boxes(), self.sample.img_data.shape[:-1]
-        grid, offset = boxes.grid(shape), boxes.offset(shape)
+    def patches(self) -> Iterator[RegionPatch]:
+        """Yield the patches in grid order, one at a time."""
+        plan, shape = self.plan, self.sample.img_data.shape[:-1]
+        grid, offset = plan.grid(shape), plan.offset(shape)
         along = [
-            window_weights(starts, size, preprocessor.patchwise_blending).astype(np.float32)
+            window_weights(starts, size, plan.blending).astype(np.float32)
             for starts, size in zip(grid.starts, grid.patch_shape, strict=True)
         ]
-        for number, (location, image) in enumerate(zip(grid, images, strict=True)):
+        for number, (location, image) in enumerate(zip(grid, plan.patches(self.sample), strict=True)):
             start = tuple(first - before for first, before in zip(location.start, offset, strict=True))
             weights = np.ones((), np.float32)
             for axis, place in enumerate(grid.position(number)):
@@ -96,30 +93,30 @@ class SampleRegion:
             mask = None
             if self._labels is not None:
                 mask = read_region(self._labels, start, grid.patch_shape, 0)[..., 0]
-            yield Window(image, start, weights, mask)
+            yield RegionPatch(image, start, weights, mask)
 
-    def counts(self, window: Window, scores: np.ndarray, number: int) -> np.ndarray:
-        """What each voxel of a window counts in the region of a class: its weight, or 0 outside the region.
+    def counts(self, patch: RegionPatch, scores: np.ndarray, number: int) -> np.ndarray:
+        """Return the weight of each voxel of a patch in the region of a class; 0 outside the region.
 
         Args:
-            window: The window.
+            patch: The patch.
             scores: Scores or probabilities of its voxels, ``(x, y[, z], classes)``.
             number: The class.
 
         Returns:
             float32 array ``(x, y[, z])``.
         """
-        if window.mask is not None:
-            chosen = window.mask == number if self.region == "truth" else window.mask != 0
+        if patch.mask is not None:
+            chosen = patch.mask == number if self.region == "truth" else patch.mask != 0
         elif self.region == "predicted":
             chosen = scores.argmax(axis=-1) == number
         else:
-            return window.weights
-        return window.weights * chosen
+            return patch.weights
+        return patch.weights * chosen
 
     def _prepared_labels(self) -> np.ndarray | None:
-        """Label map or mask on the preprocessed image's grid, ``(x, y[, z], 1)``."""
-        index, preprocessor = self.sample.index, self._model.preprocessor
+        """Return the label map or mask on the preprocessed image's grid, ``(x, y[, z], 1)``."""
+        index, preprocessor = self.sample.index, self._preprocessor
         if isinstance(self.region, Mapping):
             sample = preprocessor.data_io.sample_loader(index, load_seg=False)
             mask = np.asarray(self.region[index])
@@ -133,7 +130,7 @@ class SampleRegion:
             run_subfunctions(sample, preprocessor.subfunctions, training=True)
             return sample.seg_data
         if self.region == "truth":
-            # A step may treat the image otherwise in training: of this sample only the label map is used.
+            # A step may change the image differently in training: only the label map of this sample is used.
             keep = preprocessor.prepare_subfunctions
             return preprocessor.prepare_sample_subfunctions(index, training=True, keep=keep).seg_data
         return None

@@ -1,10 +1,9 @@
-"""What the explanations have in common: going through samples, and writing maps and pictures."""
+"""Shared by the explanations: go through samples, and write maps and pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -15,16 +14,14 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.sample_names import as_index_list
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.processing.segmenter import PatchSegmenter
 
 
 def chosen_classes(classes: Sequence[int] | int | None, number: int) -> list[int]:
-    """The classes that were asked for; None means all but the background.
+    """Return the chosen classes; None means all but the background.
 
     Raises:
-        ConfigurationError: If one is not from 0 to ``number - 1``, or there is none.
+        ConfigurationError: If one is not from 0 to ``number - 1``, or none is given.
     """
     if classes is None:
         return list(range(1, number))
@@ -35,13 +32,13 @@ def chosen_classes(classes: Sequence[int] | int | None, number: int) -> list[int
 
 
 class MapWriter:
-    """Writes the maps of a sample as files, and draws them.
+    """Write the maps of a sample as files, and draw them.
 
     Args:
-        model: The network; its `Data_IO` has the original image and says where predictions go.
-        kind: What the maps are: the folder's name below the predictions, and a part of the files' names.
+        model: The network; its `Data_IO` has the original image and the folder of predictions.
+        kind: Kind of the maps: the folder's name below the predictions, and a part of the files' names.
         names: A name per map.
-        label: What a value is, beside the pictures' colours.
+        label: Meaning of a value, beside the pictures' colours.
         output_path: Folder; None for ``<output path of the Data_IO>/<kind>``.
         overlays: Whether to draw pictures.
         limits: Values at the ends of the colours; None for the map's own.
@@ -52,7 +49,7 @@ class MapWriter:
 
     def __init__(
         self,
-        model: Neural_Network,
+        model: PatchSegmenter,
         kind: str,
         names: Sequence[str],
         label: str,
@@ -60,10 +57,10 @@ class MapWriter:
         overlays: bool = True,
         limits: tuple[float, float] | None = None,
     ) -> None:
-        if hasattr(model, "models"):
+        if not isinstance(model, PatchSegmenter):
             raise ConfigurationError(
-                f"the model is a {type(model).__name__}; explanations are of one network: call them with each of its "
-                "models (of the whole, predict(..., activation_output=True) gives the probabilities)"
+                f"model is a {type(model).__name__}, but explanations need one network; call them with each of its "
+                "models (predict(..., activation_output=True) gives the probabilities of a group)"
             )
         self.data_io = model.preprocessor.data_io
         self.kind = kind
@@ -82,7 +79,7 @@ class MapWriter:
             write_map(inside(self.folder, sample.index, f".{self.kind}.{name}"), values, sample)
             if image is None:
                 continue
-            # A floor above: only who draws needs it, and matplotlib.
+            # Needs matplotlib.
             from miscnn_tf.utils.heatmap import draw_heatmap
 
             draw_heatmap(
@@ -99,7 +96,7 @@ class MapWriter:
 
 def each_sample(
     sample_list: Sequence[Hashable] | Hashable,
-    model: Neural_Network,
+    model: PatchSegmenter,
     compute: Callable[[Sample], np.ndarray],
     writer: MapWriter,
     return_output: bool,
@@ -114,7 +111,7 @@ def each_sample(
         compute: From a prepared sample to its maps on the original image's grid.
         writer: Writes them.
         return_output: Return them instead.
-        check: Looks at the names before anything is computed.
+        check: Checks the names before anything is computed.
         load_seg: Whether the samples need a label map.
     """
     indices = as_index_list(sample_list)
@@ -122,7 +119,7 @@ def each_sample(
         check(indices)
     writer.data_io.check(indices, load_seg=load_seg)
     if not return_output:
-        make_folder(writer.folder)  # an unwritable one is told now, not after the first sample
+        make_folder(writer.folder)  # an unwritable one raises now, not after the first sample
     outputs = []
     silent = model.verbose == 0 or len(indices) < 2
     for index in tqdm(indices, desc=writer.kind, unit="sample", disable=silent):

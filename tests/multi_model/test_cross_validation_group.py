@@ -71,7 +71,7 @@ def test_a_sample_on_both_sides_is_refused(constant):
 
 def test_what_is_no_model_and_another_preprocessor_are_refused(model, kit):
     for wrong in ("a model", Constant):
-        with pytest.raises(RuntimeError, match="is no model"):
+        with pytest.raises(RuntimeError, match="is not a model"):
             CrossValidationGroup(wrong, model.preprocessor, 2)
     with pytest.raises(ModelGroupError, match="another preprocessor"):
         CrossValidationGroup(model, kit.preprocessor, 2)

@@ -178,7 +178,7 @@ def test_metadata_that_lead_out_of_the_folder_are_refused(dumped, group, tmp_pat
     members = [dict(member, file=name) for member in metadata(dumped)["members"]]
     folder = a_copy(dumped, tmp_path, members=members)
     for load in (load_group, group.load):
-        with pytest.raises(ModelFileError, match="which is no member of this group"):
+        with pytest.raises(ModelFileError, match="which is not a member of this group"):
             load(folder)
 
 
@@ -188,7 +188,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(dumped, tmp_path):
     first = folder / metadata(dumped)["members"][0]["file"]
     first.unlink()
     first.symlink_to(tmp_path / "secret.keras")
-    with pytest.raises(ModelFileError, match="which is no member of this group"):
+    with pytest.raises(ModelFileError, match="which is not a member of this group"):
         load_group(folder)
 
 

@@ -1,4 +1,4 @@
-"""Networks without TensorFlow: their windows are noise around a number of their own."""
+"""Networks without TensorFlow: their patches are noise around a number of their own."""
 
 import errno
 import tracemalloc
@@ -18,25 +18,39 @@ SHAPE = (128, 40, 40)
 
 
 class Noise:
-    """Its probabilities of a window depend on the seed and the window's place only."""
+    """Its probabilities of a patch depend on the seed and the patch's place only."""
+
+    kind, channels, classes, three_dim, model, verbose = "Noise", 1, CLASSES, True, None, 0
 
     def __init__(self, preprocessor, seed):
-        self.preprocessor, self.seed = preprocessor, seed
+        self.preprocessor, self.seed, self.id = preprocessor, seed, str(seed)
 
-    def windows(self, sample):
-        return iter(())
+    @property
+    def plan(self):
+        return self.preprocessor.plan()
 
     def views(self, ndim):
         return 1
 
-    def window_predictor(self):
+    def patch_predictor(self):
         return SimpleNamespace(batch_size=1)
 
-    def predict_windows(self, sample, numbers=None):
-        boxes = self.preprocessor.boxes()
-        window = boxes.window(sample.img_data.shape[:-1])
-        for place in range(len(boxes.grid_starts(sample))) if numbers is None else numbers:
-            noise = np.random.default_rng([self.seed, place]).random((*window, CLASSES), np.float32)
+    def in_float32(self):
+        return None
+
+    def prepared(self, index):
+        return self.preprocessor.prepare_sample_subfunctions(index, training=False)
+
+    def segment(self, prepare, activation_output=False, index=None):
+        return self.predict_sample(prepare(self.preprocessor), activation_output)
+
+    def predict_sample(self, sample, activation_output=False, flips=None):
+        return self.preprocessor.assemble(sample, self.predict_patches(sample), activation_output)
+
+    def predict_patches(self, sample, numbers=None):
+        shape = self.plan.patch_shape_for(sample.img_data.shape[:-1])
+        for place in range(len(self.plan.grid_starts(sample))) if numbers is None else numbers:
+            noise = np.random.default_rng([self.seed, place]).random((*shape, CLASSES), np.float32)
             yield noise / noise.sum(axis=-1, keepdims=True)
 
 
@@ -125,7 +139,7 @@ def test_predictions_on_disk_are_in_the_members_order_whatever_their_preprocesso
     assert not (tmp_path / "group_a").exists()
     for model, map_ in zip(models, found, strict=True):
         np.testing.assert_array_equal(
-            map_, model.preprocessor.assemble(sample, model.predict_windows(sample), activation_output=True)
+            map_, model.preprocessor.assemble(sample, model.predict_patches(sample), activation_output=True)
         )
 
 

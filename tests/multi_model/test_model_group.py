@@ -10,6 +10,7 @@ from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError, ModelGroupError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.multi_model import Model_Group
+from miscnn_tf.neural_network import memory_budget
 from miscnn_tf.neural_network.memory_budget import MemoryBudget
 
 
@@ -94,13 +95,13 @@ def test_members_share_the_prepared_sample(kit, group):
 
 def test_no_members_prediction_of_a_whole_image_exists_for_the_mean(kit, group, monkeypatch):
     whole = []
-    assemble = type(kit.preprocessor).assemble
+    assemble = memory_budget.assemble
 
-    def count(self, sample, patches, activation_output=False, **settings):
+    def count(sample, patches, plan, steps, activation_output, **settings):
         whole.append(activation_output)
-        return assemble(self, sample, patches, activation_output, **settings)
+        return assemble(sample, patches, plan, steps, activation_output, **settings)
 
-    monkeypatch.setattr(type(kit.preprocessor), "assemble", count)
+    monkeypatch.setattr(memory_budget, "assemble", count)
     group.predict(["case_0"], "mean", return_output=True)
     assert whole == [False]  # once for all members, and labels are decided in it
 
@@ -142,7 +143,7 @@ def test_predict_array_is_the_same_without_a_name(kit, group):
 
 
 def test_wrong_names_and_functions_are_told_before_anything_is_predicted(kit, group, monkeypatch):
-    monkeypatch.setattr(type(kit.networks[0]), "predict_windows", lambda *_: pytest.fail("predicted for nothing"))
+    monkeypatch.setattr(type(kit.networks[0]), "predict_patches", lambda *_: pytest.fail("predicted for nothing"))
     with pytest.raises(ConfigurationError, match="aggregation function called 'maen'"):
         group.predict(["case_0"], "maen")
     with pytest.raises(DataError, match="case_9"):
@@ -255,7 +256,7 @@ def test_a_group_is_measured_like_a_network(kit, group, tmp_path):
 
 @pytest.mark.parametrize("wrong", ["no model", None, dict])
 def test_what_is_no_model_is_refused(kit, wrong):
-    with pytest.raises(RuntimeError, match=r"models\[1\] is .* no model"):
+    with pytest.raises(RuntimeError, match=r"models\[1\] is .* not a model"):
         Model_Group([kit.networks[0], wrong], kit.preprocessor)
 
 
@@ -265,7 +266,7 @@ def test_a_group_needs_members_and_each_once(kit):
             Model_Group(wrong, kit.preprocessor)
     with pytest.raises(ModelGroupError, match="in the list already"):
         Model_Group([kit.networks[0]] * 2, kit.preprocessor)
-    with pytest.raises(ModelGroupError, match=r"Neural_Network'> *, which is no model"):
+    with pytest.raises(ModelGroupError, match=r"Neural_Network'> *, which is not a model"):
         Model_Group([type(kit.networks[0])], kit.preprocessor)
 
 

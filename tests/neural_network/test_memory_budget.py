@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
-from miscnn_tf.neural_network import memory_budget, prediction
+from miscnn_tf.neural_network import memory_budget
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
-from miscnn_tf.neural_network.inference import WindowPredictor
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
+from miscnn_tf.neural_network.prediction import PatchPredictor
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.prediction_memory import assembling_bytes
 from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
@@ -62,7 +62,7 @@ def test_of_windows_no_more_is_held_than_was_estimated(make_network, monkeypatch
     )
     network.preprocessor.patchwise_overlap = 0
     sample = network.prepared("case_0")
-    predictor, told = network.window_predictor(), []
+    predictor, told = network.patch_predictor(), []
     predictor.batch_size = batch_size
     predictor._predicted = lambda batch: np.ones((len(batch), 24, 24, 24, 24), np.float32)
 
@@ -70,7 +70,7 @@ def test_of_windows_no_more_is_held_than_was_estimated(make_network, monkeypatch
         told.append(arguments)
         return 1
 
-    monkeypatch.setattr(prediction, "sections_within", one_section)
+    monkeypatch.setattr(memory_budget, "sections_within", one_section)
     network.predict_sample(sample, activation_output=False)
     tracemalloc.start()
     try:
@@ -78,8 +78,8 @@ def test_of_windows_no_more_is_held_than_was_estimated(make_network, monkeypatch
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    preprocessor, _, _, activation_output, held = told[0]
-    parts = assembling_bytes(preprocessor, sample, activation_output, held, sections=1)
+    plan, steps, _, _, activation_output, held = told[0]
+    parts = assembling_bytes(plan, steps, sample, activation_output, held, sections=1)
     window = 24**3 * 24 * 4
     # The network makes a batch; the sum of windows is one, and its pieces are not larger than that here.
     assert peak <= parts.windows + parts.result + (batch_size + 2) * window
@@ -100,7 +100,8 @@ def test_the_fewest_sections_that_fit_are_taken_and_told(make_network, monkeypat
 
     def sections(budget):
         found = MemoryBudget(budget)
-        return found.sections(network.preprocessor, [network.window_predictor()], sample, False, 1)
+        steps = network.preprocessor.subfunctions
+        return found.sections(network.plan, steps, [network.patch_predictor()], sample, False, 1)
 
     # The sums of 8 rows are 58 MB, pieces of them and the result about 30.
     numbers = [sections(f"{size}MB") for size in (1000, 94.1, 69.1, 54.1, 38.1)]
@@ -113,7 +114,7 @@ def test_the_fewest_sections_that_fit_are_taken_and_told(make_network, monkeypat
 
 def test_what_does_not_fit_is_refused_before_it_is_computed(make_network, monkeypatch):
     network = make_network(data={"shape": (40, 200, 300), "classes": 30}, processing={"data_aug": None})
-    monkeypatch.setattr(WindowPredictor, "__call__", lambda *_: pytest.fail("something was predicted"))
+    monkeypatch.setattr(PatchPredictor, "__call__", lambda *_: pytest.fail("something was predicted"))
     without_the_rest(monkeypatch, network=10**7)
     with pytest.raises(
         MemoryBudgetError, match=r"'case_0'.*0\.03 GB does not suffice, at least .* the network takes 0\.01"
@@ -129,9 +130,9 @@ def test_of_several_networks_what_each_was_found_to_take_is_added_up(make_networ
     network = make_network(data={"shape": (16, 16, 16)}, processing={"data_aug": None})
     sample = network.prepared("case_0")
     without_the_rest(monkeypatch, network=10**8)
-    predictors = [network.window_predictor()] * 3
+    predictors = [network.patch_predictor()] * 3
     with pytest.raises(MemoryBudgetError, match=r"the network takes 0\.30 GB"):
-        MemoryBudget("320MB").sections(network.preprocessor, predictors, sample, False, 3)
+        MemoryBudget("320MB").sections(network.plan, [], predictors, sample, False, 3)
 
 
 def a_machine_with(monkeypatch, free):
@@ -187,7 +188,7 @@ def test_an_image_that_cannot_be_prepared_is_refused_before(make_network):
 def test_what_the_network_takes_is_measured_once():
     """Blocks of this size go back to the system at once, so that every run of the network shows."""
     model = Architecture(n_filters=2, depth=1).create_model((96, 96, 96, 1), n_labels=16)
-    predictor = WindowPredictor(model, (96, 96, 96), 1)
+    predictor = PatchPredictor(model, (96, 96, 96), 1)
     found = network_bytes(predictor, (96, 96, 96), 1)
     output = 96**3 * 16 * 4
     assert output < found < 5 * output
@@ -197,17 +198,19 @@ def test_what_the_network_takes_is_measured_once():
 
 def test_of_whole_images_a_part_is_measured():
     model = Architecture(n_filters=2, depth=1).create_model((None, None, 1), n_labels=40)
-    predictor = WindowPredictor(model, (None, None), 1)
+    predictor = PatchPredictor(model, (None, None), 1)
     seen = []
     predict = predictor._predict
     predictor._predict = lambda images: seen.append(images.shape) or predict(images)
-    found = network_bytes(predictor, (2048, 1200), 1, divisor=12)
+    found = network_bytes(predictor, (2048, 1200), 1, divisors=(12, 12))
     assert {tuple(shape) for shape in seen} == {(1, 516, 516, 1)}
     output = 2048 * 1200 * 40 * 4
     assert output < found < 5 * output
     predictor._predict = None  # images of other sizes are not measured again
-    assert network_bytes(predictor, (1200, 1024), 1, divisor=12) == pytest.approx(found / 2, abs=1)
-    assert network_bytes(predictor, (12, 24), 1, divisor=12) == pytest.approx(found * 516**2 / (2048 * 1200), abs=1)
+    assert network_bytes(predictor, (1200, 1024), 1, divisors=(12, 12)) == pytest.approx(found / 2, abs=1)
+    assert network_bytes(predictor, (12, 24), 1, divisors=(12, 12)) == pytest.approx(
+        found * 516**2 / (2048 * 1200), abs=1
+    )
 
 
 SCRIPT = """
@@ -229,7 +232,7 @@ steps = [Resize((32, 160, 240))]
 preprocessor = Preprocessor(io, 1, steps, data_aug=None, patch_shape=(32, 32, 32))
 model = Neural_Network(preprocessor, Architecture(n_filters=2, depth=1), precision="float32")
 model.verbose = 0
-list(model.window_predictor()([np.zeros((32, 32, 32, 1), np.float32)] * 2))  # what is made once
+list(model.patch_predictor()([np.zeros((32, 32, 32, 1), np.float32)] * 2))  # what is made once
 before = status("VmRSS")
 budget = before + 330_000_000
 within = model.predict_array(image, memory_budget=budget)

@@ -144,7 +144,7 @@ def test_a_single_index_is_accepted(make_network):
 
 def test_a_result_that_cannot_be_written_is_told_before_it_is_computed(make_network, tmp_path, monkeypatch):
     network = make_network(data={"shape": (8, 8)})
-    monkeypatch.setattr(network, "window_predictor", lambda: pytest.fail("predicted for nothing"))
+    monkeypatch.setattr(network, "patch_predictor", lambda: pytest.fail("predicted for nothing"))
     with pytest.raises(ConfigurationError, match=r"\.nrrd"):
         network.predict_file(tmp_path / "scan.nii.gz", tmp_path / "seg.nrrd")
 

@@ -23,7 +23,7 @@ from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, Missing
 from miscnn_tf.multi_model import Model_Group
 from miscnn_tf.neural_network import model_file
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
-from miscnn_tf.neural_network.inference import WindowPredictor
+from miscnn_tf.neural_network.prediction import PatchPredictor
 from miscnn_tf.processing.subfunctions import Normalization, Resampling
 
 SHAPE = (14, 11, 9)
@@ -377,7 +377,7 @@ def test_an_output_that_cannot_be_is_told_before_the_first_window(one_channel, t
     network, _, _ = one_channel
     scan = save_nifti(tmp_path / "scan.nii.gz", noise(0))
     (tmp_path / "taken").write_text("a file in the folder's place")
-    monkeypatch.setattr(WindowPredictor, "__call__", lambda self, windows: pytest.fail("a window was computed"))
+    monkeypatch.setattr(PatchPredictor, "__call__", lambda self, patches: pytest.fail("a patch was computed"))
     with pytest.raises(MiscnnError, match=r"seg\.xyz|taken"):
         network.predict_file(scan, tmp_path / output)
 

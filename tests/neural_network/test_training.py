@@ -8,8 +8,8 @@ import pytest
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.callbacks import PolynomialDecay, learning_rate_of
-from miscnn_tf.neural_network.data_generator import DataGenerator
-from miscnn_tf.neural_network.feed import Feed
+from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
+from miscnn_tf.processing.patching.patch_plan import PatchPlan
 
 CASES = [f"case_{number}" for number in range(6)]
 
@@ -50,18 +50,13 @@ def test_the_same_seed_trains_the_same_network_with_any_number_of_workers(make_n
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
-def test_a_second_training_goes_on_with_fresh_crops(make_network):
+def test_a_second_training_goes_on_with_fresh_crops(make_network, monkeypatch):
     seen = []
     network = make_network(processing={"data_aug": None})
-    original = network.preprocessor.boxes
-
-    def watched():
-        boxes = original()
-        draw = boxes.random_start
-        boxes.random_start = lambda sample, rng: seen.append(draw(sample, rng)) or seen[-1]
-        return boxes
-
-    network.preprocessor.boxes = watched
+    draw = PatchPlan.random_start
+    monkeypatch.setattr(
+        PatchPlan, "random_start", lambda plan, sample, rng: seen.append(draw(plan, sample, rng)) or seen[-1]
+    )
     network.train(CASES, epochs=1)
     first = seen[:6]
     seen.clear()

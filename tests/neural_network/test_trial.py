@@ -13,7 +13,7 @@ from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network import trial
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.data_generator import DataGenerator
-from miscnn_tf.neural_network.inference import WindowPredictor
+from miscnn_tf.neural_network.prediction import PatchPredictor
 from miscnn_tf.processing.subfunctions import Resampling
 from miscnn_tf.system_memory import SystemMemory
 
@@ -108,8 +108,8 @@ def test_a_step_that_does_not_fit_names_the_sample(make, monkeypatch, fails):
 def test_a_prediction_that_does_not_fit_names_the_sample(make, monkeypatch):
     """The largest is one of the validation here: nobody would know before the end of the first epoch."""
     network = make()
-    monkeypatch.setattr(WindowPredictor, "_predicted", out_of_memory)
-    with pytest.raises(MemoryBudgetError, match=r"'large', cannot be predicted: one window of \(32, 32\)"):
+    monkeypatch.setattr(PatchPredictor, "_predicted", out_of_memory)
+    with pytest.raises(MemoryBudgetError, match=r"'large', cannot be predicted: one patch of \(32, 32\)"):
         network.evaluate(["small", "wide"], ["large"], epochs=1)
 
 

@@ -16,7 +16,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from miscnn_tf import Data_IO, Preprocessor
-from miscnn_tf.processing import preprocessor as module
+from miscnn_tf.processing import parallel_preparation as module
 from toy import ToyInterface
 
 def workers():

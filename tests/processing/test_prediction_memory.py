@@ -141,7 +141,7 @@ def test_assembling_takes_no_more_than_was_estimated(steps, activation_output, s
 
         preprocessor.assemble(sample, patches, activation_output, sections=sections)
 
-    parts = assembling_bytes(preprocessor, sample, activation_output, held=1, sections=sections)
+    parts = assembling_bytes(preprocessor.plan(), steps, sample, activation_output, held=1, sections=sections)
     peak = peak_of(assemble)
     being_made = 24**3 * 12 * 4  # which the network takes
     assert peak <= sum(parts) + being_made
@@ -153,4 +153,4 @@ def test_whole_images_are_not_cut():
     interface = ToyInterface(shape=SHAPE)
     for settings, most in (({"analysis": "fullimage"}, 1), ({"patch_shape": (24, 24, 24)}, 16)):
         preprocessor = Preprocessor(SimpleNamespace(interface=interface), 1, data_aug=None, **settings)
-        assert most_sections(preprocessor, scan()) == most
+        assert most_sections(preprocessor.plan(), scan()) == most

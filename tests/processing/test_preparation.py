@@ -11,8 +11,8 @@ import pytest
 
 from miscnn_tf.errors import DataError, GridError, LabelError
 from miscnn_tf.processing import preparation
-from miscnn_tf.processing.cutting import cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.patching.patch_plan import cut
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import Broken, Killed, ToyInterface
 
+import miscnn_tf
 from miscnn_tf.data_loading.prepared_store import PreparedStore
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.processing.batches import TrainingBatches
+from miscnn_tf.processing.assembling import assemble_maps, maps_to_image
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.labels import one_hot
 from miscnn_tf.processing.patching.blending import Slab
@@ -74,6 +76,40 @@ def test_what_would_fail_in_prediction_is_told_before_training(toy_io, name, val
         preprocessor.run(["case_0"])
 
 
+@pytest.mark.parametrize("divisor", [0, (4, 4), "x", (2, 2.5, 2)])
+def test_a_wrong_divisor_is_named(toy_io, divisor):
+    preprocessor = make(toy_io(), analysis="fullimage", patch_shape=None)
+    preprocessor.fullimage_divisor = divisor
+    with pytest.raises(ConfigurationError, match="fullimage_divisor"):
+        preprocessor.plan()
+
+
+def test_a_plan_is_a_value_of_its_own(toy_io):
+    preprocessor = make(toy_io())
+    plan = preprocessor.plan((2, 2, 2))
+    assert plan == preprocessor.plan((4, 4, 4))  # patches are not padded
+    preprocessor.patchwise_overlap, preprocessor.seed = 4, 6
+    assert (plan.overlap, plan.seed) == ((0, 0, 0), 5)
+    assert preprocessor.plan() != plan
+    with pytest.raises(AttributeError):
+        plan.seed = 7
+    whole = make(toy_io(), analysis="fullimage", patch_shape=None)
+    assert whole.plan((2, 4, 4)) != whole.plan((4, 4, 4)) != whole.plan()
+
+
+def test_nothing_but_the_user_writes_its_settings():
+    """Defect: networks and trainings wrote `fullimage_divisor` and `seed` of a preprocessor that others share."""
+    written = {
+        f"{path.name}:{node.lineno}"
+        for path in Path(miscnn_tf.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if node.attr == "fullimage_divisor" or (node.attr == "seed" and "preprocessor" in ast.unparse(node.value))
+        if path.name != "preprocessor.py"
+    }
+    assert written == set()
+
+
 def test_one_number_is_the_overlap_of_every_axis(toy_io):
     io = toy_io(shape=(12, 12, 12))
     preprocessor = make(io, batch_size=100)
@@ -115,7 +151,7 @@ def test_a_sample_in_memory_is_not_hashed_for_every_patch(toy_io):
     asked = []
     original = io.interface.fingerprint
     io.interface.fingerprint = lambda index, path: asked.append(index) or original(index, path)
-    batches = TrainingBatches(make(io), io.get_indiceslist(), iterations=20)
+    batches = make(io).training_batches(io.get_indiceslist(), iterations=20)
     for step in range(20):
         batches.batch(0, step)
     assert sorted(asked) == ["case_0", "case_1"]
@@ -132,7 +168,7 @@ def test_a_container_with_little_memory_gets_a_small_cache(toy_io, monkeypatch):
 def test_validation_sees_other_crops_than_training_and_the_same_in_every_epoch(toy_io):
     io = toy_io(cases=4)
     training, validation = (
-        TrainingBatches(make(io, data_aug=None), io.get_indiceslist(), validation=held_out)
+        make(io, data_aug=None).training_batches(io.get_indiceslist(), validation=held_out)
         for held_out in (False, True)
     )
     crops = [batches.batch(epoch, 0)[0] for batches in (training, validation) for epoch in range(2)]
@@ -558,7 +594,7 @@ def test_batches_do_not_depend_on_where_prepared_samples_lie_nor_on_who_came_fir
         preprocessor = make(io, data_aug=augmentation, subfunctions=[Padding((30, 8, 8))], **arguments)
         for index in first:
             preprocessor.prepare_sample_subfunctions(index)
-        batches = TrainingBatches(preprocessor, io.get_indiceslist(), shuffle=True)
+        batches = preprocessor.training_batches(io.get_indiceslist(), shuffle=True)
         made = [batches.batch(epoch, step) for epoch in range(2) for step in range(len(batches))]
         prepared = [preprocessor.prepare_sample_subfunctions(index).img_data for index in io.get_indiceslist()]
         mapped, size = sum(isinstance(image, np.memmap) for image in prepared), preprocessor.cache.info()["ram_bytes"]
@@ -612,15 +648,16 @@ def test_maps_of_any_kind_come_to_the_original_image_as_probabilities_do(toy_io,
     preprocessor = Preprocessor(toy_io(), batch_size=1, subfunctions=steps, patch_shape=(8, 12, 8))
     preprocessor.patchwise_overlap = (2, 6, 4)
     sample = preprocessor.prepare_sample_subfunctions("case_0", training=False)
-    patches = rng.normal(size=(len(preprocessor.boxes().grid_starts(sample)), 8, 12, 8, 5)).astype(np.float32)
-    maps = preprocessor.assemble_maps(sample, iter(patches), channels=5)
+    plan = preprocessor.plan()
+    patches = rng.normal(size=(len(plan.grid_starts(sample)), 8, 12, 8, 5)).astype(np.float32)
+    maps = assemble_maps(sample, iter(patches), plan, steps, channels=5)
     assert maps.shape == (20, 22, 18, 5)  # more than there are classes
     expected = preprocessor.assemble(sample, iter(patches[..., 3:]), activation_output=True)
     np.testing.assert_allclose(maps[..., 3:], expected, atol=1e-6)
     # On the preprocessed image's grid, in slabs.
     whole = rng.normal(size=(*sample.img_data.shape[:-1], 1)).astype(np.float32)
     slabs = [Slab(0, 5, whole[:5]), Slab(5, len(whole), whole[5:])]
-    brought = preprocessor.maps_to_image(sample, slabs, channels=1)
+    brought = maps_to_image(sample, slabs, steps, channels=1)
     assert brought.shape == (20, 22, 18, 1)
     padding, resampling = steps[1], steps[0]
     cropped = padding.postprocessing(sample, whole, activation_output=True)
@@ -666,7 +703,7 @@ def assemblies(draw):
 @settings(max_examples=60, deadline=None)
 def test_an_image_in_sections_is_the_very_same(assembly, activation_output):
     preprocessor, sample, sections = assembly
-    number_of_patches = len(preprocessor.boxes().grid(sample.img_data.shape[:-1]))
+    number_of_patches = len(preprocessor.plan().grid(sample.img_data.shape[:-1]))
 
     def predicted(numbers):
         for number in numbers:

@@ -15,7 +15,7 @@ def put_together(region, parts, channels=()):
     shape = region.sample.img_data.shape[:-1]
     room = 16
     total = np.zeros((*(size + 2 * room for size in shape), *channels))
-    for window, part in zip(region.windows(), parts, strict=True):
+    for window, part in zip(region.patches(), parts, strict=True):
         box = tuple(
             slice(first + room, first + room + size)
             for first, size in zip(window.start, window.weights.shape, strict=True)
@@ -38,16 +38,16 @@ def test_weights_of_all_windows_sum_to_one_on_the_image_and_are_0_beyond(
     network = network_on({"a": rng.normal(size=shape).astype(np.float32)}, Pointwise(), patch, overlap=overlap)
     network.preprocessor.patchwise_blending = blending
     region = SampleRegion(network, network.prepared("a"), "all")
-    np.testing.assert_allclose(put_together(region, [each.weights for each in region.windows()]), 1, rtol=1e-5)
-    assert all(window.mask is None for window in region.windows())
+    np.testing.assert_allclose(put_together(region, [each.weights for each in region.patches()]), 1, rtol=1e-5)
+    assert all(window.mask is None for window in region.patches())
 
 
 def test_weighted_windows_are_the_blended_image(network_on, rng):
     """What is summed window by window is what the blended prediction gives."""
     network = network_on({"a": rng.normal(size=(11, 9)).astype(np.float32)}, Pointwise(), (8, 8), overlap=(4, 4))
     region = SampleRegion(network, network.prepared("a"), "all")
-    windows = list(region.windows())
-    outputs = network.window_predictor()(window.image for window in windows)
+    windows = list(region.patches())
+    outputs = network.patch_predictor()(window.image for window in windows)
     parts = [window.weights[..., None] * output for window, output in zip(windows, outputs, strict=True)]
     (expected,) = network.predict("a", return_output=True, activation_output=True)
     np.testing.assert_allclose(put_together(region, parts, (3,)), expected, rtol=1e-5)
@@ -65,14 +65,14 @@ def test_masks_and_label_maps_go_through_the_subfunctions(network_on, rng):
         (SampleRegion(network, network.prepared("a"), {"a": (truth == 2) * 7.5}), expected == 2),
         (SampleRegion(network, network.prepared("a"), {"a": (truth == 2)[..., None]}), expected == 2),
     ):
-        parts = [region.counts(window, scores, 2) for window in region.windows()]
+        parts = [region.counts(window, scores, 2) for window in region.patches()]
         np.testing.assert_allclose(put_together(region, parts), wanted, rtol=1e-5)
 
 
 def test_the_predicted_region_is_where_the_class_is_largest(network_on, rng):
     network = network_on({"a": rng.normal(size=(8, 8)).astype(np.float32)}, Pointwise())
     region = SampleRegion(network, network.prepared("a"), "predicted")
-    (window,) = region.windows()
+    (window,) = region.patches()
     scores = rng.normal(size=(8, 8, 3))
     for number in range(3):
         np.testing.assert_array_equal(region.counts(window, scores, number), scores.argmax(-1) == number)

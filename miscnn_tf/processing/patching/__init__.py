@@ -1,1 +1,1 @@
-"""Where patches lie, how they are drawn and read, and how predicted ones are put together again."""
+"""Locations of patches, drawing and reading them, and blending predicted ones."""

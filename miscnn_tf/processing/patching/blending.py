@@ -1,4 +1,4 @@
-"""Putting overlapping predicted patches together again, in a memory that does not grow with the image's first axis."""
+"""Blend overlapping predicted patches, in a memory that does not grow with the image's first axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from miscnn_tf.processing.patching.grid import PatchGrid, PatchLocation
 
 MODES = ("gaussian", "average")
 
-#: Finished rows are handed out in pieces of about this size, a row being the least.
+#: Size of the slabs that finished rows are copied to; at least one row.
 PIECE_BYTES = 8 * 2**20
 
 
@@ -27,9 +27,9 @@ class Slab(NamedTuple):
 
 
 class Blender:
-    """Adds up weighted patches and hands out the rows of the first axis as soon as no later patch can change them.
+    """Add up weighted patches, and yield rows of the first axis as soon as no later patch can change them.
 
-    The weights are normalised beforehand. A Gaussian window is the product of one factor per axis, and so is its sum
+    The weights are normalised beforehand. A Gaussian weight is the product of one factor per axis, and so is its sum
     over a regular grid, hence ``w_i(x) = g(x - start_i) / sum_j g(x - start_j)`` per axis, and the sum of
     ``patch * outer(w)`` is already the blended value: no volume of weights is held, and nothing is divided afterwards.
 
@@ -41,16 +41,16 @@ class Blender:
     images whose ``patch_shape[0]`` rows do not fit into memory.
 
     Args:
-        grid: Where the patches lie.
+        grid: Locations of the patches.
         channels: Channels of a patch (classes).
         mode: ``"gaussian"``: a patch counts less towards its border, with a standard deviation of 1/8 of the patch
             (Isensee et al., nnU-Net, Nature Methods 2021). It is ``exp(-8)`` at the very border, never 0.
             ``"average"``: every patch that covers a voxel counts alike.
         dtype: Floating type of the sum and the result, float32 by default.
-        columns: Which voxels of the second axis are wanted; None for all. Slabs hold these alone.
+        columns: Voxels of the second axis to blend; None for all. Slabs hold only these.
 
     Attributes:
-        numbers: The numbers of the patches that have to be added, in order.
+        numbers: The numbers of the patches to add, in order.
 
     Raises:
         ConfigurationError: If `mode` is not known, or `dtype` not a floating type.
@@ -133,7 +133,7 @@ class Blender:
         self._missing.remove(index)
 
     def slabs(self) -> Iterator[Slab]:
-        """Fetch the rows that were finished since the last call, in order; each is handed out once.
+        """Yield the rows that were finished since the last call, in order; each only once.
 
         Yields:
             Each `Slab`: first row, one past the last row, array ``(rows, y[, z], channels)`` that the caller may keep.
@@ -169,13 +169,13 @@ class Blender:
                 raise ConfigurationError(f"there are more patches than the {given} of {self.grid}")
             self.add(self.numbers[given], values)
             given += 1
-            del values  # or it would live while the rows that it finished are worked on
+            del values  # otherwise it stays in memory while the rows that it finished are processed
             yield from self.slabs()
         if given < len(self.numbers):
             raise ConfigurationError(f"there are only {given} patches, but {self.grid} has {len(self.numbers)}")
 
     def result(self) -> np.ndarray:
-        """The whole blended array ``(x, y[, z], channels)``, where no slab was fetched before.
+        """Return the whole blended array ``(x, y[, z], channels)``, if no slab was fetched before.
 
         Raises:
             ConfigurationError: If patches are missing, or slabs were fetched already.
@@ -190,14 +190,14 @@ class Blender:
         return whole
 
     def _row_weights(self, along: tuple[int, ...]) -> np.ndarray:
-        """The weights over one row of a patch, ``(y[, z], 1)``."""
+        """Return the weights over one row of a patch, ``(y[, z], 1)``."""
         weights = np.ones(1)
         for number, axis in zip(along, self._weights[1:], strict=True):
             weights = np.multiply.outer(weights, axis[number])
         return weights[0][..., np.newaxis].astype(self.dtype)
 
     def _overlap(self, index: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where a row of a patch lies in the sum's rows, and which part of it that is."""
+        """Return the slices of a patch's row in the sum's rows, and those of its part there."""
         rest = self.grid[index].to_slices()[1:]
         if self.columns is None:
             return rest, ()
@@ -210,12 +210,12 @@ class Blender:
         starts = self.grid.starts[0]
         self._layer = layer
         self._missing = set(self.numbers[layer * self._per_layer : (layer + 1) * self._per_layer])
-        # How many rows this layer finishes, and how many of them were handed out.
+        # Number of rows that this layer finishes, and number of those that were fetched.
         self._done = (starts[layer + 1] if layer + 1 < len(starts) else self.grid.image_shape[0]) - starts[layer]
         self._given = 0
 
     def _next_piece(self, rows: int | None = None) -> Slab:
-        """Finished rows as an array of their own: the caller may keep them."""
+        """Return finished rows as a new array: the caller may keep them."""
         if rows is None:
             rows = max(1, PIECE_BYTES // self._sum[0].nbytes)
         first, last = self._given, min(self._given + rows, self._done)
@@ -227,7 +227,7 @@ class Blender:
 
     def _next_layer(self) -> None:
         step = self._done
-        if self._given < step:  # nobody has fetched them, but the next patches need the room
+        if self._given < step:  # not fetched yet, but the next patches need the memory
             self._finished.append(self._next_piece(step))
         # Moved row by row: one overlapping assignment would make numpy copy the whole sum first.
         for row in range(step, len(self._sum)):
@@ -237,19 +237,19 @@ class Blender:
 
 
 def window_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarray:
-    """What each window of one axis counts at each of its voxels, normalised.
+    """Return the normalised weight of each patch of one axis at each of its voxels.
 
     Args:
-        starts: First voxels of the windows, covering the axis.
-        window: Voxels of a window.
+        starts: First voxels of the patches, which cover the axis.
+        window: Voxels of a patch.
         mode: ``"gaussian"`` or ``"average"``.
 
     Returns:
-        float64 array ``(len(starts), window)``; at every voxel of the axis the weights of all windows sum to 1, and
+        float64 array ``(len(starts), window)``; at every voxel of the axis the weights of all patches sum to 1, and
         none is 0.
     """
     if mode == "gaussian":
-        # Centred between the two middle voxels of an even window, so that the weights are symmetric.
+        # Centred between the two middle voxels of an even patch, so that the weights are symmetric.
         distance = (np.arange(window) - (window - 1) / 2) / (window / 8)
         profile = np.exp(-0.5 * distance**2)
     else:
@@ -258,3 +258,15 @@ def window_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarra
     for start in starts:
         total[start : start + window] += profile
     return np.stack([profile / total[start : start + window] for start in starts])
+
+
+def cut_slabs(slabs: Iterator[Slab], part: Sequence[slice]) -> Iterator[Slab]:
+    """Cut a part out of an array that comes in slabs; all of `slabs` are taken."""
+    rows, inner = part[0], tuple(part[1:])
+    for start, stop, array in slabs:
+        low, high = max(start, rows.start), min(stop, rows.stop)
+        cut = array[(slice(low - start, high - start), *inner)] if low < high else None
+        del array
+        if cut is not None:
+            yield Slab(low - rows.start, high - rows.start, cut)
+        del cut

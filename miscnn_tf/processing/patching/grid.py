@@ -1,4 +1,4 @@
-"""Where the patches of a grid lie."""
+"""Locations of the patches of a grid."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from miscnn_tf.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class PatchLocation:
-    """A box on an image's grid.
+    """Position and size of a patch on an image's grid.
 
     Args:
-        start: First voxel, one integer per spatial axis. It may be negative, and the box may reach beyond the image:
+        start: First voxel, one integer per spatial axis. It may be negative, and the patch may reach beyond the image:
             see `miscnn_tf.processing.patching.region.read_region`.
         shape: Number of voxels per spatial axis.
 
@@ -88,7 +88,7 @@ class PatchGrid(Sequence[PatchLocation]):
         return tuple(len(starts) for starts in self.starts)
 
     def position(self, index: int) -> tuple[int, ...]:
-        """Which patch along each axis the patch number `index` is."""
+        """Return the place along each axis of the patch number `index`."""
         if not 0 <= index < len(self):
             raise IndexError(f"patch {index} of a grid of {len(self)}")
         position = []
@@ -98,7 +98,7 @@ class PatchGrid(Sequence[PatchLocation]):
         return tuple(reversed(position))
 
     def reaching(self, columns: slice) -> list[int]:
-        """The numbers of the patches that hold any of these voxels of the second axis, in order.
+        """Return the numbers of the patches that hold any of these voxels of the second axis, in order.
 
         Args:
             columns: First voxel and one past the last.
@@ -114,7 +114,7 @@ class PatchGrid(Sequence[PatchLocation]):
         return [sum(map(operator.mul, place, strides)) for place in places]
 
     def index(self, value: PatchLocation, start: int = 0, stop: int | None = None) -> int:
-        """The number of a location, without a search; a location that is not of this grid raises ValueError."""
+        """Return the number of a location, without a search; one that is not of this grid raises ValueError."""
         found = 0
         fits = isinstance(value, PatchLocation) and value.shape == self.patch_shape
         if fits and len(value.start) == len(self.starts):
@@ -160,11 +160,11 @@ class PatchGrid(Sequence[PatchLocation]):
 
 
 def axis_starts(size: int, window: int, overlap: int) -> tuple[int, ...]:
-    """First voxels of the windows that cover one axis; the last window is moved back inside.
+    """Return the first voxels of the patches that cover one axis; the last patch is moved back inside.
 
     Args:
         size: Voxels along the axis.
-        window: Voxels of a window.
+        window: Voxels of a patch.
         overlap: Voxels that neighbours share (at least; the last two may share more).
 
     Returns:
@@ -193,7 +193,7 @@ def axis_starts(size: int, window: int, overlap: int) -> tuple[int, ...]:
 
 
 def padded_shape(image_shape: Sequence[int], patch_shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape an image has to be padded to before a grid of patches fits on it: the larger of both, per axis.
+    """Return the shape to pad an image to, so that a grid of patches fits on it: the larger of both, per axis.
 
     Raises:
         ConfigurationError: If the numbers of axes differ.

@@ -1,21 +1,24 @@
-"""Reading a box of an image that may reach beyond its border."""
+"""Read a patch of an image, which may reach beyond its border, and nothing else of a memory-mapped file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching.readahead import announce
+
+# Shorter gaps are read too: one longer read costs less than two.
+_GAP_BYTES = 16 * 2**10
 
 
 def read_region(array: np.ndarray, start: Sequence[int], shape: Sequence[int], fill: npt.ArrayLike = 0) -> np.ndarray:
-    """Read the box of `shape` voxels from `start` on; what lies outside the array is filled.
+    """Read `shape` voxels from `start` on, and fill those outside the array.
 
-    One slice is taken of the array, and only as far as the box reaches: of a memory map, nothing else is read, and
-    the system is told so.
+    One slice of the array is taken, inside its border: of a memory map, nothing else is read, and the system is asked
+    for nothing else.
 
     Args:
         array: Array or memory map ``(x, y[, z], channels)``.
@@ -68,3 +71,48 @@ def _as_dtype(fill: npt.ArrayLike, dtype: np.dtype) -> np.ndarray:
             f"fill {fill!r} cannot be held by an array of {dtype}; choose a value that it can hold"
         )
     return value
+
+
+def announce(array: np.ndarray, box: Sequence[slice]) -> None:
+    """Have the system fetch a part of a memory map from disk; do nothing with other arrays.
+
+    By default, the system fetches what is touched and a lot around it, up to megabytes per touch: of a volume of
+    512x512x400 voxels nearly 100 MB for a patch of 3 MB. If it is asked for them, it fetches the pages of the patch
+    only, in few and long reads, which takes a fifth of the time. Pages that are in memory cost 2 µs per plane.
+
+    Args:
+        array: Any array.
+        box: A slice per axis, of the first axes, with their limits inside the array.
+    """
+    if not isinstance(array, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    mapped = array.base
+    if not isinstance(mapped, mmap.mmap):  # a part of a map
+        return
+    first = array.offset % mmap.ALLOCATIONGRANULARITY  # np.memmap maps from there on
+    for start, stop in spans(array, box):
+        page = (first + start) // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, page, first + stop - page)
+
+
+def spans(array: np.ndarray, box: Sequence[slice]) -> Iterator[tuple[int, int]]:
+    """Return the bytes from the first to the last voxel of a patch, plane by plane along the first axis.
+
+    Args:
+        array: An array in C order.
+        box: A slice per axis, of the first axes, with their limits inside the array.
+
+    Yields:
+        First byte, and one past the last, counted from the start of the array.
+    """
+    if not array.flags.c_contiguous or any(part.stop <= part.start for part in box):
+        return
+    strides = array.strides[: len(box)]
+    begin = sum(part.start * stride for part, stride in zip(box[1:], strides[1:], strict=True))
+    end = sum((part.stop - 1) * stride for part, stride in zip(box[1:], strides[1:], strict=True)) + strides[-1]
+    low, high = box[0].start, box[0].stop
+    if strides[0] - (end - begin) < _GAP_BYTES:
+        yield low * strides[0] + begin, (high - 1) * strides[0] + end
+        return
+    for plane in range(low, high):
+        yield plane * strides[0] + begin, plane * strides[0] + end

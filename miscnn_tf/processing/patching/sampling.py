@@ -1,4 +1,4 @@
-"""Drawing the patches that a network is trained on."""
+"""Draw the patches that a network is trained on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
 
-# Voxels looked at together: temporaries of at most a few megabytes, whatever the image's size.
+# Voxels processed together: temporaries of at most a few megabytes, whatever the image's size.
 CHUNK_VOXELS = 2**18
 
 
 def class_locations(labels: np.ndarray, classes: int, rng: np.random.Generator, limit: int = 1000) -> np.ndarray:
-    """Random voxels of each foreground class, drawn once per image so that patches can be centred on them later.
+    """Draw voxels of each foreground class, once per image, so that patches can be centred on them later.
 
     The label map is read twice, in chunks along its slowest axis: voxels are counted, then those are picked whose
     numbers were drawn. Each subset of a class's voxels is equally likely.
@@ -22,7 +22,7 @@ def class_locations(labels: np.ndarray, classes: int, rng: np.random.Generator, 
     Args:
         labels: Label map ``(x, y[, z])`` of integers, in any memory order; may be a memory map.
         classes: Number of classes, background (0) included. Labels outside ``1 … classes - 1`` are left out.
-        rng: Where the random numbers come from.
+        rng: Source of the random numbers.
         limit: Most voxels per class; a class with fewer is listed completely.
 
     Returns:
@@ -42,7 +42,7 @@ def class_locations(labels: np.ndarray, classes: int, rng: np.random.Generator, 
         raise ConfigurationError(f"labels must be integers; got {labels.dtype}")
     if limit < 1:
         raise ConfigurationError(f"limit must be at least 1; got {limit}")
-    # Seen in the order in which the voxels lie in memory: NIfTI arrays are Fortran-ordered.
+    # In the order of the voxels in memory: NIfTI arrays are Fortran-ordered.
     axes = sorted(range(labels.ndim), key=lambda axis: -abs(labels.strides[axis]))
     ordered = labels.transpose(axes)
     counts = [np.bincount(found.astype(np.intp), minlength=classes)[1:] for _, found in _foreground(ordered, classes)]
@@ -78,21 +78,21 @@ def draw_start(
     locations: np.ndarray | None = None,
     foreground: float = 0.0,
 ) -> tuple[int, ...]:
-    """Draw where a training patch starts.
+    """Draw the first voxel of a training patch.
 
     Either uniformly among all positions inside the image, or, with probability `foreground`, around the foreground: a
     class is drawn uniformly among those in `locations`, then one of its voxels, and the patch is centred on it and
     moved back inside the image, which keeps the voxel in the patch (oversampling as in nnU-Net, Isensee et al. 2021: a
     rare class is seen as often as a frequent one; the uniform patches show foreground away from the centre).
 
-    Where the image is smaller than the patch the start is negative, so that the image lies in the patch's middle, as
+    If the image is smaller than the patch, the start is negative, so that the image is in the patch's middle, as
     `batchgenerators`' ``pad_nd_image`` would pad it; `read_region` fills the rest.
 
     Args:
-        rng: Where the random numbers come from.
+        rng: Source of the random numbers.
         image_shape: Spatial shape of the image.
         patch_shape: Spatial shape of the patch.
-        locations: What `class_locations` returned. None or empty: no foreground to draw.
+        locations: Result of `class_locations`. None or empty: no foreground to draw.
         foreground: Probability of a patch around the foreground, 0 to 1.
 
     Returns:
@@ -124,7 +124,7 @@ def draw_start(
 
 
 def _foreground(labels: np.ndarray, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Flat voxel numbers and classes of the foreground, chunk by chunk along the first axis."""
+    """Yield flat voxel numbers and classes of the foreground, chunk by chunk along the first axis."""
     row_voxels = int(np.prod(labels.shape[1:]))
     rows = max(1, CHUNK_VOXELS // max(1, row_voxels))
     for first in range(0, labels.shape[0], rows):

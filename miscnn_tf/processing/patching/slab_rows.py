@@ -1,4 +1,4 @@
-"""Slabs that come one after the other, as an array whose rows are read once through."""
+"""Slabs that are made one after the other, as an array whose rows are read once, in order."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import overload
 import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching.blending import Slab
+from miscnn_tf.processing.patching.blending import Slab, cut_slabs
 
 #: Consecutive slabs ``(rows, columns[, z], classes)`` of these columns of the second axis, from row 0 on.
 OpenSlabs = Callable[[slice], Iterable[Slab]]
 
 
 class SlabRows:
-    """An array that never exists as a whole: rows of its first axis are asked for in order, while slabs come in.
+    """An array that never exists as a whole: rows of its first axis are read in order, while slabs are made.
 
     For `miscnn_tf.processing.interpolation.resized_slabs`, which reads its source that way. One slab is held at a time,
-    and of those before it the rows that are asked for once more. Where even the rows that are being made are too large,
-    the second axis is read in sections: a box of the array (``rows[:, 20:40]``) makes slabs of its columns alone, from
-    its first row on. Before the slabs of one box are begun, those of the box before are taken to their end.
+    and of those before it the rows that are read once more. If even the rows that are being made are too large, the
+    second axis is read in sections: a part of the array (``rows[:, 20:40]``) makes slabs of its columns only, from its
+    first row on. Before the slabs of one part are begun, those of the part before are taken to their end.
 
     Args:
-        open_slabs: Makes the slabs, for a range of columns; they are taken one by one, as rows are asked for.
+        open_slabs: Makes the slabs, for a range of columns; they are taken one by one, as rows are read.
         shape: Shape of the whole, ``(x, y[, z], classes)``.
-        sections: In how many sections of the second axis it is to be read.
+        sections: Number of sections of the second axis to read it in.
 
     Attributes:
-        shape: The same, as a tuple; of a box its own.
+        shape: The same, as a tuple; a part has its own.
         ndim: Its number of axes.
         sections: The same.
 
@@ -44,7 +44,7 @@ class SlabRows:
     def __init__(self, open_slabs: OpenSlabs, shape: Sequence[int], sections: int = 1) -> None:
         self.sections = sections
         self._open_slabs = open_slabs
-        self._running: list[Iterator[Slab]] = []  # at most one, shared by all boxes
+        self._running: list[Iterator[Slab]] = []  # at most one, shared by all parts
         self._set_box([slice(0, size) for size in shape])
 
     def _set_box(self, box: Sequence[slice]) -> None:
@@ -61,10 +61,10 @@ class SlabRows:
     def __getitem__(self, key: tuple[slice, ...]) -> SlabRows: ...
 
     def __getitem__(self, key: slice | tuple[slice, ...]) -> np.ndarray | SlabRows:
-        """Rows, as an array; with a slice per leading axis that box, whose slabs are made when its rows are read.
+        """Return rows as an array; with a slice per leading axis a part, whose slabs are made when its rows are read.
 
         Raises:
-            IndexError: If rows before those of the last call are asked for.
+            IndexError: If the rows are before those of the last call.
             ConfigurationError: If the slabs end too early.
         """
         if isinstance(key, tuple):
@@ -82,11 +82,11 @@ class SlabRows:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def slabs(self) -> Iterator[Slab]:
-        """All rows from the first on, slab by slab."""
+        """Yield all rows from the first on, slab by slab."""
         yield from self._begin()
 
     def finish(self) -> None:
-        """Take the slabs that nobody asked for, so that what makes them comes to its end, and its last checks."""
+        """Take the slabs that were not read, so that their generator ends, and makes its last checks."""
         self._held.clear()
         while self._running:
             for slab in self._running[0]:
@@ -102,13 +102,13 @@ class SlabRows:
         return slabs
 
     def _move_to(self, start: int, stop: int) -> None:
-        """Hold the slabs that these rows lie in."""
+        """Hold the slabs with these rows."""
         if self._slabs is None:
             self._slabs = self._begin()
         while self._held and self._held[0].stop <= start:
             self._held.popleft()
         if self._held and start < self._held[0].start:
-            raise IndexError(f"row {start} is gone; rows are asked for in order, from {self._held[0].start} on now")
+            raise IndexError(f"row {start} is gone; read rows in order, from {self._held[0].start} on now")
         reached = self._held[-1].stop if self._held else 0
         while reached < stop:
             if self._held:
@@ -124,15 +124,3 @@ class SlabRows:
             if reached > start:
                 self._held.append(slab)
             del slab
-
-
-def cut_slabs(slabs: Iterator[Slab], box: Sequence[slice]) -> Iterator[Slab]:
-    """A box of the whole, as slabs; all of `slabs` are taken."""
-    rows, inner = box[0], tuple(box[1:])
-    for start, stop, array in slabs:
-        low, high = max(start, rows.start), min(stop, rows.stop)
-        part = array[(slice(low - start, high - start), *inner)] if low < high else None
-        del array
-        if part is not None:
-            yield Slab(low - rows.start, high - rows.start, part)
-        del part

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.processing.cutting import BoxSource, cut
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.patching.patch_plan import PatchPlan, cut
 from miscnn_tf.processing.preparation import complete
 
 
@@ -87,10 +87,10 @@ def test_an_augmentation_of_the_image_alone_leaves_the_labels_of_the_patch():
 @settings(max_examples=60)
 def test_grid_patches_cover_the_image_whatever_its_size(shape, side, overlap):
     window = (side,) * len(shape)
-    boxes = BoxSource("patchwise-grid", window, (overlap,) * len(shape))
+    plan = PatchPlan("patchwise-grid", window, (overlap,) * len(shape))
     sample = make_sample(tuple(shape), channels=1)
     seen = np.zeros(shape, int)
-    for start in boxes.grid_starts(sample):
+    for start in plan.grid_starts(sample):
         inside = tuple(slice(max(a, 0), min(a + side, size)) for a, size in zip(start, shape, strict=True))
         seen[inside] += 1
         assert cut(sample, start, window).image.shape == (*window, 1)
@@ -98,10 +98,10 @@ def test_grid_patches_cover_the_image_whatever_its_size(shape, side, overlap):
 
 
 def test_whole_images_are_padded_to_what_the_network_can_halve():
-    boxes = BoxSource("fullimage", None, (), divisor=8)
-    assert boxes.window((10, 16, 9)) == (16, 16, 16)
-    assert boxes.offset((10, 16, 9)) == (3, 0, 3)
-    assert BoxSource("fullimage", None, (), divisor=(1, 8, 4)).window((10, 12, 9)) == (10, 16, 12)
+    plan = PatchPlan("fullimage", divisors=(8, 8, 8))
+    assert plan.patch_shape_for((10, 16, 9)) == (16, 16, 16)
+    assert plan.offset((10, 16, 9)) == (3, 0, 3)
+    assert PatchPlan("fullimage", divisors=(1, 8, 4)).patch_shape_for((10, 12, 9)) == (10, 16, 12)
 
 
 def test_skip_blanks_finds_the_foreground_and_survives_a_sample_without_any():
@@ -110,15 +110,15 @@ def test_skip_blanks_finds_the_foreground_and_survives_a_sample_without_any():
     sample = Sample("a", np.zeros((40, 40), np.float32), 1, 2, three_dim=False)
     sample.add_segmentation(labels)
     complete(sample)
-    boxes = BoxSource("patchwise-crop", (8, 8), (0, 0), skip_class=0)
+    plan = PatchPlan("patchwise-crop", (8, 8), (0, 0), skip_class=0)
     for seed in range(20):
-        start = boxes.random_start(sample, np.random.default_rng(seed))
+        start = plan.random_start(sample, np.random.default_rng(seed))
         assert cut(sample, start, (8, 8)).labels.any()
     empty = Sample("b", np.zeros((40, 40), np.float32), 1, 2, three_dim=False)
     empty.add_segmentation(np.zeros((40, 40), np.uint8))
     complete(empty)
-    assert cut(empty, boxes.random_start(empty, np.random.default_rng(0)), (8, 8)).image.shape == (8, 8, 1)
-    grid = BoxSource("patchwise-grid", (8, 8), (0, 0), skip_class=0)
+    assert cut(empty, plan.random_start(empty, np.random.default_rng(0)), (8, 8)).image.shape == (8, 8, 1)
+    grid = PatchPlan("patchwise-grid", (8, 8), (0, 0), skip_class=0)
     assert grid.grid_starts(sample, training=True) == [(32, 0)]
     assert len(grid.grid_starts(sample, training=False)) == 25
     assert grid.grid_starts(empty, training=True) == []

@@ -6,30 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miscnn_tf.processing.schedule import Schedule, Share
+from miscnn_tf.processing.batches import SamplingOrder, Share
 
 
-def all_items(schedule: Schedule, epoch: int) -> list[int]:
+def all_items(schedule: SamplingOrder, epoch: int) -> list[int]:
     return [item for step in range(len(schedule)) for item in schedule.batch(epoch, step)]
 
 
 def test_ten_samples_make_three_full_batches_of_four():
-    batches = [Schedule(10, 4).batch(0, step) for step in range(len(Schedule(10, 4)))]
+    batches = [SamplingOrder(10, 4).batch(0, step) for step in range(len(SamplingOrder(10, 4)))]
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
 
 
 def test_without_filling_the_last_batch_is_smaller():
-    schedule = Schedule(10, 4, full=False)
+    schedule = SamplingOrder(10, 4, full=False)
     assert [len(schedule.batch(3, step)) for step in range(len(schedule))] == [4, 4, 2]
 
 
 def test_batch_size_two_with_one_sample_gives_batches_of_two():
-    assert Schedule(1, 2).batch(0, 0) == [0, 0]
+    assert SamplingOrder(1, 2).batch(0, 0) == [0, 0]
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.booleans(), st.integers(0, 5), st.integers(0, 3))
 def test_an_epoch_holds_every_item(items, batch_size, shuffle, seed, epoch):
-    schedule = Schedule(items, batch_size, shuffle=shuffle, seed=seed)
+    schedule = SamplingOrder(items, batch_size, shuffle=shuffle, seed=seed)
     counts = Counter(all_items(schedule, epoch))
     assert set(counts) == set(range(items))
     assert sum(counts.values()) == len(schedule) * batch_size
@@ -38,7 +38,7 @@ def test_an_epoch_holds_every_item(items, batch_size, shuffle, seed, epoch):
 
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 12), st.booleans())
 def test_with_iterations_items_are_used_equally_often_over_epochs(items, batch_size, iterations, shuffle):
-    schedule = Schedule(items, batch_size, iterations=iterations, shuffle=shuffle, seed=1)
+    schedule = SamplingOrder(items, batch_size, iterations=iterations, shuffle=shuffle, seed=1)
     assert len(schedule) == iterations
     counts = Counter(item for epoch in range(6) for item in all_items(schedule, epoch))
     every = [counts.get(item, 0) for item in range(items)]
@@ -46,14 +46,14 @@ def test_with_iterations_items_are_used_equally_often_over_epochs(items, batch_s
 
 
 def test_epochs_are_shuffled_differently_and_repeatably():
-    schedule = Schedule(50, 5, shuffle=True, seed=3)
+    schedule = SamplingOrder(50, 5, shuffle=True, seed=3)
     assert all_items(schedule, 0) != all_items(schedule, 1)
-    assert all_items(schedule, 0) == all_items(Schedule(50, 5, shuffle=True, seed=3), 0)
-    assert all_items(schedule, 0) != all_items(Schedule(50, 5, shuffle=True, seed=4), 0)
+    assert all_items(schedule, 0) == all_items(SamplingOrder(50, 5, shuffle=True, seed=3), 0)
+    assert all_items(schedule, 0) != all_items(SamplingOrder(50, 5, shuffle=True, seed=4), 0)
 
 
 def test_generators_depend_on_epoch_step_and_place_alone():
-    schedule = Schedule(4, 2, seed=9)
+    schedule = SamplingOrder(4, 2, seed=9)
     draws = {
         (epoch, step, place): schedule.generator(epoch, step, place).random()
         for epoch in range(2)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from miscnn_tf.processing.daemon_threads import DaemonThreads
+from miscnn_tf.processing.parallel_preparation import DaemonThreads
 
 
 def test_results_and_errors_come_back() -> None:
@@ -34,7 +34,7 @@ def test_what_has_not_begun_is_cancelled_and_what_runs_is_not_waited_for() -> No
 
 def test_the_end_of_the_program_does_not_wait() -> None:
     code = (
-        "import time\nfrom miscnn_tf.processing.daemon_threads import DaemonThreads\n"
+        "import time\nfrom miscnn_tf.processing.parallel_preparation import DaemonThreads\n"
         "threads = DaemonThreads(1, 'reader')\nthreads.submit(time.sleep, 600)\nprint('end')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

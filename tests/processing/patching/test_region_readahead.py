@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miscnn_tf.processing.patching import readahead
-from miscnn_tf.processing.patching.readahead import announce, spans
-from miscnn_tf.processing.patching.region import read_region
+from miscnn_tf.processing.patching import region
+from miscnn_tf.processing.patching.region import announce, read_region, spans
 
 
 @st.composite
@@ -30,7 +29,7 @@ def test_spans_hold_the_box_and_begin_and_end_with_it(case):
     array = np.zeros((*shape, channels), np.int16)
     places = np.arange(array.size).reshape(array.shape)[box].ravel() * array.itemsize
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readahead, "_GAP_BYTES", gap)
+        patch.setattr(region, "_GAP_BYTES", gap)
         found = list(spans(array, box))
     if not places.size:
         assert not found

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import MissingDataError
-from miscnn_tf.multi_model.fold_models import fold_model_files, load_fold_models
+from miscnn_tf.multi_model.loading import fold_model_files, load_fold_models
 
 
 def test_the_finished_folds_predict_as_one(tmp_path: Path, toy_io, rng: np.random.Generator, caplog) -> None:
