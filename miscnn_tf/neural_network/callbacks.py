@@ -1,4 +1,4 @@
-"""Keras callbacks: how long to train and at which rate, and what every training watches."""
+"""Keras callbacks for time limits, learning rates and the supervision of trainings."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from miscnn_tf.neural_network.loader import BatchLoader
 
 
 def learning_rate_of(model: keras.Model) -> float:
-    """The rate that the optimizer has at the moment; under a distribution strategy ``float()`` does not give it."""
+    """Return the current learning rate of the optimizer."""
+    # float(variable) does not work under a distribution strategy.
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 def has_schedule(model: keras.Model) -> bool:
-    """Whether the optimizer computes its rate itself, by a ``LearningRateSchedule``: it cannot be set then."""
+    """Return True if the optimizer has a ``LearningRateSchedule``; its rate cannot be set then."""
     return not isinstance(model.optimizer.learning_rate, keras.Variable)
 
 
-def require_no_schedule(model: keras.Model, who: str) -> None:
-    """Find out that the rate cannot be set before somebody sets it.
+def require_no_schedule(model: keras.Model, setter: str) -> None:
+    """Raise an error if the learning rate of the optimizer cannot be set.
 
     Raises:
-        ConfigurationError: If the optimizer has a schedule; `who` would set the rate.
+        ConfigurationError: If the optimizer has a schedule; the message names the `setter` of the rate.
     """
     if has_schedule(model):
         raise ConfigurationError(
-            f"{who} sets the learning rate, but the model's optimizer has a LearningRateSchedule, which computes it: "
+            f"{setter} sets the learning rate, but the optimizer of the model computes it by a LearningRateSchedule: "
             "use one of the two, or give the optimizer a number as learning_rate"
         )
 
 
 def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """The callbacks that a user passes, as a list of its own.
+    """Return a copy of the callbacks that a user passes.
 
     Raises:
-        ConfigurationError: If they are no list, or one of them is no Keras callback.
+        ConfigurationError: If they are not a list of Keras callbacks.
     """
     listed = list(callbacks) if isinstance(callbacks, Iterable) and not isinstance(callbacks, str) else None
     wrong = [one for one in listed or () if not isinstance(one, keras.callbacks.Callback)]
@@ -53,10 +54,10 @@ def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
 
 
 class TimeLimit(keras.callbacks.Callback):
-    """Ends the training when its time is up, after the current step.
+    """End the training after the step in which the time limit is reached.
 
     Args:
-        minutes: Time to train.
+        minutes: The time limit.
 
     Example:
         >>> model.train(samples, epochs=10_000, callbacks=[TimeLimit(minutes=20)])  # doctest: +SKIP
@@ -72,30 +73,29 @@ class TimeLimit(keras.callbacks.Callback):
         self._begin = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the clock."""
+        """Stop if the time limit is reached."""
         if time.monotonic() - self._begin >= 60 * self.minutes:
             self.model.stop_training = True
 
     def get_state(self) -> dict[str, Any]:
-        """The time that is used up, for a training that is interrupted (see `TrainingState`)."""
+        """Return the elapsed time, to resume an interrupted training (see `TrainingState`)."""
         return {"seconds": time.monotonic() - self._begin}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Restore what `get_state` returned."""
         self._begin = time.monotonic() - state["seconds"]
 
 
 class PolynomialDecay(keras.callbacks.Callback):
-    """Lowers the learning rate from where it stands to 0: ``rate × (1 - progress) ** power``.
+    """Decrease the learning rate to 0: ``rate × (1 - progress) ** power``.
 
-    Progress is that of the epochs, or of the time where `minutes` is given and that is further, so that the schedule
-    ends with the training however long it is. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), per
-    step.
+    Progress is the fraction of the steps, or of `minutes` if that is greater, so that the rate reaches 0 at the end of
+    the training. This is nnU-Net's schedule (Isensee et al., Nature Methods 2021), applied per step.
 
     Args:
         power: The exponent.
-        minutes: The training's time limit, where it has one (see `TimeLimit`).
-        warmup_steps: The rate rises linearly over this many first steps.
+        minutes: The time limit of the training, if any (see `TimeLimit`).
+        warmup_steps: Number of initial steps over which the rate increases linearly.
 
     Example:
         >>> model.train(samples, epochs=100, callbacks=[PolynomialDecay()])  # doctest: +SKIP
@@ -112,18 +112,18 @@ class PolynomialDecay(keras.callbacks.Callback):
         self._step = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Take the rate that the training starts with."""
+        """Store the initial rate."""
         require_no_schedule(self.model, "PolynomialDecay")
         self._begin = time.monotonic()
         self._initial = learning_rate_of(self.model)
         self._step = 0
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Give the rate back, so that the next training starts with it too."""
+        """Restore the initial rate, so that the next training starts with it too."""
         self.model.optimizer.learning_rate = self._initial
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch."""
+        """Store the number of the epoch."""
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -138,20 +138,20 @@ class PolynomialDecay(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = rate
 
     def get_state(self) -> dict[str, Any]:
-        """Where the schedule stands, for a training that is interrupted (see `TrainingState`)."""
+        """Return the progress, to resume an interrupted training (see `TrainingState`)."""
         return {"initial": self._initial, "step": self._step, "seconds": time.monotonic() - self._begin}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Restore what `get_state` returned."""
         self._initial, self._step = state["initial"], state["step"]
         self._begin = time.monotonic() - state["seconds"]
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops with the names of the samples when the loss is no longer a number.
+    """Raise an error that names the samples when the loss becomes NaN or infinite.
 
     Args:
-        names: Gives the samples of a batch, from epoch and step.
+        names: Function of epoch and step that returns the samples of the batch.
     """
 
     def __init__(self, names: Callable[[int, int], list[Hashable]]) -> None:
@@ -160,26 +160,25 @@ class NonFiniteGuard(keras.callbacks.Callback):
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch."""
+        """Store the number of the epoch."""
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the loss; Keras reports its mean over the epoch, which one bad batch makes bad for good."""
+        """Check the loss: Keras' mean over the epoch, which stays NaN after one bad batch."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
             samples = ", ".join(map(repr, dict.fromkeys(self.names(self._epoch, batch))))
             raise TrainingError(
-                f"the loss became {float(loss)} in epoch {self._epoch + 1}, step {batch + 1}. The batch held "
-                f"the samples {samples}: look for NaN or extreme values in them, normalise the images, or lower the "
-                "learning rate"
+                f"the loss became {float(loss)} in epoch {self._epoch + 1}, step {batch + 1}, with the samples "
+                f"{samples}: check them for NaN or extreme values, normalise the images, or lower the learning rate"
             )
 
 
 class DataWait(keras.callbacks.Callback):
-    """Adds to each epoch's logs the share of its time that was spent waiting for data, as ``data_wait``.
+    """Log the fraction of each epoch that was spent waiting for data, as ``data_wait``.
 
     Args:
-        loader: What the batches come from.
+        loader: The loader of the batches.
     """
 
     def __init__(self, loader: BatchLoader[Any]) -> None:
@@ -194,10 +193,10 @@ class DataWait(keras.callbacks.Callback):
         self._begin, self._waited, self._seconds = time.perf_counter(), self.loader.waited, 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Validation, which comes after the last step, does not count."""
+        """Measure the time up to this step, because validation after the last step does not count."""
         self._seconds = time.perf_counter() - self._begin
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Report the share."""
+        """Log the fraction."""
         if logs is not None:
             logs["data_wait"] = (self.loader.waited - self._waited) / max(self._seconds, 1e-9)

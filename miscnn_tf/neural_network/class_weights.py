@@ -1,4 +1,4 @@
-"""Class weights in training: a rare class may count more than the background."""
+"""Class weights in training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ClassWeight = Mapping[int, float] | Sequence[float]
 
 
 def class_weight_vector(class_weight: Mapping[int, float] | Sequence[float], classes: int) -> tuple[float, ...]:
-    """The weight of every class, scaled to a mean of one.
+    """Return the weight of every class, scaled to a mean of one.
 
     Args:
-        class_weight: A number per class, or ``{class: weight}``; classes that are left out of it weigh 1.
+        class_weight: A number per class, or ``{class: weight}``; missing classes have weight 1.
         classes: Number of classes, background included.
 
     Raises:
-        ConfigurationError: If a class does not exist, the number of weights is wrong, or a weight is negative or no
+        ConfigurationError: If a class does not exist, the number of weights is wrong, or a weight is negative or not a
             number.
 
     Example:
@@ -51,14 +51,10 @@ def class_weight_vector(class_weight: Mapping[int, float] | Sequence[float], cla
             raise ConfigurationError(f"class_weight has {len(weights)} weights, but there are {classes} classes")
     for label, weight in enumerate(weights):
         if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
-            raise ConfigurationError(
-                f"class_weight of class {label} is {weight!r}; a weight is a number that is not negative"
-            )
+            raise ConfigurationError(f"class_weight of class {label} is {weight!r}; it must be a number of at least 0")
     total = math.fsum(weights)
     if total == 0:
-        raise ConfigurationError(
-            "class_weight is 0 for every class, so there would be nothing to learn; weight one of them"
-        )
+        raise ConfigurationError("class_weight is 0 for every class; give at least one class a positive weight")
     return tuple(float(weight) * classes / total for weight in weights)
 
 
@@ -67,26 +63,26 @@ def apply_class_weight(
     class_weight: Mapping[int, float] | Sequence[float],
     classes: int,
 ) -> Callable[[Any, Any], Any]:
-    """A loss that weights the classes, for ``model.compile``.
+    """Return a loss with class weights, for ``model.compile``.
 
-    Only the ratios of the weights matter: equal weights change nothing. How they act depends on the loss:
+    Only the ratios of the weights matter: equal weights change nothing. Their effect depends on the loss:
 
-    - a loss with a keyword ``class_weights`` (all of this package's, and a user's own that has one) is handed the
-      weights: region losses such as Dice weight the terms of the classes, voxel losses each voxel by its true class;
-    - of any other loss that returns a value per voxel, ``(batch, x, y[, z])``, as Keras' cross-entropies do, each value
-      is multiplied by the weight of the voxel's true class.
+    - A loss with a keyword ``class_weights``, such as all losses of this package, gets the weights. Region losses such
+      as Dice weight the terms of the classes, voxel losses each voxel by its true class.
+    - The values of any other loss that returns one per voxel, ``(batch, x, y[, z])``, such as Keras' cross-entropies,
+      are multiplied by the weight of the voxel's true class.
 
     Args:
-        loss: Name, class, object or function, as `losses.get` takes it.
-        class_weight: A number per class, or ``{class: weight}``; classes that are left out of it weigh 1.
+        loss: Name, class, object or function, as in `losses.get`.
+        class_weight: A number per class, or ``{class: weight}``; missing classes have weight 1.
         classes: Number of classes, background included.
 
     Returns:
         A function of ``(y_true, y_pred)``.
 
     Raises:
-        ConfigurationError: If the weights cannot be used; when the returned loss is first called (before the first
-            step), if the loss neither takes weights nor returns a value per voxel.
+        ConfigurationError: If the weights are invalid. The returned loss raises it, before the first step, if the loss
+            neither takes weights nor returns a value per voxel.
 
     Example:
         >>> weighted = apply_class_weight("tversky_loss", {0: 1.0, 1: 5.0}, classes=2)
@@ -109,8 +105,7 @@ def apply_class_weight(
             if len(values.shape) != len(y_pred.shape) - 1:
                 raise ConfigurationError(
                     f"class_weight cannot be used with the loss {name}: it returns shape {tuple(values.shape)}, not a "
-                    "value per voxel. Let it return (batch, x, y[, z]), or give it a keyword class_weights, or leave "
-                    "class_weight out"
+                    "value per voxel. Return (batch, x, y[, z]), add a keyword class_weights, or omit class_weight"
                 )
             truth = ops.cast(y_true, "float32")
             return values * ops.cast(ops.sum(truth * ops.convert_to_tensor(weights, "float32"), -1), values.dtype)

@@ -1,7 +1,4 @@
-"""Focal losses, in 2D and 3D: they dwell on what is not yet right, by voxel or by region.
-
-`losses` says what all losses share.
-"""
+"""Focal losses, which emphasise hard voxels or regions. See `losses` for the conventions of all losses."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ __all__ = [
 
 
 def focal_crossentropy(y_true: Tensor, y_pred: Tensor, alpha: Any, gamma: Any, class_weights: Any) -> Tensor:
-    r"""The mean over the voxels of :math:`-\sum_c \alpha_c t (1 - p)^{\gamma_c} \log p`: ``(batch,)``.
+    r"""Return the mean over the voxels of :math:`-\sum_c \alpha_c t (1 - p)^{\gamma_c} \log p`: ``(batch,)``.
 
     Args:
         y_true: One-hot labels ``(batch, x, y[, z], classes)``.
@@ -54,39 +51,39 @@ def focal_crossentropy(y_true: Tensor, y_pred: Tensor, alpha: Any, gamma: Any, c
 def focal_tversky_terms(
     y_true: Tensor, y_pred: Tensor, delta: float, exponents: Any, smooth: float, class_weights: Any
 ) -> Tensor:
-    r"""The sum over the classes of :math:`(1 - TI_c)^{e_c}`, misses weighted with delta: ``(batch,)``.
+    r"""Return the sum over the classes of :math:`(1 - TI_c)^{e_c}`, misses weighted with delta: ``(batch,)``.
 
     Args:
         y_true: One-hot labels ``(batch, x, y[, z], classes)``.
         y_pred: Probabilities of the same shape.
-        delta: Weight of the misses; false alarms have the rest.
+        delta: Weight of the misses; that of false alarms is ``1 - delta``.
         exponents: One number, or one per class.
         smooth: Keeps the quotient of the Tversky index finite.
         class_weights: One number per class, or None; weights the terms.
     """
     y_true, y_pred = in_float32(y_true, y_pred)
     found = spatial_sum(y_true * y_pred)
-    # Summed as they are: a difference of large sums would leave a residue, of which a small power makes a large one.
+    # Summed separately: the difference of large sums has a rounding error, which a small power would enlarge.
     misses = spatial_sum(y_true * (1.0 - y_pred))
     false_alarms = spatial_sum((1.0 - y_true) * y_pred)
     errors = delta * misses + (1.0 - delta) * false_alarms
     distance = errors / (found + errors + smooth)
-    # The power has an infinite slope at 0; below the floor it is its chord.
+    # The power has an infinite slope at 0; below the floor it is replaced by its chord.
     terms = distance * ops.power(ops.maximum(distance, LOG_FLOOR), exponents - 1.0)
     return terms.shape[-1] * class_mean(terms, class_weights)
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class CategoricalFocalLoss(ConfiguredLoss):
-    r"""Cross-entropy that dwells on the voxels that are not yet right, averaged over the voxels of each sample.
+    r"""Focal cross-entropy, which emphasises hard voxels, averaged over the voxels of each sample.
 
     .. math:: -\sum_c \alpha_c \, t_{vc} (1 - p_{vc})^\gamma \log p_{vc}
 
     Args:
         alpha: Weight of every class: one number, or one per class.
-        gamma: How much easy voxels are played down; 0 gives the weighted cross-entropy.
-        name: Of the loss; ``categorical_focal_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        gamma: Strength of the suppression of easy voxels; 0 gives the weighted cross-entropy.
+        name: Name of the loss; None means ``categorical_focal_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Example:
         >>> keras_model.compile(loss=categorical_focal_loss(alpha=[0.1, 0.3, 0.6], gamma=2.0))  # doctest: +SKIP
@@ -108,7 +105,7 @@ class CategoricalFocalLoss(ConfiguredLoss):
         self.gamma = within("categorical_focal_loss: gamma", gamma, 0, float("inf"))
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``."""
+        """Return the loss of each sample, ``(batch,)``."""
         y_true, y_pred = in_float32(y_true, y_pred)
         alpha = per_class("categorical_focal_loss: alpha", self.alpha, y_pred.shape[-1])
         return focal_crossentropy(y_true, y_pred, alpha, self.gamma, class_weights)
@@ -119,22 +116,22 @@ categorical_focal_loss = CategoricalFocalLoss()
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class FocalTverskyLoss(ConfiguredLoss):
-    r"""The classes' distances from a Tversky index of one, raised to a power and summed.
+    r"""Sum over the classes of a power of the distance from a Tversky index of one.
 
     .. math:: \sum_c (1 - TI_c)^\gamma, \quad TI_c = \frac{TP_c + s}{TP_c + \delta FN_c + (1 - \delta) FP_c + s}
 
     per sample, with :math:`TP = \sum_v t p`, :math:`FN = \sum_v t (1 - p)`, :math:`FP = \sum_v (1 - t) p`.
 
     Args:
-        delta: Weight of the misses (false negatives), 0 to 1; false alarms have the rest.
-        gamma: The exponent, which the paper writes 1/γ: its best, γ = 4/3, is the default. Below 1 the small
-            distances count more, above 1 the large ones; 1 with ``delta=0.5`` is the `tversky_loss`.
+        delta: Weight of false negatives, 0 to 1; that of false positives is ``1 - delta``.
+        gamma: The exponent, 1/γ in the paper; the default is its best, γ = 4/3. Below 1 it emphasises small distances,
+            above 1 large ones; 1 with ``delta=0.5`` is the `tversky_loss`.
         smooth: Keeps the quotient finite; a class absent from truth and prediction counts as found.
-        name: Of the loss; ``focal_tversky_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        name: Name of the loss; None means ``focal_tversky_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range.
+        ConfigurationError: If a setting is outside its range.
 
     Example:
         >>> keras_model.compile(loss=focal_tversky_loss(delta=0.8))  # doctest: +SKIP
@@ -157,7 +154,7 @@ class FocalTverskyLoss(ConfiguredLoss):
         self.smooth = within("focal_tversky_loss: smooth", smooth, 0, float("inf"), but=0)
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``, between 0 and the number of classes."""
+        """Return the loss of each sample, ``(batch,)``, between 0 and the number of classes."""
         return focal_tversky_terms(y_true, y_pred, self.delta, self.gamma, self.smooth, class_weights)
 
 

@@ -1,4 +1,4 @@
-"""Losses of regions, in 2D and 3D: Dice, Tversky, and their sums with cross-entropy. `losses` says what they share."""
+"""Region losses: Dice, Tversky, and their sums with cross-entropy. See `losses` for the conventions of all losses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dice_coefficient_loss(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5, 
 
     .. math:: 1 - \frac{2 \sum t p + s}{\sum t + \sum p + s}
 
-    Large classes dominate it; `dice_soft_loss` counts each class alike.
+    Large classes dominate it; `dice_soft_loss` gives each class the same weight.
 
     Args:
         y_true: One-hot labels ``(batch, x, y[, z], classes)``.
@@ -87,7 +87,7 @@ def dice_soft_loss(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5, class_w
 def dice_crossentropy(y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
     """The sum of `dice_soft_loss` and the mean categorical cross-entropy, per sample: ``(batch,)``, float32.
 
-    The loss that nnU-Net trains with; a good first choice.
+    This is the loss of nnU-Net and a good first choice.
 
     Args:
         y_true: One-hot labels ``(batch, x, y[, z], classes)``.
@@ -154,10 +154,10 @@ class DiceWeighted(ConfiguredLoss):
     .. math:: -\frac{1}{C} \sum_c w_c \frac{2 \sum_v t p + s}{\sum_v t + \sum_v p + s}
 
     Args:
-        weights: One number per class, as they stand (they are not normalised).
+        weights: One number per class; they are not normalised.
         smooth: Keeps the quotient finite.
-        name: Of the loss; ``dice_weighted`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        name: Name of the loss; None means ``dice_weighted``.
+        reduction: Reduction over the samples of a batch, as in Keras.
     """
 
     def __init__(
@@ -172,20 +172,20 @@ class DiceWeighted(ConfiguredLoss):
         self.smooth = float(smooth)
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``."""
+        """Return the loss of each sample, ``(batch,)``."""
         dice = soft_dice_per_class(y_true, y_pred, self.smooth)
         return -class_mean(dice * per_class("dice_weighted: weights", self.weights, dice.shape[-1]), class_weights)
 
 
 def dice_weighted(weights: Sequence[float], smooth: float = 1e-5) -> DiceWeighted:
-    """Minus the soft Dice of the classes, weighted: see `DiceWeighted`.
+    """Return minus the weighted soft Dice of the classes; see `DiceWeighted`.
 
     Args:
-        weights: One number per class, as they stand (they are not normalised).
+        weights: One number per class; they are not normalised.
         smooth: Keeps the quotient finite.
 
     Raises:
-        ConfigurationError: If a weight is negative or no number.
+        ConfigurationError: If a weight is negative or not a number.
 
     Example:
         >>> keras_model.compile(loss=dice_weighted([0.2, 1.0, 3.0]))  # doctest: +SKIP
@@ -195,24 +195,24 @@ def dice_weighted(weights: Sequence[float], smooth: float = 1e-5) -> DiceWeighte
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class ComboLoss(ConfiguredLoss):
-    r"""Cross-entropy of each class against the rest, weighted between misses and false alarms, minus the classes' Dice.
+    r"""Binary cross-entropy of each class, weighted between misses and false alarms, minus the classes' Dice.
 
     .. math:: -\frac{\alpha}{N} \sum_{v, c} \left(\beta t_{vc} \log p_{vc} + (1 - \beta) (1 - t_{vc}) \log(1 -
         p_{vc})\right) - (1 - \alpha) \sum_c \frac{2 \sum_v t_{vc} p_{vc} + s}{\sum_v t_{vc} + \sum_v p_{vc} + s}
 
-    per sample, with c the classes from 1 on and N the voxels times these classes. The background, class 0, is what each
-    of them is told from: with it in the sums a network of two classes would make :math:`\beta` cancel out. The loss of
-    a perfect prediction is :math:`-(1 - \alpha)(C - 1)`.
+    per sample, where c are the classes from 1 on and N is the number of voxels times these classes. The background,
+    class 0, is excluded: with two classes it would cancel :math:`\beta`. The loss of a perfect prediction is :math:`-(1
+    - \alpha)(C - 1)`.
 
     Args:
         alpha: Share of the cross-entropy, 0 to 1.
-        beta: Share of the misses in it, 0 to 1; above 0.5 a missed voxel costs more than a false alarm.
-        smooth: Keeps the quotient finite, in voxels; 1 as the paper's authors have it.
-        name: Of the loss; ``combo_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        beta: Share of the misses in the cross-entropy, 0 to 1; above 0.5 a miss costs more than a false alarm.
+        smooth: Keeps the quotient finite, in voxels; 1 as in the authors' code.
+        name: Name of the loss; None means ``combo_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=combo_loss(alpha=0.3))  # doctest: +SKIP
@@ -235,7 +235,7 @@ class ComboLoss(ConfiguredLoss):
         self.smooth = within("combo_loss: smooth", smooth, 0, float("inf"), but=0)
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``. Class weights act on the Dice of the classes and on the voxels."""
+        """Return the loss of each sample, ``(batch,)``. Class weights weight the Dice terms and the voxels."""
         y_true, y_pred = in_float32(y_true, y_pred)
         foreground_classes("combo_loss", y_pred)
         factors = class_weight_factors(class_weights, y_pred.shape[-1])

@@ -1,4 +1,4 @@
-"""What losses with settings share: a Keras loss that can be compiled as it stands, and called with other settings."""
+"""Base class and argument checks of losses with settings."""
 
 from __future__ import annotations
 
@@ -16,54 +16,53 @@ __all__ = ["ConfiguredLoss", "non_negative", "within"]
 
 
 class ConfiguredLoss(keras.losses.Loss):
-    """Base of the losses that have settings.
+    """Base class of losses with settings.
 
-    An object of it is a Keras loss with the settings it was made with; called with settings instead of arrays it
-    returns another one that has those. So the object made with the defaults serves as the loss's public name.
+    An instance is a Keras loss. Called with settings instead of arrays, it returns a new loss with these settings, so
+    that the instance with the defaults serves as the public name of the loss.
 
-    A subclass keeps each constructor argument in an attribute of the same name, implements
+    A subclass stores each constructor argument in an attribute of the same name, implements
     ``call(y_true, y_pred, class_weights=None)``, and is registered with Keras.
 
     Args:
-        name: Of the loss, in histories and figures; the class's name in small letters, ``dice_weighted``, where it is
-            None.
-        reduction: Over the samples of a batch, as in Keras.
+        name: Name of the loss in histories and figures; None means the class name in snake case, ``dice_weighted``.
+        reduction: Reduction over the samples of a batch, as in Keras.
     """
 
     def __init__(self, name: str | None = None, reduction: str = "sum_over_batch_size") -> None:
         name = name or re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         super().__init__(name=name, reduction=reduction)
-        # A function would have one, and whoever draws a curve asks for it.
+        # Functions have it, and code that plots curves uses it.
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss of ``(y_true, y_pred[, sample_weight])``, reduced over the batch; or one with other settings."""
+        """Return the reduced loss of ``(y_true, y_pred[, sample_weight])``, or a loss with other settings."""
         if "y_pred" in kwargs or (len(args) > 1 and len(ops.shape(args[1])) > 1):
             return super().__call__(*args, **kwargs)
         return type(self)(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
+        """Return the constructor arguments as plain data."""
         return {argument: getattr(self, argument) for argument in inspect.signature(type(self)).parameters}
 
 
 def non_negative(argument: str, value: Any) -> list[float]:
-    """One number, or one per class, as a list.
+    """Return one number, or one per class, as a list.
 
     Args:
-        argument: Its name, for the message.
-        value: What was passed for it.
+        argument: Name of the argument, for the message.
+        value: The received value.
 
     Raises:
-        ConfigurationError: If a number is negative, infinite or none, or there is none at all.
+        ConfigurationError: If a value is negative, infinite or not a number, or if there is no value.
 
     Example:
         >>> non_negative("weights", (1, 2))
         [1.0, 2.0]
     """
     try:
-        # Not Keras' functions: they would start TensorFlow when this module is imported, and threads, memory growth of
-        # GPUs and logical devices could not be set any more.
+        # numpy, because Keras' functions would initialise TensorFlow on import, after which threads, memory growth of
+        # GPUs and logical devices cannot be set.
         shape = np.shape(value)
         numbers = [float(number) for number in (value if shape else [value])]
     except (TypeError, ValueError):
@@ -74,17 +73,17 @@ def non_negative(argument: str, value: Any) -> list[float]:
 
 
 def within(argument: str, value: Any, lowest: float, highest: float, but: float | None = None) -> float:
-    """A setting as a float that lies between two numbers.
+    """Return a setting as a float in a range.
 
     Args:
-        argument: Its name, with that of the loss, for the message.
-        value: What was passed for it.
-        lowest: The smallest number that is taken.
-        highest: The largest one; ``inf`` where there is no limit.
-        but: A number of the range that is not taken.
+        argument: Name of the loss and the argument, for the message.
+        value: The received value.
+        lowest: The smallest valid number.
+        highest: The largest valid number, or ``inf``.
+        but: A number in the range that is not valid.
 
     Raises:
-        ConfigurationError: If it is no number, or lies outside.
+        ConfigurationError: If it is not a number in the range.
 
     Example:
         >>> within("combo_loss: alpha", 1, 0, 1)

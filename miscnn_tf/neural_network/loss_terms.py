@@ -1,4 +1,4 @@
-"""What segmentation losses and metrics are computed from: overlaps, logarithms, means over voxels and classes.
+"""Terms of segmentation losses and metrics: overlaps, logarithms, means over voxels and classes.
 
 All in float32, channels-last, for any number of spatial axes and classes.
 """
@@ -35,14 +35,14 @@ __all__ = [
 
 Tensor = Any
 
-# The smallest probability whose logarithm is taken: Keras' epsilon, which float32 represents.
+# Lower limit of probabilities in logarithms: Keras' epsilon, which float32 can represent.
 LOG_FLOOR = 1e-7
 
 FLOAT16_MAX = 65504.0
 
 
 def identify_axis(shape: Sequence[int | None]) -> list[int]:
-    """The spatial axes of a batch of this shape: [1, 2] for images, [1, 2, 3] for volumes.
+    """Return the spatial axes of a batch: [1, 2] for images, [1, 2, 3] for volumes.
 
     Args:
         shape: ``(batch, x, y[, z], channels)``.
@@ -58,26 +58,26 @@ def identify_axis(shape: Sequence[int | None]) -> list[int]:
 
 
 def overlaps(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""What all region losses are made of, per sample and class, each of shape ``(batch, classes)`` in float32.
+    r"""Return the sums of region losses per sample and class, each ``(batch, classes)`` in float32.
 
     Returns:
         The intersection :math:`\sum_v t p`, the size of the truth :math:`\sum_v t` and that of the prediction
         :math:`\sum_v p`.
 
     Raises:
-        ConfigurationError: If the two arrays do not fit together.
+        ConfigurationError: If the shapes of the arrays do not match.
     """
     y_true, y_pred = in_float32(y_true, y_pred)
     return spatial_sum(y_true * y_pred), spatial_sum(y_true), spatial_sum(y_pred)
 
 
 def spatial_sum(values: Tensor) -> Tensor:
-    """The sum over the voxels of each sample and class: ``(batch, x, y[, z], classes)`` to ``(batch, classes)``.
+    """Sum over the voxels of each sample and class: ``(batch, x, y[, z], classes)`` to ``(batch, classes)``.
 
     Raises:
         ConfigurationError: If the array has another number of axes.
     """
-    # Axis by axis: one sum over a million voxels would lose the small ones in float32, and takes longer.
+    # Axis by axis: a single sum over a million voxels loses small values in float32, and is slower.
     for axis in reversed(identify_axis(values.shape)):
         values = ops.sum(values, axis)
     return values
@@ -94,7 +94,7 @@ def soft_dice_per_class(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5) ->
 
 
 def pooled_dice(y_true: Tensor, y_pred: Tensor, smooth: float = 1e-5, class_weights: Any = None) -> Tensor:
-    """The Dice of all voxels, samples and classes together: a scalar. Weights multiply the sums of a class."""
+    """Return the Dice over all voxels, samples and classes, a scalar. Weights multiply the sums of a class."""
     intersection, truth, prediction = overlaps(y_true, y_pred)
     weights = class_weight_factors(class_weights, intersection.shape[-1])
     if weights is not None:
@@ -115,16 +115,16 @@ def mean_crossentropy(y_true: Tensor, y_pred: Tensor, class_weights: Any = None)
 
 
 def in_float32(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as float32 tensors.
+    """Convert labels and probabilities to float32 tensors.
 
     Raises:
-        ConfigurationError: If the labels are not one-hot, or of another number of classes than the predictions.
+        ConfigurationError: If the labels are not one-hot, or have another number of classes than the predictions.
     """
     y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
     y_pred = ops.convert_to_tensor(y_pred)
     half = keras.backend.standardize_dtype(y_pred.dtype) == "float16"
     y_pred = _float32_from_float16(y_pred) if half else ops.cast(y_pred, "float32")
-    # Labels that are not one-hot would be broadcast against the probabilities, and training would go nowhere.
+    # Other labels would be broadcast against the probabilities, and the network would not learn.
     if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
         raise ConfigurationError(
             f"the labels have shape {tuple(y_true.shape)}, the predictions {tuple(y_pred.shape)}: the loss needs "
@@ -135,7 +135,7 @@ def in_float32(y_true: Tensor, y_pred: Tensor) -> tuple[Tensor, Tensor]:
 
 @ops.custom_gradient
 def _float32_from_float16(values: Tensor) -> Any:
-    """A cast whose gradient ends at float16's largest number: the slope of a loss near 0 or 1 is often beyond it."""
+    """Cast with a gradient clipped to float16's range, which the slope of a loss near 0 or 1 often exceeds."""
 
     def gradient(*upstream: Tensor) -> Tensor:
         return ops.cast(ops.clip(upstream[0], -FLOAT16_MAX, FLOAT16_MAX), "float16")
@@ -143,52 +143,52 @@ def _float32_from_float16(values: Tensor) -> Any:
     return ops.cast(values, "float32"), gradient
 
 
-def foreground_classes(what: str, y_pred: Tensor) -> int:
-    """The number of classes but the background, class 0.
+def foreground_classes(loss: str, y_pred: Tensor) -> int:
+    """Return the number of classes without the background, class 0.
 
     Args:
-        what: The loss that needs them, for the message.
+        loss: Name of the loss, for the message.
         y_pred: Probabilities ``(batch, x, y[, z], classes)``.
 
     Raises:
-        ConfigurationError: If there are none.
+        ConfigurationError: If the background is the only class.
     """
     classes = int(y_pred.shape[-1])
     if classes < 2:
         raise ConfigurationError(
-            f"{what} tells the background, class 0, from other classes, but the network predicts {classes} class: "
-            "predict the background as a class of its own (classes=2, softmax)"
+            f"{loss} needs a background, class 0, and other classes, but the network predicts {classes} class: "
+            "predict the background as a class as well (classes=2, softmax)"
         )
     return classes - 1
 
 
 def safe_log(probability: Tensor) -> Tensor:
-    """The logarithm of probabilities, finite at 0."""
+    """Return the logarithm of probabilities, finite at 0."""
     return ops.log(ops.maximum(probability, LOG_FLOOR))
 
 
 def voxel_mean(values: Tensor) -> Tensor:
-    """The mean over the voxels of each sample: ``(batch, x, y[, z])`` to ``(batch,)``."""
+    """Average over the voxels of each sample: ``(batch, x, y[, z])`` to ``(batch,)``."""
     return ops.mean(values, list(range(1, len(values.shape))))
 
 
 def class_mean(terms: Tensor, class_weights: Any) -> Tensor:
-    """The (weighted) mean over the classes: ``(batch, classes)`` to ``(batch,)``."""
+    """Average over the classes, weighted if weights are given: ``(batch, classes)`` to ``(batch,)``."""
     weights = class_weight_factors(class_weights, terms.shape[-1])
     return ops.mean(terms if weights is None else terms * weights, -1)
 
 
 def weighted_truth(y_true: Tensor, class_weights: Any) -> Tensor:
-    """One-hot labels times the weight of their class, for losses per voxel."""
+    """Multiply one-hot labels by the weights of their classes, for losses per voxel."""
     weights = class_weight_factors(class_weights, y_true.shape[-1])
     return y_true if weights is None else y_true * weights
 
 
 def class_weight_factors(class_weights: Any, classes: int) -> Tensor | None:
-    """The weights scaled to a mean of one, so that equal weights change nothing: ``(classes,)``, or None.
+    """Scale the weights to a mean of one, so that equal weights change nothing: ``(classes,)``, or None.
 
     Raises:
-        ConfigurationError: If there is not one weight for each class.
+        ConfigurationError: If the number of weights differs from that of the classes.
     """
     if class_weights is None:
         return None
@@ -197,14 +197,14 @@ def class_weight_factors(class_weights: Any, classes: int) -> Tensor | None:
 
 
 def per_class(what: str, numbers: Any, classes: int) -> Tensor:
-    """Numbers as a float32 tensor: one for all classes, or one each.
+    """Return numbers as a float32 tensor: one for all classes, or one per class.
 
     Raises:
-        ConfigurationError: If it is another number of numbers; `what` names them in the message.
+        ConfigurationError: If their number differs; `what` is their name in the message.
     """
     tensor = ops.convert_to_tensor(numbers, dtype="float32")
     if len(tensor.shape) > 0 and tuple(tensor.shape) != (classes,):
         raise ConfigurationError(
-            f"{what} has shape {tuple(tensor.shape)}, but there are {classes} classes: pass one number each"
+            f"{what} has shape {tuple(tensor.shape)}, but there are {classes} classes: pass one number per class"
         )
     return tensor

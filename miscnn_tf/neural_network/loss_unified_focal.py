@@ -1,11 +1,11 @@
-r"""The losses of Yeung et al., "Unified Focal loss", in 2D and 3D: cross-entropy and Tversky, focal, and their sum.
+r"""Losses of Yeung et al., "Unified Focal loss", in 2D and 3D: focal cross-entropy, focal Tversky, and their sum.
 
-They tell class 0, the background, from all other classes: what the paper says of the foreground, its class r, holds
-here for each class from 1 on, and the sums over the classes are the paper's. With two classes they are its binary
-equations. `losses` says what all losses share.
+They distinguish the background, class 0, from all other classes. The paper's equations for the foreground, its class r,
+apply to each class from 1 on, with the paper's sums over the classes; with two classes they are its binary equations.
+See `losses` for the conventions of all losses.
 
-The exponents are those of the paper's asymmetric losses and of the authors' code: :math:`\gamma` for the cross-entropy
-and :math:`1 - \gamma` for the Tversky terms. (The paper writes its symmetric losses with the two exchanged, which with
+The exponents are those of the paper's asymmetric losses and the authors' code: :math:`\gamma` for the cross-entropy
+and :math:`1 - \gamma` for the Tversky terms. (The paper exchanges the two in its symmetric losses, which with
 :math:`\gamma = 0.5`, the default of the unified losses, is the same.) As in the paper the terms of the classes are
 summed and ``weight`` is the share of the focal cross-entropy; the authors' code averages the terms and gives
 ``weight`` to the Tversky terms.
@@ -39,16 +39,16 @@ __all__ = [
 
 
 def _for_background_and_others(what: str, y_pred: Tensor, background: float, others: float) -> Tensor:
-    """A number for class 0 and another for the rest, ``(classes,)``.
+    """Return one number for class 0 and another for the other classes, ``(classes,)``.
 
     Raises:
-        ConfigurationError: If there is no class but the background.
+        ConfigurationError: If the background is the only class.
     """
     return ops.convert_to_tensor([background] + [others] * foreground_classes(what, y_pred), "float32")
 
 
 class _BackgroundFocal(ConfiguredLoss):
-    """Focal cross-entropy of the background against the other classes."""
+    """Base class of focal cross-entropies with a separate weight for the background."""
 
     symmetric: ClassVar[bool]
 
@@ -64,7 +64,7 @@ class _BackgroundFocal(ConfiguredLoss):
         self.gamma = within(f"{self.name}: gamma", gamma, 0, float("inf"))
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``. Class weights weight each voxel by its true class."""
+        """Return the loss of each sample, ``(batch,)``. Class weights weight each voxel by its true class."""
         alpha = _for_background_and_others(self.name, y_pred, 1.0 - self.delta, self.delta)
         gamma = _for_background_and_others(self.name, y_pred, self.gamma, self.gamma if self.symmetric else 0.0)
         return focal_crossentropy(y_true, y_pred, alpha, gamma, class_weights)
@@ -80,13 +80,13 @@ class SymmetricFocalLoss(_BackgroundFocal):
     per sample, V its number of voxels.
 
     Args:
-        delta: Weight of the classes from 1 on, 0 to 1; the background has the rest.
-        gamma: How much easy voxels are played down; 0 gives the weighted cross-entropy.
-        name: Of the loss; ``symmetric_focal_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        delta: Weight of the classes from 1 on, 0 to 1; that of the background is ``1 - delta``.
+        gamma: Strength of the suppression of easy voxels; 0 gives the weighted cross-entropy.
+        name: Name of the loss; None means ``symmetric_focal_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=symmetric_focal_loss(gamma=1.5))  # doctest: +SKIP
@@ -100,7 +100,7 @@ class SymmetricFocalLoss(_BackgroundFocal):
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class AsymmetricFocalLoss(_BackgroundFocal):
-    r"""Cross-entropy in which only the easy voxels of the background are played down.
+    r"""Cross-entropy that suppresses easy voxels of the background only.
 
     .. math:: -\frac{1}{V} \sum_v \left((1 - \delta) t_{v0} (1 - p_{v0})^\gamma \log p_{v0} +
         \delta \sum_{c > 0} t_{vc} \log p_{vc}\right)
@@ -108,13 +108,13 @@ class AsymmetricFocalLoss(_BackgroundFocal):
     per sample, V its number of voxels.
 
     Args:
-        delta: Weight of the classes from 1 on, 0 to 1; the background has the rest.
-        gamma: How much easy voxels of the background are played down; 0 gives the weighted cross-entropy.
-        name: Of the loss; ``asymmetric_focal_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        delta: Weight of the classes from 1 on, 0 to 1; that of the background is ``1 - delta``.
+        gamma: Strength of the suppression of easy background voxels; 0 gives the weighted cross-entropy.
+        name: Name of the loss; None means ``asymmetric_focal_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=asymmetric_focal_loss(delta=0.8))  # doctest: +SKIP
@@ -126,7 +126,7 @@ class AsymmetricFocalLoss(_BackgroundFocal):
 
 
 class _BackgroundTversky(ConfiguredLoss):
-    """Tversky distances of the background and of the other classes, with a power each."""
+    """Base class of Tversky distances with separate exponents for the background and the other classes."""
 
     symmetric: ClassVar[bool]
 
@@ -140,12 +140,12 @@ class _BackgroundTversky(ConfiguredLoss):
     ) -> None:
         super().__init__(name, reduction)
         self.delta = within(f"{self.name}: delta", delta, 0, 1)
-        # With 1 each term would be 1, whatever the network predicts.
+        # With 1 each term would be 1 for any prediction.
         self.gamma = within(f"{self.name}: gamma", gamma, 0, 1, but=1)
         self.smooth = within(f"{self.name}: smooth", smooth, 0, float("inf"), but=0)
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``, between 0 and the number of classes."""
+        """Return the loss of each sample, ``(batch,)``, between 0 and the number of classes."""
         enhanced = 1.0 - self.gamma
         exponents = _for_background_and_others(self.name, y_pred, enhanced if self.symmetric else 1.0, enhanced)
         return focal_tversky_terms(y_true, y_pred, self.delta, exponents, self.smooth, class_weights)
@@ -153,21 +153,21 @@ class _BackgroundTversky(ConfiguredLoss):
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class SymmetricFocalTverskyLoss(_BackgroundTversky):
-    r"""Tversky distances in which the small ones of all classes are enhanced.
+    r"""Tversky distances with small ones enhanced for all classes.
 
     .. math:: \sum_c (1 - TI_c)^{1 - \gamma}, \quad TI_c = \frac{TP_c + s}{TP_c + \delta FN_c + (1 - \delta) FP_c + s}
 
     per sample: `FocalTverskyLoss` with the exponent :math:`1 - \gamma`.
 
     Args:
-        delta: Weight of the misses (false negatives), 0 to 1; false alarms have the rest.
-        gamma: How much small distances are enhanced, 0 (not at all) to less than 1.
+        delta: Weight of false negatives, 0 to 1; that of false positives is ``1 - delta``.
+        gamma: Enhancement of small distances, from 0 (none) to less than 1.
         smooth: Keeps the quotient finite; a class absent from truth and prediction counts as found.
-        name: Of the loss; ``symmetric_focal_tversky_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        name: Name of the loss; None means ``symmetric_focal_tversky_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=symmetric_focal_tversky_loss(gamma=0.5))  # doctest: +SKIP
@@ -180,7 +180,7 @@ class SymmetricFocalTverskyLoss(_BackgroundTversky):
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class AsymmetricFocalTverskyLoss(_BackgroundTversky):
-    r"""Tversky distances in which the small ones of all classes but the background are enhanced.
+    r"""Tversky distances with small ones enhanced for all classes except the background.
 
     .. math:: (1 - TI_0) + \sum_{c > 0} (1 - TI_c)^{1 - \gamma}, \quad
         TI_c = \frac{TP_c + s}{TP_c + \delta FN_c + (1 - \delta) FP_c + s}
@@ -188,14 +188,14 @@ class AsymmetricFocalTverskyLoss(_BackgroundTversky):
     per sample.
 
     Args:
-        delta: Weight of the misses (false negatives), 0 to 1; false alarms have the rest.
-        gamma: How much small distances are enhanced, 0 (not at all) to less than 1.
+        delta: Weight of false negatives, 0 to 1; that of false positives is ``1 - delta``.
+        gamma: Enhancement of small distances, from 0 (none) to less than 1.
         smooth: Keeps the quotient finite; a class absent from truth and prediction counts as found.
-        name: Of the loss; ``asymmetric_focal_tversky_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        name: Name of the loss; None means ``asymmetric_focal_tversky_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=asymmetric_focal_tversky_loss(delta=0.6))  # doctest: +SKIP
@@ -207,7 +207,7 @@ class AsymmetricFocalTverskyLoss(_BackgroundTversky):
 
 
 class _UnifiedFocal(ConfiguredLoss):
-    """Focal cross-entropy and focal Tversky loss with one delta and one gamma."""
+    """Base class of sums of a focal cross-entropy and a focal Tversky loss with common settings."""
 
     focal: ClassVar[type[_BackgroundFocal]]
     tversky: ClassVar[type[_BackgroundTversky]]
@@ -226,7 +226,7 @@ class _UnifiedFocal(ConfiguredLoss):
         self.gamma = within(f"{self.name}: gamma", gamma, 0, 1, but=1)
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
-        """The loss of each sample, ``(batch,)``."""
+        """Return the loss of each sample, ``(batch,)``."""
         focal, tversky = (
             loss(self.delta, self.gamma, name=self.name).call(y_true, y_pred, class_weights)
             for loss in (self.focal, self.tversky)
@@ -242,13 +242,14 @@ class SymUnifiedFocalLoss(_UnifiedFocal):
 
     Args:
         weight: The share :math:`\lambda` of the focal cross-entropy, 0 to 1.
-        delta: Weight of the classes from 1 on in the cross-entropy, and of the misses in the Tversky index, 0 to 1.
-        gamma: How much easy voxels are played down and small distances enhanced, 0 (not at all) to less than 1.
-        name: Of the loss; ``sym_unified_focal_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        delta: Weight of the classes from 1 on in the cross-entropy, and of false negatives in the Tversky index, 0 to
+            1.
+        gamma: Suppression of easy voxels and enhancement of small distances, from 0 (none) to less than 1.
+        name: Name of the loss; None means ``sym_unified_focal_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=sym_unified_focal_loss(weight=0.3))  # doctest: +SKIP
@@ -268,14 +269,15 @@ class AsymUnifiedFocalLoss(_UnifiedFocal):
 
     Args:
         weight: The share :math:`\lambda` of the cross-entropy, 0 to 1.
-        delta: Weight of the classes from 1 on in the cross-entropy, and of the misses in the Tversky index, 0 to 1.
-        gamma: How much the background's easy voxels are played down and the other classes' small distances enhanced,
-            0 (not at all) to less than 1.
-        name: Of the loss; ``asym_unified_focal_loss`` where it is None.
-        reduction: Over the samples of a batch, as in Keras.
+        delta: Weight of the classes from 1 on in the cross-entropy, and of false negatives in the Tversky index, 0 to
+            1.
+        gamma: Suppression of easy background voxels and enhancement of the other classes' small distances, from 0
+            (none) to less than 1.
+        name: Name of the loss; None means ``asym_unified_focal_loss``.
+        reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
-        ConfigurationError: If a setting lies outside its range; when called, if there is no class but the background.
+        ConfigurationError: If a setting is outside its range; when called, if the background is the only class.
 
     Example:
         >>> keras_model.compile(loss=asym_unified_focal_loss(gamma=0.3))  # doctest: +SKIP

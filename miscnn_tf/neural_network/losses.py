@@ -1,23 +1,22 @@
-r"""Losses for segmentation, in 2D and 3D, for any number of classes: their names, and how they are found by them.
+r"""Segmentation losses in 2D and 3D, for any number of classes, and their registry.
 
 All take ``(y_true, y_pred)``: one-hot labels (any dtype) and class probabilities, both ``(batch, x, y[, z], classes)``.
-They compute in float32 whatever the precision of the network, and return one value per sample, shape ``(batch,)``,
-which Keras averages (so that a batch that is split over several GPUs gives the same gradient as an undivided one).
-Where a class is absent, or a probability is exactly 0 or 1, values and gradients stay finite.
+They compute in float32 for any precision of the network, and return one value per sample, shape ``(batch,)``, which
+Keras averages, so that splitting a batch over several GPUs does not change the gradient. Values and gradients stay
+finite if a class is absent, or a probability is exactly 0 or 1.
 
 Some losses have settings. ``loss=categorical_focal_loss`` compiles with the defaults, and so does
 ``loss=categorical_focal_loss()``; ``loss=categorical_focal_loss(gamma=3.0)`` sets them. All are saved and loaded with
 the model.
 
-Every loss takes the keyword ``class_weights``, one number per class of which only the ratios matter: region losses
-weight the terms of the classes with them, voxel losses each voxel by its true class.
-``Neural_Network.train(class_weight=...)`` uses it.
+Every loss takes the keyword ``class_weights``, one number per class; only the ratios matter. Region losses weight the
+terms of the classes, voxel losses each voxel by its true class. ``Neural_Network.train(class_weight=...)`` uses it.
 
 Notation in the formulas: :math:`t_{vc}` is 1 where voxel v has class c, :math:`p_{vc}` its predicted probability, C the
 number of classes, s the smoothing.
 
-`loss_region` has Dice, Tversky and what is summed with them, `loss_focal` the focal losses, `loss_unified_focal` those
-of the Unified Focal loss.
+`loss_region` has Dice, Tversky and sums with them, `loss_focal` the focal losses, `loss_unified_focal` the Unified
+Focal losses.
 """
 
 from __future__ import annotations
@@ -120,11 +119,11 @@ for _loss in (
 
 
 def get(loss: Any) -> Loss:
-    """Turn what a user may pass as a loss into what ``model.compile`` takes.
+    """Return a loss for ``model.compile``.
 
     Args:
-        loss: A name (ours, of the registry, or Keras'), a loss class (which is made with its defaults), a loss object
-            or a function ``(y_true, y_pred)``.
+        loss: A name (of this package, the registry or Keras), a loss class (called with its defaults), a loss object or
+            a function ``(y_true, y_pred)``.
 
     Raises:
         ConfigurationError: If the name is unknown, or the class needs arguments.
@@ -150,5 +149,7 @@ def get(loss: Any) -> Loss:
         except TypeError as missing:
             raise ConfigurationError(f"the loss {loss.__name__} needs arguments: {missing}") from missing
     if not callable(loss):
-        raise ConfigurationError(f"loss={loss!r} is no loss: pass a name, a loss class or a function (y_true, y_pred)")
+        raise ConfigurationError(
+            f"loss={loss!r} is not a loss: pass a name, a loss class or a function (y_true, y_pred)"
+        )
     return loss

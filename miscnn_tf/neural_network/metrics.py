@@ -1,8 +1,7 @@
-"""Metrics for segmentation, in 2D and 3D, and the losses under the name where MIScnn keeps them.
+"""Segmentation metrics in 2D and 3D, and the losses, which MIScnn has in this module.
 
 All take ``(y_true, y_pred)``: one-hot labels and class probabilities, both ``(batch, x, y[, z], classes)``; they
-compute in float32. Where a value per sample is returned, Keras averages over all samples, whatever the sizes of the
-batches.
+compute in float32. Keras averages values per sample over all samples, independently of batch sizes.
 """
 
 from __future__ import annotations
@@ -56,19 +55,19 @@ __all__ = [
     "tversky_loss",
 ]
 
-# Names that Keras' compile() knows beside those of `keras.metrics.get`.
+# Names that compile() of Keras accepts in addition to those of `keras.metrics.get`.
 _OF_COMPILE = {"accuracy", "acc", "crossentropy", "ce"}
 
 
 def get_all(metrics: Any) -> list[Any]:
-    """Turn what a user may pass as metrics into what ``model.compile`` takes.
+    """Return metrics for ``model.compile``.
 
     Args:
-        metrics: A list; each is a name (of the functions in this module, or Keras'), a metric class (which is made with
-            its defaults), a Keras metric or a function ``(y_true, y_pred)``.
+        metrics: A list of names (of functions in this module, or of Keras), metric classes (called with their
+            defaults), Keras metrics or functions ``(y_true, y_pred)``.
 
     Raises:
-        ConfigurationError: If it is no list, one of them is none of these, or a class needs arguments.
+        ConfigurationError: If it is not a list, an entry is not a metric, or a class needs arguments.
 
     Example:
         >>> get_all(["dice_soft"]) == [dice_soft]
@@ -82,7 +81,7 @@ def get_all(metrics: Any) -> list[Any]:
 def _get(metric: Any) -> Any:
     if isinstance(metric, str):
         own = {name: globals()[name] for name in __all__ if not inspect.isclass(globals()[name])}
-        for one in ("identify_axis", "dice_weighted"):  # no metric; none without its weights
+        for one in ("identify_axis", "dice_weighted"):  # not a metric; needs weights
             del own[one]
         if metric in own or metric in _OF_COMPILE:
             return own.get(metric, metric)
@@ -101,7 +100,7 @@ def _get(metric: Any) -> Any:
             raise ConfigurationError(f"the metric {metric.__name__} needs arguments: {missing}") from missing
     if not callable(metric):
         raise ConfigurationError(
-            f"metrics holds {metric!r}, which is no metric: pass names, Keras metrics or functions (y_true, y_pred)"
+            f"metrics holds {metric!r}, which is not a metric: pass names, Keras metrics or functions (y_true, y_pred)"
         )
     return metric
 
@@ -112,7 +111,7 @@ def dice_coefficient(y_true: Any, y_pred: Any, smooth: float = 1e-5) -> Any:
 
     .. math:: \frac{2 \sum t p + s}{\sum t + \sum p + s}
 
-    The background dominates it; `dice_soft` counts each class alike.
+    Large classes dominate it; `dice_soft` gives each class the same weight.
 
     Args:
         y_true: One-hot labels ``(batch, x, y[, z], classes)``.
@@ -150,11 +149,10 @@ def dice_soft(y_true: Any, y_pred: Any, smooth: float = 1e-5) -> Any:
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class ClassDice:
-    """The Dice of one class as it is decided, per sample: a rare class that is never found shows as 0 in the training.
+    """Dice of one class after the decision, per sample. It is 0 for a class that is never found.
 
-    Each voxel gets the class of the highest probability, as in `Neural_Network.predict`; of whole images it is the Dice
-    of `evaluation.dice.compute_dice`. `dice_soft` takes the probabilities as they are, and is lower while the network
-    is not sure.
+    Each voxel gets the class of the highest probability, as in `Neural_Network.predict`; for whole images it equals
+    `evaluation.dice.compute_dice`. `dice_soft` uses the probabilities, and is lower while the network is uncertain.
 
     Args:
         label: The class.
@@ -184,10 +182,10 @@ class ClassDice:
         return hash((self.label, self.smooth))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor arguments."""
         return {"label": self.label, "smooth": self.smooth}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ClassDice:
-        """The metric with these arguments."""
+        """Create the metric from its arguments."""
         return cls(**config)

@@ -52,5 +52,5 @@ def test_class_weight_factors_have_a_mean_of_one():
 
 def test_foreground_classes_are_all_but_the_background():
     assert foreground_classes("x", np.zeros((1, 2, 2, 4))) == 3
-    with pytest.raises(ConfigurationError, match="x tells the background"):
+    with pytest.raises(ConfigurationError, match="x needs a background"):
         foreground_classes("x", np.zeros((1, 2, 2, 1)))

@@ -298,7 +298,7 @@ def test_a_large_volume_is_summed_exactly(rng):
 @pytest.mark.parametrize("name", AGAINST_BACKGROUND)
 def test_one_class_has_no_background(name):
     t = np.ones((1, 2, 2, 1))
-    with pytest.raises(ConfigurationError, match=f"{name} tells the background.*classes=2"):
+    with pytest.raises(ConfigurationError, match=f"{name} needs a background.*classes=2"):
         get(name).call(t, t)
 
 

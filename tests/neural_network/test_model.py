@@ -59,7 +59,7 @@ def test_a_learning_rate_must_be_positive(make_network, rate):
         ({"architecture": Architecture}, r"architecture must be .*, got <class .*>; add parentheses to the class"),
         ({"architecture": "standard"}, r"architecture must be an object with create_model_3D\(\), got 'standard'"),
         ({"metrics": "dice_soft"}, "metrics must be a list of metrics, got 'dice_soft'"),
-        ({"metrics": [3]}, "metrics holds 3, which is no metric"),
+        ({"metrics": [3]}, "metrics holds 3, which is not a metric"),
         ({"metrics": [ClassDice]}, "the metric ClassDice needs arguments: .*label"),
         ({"metrics": ["dice"]}, "there is no metric called 'dice'. Known: asym_unified_focal_loss, .*, dice_soft, "),
     ],

@@ -1,8 +1,8 @@
 """Network architectures: the registry, the base class and the U-Net family.
 
-An architecture is found by name in the registry, or imported from its module. A package of someone else's adds its own
-with an entry point in the group ``miscnn_tf.architectures``; a script with ``architectures.register``, so that model
-files can name it.
+Get an architecture by name from the registry, or import it from its module. Third-party packages add architectures with
+the entry point group ``miscnn_tf.architectures``, scripts with ``architectures.register``. Model files can only name
+registered architectures.
 
 Example:
     >>> from miscnn_tf.neural_network.architecture import architectures

@@ -1,4 +1,4 @@
-"""What a network architecture, ours or a user's, has to offer."""
+"""Base class of network architectures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from miscnn_tf.errors import ConfigurationError
 
 
 class Abstract_Architecture:
-    """Base class of all architectures; subclass it to build a network of your own.
+    """Base class of all architectures. Subclass it to build your own network.
 
-    Implement **either** `create_model`, which gets the number of spatial axes from the input shape and so serves 2D and
-    3D at once, **or** `create_model_2D` and `create_model_3D` (one of them is enough where you only have such data).
-    Each method that you leave out is answered by the other kind.
+    Implement **either** `create_model`, which handles 2D and 3D by the length of the input shape, **or**
+    `create_model_2D` and `create_model_3D` (one is enough if you need only one of them). The methods that you leave out
+    call those that you implement.
 
-    Keep each constructor argument in an attribute of the same name: that is how the architecture gets into a model
-    file.
+    Store each constructor argument in an attribute of the same name, so that model files can save the architecture.
 
     Example:
         >>> class Shallow(Abstract_Architecture):
@@ -35,11 +34,11 @@ class Abstract_Architecture:
 
     @property
     def divisor(self) -> int:
-        """The number that every spatial axis of the input must be divisible by; 1 where any size works."""
+        """Divisor of every spatial axis of the input; 1 if any size works."""
         return 1
 
     def divisors(self, n_axes: int) -> tuple[int, ...]:
-        """What each of `n_axes` spatial axes must be divisible by; override it where axes are pooled differently."""
+        """Return the divisor of each of `n_axes` spatial axes. Override it if axes are pooled differently."""
         return (self.divisor,) * n_axes
 
     def create_model(self, input_shape: Sequence[int | None], n_labels: int = 2) -> keras.Model:
@@ -54,7 +53,7 @@ class Abstract_Architecture:
             A Keras model from ``(batch, x, y[, z], channels)`` to class probabilities ``(batch, x, y[, z], n_labels)``.
 
         Raises:
-            ConfigurationError: If the shape or number of axes cannot work.
+            ConfigurationError: If the shape or its number of axes is not supported.
         """
         return self._by_rank(number_of_axes(input_shape), input_shape, n_labels)
 
@@ -67,14 +66,14 @@ class Abstract_Architecture:
         return self._in_general(3, input_shape, n_labels)
 
     def check_shape(self, shape: Sequence[int | None], argument: str = "patch_shape") -> None:
-        """Refuse a shape that the network cannot halve as often as it is deep.
+        """Raise an error for a shape that the network cannot halve at every level.
 
         Args:
             shape: Spatial axes ``(x, y[, z])``, without channels; None where an axis may have any size.
-            argument: Where the shape comes from, for the message.
+            argument: Name of the argument, for the message.
 
         Raises:
-            ConfigurationError: Names the axes that do not fit, and for each the nearest sizes that do.
+            ConfigurationError: If an axis does not fit; the message suggests the nearest sizes for each such axis.
 
         Example:
             >>> from miscnn_tf.neural_network.architecture.unet.standard import Architecture
@@ -92,7 +91,7 @@ class Abstract_Architecture:
             needed = str(divisors[0]) if len(set(divisors)) == 1 else str(divisors)
             raise ConfigurationError(
                 f"{argument}={tuple(shape)} does not fit {_name(self)}: every axis must be divisible by {needed}, "
-                f"because the network halves it level by level. Sizes that fit: {'; '.join(misfits)}"
+                f"because the network halves it at each level. Sizes that fit: {'; '.join(misfits)}"
             )
 
     def _in_general(self, n_axes: int, input_shape: Sequence[int | None], n_labels: int) -> keras.Model:
@@ -105,7 +104,7 @@ class Abstract_Architecture:
         if type(self).create_model is Abstract_Architecture.create_model:
             raise ConfigurationError(
                 f"{_name(self)} has no create_model_{n_axes}D, so it cannot be used for {n_axes}D data: implement that "
-                f"method, or create_model(input_shape, n_labels) for 2D and 3D at once"
+                f"method, or create_model(input_shape, n_labels) for 2D and 3D"
             )
         return self.create_model(input_shape, n_labels)
 
@@ -116,10 +115,10 @@ class Abstract_Architecture:
 
 
 def require_architecture(architecture: Any) -> Abstract_Architecture:
-    """The architecture, if it is one: an object that makes models, of whatever class.
+    """Return the architecture if it is an object, of any class, that creates models.
 
     Raises:
-        ConfigurationError: If it is something else, such as a class instead of an object of it.
+        ConfigurationError: If it is not, for instance because it is a class.
     """
     makes_models = any(hasattr(architecture, f"create_model_{axes}D") for axes in (2, 3))
     if isinstance(architecture, type) or not makes_models:
@@ -130,10 +129,10 @@ def require_architecture(architecture: Any) -> Abstract_Architecture:
 
 
 def number_of_axes(input_shape: Sequence[int | None]) -> int:
-    """The number of spatial axes (2 or 3) of an input shape ``(x, y[, z], channels)``.
+    """Return the number of spatial axes (2 or 3) of an input shape ``(x, y[, z], channels)``.
 
     Raises:
-        ConfigurationError: If it is another number.
+        ConfigurationError: If it is neither 2 nor 3.
     """
     if len(input_shape) not in (3, 4):
         raise ConfigurationError(
@@ -148,6 +147,6 @@ def _nearest(size: int, divisor: int) -> str:
 
 
 def _name(architecture: Abstract_Architecture) -> str:
-    # All U-Nets call their class Architecture; the module says which one it is.
+    # The class of every U-Net is called Architecture; the module name distinguishes them.
     cls = type(architecture)
     return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"

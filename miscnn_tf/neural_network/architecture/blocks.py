@@ -1,4 +1,4 @@
-"""The parts that U-Nets are built from, for 2D and 3D alike: the number of spatial axes is read from the tensor."""
+"""Building blocks of U-Nets. The number of spatial axes is read from the tensor."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def convolution(x: Any, filters: int, kernel_size: int, name: str, **options: An
 
 
 def normalise(x: Any, kind: Normalisation, name: str, **options: Any) -> Any:
-    """Batch normalisation, instance normalisation (Ulyanov et al., arXiv 1607.08022), or nothing.
+    """Apply batch normalisation, instance normalisation (Ulyanov et al., arXiv 1607.08022), or nothing.
 
     Args:
         x: The Keras tensor ``(batch, x, y[, z], channels)``.
         kind: "batch", "instance" or None.
-        name: The layer is called ``<name>_norm``.
-        **options: Arguments of the layer that take the place of ours (momentum 0.99; epsilon 1e-5).
+        name: Prefix of the layer's name, ``<name>_norm``.
+        **options: Arguments of the layer that override the defaults (momentum 0.99, epsilon 1e-5).
     """
     if kind == "batch":
         return BatchNormalization(name=f"{name}_norm", **{"momentum": 0.99, **options})(x)
@@ -65,7 +65,7 @@ def normalise(x: Any, kind: Normalisation, name: str, **options: Any) -> Any:
 
 
 def conv_block(x: Any, filters: int, normalisation: Normalisation, name: str, repeats: int = 2) -> Any:
-    """`repeats` times: 3-convolution, ReLU, normalisation.
+    """Apply convolution (kernel 3), ReLU and normalisation `repeats` times.
 
     Example:
         >>> conv_block(keras.Input((16, 16, 1)), 8, "batch", name="down0").shape
@@ -81,7 +81,7 @@ def conv_block(x: Any, filters: int, normalisation: Normalisation, name: str, re
 def conv_unit(
     x: Any, filters: int, kernel_size: int, normalisation: Normalisation, name: str, activation: str | None = "relu"
 ) -> Any:
-    """Convolution, normalisation, activation (None: none), in this order; no bias where the normalisation has one.
+    """Apply convolution, normalisation and activation (if any). The convolution has a bias only without normalisation.
 
     Example:
         >>> conv_unit(keras.Input((16, 16, 1)), 8, 3, "batch", name="unit").shape
@@ -93,18 +93,18 @@ def conv_unit(
 
 
 def attention_gate(x: Any, gating: Any, filters: int, size: Sequence[int], name: str) -> Any:
-    """Weight a skip connection by where the coarser features look: additive, grid-wise attention.
+    """Weight a skip connection by additive, grid-wise attention from the coarser features.
 
     With the features x of the encoder and the gating signal g of the coarser level,
     ``α = sigmoid(ψ · relu(W_x x + W_g g + b_g) + b_ψ)`` on the grid of g, interpolated linearly to the grid of x; the
-    result is ``α x``, one weight per voxel for all channels. W_x is a strided convolution that brings x to the grid of
-    g, W_g and ψ are 1-convolutions.
+    result is ``α x``, one weight per voxel for all channels. W_x is a strided convolution from the grid of x to that of
+    g; W_g and ψ are convolutions with kernel 1.
 
     Args:
         x: ``(batch, x, y[, z], channels)``, the skip connection.
         gating: ``(batch, x / size[0], y / size[1], …, channels)``, features of the next coarser level.
         filters: Channels of the sum before ψ.
-        size: How much coarser the grid of `gating` is, per spatial axis.
+        size: Factor by which the grid of `gating` is coarser, per spatial axis.
         name: Prefix of the layers' names.
 
     Returns:
@@ -129,19 +129,19 @@ def attention_gate(x: Any, gating: Any, filters: int, size: Sequence[int], name:
 
 
 def downsample(x: Any, name: str, size: int | Sequence[int] = 2) -> Any:
-    """Make each spatial axis `size` times smaller (one number, or one per axis) by max-pooling."""
+    """Max-pool each spatial axis by `size` (one number, or one per axis)."""
     return _POOLING[_axes(x)](size, name=name)(x)
 
 
 def upsample(x: Any, filters: int, name: str, size: int | Sequence[int] = 2) -> Any:
-    """Make each spatial axis `size` times longer by a transposed convolution to `filters` channels, kernel = stride."""
+    """Upsample each spatial axis by `size` with a transposed convolution to `filters` channels (kernel = stride)."""
     return _TRANSPOSED[_axes(x)](filters, size, strides=size, padding="same", name=name)(x)
 
 
 def output_layer(x: Any, n_labels: int, activation: str, name: str = "output") -> Any:
-    """1-convolution to `n_labels` channels and the activation, in float32 whatever the precision of the network.
+    """Apply a convolution with kernel 1 to `n_labels` channels and the activation, always in float32.
 
-    In half precision the probabilities of a batch would not sum to one, and the logarithm of a small one is lost.
+    In half precision probabilities would not sum to one, and logarithms of small ones would be lost.
     """
     return convolution(x, n_labels, 1, name, activation=activation, dtype="float32")
 

@@ -1,9 +1,10 @@
-"""Keras layers of our own: Keras' made to run well on a CPU, and two that Keras does not have.
+"""Keras layers: variants with correct gradients on CPUs, and layers that Keras does not have.
 
-Those that normalise are in `normalization`. TensorFlow's gradient of a bias in bfloat16 (2.21, on a CPU) is summed in
-bfloat16, which cannot count beyond 256: of 179,200 voxels it is wrong by half, and takes ten times as long as the sum.
+Normalisation layers are in `normalization`. On CPUs TensorFlow 2.21 sums the gradient of a bfloat16 bias in bfloat16,
+which cannot count beyond 256. For 179,200 voxels the gradient is wrong by half, and computing it takes ten times as
+long as a sum in float32.
 
-The layers are registered: once this package is imported, ``keras.saving.load_model`` finds them by itself.
+The layers are registered: ``keras.saving.load_model`` finds them once this package is imported.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = [
 
 
 class _FastBias:
-    """Adds the bias with a gradient that is summed in float32, by a fast kernel."""
+    """Mixin that adds the bias with a gradient summed in float32 by a fast kernel."""
 
     def call(self, inputs: Any) -> Any:
         as_keras = self.compute_dtype != "bfloat16" or self.data_format != "channels_last"  # type: ignore[attr-defined]
@@ -45,19 +46,19 @@ class _FastBias:
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class Conv2D(_FastBias, keras.layers.Conv2D):
-    """``keras.layers.Conv2D``, with a right gradient of the bias in bfloat16."""
+    """``keras.layers.Conv2D`` with a correct bias gradient in bfloat16."""
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class Conv3D(_FastBias, keras.layers.Conv3D):
-    """``keras.layers.Conv3D``, with right gradients of the bias and of the kernel in bfloat16.
+    """``keras.layers.Conv3D`` with correct bias and kernel gradients in bfloat16.
 
-    On a CPU, oneDNN's gradient of a bfloat16 3-kernel is memory that was never written (1e26, NaN) wherever the first
-    spatial axis has length 2 (TensorFlow 2.21), as at the bottom of a U-Net.
+    On CPUs, oneDNN's gradient of a bfloat16 kernel of size 3 is uninitialised memory (1e26, NaN) if the first spatial
+    axis has length 2, as in the bridge of a U-Net (TensorFlow 2.21).
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolve; a first axis of length 2 gets a slice of zeros, which "same" padding takes for granted anyway."""
+        """Convolve; pad a first axis of length 2 by a slice of zeros, which "same" padding implies anyway."""
         if self.compute_dtype != "bfloat16" or self.padding != "same" or self.data_format != "channels_last":
             return super().convolution_op(inputs, kernel)
         length = inputs.shape[1]
@@ -67,7 +68,7 @@ class Conv3D(_FastBias, keras.layers.Conv3D):
         if length is None:
             length = tf.shape(inputs)[1]
             missing = tf.cast(tf.equal(length, 2), tf.int32)
-        # Not tf.pad: TensorFlow's graph optimizer takes it together with the convolution, and gives another shape.
+        # Not tf.pad: TensorFlow's graph optimizer fuses it with the convolution, and the shape changes.
         padded = tf.concat([inputs, tf.zeros_like(inputs[:, :missing])], axis=1)
         outputs = super().convolution_op(padded, kernel)[:, :length]
         outputs.set_shape((*inputs.shape[:-1], self.filters))
@@ -75,7 +76,7 @@ class Conv3D(_FastBias, keras.layers.Conv3D):
 
 
 class _Transposed(_FastBias):
-    """Gives Keras' transposed convolutions the method by which the others convolve."""
+    """Mixin that gives Keras' transposed convolutions the method ``convolution_op`` of the others."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolve, without the bias."""
@@ -92,26 +93,26 @@ class _Transposed(_FastBias):
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class Conv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
-    """``keras.layers.Conv2DTranspose``, with a right gradient of the bias in bfloat16."""
+    """``keras.layers.Conv2DTranspose`` with a correct bias gradient in bfloat16."""
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class Conv3DTranspose(_Transposed, keras.layers.Conv3DTranspose):
-    """``keras.layers.Conv3DTranspose``, with a right gradient of the bias in bfloat16."""
+    """``keras.layers.Conv3DTranspose`` with a correct bias gradient in bfloat16."""
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class MaxPooling3D(keras.layers.MaxPooling3D):
-    """``keras.layers.MaxPooling3D`` with a right gradient, which also runs in float16, on a CPU.
+    """``keras.layers.MaxPooling3D`` with a correct gradient and float16 support on CPUs.
 
-    TensorFlow has no kernel for float16, and a model that was trained in mixed_float16 on a GPU is to predict on a
-    laptop. Where several voxels of a window have the maximum, as where all are 0 after a ReLU, TensorFlow's own kernel
-    (2.21) gives the whole gradient to each of them, up to eight times too much; oneDNN's, in graphs, and GPUs give it
-    to one. Without those it is shared here.
+    TensorFlow has no float16 kernel for CPUs, so a model trained in mixed_float16 on a GPU could not predict on a
+    laptop. If several voxels of a pool share the maximum, for instance 0 after a ReLU, TensorFlow's own kernel (2.21)
+    gives the whole gradient to each of them, up to eight times too much. oneDNN (in graphs) and GPUs give it to one
+    voxel. Without them, this layer divides it among the voxels.
     """
 
     def call(self, inputs: Any) -> Any:
-        """Pool, in float32 where float16 cannot; the maximum is the same."""
+        """Pool, in float32 if float16 is not supported; the maximum is the same."""
         if tf.config.get_visible_devices("GPU"):
             return super().call(inputs)
         if inputs.dtype == "float16":
@@ -138,14 +139,14 @@ _CONVOLUTIONS: dict[type, type] = {
 
 
 def mend_layers(model: keras.Model, precision: str) -> None:
-    """Have Keras' layers in a network of a user's own compute right gradients, where TensorFlow's are wrong.
+    """Replace Keras layers whose gradients are wrong, in place.
 
-    Each layer stays the same object, with its name, weights and place in the network; only its class becomes ours.
-    Where Keras' are right, they stay: a file of such a network can be read without this package.
+    Each layer stays the same object, with its name, weights and connections; only its class changes. Layers whose
+    gradients are correct stay unchanged, so that files of such models can be read without this package.
 
     Args:
-        model: The network, before anything is computed with it.
-        precision: The precision that it computes in; of convolutions, "mixed_bfloat16" needs it.
+        model: The Keras model, before its first use.
+        precision: The precision of the model; convolutions are replaced in "mixed_bfloat16" only.
 
     Example:
         >>> network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
@@ -157,25 +158,25 @@ def mend_layers(model: keras.Model, precision: str) -> None:
     if precision == "mixed_float16" or not onednn.computes():
         ours[keras.layers.MaxPooling3D] = MaxPooling3D
     for layer in all_layers(model):
-        if type(layer) in ours:  # not a subclass, whose call() may be another
+        if type(layer) in ours:  # subclasses may override call()
             layer.__class__ = ours[type(layer)]
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class LinearUpsampling(keras.layers.Layer):
-    """Bilinear or trilinear interpolation to a grid that is a whole number of times finer.
+    """Bilinear or trilinear upsampling by whole factors.
 
-    Voxels are areas, not points (``align_corners=False``): the borders of the image stay where they are, and half a
-    voxel beside the border the nearest value is taken. Keras interpolates in 2D only.
+    Voxels are areas, not points (``align_corners=False``): the borders of the image stay in place, and values within
+    half a voxel of the border are those of the nearest voxel. Keras interpolates in 2D only.
 
     Args:
-        size: How many voxels are made of one, per spatial axis.
+        size: Upsampling factor of each spatial axis.
         **options: Arguments of ``keras.layers.Layer``.
 
     Input shape: ``(batch, x, y[, z], channels)``. Output shape: ``(batch, x * size[0], y * size[1], …, channels)``.
 
     Raises:
-        ConfigurationError: If `size` is not made of whole numbers of at least 1.
+        ConfigurationError: If `size` has an entry that is not a whole number of at least 1.
 
     Example:
         >>> LinearUpsampling((1, 2, 2))(tf.zeros((1, 4, 4, 4, 3))).shape
@@ -187,35 +188,35 @@ class LinearUpsampling(keras.layers.Layer):
         self.size = sizes(size, "LinearUpsampling: size")
 
     def call(self, inputs: Any) -> Any:
-        """Interpolate along one axis after the other."""
+        """Interpolate along each axis in turn."""
         outputs = inputs
         for axis, factor in enumerate(self.size, start=1):
             outputs = _interpolate(outputs, axis, factor)
         return outputs
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """The finer grid; an axis of unknown size stays unknown."""
+        """Return the upsampled shape; unknown sizes stay unknown."""
         grid = [None if n is None else n * f for n, f in zip(input_shape[1:-1], self.size, strict=True)]
         return (input_shape[0], *grid, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor arguments."""
         return {**super().get_config(), "size": list(self.size)}
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class SelectChannels(keras.layers.Layer):
-    """Every `step`-th channel, from number `first` on.
+    """Selection of every `step`-th channel, starting with `first`.
 
     Args:
-        first: The first channel that is taken, from 0.
-        step: From one channel that is taken to the next.
+        first: Index of the first channel.
+        step: Distance between selected channels.
         **options: Arguments of ``keras.layers.Layer``.
 
     Input shape: ``(batch, x, y[, z], channels)``. Output shape: the same with fewer channels.
 
     Raises:
-        ConfigurationError: If an argument is no such number.
+        ConfigurationError: If an argument is not such a number.
 
     Example:
         >>> SelectChannels(first=1, step=2)(tf.constant([[[[0.0, 1.0, 2.0, 3.0]]]])).numpy().tolist()
@@ -228,16 +229,16 @@ class SelectChannels(keras.layers.Layer):
         self.step = whole_number(step, "SelectChannels: step", 1)
 
     def call(self, inputs: Any) -> Any:
-        """Take the channels."""
+        """Select the channels."""
         return inputs[..., self.first :: self.step]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """The input's, with as many channels as there are."""
+        """Return the input's shape with the number of selected channels."""
         channels = input_shape[-1]
         return (*input_shape[:-1], None if channels is None else len(range(self.first, channels, self.step)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor arguments."""
         return {**super().get_config(), "first": self.first, "step": self.step}
 
 
@@ -264,7 +265,7 @@ class BackgroundChannel(keras.layers.Layer):
 
 
 def _interpolate(x: Any, axis: int, factor: int) -> Any:
-    """Linear interpolation along one axis: each fine voxel lies between a coarse one and the nearer neighbour."""
+    """Interpolate linearly along one axis, between each coarse voxel and its neighbours."""
     if factor == 1:
         return x
 
@@ -275,7 +276,7 @@ def _interpolate(x: Any, axis: int, factor: int) -> Any:
     after = tf.concat([part(1, None), part(-1, None)], axis)
     fine = []
     for number in range(factor):
-        # Where the fine voxel's centre lies, in coarse voxels from the coarse one's.
+        # Distance of the fine voxel's centre from the coarse voxel's centre, in coarse voxels.
         offset = (number + 0.5) / factor - 0.5
         fine.append(x * (1 - abs(offset)) + (after if offset > 0 else before) * abs(offset))
     static, dynamic = x.shape.as_list(), tf.shape(x)
@@ -285,7 +286,7 @@ def _interpolate(x: Any, axis: int, factor: int) -> Any:
 
 
 def _maxima(x: Any, axis: int, size: int) -> Any:
-    """The maximum of each `size` neighbours along one axis; what is left over at its end is left out."""
+    """Return the maximum of each `size` neighbours along one axis, without the remainder at its end."""
     if size == 1:
         return x
     static, dynamic = x.shape.as_list(), tf.shape(x)

@@ -1,9 +1,9 @@
 """Batch and instance normalisation with TensorFlow's fused kernel, for any number of spatial axes.
 
-A 3D U-Net spends 30 % of its training step in Keras' batch normalisation, and more in its group normalisation: both are
-written as a dozen elementwise operations in float32. The fused kernel makes that 5 %.
+A 3D U-Net spends 30 % of its training step in Keras' batch normalisation, and more in its group normalisation: both
+consist of a dozen elementwise operations in float32. With the fused kernel it is 5 %.
 
-The layers are registered: once this package is imported, ``keras.saving.load_model`` finds them by itself.
+The layers are registered: ``keras.saving.load_model`` finds them once this package is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 __all__ = ["BatchNormalization", "InstanceNormalization"]
 
-# Activations may be of lower precision; the fused kernel keeps the statistics in float32.
+# Activations may have lower precision; the fused kernel keeps the statistics in float32.
 _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -23,12 +23,11 @@ _FUSED_DTYPES = ("float32", "bfloat16", "float16")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over the last axis with TensorFlow's fused kernel, for any number of spatial axes.
 
-    Arguments and results are those of ``keras.layers.BatchNormalization``, whose code still serves what the fused
-    kernel cannot do (another axis, masks, synchronised statistics, float64). One thing is done better: at the n-th
-    update the moving averages have a momentum of at most ``(1 + n) / (10 + n)``, as in TensorFlow's
-    ``ExponentialMovingAverage`` with ``num_updates``, so that they describe the data from the first epoch on. With a
-    momentum of 0.99 from the start, 37 % of them are still the initial values after 100 steps, and predictions are much
-    worse than the training.
+    Arguments and results are those of ``keras.layers.BatchNormalization``, which still handles what the fused kernel
+    does not support (another axis, masks, synchronised statistics, float64). The moving averages differ: at the n-th
+    update their momentum is at most ``(1 + n) / (10 + n)``, as in TensorFlow's ``ExponentialMovingAverage`` with
+    ``num_updates``, so that they describe the data from the first epoch on. With a constant momentum of 0.99, the
+    initial values still contribute 37 % after 100 steps, and predictions are much worse than the training.
 
     Input shape: ``(batch, ..., channels)``. Output shape: the same.
 
@@ -40,19 +39,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights: Keras' own, and the number of updates so far."""
+        """Create Keras' weights and the number of updates."""
         super().build(input_shape)
         self.updates = self.add_weight(
             shape=(), name="updates", initializer="zeros", dtype="float32", trainable=False, autocast=False
         )
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise with the batch's statistics in training, with the moving ones otherwise."""
+        """Normalise by the statistics of the batch in training, by the moving averages otherwise."""
         special = mask is not None or self.synchronized or getattr(self, "renorm", False)
         if special or not _can_fuse(self, inputs):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
-        # The kernel wants four axes. One long axis is as good to it as several.
+        # The kernel needs four axes; merging the spatial axes does not change the result.
         flat = tf.reshape(inputs, (1, -1, 1, channels))
         in_training = bool(training and self.trainable)
         scale, offset = _scale_and_offset(self, channels)
@@ -67,7 +66,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=in_training,
         )
         if in_training:
-            # The kernel gives the sample's variance (n - 1); Keras keeps the population's (n).
+            # The kernel returns the sample variance (n - 1); Keras uses the population variance (n).
             count = tf.cast(tf.shape(flat)[1], variance.dtype)
             variance *= (count - 1.0) / count
             updates = tf.convert_to_tensor(self.updates)
@@ -84,12 +83,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class InstanceNormalization(keras.layers.GroupNormalization):
     """Instance normalisation over the spatial axes: each channel of each image by its own mean and variance.
 
-    Arguments, weights and results are those of ``keras.layers.GroupNormalization(groups=-1)``, whose code still serves
-    what the fused kernel cannot do (another axis, float64), with an epsilon of 1e-5 as in nnU-Net and MONAI.
+    Arguments, weights and results are those of ``keras.layers.GroupNormalization(groups=-1)``, which still handles what
+    the fused kernel does not support (another axis, float64). Epsilon is 1e-5, as in nnU-Net and MONAI.
 
     Args:
         epsilon: Added to the variance.
-        **options: Further arguments of ``keras.layers.GroupNormalization`` but ``groups``.
+        **options: Further arguments of ``keras.layers.GroupNormalization``, except ``groups``.
 
     Input shape: ``(batch, ..., channels)``. Output shape: the same.
 
@@ -104,11 +103,11 @@ class InstanceNormalization(keras.layers.GroupNormalization):
         super().__init__(groups=-1, epsilon=epsilon, **options)
 
     def add_weight(self, *arguments: Any, **options: Any) -> Any:
-        """Scale and offset stay float32 under mixed precision, as those of batch normalisation."""
+        """Keep scale and offset in float32 under mixed precision, as batch normalisation does."""
         return super().add_weight(*arguments, **{**options, "autocast": False})
 
     def call(self, inputs: Any) -> Any:
-        """Normalise each image: those of a batch are put beside each other as channels of one."""
+        """Normalise each image of the batch; the kernel gets them as channels of one image."""
         if not _can_fuse(self, inputs):
             return super().call(inputs)
         channels, shape = inputs.shape[-1], tf.shape(inputs)
@@ -130,7 +129,7 @@ class InstanceNormalization(keras.layers.GroupNormalization):
         return outputs
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor arguments."""
         config: dict[str, Any] = super().get_config()
         del config["groups"]
         return config

@@ -1,4 +1,4 @@
-"""The U-Net family: each module names its class ``Architecture``; `family` holds the skeleton they share."""
+"""U-Net architectures. The class of each module is called ``Architecture``; `family` has their base class."""
 
 from miscnn_tf.neural_network.architecture.unet.attention import Architecture as UNet_attention
 from miscnn_tf.neural_network.architecture.unet.attention_residual import Architecture as UNet_attention_residual

@@ -9,14 +9,14 @@ from miscnn_tf.neural_network.architecture.unet.family import UNet
 
 
 class AttentionSkips(UNet):
-    """Skips that pass through additive attention gates, for any block.
+    """U-Net with additive attention gates on its skip connections, for any block.
 
-    As in the paper the finest skip is not gated, because its features say too little about what is seen. With
-    ``depth=1`` it is the only one, and gated.
+    As in the paper, the finest skip connection is not gated, because its features are not specific enough. With
+    ``depth=1`` it is the only one and is gated.
     """
 
     def skip(self, features: Any, below: Any, level: int, name: str) -> Any:
-        """The features, weighted by where the coarser level looks."""
+        """Weight the features by the attention of the coarser level."""
         if level == 0 and self.depth > 1:
             return features
         size = self.pool_sizes(len(features.shape) - 2)[level]
@@ -24,10 +24,10 @@ class AttentionSkips(UNet):
 
 
 class Architecture(AttentionSkips):
-    """The standard U-Net with attention gates on its skips: the decoder chooses where to look.
+    """The standard U-Net with attention gates on its skip connections.
 
-    Each gate compares the encoder's features with those of the next coarser level of the decoder, and weights them
-    voxel by voxel; see `blocks.attention_gate`. The finest skip is not gated, as in the paper.
+    Each gate compares the encoder's features with those of the next coarser level of the decoder, and weights each
+    voxel; see `blocks.attention_gate`. The finest skip connection is not gated, as in the paper.
 
     The arguments are those of `standard.Architecture`.
 

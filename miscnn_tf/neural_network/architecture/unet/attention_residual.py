@@ -7,7 +7,7 @@ from miscnn_tf.neural_network.architecture.unet.attention import AttentionSkips
 
 
 class Architecture(AttentionSkips, residual.Architecture):
-    """Residual blocks, and attention gates on the skips: the two ideas together.
+    """The U-Net with residual blocks and attention gates on its skip connections.
 
     The arguments are those of `standard.Architecture`.
 

@@ -10,10 +10,10 @@ from miscnn_tf.neural_network.architecture.unet.family import UNet
 
 
 class Architecture(UNet):
-    """The standard U-Net whose blocks hand on their input beside their output: both are concatenated.
+    """The standard U-Net with the input of each block concatenated to its output.
 
-    Features of all finer levels reach the bridge, and the decoder through the skips, without being computed anew. It is
-    the connection between the layers of a DenseNet, with the U-Net's block of two convolutions as the layer.
+    The bridge, and the decoder through the skip connections, get the features of all finer levels. The layers of a
+    DenseNet are connected in the same way; here a layer is the U-Net's block of two convolutions.
 
     The arguments are those of `standard.Architecture`.
 
@@ -28,5 +28,5 @@ class Architecture(UNet):
     """
 
     def block(self, x: Any, level: int, name: str) -> Any:
-        """The block's input, and the standard block's output."""
+        """Concatenate the block's input and the standard block's output."""
         return keras.layers.Concatenate(name=f"{name}_compact")([x, super().block(x, level, name)])

@@ -11,10 +11,10 @@ from miscnn_tf.neural_network.architecture.unet.family import UNet
 
 
 class Architecture(UNet):
-    """The U-Net with dense blocks: each convolution sees the block's input and all earlier convolutions of the block.
+    """The U-Net with dense blocks: each convolution gets the outputs of all earlier ones and the block's input.
 
-    This is the connectivity of Huang et al. within a level. A block hands on the maps of its last convolution alone, so
-    that each level is as wide as the standard U-Net's; Jégou et al. stop the growth in the same way in their decoder.
+    Within a level the connections are those of Huang et al. The output of a block is that of its last convolution, so
+    that each level is as wide as in the standard U-Net; Jégou et al. limit the growth in their decoder in the same way.
 
     The arguments are those of `standard.Architecture`.
 
@@ -29,7 +29,7 @@ class Architecture(UNet):
     """
 
     def block(self, x: Any, level: int, name: str) -> Any:
-        """Two convolutions, the second of which sees the first one's output beside the block's input."""
+        """Apply two convolutions; the second one also gets the block's input."""
         first = conv_block(x, self.filters(level), self.normalisation, f"{name}_first", repeats=1)
         seen = keras.layers.Concatenate(name=f"{name}_dense")([x, first])
         return conv_block(seen, self.filters(level), self.normalisation, f"{name}_second", repeats=1)

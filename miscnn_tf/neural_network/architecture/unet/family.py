@@ -1,4 +1,4 @@
-"""The skeleton of all U-Nets: encoder, bridge, decoder, skip connections. A variant replaces one of the hooks."""
+"""Base class of all U-Nets: encoder, bridge, decoder and skip connections. Variants override its hooks."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from miscnn_tf.neural_network.architecture.blocks import (
 
 
 class UNet(Abstract_Architecture):
-    """Base class of the U-Nets, for images and volumes; on its own it builds the standard U-Net.
+    """Base class of the U-Nets, for images and volumes. It builds the standard U-Net itself.
 
-    A variant overrides one or more hooks, each of which is called per level and knows nothing of the others:
+    A variant overrides one or more hooks, which are independent of each other:
 
     - `filters`: width of a level,
-    - `pool_sizes`: how much coarser each level is than the one before,
+    - `pool_sizes`: factors by which each level is coarser than the one before,
     - `block`: the convolutions of a level, in the encoder, the bridge and the decoder,
-    - `skip`: what becomes of the encoder's features on their way to the decoder,
-    - `encode`: the encoder as a whole.
+    - `skip`: the skip connection of a level,
+    - `encode`: the whole encoder.
 
     Args:
         n_filters: Filters of the first level; each level has twice as many as the one above.
-        depth: How often the image is halved. Every spatial axis must be divisible by ``2 ** depth``.
-        activation: Of the output: "softmax" (classes exclude each other) or "sigmoid" (each for itself), or any other
-            that Keras knows by name.
+        depth: Number of times that the image is halved. Every spatial axis must be divisible by ``2 ** depth``.
+        activation: Activation of the output: "softmax" (exclusive classes), "sigmoid" (independent classes), or another
+            name of a Keras activation.
         batch_normalization: Normalise by the batch's statistics (momentum 0.99) after each convolution.
         instance_normalization: Normalise each image of a batch by its own statistics instead. Choose it for batches of
             one or two patches; set ``batch_normalization=False`` with it.
 
     Raises:
-        ConfigurationError: If an argument cannot work.
+        ConfigurationError: If an argument is invalid.
 
     Example:
         >>> class Wide(UNet):
@@ -64,7 +64,7 @@ class UNet(Abstract_Architecture):
         instance_normalization: bool = False,
     ) -> None:
         self.n_filters = whole_number(n_filters, "n_filters", 1)
-        # 16 halvings are of 65,536 voxels; each level doubles the filters.
+        # 16 levels need an axis of 65,536 voxels, and each level doubles the filters.
         self.depth = whole_number(depth, "depth", 1, 16)
         self.activation = known_activation(activation)
         self.batch_normalization = flag(batch_normalization, "batch_normalization")
@@ -75,22 +75,22 @@ class UNet(Abstract_Architecture):
                 "with instance_normalization=True"
             )
 
-    # ------------------------------------------------------------ the hooks
+    # ------------------------------------------------------------ hooks
 
     def filters(self, level: int) -> int:
-        """Width of a level; 0 is the finest, `depth` the bridge."""
+        """Return the number of filters of a level: 0 is the finest, `depth` the bridge."""
         return int(self.n_filters * 2**level)
 
     def pool_sizes(self, n_axes: int) -> tuple[tuple[int, ...], ...]:
-        """How much coarser the next level is, per level and spatial axis: ``depth`` tuples of `n_axes` numbers."""
+        """Return the pool size of each level and spatial axis: ``depth`` tuples of `n_axes` numbers."""
         return ((2,) * n_axes,) * self.depth
 
     def block(self, x: Any, level: int, name: str) -> Any:
-        """The convolutions of one level, on the grid of `x`; layers' names begin with `name`."""
+        """Apply the convolutions of one level. `name` is the prefix of the layers' names."""
         return conv_block(x, self.filters(level), self.normalisation, name)
 
     def skip(self, features: Any, below: Any, level: int, name: str) -> Any:
-        """What the decoder gets of the encoder's `features` of a level.
+        """Return the features of a level that the decoder gets from the encoder.
 
         Args:
             features: The encoder's output of the level.
@@ -101,7 +101,7 @@ class UNet(Abstract_Architecture):
         return features
 
     def encode(self, image: Any) -> tuple[list[Any], Any]:
-        """The encoder: the features of each level, finest first, and the bridge's input."""
+        """Return the features of each level of the encoder, finest first, and the bridge's input."""
         x, skips = image, []
         for level, size in enumerate(self.pool_sizes(len(image.shape) - 2)):
             x = self.block(x, level, f"down{level}")
@@ -109,22 +109,22 @@ class UNet(Abstract_Architecture):
             x = downsample(x, f"down{level}_pool", size)
         return skips, x
 
-    # ------------------------------------------------------------ what follows from them
+    # ------------------------------------------------------------ results of the hooks
 
     @property
     def normalisation(self) -> Normalisation:
-        """How the blocks normalise: "batch", "instance" or None."""
+        """Normalisation of the blocks: "batch", "instance" or None."""
         if self.batch_normalization:
             return "batch"
         return "instance" if self.instance_normalization else None
 
     @property
     def divisor(self) -> int:
-        """A number that suits every spatial axis, in 2D and 3D: ``2 ** depth``, unless `pool_sizes` says otherwise."""
+        """Divisor of every spatial axis in 2D and 3D: ``2 ** depth``, unless `pool_sizes` is overridden."""
         return math.lcm(*self.divisors(2), *self.divisors(3))
 
     def divisors(self, n_axes: int) -> tuple[int, ...]:
-        """What each of `n_axes` spatial axes must be divisible by: the product of its pool sizes."""
+        """Return the divisor of each of `n_axes` spatial axes: the product of its pool sizes."""
         return tuple(math.prod(along) for along in zip(*self.pool_sizes(n_axes), strict=True))
 
     def create_model(self, input_shape: Sequence[int | None], n_labels: int = 2) -> keras.Model:
@@ -145,16 +145,16 @@ class UNet(Abstract_Architecture):
         return keras.Model(image, output_layer(x, n_labels, self.activation), name=self._model_name())
 
     def _model_name(self) -> str:
-        # All U-Nets of this package call their class Architecture; the module says which one it is.
+        # The class of every U-Net is called Architecture; the module name distinguishes them.
         cls = type(self)
         return f"unet_{cls.__module__.rpartition('.')[2]}" if cls.__name__ == "Architecture" else cls.__name__
 
 
 def known_activation(activation: str, argument: str = "activation") -> str:
-    """The name of an activation that Keras knows.
+    """Return the name of a Keras activation.
 
     Raises:
-        ConfigurationError: If it does not.
+        ConfigurationError: If Keras has no such activation.
     """
     try:
         known = isinstance(activation, str) and keras.activations.get(activation) is not None

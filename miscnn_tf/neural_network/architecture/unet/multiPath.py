@@ -13,28 +13,28 @@ from miscnn_tf.neural_network.architecture.unet.family import UNet
 
 
 class Architecture(UNet):
-    """A U-Net with several encoders side by side, densely connected, whose features are fused for one decoder.
+    """A U-Net with several densely connected encoders, whose features are fused for one decoder.
 
-    Made for images of several modalities (the channels): each has an encoder of its own. As in Dolz et al. each block
-    of an encoder sees the pooled features of all encoders, its own first, and the bridge and the skips get those of all
-    encoders. The filters of a level are shared out among the encoders (rounded up), so that the network is about as
-    large as the standard U-Net.
+    It is designed for images with several modalities as channels, with one encoder per modality. As in Dolz et al.,
+    each block of an encoder gets the pooled features of all encoders, its own first; the bridge and the skip
+    connections get the features of all encoders. The filters of a level are divided among the encoders (rounded up), so
+    that the network is about as large as the standard U-Net.
 
-    Where there are fewer channels than paths, every path sees the whole image and the paths differ in what a level
-    sees, as the branches of their Inception modules do: the first has one 3-convolution per level, the second two (the
-    field of a 5-convolution), and so on.
+    With fewer channels than paths, every path gets the whole image, and the paths differ in their receptive fields,
+    like the branches of the paper's Inception modules: the first has one convolution (kernel 3) per level, the second
+    two (the field of a kernel 5), and so on.
 
     Args:
-        n_filters: Filters of the first level, of all paths together.
-        depth: How often the image is halved. Every spatial axis must be divisible by ``2 ** depth``.
-        activation: Of the output; see `standard.Architecture`.
+        n_filters: Filters of the first level, summed over the paths.
+        depth: Number of times that the image is halved. Every spatial axis must be divisible by ``2 ** depth``.
+        activation: Activation of the output; see `standard.Architecture`.
         batch_normalization: Normalise by the batch's statistics after each convolution.
         instance_normalization: Normalise each image by its own statistics instead.
         paths: Number of encoders, at least 2; channel number c goes to encoder ``c % paths``. None (default): one per
             channel, and two for images with one channel.
 
     Raises:
-        ConfigurationError: If an argument cannot work.
+        ConfigurationError: If an argument is invalid.
 
     Example:
         >>> Architecture(n_filters=8, depth=2).create_model((32, 32, 16, 4), n_labels=3).output_shape
@@ -58,7 +58,7 @@ class Architecture(UNet):
         self.paths = None if paths is None else whole_number(paths, "paths", 2)
 
     def encode(self, image: Any) -> tuple[list[Any], Any]:
-        """All encoders, level by level; features and bridge input are those of all of them."""
+        """Run all encoders level by level; features and bridge input combine all of them."""
         channels = image.shape[-1]
         paths = self.paths or max(2, channels)
         own = channels >= paths

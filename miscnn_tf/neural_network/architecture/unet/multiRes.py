@@ -10,29 +10,30 @@ from miscnn_tf.arguments import positive
 from miscnn_tf.neural_network.architecture.blocks import conv_unit, normalise
 from miscnn_tf.neural_network.architecture.unet.family import UNet
 
-#: A sixth, a third and a half as the paper's table 1 rounds them (284 filters, not 285, of 855).
+#: 1/6, 1/3 and 1/2, rounded as in table 1 of the paper (284 of 855 filters, not 285).
 _SHARES = (0.167, 0.333, 0.5)
 
 
 class Architecture(UNet):
-    """MultiResUNet: blocks that see several scales at once, and skips with convolutions of their own.
+    """MultiResUNet: blocks with several receptive fields, and skip connections with convolutions.
 
-    A MultiRes block of a level with U filters has W = alpha · U: three 3-convolutions in a row with W/6, W/3 and W/2
-    filters (rounded down), whose outputs are concatenated, so that features with the receptive fields of a 3-, a 5- and
-    a 7-convolution are side by side; a 1-convolution shortcut is added. A Res path takes the place of each skip:
-    residual 3-convolutions with 1-convolution shortcuts, `depth` of them at the finest level, one fewer at each coarser
-    one. Every convolution is followed by normalisation, then ReLU.
+    A MultiRes block of a level with U filters has three successive convolutions (kernel 3) with W/6, W/3 and W/2
+    filters (rounded down), where W = alpha · U. Their outputs, with the receptive fields of kernels 3, 5 and 7, are
+    concatenated, and a shortcut convolution (kernel 1) is added. Res paths replace the skip connections: residual
+    convolutions (kernel 3) with shortcut convolutions (kernel 1), `depth` of them at the finest level and one fewer at
+    each coarser level. Every convolution is followed by normalisation, then ReLU.
 
     Args:
-        activation: Of the output; see `standard.Architecture`.
-        n_filters: U of the first level; it doubles from level to level.
-        depth: How often the image is halved. Every spatial axis must be divisible by ``2 ** depth``.
-        alpha: Width of the blocks. With the paper's 1.67 the network has about as many weights as the U-Net.
+        activation: Activation of the output; see `standard.Architecture`.
+        n_filters: U of the first level; it doubles with each level.
+        depth: Number of times that the image is halved. Every spatial axis must be divisible by ``2 ** depth``.
+        alpha: Width factor of the blocks. With 1.67, as in the paper, the network has about as many weights as the
+            U-Net.
         batch_normalization: Normalise by the batch's statistics.
         instance_normalization: Normalise each image by its own statistics instead.
 
     Raises:
-        ConfigurationError: If an argument cannot work.
+        ConfigurationError: If an argument is invalid.
 
     Example:
         >>> Architecture(n_filters=8, depth=2).create_model((32, 32, 16, 1), n_labels=3).output_shape
@@ -56,13 +57,13 @@ class Architecture(UNet):
         self.alpha = positive(alpha, "alpha")
 
     def widths(self, level: int) -> tuple[int, int, int]:
-        """Filters of the three convolutions of a block, each at least 1."""
+        """Return the filters of the three convolutions of a block, each at least 1."""
         width = self.alpha * self.filters(level)
         sixth, third, half = (max(1, int(width * share)) for share in _SHARES)
         return sixth, third, half
 
     def block(self, x: Any, level: int, name: str) -> Any:
-        """A MultiRes block."""
+        """Apply a MultiRes block."""
         widths = self.widths(level)
         shortcut = conv_unit(x, sum(widths), 1, self.normalisation, f"{name}_shortcut", activation=None)
         scales = []
@@ -73,7 +74,7 @@ class Architecture(UNet):
         return self._added(x, shortcut, name)
 
     def skip(self, features: Any, below: Any, level: int, name: str) -> Any:
-        """A Res path, the longer the further apart encoder and decoder are."""
+        """Apply a Res path, which is longer at finer levels."""
         filters = self.filters(level)
         x = features
         for number in range(self.depth - level):

@@ -19,28 +19,29 @@ _DROPOUT = {2: keras.layers.SpatialDropout2D, 3: keras.layers.SpatialDropout3D}
 
 
 class Architecture(UNet):
-    """The plain U-Net of nnU-Net: instance normalisation and leaky ReLU, many levels, for thick slices too.
+    """The plain U-Net of nnU-Net, with instance normalisation, leaky ReLU and anisotropic pooling.
 
-    A block is twice (3-convolution, dropout, instance normalisation, leaky ReLU). The widths stop growing at 320, to
-    keep the network within memory. Volumes with thick slices are pooled within the slices first (`pooling`), and by
-    2-max-pooling at all deeper levels. There is no deep supervision.
+    A block is convolution (kernel 3), dropout, instance normalisation and leaky ReLU, twice. The number of filters is
+    at most 320, which limits the memory. Volumes with thick slices are pooled within the slices first (`pooling`), and
+    by 2 along every axis at all deeper levels. There is no deep supervision.
 
-    With the defaults the axes of a volume must be divisible by (16, 32, 32), those of an image by 32; the patch of the
-    paper is 80 x 160 x 160.
+    With the defaults, the axes of a volume must be divisible by (16, 32, 32), those of an image by 32. The paper uses
+    patches of 80 x 160 x 160.
 
     Args:
-        activation: Of the output; see `standard.Architecture`.
-        conv_layer_activation: Between convolutions: "lrelu" (slope 0.01), or another that Keras knows by name.
+        activation: Activation of the output; see `standard.Architecture`.
+        conv_layer_activation: Activation of the blocks: "lrelu" (slope 0.01), or the name of a Keras activation.
         instance_normalization: Normalise each image by its own statistics.
         instance_normalization_params: Arguments of ``keras.layers.GroupNormalization`` instead of ``epsilon=1e-5``,
             such as ``{"epsilon": 1e-3, "scale": False}``.
-        dropout: Share of feature maps that is dropped after each convolution in training, from 0 to below 1.
+        dropout: Fraction of the feature maps that is dropped after each convolution in training, from 0 to below 1.
         pooling: The first pooling in 3D, one factor per axis; 2D images are always halved.
-        feature_maps: Width of each level of the encoder; the bridge is as wide as the last. Their number is the depth.
+        feature_maps: Filters of each level of the encoder; the bridge has as many as the last level. Their number is
+            the depth.
         batch_normalization: Normalise by the batch's statistics; set ``instance_normalization=False`` with it.
 
     Raises:
-        ConfigurationError: If an argument cannot work.
+        ConfigurationError: If an argument is invalid.
 
     Example:
         >>> Architecture().divisors(3)
@@ -77,22 +78,22 @@ class Architecture(UNet):
         self.instance_normalization_params = _known_params(instance_normalization_params)
         self.dropout = number(dropout, "dropout")
         if not 0 <= self.dropout < 1:
-            raise ConfigurationError(f"dropout must be a share from 0 to below 1, got {dropout!r}")
+            raise ConfigurationError(f"dropout must be a number from 0 to below 1, got {dropout!r}")
         self.pooling = sizes(pooling, "pooling")
         if len(self.pooling) != 3:
-            raise ConfigurationError(f"pooling must have one factor for each of 3 axes, such as (1, 2, 2): {pooling!r}")
+            raise ConfigurationError(f"pooling must have 3 factors, such as (1, 2, 2), got {pooling!r}")
 
     def filters(self, level: int) -> int:
-        """Width of a level; the bridge is as wide as the last one above it."""
+        """Return the number of filters of a level; the bridge has as many as the last level."""
         return self.feature_maps[min(level, self.depth - 1)]
 
     def pool_sizes(self, n_axes: int) -> tuple[tuple[int, ...], ...]:
-        """`pooling` first in 3D, then halves."""
+        """Return `pooling` for the first level in 3D, and 2 per axis otherwise."""
         halves = super().pool_sizes(n_axes)
         return (self.pooling, *halves[1:]) if n_axes == 3 else halves
 
     def block(self, x: Any, level: int, name: str) -> Any:
-        """Twice: convolution, dropout, normalisation, activation."""
+        """Apply convolution, dropout, normalisation and activation twice."""
         options = self.instance_normalization_params if self.instance_normalization else None
         for repeat in range(2):
             step = f"{name}_conv{repeat}"
@@ -116,7 +117,7 @@ def _known_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
         InstanceNormalization(**params)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"instance_normalization_params={params!r} are no arguments of keras.layers.GroupNormalization ({error}); "
-            "use epsilon, center, scale and the like"
+            f"instance_normalization_params={params!r} are not valid arguments of keras.layers.GroupNormalization "
+            f"({error}); use arguments such as epsilon, center or scale"
         ) from error
     return dict(params)

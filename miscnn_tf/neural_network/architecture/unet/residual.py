@@ -11,10 +11,10 @@ from miscnn_tf.neural_network.architecture.unet.family import UNet
 
 
 class Architecture(UNet):
-    """The standard U-Net with a shortcut around each block: its input, through a 1-convolution, is added to its output.
+    """The standard U-Net with residual blocks: their projected input is added to their output.
 
-    As in Zhang et al. each level is a residual unit, and the shortcut's convolution brings the input to the unit's
-    width. Unlike theirs, the convolutions come before ReLU and normalisation, as in the standard U-Net.
+    As in Zhang et al., each level is a residual unit, and a shortcut convolution (kernel 1) projects its input to its
+    number of filters. Unlike theirs, ReLU and normalisation follow the convolutions, as in the standard U-Net.
 
     The arguments are those of `standard.Architecture`.
 
@@ -28,6 +28,6 @@ class Architecture(UNet):
     """
 
     def block(self, x: Any, level: int, name: str) -> Any:
-        """The standard block's output plus the projected input."""
+        """Add the projected input to the standard block's output."""
         shortcut = convolution(x, self.filters(level), 1, f"{name}_shortcut")
         return keras.layers.Add(name=f"{name}_add")([super().block(x, level, name), shortcut])
