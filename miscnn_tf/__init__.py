@@ -1,7 +1,7 @@
 """miscnn_tf: medical image segmentation with Keras 3 and TensorFlow, in a few lines.
 
-The public names are imported on first use, so that ``import miscnn_tf`` takes milliseconds and
-loads no TensorFlow. That is asked for its fast kernels meanwhile: see `miscnn_tf.onednn`.
+The public names are imported on first use, so that ``import miscnn_tf`` takes milliseconds and does not import
+TensorFlow. It enables TensorFlow's fast kernels; see `miscnn_tf.onednn`.
 
 Example:
     >>> import miscnn_tf

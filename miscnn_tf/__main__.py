@@ -1,4 +1,4 @@
-"""``python -m miscnn_tf`` is the command ``miscnn-tf``."""
+"""Entry point of ``python -m miscnn_tf``, the command ``miscnn-tf``."""
 
 import sys
 

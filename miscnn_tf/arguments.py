@@ -1,4 +1,4 @@
-"""Checks that constructors and functions share: an argument as the Python type it is meant to be, or an error."""
+"""Checks and conversions of arguments, shared by constructors and functions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", re.IGNORECASE)
 
 
 def number(value: Any, argument: str) -> int | float:
-    """`value` as a Python number; infinity is one, NaN and text are not.
+    """Return `value` as a Python number. Infinity is valid, NaN and text are not.
 
     Raises:
-        ConfigurationError: If it is none; `argument` names the culprit, as in all functions here.
+        ConfigurationError: If it is not a number. The message has the name `argument`, as in all functions of this
+            module.
     """
     try:
         as_float = float(value)
@@ -34,7 +35,7 @@ def number(value: Any, argument: str) -> int | float:
 
 
 def positive(value: Any, argument: str) -> float:
-    """`value` as a finite float above 0."""
+    """Return `value` as a finite float above 0."""
     result = float(number(value, argument))
     if not 0 < result < math.inf:
         raise ConfigurationError(f"{argument} must be a positive number, got {value!r}")
@@ -42,7 +43,7 @@ def positive(value: Any, argument: str) -> float:
 
 
 def whole_number(value: Any, argument: str, least: int = 0, most: float = math.inf) -> int:
-    """`value` as an int between `least` and `most`."""
+    """Return `value` as an int between `least` and `most`."""
     try:
         result = operator.index(value)
     except TypeError:
@@ -54,20 +55,20 @@ def whole_number(value: Any, argument: str, least: int = 0, most: float = math.i
 
 
 def flag(value: Any, argument: str) -> bool:
-    """`value` as a bool; 0 and 1 are, text is not: ``bool("false")`` is True.
+    """Return `value` as a bool. 0 and 1 are valid, text is not: ``bool("false")`` is True.
 
     Example:
         >>> flag(1, "three_dim")
         True
     """
-    # numpy's bool has that name, too; its integers are Integral. The command line does without numpy.
+    # By name, because the command line does not import numpy; numpy's integers are Integral.
     if type(value).__name__ == "bool" or (isinstance(value, Integral) and value in (0, 1)):
         return bool(value)
     raise ConfigurationError(f"{argument} must be True or False, got {shown(value)}")
 
 
 def byte_count(value: Any, argument: str, least: int = 1) -> int:
-    """A number of bytes of at least `least` and below 2^63, or a text such as ``"4GB"``.
+    """Return a number of bytes, from `least` to below 2^63, given as a number or as text such as ``"4GB"``.
 
     GB are 10^9 bytes, GiB are 2^30.
 
@@ -91,12 +92,12 @@ def byte_count(value: Any, argument: str, least: int = 1) -> int:
 
 
 def sizes(values: Any, argument: str, least: int = 1) -> tuple[int, ...]:
-    """Whole numbers, one per axis."""
+    """Return whole numbers, one per axis."""
     return tuple(whole_number(value, argument, least) for value in sequence(values, argument))
 
 
 def spacings(values: Any, argument: str) -> tuple[float, ...]:
-    """Positive, finite lengths in mm, one per axis."""
+    """Return positive, finite lengths in mm, one per axis."""
     result = tuple(number(value, argument) for value in sequence(values, argument))
     if not all(0 < value < math.inf for value in result):
         raise ConfigurationError(f"{argument} must be positive lengths in mm, got {values!r}")
@@ -104,10 +105,10 @@ def spacings(values: Any, argument: str) -> tuple[float, ...]:
 
 
 def per_axis(values: Sequence[T], ndim: int, argument: str) -> tuple[T, ...]:
-    """One value for each of `ndim` axes; equal values (the defaults are) fit any number of axes.
+    """Return one value for each of `ndim` axes. Equal values, as the defaults are, fit any number of axes.
 
     Raises:
-        ConfigurationError: If there are more or fewer values than axes and they differ.
+        ConfigurationError: If the number of values is not that of the axes, and they differ.
     """
     if len(values) == ndim:
         return tuple(values)
@@ -119,7 +120,7 @@ def per_axis(values: Sequence[T], ndim: int, argument: str) -> tuple[T, ...]:
 
 
 def sequence(values: Any, argument: str) -> tuple[Any, ...]:
-    """The entries of a list, tuple or array."""
+    """Return the entries of a list, tuple or array."""
     result = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else ()
     if not result:
         raise ConfigurationError(f"{argument} must be a tuple of numbers, got {values!r}")

@@ -1,8 +1,8 @@
-"""Objects as plain data: what something was made with, written as JSON and built again.
+"""Conversion of objects to plain data for JSON files, and back.
 
-The convention is scikit-learn's: a class keeps each constructor argument in an attribute of the same name. Whoever
-follows it (all of this package's subfunctions, interfaces and architectures do, and a user's own may) can be stored in
-a model file, and is recognised again by the prepared-sample store.
+The convention is scikit-learn's: a class stores each constructor argument in an attribute of the same name. Objects of
+classes that follow it, such as all subfunctions, interfaces and architectures of this package, can be saved in a model
+file, and their prepared samples can be reused.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from miscnn_tf.typed_data import require_types
 
 _LARGEST_ARRAY = 100_000
 
-#: Members of each class that say nothing about what it does, or not the same in every process.
+#: Members of every class that do not affect its behaviour, or differ between processes.
 _NOT_CODE = frozenset(
     ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__")
     + ("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__")
-    + ("_abc_impl", "__slotnames__")  # the last is a note of pickle's
+    + ("_abc_impl", "__slotnames__")  # the last is set by pickle
 )
 
-#: Where the code is in a function, and in what a function is wrapped in; what a code object does.
+#: Attributes of functions and wrappers that hold code; attributes of code objects that define their behaviour.
 _PARTS = (
     *("__name__", "__code__", "__defaults__", "__kwdefaults__", "__closure__", "cell_contents"),
     *("__func__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords", "start", "stop", "step"),
@@ -41,25 +41,25 @@ _PARTS = (
 )
 
 
-#: What is looked at by what it holds, where that is no more than a setting is.
+#: Types that are compared by their content if it is small enough for a setting.
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, set, frozenset, dict, np.ndarray, np.generic)
 
-#: What the functions of a class name of their modules: ``{(module, name): value}``.
+#: Globals that the functions of a class use: ``{(module, name): value}``.
 _Used = dict[tuple[str, str], Any]
 
 
 def get_config(instance: object) -> dict[str, Any]:
-    """The constructor arguments of `instance`, as plain JSON types.
+    """Return the constructor arguments of `instance` as plain JSON types.
 
     Args:
-        instance: Any object whose class keeps each constructor argument in an attribute of the same name, or that has a
-            method ``get_config()`` of its own.
+        instance: An object whose class stores each constructor argument in an attribute of the same name, or has a
+            method ``get_config()``.
 
     Returns:
-        A dict that ``json.dumps`` accepts; ``type(instance)(**config)`` makes an equal object.
+        A dict that ``json.dumps`` accepts; ``type(instance)(**config)`` creates an equal object.
 
     Raises:
-        ConfigurationError: If an argument was not kept, or is not plain data.
+        ConfigurationError: If an argument is not stored, or is not plain data.
 
     Example:
         >>> from miscnn_tf.processing.subfunctions.clipping import Clipping
@@ -78,21 +78,21 @@ def get_config(instance: object) -> dict[str, Any]:
     missing = [name for name in names if not hasattr(instance, name)]
     if missing:
         raise ConfigurationError(
-            f"{type(instance).__name__} does not keep its constructor argument {missing[0]!r}: set "
+            f"{type(instance).__name__} does not store its constructor argument {missing[0]!r}: set "
             f"self.{missing[0]} in __init__, or give the class a get_config() method"
         )
     return {name: plain(getattr(instance, name), f"{type(instance).__name__}.{name}") for name in names}
 
 
 def plain(value: Any, where: str = "value") -> Any:
-    """Turn `value` into JSON types.
+    """Convert `value` to JSON types.
 
-    Tuples and arrays become lists, sets sorted lists, numpy scalars Python ones, paths strings, and the keys of a dict
-    strings, because that is what JSON has.
+    Tuples and arrays become lists, sets sorted lists, numpy scalars Python scalars, and paths and the keys of a dict
+    strings.
 
     Raises:
-        ConfigurationError: If it is something that JSON cannot hold (a function), if it is an array of more than
-            100,000 numbers (a volume is data, not a setting), or if two keys of a dict become the same string.
+        ConfigurationError: If JSON cannot represent it (a function), if it is an array of more than 100,000 numbers
+            (volumes are not settings), or if two keys of a dict become the same string.
 
     Example:
         >>> plain({"range": (0, np.float32(0.5))})
@@ -110,8 +110,8 @@ def plain(value: Any, where: str = "value") -> Any:
         items = {str(key): plain(item, where) for key, item in value.items()}
         if len(items) < len(value):
             raise ConfigurationError(
-                f"{where} is a dict with keys that are the same as text, such as 1 and '1', and JSON has only text "
-                "keys; rename one of them"
+                f"{where} is a dict with keys that are equal as text, such as 1 and '1', but JSON has text keys only; "
+                "rename one of them"
             )
         return items
     if isinstance(value, set | frozenset):
@@ -133,7 +133,7 @@ def _has_python_type(dtype: np.dtype) -> bool:
 
 
 def _sorted(items: Iterable[Any]) -> list[Any]:
-    """Any mixture of plain values in an order that is the same in every process."""
+    """Sort any mixture of plain values in an order that is the same in every process."""
 
     def order(item: Any) -> tuple[bool, Any, str]:
         number = isinstance(item, int | float)
@@ -143,14 +143,14 @@ def _sorted(items: Iterable[Any]) -> list[Any]:
 
 
 def describe(instance: object, name: str | None = None) -> dict[str, Any]:
-    """``{"class_name": …, "config": …}`` of `instance`, to be written as JSON."""
+    """Return ``{"class_name": …, "config": …}`` of `instance`, for JSON."""
     return {"class_name": name or type(instance).__name__, "config": get_config(instance)}
 
 
 def comparable(thing: Any) -> Any:
-    """What something is and was made with, as plain data to compare: of functions and partials, too.
+    """Return the name and settings of an object, function or partial as plain data, for comparisons.
 
-    Of what cannot be described it is the name alone.
+    Objects that cannot be described are represented by their name.
 
     Example:
         >>> comparable(functools.partial(round, ndigits=2))
@@ -161,13 +161,13 @@ def comparable(thing: Any) -> Any:
     if inspect.isroutine(thing) or isinstance(thing, type):
         return thing.__name__
     if isinstance(thing, functools.partial):
-        # Losses are given other settings in this way.
+        # Settings of losses may be set in this way.
         arguments = {str(number): value for number, value in enumerate(thing.args)} | thing.keywords
         return {
             "partial": comparable(thing.func),
             "arguments": {name: _plain_or_comparable(value) for name, value in arguments.items()},
         }
-    # With its module: every architecture of MIScnn's is called Architecture.
+    # With the module, because the class of every U-Net is called Architecture.
     name = f"{type(thing).__module__}.{type(thing).__qualname__}"
     try:
         return describe(thing, name)
@@ -183,18 +183,17 @@ def _plain_or_comparable(value: Any) -> Any:
 
 
 def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str = "class") -> Any:
-    """Make the object that `describe` described.
+    """Create the object that `describe` described.
 
     Args:
         description: What `describe` returned.
-        classes: Where to look the class up by its name: a registry, or a dict. Nothing is ever imported by a name that
-            a file gives.
-        kind: What it is, for the message.
+        classes: Known classes by name, a registry or a dict. Names from a file are never imported.
+        kind: Kind of the object, for the message.
 
     Raises:
-        UnknownClassError: If the class is not known.
-        ConfigurationError: If the description is not one, or the class does not take these arguments; of this package's
-            classes, each argument has the type of its annotation.
+        UnknownClassError: If the class is unknown.
+        ConfigurationError: If the description is invalid, or the class does not take these arguments. Arguments of this
+            package's classes must have the types of their annotations.
 
     Example:
         >>> from fractions import Fraction
@@ -205,12 +204,12 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
     config = description.get("config") if isinstance(description, Mapping) else None
     if not isinstance(name, str) or not isinstance(config, Mapping):
         raise ConfigurationError(
-            f"a {kind} is described by {{'class_name': …, 'config': {{…}}}}; got {description!r}. The file is damaged, "
-            "or was not written by this package"
+            f"the description of a {kind} must be {{'class_name': …, 'config': {{…}}}}, got {description!r}. The file "
+            "is damaged, or was not written by this package; write it again"
         )
     if name not in classes:
         raise UnknownClassError(
-            f"the {kind} {name!r} is not known here: import the module that registers it, or pass "
+            f"the {kind} {name!r} is unknown: import the module that registers it, or pass "
             f"custom_objects={{{name!r}: {name}}}"
         )
     require_types(classes[name], config, f"the {kind} {name!r}")
@@ -218,15 +217,15 @@ def build(description: Mapping[str, Any], classes: Mapping[str, Any], kind: str 
 
 
 def make(cls: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
-    """Call a class with arguments that come from a file.
+    """Call a class with arguments from a file.
 
     Args:
         cls: The class, or a function.
         arguments: Its arguments by name.
-        what: What it is, for the message.
+        what: Description of the object, for the message.
 
     Raises:
-        ConfigurationError: If it does not take them, whatever it raises then.
+        ConfigurationError: If the call raises any error.
 
     Example:
         >>> make(round, {"number": 2.5}, "the function 'round'")
@@ -236,15 +235,15 @@ def make(cls: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> An
         return cls(**arguments)
     except MiscnnError:
         raise
-    except Exception as error:  # a class that expects a number may raise anything when it gets a list
+    except Exception as error:  # a class that expects a number may raise any error for a list
         raise ConfigurationError(
-            f"{what} could not be made with {shown(dict(arguments))}: {type(error).__name__}: {error}. Correct the "
+            f"{what} cannot be created from {shown(dict(arguments))}: {type(error).__name__}: {error}. Correct the "
             "arguments; the class may have changed since they were written"
         ) from error
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hexadecimal digest of plain data, the same in every process.
+    """Return a short hexadecimal digest of plain data, the same in every process.
 
     Example:
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
@@ -255,13 +254,12 @@ def fingerprint(*parts: Any) -> str:
 
 
 def code_fingerprint(cls: type) -> str:
-    """A digest of the code of `cls` and its base classes, so that editing a class is noticed.
+    """Return a digest of the code of `cls` and its base classes, which changes when a class is edited.
 
-    Looked at is what Python compiled, which is what runs: a source file may have been edited since it was imported, and
-    a notebook's cell has none. That is the bytecode, constants, defaults and closures of the methods, class attributes
-    that are plain data, and of the module that the class is in the functions, classes and plain data that the methods
-    name, and those that these name in turn. Functions of other modules are not looked at. Another version of Python
-    compiles otherwise, so that the digest is another one there.
+    It depends on the compiled code, because source files may have been edited since their import, and notebooks have
+    none: bytecode, constants, defaults and closures of the methods, class attributes that are plain data, and the
+    functions, classes and plain data of the module that the methods use, directly or indirectly. Functions of other
+    modules are not included. The digest depends on the version of Python.
 
     Example:
         >>> from fractions import Fraction
@@ -289,10 +287,10 @@ def _compiled_class(cls: type, used: _Used) -> list[Any]:
 
 
 def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:
-    """What a class holds, as JSON types that are the same in every process; `inside` is what is being looked at.
+    """Convert a member of a class to JSON types, the same in every process; `inside` are the enclosing objects.
 
-    Never ``repr`` of an unknown object: it may hold an address. Of such an object the type is told. What functions name
-    of their modules is added to `used`.
+    Unknown objects are represented by their type, because their ``repr`` may have an address. Globals that functions
+    use are added to `used`.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -321,7 +319,7 @@ def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:
         return [kind, value.__name__]
     if isinstance(value, FunctionType):
         _note_names(value, used)
-    # Functions, their code, and what holds functions: properties, static methods, wrappers.
+    # Functions, their code, and objects that hold functions: properties, static methods, wrappers.
     names = _PARTS if type(value).__module__ in {"builtins", "functools"} else ("__wrapped__",)
     parts = []
     for name in names:
@@ -331,18 +329,18 @@ def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:
 
 
 def _note_names(function: FunctionType, used: _Used) -> None:
-    """Add what a function names of its own module."""
+    """Add the globals that a function uses of its own module."""
     module = function.__globals__.get("__name__", "")
     for name in _names(function.__code__):
         value = function.__globals__.get(name)
         own = callable(value) and getattr(value, "__module__", None) == module
-        # ``__file__`` and its like say where the code lies, not what it does.
+        # ``__file__`` and similar names are the location of the code.
         if own or (_is_setting(value) and not name.startswith("__")):
             used[module, name] = value
 
 
 def _is_setting(value: Any) -> bool:
-    """Whether something is plain data of a setting's size; the images that a notebook or a cache holds are none."""
+    """Return True for plain data small enough for a setting, unlike images in a notebook or a cache."""
     numbers, waiting = 0, [value]
     while waiting and numbers <= _LARGEST_ARRAY:
         one = waiting.pop()
@@ -355,6 +353,6 @@ def _is_setting(value: Any) -> bool:
 
 
 def _names(code: CodeType) -> set[str]:
-    """The names of globals, and of attributes, in a function's code and in that of the functions within it."""
+    """Return the names of globals and attributes in the code of a function and its inner functions."""
     inner = (_names(part) for part in code.co_consts if isinstance(part, CodeType))
     return set(code.co_names).union(*inner)

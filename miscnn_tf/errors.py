@@ -1,8 +1,7 @@
-"""The errors that miscnn_tf raises on purpose.
+"""Exceptions and warnings of miscnn_tf.
 
-Every message says what is wrong, in which file or argument, and what to do about it. Each class also
-derives from the built-in error that a caller would expect (``ValueError``, ``OSError``, …), so that scripts
-which catch those keep working.
+Every message has three parts: the fault with the received value, the file or argument, and the remedy. Each class also
+derives from the built-in error that a caller would expect (``ValueError``, ``OSError``, …).
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ from collections.abc import Hashable
 
 
 class MiscnnError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base class of the errors of this package."""
 
 
 class ConfigurationError(MiscnnError, ValueError):
-    """An argument, or a combination of arguments, cannot work."""
+    """An argument, or a combination of arguments, is invalid."""
 
 
 class UnknownClassError(ConfigurationError):
-    """A file names a class of the user's own that is not registered here, or needs settings that it does not hold."""
+    """A file names a class that is not registered, or one whose settings are not in the file."""
 
 
 class DataError(MiscnnError, ValueError):
-    """A file or array holds something that cannot be used; the message names it."""
+    """A file or array has invalid contents."""
 
 
 class MissingDataError(DataError, FileNotFoundError):
-    """A file, folder or sample that is needed does not exist."""
+    """A required file, folder or sample does not exist."""
 
     # OSError's __str__ would print "[Errno …]" for two arguments; one message is all we pass.
     def __str__(self) -> str:
@@ -35,22 +34,22 @@ class MissingDataError(DataError, FileNotFoundError):
 
 
 class GridError(DataError):
-    """An image and its label map do not lie on one grid of voxels."""
+    """An image and its label map have different voxel grids."""
 
 
 class LabelError(DataError):
-    """A label map holds values that are no classes."""
+    """A label map has values that are not classes."""
 
 
 class StorageError(MiscnnError, OSError):
-    """Something could not be written: no space, no permission, not a folder."""
+    """A file or folder could not be written."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
 
 class FolderInUseError(StorageError):
-    """Another run writes into the folder."""
+    """Another run is writing to the folder."""
 
 
 class ModelFileError(MiscnnError, ValueError):
@@ -62,22 +61,22 @@ class MissingExtraError(MiscnnError, ImportError):
 
 
 class TrainingError(MiscnnError, RuntimeError):
-    """Training cannot go on, for instance because the loss is no longer a number."""
+    """Training cannot continue, for instance because the loss is NaN."""
 
 
 class MemoryBudgetError(MiscnnError, MemoryError):
-    """Something does not fit into the memory that it may take."""
+    """A computation does not fit into its memory budget."""
 
 
 class ModelGroupError(ConfigurationError, RuntimeError):
-    """Models that cannot work together in a group."""
+    """Models cannot be combined in a group."""
 
 
 class RepeatedWarning(UserWarning):
-    """A warning of one file that mostly holds for all files of a data set, and need not be told for each.
+    """A warning about one file that usually applies to all files of a data set, and is shown once.
 
     Attributes:
-        key: The same for all files of which the same is told.
+        key: Equal for all warnings of which one is shown.
     """
 
     def __init__(self, message: str, key: Hashable) -> None:

@@ -1,4 +1,4 @@
-"""Turns of phrase that messages share."""
+"""Phrases that messages share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def some_of(names: Iterable[object], most: int = 5) -> str:
-    """The first names as text, and how many more there are.
+    """Format the first names, and the number of the others.
 
     Example:
         >>> some_of(["a", "b", "c", "d"], most=2), some_of([])
@@ -19,7 +19,7 @@ def some_of(names: Iterable[object], most: int = 5) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """A hint, with a blank before it, where one of the known names is similar; otherwise nothing.
+    """Return a hint, with a leading space, if a known name is similar; otherwise an empty string.
 
     Example:
         >>> did_you_mean("unet_standart", ["unet_standard", "unet_plain"])
@@ -29,8 +29,19 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def unknown_name(kind: str, name: object, known: Iterable[object]) -> str:
+    """Describe an unknown name, with the nearest and all known names.
+
+    Example:
+        >>> unknown_name("loss", "dise", ["tversky", "dice"])
+        "the loss 'dise' is unknown. Did you mean 'dice'? Known: dice, tversky"
+    """
+    names = sorted(map(str, known))
+    return f"the {kind} {name!r} is unknown.{did_you_mean(name, names)} Known: {', '.join(names) or 'nothing'}"
+
+
 def plural(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     Example:
         >>> plural(1, "sample"), plural(12000, "sample")

@@ -1,11 +1,11 @@
-"""Whether there is an NVIDIA driver, found out without starting TensorFlow."""
+"""Detection of an NVIDIA driver without TensorFlow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-#: What an NVIDIA driver leaves on Linux, and under Windows' Linux subsystem (whose /dev/dxg is there with any GPU).
+#: Files of an NVIDIA driver on Linux and in Windows' Linux subsystem (where /dev/dxg exists with any GPU).
 NVIDIA_TRACES: Final = (
     Path("/dev/nvidia0"),
     Path("/dev/nvidiactl"),
@@ -15,5 +15,5 @@ NVIDIA_TRACES: Final = (
 
 
 def has_nvidia_driver() -> bool:
-    """Whether an NVIDIA driver has left a trace on this machine."""
+    """Return True if files of an NVIDIA driver exist."""
     return any(trace.exists() for trace in NVIDIA_TRACES)

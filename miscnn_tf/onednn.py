@@ -1,4 +1,4 @@
-"""oneDNN, TensorFlow's fast kernels for processors: asked for before TensorFlow is imported, which looks only then."""
+"""oneDNN, TensorFlow's fast CPU kernels, which must be enabled before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-#: What TensorFlow reads.
+#: Environment variable that TensorFlow reads on import.
 VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 
 _CPUINFO = Path("/proc/cpuinfo")
-# With any of these TensorFlow takes oneDNN without being asked (`IsMKLEnabled` in its tsl/util/util.cc).
+# CPU flags with which TensorFlow uses oneDNN by default (`IsMKLEnabled` in its tsl/util/util.cc).
 _BY_ITSELF = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
 
 def ask_for_onednn() -> None:
-    """Have TensorFlow compute by oneDNN, unless it was imported before, or the user's environment says otherwise.
+    """Enable oneDNN, unless TensorFlow is imported already, or the environment sets it.
 
-    By itself TensorFlow takes oneDNN only on processors with instructions for neural networks, since its roundings
-    differ from those of the older kernels. On others, laptops of a few years ago among them, a convolution of volumes
-    with its gradients takes six times as long without it, a training step three times (``benchmarks/step.py``).
+    By default, TensorFlow uses oneDNN only on processors with instructions for neural networks, because its rounding
+    differs from that of the older kernels. On other processors, such as those of older laptops, 3D convolutions with
+    their gradients take six times as long without it, and a training step takes three times as long
+    (``benchmarks/step.py``).
     """
     if "tensorflow" not in sys.modules and platform.machine() in {"x86_64", "AMD64"}:
         os.environ.setdefault(VARIABLE, "1")
 
 
 def comes_too_late(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None = None) -> bool:
-    """Whether TensorFlow was imported before this package, and computes without oneDNN because of that.
+    """Return True if TensorFlow does not use oneDNN because it was imported before this package.
 
     Args:
-        environment: Where it is asked for.
-        cpuinfo: Linux' description of the processor; where there is none, the answer is no.
+        environment: Environment variables.
+        cpuinfo: Linux' description of the processor; without one the result is False.
     """
     flags = cpu_flags(cpuinfo)
     return VARIABLE not in environment and "avx" in flags and not flags & _BY_ITSELF
 
 
 def computes(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None = None) -> bool:
-    """Whether TensorFlow's graphs compute by oneDNN; no where that is not certain.
+    """Return True if TensorFlow's graphs certainly use oneDNN.
 
     Args:
-        environment: Where it is asked for.
+        environment: Environment variables.
         cpuinfo: Linux' description of the processor.
     """
     if sys.platform == "darwin" or platform.machine() not in {"x86_64", "AMD64"}:
@@ -52,7 +53,7 @@ def computes(environment: Mapping[str, str] = os.environ, cpuinfo: Path | None =
 
 
 def cpu_flags(cpuinfo: Path | None = None) -> set[str]:
-    """The instructions that the processor has, by Linux' names; empty where it does not say them.
+    """Return the instruction sets of the processor by their names in Linux, if known.
 
     Args:
         cpuinfo: Linux' description of the processor.

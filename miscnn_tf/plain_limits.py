@@ -82,7 +82,7 @@ def parse_json(data: bytes | str, where: str | Path, advice: str, *, any_text: b
         data: The document; bytes are UTF-8, -16 or -32, with or without a byte order mark.
         where: The file or other source, for the message.
         advice: Advice for a damaged document, for the message.
-        any_text: Whether text may hold halves of surrogate pairs, as in names of files that are not UTF-8.
+        any_text: Accept halves of surrogate pairs in text, as in names of files that are not UTF-8.
 
     Raises:
         DataError: If it is not JSON, or beyond the limits.

@@ -1,7 +1,7 @@
-"""One registry type for everything that can be looked up by name.
+"""Registry of objects that are looked up by name.
 
-Interfaces, subfunctions, architectures and losses are registered and found the same way. A third-party package
-adds its own through an entry point in the registry's group, without importing miscnn_tf at install time.
+Interfaces, subfunctions, architectures and losses have one each. Third-party packages add entries with an entry point
+of the registry's group.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, overload
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import did_you_mean
+from miscnn_tf.messages import unknown_name
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
-    """Names mapped to classes or functions, extensible by decorator, by item and by entry point.
+    """Mapping from names to classes or functions, extensible by decorators, items and entry points.
 
     Args:
-        kind: What is registered, in the singular, for messages ("architecture").
-        group: Entry point group in which other packages announce theirs (``"miscnn_tf.architectures"``).
+        kind: Kind of the entries, for messages ("architecture").
+        group: Entry point group of other packages (``"miscnn_tf.architectures"``).
 
     Example:
         >>> architectures = Registry("architecture", "miscnn_tf.architectures")
@@ -49,7 +49,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         """Register `entry` under `name`, directly or as a decorator.
 
         Raises:
-            ConfigurationError: If another object already has that name.
+            ConfigurationError: If another object has this name.
         """
         if entry is None:
             return lambda decorated: self.register(name, decorated)
@@ -57,10 +57,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return entry
 
     def get(self, name: str, default: T | None = None) -> T:  # type: ignore[override]
-        """Return the entry called `name`, or `default` where one is given.
+        """Return the entry `name`, or `default` if given.
 
         Raises:
-            ConfigurationError: If there is none; the message lists what there is.
+            ConfigurationError: If the name is unknown; the message lists the known names.
         """
         try:
             return self[name]
@@ -70,26 +70,25 @@ class Registry(MutableMapping[str, T], Generic[T]):
             raise ConfigurationError(missing.args[0]) from None
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """Return all names, sorted."""
         return sorted(self)
 
     def name_of(self, entry: object) -> str | None:
-        """The name under which `entry` is registered, or None."""
+        """Return the name of `entry`, or None."""
         return next((name for name, other in self.items() if other is entry), None)
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             self._search_entry_points()
         if name not in self._entries:
-            hint = did_you_mean(name, self._entries)
-            raise KeyError(f"there is no {self.kind} called {name!r}.{hint} Known: {', '.join(self.names())}")
+            raise KeyError(unknown_name(self.kind, name, self))
         return self._entries[name]
 
     def __setitem__(self, name: str, entry: T) -> None:
         known = self._entries.get(name)
-        # A notebook cell that is run again defines the same class anew: that replaces it.
+        # A notebook cell that is run again defines its class again; the new one replaces the old one.
         if known is not None and known is not entry and not _same_definition(known, entry):
-            raise ConfigurationError(f"the {self.kind} name {name!r} is already taken by {known!r}; choose another")
+            raise ConfigurationError(f"the {self.kind} name {name!r} is already used by {known!r}; choose another name")
         self._entries[name] = entry
 
     def __delitem__(self, name: str) -> None:
@@ -113,10 +112,9 @@ class Registry(MutableMapping[str, T], Generic[T]):
             try:
                 self[point.name] = point.load()
             except Exception:
-                # One broken add-on must not take away everything else.
+                # A broken add-on must not disable everything else.
                 logger.warning(
-                    "the %s %r of the entry point %s could not be imported and is left out; repair or uninstall the "
-                    "package that offers it",
+                    "the %s %r of the entry point %s cannot be imported; repair or uninstall its package",
                     self.kind,
                     point.name,
                     point.value,
@@ -128,5 +126,5 @@ def _same_definition(first: object, second: object) -> bool:
     def place(entry: object) -> tuple[object, object]:
         return getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
 
-    # All lambdas of a module share one name, so a name tells nothing about them.
+    # All lambdas of a module have the same name.
     return place(first) == place(second) and not str(place(first)[1] or "<lambda>").endswith("<lambda>")

@@ -1,4 +1,4 @@
-"""How much memory this process has in RAM, as the system counts it."""
+"""Resident memory of this process."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _INTERVAL = 0.001
 
 
 def resident_bytes() -> int:
-    """What is resident now (VmRSS of ``/proc/self/status``).
+    """Return the resident memory in bytes (VmRSS of ``/proc/self/status``).
 
     Raises:
-        ConfigurationError: On systems that do not say it so.
+        ConfigurationError: On systems without this file.
     """
     try:
         lines = _STATUS.read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
     except (OSError, StopIteration, ValueError, IndexError):
         raise ConfigurationError(
-            f"this system does not say in {_STATUS} how much memory a process has; a memory budget needs Linux"
+            f"{_STATUS} does not have the resident memory of the process; a memory budget needs Linux"
         ) from None
 
 
 class PeakWatch:
-    """How much the resident memory grows within a block, looked at a thousand times a second.
+    """Context manager that measures the growth of the resident memory, every millisecond.
 
-    Not VmHWM: that is the most since the program began, and resetting it would take it away from others.
+    VmHWM is not used, because it is the peak since the start of the program, and resetting it would affect others.
 
     Attributes:
-        growth: Bytes by which the most was above what there was at the beginning; known after the block.
+        growth: Bytes by which the peak exceeds the initial value; valid after the block.
 
     Example:
         >>> with PeakWatch() as watch:  # doctest: +SKIP

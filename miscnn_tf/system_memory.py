@@ -1,4 +1,4 @@
-"""How much memory the machine has and what of it is free, at most what a container may use."""
+"""Total and available memory, respecting container limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _MEMINFO = Path("/proc/meminfo")
-#: A container's limit and what it has taken of it, in the second and the first version of Linux' control groups.
+#: Files with the limit and the usage of a container, for Linux' control groups v2 and v1.
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -16,11 +16,11 @@ _CGROUPS = (
 
 
 class SystemMemory(NamedTuple):
-    """Memory of the machine, or of the container.
+    """Memory of the machine or the container.
 
     Attributes:
-        total: Bytes in all; None where the system does not say it.
-        available: Bytes that a program can have without others being swapped out or ended; None likewise.
+        total: Total memory in bytes; None if unknown.
+        available: Bytes that a program can allocate without swapping; None if unknown.
     """
 
     total: int | None
@@ -28,7 +28,7 @@ class SystemMemory(NamedTuple):
 
 
 def system_memory() -> SystemMemory:
-    """What there is now.
+    """Return the current total and available memory.
 
     Example:
         >>> system_memory().total  # doctest: +SKIP
@@ -50,7 +50,7 @@ def system_memory() -> SystemMemory:
 
 
 def _used(use_file: Path) -> int:
-    """What a container cannot give back: what it has taken, but for pages of files that nobody has used lately."""
+    """Return the memory that a container cannot release: its usage without inactive file pages."""
     try:
         used = int(use_file.read_text())
     except (OSError, ValueError):
@@ -60,11 +60,11 @@ def _used(use_file: Path) -> int:
 
 
 def _numbers(path: Path, unit: int = 1) -> dict[str, int]:
-    """The lines ``name: number`` or ``name number`` of a file; nothing where there is no such file."""
+    """Read the lines ``name: number`` or ``name number`` of a file, if it exists."""
     found: dict[str, int] = {}
     with suppress(OSError):
         for line in path.read_text().splitlines():
-            with suppress(ValueError):  # an empty line, or one of another kind
+            with suppress(ValueError):  # other lines
                 name, number, *_ = line.replace(":", " ").split()
                 found[name] = int(number) * unit
     return found

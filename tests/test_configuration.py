@@ -38,7 +38,7 @@ def test_an_argument_that_was_not_kept_is_named() -> None:
             pass
 
     with pytest.raises(
-        ConfigurationError, match=r"Forgets does not keep its constructor argument 'size': set self.size"
+        ConfigurationError, match=r"Forgets does not store its constructor argument 'size': set self.size"
     ):
         get_config(Forgets(3))
 
@@ -85,17 +85,17 @@ def test_what_is_no_setting_is_refused_by_name(value: Any) -> None:
 
 
 def test_keys_that_are_the_same_as_text_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="same as text"):
+    with pytest.raises(ConfigurationError, match="equal as text"):
         plain({1: "a", "1": "b"})
 
 
 def test_build_refuses_unknown_damaged_and_changed() -> None:
-    with pytest.raises(ConfigurationError, match=r"'Other' is not known here: .*custom_objects=\{'Other': Other\}"):
+    with pytest.raises(ConfigurationError, match=r"'Other' is unknown: .*custom_objects=\{'Other': Other\}"):
         build({"class_name": "Other", "config": {}}, {"Step": Step})
     for damaged in ({}, {"class_name": ["Step"], "config": {}}, {"class_name": "Step", "config": 3}, "Step", None):
         with pytest.raises(ConfigurationError, match="damaged"):
             build(damaged, {"Step": Step})  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match=r"could not be made with .*colour"):
+    with pytest.raises(ConfigurationError, match=r"cannot be created from .*colour"):
         build({"class_name": "Step", "config": {"colour": 1}}, {"Step": Step})
 
 

@@ -37,7 +37,7 @@ def test_register_by_decorator_item_and_call(losses: Registry[object]) -> None:
 def test_an_unknown_name_names_the_nearest_and_all_known(losses: Registry[object]) -> None:
     losses["tversky"] = losses["dice"] = object()
     with pytest.raises(
-        ConfigurationError, match=r"no loss called 'tverski'. Did you mean 'tversky'\? Known: dice, tversky"
+        ConfigurationError, match=r"the loss 'tverski' is unknown. Did you mean 'tversky'\? Known: dice, tversky"
     ):
         losses.get("tverski")
     assert losses.get("tverski", 5) == 5
@@ -50,7 +50,7 @@ def test_a_taken_name_is_refused(losses: Registry[object]) -> None:
 
     losses["x"] = One
     losses["x"] = One
-    with pytest.raises(ConfigurationError, match="'x' is already taken"):
+    with pytest.raises(ConfigurationError, match="'x' is already used"):
         losses["x"] = Two
     assert losses["x"] is One
 
@@ -68,7 +68,7 @@ def test_a_notebook_cell_may_define_its_class_again(losses: Registry[object]) ->
 
 def test_two_lambdas_are_not_the_same_definition(losses: Registry[object]) -> None:
     losses["x"] = lambda: 1
-    with pytest.raises(ConfigurationError, match="already taken"):
+    with pytest.raises(ConfigurationError, match="already used"):
         losses["x"] = lambda: 2
 
 

@@ -17,9 +17,8 @@ from miscnn_tf.messages import plural
 from miscnn_tf.planning.build import make_interface
 from miscnn_tf.planning.experiment import AUTO, Data, Experiment
 from miscnn_tf.planning.fingerprint import take_fingerprint
-from miscnn_tf.planning.machine import this_machine
-from miscnn_tf.planning.plan import Choice, make_plan, to_tables
 from miscnn_tf.planning.plan_file import describe_data, plan_text
+from miscnn_tf.planning.planner import Choice, make_plan, this_machine, to_tables
 from miscnn_tf.planning.toml_file import apply_changes, check_experiment, write_text
 
 

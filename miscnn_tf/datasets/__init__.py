@@ -1,4 +1,4 @@
-"""Data sets that this package can make itself, for demos, tutorials and tests."""
+"""Synthetic data sets for demos, tutorials and tests."""
 
 from miscnn_tf.datasets.brats_phantom import BratsPhantom, make_brats_phantom, write_brats_phantoms
 from miscnn_tf.datasets.cell_phantom import CellPhantom, make_cell_phantom, write_cell_phantoms

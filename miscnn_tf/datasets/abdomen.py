@@ -1,4 +1,4 @@
-"""The abdomen around the kidneys: body wall, spine, muscles, organs, bowel and vessels, a little different every time.
+"""Random abdomens around the kidneys: body wall, spine, muscles, organs, bowel and vessels.
 
 Sizes and Hounsfield units are those of adults in contrast-enhanced CT, rounded. Coordinates are patient mm: x to the
 patient's right, y to the front, z to the head, the origin between the kidneys.
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf.datasets.canvas import AIR, Canvas
-from miscnn_tf.datasets.geometry import axis_rotation
+from miscnn_tf.datasets.scan_grid import axis_rotation
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What is drawn once per patient and shared by the organs.
+    """Random properties of a patient, shared by the organs.
 
     Attributes:
         half_width: Half the width of the body, mm.
@@ -33,7 +33,7 @@ class Patient:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Patient:
-        """A random adult."""
+        """Draw a random adult."""
         build = rng.uniform(0, 1)  # slim to heavy
         half_width = 138 + 42 * build + rng.normal(0, 5)
         return cls(
@@ -50,21 +50,21 @@ class Patient:
 
     @property
     def cavity_centre(self) -> float:
-        """How far in front of the body's middle the cavity lies, mm."""
+        """Distance of the centre of the cavity from that of the body, towards the front, mm."""
         return 0.12 * self.half_depth - 0.15 * self.fat
 
     @property
     def spine(self) -> float:
-        """Where (y) the middle of the vertebral bodies is, mm."""
+        """Position (y) of the centre of the vertebral bodies, mm."""
         return self.cavity_centre - 0.52 * self.cavity[1]
 
     def enhanced(self, arterial: float, nephrographic: float) -> float:
-        """Hounsfield units of a tissue in this patient's contrast phase."""
+        """Return the Hounsfield units of a tissue in the patient's contrast phase."""
         return arterial + (nephrographic - arterial) * self.phase
 
 
 def draw_abdomen(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
-    """Paint everything but the kidneys."""
+    """Paint everything except the kidneys."""
     _body(canvas, patient, rng)
     _back(canvas, patient, rng)
     _large_vessels(canvas, patient, rng)
@@ -76,7 +76,7 @@ def draw_abdomen(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> 
 def _body(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
     x, y, z = canvas.points
     a, b = patient.half_width, patient.half_depth
-    # A superellipse, a little flatter in front than an ellipse; waist by height.
+    # A superellipse, slightly flatter in front than an ellipse, with a waist.
     waist = 1 + 0.0004 * z * rng.uniform(-1, 1)
     reach = _superellipse(x / (a * waist), y / (b * waist), 2.35)
     inside = reach < 1
@@ -88,7 +88,7 @@ def _body(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
     middle = patient.cavity_centre
     cavity = _superellipse(x / ca, (y - middle) / cb, 2.2)
     wall = _superellipse(x / (ca + 13), (y - middle) / (cb + 11), 2.2)
-    # Three muscle layers at the sides with a thin line of fat; the rectus in front, parted in the middle.
+    # Three muscle layers with thin fat between them at the sides; the rectus in front, divided in the middle.
     canvas.paint(where, (wall < 1) & inside, patient.enhanced(52, 62), unevenness=6, organ=False)
     layers = (np.abs(cavity - 1 - 4 / ca) < 0.8 / ca) & (np.abs(x) > 0.45 * ca)
     canvas.paint(where, layers, -60.0, organ=False)
@@ -96,14 +96,14 @@ def _body(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
     canvas.paint(where, cavity < 1, -102.0, unevenness=9, organ=False)
     canvas.blocked = cavity >= 1
 
-    # Ribs run down and forward around the wall: a slice meets each of them as a short oval.
+    # Ribs run down and forward around the wall, so that slices show them as short ovals.
     angle = np.abs(np.arctan2(x / ca, -(y - middle) / cb))
     first = rng.uniform(0, 26)
     for rib in range(-1, 4):
         height = z - (38 + first + 26 * rib - 42 * angle)
         bone = (np.abs(height) < 5.5) & (np.abs(wall - 1) < 3.6 / ca) & (angle > 0.35) & (angle < 2.1) & (z > -25)
         canvas.paint(where, bone, 330.0, unevenness=60, organ=False)
-    # The table under the back.
+    # The table of the scanner.
     table = np.abs(np.hypot(x, y - 210) - (210 + b + 10)) < 3.5
     canvas.paint(where, table & ~inside & (np.abs(x) < 1.25 * a), -640.0, organ=False)
 
@@ -113,7 +113,7 @@ def _superellipse(x: np.ndarray, y: np.ndarray, power: float) -> np.ndarray:
 
 
 def _back(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
-    """Spine and the muscles beside it."""
+    """Paint the spine and the muscles beside it."""
     muscle = patient.enhanced(54, 64)
     spine = patient.spine
     back = -patient.half_depth + 0.55 * patient.fat
@@ -130,7 +130,7 @@ def _back(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
     depth = max(12.0, (spine - 26 - back) / 2)
     for side in (-1, 1):
         add(column(side * 36, back + depth + 6, 30, depth), muscle, 14)
-        # The psoas grows on its way down; the quadratus lumborum lies behind the kidney.
+        # The psoas gets thicker downwards; the quadratus lumborum is behind the kidney.
         width = np.clip(12 - 0.11 * z, 4, 22)
         add(column(side * (22 + 0.75 * width), spine - 5, width, width + 3), muscle, 6)
         add(column(side * 68, spine - 27, 20, 8), muscle, 8)
@@ -192,7 +192,7 @@ def _liver(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
 
 
 def _left_upper_organs(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
-    """Spleen, stomach and pancreas."""
+    """Paint spleen, stomach and pancreas."""
     ca, cb = patient.cavity
     middle = patient.cavity_centre
     size = rng.uniform(0.85, 1.2)
@@ -229,7 +229,7 @@ def _bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
     x = np.linspace(0.72 * ca, -0.7 * ca, 13)
     across = np.stack([x, middle + 0.72 * cb - 0.3 * cb * (x / ca) ** 2, -18 + rng.normal(0, 6, 13)], axis=1)
     _filled_loop(canvas, rng, across, np.clip(rng.normal(16, 3, 13), 9, 21), gas=0.7, content=0.0, unevenness=50)
-    # Small bowel: loops that wander through the front of the cavity below the organs.
+    # Small bowel: random loops in the front of the cavity below the organs.
     contrast = rng.random() < 0.5
     for _ in range(13):
         point = np.array([rng.uniform(-0.6, 0.6) * ca, middle + rng.uniform(0.15, 0.7) * cb, rng.uniform(-110, 25)])
@@ -258,7 +258,7 @@ def _filled_loop(
     content: float,
     unevenness: float,
 ) -> None:
-    """A loop of bowel: wall, content, and bubbles of gas on top of it."""
+    """Paint a loop of bowel: wall, content, and gas bubbles at the top."""
     canvas.tube(path, np.asarray(radius) + 2.5, rng.uniform(70, 105))
     canvas.tube(path, radius, content, unevenness=unevenness)
     radii = np.broadcast_to(radius, (len(path),))
@@ -268,7 +268,7 @@ def _filled_loop(
 
 
 def _hollow(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray, wall: float) -> None:
-    """The stomach: a wall, fluid or contrast medium, and gas above a level (the patient lies on the back)."""
+    """Paint the stomach: wall, fluid or contrast medium, and gas above it (the patient is supine)."""
     canvas.ellipsoid(centre, radii, rng.uniform(75, 100), bumps=0.03)
     inner = radii - wall
     canvas.ellipsoid(centre, inner, rng.choice([10.0, 40.0, 230.0]), unevenness=10)

@@ -1,7 +1,6 @@
 """MRI-like phantoms of brains with gliomas, in the layout of the BraTS challenge.
 
-They stand in for data that need a registration: tutorials and tests use them. What a network learns on them says
-nothing about real patients.
+Tutorials and tests use them instead of data that require registration. They do not represent real patients.
 
 Reference:
     Contrasts, labels, grid and file names are those of Menze et al., "The Multimodal Brain Tumor Image Segmentation
@@ -23,7 +22,7 @@ from miscnn_tf.datasets.smooth_field import smooth_field
 from miscnn_tf.datasets.volume_file import write_volume
 from miscnn_tf.errors import ConfigurationError
 
-#: The four contrasts, in the order of the channels; they end the names of the files.
+#: The four contrasts in the order of the channels, which are also the endings of the file names.
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 #: Size of BraTS' grid in mm: 240 x 240 x 155 voxels of 1 mm.
 FIELD_OF_VIEW = (240.0, 240.0, 155.0)
@@ -63,23 +62,23 @@ class BratsPhantom(NamedTuple):
 def make_brats_phantom(
     seed: int | Sequence[int] | np.random.Generator = 0, shape: Sequence[int] = DEFAULT_SHAPE
 ) -> BratsPhantom:
-    """Make one phantom patient; the same arguments give the same voxels.
+    """Create one phantom patient; the same arguments give the same voxels.
 
     A skull-stripped brain with grey and white matter and ventricles, and one glioma: a necrotic core inside an
-    enhancing rim (together the tumour core), inside oedema (the whole tumour). No channel alone tells all of them
-    apart: the rim is bright after contrast agent (t1ce) only, oedema and ventricles are both bright in t2 but not in
-    flair. Scale, bias field and noise differ from channel to channel, as a scanner's do.
+    enhancing rim (together the tumour core), inside oedema (the whole tumour). No single channel distinguishes all of
+    them: the rim is bright only after contrast agent (t1ce), oedema and ventricles are both bright in t2 but not in
+    flair. Scale, bias field and noise differ between channels.
 
     Args:
         seed: An integer, a sequence of them, or a generator to draw from.
-        shape: Voxels per axis, 3 of at least 12. The field of view stays 240 x 240 x 155 mm: fewer voxels are larger
-            ones of the same patient.
+        shape: Voxels per axis, 3 of at least 12. The field of view is always 240 x 240 x 155 mm, so that fewer voxels
+            are larger.
 
     Returns:
         The four channels, the labels and the affine.
 
     Raises:
-        ConfigurationError: If `shape` cannot be used.
+        ConfigurationError: If `shape` is invalid.
 
     Example:
         >>> image, labels, affine = make_brats_phantom(seed=3, shape=(24, 24, 16))
@@ -89,10 +88,10 @@ def make_brats_phantom(
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     sizes = tuple(int(size) for size in shape)
     if len(sizes) != 3 or min(sizes) < 12:
-        raise ConfigurationError(f"shape is {tuple(shape)}; a brain phantom has 3 axes of at least 12 voxels each")
+        raise ConfigurationError(f"shape must be 3 sizes of at least 12, got {tuple(shape)}")
     anatomy_rng, tumour_rng, scanner_rng = rng.spawn(3)
     spacing = np.array(FIELD_OF_VIEW) / sizes
-    # mm from the middle of the field of view, in array directions: left, back, up.
+    # Position in mm from the centre of the field of view, along the axes of the array: left, back, up.
     ticks = [((np.arange(size) + 0.5) / size - 0.5) * field for size, field in zip(sizes, FIELD_OF_VIEW, strict=True)]
     points = np.stack(np.meshgrid(*ticks, indexing="ij")).astype(np.float32)
 
@@ -111,32 +110,32 @@ def write_brats_phantoms(
     seed: int = 0,
     progress: bool = True,
 ) -> list[str]:
-    """Write phantom patients as BraTS lays them out.
+    """Write phantom patients in the layout of BraTS.
 
     A folder per case, and in it ``<case>_t1.nii.gz``, ``<case>_t1ce.nii.gz``, ``<case>_t2.nii.gz``,
     ``<case>_flair.nii.gz`` and ``<case>_seg.nii.gz``. A case depends on `seed` and its number only; the same call
-    writes the same bytes. Files of these names are replaced, one whole file at a time.
+    writes the same bytes. Existing files are replaced, each atomically.
 
     Args:
-        path: Folder to write into; made where it is missing.
-        cases: How many.
+        path: Folder to write to; created if it does not exist.
+        cases: Number of cases.
         shape: Voxels per axis.
-        seed: Which data set.
-        progress: Whether to show a progress bar (where the output is a terminal).
+        seed: Random seed of the data set.
+        progress: Show a progress bar on terminals.
 
     Returns:
         The names of the cases.
 
     Raises:
-        ConfigurationError: If `cases` or `shape` cannot be used.
-        StorageError: If the folder cannot be written.
+        ConfigurationError: If `cases` or `shape` is invalid.
+        StorageError: If the files cannot be written.
 
     Example:
         >>> write_brats_phantoms("brats", cases=2)  # doctest: +SKIP
         ['BraTS20_Training_001', 'BraTS20_Training_002']
     """
     if int(cases) < 1:
-        raise ConfigurationError(f"cases is {cases}; at least one is needed")
+        raise ConfigurationError(f"cases must be at least 1, got {cases}")
     folder = make_folder(path)
     names = [f"BraTS20_Training_{number:03d}" for number in range(1, int(cases) + 1)]
     # disable=None: shown on terminals only.
@@ -149,12 +148,12 @@ def write_brats_phantoms(
 
 
 class _Brain(NamedTuple):
-    """Which voxels are what: bool ``(x, y, z)`` each; grey matter is the brain without the other two."""
+    """Masks of the tissues, bool ``(x, y, z)`` each. Grey matter is the brain without the other two."""
 
     brain: np.ndarray
     white: np.ndarray
     fluid: np.ndarray
-    #: Radius of each voxel as a share of the brain's in its direction.
+    #: Radius of each voxel relative to that of the brain in the same direction.
     depth: np.ndarray
     radii: np.ndarray
 
@@ -163,7 +162,7 @@ def _draw_brain(points: np.ndarray, rng: np.random.Generator) -> _Brain:
     radii = np.array([66, 82, 62]) * rng.uniform(0.93, 1.05, 3)
     depth = _ellipsoid(points, (0, 0, 0), radii) * (1 + 0.03 * smooth_field(points, rng, 90))
     brain = depth < 1
-    # The ribbon of grey matter folds inwards: the ripples of white matter have a wavelength of a gyrus.
+    # Grey matter folds inwards: the wavelength of the surface of white matter is that of gyri.
     white = brain & (depth * (1 + 0.09 * smooth_field(points, rng, 26)) < 0.82)
     fluid = np.zeros_like(brain)
     width = rng.uniform(0.8, 1.5)
@@ -182,7 +181,7 @@ def _draw_tumour(points: np.ndarray, tissues: _Brain, rng: np.random.Generator) 
     uneven = 1 + 0.12 * smooth_field(points, rng, 45)
     distance = _ellipsoid(points, centre, core * rng.uniform(0.85, 1.15, 3)) * uneven
     necrosis = rng.uniform(0.5, 0.65)
-    # Oedema spreads along the white matter, and not into the ventricles.
+    # Oedema spreads in the white matter, not in the ventricles.
     spread = rng.uniform(1.4, 1.8) * np.where(tissues.white, 1.1, 0.9)
     inside = tissues.brain & (tissues.depth < 0.97)
     labels = np.zeros(points.shape[1:], np.uint8)
@@ -211,17 +210,17 @@ def _scan(
         # Partial volume: about half a voxel, at least 1 mm.
         blurred = gaussian_filter(signal, np.maximum(1.0 / spacing, 0.4), truncate=3)
         inside = gaussian_filter(tissues.brain.astype(np.float32), np.maximum(1.0 / spacing, 0.4), truncate=3)
-        signal = blurred / np.maximum(inside, 0.05)  # the stripped skull draws no signal away
+        signal = blurred / np.maximum(inside, 0.05)  # without loss at the border of the stripped skull
         signal *= 1 + 0.03 * smooth_field(points, rng, 14, waves=24)
-        signal *= 1 + 0.07 * np.clip(smooth_field(points, rng, 260), -2, 2)  # coil
+        signal *= 1 + 0.07 * np.clip(smooth_field(points, rng, 260), -2, 2)  # bias field of the coil
         signal += rng.normal(0, rng.uniform(12, 24), labels.shape).astype(np.float32)
-        signal *= rng.uniform(0.5, 2.0)  # a scanner's units
+        signal *= rng.uniform(0.5, 2.0)  # arbitrary units
         image[..., channel] = np.where(tissues.brain, np.clip(np.rint(signal), 1, 2**15 - 1), 0)
     return image
 
 
 def _ellipsoid(points: np.ndarray, centre: Sequence[float] | np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Distance from `centre` as a share of the radius in that direction: below 1 inside."""
+    """Return the distance from `centre` relative to the radius in the same direction: below 1 inside."""
     shape = (-1, *(1,) * (points.ndim - 1))
     scaled = (points - np.asarray(centre, np.float32).reshape(shape)) / np.asarray(radii, np.float32).reshape(shape)
     return np.sqrt(np.einsum("i...,i...->...", scaled, scaled))

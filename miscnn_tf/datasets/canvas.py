@@ -1,7 +1,7 @@
-"""A volume to draw tissues on, in patient millimetres, finer than the scan it is averaged down to.
+"""A fine grid in patient millimetres to paint tissues on, which is averaged to the grid of a scan.
 
-Shapes are painted over one another on a grid with `OVERSAMPLING` times as many voxels per axis as the scan. Averaging
-it down gives the partial volume effect of a scanner: a voxel on the edge of two tissues has a value between theirs.
+Shapes are painted over one another on a grid with `OVERSAMPLING` times as many voxels per axis as the scan. The
+averaging causes a partial volume effect: a voxel on the border of two tissues has a value between theirs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import zoom
 
-from miscnn_tf.datasets.geometry import Region, Vector, apply_affine, fine_affine
+from miscnn_tf.datasets.scan_grid import Region, Vector, apply_affine, fine_affine
 
-#: Sub-voxels per voxel and axis: 8 in each voxel, as many steps between two tissues.
+#: Fine voxels per voxel and axis: 8 in each voxel.
 OVERSAMPLING = 2
 AIR = -1000.0
 
@@ -25,15 +25,15 @@ class Canvas:
     Args:
         shape: Shape of the scan in voxels, three axes.
         affine: 4x4, voxel index of the scan to patient mm (right, anterior, superior).
-        rng: Draws the smooth deformation of the anatomy and its texture.
+        rng: Generator for the smooth deformation of the anatomy and its texture.
         deformation: Amplitude of the deformation in mm.
 
     Attributes:
-        hounsfield: float32, fine grid, air at first.
-        labels: uint8, fine grid, 0 at first.
-        blocked: bool, fine grid: bone, muscle and everything outside the abdominal cavity, where no organ is painted.
-        points: float32 ``(3, *fine)``, where the (deformed) anatomy is looked up for each fine voxel, mm.
-        texture: float32, fine grid, smooth noise of standard deviation 1 for uneven tissues.
+        hounsfield: float32, fine grid, initially air.
+        labels: uint8, fine grid, initially 0.
+        blocked: bool, fine grid; True for bone, muscle and everything outside the cavity, where organs are not painted.
+        points: float32 ``(3, *fine)``, position of each fine voxel in the undeformed anatomy, mm.
+        texture: float32, fine grid, smooth noise of standard deviation 1.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class Canvas:
         self.hounsfield = np.full(fine, AIR, np.float32)
         self.labels = np.zeros(fine, np.uint8)
         self.blocked = np.zeros(fine, bool)
-        # Lumps of about 8 mm, whatever the voxel size.
+        # A wavelength of about 8 mm for any voxel size.
         millimetres = np.abs(np.linalg.inv(self._to_index)[:3, :3]).max(axis=0) * np.array(fine)
         coarse = [max(3, round(size / 8.0)) for size in millimetres]
         self.texture = _upscale(rng.standard_normal(coarse).astype(np.float32), fine) * 1.6
 
     @property
     def everywhere(self) -> Region:
-        """The region of the whole grid."""
+        """Region of the whole grid."""
         return tuple(slice(0, size) for size in self.labels.shape)
 
     def region(self, centre: Vector, radius: float) -> Region | None:
-        """The block of fine voxels that holds a ball, with room for the deformation; None if it is outside the grid."""
+        """Return the region of a ball, with a margin for the deformation; None if it is outside the grid."""
         reach = radius + self.margin
         middle = apply_affine(self._to_index, np.asarray(centre, float))
         half = np.linalg.norm(self._to_index[:3, :3], axis=1) * reach
@@ -69,7 +69,7 @@ class Canvas:
         return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
 
     def local(self, region: Region, centre: Vector, axes: np.ndarray | None = None) -> np.ndarray:
-        """Coordinates ``(3, *region)`` in mm from `centre`, along the rows of `axes` (patient axes by default)."""
+        """Return coordinates ``(3, *region)`` in mm from `centre`, along the rows of `axes` (default: patient axes)."""
         points = self.points[(slice(None), *region)]
         flat = points.reshape(3, -1)
         centred = flat - np.asarray(centre, np.float32)[:, np.newaxis]
@@ -88,15 +88,15 @@ class Canvas:
         organ: bool = True,
         over: int | None = None,
     ) -> None:
-        """Paint a tissue over whatever was there.
+        """Paint a tissue over existing ones.
 
         Args:
-            region: Where `mask` lies.
+            region: Region of `mask`.
             mask: bool, shape of the region.
             value: Hounsfield units.
             unevenness: Standard deviation of the tissue's texture, HU.
             label: Class to write, or None to leave the labels as they are.
-            organ: Whether muscle, bone and the body wall stay as they are.
+            organ: Do not paint over `blocked` voxels.
             over: Paint over voxels of this class only.
         """
         if organ:
@@ -120,7 +120,7 @@ class Canvas:
         bumps: float = 0.0,
         **how: Any,
     ) -> None:
-        """Paint an ellipsoid of `radii` mm along the rows of `axes`; `bumps` (0.1: 10 %) unevens its surface."""
+        """Paint an ellipsoid with `radii` in mm along the rows of `axes`; `bumps` is its relative roughness."""
         region = self.region(centre, max(radii) * (1 + 2 * bumps))
         if region is None:
             return
@@ -146,7 +146,7 @@ class Canvas:
             self.paint(region, np.einsum("i...,i...->...", away, away) < reach**2, value, **how)
 
     def develop(self) -> tuple[np.ndarray, np.ndarray]:
-        """Average down to the scan: Hounsfield units (float32) and, by majority of the sub-voxels, labels (uint8)."""
+        """Return the scan: mean Hounsfield units (float32) and the most frequent labels (uint8)."""
         n = OVERSAMPLING
         blocks = tuple(part for size in self.shape for part in (size, n))
         image = self.hounsfield.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float32)
@@ -155,7 +155,7 @@ class Canvas:
         most = np.count_nonzero(parts == 0, axis=(1, 3, 5)).astype(np.int8)
         for label in range(1, int(self.labels.max()) + 1):
             count = np.count_nonzero(parts == label, axis=(1, 3, 5)).astype(np.int8)
-            # Of two that share a voxel evenly the higher label gets it.
+            # If two labels are equally frequent, the higher one is used.
             wins = (count > 0) & (count >= most)
             labels[wins] = label
             most = np.maximum(most, count)
@@ -170,8 +170,8 @@ def _upscale(coarse: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 def _deformed_points(
     shape: Sequence[int], affine: np.ndarray, rng: np.random.Generator, amplitude: float
 ) -> np.ndarray:
-    """Patient coordinates of every fine voxel, moved by a few long waves; float32 ``(3, *shape)``."""
-    # Affine coordinates are linear and the waves are long, so a coarse lattice, interpolated linearly, is exact enough.
+    """Return patient coordinates of every fine voxel, deformed by a few long waves; float32 ``(3, *shape)``."""
+    # Affine coordinates are linear and the waves are long, so that interpolation of a coarse grid is exact enough.
     lattice = [min(size, max(2, size // 6)) for size in shape]
     ticks = [np.linspace(0, size - 1, count) for size, count in zip(shape, lattice, strict=True)]
     points = apply_affine(affine, np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1))

@@ -1,7 +1,6 @@
 """Microscopy-like phantoms of moving, touching cells, in the layout of the Cell Tracking Challenge.
 
-They stand in for data that a newcomer does not have yet: tutorials and tests use them. What a network learns on them
-says nothing about real cells.
+Tutorials and tests use them instead of real data. They do not represent real cells.
 
 Reference:
     Layout and masks are those of Maška et al., "The Cell Tracking Challenge: 10 years of objective benchmarking",
@@ -27,7 +26,7 @@ from miscnn_tf.errors import ConfigurationError
 DEFAULT_SHAPE = (96, 128)
 #: Mean radius of a cell in pixels.
 RADIUS = 9.0
-# Of two cells that touch: their distance as a share of the sum of their radii. Below 1 they flatten each other.
+# Distance of touching cells relative to the sum of their radii. Below 1 their border is flat.
 _TOUCH = 0.88
 
 
@@ -36,7 +35,7 @@ class CellPhantom(NamedTuple):
 
     Attributes:
         images: uint16 ``(frames, rows, columns)``, bright cells on a dark background.
-        instances: uint16 of the same shape: 0 background, and a number per cell which it keeps from frame to frame.
+        instances: uint16 of the same shape: 0 background, and a number per cell, the same in all frames.
     """
 
     images: np.ndarray
@@ -49,23 +48,23 @@ def make_cell_phantom(
     shape: Sequence[int] = DEFAULT_SHAPE,
     cells: int | None = None,
 ) -> CellPhantom:
-    """Make one sequence; the same arguments give the same pixels.
+    """Create one sequence; the same arguments give the same pixels.
 
-    Cells of different brightness lie in clusters, where they touch and flatten each other, and move a little from frame
-    to frame. Illumination falls off unevenly over the field, so that no threshold that finds the cells tells them from
-    each other; photon and camera noise are those of a 16-bit camera.
+    Cells of different brightness form clusters, in which they touch with flat borders, and move slightly between
+    frames. The illumination is uneven, so that a threshold cannot separate the cells. Photon and camera noise are those
+    of a 16-bit camera.
 
     Args:
         seed: An integer, a sequence of them, or a generator to draw from.
-        frames: How many images.
+        frames: Number of images.
         shape: Rows and columns, at least 32 each.
-        cells: How many cells; None (default) covers about a quarter of the field with them.
+        cells: Number of cells; None (default) covers about a quarter of the field.
 
     Returns:
         The images and the instance masks.
 
     Raises:
-        ConfigurationError: If an argument cannot be used.
+        ConfigurationError: If an argument is invalid.
 
     Example:
         >>> images, instances = make_cell_phantom(seed=1, frames=2, shape=(48, 64), cells=5)
@@ -75,13 +74,13 @@ def make_cell_phantom(
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     sizes = tuple(int(size) for size in shape)
     if len(sizes) != 2 or min(sizes) < 32:
-        raise ConfigurationError(f"shape is {tuple(shape)}; cell phantoms have rows and columns of at least 32 pixels")
+        raise ConfigurationError(f"shape must be rows and columns of at least 32, got {tuple(shape)}")
     if int(frames) < 1:
-        raise ConfigurationError(f"frames is {frames}; at least one is needed")
+        raise ConfigurationError(f"frames must be at least 1, got {frames}")
     room = int(0.6 * np.prod(sizes) / (np.pi * RADIUS**2))
     number = max(1, round(0.25 * np.prod(sizes) / (np.pi * RADIUS**2))) if cells is None else int(cells)
     if not 1 <= number <= room:
-        raise ConfigurationError(f"cells is {cells}; into {sizes[0]} x {sizes[1]} pixels go 1 to {room}")
+        raise ConfigurationError(f"cells must be 1 to {room} for {sizes[0]} x {sizes[1]} pixels, got {cells}")
     cell_rng, motion_rng, light_rng, noise_rng = rng.spawn(4)
     points = np.indices(sizes).astype(np.float32)
     population = _Population.draw(number, sizes, cell_rng)
@@ -106,36 +105,36 @@ def write_cell_phantoms(
     seed: int = 0,
     progress: bool = True,
 ) -> list[str]:
-    """Write phantom sequences as the Cell Tracking Challenge lays them out, as 16-bit PNG files.
+    """Write phantom sequences in the layout of the Cell Tracking Challenge, as 16-bit PNG files.
 
     Images are ``01/t000.png``, ``01/t001.png``, …; their instance masks ``01_GT/SEG/man_seg000.png``, …; the next
     sequence is ``02`` and ``02_GT``. ``01_GT/TRA/man_track.txt`` has a line per cell: its number, first and last frame,
     and 0 for no mother cell. A sequence depends on `seed` and its number only; the same call writes the same bytes.
 
     Args:
-        path: Folder to write into; made where it is missing.
-        sequences: How many sequences, 1 to 99.
-        frames: Images per sequence, up to 1000.
+        path: Folder to write to; created if it does not exist.
+        sequences: Number of sequences, 1 to 99.
+        frames: Images per sequence, at most 1000.
         shape: Rows and columns.
         cells: Cells per sequence; None covers about a quarter of the field.
-        seed: Which data set.
-        progress: Whether to show a progress bar (where the output is a terminal).
+        seed: Random seed of the data set.
+        progress: Show a progress bar on terminals.
 
     Returns:
         The names of the sequences.
 
     Raises:
-        ConfigurationError: If an argument cannot be used.
-        StorageError: If the folder cannot be written.
+        ConfigurationError: If an argument is invalid.
+        StorageError: If the files cannot be written.
 
     Example:
         >>> write_cell_phantoms("cells", sequences=2)  # doctest: +SKIP
         ['01', '02']
     """
     if not 1 <= int(sequences) <= 99:
-        raise ConfigurationError(f"sequences is {sequences}; choose 1 to 99")
+        raise ConfigurationError(f"sequences must be 1 to 99, got {sequences}")
     if int(frames) > 1000:
-        raise ConfigurationError(f"frames is {frames}; file names count to 999")
+        raise ConfigurationError(f"frames must be at most 1000, got {frames}")
     folder = make_folder(path)
     names = [f"{number:02d}" for number in range(1, int(sequences) + 1)]
     # disable=None: shown on terminals only.
@@ -151,7 +150,7 @@ def write_cell_phantoms(
 
 
 class _Population:
-    """Cells with their places, shapes and brightness; places are ``(cells, 2)`` in pixels."""
+    """Positions, shapes and brightness of cells. Positions are ``(cells, 2)`` in pixels."""
 
     def __init__(
         self, places: np.ndarray, radii: np.ndarray, brightness: np.ndarray, waves: np.ndarray, sizes: tuple[int, ...]
@@ -164,18 +163,18 @@ class _Population:
 
     @classmethod
     def draw(cls, number: int, sizes: tuple[int, ...], rng: np.random.Generator) -> _Population:
-        """Draw cells around a few middles of clusters."""
+        """Draw random cells around a few cluster centres."""
         clusters = rng.uniform(0.1, 0.9, (max(1, number // 3), 2)) * sizes
         places = clusters[np.arange(number) % len(clusters)] + rng.normal(0, RADIUS, (number, 2))
         radii = RADIUS * rng.uniform(0.8, 1.2, number)
-        # Amplitude and phase of the outline's waves 2 (elongated) and 3 (bent).
+        # Amplitude and phase of the outline's Fourier modes 2 (elongated) and 3 (bent).
         waves = np.stack([rng.uniform(0.05, 0.16, (number, 2)), rng.uniform(0, 2 * np.pi, (number, 2))], axis=-1)
         population = cls(places, radii, rng.uniform(0.55, 1.3, number), waves, sizes)
         population.make_room()
         return population
 
     def move(self, rng: np.random.Generator) -> None:
-        """A step: cells wander, and turn a little."""
+        """Move and rotate the cells slightly."""
         self.places += rng.normal(0, 1.2, self.places.shape)
         self.waves[..., 1] += rng.normal(0, 0.15, (len(self.places), 1))
         self.make_room()
@@ -195,7 +194,7 @@ class _Population:
             self.places += 0.4 * np.sum(apart / distance[..., np.newaxis] * overlap[..., np.newaxis], axis=1)
 
     def paint(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Instance mask (uint16) and signal (float32, about 1 in a cell); a pixel is the nearest cell's."""
+        """Return the instance mask (uint16) and the signal (float32, about 1 in a cell)."""
         nearest = np.full(points.shape[1:], np.inf, np.float32)
         instances = np.zeros(points.shape[1:], np.uint16)
         signal = np.zeros(points.shape[1:], np.float32)
@@ -209,13 +208,13 @@ class _Population:
             mine = (relative < 1) & (relative < nearest)
             nearest[mine] = relative[mine]
             instances[mine] = number + 1
-            # Thicker in the middle, and dim on the border.
+            # Thick and bright in the middle, dim at the border.
             signal[mine] = self.brightness[number] * np.sqrt(1.05 - relative[mine] ** 2)
         return instances, signal
 
 
 def _illumination(points: np.ndarray, sizes: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Light per pixel, from about 0.3 to 1."""
+    """Return the illumination of each pixel, from about 0.3 to 1."""
     middle = rng.uniform(0.3, 0.7, 2) * sizes
     away = (points - middle.astype(np.float32)[:, np.newaxis, np.newaxis]) / max(sizes)
     light = np.exp(-1.6 * np.einsum("i...,i...->...", away, away))
@@ -224,7 +223,7 @@ def _illumination(points: np.ndarray, sizes: tuple[int, ...], rng: np.random.Gen
 
 
 def _camera(signal: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a 16-bit camera makes of it: blur, stray light, photon noise, offset, read-out noise."""
+    """Simulate a 16-bit camera: blur, stray light, photon noise, offset, read-out noise."""
     photons = 400 * gaussian_filter(signal, 0.9, truncate=3) + 80 * light
     counts = 600 + 45 * rng.poisson(photons) + rng.normal(0, 150, signal.shape)
     return np.clip(np.rint(counts), 0, 2**16 - 1).astype(np.uint16)

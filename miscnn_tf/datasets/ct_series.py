@@ -1,4 +1,4 @@
-"""Phantom volumes as DICOM CT series whose bytes depend on what is handed in only."""
+"""Writing of phantom volumes as DICOM CT series whose bytes depend on the arguments only."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _INTERCEPT = -1024
 def write_ct_series(
     folder: Path, image: np.ndarray, affine: np.ndarray, *, patient: str, uid_seed: str, moment: datetime
 ) -> None:
-    """Write a volume as CT images ``000000.dcm``, ``000001.dcm``, …, atomically each.
+    """Write a volume as CT images ``000000.dcm``, ``000001.dcm``, …, each atomically.
 
     Args:
-        folder: Where to; made where it is missing.
+        folder: Folder to write to; created if it does not exist.
         image: int16 ``(slices, rows, columns)``, Hounsfield units of -1024 to 3071.
         affine: 4x4, index to mm (right, anterior, superior), without shear.
         patient: The patient's ID and name.
-        uid_seed: What the UIDs are made from.
-        moment: When the scan is said to have been made.
+        uid_seed: Text from which the UIDs are derived.
+        moment: Date and time of the scan.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the files cannot be written.
     """
     require_dicom()
     from pydicom.dataset import Dataset

@@ -1,6 +1,6 @@
-"""Kidneys with cortex, medulla and sinus, their tumours and cysts.
+"""Random kidneys with cortex, medulla and sinus, tumours and cysts.
 
-Labels are KiTS19's: 1 kidney, simple cysts included, 2 tumour. Fat and vessels in the renal sinus are background.
+Labels are those of KiTS19: 1 kidney with simple cysts, 2 tumour. Fat and vessels in the renal sinus are background.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import numpy as np
 
 from miscnn_tf.datasets.abdomen import Patient
 from miscnn_tf.datasets.canvas import Canvas
-from miscnn_tf.datasets.geometry import axis_rotation
+from miscnn_tf.datasets.scan_grid import axis_rotation
 
 KIDNEY, TUMOUR = 1, 2
 
 
 @dataclass(frozen=True)
 class Kidney:
-    """One kidney's place and form.
+    """Position and shape of a kidney.
 
     Attributes:
-        side: 1 on the patient's right, -1 on the left.
+        side: 1 for the patient's right, -1 for the left.
         centre: Patient mm.
         radii: Half lengths in mm: from hilum to the outer edge, front to back, pole to pole.
         axes: 3x3, rows are the directions of `radii` (the first points away from the spine).
-        bend: How far the poles lean towards the spine, mm.
+        bend: Shift of the poles towards the spine, mm.
     """
 
     side: int
@@ -36,7 +36,7 @@ class Kidney:
     bend: float
 
     def outside(self, direction: np.ndarray, share: float) -> np.ndarray:
-        """The point at `share` of the way from the centre to the surface, in a direction given along `axes`."""
+        """Return the point at the fraction `share` from the centre to the surface, in a direction along `axes`."""
         unit = direction / np.linalg.norm(direction)
         offset = share * self.radii * unit
         offset[0] -= self.bend * (share * unit[2]) ** 2
@@ -44,11 +44,11 @@ class Kidney:
 
 
 def draw_kidneys(canvas: Canvas, patient: Patient, rng: np.random.Generator, tumours: int | None = None) -> None:
-    """Paint one or two kidneys, with `tumours` tumours (drawn where None: none to three, mostly one) and some cysts."""
+    """Paint one or two kidneys with tumours (None: a random number up to three, mostly one) and cysts."""
     present: Sequence[int] = (1, -1)
     if rng.random() < 0.08:
         present = (int(rng.choice([1, -1])),)
-    # A single kidney has grown; of two, one may have shrunk.
+    # A single kidney is larger; one of two may be smaller.
     growth = 1.14 if len(present) == 1 else 1.0
     size = rng.normal(1.0, 0.07)
     shrunken = rng.choice([1, -1]) if rng.random() < 0.07 and len(present) == 2 else 0
@@ -73,7 +73,7 @@ def _place(patient: Patient, rng: np.random.Generator, side: int, size: float) -
             (-6 if side > 0 else 8) + rng.normal(0, 9),
         ]
     )
-    # Upper poles lean to the spine and back; the hilum looks forward and in.
+    # Upper poles are closer to the spine and back; the hilum points forward and inward.
     axes = np.diag([side, 1.0, 1.0])
     axes = axes @ axis_rotation(2, side * rng.normal(28, 9))
     axes = axes @ axis_rotation(1, side * rng.normal(13, 5)) @ axis_rotation(0, rng.normal(9, 6))
@@ -88,7 +88,7 @@ class _Tissue:
 
     @classmethod
     def draw(cls, patient: Patient, rng: np.random.Generator) -> _Tissue:
-        # Late arterial: bright cortex, dark pyramids. Nephrographic: nearly alike.
+        # Late arterial: bright cortex, dark pyramids. Nephrographic: nearly equal.
         excretory = patient.phase > 0.8 and rng.random() < 0.5
         return cls(
             cortex=patient.enhanced(185, 178) + rng.normal(0, 10),
@@ -98,7 +98,7 @@ class _Tissue:
 
 
 def _draw_kidney(canvas: Canvas, kidney: Kidney, tissue: _Tissue, patient: Patient, rng: np.random.Generator) -> None:
-    # Fat around the kidney presses the organs before it aside; the more of it, the heavier the patient.
+    # Fat around the kidney displaces the organs in front of it; heavier patients have more.
     capsule = 3 + 0.3 * patient.fat
     canvas.ellipsoid(kidney.centre, kidney.radii + capsule, -103.0, kidney.axes, unevenness=8.0)
     region = canvas.region(kidney.centre, 1.25 * float(kidney.radii.max()))
@@ -107,7 +107,7 @@ def _draw_kidney(canvas: Canvas, kidney: Kidney, tissue: _Tissue, patient: Patie
     local = canvas.local(region, kidney.centre, kidney.axes)
     u, v, w = local / kidney.radii.astype(np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
     u = u + np.float32(kidney.bend / kidney.radii[0]) * w * w
-    # A bean: the bend, a notch at the hilum, and the shallow lobes some kidneys keep from before birth.
+    # The shape of a bean: the bend, a notch at the hilum, and shallow (fetal) lobes of some kidneys.
     angle = np.arctan2(w, u)
     lobes = np.float32(rng.uniform(0, 0.035)) * np.cos(7 * angle + np.float32(rng.uniform(0, 6))) * np.cos(3 * v)
     depth = np.sqrt(u * u + v * v + w * w) + lobes
@@ -116,7 +116,7 @@ def _draw_kidney(canvas: Canvas, kidney: Kidney, tissue: _Tissue, patient: Patie
     canvas.paint(region, inside, tissue.cortex, unevenness=5, label=KIDNEY)
 
     sinus = ((u + 0.42) / 0.52) ** 2 + (v / 0.36) ** 2 + (w / 0.5) ** 2
-    # Pyramids between sinus and cortex, parted by columns of cortex.
+    # Pyramids between sinus and cortex, separated by columns of cortex.
     part = np.cos(4.5 * angle + np.float32(rng.uniform(0, 6))) + 0.35 * np.cos(5 * v + np.float32(rng.uniform(0, 6)))
     cortex_depth = 1 - 7.5 / float(kidney.radii[:2].mean())
     canvas.paint(region, inside & (depth < cortex_depth) & (sinus > 1) & (part > -0.45), tissue.medulla, unevenness=6)
@@ -139,7 +139,7 @@ def _draw_kidney(canvas: Canvas, kidney: Kidney, tissue: _Tissue, patient: Patie
 
 
 def _cyst(canvas: Canvas, kidney: Kidney, rng: np.random.Generator) -> None:
-    """A simple cyst: water, sharp, part of the kidney in KiTS19's labels."""
+    """Paint a simple cyst: water with a sharp border, part of the kidney in KiTS19's labels."""
     direction = rng.normal(0, 1, 3) + (0.8, 0, 0)
     radius = float(np.clip(rng.lognormal(np.log(8), 0.45), 4, 20))
     centre = kidney.outside(direction, rng.uniform(0.75, 1.05))
@@ -147,11 +147,11 @@ def _cyst(canvas: Canvas, kidney: Kidney, rng: np.random.Generator) -> None:
 
 
 def _tumour(canvas: Canvas, kidney: Kidney, patient: Patient, rng: np.random.Generator) -> None:
-    """A lesion within (endophytic) or growing out of it (exophytic), some with a necrotic core."""
+    """Paint an endophytic or exophytic tumour, which may have a necrotic core."""
     direction = rng.normal(0, 1, 3) * (1, 0.8, 1.3) + (0.9, 0.4, 0)
     radius = float(np.clip(rng.lognormal(np.log(16), 0.35), 8, 32))
     exophytic = rng.uniform(0.55, 1.1)
-    # A large one is pushed outwards: its bulk does not fit into the kidney.
+    # Large tumours are moved outwards, because they do not fit into the kidney.
     centre = kidney.outside(direction, exophytic + 0.25 * max(0.0, radius / 25 - 1))
     radii = radius * rng.uniform(0.85, 1.15, 3)
     axes = axis_rotation(2, rng.uniform(0, 180)) @ axis_rotation(0, rng.uniform(0, 180))
@@ -162,7 +162,7 @@ def _tumour(canvas: Canvas, kidney: Kidney, patient: Patient, rng: np.random.Gen
         "chromophobe": rng.uniform(65, 90),
     }[str(kind)]
     uneven = {"clear cell": rng.uniform(10, 18), "papillary": 5.0, "chromophobe": 8.0}[str(kind)]
-    # It pushes the fat around the kidney ahead of itself, so a thin layer parts it from liver and bowel.
+    # It displaces the fat around the kidney, so that a thin layer separates it from liver and bowel.
     canvas.ellipsoid(centre, radii + 5, -100.0, axes, unevenness=8, over=0)
     canvas.ellipsoid(centre, radii, value, axes, bumps=0.05, unevenness=uneven, label=TUMOUR)
     if radius > 16 and rng.random() < 0.55:

@@ -1,7 +1,6 @@
 """CT-like phantoms of the abdomen with kidneys and kidney tumours, in the layout of the KiTS19 challenge.
 
-They stand in for data that a newcomer does not have yet: the demo, the tutorials and tests use them. What a network
-learns on them says nothing about real patients.
+The demo, tutorials and tests use them instead of real data. They do not represent real patients.
 
 Reference:
     The layout, labels and axis order are those of Heller et al., "The KiTS19 Challenge Data", arXiv 1904.00445.
@@ -20,14 +19,14 @@ from tqdm import tqdm
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets.abdomen import Patient, draw_abdomen
 from miscnn_tf.datasets.canvas import Canvas
-from miscnn_tf.datasets.geometry import axis_rotation, centred_affine, orientation_matrix
 from miscnn_tf.datasets.kidney import draw_kidneys
+from miscnn_tf.datasets.scan_grid import axis_rotation, centred_affine, orientation_matrix
 from miscnn_tf.datasets.volume_file import write_volume
 from miscnn_tf.errors import ConfigurationError
 
 #: Default shape: slices, rows, columns.
 DEFAULT_SHAPE = (36, 80, 112)
-#: KiTS19's own orientation, three times in five, and others in which a scan may be stored with its slices first.
+#: KiTS19's orientation with a probability of 3/5, and others with slices as the first axis.
 KITS_ORIENTATIONS = ("IPL", "IPL", "IPL", "SPL", "IPR")
 
 
@@ -35,9 +34,9 @@ class Phantom(NamedTuple):
     """A phantom scan.
 
     Attributes:
-        image: int16, Hounsfield units, axes in the order of the asked orientation.
+        image: int16, Hounsfield units, axes in the requested orientation.
         labels: uint8 of the same shape: 0 background, 1 kidney, 2 tumour.
-        affine: float64 4x4, voxel index to mm (right, anterior, superior), as NIfTI has it.
+        affine: float64 4x4, voxel index to mm (right, anterior, superior), as in NIfTI.
     """
 
     image: np.ndarray
@@ -53,26 +52,26 @@ def make_kits_phantom(
     oblique: bool | None = None,
     tumours: int | None = None,
 ) -> Phantom:
-    """Make one phantom scan; the same arguments give the same voxels.
+    """Create one phantom scan; the same arguments give the same voxels.
 
-    Size and place of the organs, build, contrast phase, noise, spacing and orientation differ from seed to seed; there
-    are always one or two kidneys. Voxels on the edge of two tissues have a value between both (partial volume).
+    Size and position of the organs, build, contrast phase, noise, spacing and orientation depend on the seed; there are
+    always one or two kidneys. Voxels on the border of two tissues have a value between both (partial volume).
 
     Args:
         seed: An integer, a sequence of them, or a generator to draw from.
-        shape: Voxels per stored axis, 3 of at least 8: slices, rows, columns, unless `orientation` says otherwise.
-        spacing: Voxel size in mm per stored axis. None (default): the body fills the field of view in-plane, as a
-            scanner is set, and the slices are thicker than that.
+        shape: Voxels per stored axis, 3 of at least 8: slices, rows, columns, unless `orientation` is given.
+        spacing: Voxel size in mm per stored axis. None (default): the body fills the field of view in-plane, and the
+            slices are thicker.
         orientation: Letters of the directions of the three stored axes (nibabel's ``aff2axcodes``); KiTS19 is
-            ``"IPL"``. None (default): mostly ``"IPL"``, sometimes with the slices or the sides the other way round.
-        oblique: Whether the grid is rotated against the patient. None (default): in two of five cases.
-        tumours: Number of tumours. None (default): none to three, mostly one.
+            ``"IPL"``. None (default): mostly ``"IPL"``, sometimes with reversed slices or sides.
+        oblique: Rotate the grid against the patient. None (default): with a probability of 2/5.
+        tumours: Number of tumours. None (default): a random number up to three, mostly one.
 
     Returns:
         The image, the labels and the affine.
 
     Raises:
-        ConfigurationError: If `shape`, `spacing`, `orientation` or `tumours` cannot be used.
+        ConfigurationError: If `shape`, `spacing`, `orientation` or `tumours` is invalid.
 
     Example:
         >>> image, labels, affine = make_kits_phantom(seed=3, shape=(16, 32, 32))
@@ -82,8 +81,9 @@ def make_kits_phantom(
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     shape = _checked_shape(shape)
     if tumours is not None and not 0 <= int(tumours) <= 20:
-        raise ConfigurationError(f"tumours is {tumours!r}; give a number from 0 to 20, or None to have it drawn")
-    # Everything is drawn in a fixed order, also what an argument overrules: the patient then stays the same.
+        raise ConfigurationError(f"tumours must be a number from 0 to 20, or None for a random number, got {tumours!r}")
+    # All random numbers are drawn in a fixed order, also those that an argument overrides, so that the patient stays
+    # the same.
     grid_rng, patient_rng, abdomen_rng, kidney_rng, canvas_rng, noise_rng = rng.spawn(6)
     patient = Patient.draw(patient_rng)
     in_patient, affine = _scan_grid(grid_rng, patient, shape, spacing, orientation, oblique)
@@ -96,10 +96,10 @@ def make_kits_phantom(
             break
     else:
         raise ConfigurationError(
-            f"no kidney fits into shape {shape} with spacing {spacing}: the kidneys lie about 60 mm beside the "
-            "middle of the scan; ask for more or larger voxels"
+            f"no kidney fits into shape {shape} with spacing {spacing}: the kidneys are about 60 mm from the centre "
+            "of the scan; use more or larger voxels"
         )
-    # How the slices lie in the array, for a noise that has the scanner's grain within a slice.
+    # Axis of the slices in the array, because the noise of a scanner is correlated within slices.
     slice_axis = int(np.argmax(np.abs(in_patient[2, :3]) / np.linalg.norm(in_patient[:3, :3], axis=0)))
     return Phantom(_scanned(image, slice_axis, noise_rng), labels, affine)
 
@@ -112,32 +112,32 @@ def write_kits_phantoms(
     tumours: int | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Write phantom scans as KiTS19 lays them out: ``case_00000/imaging.nii.gz`` and ``segmentation.nii.gz``.
+    """Write phantom scans in the layout of KiTS19: ``case_00000/imaging.nii.gz`` and ``segmentation.nii.gz``.
 
-    A case depends on `seed` and its number only: asking for more cases later leaves the first ones as they are, and the
-    same call writes the same bytes. Files of these names are replaced, one whole file at a time.
+    A case depends on `seed` and its number only, so that more cases do not change the first ones, and the same call
+    writes the same bytes. Existing files are replaced, each atomically.
 
     Args:
-        path: Folder to write into; made where it is missing.
-        cases: How many.
+        path: Folder to write to; created if it does not exist.
+        cases: Number of cases.
         shape: Voxels per stored axis: slices, rows, columns.
-        seed: Which data set.
-        tumours: Tumours per case; None (default) draws them.
-        progress: Whether to show a progress bar (where the output is a terminal).
+        seed: Random seed of the data set.
+        tumours: Tumours per case; None (default) for a random number.
+        progress: Show a progress bar on terminals.
 
     Returns:
         The names of the cases.
 
     Raises:
-        ConfigurationError: If `cases` or `shape` cannot be used.
-        StorageError: If the folder cannot be written.
+        ConfigurationError: If `cases` or `shape` is invalid.
+        StorageError: If the files cannot be written.
 
     Example:
         >>> write_kits_phantoms("phantoms", cases=2)  # doctest: +SKIP
         ['case_00000', 'case_00001']
     """
     if int(cases) < 1:
-        raise ConfigurationError(f"cases is {cases}; at least one is needed")
+        raise ConfigurationError(f"cases must be at least 1, got {cases}")
     folder = make_folder(path)
     names = [f"case_{number:05d}" for number in range(int(cases))]
     # disable=None: shown on terminals only.
@@ -151,7 +151,7 @@ def write_kits_phantoms(
 def _checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     sizes = tuple(int(size) for size in shape)
     if len(sizes) != 3 or min(sizes) < 8:
-        raise ConfigurationError(f"shape is {tuple(shape)}; a phantom has 3 axes of at least 8 voxels each")
+        raise ConfigurationError(f"shape must be 3 sizes of at least 8, got {tuple(shape)}")
     return sizes
 
 
@@ -163,7 +163,7 @@ def _scan_grid(
     orientation: str | None,
     oblique: bool | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The affine into the patient's own millimetres, and the one into the scanner's, which the file gets."""
+    """Return the affine to the coordinates of the anatomy, and the one to those of the scanner, for the file."""
     drawn_orientation = str(rng.choice(KITS_ORIENTATIONS))
     drawn_oblique = rng.random() < 0.4
     field, thickness, angles = rng.uniform(1.04, 1.14), rng.uniform(1.25, 1.6), rng.uniform(-1, 1, 3) * (14, 5, 9)
@@ -174,14 +174,14 @@ def _scan_grid(
         extents = np.abs(directions.T) @ np.array([2 * patient.half_width, 2 * patient.half_depth, 0.0])
         in_plane = extents > 0
         pixel = field * max(extents[in_plane] / np.array(shape)[in_plane])
-        # Slices cover the kidneys in any case; with few slices they get thick.
+        # Slices always cover the kidneys, so that few slices are thick.
         slices = np.array(shape)[~in_plane][0]
         voxel = np.where(in_plane, pixel, max(thickness * pixel, 155 / slices))
         voxel = np.round(voxel, 3)
     else:
         voxel = np.asarray(spacing, float)
         if voxel.shape != (3,) or not np.all(np.isfinite(voxel)) or voxel.min() <= 0:
-            raise ConfigurationError(f"spacing is {spacing!r}; give three voxel sizes in mm, all above 0")
+            raise ConfigurationError(f"spacing must be 3 voxel sizes in mm above 0, got {spacing!r}")
     if drawn_oblique if oblique is None else oblique:
         for axis in range(3):
             directions = axis_rotation(axis, angles[axis]) @ directions
@@ -193,13 +193,13 @@ def _scan_grid(
 
 
 def _scanned(image: np.ndarray, slice_axis: int, rng: np.random.Generator) -> np.ndarray:
-    """The scanner's blur and noise, and whole Hounsfield units within its range."""
+    """Simulate the blur, noise and range of a scanner, in integer Hounsfield units."""
     level = rng.uniform(9, 24)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     for axis in range(3):
         if axis != slice_axis:
             image = gaussian_filter1d(image, 0.45, axis=axis, truncate=3)
             noise = gaussian_filter1d(noise, 0.7, axis=axis, truncate=3)
-    # Less in air than in the body.
+    # Less noise in air than in the body.
     noise *= level / noise.std() * np.clip((image + 1100) / 1000, 0.25, 1)
     return np.clip(np.rint(image + noise), -1024, 3071).astype(np.int16)

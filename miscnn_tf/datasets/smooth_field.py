@@ -1,4 +1,4 @@
-"""Smooth random fields for uneven shapes, tissues and illumination: a few long waves."""
+"""Smooth random fields for uneven shapes, tissues and illumination."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 
 
 def smooth_field(points: np.ndarray, rng: np.random.Generator, wavelength: float, waves: int = 8) -> np.ndarray:
-    """A smooth random function, evaluated at points: the same function however densely it is sampled.
+    """Evaluate a smooth random function, a sum of waves, at points; it does not depend on their density.
 
     Args:
         points: ``(axes, ...)`` coordinates, in mm or pixels; 2 or 3 axes.
-        rng: Draws the function.
+        rng: Generator for the function.
         wavelength: Typical length of a bump, in the unit of `points`.
-        waves: How many sine waves are summed, of 0.7 to 1.4 times that length.
+        waves: Number of sine waves, of 0.7 to 1.4 times this length.
 
     Returns:
-        float32 of shape ``points.shape[1:]``, mean about 0 and standard deviation about 1, never beyond
-        ``sqrt(2 * waves)``.
+        float32 of shape ``points.shape[1:]``, mean about 0 and standard deviation about 1, at most ``sqrt(2 * waves)``
+        from 0.
 
     Example:
         >>> points = np.indices((4, 5)).astype("float32")

@@ -1,4 +1,4 @@
-"""The thorax: body wall, ribs, spine with its cord, lungs, heart, great vessels, trachea and oesophagus.
+"""Random thoraces: body wall, ribs, spine with its cord, lungs, heart, great vessels, trachea and oesophagus.
 
 Sizes and Hounsfield units are those of adults in CT without or with little contrast medium, rounded. Coordinates are
 patient mm: x to the patient's right, y to the front, z to the head, the origin in the middle of the chest.
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from miscnn_tf.datasets.canvas import AIR, Canvas
-from miscnn_tf.datasets.geometry import axis_rotation
+from miscnn_tf.datasets.scan_grid import axis_rotation
 
-#: Labels of the thoracic challenge's structures, in the order in which it lists them.
+#: Labels of the thoracic challenge's structures, in its order.
 ESOPHAGUS, HEART, LUNG_L, LUNG_R, SPINAL_CORD = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
 class Chest:
-    """What is drawn once per patient.
+    """Random properties of a patient.
 
     Attributes:
         half_width: Half the width of the chest, mm.
         half_depth: Half its depth from front to back, mm.
         fat: Thickness of the wall in front of the ribs, mm.
-        breath: How full the lungs are, 0 to 1.
-        contrast: HU that a contrast medium adds to blood.
+        breath: Filling of the lungs, 0 to 1.
+        contrast: HU that contrast medium adds to blood.
     """
 
     half_width: float
@@ -37,7 +37,7 @@ class Chest:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Chest:
-        """A random adult."""
+        """Draw a random adult."""
         build = rng.uniform(0, 1)  # slim to heavy
         half_width = 150 + 34 * build + rng.normal(0, 5)
         return cls(
@@ -55,12 +55,12 @@ class Chest:
 
     @property
     def spine(self) -> float:
-        """Where (y) the middle of the vertebral bodies is, mm."""
+        """Position (y) of the centre of the vertebral bodies, mm."""
         return -self.cavity[1] + 14
 
     @property
     def cord(self) -> np.ndarray:
-        """The middle of the spinal canal, mm (x, y)."""
+        """Centre of the spinal canal (x, y), mm."""
         return np.array([0.0, self.spine - 25.0])
 
 
@@ -82,14 +82,14 @@ def _wall(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
     wall = (np.abs(x) / ca) ** 2.2 + (np.abs(y) / cb) ** 2.2
     canvas.paint(where, body, -105.0, unevenness=7, organ=False)
     canvas.paint(where, body & (wall < 1.32), 48.0, unevenness=9, organ=False)
-    # Ribs run down and forward: a slice meets each of them as a short oval.
+    # Ribs run down and forward, so that slices show them as short ovals.
     angle = np.arctan2(np.abs(x), -y)
     shift = rng.uniform(0, 26)
     rib = np.abs((z + shift + 38 * angle) % 26 - 13) < 4.5
     canvas.paint(where, rib & (np.abs(wall - 1.14) < 0.07) & (angle > 0.35) & (angle < 2.7), 350.0, organ=False)
     sternum = (np.abs(x) < 17) & (np.abs(y - cb - 7) < 5)
     canvas.paint(where, sternum, 260.0, unevenness=40, organ=False)
-    # Between the lungs there is fat; what holds no organ is blocked for them.
+    # The space between the lungs is fat; the wall is blocked for organs.
     canvas.paint(where, wall < 1, -95.0, unevenness=9, organ=False)
     canvas.blocked = wall >= 1
     table = (np.abs(y + b + 14) < 4) & (np.abs(x) < 1.3 * a) & ~body
@@ -115,7 +115,7 @@ def _lungs(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
             start = np.array([side * 0.25 * ca, rng.normal(0, 8), rng.normal(15, 12)])
             end = np.array([side * rng.uniform(0.45, 0.85) * ca, rng.uniform(-0.6, 0.6) * cb, rng.uniform(-60, 90)])
             bend = (start + end) / 2 + rng.normal(0, 9, 3)
-            # Vessels are part of the lung for those who draw it.
+            # Vessels are part of the lung in annotations.
             canvas.tube(np.stack([start, bend, end]), (4.5, 3.0, 1.6), 30 + chest.contrast, over=label)
 
 
@@ -130,7 +130,7 @@ def _heart_and_vessels(canvas: Canvas, chest: Chest, rng: np.random.Generator) -
     for offset in ((-16, 6, -4), (18, 4, 4), (-4, -14, 14)):
         place = centre + axes.T @ (np.array(offset, float) * size)
         canvas.ellipsoid(place, np.array([17, 14, 17]) * size, blood, axes, unevenness=5, label=HEART)
-    # Up from the heart, over the left bronchus, and down beside the spine.
+    # The aorta: up from the heart, over the left bronchus, and down beside the spine.
     top = 62 + rng.normal(0, 5)
     down = np.array([-24.0, chest.spine + 14])
     path = [(-4, centre[1], 20), (8, centre[1] - 2, top - 14), (-2, centre[1] - 16, top), (-20, down[1] + 24, top - 2)]
@@ -177,7 +177,7 @@ def _airway_and_oesophagus(canvas: Canvas, chest: Chest, rng: np.random.Generato
     path = np.stack([sway, np.full(12, front + 4.0) + 0.06 * np.clip(-z - 40, 0, None), z], axis=1)
     radius = rng.uniform(7.0, 9.0)
     canvas.tube(path, radius, 36.0, unevenness=6, label=ESOPHAGUS)
-    # A little air or fluid in it, here and there.
+    # Some air or fluid.
     for point in path[1:-1]:
         if rng.random() < 0.4:
             canvas.ellipsoid(point, (2.6, 1.8, 7), float(rng.choice([AIR, -200.0, 10.0])), label=ESOPHAGUS)

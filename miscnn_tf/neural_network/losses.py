@@ -28,6 +28,7 @@ from typing import Any, cast
 import keras
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.messages import unknown_name
 from miscnn_tf.neural_network.loss_focal import (
     CategoricalFocalLoss,
     FocalTverskyLoss,
@@ -139,8 +140,7 @@ def get(loss: Any) -> Loss:
             known: Loss = keras.losses.get(loss)
         except ValueError:
             raise ConfigurationError(
-                f"there is no loss called {loss!r}. Known: {', '.join(losses.names())}, and those of Keras; or pass a "
-                "function (y_true, y_pred)"
+                f"{unknown_name('loss', loss, losses)}, and those of Keras; or pass a function (y_true, y_pred)"
             ) from None
         return known
     if inspect.isclass(loss):

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.messages import unknown_name
 from miscnn_tf.neural_network.loss_terms import identify_axis, pooled_dice, soft_dice_per_class
 from miscnn_tf.neural_network.losses import (
     asym_unified_focal_loss,
@@ -89,8 +90,7 @@ def _get(metric: Any) -> Any:
             keras.metrics.get(metric)
         except (TypeError, ValueError):
             raise ConfigurationError(
-                f"there is no metric called {metric!r}. Known: {', '.join(own)}, and those of Keras; or pass a "
-                "function (y_true, y_pred)"
+                f"{unknown_name('metric', metric, own)}, and those of Keras; or pass a function (y_true, y_pred)"
             ) from None
         return metric
     if inspect.isclass(metric):

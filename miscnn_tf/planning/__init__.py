@@ -1,1 +1,1 @@
-"""Experiments as files: what a TOML configuration may say, how it is built, and how a first one is proposed."""
+"""Experiments as TOML configurations: schema, construction of the objects, and proposals for data sets."""

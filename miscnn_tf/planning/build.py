@@ -1,4 +1,4 @@
-"""From a configuration to the objects of the Python interface."""
+"""Construction of the objects of the Python interface from a configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from miscnn_tf.neural_network.model import Neural_Network
 
-#: Keys that are attributes of the Preprocessor, set after it was made.
+#: Keys of attributes of the Preprocessor that are not constructor arguments.
 _ATTRIBUTES = {
     "overlap": "patchwise_overlap",
     "blending": "patchwise_blending",
@@ -42,7 +42,7 @@ _ATTRIBUTES = {
 
 
 def default_of(function: Callable[..., Any], argument: str) -> Any:
-    """The default of an argument, from the one place where it stands."""
+    """Return the default of an argument."""
     return inspect.signature(function).parameters[argument].default
 
 
@@ -50,10 +50,10 @@ def default_of(function: Callable[..., Any], argument: str) -> Any:
 
 
 def make_interface(data: Data) -> Abstract_IO:
-    """The interface of the configured layout; with ``layout = "auto"`` the one that the folder fits.
+    """Create the interface of the configured layout, which is detected if ``layout = "auto"``.
 
     Raises:
-        DataError: If the folder is missing, or has another layout.
+        DataError: If the folder does not exist, or has another layout.
     """
     return find_interface(
         data.path,
@@ -65,7 +65,7 @@ def make_interface(data: Data) -> Abstract_IO:
 
 
 def make_data_io(experiment: Experiment, folder: str | Path) -> Data_IO:
-    """The samples; what is written about them goes below `folder`.
+    """Create the Data_IO, which writes to `folder`.
 
     Args:
         experiment: The configuration.
@@ -80,10 +80,10 @@ def make_data_io(experiment: Experiment, folder: str | Path) -> Data_IO:
 
 
 def make_split(experiment: Experiment, samples: list[Hashable]) -> Fold:
-    """Which of the samples train and which validate; the second may be none.
+    """Return the training samples and the validation samples, which may be empty.
 
     Raises:
-        ConfigurationError: If the split names samples that do not exist, or cannot be made.
+        ConfigurationError: If the split has samples that do not exist, or is impossible.
     """
     from miscnn_tf.evaluation.split_validation import split_validation
 
@@ -103,22 +103,22 @@ def make_split(experiment: Experiment, samples: list[Hashable]) -> Fold:
     unknown = sorted({str(name) for name in (*fold.training, *fold.validation) if name not in samples})
     if unknown or not fold.training:
         raise ConfigurationError(
-            f"{where} names {', '.join(map(repr, unknown[:3]))}, which the data set does not have; it has "
+            f"{where} has {', '.join(map(repr, unknown[:3]))}, which the data set does not have; its samples are "
             f"{', '.join(map(repr, samples[:3]))}, …"
             if unknown
-            else f"{where} names no training samples"
+            else f"{where} has no training samples; add some"
         )
-    check_samples([*fold.training, *fold.validation])  # none twice
+    check_samples([*fold.training, *fold.validation])  # without duplicates
     return fold
 
 
 def make_cross_validation(experiment: Experiment) -> dict[str, Any]:
-    """The arguments of `cross_validation` that say how samples are split."""
+    """Return the arguments of `cross_validation` that define the split."""
     return {**experiment.cross_validation.given("k_fold"), **_split_arguments(experiment.split)}
 
 
 def number_of_folds(experiment: Experiment, samples: list[Hashable]) -> int:
-    """How many folds a cross-validation has, after making sure that it can be split so."""
+    """Return the number of folds of a cross-validation, after checking that the split is possible."""
     from miscnn_tf.evaluation.cross_validation import cross_validation
 
     arguments = make_cross_validation(experiment)
@@ -132,7 +132,7 @@ def _split_arguments(split: Split) -> dict[str, Any]:
 
 
 def _labelling(expression: str, key: str) -> Callable[[Hashable], str]:
-    """What the expression's group picks out of a sample's name."""
+    """Return a function that extracts the group of a regular expression from a sample's name."""
     compiled = re.compile(expression)
 
     def label(name: Hashable) -> str:
@@ -148,7 +148,7 @@ def _labelling(expression: str, key: str) -> Callable[[Hashable], str]:
 
 
 def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
-    """The preprocessor of a configuration."""
+    """Create the preprocessor."""
     table, network = experiment.preprocessing, experiment.network
     arguments = table.given("analysis", "prepare_subfunctions", "prepare_batches", "use_multiprocessing", "cache_bytes")
     if table.patch_shape is not None:
@@ -165,7 +165,7 @@ def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
         value = getattr(table, key)
         if value is not None:
             setattr(preprocessor, attribute, tuple(value) if isinstance(value, list) else value)
-    preprocessor.boxes()  # finds an overlap that does not fit the patch
+    preprocessor.boxes()  # raises an error if the overlap does not fit the patch
     return preprocessor
 
 
@@ -173,10 +173,10 @@ def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
 
 
 def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Network:
-    """The network of a configuration. Starts TensorFlow.
+    """Create the network. This imports TensorFlow.
 
     Raises:
-        ConfigurationError: If a name is not known, or an argument cannot work.
+        ConfigurationError: If a name is unknown, or an argument is invalid.
     """
     from miscnn_tf.neural_network.architecture import architectures
     from miscnn_tf.neural_network.model import Neural_Network
@@ -207,11 +207,11 @@ def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Net
 
 
 def make_callbacks(experiment: Experiment, validates: bool) -> list[Callback]:
-    """Time limit, schedule of the learning rate, and early stopping.
+    """Create callbacks for the time limit, the learning-rate schedule, and early stopping.
 
     Args:
         experiment: The configuration.
-        validates: Whether there are validation samples, whose loss is watched.
+        validates: Monitor the loss of validation samples instead of the training loss.
     """
     import keras
 
@@ -230,7 +230,7 @@ def make_callbacks(experiment: Experiment, validates: bool) -> list[Callback]:
 
 
 def make_training(experiment: Experiment) -> dict[str, Any]:
-    """The arguments of a training: epochs and iterations."""
+    """Return the arguments of a training: epochs and iterations."""
     from miscnn_tf.evaluation.cross_validation import cross_validation
 
     network = experiment.network
@@ -241,14 +241,14 @@ def make_training(experiment: Experiment) -> dict[str, Any]:
 
 
 def known_losses() -> Mapping[str, Any]:
-    """All losses by name. Imports Keras."""
+    """Return all losses by name. This imports Keras."""
     from miscnn_tf.neural_network.losses import dice_weighted, losses
 
-    return {**losses, "dice_weighted": dice_weighted}  # not in the registry, as it has no defaults
+    return {**losses, "dice_weighted": dice_weighted}  # not in the registry, because it has no defaults
 
 
 def known_metrics() -> Mapping[str, Any]:
-    """All metrics by name, losses among them. Imports Keras."""
+    """Return all metrics by name, including losses. This imports Keras."""
     from miscnn_tf.neural_network import metrics
 
     return {name: getattr(metrics, name) for name in metrics.__all__ if name != "identify_axis"}
@@ -277,23 +277,23 @@ def _make_metric(named: Named) -> Any:
 
 
 def _make_function(known: Mapping[str, Any], named: Named, kind: str) -> Any:
-    """A loss or metric: the function itself, or with other settings."""
+    """Return a loss or metric, with settings if there are any."""
     from miscnn_tf.neural_network.losses import ConfiguredLoss
 
     found = known.get(named.name)
     if found is None:
         if not named.arguments:
             return _keras_function(named.name, known, kind)
-        make_named(known, named.name, named.arguments, kind)  # says what there is
+        make_named(known, named.name, named.arguments, kind)  # raises an error with the known names
     if isinstance(found, ConfiguredLoss):
-        # Called with settings it makes another one; the settings are those of its class.
+        # A call with settings returns a new loss; the settings are the constructor arguments of its class.
         check_arguments(type(found), named.arguments, f"the {kind} {named.name!r}")
         return found(**named.arguments) if named.arguments else found
     needed = isinstance(found, type) or named.name == "dice_weighted"
     if needed:
         return make_named(known, named.name, named.arguments, kind)
     if named.arguments:
-        raise ConfigurationError(f"the {kind} {named.name!r} has no settings; give its name alone")
+        raise ConfigurationError(f"the {kind} {named.name!r} has no settings; write its name without a table")
     return found
 
 

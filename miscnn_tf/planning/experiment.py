@@ -1,6 +1,6 @@
 """Schema of a configuration: a class per table, a field per key.
 
-Missing keys take the default of the Python interface, to which `build` passes the others. Only keys without a default
+Missing keys take the default of the Python interface; `build` passes the other keys to it. Only keys without a default
 there have one here.
 """
 
@@ -18,7 +18,7 @@ from miscnn_tf.arguments import byte_count
 from miscnn_tf.configuration import make
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
-from miscnn_tf.messages import did_you_mean
+from miscnn_tf.messages import did_you_mean, unknown_name
 from miscnn_tf.plain_limits import shown
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
@@ -30,7 +30,7 @@ from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATI
 
 AUTO: Final = "auto"
 
-#: Interfaces that read from a folder; arrays in memory cannot be named in a file.
+#: Interfaces that read a folder. Arrays in memory cannot be part of a file.
 LAYOUTS: Final = tuple(name for name in miscnn_data_interfaces.names() if name != "DICT")
 
 #: Epochs of a training that ends only by its time limit.
@@ -50,7 +50,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Return these keys (by default all), if the file has them, as plain data."""
+        """Return these keys (by default all) as plain data, if the file has them."""
         return {
             name: value for name, value in self.model_dump(exclude_unset=True).items() if not names or name in names
         }
@@ -59,8 +59,7 @@ class Table(BaseModel):
 def _one_of(choices: tuple[str, ...], what: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, str) and value not in choices:
-            hint = did_you_mean(value, choices)
-            raise ValueError(f"{value!r} is not a known {what}.{hint} Known: {', '.join(choices)}")
+            raise ValueError(unknown_name(what, value, choices))
         return value
 
     return BeforeValidator(check)
@@ -80,7 +79,7 @@ class Named(Table):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Return all keys but the name."""
+        """Return all keys except the name."""
         return dict(self.model_extra or {})
 
 
@@ -93,10 +92,10 @@ class Step(Named):
         return self
 
     def make(self) -> Abstract_Subfunction:
-        """Make the subfunction.
+        """Create the subfunction.
 
         Raises:
-            ConfigurationError: If the name is unknown, or its arguments cannot work.
+            ConfigurationError: If the name is unknown, or an argument is invalid.
         """
         step: Abstract_Subfunction = make_named(subfunctions, self.name, self.arguments, "subfunction")
         return step
@@ -117,7 +116,7 @@ class Data(Table):
         default=None,
         description="Classes, background included. Default: from the data set's description or the segmentations.",
     )
-    three_dim: bool | None = Field(default=None, description="Whether images are volumes. Default: detected.")
+    three_dim: bool | None = Field(default=None, description="`true` if the images are volumes. Default: detected.")
     class_names: list[str] | None = Field(
         default=None, description="Names of the classes for tables and figures, background first."
     )
@@ -157,7 +156,7 @@ class Data(Table):
             what = f"the layout {self.layout!r}"
             check_arguments(miscnn_data_interfaces[self.layout], self.settings, what)
             if self.layout in LAYOUTS:
-                with suppress(MissingExtraError):  # needed by the data, not by the configuration
+                with suppress(MissingExtraError):  # required by the data, not by the configuration
                     make(miscnn_data_interfaces[self.layout], self.settings, what)
         return self
 
@@ -202,7 +201,7 @@ class Split(Table):
         if self.file is not None and self.training is not None:
             raise ValueError("file and training are both given; keep one of them")
         if self.validation is not None and self.training is None:
-            raise ValueError("validation without training; name the training samples, too")
+            raise ValueError("validation is given without training; add the training samples")
         return self
 
 
@@ -210,7 +209,7 @@ class Preprocessing(Table):
     """Steps that are applied to a sample before the network, and undone on its prediction."""
 
     clip: Range | None = Field(
-        default=None, description="Cut off intensities: `[least, greatest]` (the step `Clipping`)."
+        default=None, description="Clip intensities to `[minimum, maximum]` (the step `Clipping`)."
     )
     spacing: list[PositiveFloat] | None = Field(
         default=None, description="Resample to this voxel size in mm, one number per axis (`Resampling`)."
@@ -220,10 +219,10 @@ class Preprocessing(Table):
     )
     normalization: Annotated[str, _one_of(NORMALIZATIONS, "normalization")] | None = Field(
         default=None,
-        description="Bring intensities to one scale: `z-score`, `minmax` or `grayscale` (`Normalization`).",
+        description="Normalize intensities: `z-score`, `minmax` or `grayscale` (`Normalization`).",
     )
     padding: PerAxis | None = Field(
-        default=None, description="Pad to a least size, one number per axis (`Padding`). Patches need no padding."
+        default=None, description="Pad to a minimum size, one number per axis (`Padding`). Not needed for patches."
     )
     steps: list[Step] | None = Field(
         default=None,
@@ -232,8 +231,8 @@ class Preprocessing(Table):
     )
     analysis: Annotated[str, _one_of(ANALYSES, "analysis")] | None = Field(
         default=None,
-        description="`patchwise-crop`: random patches; `patchwise-grid`: all patches of a grid; `fullimage`: images as "
-        "a whole.",
+        description="`patchwise-crop`: random patches; `patchwise-grid`: all patches of a grid; `fullimage`: whole "
+        "images.",
     )
     patch_shape: PerAxis | None = Field(
         default=None,
@@ -241,38 +240,38 @@ class Preprocessing(Table):
     )
     overlap: list[Annotated[int, Field(ge=0)]] | None = Field(
         default=None,
-        description="Voxels that neighbouring patches share in prediction, one number per axis. Half is usual.",
+        description="Overlap of patches in prediction in voxels, one number per axis. Half a patch is usual.",
     )
     blending: Annotated[str, _one_of(BLENDINGS, "blending")] | None = Field(
         default=None, description="How overlapping predictions are merged: `gaussian` or `average`."
     )
     foreground: Share | None = Field(
-        default=None, description="Share of random patches that are drawn around foreground."
+        default=None, description="Share of random patches that are drawn around the foreground."
     )
-    skip_blanks: bool | None = Field(
-        default=None, description="Leave out training patches that hold `skip_class` only."
-    )
+    skip_blanks: bool | None = Field(default=None, description="Omit training patches that contain `skip_class` only.")
     skip_class: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="The class that makes a patch blank."
     )
     prepare_subfunctions: bool | None = Field(
-        default=None, description="Keep prepared samples on disk, for the next run and the next fold."
+        default=None, description="Store prepared samples on disk, for other folds and later runs."
     )
     prepare_batches: bool | None = Field(
-        default=None, description="Make one epoch's batches before training and use the same ones in every epoch."
+        default=None, description="Create the batches of one epoch before the training, and use them in every epoch."
     )
     prepared_folder: str | None = Field(
-        default=None, description="Folder for prepared samples and batches. Left out: `batches` in the run's folder."
+        default=None, description="Folder for prepared samples and batches. Default: `batches` in the run folder."
     )
     cache_bytes: CacheBytes | None = Field(
         default=None,
-        description="Memory for prepared samples, in bytes or as text such as `4GB`. Left out: a quarter of the "
+        description="Memory for prepared samples, in bytes or as text such as `4GB`. Default: a quarter of the "
         "machine's.",
     )
     use_multiprocessing: bool | None = Field(
         default=None, description="Prepare samples in processes instead of threads."
     )
-    threads: PositiveInt | None = Field(default=None, description="How many threads, or processes, prepare samples.")
+    threads: PositiveInt | None = Field(
+        default=None, description="Number of threads or processes that prepare samples."
+    )
 
     @model_validator(mode="after")
     def _fit(self) -> Preprocessing:
@@ -289,7 +288,7 @@ class Preprocessing(Table):
         return self
 
     def make_steps(self) -> list[Abstract_Subfunction]:
-        """Make all steps, in their order."""
+        """Create all steps, in their order."""
         if self.steps is not None:
             return [step.make() for step in self.steps]
         return [make(getattr(self, name)) for name, make in _SHORT_STEPS.items() if getattr(self, name) is not None]
@@ -312,7 +311,7 @@ def _augmentation_key(name: str) -> str:
 class AugmentationBase(Table):
     """Random changes of training patches."""
 
-    enabled: bool = Field(default=True, description="`false`: no augmentation at all.")
+    enabled: bool = Field(default=True, description="`false`: no augmentation.")
 
     @model_validator(mode="after")
     def _can_be_made(self) -> AugmentationBase:
@@ -320,7 +319,7 @@ class AugmentationBase(Table):
         return self
 
     def make(self) -> Data_Augmentation | None:
-        """Make the augmentation, or None."""
+        """Create the augmentation, or return None."""
         if not self.enabled:
             return None
         names = {_augmentation_key(name): name for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
@@ -332,34 +331,34 @@ class AugmentationBase(Table):
 
 #: Descriptions of the attributes of `Data_Augmentation`, whose names are also those of the keys.
 _AUGMENTATION_TEXTS: Final[dict[str, str]] = {
-    "cycles": "How often an epoch sees each sample.",
+    "cycles": "Number of times that an epoch uses each sample.",
     "scaling": "Zoom all axes by one factor of `scaling_range`.",
     "rotations": "Rotate around each axis (2D: in the plane) by angles of `rotations_angleX`, `…Y`, `…Z`.",
-    "elastic_deform": "Displace smoothly, by `elastic_deform_alpha` and `elastic_deform_sigma`.",
+    "elastic_deform": "Deform smoothly, by `elastic_deform_alpha` and `elastic_deform_sigma`.",
     "mirror": "Flip each of `mirror_axes` with probability 0.5.",
     "brightness": "Multiply by a factor of `brightness_range`.",
     "contrast": "Multiply the distance from the mean by a factor of `contrast_range`.",
     "gamma": "Gamma correction by an exponent of `gamma_range`.",
     "gaussian_noise": "Add noise of a standard deviation of `gaussian_noise_range`.",
-    "config_p_per_sample": "Probability of each change but mirroring.",
+    "config_p_per_sample": "Probability of each change except mirroring.",
     "config_mirror_axes": "Axes that may be flipped, counted from 0.",
-    "config_contrast_range": "Least and greatest factor.",
-    "config_brightness_range": "Least and greatest factor.",
-    "config_gamma_range": "Least and greatest exponent.",
-    "config_gaussian_noise_range": "Least and greatest standard deviation.",
-    "config_elastic_deform_alpha": "Least and greatest strength.",
-    "config_elastic_deform_sigma": "Least and greatest smoothness, voxels.",
-    "config_rotations_angleX": "Least and greatest angle, in radians; the only one in 2D.",
-    "config_rotations_angleY": "Least and greatest angle, in radians.",
-    "config_rotations_angleZ": "Least and greatest angle, in radians.",
-    "config_scaling_range": "Least and greatest factor; above 1 everything gets smaller.",
-    "config_contrast_preserverange": "Whether contrast clips to the values that there were.",
-    "coloraug_per_channel": "Whether each channel draws its own brightness, contrast and gamma.",
-    "cropping": "Whether batches are cropped to `cropping_patch_shape`; patches are cropped without it.",
-    "cropping_patch_shape": "Size of that crop.",
-    "seg_augmentation": "Whether label maps follow the image.",
-    "infaug": "Whether `predict` averages over flips along `infaug_flip_list`: more exact after `mirror`, and slower.",
-    "infaug_flip_list": "Axes to be flipped for that, counted from 1.",
+    "config_contrast_range": "Minimum and maximum factor.",
+    "config_brightness_range": "Minimum and maximum factor.",
+    "config_gamma_range": "Minimum and maximum exponent.",
+    "config_gaussian_noise_range": "Minimum and maximum standard deviation.",
+    "config_elastic_deform_alpha": "Minimum and maximum strength.",
+    "config_elastic_deform_sigma": "Minimum and maximum smoothness in voxels.",
+    "config_rotations_angleX": "Minimum and maximum angle, in radians; the only one in 2D.",
+    "config_rotations_angleY": "Minimum and maximum angle, in radians.",
+    "config_rotations_angleZ": "Minimum and maximum angle, in radians.",
+    "config_scaling_range": "Minimum and maximum factor; above 1 objects get smaller.",
+    "config_contrast_preserverange": "Clip to the original range of values after changing the contrast.",
+    "coloraug_per_channel": "Draw brightness, contrast and gamma for each channel separately.",
+    "cropping": "Crop batches to `cropping_patch_shape`; not needed for patches.",
+    "cropping_patch_shape": "Shape of the crop.",
+    "seg_augmentation": "Transform label maps like the image.",
+    "infaug": "Average predictions over flips along `infaug_flip_list`: more accurate with `mirror`, but slower.",
+    "infaug_flip_list": "Axes of these flips, counted from 1.",
 }
 
 
@@ -400,7 +399,7 @@ class Network(Table):
     metrics: list[Named] | None = Field(
         default=None, description="Names of metrics, or tables: `['dice_soft', {name = 'ClassDice', label = 2}]`."
     )
-    batch_size: PositiveInt = Field(default=2, description="Patches, or images, per training step.")
+    batch_size: PositiveInt = Field(default=2, description="Patches or images per training step.")
     optimizer: Named | None = Field(
         default=None,
         description="Name of a Keras optimizer, or a table: `{name = 'SGD', momentum = 0.9}`. Default: Adam.",
@@ -408,41 +407,40 @@ class Network(Table):
     learning_rate: PositiveFloat | None = Field(default=None, description="Initial learning rate of the optimizer.")
     schedule: Annotated[str, _one_of(("polynomial", "constant"), "schedule")] = Field(
         default="constant",
-        description="`polynomial` lowers the learning rate to 0 until the training ends; or `constant`.",
+        description="`polynomial` decreases the learning rate to 0 at the end of the training; or `constant`.",
     )
     epochs: PositiveInt | None = Field(
-        default=None, description="How long to train. Left out, with `minutes`: until the time is up."
+        default=None, description="Number of epochs. If omitted with `minutes`: until the time limit."
     )
-    iterations: PositiveInt | None = Field(
-        default=None, description="Steps per epoch. Left out: once through all samples."
-    )
+    iterations: PositiveInt | None = Field(default=None, description="Steps per epoch. Default: each sample once.")
     minutes: PositiveFloat | None = Field(
         default=None,
-        description="A time limit, in a cross-validation of each fold; whichever of this and `epochs` comes first.",
+        description="Time limit of a training, or of each fold. It ends when `minutes` or `epochs` is reached.",
     )
     patience: PositiveInt | None = Field(
-        default=None, description="End the training when so many epochs brought no better `val_loss` (or `loss`)."
+        default=None,
+        description="Stop the training after this number of epochs without a lower `val_loss` (or `loss`).",
     )
     class_weight: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
-        default=None, description="What an error in each class costs, background first; only the ratios matter."
+        default=None, description="Weight of each class in the loss, background first; only the ratios matter."
     )
     seed: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Of the initial weights, patches and augmentation. Left out: drawn."
+        default=None, description="Random seed of the initial weights, patches and augmentation. Default: random."
     )
     precision: Annotated[str, _one_of(("auto", "float32", "mixed_bfloat16", "mixed_float16"), "precision")] | None = (
-        Field(default=None, description="Of the computation; `auto` takes what the hardware is fast at.")
+        Field(default=None, description="Precision of the computation; `auto` chooses the fastest of the hardware.")
     )
     deterministic: bool | None = Field(
         default=None,
-        description="The same seed gives the same weights on the same machine, to the last bit; a bit slower.",
+        description="Bitwise the same weights for the same seed on the same machine; slightly slower.",
     )
     jit_compile: bool | None = Field(
-        default=None, description="Compile training and prediction by XLA. Left out: on a GPU, for patches."
+        default=None, description="Compile training and prediction with XLA. Default: on GPUs, for patches."
     )
     multi_gpu: bool | None = Field(default=None, description="Train on all GPUs.")
-    shuffle_batches: bool | None = Field(default=None, description="Draw the order of the samples anew in each epoch.")
-    workers: PositiveInt | None = Field(default=None, description="Threads that make batches.")
-    batch_queue_size: PositiveInt | None = Field(default=None, description="How many batches are made ahead.")
+    shuffle_batches: bool | None = Field(default=None, description="Shuffle the samples in each epoch.")
+    workers: PositiveInt | None = Field(default=None, description="Threads that create batches.")
+    batch_queue_size: PositiveInt | None = Field(default=None, description="Number of batches that are created ahead.")
     weights: str | None = Field(
         default=None, description="Model file of the same architecture with the starting weights of each training."
     )
@@ -456,7 +454,7 @@ class Network(Table):
         if self.optimizer is not None and "learning_rate" in self.optimizer.arguments:
             raise ValueError("optimizer has a learning_rate; move it to the key learning_rate of [network]")
         if self.load_head is not None and self.weights is None:
-            raise ValueError("load_head without weights; add weights with the model file")
+            raise ValueError("load_head is given without weights; add weights with the model file")
         return self
 
 
@@ -471,13 +469,13 @@ class Output(Table):
 
     folder: str | None = Field(
         default=None,
-        description="Folder of the run. Left out: the name of this file without its ending, and `_training` or "
-        "`_cross_validation`. The option `--output` comes first.",
+        description="Run folder. Default: the name of this file without its extension, followed by `_training` or "
+        "`_cross_validation`. The option `--output` takes precedence.",
     )
-    figures: bool = Field(default=True, description="Draw the curves of loss and metrics, and box plots of the scores.")
+    figures: bool = Field(default=True, description="Plot the curves of loss and metrics, and box plots of the scores.")
     backup_every: Annotated[int, Field(ge=0)] = Field(
         default=1,
-        description="After how many epochs the state is written, from which an interrupted training goes on; 0: never.",
+        description="Epochs between two writes of the state, from which an interrupted training resumes; 0: never.",
     )
 
 
@@ -494,15 +492,13 @@ class Experiment(Table):
 
 
 def make_named(known: Mapping[str, Any], name: str, arguments: Mapping[str, Any], kind: str) -> Any:
-    """Make the object that is registered under a name, with arguments from a file.
+    """Create a registered object, with arguments from a file.
 
     Raises:
-        ConfigurationError: If the name is unknown, or the arguments cannot work; the message suggests the nearest one.
+        ConfigurationError: If the name is unknown, or an argument is invalid; the message suggests the nearest name.
     """
     if name not in known:
-        raise ConfigurationError(
-            f"the {kind} {name!r} is unknown.{did_you_mean(name, known)} Known: {', '.join(sorted(known))}"
-        )
+        raise ConfigurationError(unknown_name(kind, name, known))
     check_arguments(known[name], arguments, f"the {kind} {name!r}")
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     return make(known[name], arguments, f"the {kind} {name!r}")
@@ -512,7 +508,7 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> N
     """Check that a class or function takes these arguments by name.
 
     Raises:
-        ConfigurationError: If it lacks one, with the nearest match; or if a required one is missing.
+        ConfigurationError: If it does not have one; the message suggests the nearest name.
     """
     parameters = inspect.signature(function).parameters
     named = [name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
@@ -520,7 +516,9 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> N
     for argument in arguments:
         if argument not in named and not takes_any:
             hint = did_you_mean(argument, named)
-            raise ConfigurationError(f"{what} takes no {argument!r}.{hint} It takes: {', '.join(named) or 'nothing'}")
+            raise ConfigurationError(
+                f"{what} has no argument {argument!r}.{hint} Known: {', '.join(named) or 'nothing'}"
+            )
 
 
 def _expression(value: str) -> str:

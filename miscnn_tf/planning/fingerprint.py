@@ -1,4 +1,4 @@
-"""Fingerprint of a data set: sizes and spacings of all cases, intensities and classes of some."""
+"""Fingerprint of a data set: sizes and spacings of all samples, intensities and classes of some."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from miscnn_tf.typed_data import Document, require
 
 logger = logging.getLogger(__name__)
 
-#: Number of cases whose intensities are measured, and of foreground voxels of each.
-CASES_MEASURED: Final = 24
-VOXELS_PER_CASE: Final = 20_000
+#: Number of samples whose intensities are measured, and of foreground voxels of each.
+SAMPLES_MEASURED: Final = 24
+VOXELS_PER_SAMPLE: Final = 20_000
 
 _FORMAT: Final = 1
 
@@ -31,10 +31,10 @@ class Intensities:
     """Intensities of one channel.
 
     Attributes:
-        least: Least value of the images as a whole; the median over the measured cases.
-        greatest: Greatest value, likewise.
-        percentile_00_5: 0.5 % of the foreground voxels are below; all measured cases together.
-        percentile_99_5: 99.5 % are below.
+        least: Smallest value of an image; the median over the measured samples.
+        greatest: Largest value of an image; the median over the measured samples.
+        percentile_00_5: 0.5 % percentile of the foreground voxels of all measured samples.
+        percentile_99_5: 99.5 % percentile.
         mean: Mean of the foreground.
         deviation: Standard deviation of the foreground.
     """
@@ -52,14 +52,14 @@ class Fingerprint:
     """Fingerprint of a data set.
 
     Attributes:
-        cases: Number of cases.
-        shapes: Spatial shape of each case, voxels.
-        spacings: Voxel size of each case in mm, or None if it is unknown for some case.
-        whole_numbers: Whether intensities are integers.
+        cases: Number of samples.
+        shapes: Spatial shape of each sample, voxels.
+        spacings: Voxel size of each sample in mm, or None if it is unknown for any sample.
+        whole_numbers: True if all intensities are integers.
         intensities: Intensities per channel.
-        class_shares: Share of each class's voxels in the measured cases.
-        class_cases: Number of measured cases with each class.
-        measured: Names of the cases whose voxels were read.
+        class_shares: Share of the voxels of each class in the measured samples.
+        class_cases: Number of measured samples with each class.
+        measured: Names of the measured samples.
     """
 
     cases: int
@@ -84,7 +84,7 @@ class Fingerprint:
         return tuple(float(f"{size:.6g}") for size in np.median(np.array(self.spacings), axis=0))
 
     def write(self, path: str | Path) -> None:
-        """Write it as JSON, atomically."""
+        """Write the fingerprint as JSON, atomically."""
         content: dict[str, Any] = {"format": _FORMAT, **plain(self.__dict__ | {"intensities": ()})}
         content["intensities"] = [plain(channel.__dict__) for channel in self.intensities]
         write_json(path, content)
@@ -113,7 +113,7 @@ class _FingerprintFile(Document):
     @model_validator(mode="after")
     def _fit(self) -> _FingerprintFile:
         if len(self.shapes) != self.cases or (self.spacings is not None and len(self.spacings) != self.cases):
-            raise ValueError(f"cases is {self.cases}, but there are {len(self.shapes)} shapes, or other spacings")
+            raise ValueError(f"cases is {self.cases}, but shapes or spacings have another length")
         axes = {len(one) for one in (*self.shapes, *(self.spacings or ()))}
         if len(axes) > 1:
             raise ValueError("shapes and spacings have different numbers of axes")
@@ -129,7 +129,7 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
         MissingDataError: If the file does not exist.
         DataError: If it is damaged.
     """
-    advice = "make it again with 'miscnn-tf init'"
+    advice = "create it again with 'miscnn-tf init'"
     content = read_json(path, "'miscnn-tf init' writes it", advice)
     require(_FingerprintFile, content, path, advice, fault="is not a fingerprint of a data set")
     spacings = content["spacings"]
@@ -148,16 +148,16 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
     )
 
 
-def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, seed: int = 0) -> Fingerprint:
-    """Take the fingerprint of a data set from the headers of all cases and the voxels of some, evenly spread.
+def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED, seed: int = 0) -> Fingerprint:
+    """Compute the fingerprint of a data set from the headers of all samples and the voxels of some.
 
     Args:
         data_io: The samples.
-        cases_measured: Number of cases whose voxels are read.
-        seed: Random seed of the draw of voxels; the same data give the same fingerprint.
+        samples_measured: Number of samples whose voxels are read, evenly spaced in the list.
+        seed: Random seed of the selection of voxels.
 
     Raises:
-        DataError: If a case cannot be used.
+        DataError: If a sample is invalid.
 
     Example:
         >>> take_fingerprint(data_io).median_shape  # doctest: +SKIP
@@ -167,18 +167,18 @@ def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, see
     data_io.check(names)
     shapes, spacings = [], []
     axes = 3 if interface.three_dim else 2
-    for name in tqdm(names, desc="Reading headers", unit="case", delay=2.0, disable=None, leave=False):
+    for name in tqdm(names, desc="Reading headers", unit="sample", delay=2.0, disable=None, leave=False):
         shapes.append(tuple(int(size) for size in interface.load_shape(name)))
         spacings.append(_spacing(interface.load_extended(name), axes))
     known = [spacing for spacing in spacings if spacing is not None]
-    measured = _evenly(names, cases_measured)
+    measured = _evenly(names, samples_measured)
     rng = np.random.default_rng(seed)
-    parts: list[list[np.ndarray]] = [[] for _ in range(interface.channels)]
+    foreground_values: list[list[np.ndarray]] = [[] for _ in range(interface.channels)]
     limits: list[list[tuple[float, float]]] = [[] for _ in range(interface.channels)]
     voxels = np.zeros(interface.classes, np.int64)
     present = np.zeros(interface.classes, np.int64)
     whole_numbers = True
-    for name in tqdm(measured, desc="Measuring intensities", unit="case", delay=2.0, disable=None, leave=False):
+    for name in tqdm(measured, desc="Measuring intensities", unit="sample", delay=2.0, disable=None, leave=False):
         sample = data_io.sample_loader(name, load_seg=True)
         assert sample.seg_data is not None
         data_io.require_classes(sample)
@@ -189,7 +189,9 @@ def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, see
         present += counts > 0
         foreground = np.flatnonzero(labels.ravel(order="F"))
         chosen = (
-            rng.choice(foreground, VOXELS_PER_CASE, replace=False) if len(foreground) > VOXELS_PER_CASE else foreground
+            rng.choice(foreground, VOXELS_PER_SAMPLE, replace=False)
+            if len(foreground) > VOXELS_PER_SAMPLE
+            else foreground
         )
         for channel in range(interface.channels):
             values = sample.img_data[..., channel].ravel(order="F")
@@ -197,13 +199,15 @@ def take_fingerprint(data_io: Data_IO, cases_measured: int = CASES_MEASURED, see
             if finite.size:
                 limits[channel].append((float(finite.min()), float(finite.max())))
             taken = values[chosen].astype(np.float64)
-            parts[channel].append(taken[np.isfinite(taken)])
+            foreground_values[channel].append(taken[np.isfinite(taken)])
     return Fingerprint(
         cases=len(names),
         shapes=tuple(shapes),
         spacings=tuple(known) if len(known) == len(names) else None,
         whole_numbers=bool(whole_numbers),
-        intensities=tuple(_intensities(one, many) for one, many in zip(limits, parts, strict=True)),
+        intensities=tuple(
+            _intensities(bounds, values) for bounds, values in zip(limits, foreground_values, strict=True)
+        ),
         class_shares=tuple(float(f"{share:.4g}") for share in voxels / max(1, int(voxels.sum()))),
         class_cases=tuple(int(number) for number in present),
         measured=tuple(str(name) for name in measured),
@@ -218,15 +222,15 @@ def _spacing(extended: dict[str, Any], axes: int) -> tuple[float, ...] | None:
 
 
 def _evenly(names: Sequence[Hashable], number: int) -> list[Hashable]:
-    """Return some of the names, evenly spread from the first to the last."""
+    """Return some of the names, evenly spaced from the first to the last."""
     if len(names) <= number:
         return list(names)
     return [names[int(position)] for position in np.linspace(0, len(names) - 1, number).round()]
 
 
-def _intensities(limits: Sequence[tuple[float, float]], parts: Sequence[np.ndarray]) -> Intensities:
-    values = np.concatenate(parts) if parts else np.zeros(0)
-    if not values.size:  # all cases are without foreground: use all voxels
+def _intensities(limits: Sequence[tuple[float, float]], foreground: Sequence[np.ndarray]) -> Intensities:
+    values = np.concatenate(foreground) if foreground else np.zeros(0)
+    if not values.size:  # no sample has foreground: use the limits of all voxels
         values = np.array([limit for pair in limits for limit in pair] or [0.0])
     low, high = np.percentile(values, (0.5, 99.5))
     numbers = (

@@ -1,4 +1,4 @@
-"""A plan as a TOML file that a person can read and change: each value with the reason for it."""
+"""A plan as a TOML file: each value with its reason, for users to read and change."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import tomlkit
 
 from miscnn_tf.messages import plural
 from miscnn_tf.planning.fingerprint import Fingerprint
-from miscnn_tf.planning.plan import Choice, Plan
+from miscnn_tf.planning.planner import Choice, Plan
 
 _WIDTH: Final = 110
 
 
 def plan_text(data: Mapping[str, Choice], plan: Plan, header: Sequence[str]) -> str:
-    """The text of a configuration.
+    """Return the text of a configuration.
 
     Args:
         data: The table ``[data]``.
         plan: All other tables.
-        header: Lines of comment at the top.
+        header: Lines of the comment at the top.
     """
     lines = [f"# {line}".rstrip() for line in header]
     for name, choices in {"data": data, **plan}.items():
@@ -33,19 +33,19 @@ def plan_text(data: Mapping[str, Choice], plan: Plan, header: Sequence[str]) -> 
 
 
 def describe_data(fingerprint: Fingerprint, class_names: Sequence[str], channels: int, path: str) -> list[str]:
-    """The data set in a few lines, for the head of a file."""
+    """Describe the data set in a few lines, for the comment at the top of a file."""
     shapes = [[min(sizes), max(sizes)] for sizes in zip(*fingerprint.shapes, strict=True)]
     ranges = " x ".join(f"{low}" if low == high else f"{low}..{high}" for low, high in shapes)
     spacing = fingerprint.median_spacing
     size = "" if spacing is None else f"; median voxel size {' x '.join(f'{one:g}' for one in spacing)} mm"
     kind = f"{len(shapes)}D, {plural(channels, 'channel')}"
     shares = ", ".join(
-        f"{name}: {100 * share:.3g} % ({cases})"
-        for name, share, cases in zip(class_names, fingerprint.class_shares, fingerprint.class_cases, strict=True)
+        f"{name}: {100 * share:.3g} % ({samples})"
+        for name, share, samples in zip(class_names, fingerprint.class_shares, fingerprint.class_cases, strict=True)
     )
     lines = [
-        f"{plural(fingerprint.cases, 'case')} in {path}: {kind}, {ranges} voxels{size}",
-        f"Classes, their share of the voxels, and in how many of {len(fingerprint.measured)} cases they are: {shares}",
+        f"{plural(fingerprint.cases, 'sample')} in {path}: {kind}, {ranges} voxels{size}",
+        f"Classes, share of the voxels, number of samples with them of {len(fingerprint.measured)}: {shares}",
     ]
     return [part for line in lines for part in textwrap.wrap(line, _WIDTH)]
 
@@ -61,7 +61,7 @@ def _entry(key: str, choice: Choice) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """As TOML, tables in one line."""
+    """Format a value as TOML, with inline tables."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{tomlkit.key(key).as_string()} = {_value(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Reading of a configuration, with a list of all mistakes, and writing."""
+"""Reading and writing of configurations. Errors list all mistakes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _PATHS: Final = (
     ("output", "folder"),
 )
 
-#: The most bytes of a configuration; the names of ten thousand samples take 0.3 MB.
+#: Maximum size of a configuration in bytes; the names of ten thousand samples take 0.3 MB.
 _LARGEST: Final = 16 * 2**20
 
-#: Kinds of runs, and the name of the configuration in their folder.
+#: Kinds of runs, and the file name of the configuration in their run folders.
 KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
 _KEPT: Final = "The configuration of this {}, with absolute paths."
 
@@ -158,8 +158,8 @@ def write_text(path: str | Path, text: str) -> None:
         content = text.encode()
     except UnicodeEncodeError as error:
         raise ConfigurationError(
-            f"{path}: {text[error.start - 40 if error.start > 40 else 0 : error.end]!r} is not UTF-8, as all of a "
-            "configuration has to be; rename that folder or file"
+            f"{path}: {text[error.start - 40 if error.start > 40 else 0 : error.end]!r} is not UTF-8, which "
+            "configurations must be; rename this folder or file"
         ) from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -203,20 +203,20 @@ def _value(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder; name the TOML file with the configuration")
+        raise ConfigurationError(f"{path} is a folder; give the TOML file of the configuration")
     try:
         # Editors on Windows write a byte order mark, which is not valid TOML.
         return _parse(read_bounded(path, _LARGEST).decode("utf-8-sig"))
     except MissingDataError:
         raise MissingDataError(
-            f"the configuration {path} does not exist; to write one for a folder of data: miscnn-tf init FOLDER "
+            f"the configuration {path} does not exist; to create one for a data set: miscnn-tf init FOLDER "
             f"-o {shlex.quote(str(path))}"
         ) from None
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise ConfigurationError(
-            f"{path} is not a valid TOML file: {error}. Text needs quotes, lists brackets: https://toml.io"
+            f"{path} is not a valid TOML file: {error}. Text needs quotes, lists need brackets: https://toml.io"
         ) from error
 
 
@@ -309,7 +309,7 @@ def _unknown(place: tuple[int | str, ...]) -> str:
     hint = did_you_mean(key.removeprefix("patchwise_").removeprefix("config_"), known)
     if home is not None:
         hint = f" Move it to [{home}]"
-    hint = hint or f" Known are: {', '.join(known)}"
+    hint = hint or f" Known: {', '.join(known)}"
     return f"{_table(table)}the key {key!r} is unknown.{hint}" if table else f"the table [{key}] is unknown.{hint}"
 
 
@@ -326,7 +326,7 @@ def _needed(place: tuple[int | str, ...]) -> str:
     known = Experiment.model_fields if len(place) == 1 else None
     if known is not None:
         return f": add the table [{place[0]}]"
-    return f": name the {'subfunction' if 'steps' in place else 'thing'}" if place[-1] in Named.model_fields else ""
+    return f": add the name{' of a subfunction' if 'steps' in place else ''}" if place[-1] in Named.model_fields else ""
 
 
 def _table(place: tuple[int | str, ...]) -> str:

@@ -30,7 +30,7 @@ def test_a_configuration_with_reasons(experiment: Path, capsys: pytest.CaptureFi
     assert f"miscnn-tf train {path}" in said
     text = path.read_text(encoding="utf-8")
     assert 'path = "data"' in text  # beside it: both can be moved
-    assert "# 4 cases in " in text
+    assert "# 4 samples in " in text
     assert "CT in Hounsfield units" in text
     made = read_experiment(path)
     assert made.data.path == str(experiment.parent / "data")

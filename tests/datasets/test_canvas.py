@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.datasets.canvas import AIR, Canvas
-from miscnn_tf.datasets.geometry import axis_rotation, centred_affine, orientation_matrix
+from miscnn_tf.datasets.scan_grid import axis_rotation, centred_affine, orientation_matrix
 
 SHAPE = (30, 32, 34)
 

@@ -89,7 +89,7 @@ def test_each_structure_is_where_it_belongs() -> None:
 
 
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="at least one"):
+    with pytest.raises(ConfigurationError, match="at least 1"):
         write_lctsc_phantoms(tmp_path, cases=0)
-    with pytest.raises(ConfigurationError, match="3 axes of at least 8"):
+    with pytest.raises(ConfigurationError, match="3 sizes of at least 8"):
         make_lctsc_phantom(0, (4, 32, 32))

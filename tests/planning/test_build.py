@@ -98,7 +98,7 @@ def test_splits_by_name(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text(json.dumps({"TRAINING": NAMES[:2], "VALIDATION": NAMES[4:]}))
     fold = make_split(experiment(split={"file": str(tmp_path / "split.json")}), NAMES)
     assert (fold.training, fold.validation) == (tuple(NAMES[:2]), tuple(NAMES[4:]))
-    with pytest.raises(ConfigurationError, match="names 'q', which the data set does not have; it has 'p0_a'"):
+    with pytest.raises(ConfigurationError, match="has 'q', which the data set does not have; its samples are 'p0_a'"):
         make_split(experiment(split={"training": ["q"]}), NAMES)
     with pytest.raises(ConfigurationError, match="more than once"):
         make_split(experiment(split={"training": ["p0_a"], "validation": ["p0_a"]}), NAMES)
@@ -215,14 +215,14 @@ def test_every_loss_and_metric_can_be_named() -> None:
     ("network", "said"),
     [
         ({"architecture": "unet_standart"}, r"\[network\] the architecture .* is unknown. Did you mean 'unet_standard"),
-        ({"architecture": {"name": "unet_standard", "dept": 3}}, r"takes no 'dept'. Did you mean 'depth'\?"),
+        ({"architecture": {"name": "unet_standard", "dept": 3}}, r"has no argument 'dept'. Did you mean 'depth'\?"),
         ({"architecture": {"name": "unet_standard", "depth": 0}}, "depth must be a whole number"),
         ({"loss": "dice_crosentropy"}, r"\[network\] the loss .* is unknown. Did you mean 'dice_crossentropy'"),
         ({"loss": {"name": "tversky_loss", "alpha": 1}}, "the loss 'tversky_loss' has no settings"),
-        ({"loss": {"name": "combo_loss", "alfa": 1}}, r"takes no 'alfa'. Did you mean 'alpha'\?"),
+        ({"loss": {"name": "combo_loss", "alfa": 1}}, r"has no argument 'alfa'. Did you mean 'alpha'\?"),
         ({"loss": {"name": "combo_loss", "alpha": 2}}, "between 0 and 1"),
         ({"metrics": ["dice_sof"]}, r"the metric 'dice_sof' is unknown. Did you mean 'dice_soft'\?"),
-        ({"metrics": ["ClassDice"]}, "could not be made"),
+        ({"metrics": ["ClassDice"]}, "cannot be created"),
     ],
 )  # fmt: skip
 def test_names_that_are_not_known(toy_io, network: dict[str, Any], said: str) -> None:

@@ -111,7 +111,7 @@ def test_keys_that_do_not_fit_together(table: dict, said: str) -> None:
     ("table", "said"),
     [
         ({"file": "a.json", "training": ["a"]}, "file and training are both given"),
-        ({"validation": ["a"]}, "validation without training"),
+        ({"validation": ["a"]}, "validation is given without training"),
         ({"groups": "patient"}, "exactly one group"),
         ({"groups": "(a"}, "not a valid regular expression"),
         ({"strata": "(a)(b)"}, "exactly one group"),
@@ -150,7 +150,7 @@ def test_named_things_are_made_with_hints() -> None:
     assert make_named({"clip": Clipping}, "clip", {"min": 0, "max": 1}, "step").max == 1
     with pytest.raises(ConfigurationError, match=r"the step 'clap' is unknown. Did you mean 'clip'\? Known: clip"):
         make_named({"clip": Clipping}, "clap", {}, "step")
-    with pytest.raises(ConfigurationError, match="could not be made"):
+    with pytest.raises(ConfigurationError, match="cannot be created"):
         make_named({"clip": Clipping}, "clip", {"min": 0}, "step")
-    with pytest.raises(ConfigurationError, match=r"the clipping takes no 'lowest'. It takes: min, max"):
+    with pytest.raises(ConfigurationError, match=r"the clipping has no argument 'lowest'. Known: min, max"):
         check_arguments(Clipping, {"lowest": 1}, "the clipping")

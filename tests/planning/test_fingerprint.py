@@ -9,7 +9,7 @@ import pytest
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.planning.fingerprint import VOXELS_PER_CASE, read_fingerprint, take_fingerprint
+from miscnn_tf.planning.fingerprint import VOXELS_PER_SAMPLE, read_fingerprint, take_fingerprint
 
 
 def make_io(samples: dict, **arguments) -> Data_IO:
@@ -54,7 +54,7 @@ def test_intensities_are_those_of_the_foreground_in_each_channel(rng: np.random.
     found = take_fingerprint(make_io({"a": (image.astype(np.float32), labels)}, channels=2))
     first, second = found.intensities
     foreground = image[labels == 1]
-    assert len(foreground) > VOXELS_PER_CASE  # a sample of them is looked at
+    assert len(foreground) > VOXELS_PER_SAMPLE  # a sample of them is looked at
     low, high = np.percentile(foreground, (0.5, 99.5), axis=0)
     assert (first.percentile_00_5, first.percentile_99_5) == pytest.approx((low[0], high[0]), abs=2)
     assert (second.percentile_00_5, second.percentile_99_5) == pytest.approx((low[1], high[1]), abs=0.2)
@@ -73,7 +73,7 @@ def test_without_foreground_there_still_is_a_fingerprint() -> None:
 
 def test_some_of_many_cases_are_looked_at_from_the_first_to_the_last(toy_io) -> None:
     data_io = toy_io(shape=(8, 8), cases=11)
-    found = take_fingerprint(data_io, cases_measured=3)
+    found = take_fingerprint(data_io, samples_measured=3)
     names = data_io.get_indiceslist()
     assert found.measured == (names[0], names[5], names[10])
     assert len(found.shapes) == found.cases == 11

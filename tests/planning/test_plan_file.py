@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import tomllib
 
-from miscnn_tf.planning.plan import Choice
 from miscnn_tf.planning.plan_file import plan_text
+from miscnn_tf.planning.planner import Choice
 
 
 def test_it_is_toml_with_the_values_and_a_reason_for_each() -> None:

@@ -93,7 +93,7 @@ def test_a_change_leaves_other_keys() -> None:
             "[preprocessing] the key 'patchwise_overlap' is unknown. Did you mean 'over",
         ),
         (SMALL + "[augmentation]\nconfig_mirror_axes = [1]", "Did you mean 'mirror_axes'?"),
-        (SMALL + "[network]\nzzz = 1", "the key 'zzz' is unknown. Known are: architecture, loss"),
+        (SMALL + "[network]\nzzz = 1", "the key 'zzz' is unknown. Known: architecture, loss"),
         (SMALL + "[network]\nepochs = 2.5", "[network] epochs must be a whole number, got 2.5"),
         (SMALL + "[network]\nepochs = '3'", "[network] epochs must be a whole number, got '3'"),
         (SMALL + "[network]\nepochs = true", "[network] epochs must be a whole number, got True"),
@@ -105,14 +105,14 @@ def test_a_change_leaves_other_keys() -> None:
         (SMALL + "clip = [1.0]", "[preprocessing] clip must be a list of at least 2"),
         (SMALL + "foreground = 2", "[preprocessing] foreground must be at most 1, got 2"),
         (SMALL + "overlap = [1, 'x']", "[preprocessing] overlap, entry 2, must be a whole number, got 'x'"),
-        (SMALL + "blending = 'gausian'", "'gausian' is not a known blending. Did you mean 'gaussian'? Known: "),
+        (SMALL + "blending = 'gausian'", "the blending 'gausian' is unknown. Did you mean 'gaussian'? Known: "),
         (
             SMALL + "[[preprocessing.steps]]\nname = 'Cliping'",
             "[[preprocessing.steps]] number 1: the subfunction 'Cliping' is unknown",
         ),
         (
             SMALL + "[[preprocessing.steps]]\nname='Normalization'\n[[preprocessing.steps]]\nname='Clipping'\nmim = 3",
-            "[[preprocessing.steps]] number 2: the subfunction 'Clipping' takes no 'mim'. Did you mean 'min'?",
+            "[[preprocessing.steps]] number 2: the subfunction 'Clipping' has no argument 'mim'. Did you mean 'min'?",
         ),
         (SMALL + "[split]\nvalidation_share = 1.0", "[split] validation_share must be below 1, got 1.0"),
         (SMALL + "[augmentation]\nscaling_range = [2, 1]", "[augmentation] scaling_range=(2"),
@@ -131,9 +131,9 @@ def test_a_mistake_is_named_with_file_and_table(write, text: str, said: str) -> 
 
 def test_an_unknown_layout_or_argument_of_one_is_told_without_looking_at_the_data(write) -> None:
     found = mistakes(write(SMALL.replace("[pre", 'layout = "NIFTY"\n[pre')))
-    assert "[data] layout: 'NIFTY' is not a known layout. Did you mean 'NIFTI'? Known: auto, " in found
+    assert "[data] layout: the layout 'NIFTY' is unknown. Did you mean 'NIFTI'? Known: " in found
     found = mistakes(write(SMALL.replace("[pre", 'layout = "NIFTI_S"\nsettings = {slice_axes = 1}\n[pre')))
-    assert "the layout 'NIFTI_S' takes no 'slice_axes'. Did you mean 'slice_axis'?" in found
+    assert "the layout 'NIFTI_S' has no argument 'slice_axes'. Did you mean 'slice_axis'?" in found
     found = mistakes(write(SMALL.replace("[pre", 'classes = 3\nclass_names = ["a", "b"]\n[pre')))
     assert "class_names has 2 names, but classes = 3" in found
     assert "not a whole number" in mistakes(write(SMALL.replace("[pre", "label_map = {x = 1}\n[pre")))

@@ -25,7 +25,7 @@ def test_a_users_architecture_is_registered_and_built_from_its_description():
         described = describe(Wide(width=7), architectures.name_of(Wide))
         assert described == {"class_name": "test_wide", "config": {"width": 7}}
         assert build(described, architectures, "architecture").width == 7
-        with pytest.raises(ConfigurationError, match="already taken"):
+        with pytest.raises(ConfigurationError, match="already used"):
             architectures.register("test_wide", UNet_standard)
     finally:
         del architectures["test_wide"]

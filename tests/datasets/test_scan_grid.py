@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from miscnn_tf.datasets.geometry import apply_affine, axis_rotation, centred_affine, fine_affine, orientation_matrix
+from miscnn_tf.datasets.scan_grid import apply_affine, axis_rotation, centred_affine, fine_affine, orientation_matrix
 from miscnn_tf.errors import ConfigurationError
 
 

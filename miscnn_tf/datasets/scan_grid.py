@@ -8,9 +8,9 @@ import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
 
-#: A block of a volume, one slice per axis.
+#: Region of a volume, one slice per axis.
 Region = tuple[slice, ...]
-#: A few numbers: a point, radii, a voxel size.
+#: A point, radii or a voxel size.
 Vector = Sequence[float] | np.ndarray
 
 _DIRECTIONS = {
@@ -24,15 +24,14 @@ _DIRECTIONS = {
 
 
 def orientation_matrix(orientation: str) -> np.ndarray:
-    """The 3x3 signed permutation of an orientation code, one letter per stored axis.
+    """Return the 3x3 signed permutation of an orientation code, one letter per stored axis.
 
     Args:
-        orientation: The direction in which each axis counts up, as nibabel's ``aff2axcodes`` says it. KiTS19 is
-            ``"IPL"``: the first axis runs down through the slices, the second to the back, the third to the
-            patient's left.
+        orientation: Direction of each axis, as in nibabel's ``aff2axcodes``. KiTS19 is ``"IPL"``: the first axis runs
+            down through the slices, the second to the back, the third to the patient's left.
 
     Raises:
-        ConfigurationError: If it is not three letters of R/L, A/P and S/I in some order.
+        ConfigurationError: If it is not one letter each of R/L, A/P and S/I.
 
     Example:
         >>> orientation_matrix("IPL").tolist()
@@ -43,14 +42,14 @@ def orientation_matrix(orientation: str) -> np.ndarray:
     matrix = np.array([_DIRECTIONS[letter] for letter in code], float).T if known else np.zeros((3, 3))
     if abs(np.linalg.det(matrix)) != 1:
         raise ConfigurationError(
-            f"orientation {orientation!r} is not understood: give one of R/L, one of A/P and one of S/I, in any order, "
-            "for instance 'IPL' (KiTS19) or 'RAS'"
+            f"orientation must be one letter each of R/L, A/P and S/I, such as 'IPL' (KiTS19) or 'RAS', got "
+            f"{orientation!r}"
         )
     return matrix
 
 
 def axis_rotation(axis: int, degrees: float) -> np.ndarray:
-    """The 3x3 rotation by `degrees` about one of the three axes.
+    """Return the 3x3 rotation by `degrees` about one of the three axes.
 
     Example:
         >>> axis_rotation(2, 90).round().tolist()
@@ -65,7 +64,7 @@ def axis_rotation(axis: int, degrees: float) -> np.ndarray:
 
 
 def centred_affine(shape: Sequence[int], directions: np.ndarray, spacing: Vector) -> np.ndarray:
-    """The affine of a grid whose centre is the origin: columns of `directions` (3x3) times `spacing` (mm)."""
+    """Return the affine of a grid centred at the origin: columns of `directions` (3x3) times `spacing` (mm)."""
     affine = np.eye(4)
     affine[:3, :3] = directions * np.asarray(spacing, float)
     affine[:3, 3] = -affine[:3, :3] @ ((np.asarray(shape, float) - 1) / 2)
@@ -73,7 +72,7 @@ def centred_affine(shape: Sequence[int], directions: np.ndarray, spacing: Vector
 
 
 def fine_affine(affine: np.ndarray, factor: int) -> np.ndarray:
-    """The affine of the same grid with each voxel cut into `factor` parts per axis."""
+    """Return the affine of the grid with each voxel divided into `factor` voxels per axis."""
     fine = np.array(affine, float)
     fine[:3, :3] /= factor
     fine[:3, 3] = apply_affine(affine, np.full(3, 0.5 / factor - 0.5))

@@ -11,7 +11,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.datasets import write_brats_phantoms, write_cell_phantoms, write_kits_phantoms
 from miscnn_tf.planning.fingerprint import Fingerprint, Intensities, take_fingerprint
-from miscnn_tf.planning.plan import (
+from miscnn_tf.planning.planner import (
     Machine,
     Plan,
     make_plan,

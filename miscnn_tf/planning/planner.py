@@ -1,8 +1,8 @@
-"""A first configuration for a data set, from its fingerprint; and why each value was chosen.
+"""Proposal of a configuration for a data set from its fingerprint, with a reason for each value.
 
-The rules are simple forms of nnU-Net's (Isensee et al., "nnU-Net: a self-configuring method for deep learning-based
+The rules are simplified from nnU-Net (Isensee et al., "nnU-Net: a self-configuring method for deep learning-based
 biomedical image segmentation", Nature Methods 2021): the voxel size is the median, the patch is as large as the memory
-allows, what memory is left goes to the batch.
+allows, and the batch uses the remaining memory.
 """
 
 from __future__ import annotations
@@ -16,33 +16,38 @@ from typing import Any, Final
 import numpy as np
 
 from miscnn_tf.data_loading.geometry import resampled_shape
+from miscnn_tf.nvidia import has_nvidia_driver
 from miscnn_tf.planning.fingerprint import Fingerprint
+from miscnn_tf.system_memory import system_memory
 
-#: Bytes that a step of training needs per voxel and filter of the first level, by the number of axes: measured with the
+#: Bytes that a training step needs per voxel and filter of the first level, by the number of axes. Measured with the
 #: standard U-Net with instance normalisation in float32 (TensorFlow 2.21, 16 and 32 filters, depth 3 and 4).
 BYTES_PER_VOXEL: Final = {2: 140, 3: 115}
 
-#: One axis is that much coarser than the finest: thick slices.
+#: Ratio of the coarsest to the second coarsest voxel size from which slices are thick.
 ANISOTROPY: Final = 3.0
 
-#: Below this, an image is a CT in Hounsfield units: air has -1000.
+#: Images with values below it are CT in Hounsfield units, where air has -1000.
 _AIR: Final = -500
 _LARGEST_PATCH: Final = {2: 2048**2, 3: 256**3}
 _DEEPEST: Final = 4
-# Voxels that are left of an axis at the deepest level; a little less, as the patch is then rounded up.
+# Minimum size of an axis at the deepest level; not 4, because the patch is then rounded up.
 _BOTTLENECK: Final = 3.5
 _BATCH: Final = (2, 12)
 _SHARE_OF_DATA: Final = 0.05
+# Memory for a training step in GB, if unknown: most GPUs have 8.
+_GPU_GB: Final = 8.0
+_CPU_GB: Final = 4.0
 _SIDES: Final = re.compile(r"(?:^|[^a-z])(?:left|right|l|r)(?:[^a-z]|$)")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the training is planned for.
+    """Hardware for which a training is planned.
 
     Attributes:
-        gpu: Whether there is a graphics processor.
-        memory_gb: How much memory a step of training may take.
+        gpu: True if there is a GPU.
+        memory_gb: Memory for a training step, in GB.
     """
 
     gpu: bool
@@ -50,19 +55,35 @@ class Machine:
 
     @property
     def description(self) -> str:
-        """For people."""
-        return f"{'a GPU' if self.gpu else 'a CPU (no NVIDIA GPU was seen)'} with {self.memory_gb:g} GB for a step"
+        """Text for users."""
+        return (
+            f"{'a GPU' if self.gpu else 'a CPU (no NVIDIA GPU found)'} with {self.memory_gb:g} GB for a training step"
+        )
+
+
+def this_machine(memory_gb: float | None = None) -> Machine:
+    """Describe this machine, without TensorFlow.
+
+    Args:
+        memory_gb: Memory for a training step. None: 8 GB with an NVIDIA GPU, otherwise 4 GB or half of the machine's
+            memory, whichever is less.
+    """
+    gpu = has_nvidia_driver()
+    if memory_gb is None:
+        total = system_memory().total
+        memory_gb = _GPU_GB if gpu else _CPU_GB if total is None else min(_CPU_GB, total / 2**30 / 2)
+    return Machine(gpu, round(memory_gb, 1))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A value, and why it was chosen."""
+    """A value and the reason for it."""
 
     value: Any
     reason: str
 
 
-#: Tables of a configuration: for each key the choice.
+#: Choices for each key of the tables of a configuration.
 Plan = dict[str, dict[str, Choice]]
 
 
@@ -71,8 +92,8 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
 
     Args:
         fingerprint: The data set.
-        machine: What it is trained on.
-        class_names: Names of the classes, background first; left and right ones keep images from being mirrored.
+        machine: The hardware for the training.
+        class_names: Names of the classes, background first. Images are not mirrored if a name contains left or right.
 
     Returns:
         The choices.
@@ -97,22 +118,24 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
         channel = fingerprint.intensities[0]
         preprocessing["clip"] = Choice(
             [_neat(channel.percentile_00_5), _neat(channel.percentile_99_5)],
-            "this looks like CT in Hounsfield units; 99 % of what is segmented lies between these values",
+            "the images seem to be CT in Hounsfield units; 99 % of the foreground is between these values",
         )
     if spacing is not None:
         preprocessing["spacing"] = Choice(list(spacing), spacing_reason)
-    preprocessing["normalization"] = Choice("z-score", "each channel of each image: mean 0, deviation 1")
+    preprocessing["normalization"] = Choice("z-score", "mean 0 and standard deviation 1 for each channel of each image")
     preprocessing["analysis"] = Choice(
         "patchwise-crop", "random patches in training, all patches of a grid in prediction"
     )
     preprocessing["patch_shape"] = Choice(list(patch), patch_reason)
     preprocessing["overlap"] = Choice(
-        [size // 2 for size in patch], "half of the patch; less is faster, and shows seams sooner"
+        [size // 2 for size in patch], "half the patch; less is faster, but seams may be visible"
     )
     sides = [name for name in class_names if _SIDES.search(name.lower())]
-    mirror = Choice(True, "flips along all axes; false where it matters on which side something is")
+    mirror = Choice(True, "flips along all axes; set it to false if left and right differ")
     if sides:
-        mirror = Choice(False, f"no flips: {sides[0]!r} says on which side it is, and a flipped image shows the other")
+        mirror = Choice(
+            False, f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
+        )
     augmentation = {"mirror": mirror}
     metrics: list[Any] = ["dice_soft"]
     if 2 < len(class_names) <= 8:
@@ -126,58 +149,61 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
                 "batch_normalization": False,
                 "instance_normalization": True,
             },
-            f"{filters} filters {'as usual' if machine.gpu else '(no GPU was seen here; take 32 with one)'}; "
-            "depth: halvings, until the smallest axis has a few voxels; instance normalisation suits small batches",
+            f"{filters} filters {'as usual' if machine.gpu else '(no GPU found; use 32 with a GPU)'}; depth: halvings "
+            "until the smallest axis has a few voxels; instance normalisation suits small batches",
         ),
-        "loss": Choice("dice_crossentropy", "overlap and cross-entropy together: a good first choice"),
-        "metrics": Choice(metrics, "shown in each epoch; ClassDice for one class, so that a rare one is seen"),
+        "loss": Choice("dice_crossentropy", "Dice and cross-entropy: a good first choice"),
+        "metrics": Choice(metrics, "shown for each epoch; ClassDice shows the Dice of one class"),
         "batch_size": Choice(batch, batch_reason),
-        "learning_rate": Choice(0.001, "of Adam"),
-        "schedule": Choice("polynomial", "down to 0 until the training ends"),
-        "epochs": Choice(epochs, "how long to train; minutes = 60 besides it ends it after an hour at the latest"),
-        "iterations": Choice(iterations, f"steps per epoch: {epochs * iterations} in all, more is slower and better"),
-        "seed": Choice(0, "the same number, the same weights and patches"),
+        "learning_rate": Choice(0.001, "initial rate of the optimizer Adam"),
+        "schedule": Choice("polynomial", "decreases to 0 at the end of the training"),
+        "epochs": Choice(epochs, "number of epochs; add minutes = 60 for a limit of one hour"),
+        "iterations": Choice(
+            iterations,
+            f"steps per epoch, {epochs * iterations} in total; more steps take longer and give better results",
+        ),
+        "seed": Choice(0, "the same seed gives the same weights and patches"),
     }
-    split = {"validation_share": Choice(0.2, "a fifth of the cases; add groups where a patient has several")}
+    split = {"validation_share": Choice(0.2, "a fifth of the samples; add groups if patients have several samples")}
     folds = {"k_fold": Choice(min(5, fingerprint.cases), "for 'miscnn-tf cross-validate'")}
     if fingerprint.cases < 2:
-        split["validation_share"] = Choice(0, "there is a single case, and nothing to validate on")
+        split["validation_share"] = Choice(0, "there is only one sample, so none is left for validation")
         folds = {}
     plan = {"split": split, "preprocessing": preprocessing, "augmentation": augmentation, "network": network}
     return plan | ({"cross_validation": folds} if folds else {})
 
 
 def is_ct(fingerprint: Fingerprint) -> bool:
-    """Whether the images seem to be CT in Hounsfield units: one channel, in which air is far below 0."""
+    """Return True if the images seem to be CT in Hounsfield units: one channel, in which air is far below 0."""
     return len(fingerprint.intensities) == 1 and fingerprint.intensities[0].least < _AIR
 
 
 def plan_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...] | None, str]:
-    """The voxel size to resample to, and why; None where there is nothing to resample."""
+    """Return the voxel size to resample to, or None, and the reason."""
     spacing = fingerprint.median_spacing
     if fingerprint.spacings is None or spacing is None:
-        return None, "the files do not say how large a voxel is"
+        return None, "the voxel size is unknown"
     every = np.array(fingerprint.spacings)
     if np.all(np.abs(every / np.array(spacing) - 1) < 0.01):
-        return None, "all cases have the same voxel size"
-    reason = "mm; the median of all cases"
+        return None, "all samples have the same voxel size"
+    reason = "mm; the median of all samples"
     thick = _thick_axis(spacing)
     if thick is not None:
-        # As nnU-Net does for thick slices: the median would throw away what the finer cases show.
+        # As in nnU-Net for thick slices: the median would discard details of the finer samples.
         finer = float(np.percentile(every[:, thick], 10))
         finer = max(finer, min(size for axis, size in enumerate(spacing) if axis != thick))
         spacing = tuple(finer if axis == thick else size for axis, size in enumerate(spacing))
-        reason = f"mm; the median of all cases; across the thick slices, axis {thick}, a tenth of them are finer"
+        reason = f"mm; the median of all samples; across the thick slices, axis {thick}, the 10 % percentile"
     return tuple(_rounded_down(size) for size in spacing), reason
 
 
 def plan_patch(
     shape: Sequence[int], spacing: Sequence[float] | None, thick: int | None, filters: int, machine: Machine
 ) -> tuple[tuple[int, ...], int, str]:
-    """The patch, how often the network halves it, and why.
+    """Return the patch shape, the depth of the network, and the reason.
 
-    It begins as a box of equal lengths in mm that is not larger than the image, and is made smaller along the axis that
-    covers most of the image, until a step with two of them fits the memory.
+    The patch starts with equal lengths in mm, at most those of the image. It is reduced along the axis that covers most
+    of the image, until a training step with two patches fits into the memory.
     """
     axes = len(shape)
     lengths = np.array([1.0] * axes if spacing is None else spacing)
@@ -195,40 +221,40 @@ def plan_patch(
             break
         patch[int(np.argmax(shares))] -= step
     whole = all(size >= full for size, full in zip(patch, shape, strict=True))
-    reason = f"voxels; each axis a multiple of {step}, for {depth} halvings in the network; " + (
-        f"the median image, {_times(shape)}, fits in"
+    reason = f"voxels; each axis is a multiple of {step}, for {depth} halvings in the network; " + (
+        f"the median image, {_times(shape)}, fits into it"
         if whole
-        else f"of the median image, {_times(shape)}, as much as {machine.memory_gb:g} GB of memory allow"
+        else f"as large a part of the median image, {_times(shape)}, as {machine.memory_gb:g} GB of memory allow"
     )
     return tuple(patch), depth, reason
 
 
 def plan_batch(patch: Sequence[int], filters: int, machine: Machine, voxels_of_data: float) -> tuple[int, str]:
-    """How many patches a step takes, and why."""
+    """Return the batch size and the reason."""
     fits = int(machine.memory_gb / training_gb(patch, filters, 1))
     enough = int(_SHARE_OF_DATA * voxels_of_data / math.prod(patch))
     batch = max(_BATCH[0], min(fits, enough, _BATCH[1]))
     needed = training_gb(patch, filters, batch)
-    why = "no more than a twentieth of all voxels" if enough <= min(fits, _BATCH[1]) else "as the memory allows"
+    why = "at most a twentieth of all voxels" if enough <= min(fits, _BATCH[1]) else "as the memory allows"
     if batch == _BATCH[1]:
-        why = "more gain little"
+        why = "larger batches gain little"
     if batch == _BATCH[0]:
-        why = "the least that trains steadily"
+        why = "the smallest for a stable training"
     return batch, f"patches per step: {why}; about {needed:.1f} GB in float32, half of it in half precision"
 
 
 def training_gb(patch: Sequence[int], filters: int, batch: int) -> float:
-    """What a step of training takes, GB: an estimate, for the standard U-Net in float32."""
+    """Estimate the memory of a training step in GB, for the standard U-Net in float32."""
     return BYTES_PER_VOXEL[len(patch)] * math.prod(patch) * filters * batch / 2**30
 
 
 def to_tables(plan: Plan) -> dict[str, dict[str, Any]]:
-    """The plan without its reasons: the tables of a configuration."""
+    """Return the tables of a configuration: the plan without the reasons."""
     return {table: {key: choice.value for key, choice in choices.items()} for table, choices in plan.items()}
 
 
 def _thick_axis(spacing: Sequence[float] | None) -> int | None:
-    """The axis across thick slices, if there is one."""
+    """Return the axis across thick slices, if any."""
     if spacing is None or len(spacing) < 3:
         return None
     coarsest = int(np.argmax(spacing))
@@ -246,20 +272,20 @@ def _median_resampled(fingerprint: Fingerprint, spacing: Sequence[float]) -> tup
 
 
 def _depth(patch: np.ndarray, thick: int | None) -> int:
-    """How often it can be halved so that a few voxels remain of each axis; across thick slices one is enough."""
+    """Return the number of halvings after which each axis has a few voxels; one across thick slices."""
     within = [float(size) for axis, size in enumerate(patch) if axis != thick]
     depth = int(math.log2(max(1.0, min(within) / _BOTTLENECK)))
     return int(min(max(depth, 1), _DEEPEST))
 
 
 def _neat(value: float) -> float:
-    """Three or four digits: what lies behind is chance."""
+    """Round to four digits; the others are noise."""
     rounded = float(f"{value:.4g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) >= 10 else rounded
 
 
 def _rounded_down(spacing: float) -> float:
-    """Four digits, and no less than all voxels: a spacing that is a little too large would cost the last one."""
+    """Round down to four digits: a spacing that is slightly too large would lose the last voxel."""
     digits = 3 - math.floor(math.log10(spacing))
     return math.floor(spacing * 10**digits + 1e-6) / 10**digits
 
