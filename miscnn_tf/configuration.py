@@ -269,21 +269,23 @@ def code_fingerprint(cls: type) -> str:
     used: _Used = {}
     classes = [one for one in cls.__mro__ if one.__module__ not in {"builtins", "abc", "typing"}]
     own = [_compiled_class(one, used) for one in classes]
-    told: dict[tuple[str, str], Any] = {}
-    while waiting := used.keys() - told.keys():
+    compiled: dict[tuple[str, str], Any] = {}
+    while waiting := used.keys() - compiled.keys():
         for place in waiting:
             value = used[place]
-            told[place] = _compiled_class(value, used) if isinstance(value, type) else _compiled(value, (cls,), used)
-    return fingerprint(own, [[name, told[module, name]] for module, name in sorted(told)])
+            compiled[place] = (
+                _compiled_class(value, used) if isinstance(value, type) else _compiled(value, (cls,), used)
+            )
+    return fingerprint(own, [[name, compiled[module, name]] for module, name in sorted(compiled)])
 
 
 def _compiled_class(cls: type, used: _Used) -> list[Any]:
     members = sorted((name, value) for name, value in vars(cls).items() if name not in _NOT_CODE)
-    told = [
+    compiled = [
         [name, _compiled(value, (cls,), used) if not isinstance(value, _PLAIN) or _is_setting(value) else "data"]
         for name, value in members
     ]
-    return [cls.__qualname__, told]
+    return [cls.__qualname__, compiled]
 
 
 def _compiled(value: Any, inside: tuple[Any, ...], used: _Used) -> Any:

@@ -1,18 +1,18 @@
-"""Train and measure a network several times, so that each sample is segmented once by a model that never saw it.
+"""Cross-validate a network: each sample is segmented by a model that was trained without it.
 
-The samples are split into folds ([cross_validation] k_fold; [split] groups keeps a patient's scans together), and a
-model is trained per fold. An interrupted cross-validation goes on with the fold and the epoch in which it stopped when
-the same command is given again. Only one run at a time can write into a folder.
+The samples are split into folds ([cross_validation] k_fold; [split] groups keeps the scans of a patient together), and
+one model is trained per fold. Repeat the command to resume an interrupted cross-validation at the fold and epoch in
+which it stopped. Only one run at a time can write to a folder.
 
-For example:
+Examples:
   miscnn-tf cross-validate experiment.toml
   miscnn-tf cross-validate experiment.toml --set cross_validation.k_fold=5 --output five_folds
 
-In the output folder:
-  fold_0/ …              of each fold what 'miscnn-tf train' writes
-  scores.csv             the scores of all cases; summary.json: their means
-  report.html            all of it as a page
-  cross_validation.toml  the configuration that was used
+Files in the run folder:
+  fold_0/ …              for each fold the files of 'miscnn-tf train'
+  scores.csv             the scores of all samples; summary.json: their means
+  report.html            a page with all results
+  cross_validation.toml  the configuration
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Cross-validate; returns the exit code."""
+    """Cross-validate, and return the exit code."""
     from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder
     from miscnn_tf.planning.toml_file import read_experiment
 

@@ -1,16 +1,16 @@
-"""Explore a data set: how many samples of what size, which classes, how bright, how much memory.
+"""Summarise a data set: sizes, classes, intensities, memory.
 
-Each sample is read once. Printed are the folder's structure, shapes and voxel sizes, memory on disk and decoded, the
-share and size of each class, intensities overall and in each class, and histograms.
+Each sample is read once. The output shows the structure of the folder, shapes and voxel sizes, sizes on disk and in
+memory, the share and size of each class, intensities overall and per class, and histograms.
 
-With --export FOLDER also written:
-  cases.csv         a row per case: shape, voxel size, bytes, intensities
-  classes.csv       a row per case and class: voxels, share, volume, intensities
+Files of --export FOLDER:
+  cases.csv         a row per sample: shape, voxel size, bytes, intensities
+  classes.csv       a row per sample and class: voxels, share, volume, intensities
   histogram.csv     share of all voxels per bin of intensity, overall and per class
-  histogram.png     the same as a picture
-  classes.png       share of each class in each case
+  histogram.png     the same as a figure
+  classes.png       share of each class in each sample
 
-Exit code: 0, or 1 if some samples could not be read ('miscnn-tf verify' says all that is wrong).
+Exit code: 0, or 1 if samples could not be read; list their faults with 'miscnn-tf verify'.
 
 Examples:
   miscnn-tf data_exp data
@@ -30,15 +30,15 @@ from miscnn_tf.cli.output import forgive_encoding
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf data_exp``."""
     add_data_arguments(parser)
-    parser.add_argument("--no-labels", action="store_true", help="the images alone; label maps are not read")
-    parser.add_argument("--cases", action="store_true", help="print a line per case, too")
+    parser.add_argument("--no-labels", action="store_true", help="read images only, without label maps")
+    parser.add_argument("--cases", action="store_true", help="also print a line per sample")
     parser.add_argument(
-        "--export", type=Path, metavar="OUT_FOLDER", help="write tables (CSV) and pictures (PNG) to this folder"
+        "--export", type=Path, metavar="OUT_FOLDER", help="write tables (CSV) and figures (PNG) to this folder"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explore a data set; returns 1 if a sample could not be read."""
+    """Summarise a data set, and return 1 if a sample could not be read."""
     from miscnn_tf.utils.data_exploration import explore
     from miscnn_tf.utils.exploration_export import export_exploration
     from miscnn_tf.utils.exploration_text import exploration_text
@@ -59,5 +59,5 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     for index, error in found.unreadable:
         print(f"could not be read: {index}: {' '.join(str(error).split())}")
-    print(f"To list all that is wrong: miscnn-tf verify {shlex.quote(str(data_folder(arguments)))}")
+    print(f"List all faults: miscnn-tf verify {shlex.quote(str(data_folder(arguments)))}")
     return 1

@@ -1,4 +1,4 @@
-"""The options by which commands are told where the data are and what they are like."""
+"""Options of commands for the location and format of the data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from miscnn_tf.messages import plural
 if TYPE_CHECKING:
     from miscnn_tf.data_loading.data_io import Data_IO
 
-#: The names that a type goes by; written out, because to ask for them would import all formats.
+#: Names of the types. They are repeated here, because the registry imports all formats.
 TYPES = ("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED")
 
 
 def type_name(text: str) -> str:
-    """A type in whatever letters; the name that an installed package chose stays as it is.
+    """Return the upper-case name of a type; names from other packages stay unchanged.
 
     Example:
         >>> type_name("nifti"), type_name("my_format")
@@ -26,21 +26,23 @@ def type_name(text: str) -> str:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the data folder, and what is guessed where it is left out."""
+    """Add the data folder, and options for its format."""
     folder = parser.add_mutually_exclusive_group(required=True)
     folder.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of the data set")
-    folder.add_argument("--data_dir", "--data-dir", dest="data_dir", metavar="FOLDER", help="the same, as an option")
-    group = parser.add_argument_group("what the data are like", "All of it is guessed where it is left out.")
+    folder.add_argument("--data_dir", "--data-dir", dest="data_dir", metavar="FOLDER", help="the folder, as an option")
+    group = parser.add_argument_group("format of the data", "All of these are detected by default.")
     group.add_argument(
         "-t",
         "--type",
         type=type_name,
         metavar="TYPE",
-        help=f"the format and layout: {', '.join(TYPES)}, or what an installed package adds",
+        help=f"the layout: {', '.join(TYPES)}, or one of another package",
     )
     group.add_argument("--channels", type=whole_number(1), metavar="N", help="channels per image")
     group.add_argument("--classes", type=whole_number(1), metavar="N", help="classes, background included")
-    group.add_argument("--pattern", metavar="REGEX", help="take only samples whose whole name matches, 'case_0[0-9]+'")
+    group.add_argument(
+        "--pattern", metavar="REGEX", help="use only samples whose names match, for instance 'case_0[0-9]+'"
+    )
     group.add_argument(
         "--label-map",
         "--label_map",
@@ -48,7 +50,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="VALUE=CLASS",
-        help="what values in the label maps mean, '--label-map 255=1'; others stay as they are",
+        help="classes of values in the label maps, '--label-map 255=1'; other values stay unchanged",
     )
     group.add_argument(
         "--structures",
@@ -56,13 +58,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="NAME=CLASS",
-        help="DICOM: which class each structure of an RTSTRUCT or SEG is, '--structures Lung_L=1 Heart=2'",
+        help="DICOM: class of each structure of an RTSTRUCT or SEG, '--structures Lung_L=1 Heart=2'",
     )
     group.add_argument(
-        "--annotation-tag", metavar="TEXT", help="DICOM: what the folder with the RTSTRUCT has in its name"
+        "--annotation-tag", metavar="TEXT", help="DICOM: part of the name of the folder with the RTSTRUCT"
     )
     group.add_argument(
-        "--series", metavar="REGEX", help="DICOM: description or UID of the series, where a sample has several"
+        "--series", metavar="REGEX", help="DICOM: description or UID of the series, if a sample has several"
     )
     group.add_argument("--modality", metavar="CODE", help="DICOM: modality of the series, '--modality CT'")
     group.add_argument(
@@ -71,25 +73,29 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="KEYWORD=VALUE",
-        help="DICOM: which images, where a series has several of one place, '--frames DiffusionBValue=1000'",
+        help="DICOM: images to use, if a series has several at one position, '--frames DiffusionBValue=1000'",
     )
     group.add_argument(
-        "--image-folder", metavar="NAME", help="PAIRED: where the images are, relative to FOLDER, 'train/images'"
+        "--image-folder",
+        metavar="NAME",
+        help="PAIRED: image folder, relative to FOLDER, for instance 'train/images'",
     )
     group.add_argument(
-        "--mask-folder", metavar="NAME", help="PAIRED: where the masks are, likewise; '1st_manual' of DRIVE"
+        "--mask-folder",
+        metavar="NAME",
+        help="PAIRED: mask folder, relative to FOLDER, for instance '1st_manual' in DRIVE",
     )
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
-    """The data set that the options name.
+    """Open the data set that the options specify.
 
     Args:
-        arguments: What was parsed.
-        labels: Whether its samples have label maps.
+        arguments: The parsed options.
+        labels: True if the samples have label maps.
 
     Raises:
-        DataError: If there is none, or it cannot be told what it is.
+        DataError: If there are no data, or their layout cannot be detected.
     """
     from miscnn_tf.data_loading.data_io import Data_IO
     from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors
@@ -118,13 +124,13 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
 
 
 def data_folder(arguments: argparse.Namespace) -> str:
-    """The folder, however it was given."""
+    """Return the folder, given as an argument or as an option."""
     folder: str = arguments.folder if arguments.folder is not None else arguments.data_dir
     return folder
 
 
 def describe_data(data_io: Data_IO) -> str:
-    """How many samples of what are where, in a line; and a second one where folders were chosen by their names."""
+    """Describe the data set in one line, with a second line if folders were chosen by name."""
     interface = data_io.interface
     what = (
         f"{plural(len(data_io.indices_list), 'sample')} in {data_io.input_path}, read by {type(interface).__name__}: "
@@ -135,7 +141,7 @@ def describe_data(data_io: Data_IO) -> str:
 
 
 def _structure_pair(text: str) -> tuple[str, int]:
-    # Names may have such a sign in them; the class has none.
+    # Names may contain "=", classes cannot.
     name, _, label = text.rpartition("=")
     if not name:
         raise ValueError

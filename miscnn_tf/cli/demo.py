@@ -1,13 +1,13 @@
-"""Train and predict on made-up data, from nothing to label maps and a page of results.
+"""Train a network on synthetic data, and show its predictions.
 
-Writes a small data set of CT-like phantoms (kidneys and kidney tumours, laid out like the KiTS19 challenge),
-trains a 3D U-Net on three quarters of it, segments the rest, and prints the Dice of each case. In the output folder:
+Write a small data set of CT-like phantoms (kidneys and kidney tumours, in the layout of the KiTS19 challenge), train a
+3D U-Net on three quarters of it, segment the rest, and print the Dice of each case. Files in the output folder:
 
   data/           the scans and their true segmentations: case_00000/imaging.nii.gz, segmentation.nii.gz
-  predictions/    what the network found in the held-out cases, to be laid over the scans
+  predictions/    segmentations of the held-out cases by the network, on the grids of the scans
   model.keras     the trained network with its preprocessing: miscnn_tf.load_model("model.keras")
-  index.html      pictures, loss curve and scores: open it in a browser
-  summary.json    the same figures for programs
+  index.html      pictures, loss curve and scores; open it in a browser
+  summary.json    the scores for programs
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("miscnn_tf_demo"),
         metavar="FOLDER",
-        help="where everything is written (default: %(default)s, in the current folder)",
+        help="the output folder (default: %(default)s, in the current folder)",
     )
     parser.add_argument(
         "--cases",
         type=whole_number(2),
         default=DEFAULT_CASES,
         metavar="N",
-        help="how many scans to make; a quarter is held out (default: %(default)s)",
+        help="number of scans; a quarter of them is held out (default: %(default)s)",
     )
     parser.add_argument(
         "--epochs",
         type=whole_number(1),
         default=DEFAULT_EPOCHS,
         metavar="N",
-        help="how long to train; more is slower and better (default: %(default)s)",
+        help="number of epochs; more take longer and give better results (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=whole_number(0),
         default=0,
         metavar="N",
-        help="another number makes other scans; the same one gives the same result (default: %(default)s)",
+        help="random seed; the same seed gives the same scans and results (default: %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo; returns the exit code."""
+    """Run the demo, and return the exit code."""
     start_tensorflow(arguments.verbose)
     from miscnn_tf.cli.demo_run import run_demo
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def score_table(classes: list[str], dice: dict[str, dict[str, float | None]], mean: dict[str, float | None]) -> str:
-    """The Dice of each case and class as text; a class that a case does not have shows a dash.
+    """Format the Dice of each case and class; a dash means that the case does not have the class.
 
     Example:
         >>> print(score_table(["kidney"], {"case_00000": {"kidney": 0.9512}}, {"kidney": 0.9512}))

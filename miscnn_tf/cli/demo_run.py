@@ -1,4 +1,4 @@
-"""What ``miscnn-tf demo`` does: a whole experiment through the public interface, as a script of a user would do it."""
+"""Implementation of ``miscnn-tf demo``: an experiment with the public interface, as in a script of a user."""
 
 from __future__ import annotations
 
@@ -52,28 +52,28 @@ def run_demo(
     patch_shape: Sequence[int] = PATCH,
     steps_per_epoch: int = STEPS_PER_EPOCH,
 ) -> dict[str, Any]:
-    """Make phantoms, train, predict the held-out quarter, measure, and write the page.
+    """Write phantoms, train, predict the held-out quarter, evaluate, and write the page.
 
     Args:
-        output: Folder for everything; made where missing. Files of an earlier demo in it are replaced.
-        cases: How many phantoms, at least 2.
-        epochs: How long to train.
-        seed: Of the phantoms, the initial weights and the batches.
-        shape: Of the phantoms, voxels.
-        patch_shape: Of the patches that the network sees, voxels.
+        output: Folder for all files; created if it does not exist. Files of an earlier demo are replaced.
+        cases: Number of phantoms, at least 2.
+        epochs: Number of epochs.
+        seed: Random seed of the phantoms, the initial weights and the batches.
+        shape: Shape of the phantoms, voxels.
+        patch_shape: Shape of the patches, voxels.
         steps_per_epoch: Batches per epoch.
 
     Returns:
-        What ``summary.json`` holds: Dice per case and class (None where a case has no such class), their means, loss
-        per epoch, seconds, settings and versions.
+        The contents of ``summary.json``: Dice per case and class (None for missing classes), their means, loss per
+        epoch, seconds, settings and versions.
 
     Raises:
-        StorageError: If `output` holds something that is no demo, or cannot be written.
+        StorageError: If `output` contains other files, or cannot be written.
     """
     begin = time.perf_counter()
     output = _claim(Path(output))
     data_path = output / "data"
-    print(f"Making {plural(cases, 'phantom scan')} in {data_path}", flush=True)
+    print(f"Writing {plural(cases, 'phantom scan')} to {data_path}", flush=True)
     names = write_kits_phantoms(data_path, cases=cases, shape=shape, seed=seed)
     held_out = names[-max(1, round(len(names) / 4)) :]
     training = names[: -len(held_out)]
@@ -91,7 +91,7 @@ def run_demo(
     backup_history(history.history, str(output))
     trained = time.perf_counter()
 
-    print(f"Segmenting {plural(len(held_out), 'held-out scan')} into {output / 'predictions'}", flush=True)
+    print(f"Segmenting {plural(len(held_out), 'held-out scan')} to {output / 'predictions'}", flush=True)
     model.predict(held_out)
     predicted = time.perf_counter()
 
@@ -133,18 +133,18 @@ def run_demo(
 def make_model(
     data_path: Path, output: Path, names: Sequence[str], seed: int, patch_shape: Sequence[int]
 ) -> Neural_Network:
-    """The pipeline of the demo: interface, preprocessing and network."""
+    """Create the pipeline of the demo: interface, preprocessing and network."""
     interface = NIFTI_interface(pattern="|".join(names), channels=1, classes=len(CLASSES))
     data_io = Data_IO(
         interface, str(data_path), output_path=str(output / "predictions"), batch_path=str(output / "batches")
     )
-    # Some scans are stored upside down or with the sides swapped: mirror along slices and columns, never front to back.
+    # Some scans are stored upside down or with swapped sides: mirror slices and columns, but not front and back.
     augmentation = Data_Augmentation(scaling=False, rotations=False, gamma=False, mirror=True)
     augmentation.config_mirror_axes = (0, 2)
     pre_processor = Preprocessor(
         data_io,
         batch_size=2,
-        # The range of soft tissue in Hounsfield units; one voxel size; mean 0 and deviation 1.
+        # The range of soft tissue in Hounsfield units; one voxel size; mean 0 and standard deviation 1.
         subfunctions=[Clipping(min=-79, max=304), Resampling(SPACING, order_img=1), Normalization("z-score")],
         data_aug=augmentation,
         analysis="patchwise-crop",
@@ -157,21 +157,21 @@ def make_model(
         architecture=Architecture(n_filters=16, depth=3, batch_normalization=False, instance_normalization=True),
         loss=dice_crossentropy,
         learning_rate=4e-3,
-        # Not "auto": bfloat16 needs instructions that few CPUs have, and the figures are to be alike everywhere.
+        # Not "auto": few CPUs have bfloat16 instructions, and results should not depend on the machine.
         precision="float32",
         deterministic=True,
     )
     if not sys.stdout.isatty():
-        model.verbose = 2  # a line per epoch: a progress bar makes a mess of a log file
+        model.verbose = 2  # one line per epoch, because log files cannot show a progress bar
     return model
 
 
 def _claim(output: Path) -> Path:
-    """Make the folder, and mark it as a demo's: a folder with other things in it is left alone."""
+    """Create the folder and mark it as a demo, unless it has other files."""
     mark = output / "summary.json"
     if output.is_dir() and any(output.iterdir()) and not _is_ours(mark):
         raise StorageError(
-            f"the folder {output} holds files that no demo wrote; choose an empty or new one with --output"
+            f"the folder {output} has files of other programs; choose an empty or new folder with --output"
         )
     make_folder(output)
     write_json(mark, {"status": "not finished"})
@@ -189,7 +189,7 @@ def _is_ours(mark: Path) -> bool:
 def _examine(
     model: Neural_Network, names: Sequence[str], output: Path
 ) -> tuple[dict[str, list[float]], dict[str, Path]]:
-    """Dice per class, background first, and a picture, of each predicted case."""
+    """Compute the Dice per class, background first, and draw a picture for each predicted case."""
     scores: dict[str, list[float]] = {}
     pictures: dict[str, Path] = {}
     for name in names:
@@ -200,7 +200,7 @@ def _examine(
         scores[name] = compute_dice(truth, prediction, len(CLASSES))
         pictures[name] = output / "pictures" / f"{name}.png"
         draw_case(
-            # The window in which radiologists look at kidneys.
+            # The intensity window of radiologists for kidneys.
             np.clip(sample.img_data, -160, 240),
             truth,
             prediction,
@@ -218,7 +218,7 @@ def _foreground(scores: dict[str, float]) -> dict[str, float | None]:
 
 
 def _number(value: float) -> float | None:
-    # JSON has no NaN.
+    # JSON does not support NaN.
     return round(float(value), 6) if math.isfinite(value) else None
 
 
@@ -230,7 +230,7 @@ def _settings(model: Neural_Network, epochs: int, steps_per_epoch: int, seed: in
     return {
         "network": f"3D U-Net, {size}",
         "preprocessing": "clipping to -79 … 304 HU, resampling to "
-        f"{' × '.join(map(str, SPACING))} mm, normalisation to mean 0 and deviation 1",
+        f"{' × '.join(map(str, SPACING))} mm, normalisation to mean 0 and standard deviation 1",
         "patches": f"{patch} voxels, batches of {pre_processor.batch_size}",
         "training": f"{epochs} epochs of {steps_per_epoch} steps, Adam, learning rate {model.learning_rate:g} to 0",
         "loss": "soft Dice + cross-entropy",

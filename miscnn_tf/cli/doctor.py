@@ -1,10 +1,10 @@
-"""Say what this installation and this machine can do: driver, devices, precision, libraries, memory.
+"""Report drivers, devices, precisions, libraries and memory of this machine, and problems with them.
 
-A small computation is run on each device that TensorFlow sees, as a network would run it. Where there is an NVIDIA
-driver but no GPU is used, the first line says so loudly. Paste the whole output into a bug report; it holds no data and
-no names but those of the machine's parts.
+Run a small computation on each device of TensorFlow, as a network does. If there is an NVIDIA driver but TensorFlow
+does not use a GPU, the first line reports it. Paste the whole output into bug reports; it does not contain data, or
+names of users.
 
-Exit code: 0 if all is well, 1 if something is broken or a GPU is not used.
+Exit code: 0, or 1 if there is a problem.
 
 Examples:
   miscnn-tf doctor
@@ -21,11 +21,11 @@ from miscnn_tf.cli.output import forgive_encoding
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf doctor``."""
-    parser.add_argument("--json", action="store_true", help="the same as JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine; returns 1 if there is a problem."""
+    """Examine the machine, and return 1 if there is a problem."""
     from miscnn_tf.cli.doctor_report import examine, report_text
 
     forgive_encoding()

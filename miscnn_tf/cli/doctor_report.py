@@ -1,4 +1,4 @@
-"""What ``miscnn-tf doctor`` finds out, as plain data and as text."""
+"""Report of ``miscnn-tf doctor``, as plain data and as text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from miscnn_tf.utils.text_table import size_text
 
 Report = dict[str, Any]
 
-# What TensorFlow takes from the environment, or we do.
+# Environment variables that affect TensorFlow or this package.
 _ENVIRONMENT = re.compile(
     r"CUDA_\w+|XLA_FLAGS|TF_(CONFIG|(CPP|XLA|FORCE|GPU|ENABLE|DISABLE|DETERMINISTIC|NUM|USE)_\w+)|KERAS_\w+"
     r"|OMP_NUM_THREADS|LD_LIBRARY_PATH"
 )
-_TELLING = re.compile(r"cuda|cudnn|dlopen|libdevice|GPU|ptxas|TensorRT", re.IGNORECASE)
+_RELEVANT = re.compile(r"cuda|cudnn|dlopen|libdevice|GPU|ptxas|TensorRT", re.IGNORECASE)
 _WIDTH = 80
 _PROBE_SECONDS = 300
 _LITTLE_ROOM = 2 * 2**30
@@ -35,7 +35,7 @@ _LITTLE_MEMORY = 2 * 2**30
 
 
 def examine() -> Report:
-    """Look at everything; takes as long as TensorFlow takes to start."""
+    """Examine the machine, which takes as long as the import of TensorFlow."""
     memory = system_memory()
     report: Report = {
         "miscnn_tf": miscnn_tf.__version__,
@@ -58,7 +58,7 @@ def examine() -> Report:
 
 
 def probe_devices() -> Report:
-    """What `device_probe` found in a process of its own; ``{"failed": …}`` where that did not end well."""
+    """Run `device_probe` in a separate process; return ``{"failed": …}`` if it fails."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
     command = [sys.executable, "-m", "miscnn_tf.neural_network.device_probe"]
     try:
@@ -67,22 +67,22 @@ def probe_devices() -> Report:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"failed": str(error), "said": []}
-    said = list(dict.fromkeys(_message(line) for line in done.stderr.splitlines() if _TELLING.search(line)))
+    messages = list(dict.fromkeys(_message(line) for line in done.stderr.splitlines() if _RELEVANT.search(line)))
     try:
-        return {**json.loads(done.stdout.splitlines()[-1]), "said": said}
+        return {**json.loads(done.stdout.splitlines()[-1]), "said": messages}
     except (ValueError, IndexError):
-        return {"failed": _ending(done.returncode, done.stderr), "said": said}
+        return {"failed": _ending(done.returncode, done.stderr), "said": messages}
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """The report for people, problems first."""
+    """Format the report for users, problems first."""
     lines = []
     for problem in report["problems"]:
         lines += [*_wrapped(problem, "PROBLEM  "), ""]
     for remark in report["remarks"]:
         lines += [*_wrapped(remark, "note     "), ""]
     if not report["problems"]:
-        lines += ["All is well.", ""]
+        lines += ["No problems found.", ""]
     for title, rows in _sections(report):
         lines.append(title)
         for name, value in rows:
@@ -93,13 +93,13 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def _problems(report: Mapping[str, Any]) -> Iterable[str]:
     found = report["tensorflow"]
-    # TensorFlow without a GPU that is there comes first: it is what nobody says otherwise.
+    # An unused GPU is reported first, because nothing else reports it.
     yield from (warning for warning in found.get("warnings", ()) if "RUNNING ON THE CPU" in warning)
     cards, gpus = report["graphics"]["cards"], [one for one in found.get("devices", ()) if one["kind"] == "GPU"]
     if cards and not gpus and "failed" not in found and not found.get("driver") and not _hidden():
         yield (
-            f"RUNNING ON THE CPU although nvidia-smi shows {cards[0].get('name')}: TensorFlow sees no GPU. Install its "
-            "CUDA libraries: pip install 'miscnn_tf[gpu]'"
+            f"RUNNING ON THE CPU although nvidia-smi shows {cards[0].get('name')}: TensorFlow finds no GPU. Install "
+            "its CUDA libraries: pip install 'miscnn_tf[gpu]'"
         )
     if report["graphics"]["nvidia_smi"] == "fails":
         yield (
@@ -109,30 +109,30 @@ def _problems(report: Mapping[str, Any]) -> Iterable[str]:
     for package in report["required"] or ():
         if not package["fits"]:
             have = "is missing" if package["installed"] is None else f"is {package['installed']}"
-            yield f"{package['name']} {have}, needed is {package['wanted']}: pip install --upgrade miscnn_tf"
+            yield f"{package['name']} {have}, but {package['wanted']} is required: pip install --upgrade miscnn_tf"
     if "failed" in found:
-        yield f"TensorFlow does not start: {found['failed']}"
+        yield f"TensorFlow cannot be imported: {found['failed']}"
     elif found["keras_backend"] != "tensorflow":
         yield (
-            f"Keras uses {found['keras_backend']}; unset KERAS_BACKEND, or set it to tensorflow, and look at "
+            f"Keras uses {found['keras_backend']}; unset KERAS_BACKEND, or set it to tensorflow, and check "
             "~/.keras/keras.json"
         )
     for device in found.get("devices", ()):
         if device["error"]:
-            yield f"{device['name']} does not compute: {device['error']}"
+            yield f"{device['name']} fails: {device['error']}"
 
 
 def _remarks(report: Mapping[str, Any]) -> Iterable[str]:
     if report["required"] is None:
-        yield "miscnn_tf is not installed, only on the path: versions of its dependencies were not compared"
+        yield "miscnn_tf is only on the path, not installed: versions of its dependencies were not checked"
     if report["graphics"]["cards"] and _hidden():
         yield "the GPU is hidden by CUDA_VISIBLE_DEVICES"
     for place in report["disk"]:
         if place["free_bytes"] is not None and place["free_bytes"] < _LITTLE_ROOM:
-            yield f"little room in {place['folder']}: {size_text(place['free_bytes'])}"
+            yield f"little free space in {place['folder']}: {size_text(place['free_bytes'])}"
     available = report["memory"]["available_bytes"]
     if available is not None and available < _LITTLE_MEMORY:
-        yield f"little memory is free: {size_text(available)}"
+        yield f"little free memory: {size_text(available)}"
 
 
 def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
@@ -140,9 +140,9 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, 
     hardware = found.get("hardware")
     if hardware is not None:
         yield (
-            "what a network would use",
+            "settings of networks",
             [
-                ("in short", hardware["description"]),
+                ("summary", hardware["description"]),
                 ("strategy", f"{hardware['strategy']}, {hardware['devices_used']} device(s)"),
                 ("precision", hardware["precision"]),
                 ("XLA", "on" if hardware["xla"] else "off"),
@@ -172,7 +172,7 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, 
         purpose = dependencies.FEATURES.get(name, "")
         state = f"not installed: {', '.join(missing)}" if missing else "installed"
         rows.append((f"miscnn_tf[{name}]", f"{purpose} – {state}" if purpose else state))
-    yield "extras, and what they are for", rows
+    yield "extras and their purposes", rows
     if report["environment"]:
         yield "environment", list(report["environment"].items())
 
@@ -183,7 +183,7 @@ def _device_rows(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for card in graphics["cards"]:
         yield "card", ", ".join(f"{key} {value}" for key, value in card.items())
     if "failed" not in found:
-        yield "driver's trace", found["driver"] or "none"
+        yield "driver file", found["driver"] or "none"
         built = found["built_with"]
         cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
         yield "TensorFlow", f"{found['tensorflow']}, built with {cuda}"
@@ -191,16 +191,16 @@ def _device_rows(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "CUDA packages", nvidia or "none installed by pip"
     for device in found.get("devices", ()):
         about = [text for text in (device["model"], device["compute_capability"]) if text]
-        state = f"does NOT compute: {device['error']}" if device["error"] else f"computes ({device['seconds']} s)"
+        state = f"FAILS: {device['error']}" if device["error"] else f"works ({device['seconds']} s)"
         yield device["name"], ", ".join([*about, state])
     for line in found["said"]:
-        yield "TensorFlow said", line
+        yield "TensorFlow log", line
 
 
 def _package(package: Mapping[str, Any]) -> str:
     if package["fits"]:
         return str(package["installed"])
-    return f"{package['installed'] or 'MISSING'}, needed is {package['wanted']}"
+    return f"{package['installed'] or 'MISSING'}, required: {package['wanted']}"
 
 
 def _environment() -> dict[str, str]:
@@ -212,7 +212,7 @@ def _hidden() -> bool:
 
 
 def _message(line: str) -> str:
-    """A line of TensorFlow's log without time, process and place in its source."""
+    """Remove time, process and source location from a line of TensorFlow's log."""
     return re.sub(r"^.*?[\w/]+\.(cc|h|cpp):\d+\]\s*", "", line).strip()
 
 
@@ -220,13 +220,13 @@ def _ending(code: int, stderr: str) -> str:
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "no message")
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "; this TensorFlow may need instructions that the processor lacks" if name == "SIGILL" else ""
-        return f"it was ended by {name}{hint} ({last})"
+        hint = "; TensorFlow may need instructions that the processor does not have" if name == "SIGILL" else ""
+        return f"it was killed by {name}{hint} ({last})"
     return last
 
 
 def _without_home(value: Any) -> Any:
-    """Names of users have no place in a bug report."""
+    """Replace the home folder, because bug reports should not contain names of users."""
     if isinstance(value, dict):
         return {key: _without_home(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -4,7 +4,7 @@ PRED and TRUTH are two files, or two folders whose files are paired by their nam
 data set in any layout that 'miscnn-tf init' knows. The grids of each pair have to agree; all that do not are listed.
 Where TRUTH is, or lies in, such a data set, the page of 'miscnn-tf report' shows the cases with their images.
 
-For example:
+Examples:
   miscnn-tf evaluate predictions labelsTs -o evaluation
   miscnn-tf evaluate segmentation.nii.gz truth.nii.gz
   miscnn-tf evaluate predicted_masks masks --label-map 255=1 -o evaluation

@@ -1,14 +1,14 @@
-"""Look at a folder of data, and write a configuration for it that 'miscnn-tf train' can use.
+"""Analyse a data set, and write a configuration for 'miscnn-tf train'.
 
-What is found (sizes, voxel sizes, intensities, classes) decides preprocessing, patches and network, by rules like
-nnU-Net's; the file says why each value was chosen, and is meant to be read and changed. The figures themselves are
-written beside it, as EXPERIMENT.fingerprint.json.
+Preprocessing, patches and network follow from sizes, voxel sizes, intensities and classes, by rules like those of
+nnU-Net. The file has a reason for each value; read it and change it as needed. The fingerprint of the data is written
+beside it, as EXPERIMENT.fingerprint.json.
 
-Folders that are understood as they are: a folder per case with imaging.nii.gz and segmentation.nii.gz (or .png, …);
-dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); images/ beside masks/; a folder per
-case with a DICOM series and RTSTRUCT or SEG files.
+Layouts that are detected: a folder per sample with imaging.nii.gz and segmentation.nii.gz (or .png, …); dataset.json
+with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); images/ beside masks/; a folder per sample with
+a DICOM series and RTSTRUCT or SEG files.
 
-For example:
+Examples:
   miscnn-tf init scans -o experiment.toml
   miscnn-tf init cells -o cells.toml --set data.label_map="{255 = 1}"
   miscnn-tf init DRIVE/training -o vessels.toml --set data.settings.mask_folder="'1st_manual'"
@@ -40,30 +40,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         type=type_name,
         metavar="NAME",
-        help="how the files lie: NIFTI, IMG, DICOM, … (default: found out)",
+        help="layout of the files: NIFTI, IMG, DICOM, … (default: detected)",
     )
     parser.add_argument(
         "--memory",
         type=memory_size(),
         metavar="GB",
-        help="what a step of training may take, in GB or with its unit, such as 512MB (default: 8 with an NVIDIA GPU, "
-        "else 4, at most half of this machine's)",
+        help="memory for a training step, in GB or with a unit, such as 512MB (default: 8 with an NVIDIA GPU, else 4, "
+        "at most half of this machine's)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="say something that is not to be found out, for instance --set data.classes=3; may be repeated",
+        help="set a value instead of detecting it, for instance --set data.classes=3; may be repeated",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a configuration that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing configuration")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look and write; returns the exit code."""
+    """Write the configuration, and return the exit code."""
     from miscnn_tf.cli.init_run import run_init
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
     run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, arguments.set, arguments.overwrite)
-    print(f"\nNext: look at {arguments.output}, then miscnn-tf train {shlex.quote(str(arguments.output))}")
+    print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

@@ -1,4 +1,4 @@
-"""What ``miscnn-tf init`` does."""
+"""Implementation of ``miscnn-tf init``."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ def run_init(
     changes: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Experiment:
-    """Look at a data set, and write a configuration and the fingerprint.
+    """Analyse a data set, and write a configuration and the fingerprint.
 
     Args:
         folder: The data set.
         output: The file to write.
-        layout: Name of the layout; None: found out.
-        memory_gb: What a step of training may take; None: by the machine.
-        changes: Keys that are said, not found out: ``"data.classes=3"``.
-        overwrite: Replace a file that is there.
+        layout: Name of the layout; None: detected.
+        memory_gb: Memory for a training step; None: depends on the machine.
+        changes: Values that are set, not detected: ``"data.classes=3"``.
+        overwrite: Replace an existing file.
 
     Returns:
-        What was written.
+        The configuration.
 
     Raises:
-        StorageError: If the file is there already.
-        DataError: If the data cannot be used.
+        StorageError: If the file exists.
+        DataError: If the data are invalid.
     """
     if output.exists() and not overwrite:
-        raise StorageError(f"{output} is there already; choose another name with -o, or replace it with --overwrite")
+        raise StorageError(f"{output} exists already; choose another name with -o, or replace it with --overwrite")
     if output.suffix != ".toml":
-        raise ConfigurationError(f"-o {output}: the name of a configuration ends in .toml")
-    said: dict[str, Any] = {"data": {"path": os.path.abspath(folder), "layout": layout or AUTO}}
-    apply_changes(said, changes)
-    # Mistakes in what was said are told before the data are looked at, which may take a while.
-    patches = said.get("preprocessing", {}).get("patch_shape") is not None
-    preprocessing = {**({} if patches else {"analysis": "fullimage"}), **said.get("preprocessing", {})}
-    checked = check_experiment({**said, "preprocessing": preprocessing}, "--set")
+        raise ConfigurationError(f"-o {output}: the name of a configuration must end in .toml")
+    given: dict[str, Any] = {"data": {"path": os.path.abspath(folder), "layout": layout or AUTO}}
+    apply_changes(given, changes)
+    # Report mistakes in the given values before reading the data, which may take minutes.
+    patches = given.get("preprocessing", {}).get("patch_shape") is not None
+    preprocessing = {**({} if patches else {"analysis": "fullimage"}), **given.get("preprocessing", {})}
+    checked = check_experiment({**given, "preprocessing": preprocessing}, "--set")
     interface = make_interface(checked.data)
     data_io = Data_IO(interface, checked.data.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
     found_in = getattr(interface, "found_in", None)
     print(
-        f"{plural(len(data_io.indices_list), 'case')}, laid out as {name}{f': {found_in}' if found_in else ''}",
+        f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{f': {found_in}' if found_in else ''}",
         flush=True,
     )
     fingerprint = take_fingerprint(data_io)
@@ -70,7 +70,7 @@ def run_init(
     names = interface.names_of_classes()
     plan = make_plan(fingerprint, machine, names)
 
-    data = {"path": Choice(_shown_path(checked.data.path, output), ""), "layout": Choice(name, "how the files lie")}
+    data = {"path": Choice(_shown_path(checked.data.path, output), ""), "layout": Choice(name, "layout of the files")}
     data["channels"] = Choice(interface.channels, "")
     data["classes"] = Choice(interface.classes, "background included")
     if interface.class_names is not None:
@@ -80,18 +80,18 @@ def run_init(
         values = ", ".join(map(str, interface.values_of_classes()))
         data["label_map"] = Choice(
             {str(old): new for old, new in label_map.items()},
-            f"what values in the masks mean; predictions are written in the same: {values}",
+            f"classes of values in the label maps; predictions are written with the values {values}",
         )
-    settings = {**_settings(interface), **said["data"].get("settings", {})}
+    settings = {**_settings(interface), **given["data"].get("settings", {})}
     if settings:
         data["settings"] = Choice(settings, "further arguments of the layout")
-    for key, value in said["data"].items():
-        # Of a label map the interface knows more: what the files hold besides.
+    for key, value in given["data"].items():
+        # The label map of the interface also has other values of the files.
         if key not in ("path", "layout", "settings", "label_map"):
-            data[key] = Choice(value, "as you said")
-    for table, keys in said.items():
+            data[key] = Choice(value, "set by --set")
+    for table, keys in given.items():
         if table != "data":
-            plan.setdefault(table, {}).update({key: Choice(value, "as you said") for key, value in keys.items()})
+            plan.setdefault(table, {}).update({key: Choice(value, "set by --set") for key, value in keys.items()})
 
     experiment = check_experiment(
         {"data": {**{key: choice.value for key, choice in data.items()}, "path": checked.data.path}, **to_tables(plan)},
@@ -99,9 +99,9 @@ def run_init(
     )
     fingerprint_file = output.with_suffix(".fingerprint.json")
     header = [
-        "A configuration for miscnn-tf: 'miscnn-tf train' and 'miscnn-tf cross-validate' read it.",
+        "Configuration for 'miscnn-tf train' and 'miscnn-tf cross-validate'.",
         *describe_data(fingerprint, names, interface.channels, str(folder)),
-        f"The figures are in {fingerprint_file.name}. Planned for {machine.description}.",
+        f"Fingerprint of the data: {fingerprint_file.name}. Planned for {machine.description}.",
     ]
     fingerprint.write(fingerprint_file)
     write_text(output, plan_text(data, plan, header))
@@ -111,9 +111,9 @@ def run_init(
 
 
 def _settings(interface: Abstract_IO) -> dict[str, Any]:
-    """What else was found out about the files: arguments of the interface that are not its defaults."""
+    """Return the arguments of the interface that differ from its defaults."""
     parameters = inspect.signature(type(interface)).parameters
-    # The ending is seen each time, and has no say where the data are.
+    # The file ending is detected for each run.
     own = {*Data.model_fields, "file_ending"}
     return {
         name: value
@@ -123,6 +123,6 @@ def _settings(interface: Abstract_IO) -> dict[str, Any]:
 
 
 def _shown_path(path: str, output: Path) -> str:
-    """Relative to the configuration where the data lie beside or below it: both may then be moved together."""
+    """Return a path relative to the configuration if the data are in its folder, so that both can be moved together."""
     beside = Path(os.path.abspath(output)).parent
     return os.path.relpath(path, beside) if Path(path).is_relative_to(beside) else path

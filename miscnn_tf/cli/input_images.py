@@ -1,4 +1,4 @@
-"""What ``miscnn-tf predict MODEL IN`` may be given: a file, a DICOM series, a folder of files, a data set."""
+"""Inputs of ``miscnn-tf predict MODEL IN``: a file, a DICOM series, a folder of files, a data set."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.data_loading.nifti_file import ending_of, is_nifti, stem_of
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
-#: nnU-Net's names of files that hold a channel each.
+#: nnU-Net's names of files with one channel each.
 _CHANNEL: Final = re.compile(r"(.+)_(\d{4})(\.nii(?:\.gz)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One image.
+    """An image to segment.
 
     Attributes:
-        name: What its prediction is called.
+        name: Name of its prediction.
         paths: Its file, its folder, or a file per channel.
     """
 
@@ -37,73 +37,73 @@ class ImageSource:
 
     @property
     def source(self) -> Path | list[Path]:
-        """As ``predict_file`` takes it."""
+        """Argument of ``predict_file``."""
         return self.paths[0] if len(self.paths) == 1 else list(self.paths)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The image files themselves; of a folder those of a sample in NIfTI files."""
+        """The image files; for a folder, the NIfTI files of a sample."""
         return tuple(file for path in self.paths for file in (image_files(path) if path.is_dir() else (path,)))
 
     @property
     def is_nifti(self) -> bool:
-        """Whether it is, or is in, NIfTI files."""
+        """True for NIfTI files, and a folder with them."""
         return is_nifti(self.paths[0]) or bool(image_files(self.paths[0]))
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it is a folder with a DICOM series, or a file of one."""
+        """True for a DICOM file, and a folder with a DICOM series."""
         first = self.paths[0]
         return _holds_dicom(first) if first.is_dir() else is_dicom(first)
 
 
 def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
-    """The images that a path names directly; None where it is a folder that has to be read as a data set.
+    """Return the images of a path; None for a folder that is a data set.
 
     Args:
         path: A file; or a folder with a DICOM series, with the files of one sample, or with a file (or one per channel)
             for each image.
-        channels: How many channels an image has.
+        channels: Number of channels of an image.
 
     Raises:
-        MissingDataError: If there is nothing there.
-        DataError: If files of channels are missing.
+        MissingDataError: If the path does not exist.
+        DataError: If the number of files per image is not that of the channels.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingDataError(f"there is no image {path}; give a file or a folder")
+        raise MissingDataError(f"the image {path} does not exist; give a file or a folder")
     if not path.is_dir():
         return [ImageSource(stem_of(path), (path,))]
     if image_files(path) or _holds_dicom(path):
         return [ImageSource(path.resolve().name, (path,))]
-    # Pipes among them: reading one reports it, where leaving it out would lose an image without a word.
+    # Pipes are included, so that reading them raises an error instead of skipping an image.
     files = sorted(
         one for one in path.iterdir() if not one.is_dir() and not one.name.startswith(".") and _is_image(one)
     )
-    if not files or is_flat(path):  # masks lie among the images
+    if not files or is_flat(path):  # with masks beside the images
         return None
     return _with_channels(files, channels)
 
 
 def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
-    """The interface for a folder that is a data set: the one of the training where it finds samples, else what fits.
+    """Return the interface for a data set: that of the training if it finds samples, otherwise a detected one.
 
     Args:
         path: The folder.
         trained: The interface that the model was trained with.
 
     Raises:
-        DataError: If the folder is laid out in no known way, or its images do not fit the model.
+        DataError: If the layout of the folder is unknown, or its images do not fit the model.
     """
     own = _of_all_samples(trained)
     if own is not None:
         try:
             own.initialize(str(path))
         except (DataError, ConfigurationError):
-            pass  # it has another layout
+            pass  # another layout
         else:
             return _of_all_samples(trained) or own
-    # Where a layout tells samples with segmentations from others, all are wanted.
+    # Layouts may distinguish samples with and without segmentations; use all.
     values = label_values_of(trained)
     return find_interface(
         path,
@@ -116,7 +116,7 @@ def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
 
 
 def _of_all_samples(trained: Abstract_IO) -> Abstract_IO | None:
-    """The interface of a training, for whatever samples a folder has: without pattern, with and without labels."""
+    """Return the interface of a training for all samples of a folder: without a pattern, with and without labels."""
     if miscnn_data_interfaces.name_of(type(trained)) is None:
         return None
     config = get_config(trained)
@@ -131,20 +131,20 @@ def _of_all_samples(trained: Abstract_IO) -> Abstract_IO | None:
 
 def _with_channels(files: list[Path], channels: int) -> list[ImageSource]:
     matches = [_CHANNEL.fullmatch(file.name) for file in files]
-    # case_0000.nii.gz is a name of nnU-Net's where all files have such one; case_12.nii.gz is none.
+    # case_0000.nii.gz is a name of nnU-Net if all files have such names; case_12.nii.gz is not.
     if not all(matches) or (channels == 1 and any(match and match[2] != "0000" for match in matches)):
         return [ImageSource(stem_of(file), (file,)) for file in files]
     found: dict[str, list[Path]] = {}
     for match, file in zip(matches, files, strict=True):
         assert match is not None
         found.setdefault(match[1], []).append(file)
-    for name, parts in found.items():
-        if len(parts) != channels:
+    for name, paths in found.items():
+        if len(paths) != channels:
             raise DataError(
-                f"{parts[0].parent}: {name} has {len(parts)} files, but the model needs {channels}, one per channel: "
+                f"{paths[0].parent}: {name} has {len(paths)} files, but the model needs {channels}, one per channel: "
                 f"{name}_0000.nii.gz, …"
             )
-    return [ImageSource(name, tuple(parts)) for name, parts in found.items()]
+    return [ImageSource(name, tuple(paths)) for name, paths in found.items()]
 
 
 def _is_image(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The entry point of ``miscnn-tf``: finds the command, sets up logging, and turns errors into one clear line."""
+"""Entry point of ``miscnn-tf``: runs the command, sets up logging, and prints errors in one line."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from miscnn_tf.errors import MiscnnError
 
 
 class Command(NamedTuple):
-    """A command: one line of help, and the module that has ``add_arguments(parser)`` and ``run(arguments) -> int``.
+    """A command: its summary, and its module with ``add_arguments(parser)`` and ``run(arguments) -> int``.
 
-    Those modules import nothing heavy before ``run``, so that ``--help`` answers at once.
+    These modules import large packages only in ``run``, so that ``--help`` is fast.
     """
 
     summary: str
@@ -34,19 +34,17 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "demo": Command(
-        "train a small 3D U-Net on made-up CT scans and show what it finds, in a few minutes", "miscnn_tf.cli.demo"
-    ),
-    "init": Command("look at a folder of data, and write a configuration for it", "miscnn_tf.cli.init"),
-    "verify": Command("look at every sample of a data set and list all that is wrong", "miscnn_tf.cli.verify"),
-    "data_exp": Command("say what is in a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),
-    "train": Command("train a network as a configuration file says", "miscnn_tf.cli.train"),
+    "demo": Command("train a small 3D U-Net on synthetic CT scans, in a few minutes", "miscnn_tf.cli.demo"),
+    "init": Command("analyse a data set, and write a configuration for it", "miscnn_tf.cli.init"),
+    "verify": Command("check every sample of a data set, and list all faults", "miscnn_tf.cli.verify"),
+    "data_exp": Command("summarise a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),
+    "train": Command("train a network from a configuration file", "miscnn_tf.cli.train"),
     "predict": Command("segment images with a trained model", "miscnn_tf.cli.predict"),
-    "evaluate": Command("measure predictions against the truth", "miscnn_tf.cli.evaluate"),
-    "cross-validate": Command("train and measure a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
-    "report": Command("turn the folder of a run into one HTML page", "miscnn_tf.cli.report"),
-    "doctor": Command("say what this installation and machine can do, and what is missing", "miscnn_tf.cli.doctor"),
-    "cleanup": Command("remove batches, evaluations and predictions that were written here", "miscnn_tf.cli.cleanup"),
+    "evaluate": Command("compare predictions with the ground truth", "miscnn_tf.cli.evaluate"),
+    "cross-validate": Command("train and evaluate a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
+    "report": Command("write an HTML page about a run", "miscnn_tf.cli.report"),
+    "doctor": Command("report what this machine and installation support, and problems", "miscnn_tf.cli.doctor"),
+    "cleanup": Command("remove batches, evaluations and predictions of this package", "miscnn_tf.cli.cleanup"),
 }
 
 #: Exit codes. Interruptions have 130 (Ctrl-C), 143 (SIGTERM) and 129 (closed terminal), as in shells.
@@ -76,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     try:
         arguments = make_parser().parse_args(argv)
-    except SystemExit as leaving:  # argparse printed help or what is wrong
+    except SystemExit as leaving:  # argparse has printed help or an error
         return leaving.code if isinstance(leaving.code, int) else USAGE
     _set_up_logging(arguments.verbose)
     try:
@@ -85,19 +83,17 @@ def _run(argv: list[str] | None) -> int:
             sys.stdout.flush()  # raises the error of a full disk here
             return code
     except MiscnnError as error:
-        logging.getLogger(__name__).debug("the error in full:", exc_info=True)
+        logging.getLogger(__name__).debug("traceback of the error:", exc_info=True)
         print(f"miscnn-tf: error: {error}", file=sys.stderr)
         return FAILED
     except MemoryError as error:
-        # Not of a sample, whose errors are MemoryBudgetErrors; of a table of a million samples, for example.
-        logging.getLogger(__name__).debug("the error in full:", exc_info=True)
-        print(
-            f"miscnn-tf: error: too little memory ({str(error) or 'no details'}); end other programs", file=sys.stderr
-        )
+        # For instance a table of a million samples; samples raise a MemoryBudgetError.
+        logging.getLogger(__name__).debug("traceback of the error:", exc_info=True)
+        print(f"miscnn-tf: error: out of memory ({str(error) or 'no details'}); close other programs", file=sys.stderr)
         return FAILED
     except OSError as error:
-        # A path that no file can have, a folder without access, a full disk: nothing that a traceback would explain.
-        logging.getLogger(__name__).debug("the error in full:", exc_info=True)
+        # An invalid path, a folder without access, a full disk: a traceback would not help.
+        logging.getLogger(__name__).debug("traceback of the error:", exc_info=True)
         place = f"{error.filename}: " if error.filename is not None else ""
         print(f"miscnn-tf: error: {place}{error.strerror or error}", file=sys.stderr)
         return FAILED
@@ -107,7 +103,7 @@ def _run(argv: list[str] | None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Create the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="miscnn-tf",
         description="Medical image segmentation: from a folder of scans to a trained U-Net and label maps.",
@@ -124,9 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(sub)
-        sub.add_argument(
-            "-v", "--verbose", action="count", default=0, help="say more of what is done (-vv: for finding errors)"
-        )
+        sub.add_argument("-v", "--verbose", action="count", default=0, help="log more (-vv: for debugging)")
         sub.set_defaults(run=module.run)
     return parser
 
@@ -134,8 +128,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _set_up_logging(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # Ours only: matplotlib and others have much to say on DEBUG.
+    # This package only: matplotlib and others log a lot at DEBUG.
     logging.getLogger("miscnn_tf").setLevel(level)
     if verbose < 2:
-        # TensorFlow's start-up messages about CPU instructions help nobody here; set by the user, they stay.
+        # Hide TensorFlow's start-up messages about CPU instructions, unless the user has set the level.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,4 +1,4 @@
-"""What ``miscnn-tf predict MODEL`` may be given: a file, the folder of a run, a cross-validation, a group."""
+"""Models of ``miscnn-tf predict MODEL``: a file, or the folder of a training, a cross-validation or a group."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TrainedModel:
     """A model on disk.
 
     Attributes:
-        path: What was asked for.
+        path: The given path.
         kind: ``"network"``, ``"folds"`` or ``"group"``.
-        files: The model files that it consists of.
+        files: The model files.
     """
 
     path: Path
@@ -37,30 +37,30 @@ class TrainedModel:
 
     @property
     def description(self) -> str:
-        """For people."""
+        """Text for users."""
         many = f"{len(self.files)} models, averaged" if len(self.files) > 1 else "one model"
         return f"{self.path} ({many})"
 
     def fingerprint(self) -> str:
-        """A digest that changes when the model does."""
+        """Return a digest that changes with the model."""
         return fingerprint(self.kind, stat_fingerprint(list(self.files)))
 
     def interface(self) -> Abstract_IO:
-        """The interface that it was trained with, without data."""
+        """Return the interface of the training, without data."""
         return interface_of(self.files[0])
 
     def load(self, data_io: Data_IO | None = None) -> Any:
-        """The model: a `Neural_Network` or a `Model_Group`."""
+        """Load the `Neural_Network` or `Model_Group`."""
         if self.kind == "network":
             return load_model(self.files[0], data_io)
         return load_fold_models(self.path, data_io) if self.kind == "folds" else load_group(self.path, data_io)
 
 
 def find_model(path: str | Path) -> TrainedModel:
-    """Find out what a path holds.
+    """Find the model of a path.
 
     Raises:
-        MissingDataError: If there is no model; the message says what would be one.
+        MissingDataError: If there is no model; the message lists the supported files.
     """
     path = Path(path)
     if path.is_file():
@@ -68,7 +68,7 @@ def find_model(path: str | Path) -> TrainedModel:
             raise ConfigurationError(f"{path} is not a model file; its name must end in .keras")
         return TrainedModel(path, "network", (path,))
     if not path.is_dir():
-        raise MissingDataError(f"there is no model {path}; 'miscnn-tf train' makes one")
+        raise MissingDataError(f"the model {path} does not exist; create one with 'miscnn-tf train'")
     if (path / MODEL_FILE).is_file():
         return TrainedModel(path, "network", (path / MODEL_FILE,))
     if fold_folders(path):
@@ -76,6 +76,6 @@ def find_model(path: str | Path) -> TrainedModel:
     if (path / METADATA).is_file() or any(path.glob(f"group_*/{METADATA}")):
         return TrainedModel(path, "group", tuple(sorted(path.rglob("member_*.keras"))))
     raise MissingDataError(
-        f"{path} holds no model: neither {MODEL_FILE} (a training), nor fold_0/{MODEL_FILE} (a cross-validation), nor "
-        f"group_…/{METADATA}. It holds {some_of(sorted(one.name for one in path.iterdir()))}"
+        f"{path} does not have a model: neither {MODEL_FILE} (a training), nor fold_0/{MODEL_FILE} (a "
+        f"cross-validation), nor group_…/{METADATA}. It has {some_of(sorted(one.name for one in path.iterdir()))}"
     )

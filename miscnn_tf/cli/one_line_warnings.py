@@ -1,4 +1,4 @@
-"""Warnings on the command line: one line each, once, and none of what libraries tell of other people's files."""
+"""Warnings on the command line: one line each, once, without those of DICOM libraries."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from miscnn_tf.errors import RepeatedWarning
 
 logger = logging.getLogger(__name__)
 
-# What they warn of (a date, a UID or a text that is not quite by the standard) has no bearing on the voxels.
-_TALKATIVE = ("pydicom", "highdicom")
+# Their warnings (dates, UIDs or text that violate the standard) do not concern the voxels.
+_VERBOSE = ("pydicom", "highdicom")
 
 
 @contextmanager
 def one_line_warnings(verbose: bool = False) -> Iterator[None]:
-    """Show warnings of the block as one line of the log each, instead of with a line of source code.
+    """Log warnings of the block in one line each, without a line of source code.
 
     Args:
-        verbose: Show what pydicom and highdicom warn of, too.
+        verbose: Also show warnings of pydicom and highdicom.
     """
-    told: set[Hashable] = set()
+    logged: set[Hashable] = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, UserWarning):
@@ -31,14 +31,14 @@ def one_line_warnings(verbose: bool = False) -> Iterator[None]:
         text = " ".join(str(message).split())
         repeated = isinstance(message, RepeatedWarning)
         key = (category, message.key) if isinstance(message, RepeatedWarning) else text
-        if key not in told:
-            told.add(key)
-            logger.warning("%s%s", text, " (said once; other files may be like it)" if repeated else "")
+        if key not in logged:
+            logged.add(key)
+            logger.warning("%s%s", text, " (shown once; it may apply to other files)" if repeated else "")
 
-    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    levels = {name: logging.getLogger(name).level for name in _VERBOSE}
     with warnings.catch_warnings():
         if not verbose:
-            for name in _TALKATIVE:
+            for name in _VERBOSE:
                 warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
                 logging.getLogger(name).setLevel(logging.ERROR)
         before = warnings.showwarning

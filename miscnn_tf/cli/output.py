@@ -1,4 +1,4 @@
-"""What a terminal or file cannot show is no reason to stop."""
+"""Output to terminals and files with limited encodings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 
 def forgive_encoding() -> None:
-    """Print a question mark for what standard output has no code for, such as bars and lines on an old terminal."""
+    """Print question marks for characters that standard output cannot encode, such as bars and lines."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

@@ -1,4 +1,4 @@
-"""Keep what native libraries print while they start off the terminal, unless it matters."""
+"""Suppression of start-up messages of native libraries."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from contextlib import contextmanager
 
 
 def start_tensorflow(verbose: int = 0) -> None:
-    """Import TensorFlow and let it look for devices, which takes seconds; what it writes then is held back.
+    """Import TensorFlow and detect devices, which takes seconds, without its messages.
 
     Args:
-        verbose: Above 0 lets its messages through.
+        verbose: Show its messages if above 0.
     """
     if "tensorflow" not in sys.modules:
         print("Starting TensorFlow …", flush=True)
     with held_back_stderr(hold=not verbose):
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # looks for GPUs, and says so
+        tf.config.list_physical_devices()  # prints messages about GPUs
 
 
 @contextmanager
 def held_back_stderr(hold: bool = True) -> Iterator[None]:
-    """Hold back all that is written to standard error, also by C++ code; it comes out if the block fails.
+    """Hide standard error of the block, also of C++ code. It is shown if the block fails.
 
-    TensorFlow writes a dozen lines about CPU instructions and missing CUDA drivers when it is imported, before any of
-    its settings for that take effect. A newcomer takes them for errors.
+    TensorFlow prints a dozen lines about CPU instructions and missing CUDA drivers during its import, before its
+    settings take effect. New users may take them for errors.
 
     Args:
-        hold: False lets everything through.
+        hold: Hide it; False has no effect.
     """
     try:
         number = sys.stderr.fileno()
     except (OSError, AttributeError, ValueError):
-        hold = False  # no real file behind it: a notebook, a test
+        hold = False  # not a file, for instance in notebooks and tests
     if not hold:
         yield
         return

@@ -7,16 +7,16 @@ from typing import Any, Final
 
 from miscnn_tf.evaluation.summary import summary_table
 
-#: What a reader wants to know first; the files have all scores.
+#: Main scores; the files have all scores.
 _SHOWN: Final = ("dice", "hd95", "assd", "nsd")
 
 
 def scores_table(summary: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The main scores of each class but the background.
+    """Format the main scores of each class except the background.
 
     Args:
-        summary: What ``summary.json`` holds.
-        names: Of the classes, background first.
+        summary: Contents of ``summary.json``.
+        names: Names of the classes, background first.
 
     Example:
         >>> from miscnn_tf.evaluation.summary import summarise

@@ -1,22 +1,22 @@
-"""Train a network as a configuration file says, and measure it on samples that it has not seen.
+"""Train a network from a configuration file, and evaluate it on validation samples.
 
-Part of the samples ([split] in the file; a fifth if it says nothing) is kept for validation: the model of the epoch
-with the least loss on them is kept, and segments them in the end. An interrupted training goes on where it stopped when
-the same command is given again. Only one run at a time can write into a folder.
+Some samples are used for validation ([split] in the file; a fifth by default). The model of the epoch with the lowest
+validation loss is saved, and segments them at the end. Repeat the command to resume an interrupted training. Only one
+run at a time can write to a folder.
 
-For example:
-  miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to look at and change
+Examples:
+  miscnn-tf init scans -o experiment.toml       a configuration for the data in scans/, to check and change
   miscnn-tf train experiment.toml
   miscnn-tf train experiment.toml --set network.epochs=5 --output short_try
   miscnn-tf train experiment.toml --continue-from experiment_training --output longer
 
-In the output folder:
+Files in the run folder:
   model.keras        the model with its preprocessing, for 'miscnn-tf predict'
   history.tsv        loss and metrics of each epoch, and validation.*.png, their curves
-  scores.csv         Dice, HD95 and other scores of each validation case and class; summary.json: their means
-  report.html        all of it as a page, with pictures of the cases
-  predictions/       what the model found in the validation cases
-  training.toml      the configuration that was used
+  scores.csv         Dice, HD95 and other scores of each validation sample and class; summary.json: their means
+  report.html        a page with all results and pictures
+  predictions/       segmentations of the validation samples by the model
+  training.toml      the configuration
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--continue-from",
         metavar="RUN",
-        help="start from the model of an earlier training (its folder or model file), and train for as many additional "
-        "epochs; the same as [network] weights in CONFIG",
+        help="start from the model of an earlier training (its run folder or model file), and train for the number of "
+        "epochs in CONFIG; the same as [network] weights",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; returns the exit code."""
+    """Train, and return the exit code."""
     # Mistakes in the file are reported before TensorFlow starts, which takes seconds.
     from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder, trained_weights
     from miscnn_tf.planning.toml_file import read_experiment

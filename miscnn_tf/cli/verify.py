@@ -1,15 +1,15 @@
-"""Look at every sample of a data set, whole, and list all that is wrong with any of them.
+"""Check every sample of a data set, and list all faults.
 
-Bad samples, which cannot be used as they are:
-  files missing, truncated or damaged, or with other channels or axes than the rest
+Faults of bad samples:
+  missing, truncated or damaged files, or numbers of channels or axes unlike the others'
   image and label map on different grids (shape, voxel size, orientation, origin)
-  labels that are no classes, such as 255
+  labels that are not classes, such as 255
   NaN or infinite voxels
 
-Worth a look: voxel sizes unlike the others', label maps without foreground, images of a single value, the same image
-twice. Nothing in the data folder is changed.
+Suspicious: voxel sizes unlike the others', label maps without foreground, constant images, duplicate images. Nothing in
+the data folder is changed.
 
-Exit code: 0 if no sample is bad, 1 if one is.
+Exit code: 0, or 1 if a sample is bad.
 
 Examples:
   miscnn-tf verify data
@@ -42,21 +42,19 @@ _WIDTH = 80
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf verify``."""
     add_data_arguments(parser)
-    parser.add_argument("--quick", action="store_true", help="read headers only; labels and voxels are not looked at")
-    parser.add_argument(
-        "--no-labels", action="store_true", help="the images alone: there are no label maps, or they do not matter"
-    )
+    parser.add_argument("--quick", action="store_true", help="read headers only; do not check labels and voxels")
+    parser.add_argument("--no-labels", action="store_true", help="check images only; label maps may be missing")
     parser.add_argument(
         "--fix-grids",
         type=Path,
         metavar="OUT_FOLDER",
-        help="write copies of the label maps that lie on another grid than their images, resampled to it with "
-        "nearest-neighbour interpolation, to a new folder; the originals stay as they are",
+        help="write copies of label maps with another grid than their images, resampled to it with nearest-neighbour "
+        "interpolation, to a new folder; the originals stay unchanged",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Verify a data set; returns 1 if a sample is bad."""
+    """Verify a data set, and return 1 if a sample is bad."""
     from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
     from miscnn_tf.data_loading.verification import BAD, SUSPICIOUS, verify
 
@@ -74,11 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     depth = "headers only" if arguments.quick else "images decoded" if arguments.no_labels else "images, labels decoded"
     print(text_table([(f"{plural(number, 'sample')}, {depth}", "cases"), *rows, ("bad", str(len(found.bad)))], "lr"))
     print()
-    _say(
-        f"Grids count as one where no corner voxel lies more than {GRID_TOLERANCE:g} of the smallest voxel size apart."
-    )
+    _print_wrapped(f"Grids are equal if corner voxels differ by at most {GRID_TOLERANCE:g} of the smallest voxel size.")
     if found.of_kind("labels"):
-        _say(
+        _print_wrapped(
             "Labels are whole numbers from 0. Declare what others mean: --label-map 255=1 (Python: label_map={255: 1})"
         )
     _fix_grids(data_io, found.of_kind("grid"), arguments)
@@ -86,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(found: Verification, bad: bool) -> None:
-    """Everything of one severity, grouped by sample."""
+    """Print the findings of one severity, grouped by sample."""
     last: Hashable | None = object()
     for finding in found.findings:
         if finding.bad != bad:
@@ -98,23 +94,25 @@ def _list(found: Verification, bad: bool) -> None:
 
 
 def _wrapped(text: str, first: str = "  - ", others: str = "    ") -> str:
-    # Paths stay whole, so that they can be copied.
+    # Paths are not broken, so that they can be copied.
     return textwrap.fill(
         text, _WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
 
 
-def _say(text: str) -> None:
+def _print_wrapped(text: str) -> None:
     print(_wrapped(text, "", ""))
 
 
 def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Namespace) -> None:
     if not indices:
         if arguments.fix_grids is not None:
-            _say(f"No label map has to be resampled; {arguments.fix_grids} was not made.")
+            _print_wrapped(f"No label map needs resampling; {arguments.fix_grids} was not created.")
         return
     if arguments.fix_grids is None:
-        _say(f"Copies of {plural(len(indices), 'label map')}, resampled to the images' grids, are written by:")
+        _print_wrapped(
+            f"Copies of {plural(len(indices), 'label map')}, resampled to the grids of the images, are written by:"
+        )
         print(f"  miscnn-tf verify {shlex.quote(str(data_folder(arguments)))} --fix-grids OUT_FOLDER")
         return
     from miscnn_tf.data_loading.grid_repair import resample_label_maps
@@ -126,7 +124,7 @@ def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Na
         if one.message:
             print(_wrapped(one.message))
     written = sum(one.path is not None for one in done)
-    _say(
-        f"{plural(written, 'label map')} resampled into {arguments.fix_grids}; the originals are as they were. Look at "
-        "them over their images, then put them in the originals' place."
+    _print_wrapped(
+        f"{plural(written, 'label map')} resampled to {arguments.fix_grids}; the originals are unchanged. Check "
+        "them over their images, then replace the originals."
     )

@@ -230,8 +230,8 @@ def _camera(signal: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _track(instances: np.ndarray, cell: int) -> str:
-    seen = np.flatnonzero((instances == cell).any(axis=(1, 2)))
-    return f"{cell} {seen[0]} {seen[-1]} 0\n"
+    frames = np.flatnonzero((instances == cell).any(axis=(1, 2)))
+    return f"{cell} {frames[0]} {frames[-1]} 0\n"
 
 
 def _write_png(path: Path, array: np.ndarray) -> None:

@@ -26,7 +26,6 @@ def plan_text(data: Mapping[str, Choice], plan: Plan, header: Sequence[str]) -> 
     lines = [f"# {line}".rstrip() for line in header]
     for name, choices in {"data": data, **plan}.items():
         lines += ["", f"[{name}]"]
-        # Tables of their own come last: a key after them would be theirs.
         for key, choice in choices.items():
             lines += _entry(key, choice)
     return "\n".join(lines) + "\n"

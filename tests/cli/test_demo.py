@@ -139,7 +139,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     from miscnn_tf.cli.demo_run import run_demo
 
     (tmp_path / "thesis.docx").write_text("years of work")
-    with pytest.raises(StorageError, match=r"no demo wrote.*--output"):
+    with pytest.raises(StorageError, match=r"files of other programs.*--output"):
         run_demo(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
 
@@ -149,7 +149,7 @@ def test_a_summary_of_something_else_is_no_mark(tmp_path: Path, content: str) ->
     from miscnn_tf.cli.demo_run import run_demo
 
     (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(StorageError, match="no demo wrote"):
+    with pytest.raises(StorageError, match="files of other programs"):
         run_demo(tmp_path, **SMALL)
 
 

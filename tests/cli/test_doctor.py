@@ -73,7 +73,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 def test_a_healthy_machine_is_0_and_everything_is_shown(doctor: Doctor) -> None:
     code, text = doctor.run()
     assert code == 0
-    assert text.splitlines()[0] == "All is well."
+    assert text.splitlines()[0] == "No problems found."
     for part in ("CPU, float32, XLA off", "precision", "cores", "memory", "disk", "numpy", "2.4.0", "miscnn_tf[dicom]"):
         assert part in text
     assert "CUDA 12.5.1, cuDNN 9" in text
@@ -107,13 +107,13 @@ def test_a_gpu_that_is_used_is_fine(doctor: Doctor) -> None:
     doctor.probe["hardware"] |= {"description": "1 GPU NVIDIA H100, mixed_float16, XLA on", "xla": True}
     code, text = doctor.run()
     assert code == 0
-    assert "NVIDIA H100, 9.0, computes (2.0 s)" in text
+    assert "NVIDIA H100, 9.0, works (2.0 s)" in text
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"devices": [{**GPU, "error": "InternalError: no kernel image"}]}, "GPU:0 does not compute: InternalError"),
+        ({"devices": [{**GPU, "error": "InternalError: no kernel image"}]}, "GPU:0 fails: InternalError"),
         ({"keras_backend": "torch"}, "Keras uses torch; unset KERAS_BACKEND"),
     ],
 )
@@ -125,10 +125,10 @@ def test_what_is_broken_is_1(doctor: Doctor, change: dict[str, Any], said: str) 
 
 
 def test_a_tensorflow_that_does_not_start(doctor: Doctor) -> None:
-    doctor.probe = {"failed": "it was ended by SIGILL", "said": []}
+    doctor.probe = {"failed": "it was killed by SIGILL", "said": []}
     code, text = doctor.run()
     assert code == 1
-    assert text.startswith("PROBLEM  TensorFlow does not start: it was ended by SIGILL")
+    assert text.startswith("PROBLEM  TensorFlow cannot be imported: it was killed by SIGILL")
     assert "processor" in text  # all that can be known without it is there
 
 
@@ -141,8 +141,8 @@ def test_missing_and_old_packages_and_a_broken_driver(doctor: Doctor) -> None:
     code, text = doctor.run()
     assert code == 1
     text = " ".join(text.split())
-    assert "scipy is 1.2, needed is >=1.15" in text
-    assert "isal is missing, needed is >=1.7" in text
+    assert "scipy is 1.2, but >=1.15 is required" in text
+    assert "isal is missing, but >=1.7 is required" in text
     assert "nvidia-smi fails: version mismatch" in text
 
 
@@ -174,7 +174,7 @@ def run_probe_as(monkeypatch: pytest.MonkeyPatch, code: str) -> dict[str, Any]:
 
 def test_a_probe_that_is_killed_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run_probe_as(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
-    assert found["failed"].startswith("it was ended by SIGILL; this TensorFlow may need instructions")
+    assert found["failed"].startswith("it was killed by SIGILL; TensorFlow may need instructions")
     found = run_probe_as(monkeypatch, "raise ImportError('no module named tensorflow')")
     assert found["failed"] == "ImportError: no module named tensorflow"
 

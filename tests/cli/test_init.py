@@ -26,7 +26,7 @@ def test_a_configuration_with_reasons(experiment: Path, capsys: pytest.CaptureFi
     path = experiment.parent / "new.toml"
     assert init(experiment.parent / "data", "-o", path, "--memory", 2) == 0
     said = capsys.readouterr().out
-    assert "4 cases, laid out as NIFTI" in said
+    assert "4 samples, layout NIFTI" in said
     assert f"miscnn-tf train {path}" in said
     text = path.read_text(encoding="utf-8")
     assert 'path = "data"' in text  # beside it: both can be moved
@@ -49,7 +49,7 @@ def test_an_existing_file_is_not_lost(experiment: Path, tmp_path: Path, capsys) 
     assert init(experiment.parent / "data", "-o", path, "--overwrite") == 0
     assert read_experiment(path).data.path == str(experiment.parent / "data")  # elsewhere: absolute
     assert init(experiment.parent / "data", "-o", tmp_path / "mine.txt") == 1
-    assert "ends in .toml" in capsys.readouterr().err
+    assert "must end in .toml" in capsys.readouterr().err
 
 
 def test_what_is_said_is_kept(experiment: Path, tmp_path: Path, capsys) -> None:
@@ -101,10 +101,7 @@ def test_the_folders_of_images_and_masks_are_printed_and_written(tmp_path: Path,
     assert "mask_folder='1st_manual' or mask_folder='mask'" in capsys.readouterr().err
     assert init(tmp_path / "data", "-o", path, "--set", "data.settings.mask_folder='1st_manual'") == 0
     data = tmp_path / "data"
-    assert (
-        f"laid out as PAIRED: images from {data / 'images'}, masks from {data / '1st_manual'}"
-        in capsys.readouterr().out
-    )
+    assert f"layout PAIRED: images from {data / 'images'}, masks from {data / '1st_manual'}" in capsys.readouterr().out
     assert read_experiment(path).data.settings == {"mask_folder": "1st_manual"}
 
 
@@ -113,4 +110,4 @@ def test_a_label_map_is_completed_and_says_what_predictions_hold(experiment: Pat
     assert init(experiment.parent / "data", "-o", path, "--set", "data.label_map={2 = 1}") == 0
     assert read_experiment(path).data.label_map == {"1": 1, "2": 1}
     text = path.read_text(encoding="utf-8")
-    assert "what values in the masks mean; predictions are written in the same: 0, 1" in text
+    assert "classes of values in the label maps; predictions are written with the values 0, 1" in text

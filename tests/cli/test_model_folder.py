@@ -39,9 +39,9 @@ def test_the_fingerprint_follows_the_files(trained: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match="'miscnn-tf train' makes one"):
+    with pytest.raises(MissingDataError, match="create one with 'miscnn-tf train'"):
         find_model(tmp_path / "none")
-    with pytest.raises(MissingDataError, match=r"holds no model: .* It holds nothing"):
+    with pytest.raises(MissingDataError, match=r"does not have a model: .* It has nothing"):
         find_model(tmp_path)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ConfigurationError, match=r"its name must end in \.keras"):

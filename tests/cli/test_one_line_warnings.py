@@ -22,7 +22,7 @@ def test_lines_are_told_once_and_others_are_left_to_python(caplog) -> None:
         warnings.warn_explicit("the UID is odd", UserWarning, "valuerep.py", 1, module="pydicom.valuerep")
         assert logging.getLogger("pydicom").level == logging.ERROR
     assert [record.getMessage() for record in caplog.records] == [
-        "a: Body is left out (said once; other files may be like it)",
+        "a: Body is left out (shown once; it may apply to other files)",
         "another",
     ]
     assert warnings.showwarning is before

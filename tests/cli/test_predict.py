@@ -184,10 +184,10 @@ def test_a_model_of_slices_segments_volumes(experiment: Path, tmp_path: Path, tr
 @pytest.mark.parametrize(
     ("model", "images", "output", "said"),
     [
-        ("none.keras", "data", "out", "there is no model"),
+        ("none.keras", "data", "out", "none.keras does not exist"),
         ("small.toml", "data", "out", "is not a model file; its name must end in .keras"),
-        ("data", "data", "out", "holds no model"),
-        ("small_training", "none.nii.gz", "out", "there is no image"),
+        ("data", "data", "out", "does not have a model"),
+        ("small_training", "none.nii.gz", "out", "none.nii.gz does not exist"),
         ("small_training", "data/case_00000/imaging.nii.gz", "out.png", "name the result like the image"),
     ],
 )

@@ -212,7 +212,7 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main([name, "--help"]) == 0
         shown = capsys.readouterr().out
         assert f"\n  miscnn-tf {name} " in shown
-        assert "For example:" in shown
+        assert "Examples:" in shown
 
 
 def test_more_epochs_of_a_finished_training_lead_to_continue_from(trained: Path, experiment: Path, capsys) -> None:
@@ -286,9 +286,9 @@ def test_the_optimizer_of_the_configuration_trains(experiment: Path, tmp_path: P
     assert (model.optimizer.momentum, model.optimizer.clipnorm, model.learning_rate) == (0.9, 1.0, 0.05)
     for wrong, told in (
         ("'sdg'", "[network] the optimizer 'sdg' is unknown. Did you mean 'sgd'?"),
-        ("{name = 'SGD', momentun = 0.9}", "the optimizer 'sgd' could not be made with {'momentun': 0.9"),
+        ("{name = 'SGD', momentun = 0.9}", "the optimizer 'sgd' cannot be created from {'momentun': 0.9"),
         ("{name = 'SGD', learning_rate = 0.9}", "move it to the key learning_rate of [network]"),
-        ("{name = 'SGD', momentum = 7.0}", "the optimizer 'sgd' could not be made with {'momentum': 7.0"),
+        ("{name = 'SGD', momentum = 7.0}", "the optimizer 'sgd' cannot be created from {'momentum': 7.0"),
     ):
         assert cli.main([*command[:3], str(tmp_path / "wrong"), "--set", f"network.optimizer={wrong}"]) == 1
         assert told in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_image_and_label_grids_that_disagree_are_all_listed_with_tolerances_and_
     assert run(capsys, data)[0] == 0
     code, text = run(capsys, data, "--fix-grids", tmp_path / "again")
     assert code == 0
-    assert "No label map has to be resampled" in text
+    assert "No label map needs resampling" in text
     assert not (tmp_path / "again").exists()
 
 

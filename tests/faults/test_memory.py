@@ -100,4 +100,4 @@ def test_a_memory_error_without_words_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr("miscnn_tf.cli.doctor.run", run)
     assert main(["doctor"]) == 1
-    assert capsys.readouterr().err == "miscnn-tf: error: too little memory (no details); end other programs\n"
+    assert capsys.readouterr().err == "miscnn-tf: error: out of memory (no details); close other programs\n"

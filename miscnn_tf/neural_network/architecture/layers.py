@@ -154,12 +154,12 @@ def mend_layers(model: keras.Model, precision: str) -> None:
         >>> type(network.layers[0]) is Conv2D
         True
     """
-    ours = dict(_CONVOLUTIONS) if precision == "mixed_bfloat16" else {}
+    replacements = dict(_CONVOLUTIONS) if precision == "mixed_bfloat16" else {}
     if precision == "mixed_float16" or not onednn.computes():
-        ours[keras.layers.MaxPooling3D] = MaxPooling3D
+        replacements[keras.layers.MaxPooling3D] = MaxPooling3D
     for layer in all_layers(model):
-        if type(layer) in ours:  # subclasses may override call()
-            layer.__class__ = ours[type(layer)]
+        if type(layer) in replacements:  # subclasses may override call()
+            layer.__class__ = replacements[type(layer)]
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
@@ -291,9 +291,9 @@ def _maxima(x: Any, axis: int, size: int) -> Any:
         return x
     static, dynamic = x.shape.as_list(), tf.shape(x)
     shape = [dynamic[number] if n is None else n for number, n in enumerate(static)]
-    windows = shape[axis] // size
-    whole = x[(*(slice(None),) * axis, slice(windows * size))]
-    return tf.reduce_max(tf.reshape(whole, [*shape[:axis], windows, size, *shape[axis + 1 :]]), axis + 1)
+    pools = shape[axis] // size
+    whole = x[(*(slice(None),) * axis, slice(pools * size))]
+    return tf.reduce_max(tf.reshape(whole, [*shape[:axis], pools, size, *shape[axis + 1 :]]), axis + 1)
 
 
 @tf.custom_gradient

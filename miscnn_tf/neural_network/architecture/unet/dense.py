@@ -31,5 +31,5 @@ class Architecture(UNet):
     def block(self, x: Any, level: int, name: str) -> Any:
         """Apply two convolutions; the second one also gets the block's input."""
         first = conv_block(x, self.filters(level), self.normalisation, f"{name}_first", repeats=1)
-        seen = keras.layers.Concatenate(name=f"{name}_dense")([x, first])
-        return conv_block(seen, self.filters(level), self.normalisation, f"{name}_second", repeats=1)
+        inputs = keras.layers.Concatenate(name=f"{name}_dense")([x, first])
+        return conv_block(inputs, self.filters(level), self.normalisation, f"{name}_second", repeats=1)
