@@ -1,1 +1,1 @@
-"""Tools for people: patch operations on arrays, plots, overlays and animated pictures."""
+"""Patch operations on arrays, plots, overlays and animations."""

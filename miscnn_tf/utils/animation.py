@@ -1,4 +1,4 @@
-"""Animated pictures: panels side by side, a frame per slice, as GIF files."""
+"""Animations as GIF files: panels side by side, one frame per slice."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _FONT_SIZE = 14
 _SWATCH = 13
 _LEAST_WIDTH = 300
 _MOST_COLUMNS = 4
-_MOST_SIGNS = 500  # more are wider than any picture
+_MOST_SIGNS = 500  # longer texts do not fit into any picture
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Where everything is in a frame: title and slice number on top, panels with their names, the legend below.
+    """Layout of a frame: title and slice number at the top, panels with their names, the legend below.
 
     Attributes:
-        title: Text on the left above the panels; what does not fit is cut off.
-        names: A name per panel; at most four panels stand side by side, more of them in several rows.
+        title: Text on the left above the panels, truncated if it does not fit.
+        names: A name per panel. A row has at most four panels.
         panel: Width and height of a panel in pixels.
         legend: Names and their colours.
     """
@@ -52,7 +52,7 @@ class Sheet:
         return max(_LEAST_WIDTH, columns * (self.panel[0] + GAP) - GAP + 2 * MARGIN)
 
     def corners(self) -> list[tuple[int, int]]:
-        """The upper left pixel of each panel."""
+        """Upper left pixel of each panel."""
         across, down = self.panel
         columns = min(len(self.names), _MOST_COLUMNS)
         left = (self.width - columns * (across + GAP) + GAP) // 2
@@ -63,7 +63,7 @@ class Sheet:
         ]
 
     def blank(self) -> Image.Image:
-        """What is the same in all frames, with room for the panels and the slice number."""
+        """Draw the common parts of all frames, with space for the panels and the slice number."""
         entries, lines = self._legend_places()
         below = self.corners()[-1][1] + self.panel[1] + MARGIN
         height = below + lines * LINE + (MARGIN // 2 if lines else 0)
@@ -79,7 +79,7 @@ class Sheet:
         return picture
 
     def frame(self, blank: Image.Image, panels: Sequence[np.ndarray], caption: str) -> Image.Image:
-        """A frame from the panels' pixels, uint8 arrays ``(rows, columns, 3)`` of any size, and the slice's number."""
+        """Draw a frame from panels, uint8 arrays ``(rows, columns, 3)`` of any size, and a caption."""
         picture = blank.copy()
         for pixels, corner in zip(panels, self.corners(), strict=True):
             picture.paste(_resized(pixels, self.panel), corner)
@@ -91,7 +91,7 @@ class Sheet:
         return self.width - 2 * MARGIN - _SWATCH - 5
 
     def _legend_places(self) -> tuple[list[tuple[int, int]], int]:
-        """Left border and line of each entry, and how many lines there are."""
+        """Return the left border and line of each entry, and the number of lines."""
         places: list[tuple[int, int]] = []
         left, line = MARGIN, 0
         for name, _ in self.legend:
@@ -104,14 +104,14 @@ class Sheet:
 
 
 def panel_size(view: View, shape: Sequence[int], size: int) -> tuple[int, int]:
-    """Width and height in pixels of a panel whose longer side has about `size`, in the proportions of the voxels.
+    """Return width and height of a panel in pixels, with the aspect ratio of the voxels.
 
-    Small images are enlarged by a whole factor, so that all their pixels are of one size.
+    Small images are enlarged by a whole factor, so that all voxels have the same size.
 
     Args:
-        view: How the array is turned.
-        shape: Its turned shape ``(slices, rows, columns)``.
-        size: Pixels.
+        view: View of the array.
+        shape: Shape of the view, ``(slices, rows, columns)``.
+        size: Approximate length of the longer side in pixels.
 
     Example:
         >>> panel_size(View((0, 1, 2), (False,) * 3, 5, row_mm=2.0, column_mm=1.0), (5, 20, 30), 100)
@@ -128,14 +128,14 @@ def panel_size(view: View, shape: Sequence[int], size: int) -> tuple[int, int]:
 def write_gif(
     path: str | Path, frames: Iterable[Image.Image], seconds: float = 0.15, palette: np.ndarray | None = None
 ) -> None:
-    """Write frames as a GIF that begins again at its end; frames are taken one at a time, and kept with 8 bits a pixel.
+    """Write frames as an endless GIF. Frames are consumed one at a time, and stored with 8 bits per pixel.
 
     Args:
         path: The file.
         frames: RGB pictures of one size.
-        seconds: How long each is shown.
-        palette: Colours that all frames have, uint8 array ``(n, 3)``, at most 256 (see `overlay_palette`). What is left
-            of 256 are those that suit each frame best.
+        seconds: Duration of a frame.
+        palette: Common colours of all frames, uint8 array ``(n, 3)``, at most 256 (see `overlay_palette`). The
+            remaining colours are chosen for each frame.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -151,20 +151,20 @@ def write_gif(
                 temporary,
                 save_all=True,
                 append_images=chain([second], reduced),
-                duration=max(20, round(1000 * seconds)),  # browsers show less than 0.02 s as 0.1 s
+                duration=max(20, round(1000 * seconds)),  # browsers replace durations below 0.02 s by 0.1 s
                 loop=0,
                 optimize=False,
             )
 
 
 def overlay_palette(colours: np.ndarray, alpha: float) -> np.ndarray:
-    """256 colours for frames of `overlay`: as many greys as possible, and each class' colour over some greys.
+    """Return 256 colours for frames of `overlay`: greys, and the colour of each class over some greys.
 
-    One palette for all frames: nothing flickers, and the colours are those that the legend shows.
+    One palette for all frames avoids flickering, and the colours match those of the legend.
 
     Args:
         colours: A colour per class, uint8 array ``(classes, 3)``, background first.
-        alpha: Opacity that `overlay` will be called with.
+        alpha: Opacity in the calls of `overlay`.
 
     Returns:
         uint8 array ``(256, 3)``.
@@ -188,7 +188,7 @@ def _reduced(frames: Iterable[Image.Image], palette: np.ndarray | None) -> Itera
         if len(fixed) < 256:
             own = frame.quantize(256 - len(fixed), dither=Image.Dither.NONE).getpalette() or []
             entries = np.concatenate([fixed, np.array(own, np.uint8).reshape(-1, 3)])
-        # Not Pillow's quantize(palette=...), which takes colours that are near each other for one: white would be grey.
+        # Not Pillow's quantize(palette=...), which merges similar colours: white would be grey.
         red, green, blue = (np.asarray(channel).astype(np.int32) for channel in frame.split())
         colours, places = np.unique((red << 16) + (green << 8) + blue, return_inverse=True)
         wanted = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1)
@@ -200,7 +200,7 @@ def _reduced(frames: Iterable[Image.Image], palette: np.ndarray | None) -> Itera
 
 def _resized(pixels: np.ndarray, panel: tuple[int, int]) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    # Larger: voxels stay voxels. Smaller: no voxel is left out.
+    # Enlarge without interpolation, and reduce by averaging all voxels.
     for axis in (0, 1):
         size = (panel[0], picture.height) if axis == 0 else (picture.width, panel[1])
         smaller = size < picture.size
@@ -210,12 +210,12 @@ def _resized(pixels: np.ndarray, panel: tuple[int, int]) -> Image.Image:
 
 @functools.cache
 def _font() -> ImageFont.FreeTypeFont:
-    # matplotlib's own: it has Greek, Cyrillic and more, and is there on every machine.
+    # matplotlib's font, which has Greek and Cyrillic letters, and exists on every machine.
     return ImageFont.truetype(findfont("DejaVu Sans"), _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _fitting(text: str, width: int) -> str:
-    """A name on one line, cut off where it is wider than `width` pixels."""
+    """Return a text on one line, truncated to `width` pixels."""
     text = "".join(sign if sign.isprintable() else " " for sign in text[:_MOST_SIGNS])
     if _font().getlength(text) <= width:
         return text

@@ -1,4 +1,4 @@
-"""What is in a data set: how many samples, how large, of which classes, how bright; each sample is read once."""
+"""Statistics of a data set: sizes, classes and intensities. Each sample is read once."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import MissingDataError
 from miscnn_tf.utils.running_histogram import RunningStatistics
 
-# Entries of a table of classes and whole numbers: 8 bytes each.
+# Maximum number of entries, of 8 bytes, of a table of classes and integer intensities.
 _LARGEST_TABLE = 2**22
 
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """A class in one sample.
+    """Statistics of a class in one sample.
 
     Attributes:
         label: The class.
-        voxels: How many voxels it has.
-        share: Of all voxels of the sample.
-        size: Its volume in ml (2D: area in mm²); None where the voxel size is not known.
+        voxels: Number of its voxels.
+        share: Share of all voxels of the sample.
+        size: Volume in ml (2D: area in mm²); None if the voxel size is unknown.
         intensities: Statistics per channel.
     """
 
@@ -44,18 +44,18 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """One sample.
+    """Statistics of one sample.
 
     Attributes:
-        index: Its name.
+        index: Name of the sample.
         shape: Spatial shape.
-        spacing: Voxel size in mm; None where the format does not say it.
-        dtype: Of the image as it is read.
-        files: The names of its files; None where that cannot be told.
-        disk_bytes: Their size.
-        memory_bytes: Of the decoded image and label map.
+        spacing: Voxel size in mm; None if unknown.
+        dtype: Type of the image array.
+        files: Names of its files; None if unknown.
+        disk_bytes: Size of the files.
+        memory_bytes: Size of the decoded image and label map.
         intensities: Statistics per channel.
-        classes: All classes in order; None without a label map.
+        classes: Statistics of all classes; None without a label map.
     """
 
     index: Hashable
@@ -71,18 +71,18 @@ class CaseFacts:
 
 @dataclass
 class Exploration:
-    """A data set.
+    """Statistics of a data set.
 
     Attributes:
         class_names: A name per class.
         channels: Number of channels.
-        three_dim: Whether the images are volumes.
-        cases: The samples that could be read.
-        unreadable: Name and error of each that could not.
+        three_dim: True if the images are volumes.
+        cases: Statistics of the samples that could be read.
+        unreadable: Names and errors of the other samples.
         intensities: Statistics per channel over all samples.
         class_intensities: The same per class.
-        endings: How many files there are of each ending, below the data folder.
-        folders: How many folders there are.
+        endings: Number of files per ending in the data folder and its subfolders.
+        folders: Number of folders.
     """
 
     class_names: tuple[str, ...]
@@ -97,21 +97,21 @@ class Exploration:
 
     @property
     def labelled(self) -> list[CaseFacts]:
-        """The samples that have a label map."""
+        """Samples with a label map."""
         return [case for case in self.cases if case.classes is not None]
 
     @property
     def size_unit(self) -> str:
-        """Of the sizes of classes."""
+        """Unit of the sizes of classes."""
         return "ml" if self.three_dim else "mm²"
 
 
 def explore(data_io: Data_IO, *, labels: bool = True) -> Exploration:
-    """Read each sample once and gather what there is to say; one sample is in memory at a time.
+    """Compute the statistics of a data set. Each sample is read once, and one is in memory at a time.
 
     Args:
         data_io: The data set.
-        labels: Whether to read label maps; samples that have none count without.
+        labels: Read label maps, where they exist.
 
     Example:
         >>> from miscnn_tf.data_loading.interfaces import Dictionary_interface
@@ -131,7 +131,7 @@ def explore(data_io: Data_IO, *, labels: bool = True) -> Exploration:
     for index in tqdm(data_io.get_indiceslist(), desc="Exploring", unit="case", disable=None):
         try:
             case = _explore_case(data_io, index, labels)
-        except Exception as error:  # whatever is wrong with this one, the others are looked at
+        except Exception as error:  # continue with the other samples after any error
             result.unreadable.append((index, error))
             continue
         _merge(result.intensities, case.intensities)
@@ -142,10 +142,10 @@ def explore(data_io: Data_IO, *, labels: bool = True) -> Exploration:
 
 
 def case_rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
-    """A row per sample, for a table."""
+    """Yield a table row per sample."""
     for case in exploration.cases:
         row: dict[str, Any] = {"sample_id": str(case.index)}
-        # In the order of the array's axes, which are x, y, z for NIfTI, but slice, row, column for DICOM.
+        # In the order of the array axes: x, y, z for NIfTI, but slice, row, column for DICOM.
         row |= {f"size_axis-{axis}": size for axis, size in enumerate(case.shape)}
         row |= {f"spacing_axis-{axis}_mm": length for axis, length in enumerate(case.spacing or ())}
         row |= {"dtype": case.dtype, "disk_bytes": case.disk_bytes, "memory_bytes": case.memory_bytes}
@@ -156,7 +156,7 @@ def case_rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
 
 
 def class_rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
-    """A row per sample and class, for a table."""
+    """Yield a table row per sample and class."""
     size = "volume_ml" if exploration.three_dim else "area_mm2"
     for case in exploration.labelled:
         for facts in case.classes or ():
@@ -176,7 +176,7 @@ def _explore_case(data_io: Data_IO, index: Hashable, labels: bool) -> CaseFacts:
     sample = data_io.sample_loader(index, load_seg=False)
     image = sample.img_data
     label_map = _label_map(data_io, sample) if labels else None
-    # Without a label map all is one class.
+    # Without a label map, all voxels are one class.
     classes = 1 if label_map is None else interface.classes
     places = np.zeros(image.shape[:-1], np.uint8, order="F") if label_map is None else label_map
     per_channel = [_statistics_per_class(image[..., channel], places, classes) for channel in range(image.shape[-1])]
@@ -213,7 +213,7 @@ def _explore_case(data_io: Data_IO, index: Hashable, labels: bool) -> CaseFacts:
 
 
 def _label_map(data_io: Data_IO, sample: Sample) -> np.ndarray | None:
-    """The label map ``(x, y[, z])`` of a sample; None where there is none."""
+    """Return the label map ``(x, y[, z])`` of a sample, if any."""
     interface = data_io.interface
     try:
         segmentation = interface.load_segmentation(sample.index)
@@ -229,21 +229,21 @@ def _label_map(data_io: Data_IO, sample: Sample) -> np.ndarray | None:
 
 
 def _statistics_per_class(values: np.ndarray, labels: np.ndarray, classes: int) -> list[RunningStatistics]:
-    """Statistics of one channel ``(x, y[, z])`` in each class."""
+    """Compute the statistics of one channel ``(x, y[, z])`` in each class."""
     if labels.flags.f_contiguous:
-        # Volumes from files are in Fortran order; turned round, neighbours are neighbours in memory.
+        # Volumes from files are in Fortran order; transposed, adjacent voxels are adjacent in memory.
         values, labels = values.T, labels.T
     if values.dtype.kind in "iu":
         lowest, highest = int(values.min()), int(values.max())
         if (highest - lowest + 1) * classes <= _LARGEST_TABLE:
             return _from_table(values, labels, classes, lowest, highest - lowest + 1)
     result = []
-    # In one pass the box around each class: only that is looked through for it.
-    boxes = [tuple(slice(0, size) for size in labels.shape), *ndimage.find_objects(labels, max_label=classes - 1)]
-    for label, box in enumerate(boxes):
+    # Find the bounding box of each class in one pass, and search for it only there.
+    regions = [tuple(slice(0, size) for size in labels.shape), *ndimage.find_objects(labels, max_label=classes - 1)]
+    for label, region in enumerate(regions):
         statistics = RunningStatistics()
-        if box is not None:
-            statistics.add(values[box][labels[box] == label])
+        if region is not None:
+            statistics.add(values[region][labels[region] == label])
         result.append(statistics)
     return result
 
@@ -251,7 +251,7 @@ def _statistics_per_class(values: np.ndarray, labels: np.ndarray, classes: int) 
 def _from_table(
     values: np.ndarray, labels: np.ndarray, classes: int, lowest: int, numbers: int
 ) -> list[RunningStatistics]:
-    """How often each class has each whole number, in one pass; all else follows from that."""
+    """Count each integer intensity in each class in one pass, and derive all statistics from the counts."""
     table = np.zeros(classes * numbers, np.int64)
     for plane, place in zip(values, labels, strict=True):
         keys = place.astype(np.int64)
@@ -273,7 +273,7 @@ def _merge(into: Sequence[RunningStatistics], more: Sequence[RunningStatistics])
 
 
 def _compact(case: CaseFacts) -> CaseFacts:
-    """Without histograms, which would need more memory than all else that is remembered."""
+    """Drop the histograms, which need most of the memory."""
 
     def compact(intensities: Sequence[RunningStatistics]) -> tuple[RunningStatistics, ...]:
         return tuple(statistics.without_histogram() for statistics in intensities)
@@ -300,7 +300,7 @@ def _intensity_cells(intensities: Sequence[RunningStatistics]) -> dict[str, Any]
 
 
 def _files_of(data_io: Data_IO, index: Hashable) -> list[Path] | None:
-    """The files of a sample, if that can be told."""
+    """Return the files of a sample, if known."""
     interface = data_io.interface
     sources = getattr(getattr(interface, "reader", interface), "source_paths", None)
     if sources is not None:

@@ -1,4 +1,4 @@
-"""Which packages this one needs, which of them are installed, and what those that are missing are for."""
+"""Required and optional packages, their purposes and installed versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 PACKAGE: Final = "miscnn_tf"
 
-#: What each extra is for.
+#: Purpose of each extra.
 FEATURES: Final[dict[str, str]] = {
     "gpu": "NVIDIA GPUs: TensorFlow's CUDA libraries",
     "dicom": "DICOM series, RTSTRUCT, DICOM SEG",
@@ -24,7 +24,7 @@ FEATURES: Final[dict[str, str]] = {
 
 
 def required() -> list[dict[str, Any]] | None:
-    """The packages that are needed for anything; None where this package itself is not installed, only on the path.
+    """Return the required packages; None if this package is only on the path, not installed.
 
     Returns:
         ``{"name", "wanted", "installed", "fits"}`` for each.
@@ -33,7 +33,7 @@ def required() -> list[dict[str, Any]] | None:
 
 
 def extras() -> dict[str, list[dict[str, Any]]]:
-    """The packages of each extra, as `required` describes them."""
+    """Return the packages of each extra, in the format of `required`."""
     try:
         names = metadata(PACKAGE).get_all("Provides-Extra") or []
     except PackageNotFoundError:
@@ -41,9 +41,9 @@ def extras() -> dict[str, list[dict[str, Any]]]:
     return {name: _of_extra(name) or [] for name in names}
 
 
-@functools.cache  # it looks at every package that is installed
+@functools.cache  # it reads the metadata of every installed package
 def nvidia_packages() -> dict[str, str]:
-    """NVIDIA's libraries that were installed as Python packages, as the extra ``gpu`` does."""
+    """Return the installed Python packages with NVIDIA's libraries, such as those of the extra ``gpu``."""
     found = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
     return {name: found[name] for name in sorted(found) if name.lower().startswith("nvidia-")}
 
@@ -73,7 +73,7 @@ def _look_up(requirement: Requirement) -> dict[str, Any]:
         installed = None
     fits = installed is not None and requirement.specifier.contains(installed, prereleases=True)
     if "and-cuda" in requirement.extras:
-        # TensorFlow itself is there in any case.
+        # TensorFlow is required anyway.
         fits = fits and any(name.startswith("nvidia-cudnn") for name in nvidia_packages())
     asked = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return {

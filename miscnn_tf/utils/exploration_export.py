@@ -1,4 +1,4 @@
-"""What `explore` found, as tables and pictures in a folder."""
+"""Export of the statistics of `explore` as tables and figures."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from miscnn_tf.utils.exploration_text import common_edges, shares_within
 from miscnn_tf.utils.overlay import OKABE_ITO
 
 _BINS = 100
-# More curves than colours cannot be told apart.
+# Maximum number of curves, which is the number of distinct colours.
 _MOST_CURVES = len(OKABE_ITO) + 1
 
 
 def export_exploration(exploration: Exploration, folder: str | Path) -> list[Path]:
     """Write ``cases.csv``, ``classes.csv``, ``histogram.csv``, ``histogram.png`` and ``classes.png``.
 
-    Those about classes are left out where no sample has a label map. Files of an earlier export are replaced.
+    Files about classes are omitted if no sample has a label map. Files of an earlier export are replaced.
 
     Args:
-        exploration: What was found.
-        folder: Created where missing.
+        exploration: The statistics.
+        folder: Folder to write to; created if it does not exist.
 
     Returns:
         The files.
@@ -77,7 +77,7 @@ def _draw_histograms(exploration: Exploration) -> Figure:
             for label, name in list(enumerate(exploration.class_names))[:_MOST_CURVES]:
                 statistics = exploration.class_intensities[label][channel]
                 if statistics.count:
-                    # Each class by itself: beside the background a tumour would not be seen.
+                    # Each class is scaled separately, because small classes would be invisible beside the background.
                     axes.stairs(shares_within(statistics, edges), edges, color=_colour(label), label=_literal(name))
         axes.set_xlabel("intensity" if exploration.channels == 1 else f"intensity, channel {channel}")
         axes.set_ylabel("share of its voxels")
@@ -88,7 +88,7 @@ def _draw_histograms(exploration: Exploration) -> Figure:
 
 
 def _draw_classes(exploration: Exploration) -> Figure:
-    """Box plots: how much of a sample each class takes up."""
+    """Draw box plots of the share of each class in the samples."""
     names, shares = [], []
     for label, name in enumerate(exploration.class_names):
         facts = [case.classes[label] for case in exploration.labelled if case.classes is not None]
@@ -110,7 +110,7 @@ def _colour(label: int) -> str:
 
 
 def _literal(name: str) -> str:
-    # matplotlib would take what stands between dollar signs for a formula.
+    # matplotlib interprets text between dollar signs as a formula.
     return name.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""What `explore` found, as text for a terminal of 80 columns."""
+"""Formatting of the statistics of `explore` for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from miscnn_tf.utils.data_exploration import CaseFacts, Exploration
 from miscnn_tf.utils.running_histogram import RunningStatistics
 from miscnn_tf.utils.text_table import size_text, text_table
 
-#: Bars that are drawn per histogram, and how wide the longest is.
+#: Number of bars per histogram, and the width of the longest.
 BARS = 16
 _BAR_WIDTH = 44
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -23,11 +23,11 @@ _SHOWN = 3
 
 
 def exploration_text(exploration: Exploration, cases: bool = False) -> str:
-    """All tables, one below the other.
+    """Format all tables.
 
     Args:
-        exploration: What was found.
-        cases: Whether to list the samples.
+        exploration: The statistics.
+        cases: List the samples.
     """
     if not exploration.cases:
         return "No sample could be read."
@@ -44,9 +44,10 @@ def exploration_text(exploration: Exploration, cases: bool = False) -> str:
 
 
 def common_edges(statistics: RunningStatistics, bins: int) -> np.ndarray:
-    """Borders for a histogram that shows what there is: from the 0.1 % to the 99.9 % quantile.
+    """Return borders of bins from the 0.1 % to the 99.9 % quantile.
 
-    A single voxel that is far off would leave all others in one bin; what lies outside is in the outermost bins.
+    The full range could put almost all voxels into one bin because of a single outlier. Values outside are in the
+    outermost bins.
     """
     low, high = statistics.histogram.quantile(0.001), statistics.histogram.quantile(0.999)
     if not low < high:
@@ -55,7 +56,7 @@ def common_edges(statistics: RunningStatistics, bins: int) -> np.ndarray:
 
 
 def shares_within(statistics: RunningStatistics, edges: np.ndarray) -> np.ndarray:
-    """Share of all values per bin; the outermost bins have what lies beyond them, too."""
+    """Return the share of values per bin; the outermost bins include values beyond them."""
     return statistics.histogram.shares(np.concatenate([[-math.inf], edges[1:-1], [math.inf]]))
 
 
@@ -82,7 +83,7 @@ def _structure(exploration: Exploration) -> str:
 
 
 def _grids(cases: Sequence[CaseFacts]) -> str:
-    """Sizes per axis: least, middle and largest."""
+    """Format minimum, median and maximum size per axis."""
     axes = len(cases[0].shape)
     rows = [("", *(f"axis {axis}" for axis in range(axes)))]
     table = np.array([case.shape for case in cases])
@@ -158,7 +159,7 @@ def _intensities(exploration: Exploration) -> str:
 
 
 def _unlike(cases: Sequence[CaseFacts]) -> str:
-    """The cases with the lowest and the highest maximum: those of another scale stand out."""
+    """Describe the samples with the lowest and the highest maximum, which may have another scale."""
     tops = [
         (max(statistics.highest for statistics in case.intensities if statistics.count), str(case.index))
         for case in cases
@@ -180,7 +181,7 @@ def _figures(statistics: RunningStatistics) -> tuple[str, ...]:
     quantile = statistics.histogram.quantile
     values = (
         statistics.lowest,
-        # The histogram's bins are only so fine.
+        # Quantiles of a histogram have a limited precision.
         max(statistics.lowest, quantile(0.005)),
         statistics.mean,
         statistics.deviation,
@@ -226,7 +227,7 @@ def _clipped(text: str, width: int) -> str:
 
 
 def _short(value: float) -> str:
-    """Four digits, and whole numbers as such."""
+    """Format with four digits, or as a whole number."""
     if not math.isfinite(value):
         return "–"
     if (float(value).is_integer() or abs(value) >= 1000) and abs(value) < 1e8:

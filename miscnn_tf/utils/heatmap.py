@@ -1,4 +1,4 @@
-"""Pictures of maps, one real number per voxel, laid over images."""
+"""Figures of heat maps, one real number per voxel, over images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from miscnn_tf.utils.slices import View, displayed, hide_frame, window_levels
 
 #: Perceptually uniform (Smith & van der Walt 2015): equal steps of the value look like equal steps.
 SEQUENTIAL = "inferno"
-#: White is 0: for maps with a sign.
+#: Diverging, for signed maps: white is 0.
 DIVERGING = "RdBu_r"
 
 
@@ -34,27 +34,26 @@ def draw_heatmap(
     alpha: float = 0.8,
     slices: int = 3,
 ) -> None:
-    """Draw a map: a few slices where it says most, each as the image, the map over the image, and the map alone.
+    """Draw the slices with the largest values of a map: the image, the map over the image, and the map.
 
-    Volumes are turned as in `miscnn_tf.utils.overlay.draw_case`.
+    Volumes are oriented as in `miscnn_tf.utils.overlay.draw_case`.
 
     Args:
-        image: Image ``(x, y[, z])`` or ``(x, y[, z], channels)``; the first channel is shown, all three of a 2D colour
-            image.
+        image: Image ``(x, y[, z])`` or ``(x, y[, z], channels)``. The first channel is shown, or all three of a 2D
+            colour image.
         heat: Map ``(x, y[, z])``.
         path: PNG file to write.
-        label: What a value is, beside the colour bar.
-        title: A line above the picture.
-        spacing: Voxel size per axis in mm, for the right proportions; by default the affine's, or all alike.
+        label: Label of the colour bar.
+        title: Title of the figure.
+        spacing: Voxel size per axis in mm, for the aspect ratio; by default that of the affine, or isotropic.
         affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates (NIfTI's).
-        limits: Values at the ends of the colour bar; by default 0 and the map's largest value, or, where values are
-            negative, the largest amount on either side of 0 with colours to match.
-        alpha: Opacity, 0 to 1, of the map's largest amounts over the image. Smaller ones let more of it through, so
-            that it is seen where the map says nothing.
-        slices: How many slices of a volume are shown at most.
+        limits: Values at the ends of the colour bar. By default 0 and the maximum, or, with negative values, plus and
+            minus the largest absolute value with diverging colours.
+        alpha: Opacity, 0 to 1, of the largest absolute values over the image. Smaller values are more transparent.
+        slices: Maximum number of slices of a volume.
 
     Raises:
-        ConfigurationError: If the shapes do not fit.
+        ConfigurationError: If the shapes differ.
         StorageError: If the file cannot be written.
 
     Example:
@@ -62,14 +61,14 @@ def draw_heatmap(
     """
     axes = heat.ndim
     if axes not in (2, 3) or image.shape[:axes] != heat.shape or image.ndim > axes + 1:
-        raise ConfigurationError(f"the map is {heat.shape}, but the image is {image.shape}; they must be the same grid")
+        raise ConfigurationError(f"the map is {heat.shape}, but the image is {image.shape}; their grids must be equal")
     image, colour = displayed(image, axes)
     if spacing is None:
         spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
     view = View.of(heat.shape, spacing, affine)
     image, heat = view.turn(image), view.turn(heat)
     if heat.dtype not in (np.float32, np.float64):
-        heat = heat.astype(np.float32)  # matplotlib takes no half precision
+        heat = heat.astype(np.float32)  # matplotlib does not support half precision
     colours, scale = _colours(heat, limits)
     chosen = telling_slices(heat, whole_number(slices, "slices", 1))
     levels = None if colour else window_levels(image)
@@ -105,11 +104,11 @@ def draw_heatmap(
 
 
 def telling_slices(heat: np.ndarray, count: int) -> list[int]:
-    """Slices of the first axis with the largest amounts, apart from each other, in ascending order.
+    """Return spaced slices of the first axis with the largest absolute values, in ascending order.
 
     Args:
-        heat: Map ``(slices, rows, columns)``; values that are no numbers are left out.
-        count: Most slices to take.
+        heat: Map ``(slices, rows, columns)``; NaN and infinite values are ignored.
+        count: Maximum number of slices.
 
     Example:
         >>> heat = np.zeros((9, 2, 2))
@@ -118,7 +117,7 @@ def telling_slices(heat: np.ndarray, count: int) -> list[int]:
         [4]
     """
     amounts = np.array([np.abs(np.nan_to_num(slab)).sum(dtype=np.float64) for slab in heat])
-    # Where all slices are alike, the middle.
+    # The middle slice, if all slices are equal.
     order = np.lexsort((np.abs(np.arange(len(amounts)) - (len(amounts) - 1) / 2), -amounts))
     apart = max(1, len(amounts) // (2 * count))
     chosen: list[int] = []
@@ -142,7 +141,7 @@ def _colours(heat: np.ndarray, limits: tuple[float, float] | None) -> tuple[str,
 
 
 def _share(values: np.ndarray, scale: Normalize) -> np.ndarray:
-    """The amount of each value as a share of the largest that the colours show."""
+    """Return each absolute value relative to the largest one of the colours."""
     low, high = float(scale.vmin or 0), float(scale.vmax or 1)
     base = 0.0 if low < 0 else low
     return np.clip(np.abs(np.nan_to_num(values) - base) / (high - base), 0, 1)

@@ -1,4 +1,4 @@
-"""What the machine has: processor, room on disk, graphics driver. Nothing here imports TensorFlow."""
+"""Processor, disk space and graphics driver of the machine, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
-#: Instructions that matter for the speed of a network.
+#: Instruction sets that affect the speed of networks.
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 _NVIDIA_SMI = ("name", "driver_version", "memory.total", "memory.used", "compute_cap")
 
 
 def processor() -> dict[str, Any]:
-    """Model, cores (of the machine, and those that this program may use) and instructions."""
+    """Return model, cores (of the machine, and usable by this process) and instruction sets."""
     text = ""
     with suppress(OSError):
         text = _CPUINFO.read_text(errors="replace")
@@ -33,7 +33,7 @@ def processor() -> dict[str, Any]:
         elif key.strip() == "model name" and model is None:
             model = value.strip()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with suppress(OSError, ValueError):  # a container's share; "max" where there is no limit
+    with suppress(OSError, ValueError):  # limit of a container; "max" if there is none
         quota, period = _CGROUP_CPU.read_text().split()
         usable = min(usable or 1, max(1, round(int(quota) / int(period))))
     return {
@@ -45,7 +45,7 @@ def processor() -> dict[str, Any]:
 
 
 def room(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """Free bytes where files would be written."""
+    """Return the free bytes of folders."""
     found = []
     for folder in folders:
         usage = None
@@ -63,7 +63,7 @@ def room(folders: Sequence[str | Path]) -> list[dict[str, Any]]:
 
 
 def graphics() -> dict[str, Any]:
-    """What ``nvidia-smi``, which comes with NVIDIA's driver, says of the cards.
+    """Return the output of ``nvidia-smi``, which is part of NVIDIA's driver.
 
     Returns:
         ``{"nvidia_smi": "not there" | "works" | "fails", "message": …, "cards": [{"name": …, "driver_version": …}]}``.

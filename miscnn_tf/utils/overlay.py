@@ -1,4 +1,4 @@
-"""Pictures of label maps laid over images."""
+"""Figures of label maps over images."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from miscnn_tf.utils.slices import (
     window_levels,
 )
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart with any colour vision. Ordered so that the first few differ
-# most from grey and from each other. Black is the background's.
+# Okabe & Ito, "Color Universal Design" (2008): distinct for any colour vision. The first colours differ most from grey
+# and from each other. Black is the background.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#0072B2")
 
 
-# Towards which grey, and how far, the colours of classes 1 to 7, 8 to 14 and 15 to 21 are mixed.
+# Grey, and its share, that the colours of classes 1 to 7, 8 to 14 and 15 to 21 are mixed with.
 _SHADES = ((0, 0.0), (255, 0.55), (0, 0.5))
 
 
 def class_colours(classes: int) -> np.ndarray:
-    """A colour per class: uint8 array ``(classes, 3)``, the background (0) black.
+    """Return a colour per class: uint8 array ``(classes, 3)``, black for the background (0).
 
-    Classes 8 to 14 have the colours of 1 to 7 lighter, 15 to 21 darker; from 22 on they are repeated.
+    Classes 8 to 14 have lighter and 15 to 21 darker colours of 1 to 7; from 22 on colours are repeated.
 
     Example:
         >>> class_colours(2).tolist()
@@ -60,11 +60,11 @@ def overlay(
     levels: tuple[float, float] | None = None,
     colours: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Lay a label map over a slice.
+    """Draw a label map over a slice.
 
     Args:
         image2d: Slice ``(rows, columns)``, or a colour image ``(rows, columns, 3)``.
-        labels2d: Label map ``(rows, columns)``; None shows the image alone.
+        labels2d: Label map ``(rows, columns)``; None shows the image only.
         classes: Number of classes, background (not coloured) included.
         alpha: Opacity of the colour, 0 to 1.
         levels: Values shown as black and white; by default the slice's percentiles (`window_levels`), and 0 and 255
@@ -75,7 +75,7 @@ def overlay(
         uint8 array ``(rows, columns, 3)``. Neither input is changed.
 
     Raises:
-        ConfigurationError: If the shapes do not fit or `alpha` is not between 0 and 1.
+        ConfigurationError: If the shapes differ or `alpha` is not between 0 and 1.
         DataError: If a label is negative or not below `classes`.
 
     Example:
@@ -94,10 +94,12 @@ def overlay(
     picture = grey if colour else np.repeat(grey[..., np.newaxis], 3, axis=-1)
     if labels2d is not None:
         if labels2d.shape != image2d.shape[:2]:
-            raise ConfigurationError(f"labels2d is {labels2d.shape}, but image2d is {image2d.shape[:2]}")
+            raise ConfigurationError(
+                f"labels2d is {labels2d.shape}, but image2d is {image2d.shape[:2]}; they must be equal"
+            )
         if labels2d.size and (labels2d.min() < 0 or labels2d.max() >= classes):
             raise DataError(
-                f"labels2d holds labels from {labels2d.min()} to {labels2d.max()}; with classes={classes} they must be "
+                f"labels2d has labels from {labels2d.min()} to {labels2d.max()}; with classes={classes} they must be "
                 f"from 0 to {classes - 1}"
             )
         marked = labels2d > 0
@@ -117,29 +119,30 @@ def draw_case(
     affine: np.ndarray | None = None,
     slices: int = 3,
 ) -> None:
-    """Draw a case: a few slices through the structure, each as the image, the ground truth and the prediction.
+    """Draw slices through the structures of a sample: the image, the ground truth and the prediction.
 
-    The prediction also shows the outline of the ground truth, in white. The pictures are cut so that the structure
-    fills at least a third of them, and grey values are spread over what occurs in and around it.
+    The prediction also shows the outline of the ground truth, in white. The panels are cropped so that the structures
+    fill at least a third of them, with the grey levels of their surroundings.
 
-    With an affine, volumes are shown as radiologists look at them: axial slices, the patient's right on the left, the
-    front on top. Without one, slices are cut across the axis of the largest spacing (the last one where all are alike).
+    With an affine, volumes are shown in radiological convention: axial slices, the patient's right on the left, the
+    front at the top. Without one, slices are perpendicular to the axis of the largest spacing (the last one if all are
+    equal).
 
     Args:
-        image: Image ``(x, y[, z])`` or ``(x, y[, z], channels)``; the first channel is shown, all three of a colour
-            image.
-        truth: Label map ``(x, y[, z])``, with or without a channel axis of 1; None where there is none.
-        prediction: The same for the prediction.
+        image: Image ``(x, y[, z])`` or ``(x, y[, z], channels)``. The first channel is shown, or all three of a 2D
+            colour image.
+        truth: Label map ``(x, y[, z])``, with or without a channel axis of 1, or None.
+        prediction: Predicted label map, in the same format, or None.
         path: PNG file to write.
-        spacing: Voxel size per axis in mm, for the right proportions; by default the affine's, or all alike.
-        title: A line above the picture.
+        spacing: Voxel size per axis in mm, for the aspect ratio; by default that of the affine, or isotropic.
+        title: Title of the figure.
         class_names: A name per class, background first.
         affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates (NIfTI's).
-        slices: How many slices of a volume are shown at most.
+        slices: Maximum number of slices of a volume.
 
     Raises:
-        ConfigurationError: If there is nothing to lay over the image, or shapes do not fit.
-        DataError: If a label map holds something else than labels.
+        ConfigurationError: If there is no label map, or the shapes differ.
+        DataError: If a label map has values that are not labels.
         StorageError: If the file cannot be written.
 
     Example:
@@ -154,9 +157,11 @@ def draw_case(
     maps = {name: _without_channel(labels, axes) for name, labels in maps.items()}
     for name, labels in maps.items():
         if labels.shape != image.shape[:axes]:
-            raise ConfigurationError(f"the {name} is {labels.shape}, but the image is {image.shape[:axes]} voxels")
+            raise ConfigurationError(
+                f"the {name} is {labels.shape}, but the image is {image.shape[:axes]}; they must be equal"
+            )
         if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool) or labels.min(initial=0) < 0:
-            raise DataError(f"the {name} must hold integer labels from 0 up; got {labels.dtype}, least {labels.min()}")
+            raise DataError(f"the {name} must have integer labels from 0, got {labels.dtype}, minimum {labels.min()}")
     image, colour = displayed(image, axes)
     if spacing is None:
         spacing = spacing_of(affine)[:axes].tolist() if affine is not None else (1.0,) * axes
@@ -166,9 +171,9 @@ def draw_case(
     classes = 1 + max(int(labels.max(initial=0)) for labels in maps.values())
     classes = max(classes, len(class_names or ()), 2)
     chosen = interesting_slices(list(maps.values()), slices)
-    box = close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
-    image = image[chosen][:, *box]
-    maps = {name: labels[chosen][:, *box] for name, labels in maps.items()}
+    crop = close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
+    image = image[chosen][:, *crop]
+    maps = {name: labels[chosen][:, *crop] for name, labels in maps.items()}
     levels = None if colour else levels_around(image, np.any([labels > 0 for labels in maps.values()], axis=0))
 
     panel = 2.6
@@ -207,7 +212,7 @@ def draw_case(
 
 
 def _outline(axes: Axes, labels: np.ndarray) -> None:
-    """Draw the borders between labels along the voxels' edges."""
+    """Draw the borders between labels along the edges of voxels."""
     padded = np.pad(labels.astype(np.int64), 1)
     upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
     level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
@@ -217,7 +222,7 @@ def _outline(axes: Axes, labels: np.ndarray) -> None:
 
 
 def _spatial_axes(image: np.ndarray, labels: np.ndarray) -> int:
-    """2 or 3, from how the shapes agree; a label map's last axis of 1 is a channel where the image has one too."""
+    """Return 2 or 3, from the shapes; a last axis of 1 of a label map is a channel if the image also has one."""
     if labels.ndim == image.ndim and labels.shape[-1] == 1 and image.ndim > 2:
         return labels.ndim - 1
     return labels.ndim

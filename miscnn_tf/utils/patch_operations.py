@@ -1,7 +1,7 @@
-"""Cutting arrays into patches and putting them together again: the plain functions of MIScnn's interface.
+"""Splitting of arrays into patches, and reassembly: the functions of MIScnn's interface.
 
-The work is done in `miscnn_tf.processing.patching`, which also streams: use `PatchGrid` and `Blender` from there for
-images whose patches should not all be in memory.
+They use `PatchGrid` and `Blender` of `miscnn_tf.processing.patching`. Use these directly if not all patches of an image
+fit into memory.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from miscnn_tf.processing.patching.grid import PatchGrid
 
 
 def slice_matrix(array: np.ndarray, window: Sequence[int], overlap: Sequence[int], three_dim: bool) -> list[np.ndarray]:
-    """Cut an array into patches, the first axis outermost; the last patch of an axis is moved back inside.
+    """Split an array into patches, first axis outermost. The last patch of each axis is shifted to end at the border.
 
     Args:
         array: Array ``(x, y[, z])`` or ``(x, y[, z], channels)``.
-        window: Voxels of a patch per spatial axis. On an axis where the array is smaller, patches have its size.
-        overlap: Voxels that neighbours share per spatial axis, less than `window`.
-        three_dim: Whether there are three spatial axes, else two; further entries of `window` and `overlap` are not
-            used.
+        window: Shape of a patch; at most that of the array is used.
+        overlap: Overlap of neighbouring patches per spatial axis, less than `window`.
+        three_dim: True for three spatial axes, False for two; further entries of `window` and `overlap` are ignored.
 
     Returns:
-        The patches, as views of `array`: nothing is copied.
+        The patches, as views of `array`.
 
     Raises:
-        ConfigurationError: If the numbers of axes, the window or the overlap do not fit.
+        ConfigurationError: If the numbers of axes, the window or the overlap are invalid.
 
     Example:
         >>> [patch.tolist() for patch in slice_matrix(np.arange(5).reshape(5, 1), (3, 1), (0, 0), three_dim=False)]
@@ -47,21 +46,21 @@ def concat_matrices(
     overlap: Sequence[int],
     three_dim: bool,
 ) -> np.ndarray:
-    """Put patches together again; where several cover a voxel, the result is their mean, in which each counts alike.
+    """Reassemble patches. A voxel covered by several patches gets their mean.
 
     Args:
-        patches: What `slice_matrix` returned, or arrays of those shapes in that order, with or without channels.
-        image_size: Shape of the whole, with or without the channel axis, which is ignored.
+        patches: Patches in the order of `slice_matrix`, with or without channels.
+        image_size: Shape of the result; a channel axis is ignored.
         window: As for `slice_matrix`.
         overlap: As for `slice_matrix`.
         three_dim: As for `slice_matrix`.
 
     Returns:
-        A new array ``(x, y[, z][, channels])`` of the patches' dtype; means of integers are rounded. Slicing and then
-        concatenating returns the input, bit for bit (for float64 with overlap: up to the last bits).
+        A new array ``(x, y[, z][, channels])`` of the patches' dtype; means of integers are rounded. For the patches of
+        `slice_matrix` it equals the input exactly (float64 with overlap: up to rounding).
 
     Raises:
-        ConfigurationError: If number or shape of the patches do not fit.
+        ConfigurationError: If the number or shape of the patches is wrong.
 
     Example:
         >>> patches = [np.array([[0.0], [2.0]]), np.array([[4.0], [6.0]])]
@@ -71,7 +70,7 @@ def concat_matrices(
     grid = _grid(image_size, window, overlap, three_dim)
     axes = len(grid.patch_shape)
     if len(patches) != len(grid):
-        raise ConfigurationError(f"patches: {len(patches)} were given, but {grid} has {len(grid)}")
+        raise ConfigurationError(f"patches has {len(patches)} entries, but {grid} has {len(grid)} patches")
     first = np.asarray(patches[0])
     if first.ndim not in (axes, axes + 1):
         raise ConfigurationError(
@@ -83,7 +82,7 @@ def concat_matrices(
     result = np.empty((*grid.image_shape, channels), np.result_type(*{np.asarray(patch).dtype for patch in patches}))
     rounded = not np.issubdtype(result.dtype, np.inexact)
     stream = (patch if has_channels else np.asarray(patch)[..., np.newaxis] for patch in patches)
-    # Summed in float64, a few rows at a time: a float32 mean of equal values is then that value exactly.
+    # Summed in float64, a few rows at a time, so that the float32 mean of equal values is exact.
     blender = Blender(grid, channels, mode="average", dtype=np.float64)
     for slab in blender.blend(stream):
         result[slab.start : slab.stop] = np.rint(slab.array, out=slab.array) if rounded else slab.array
@@ -93,19 +92,19 @@ def concat_matrices(
 def pad_patch(
     patch: np.ndarray, patch_shape: Sequence[int], return_slicer: bool = False
 ) -> np.ndarray | tuple[np.ndarray, list[slice]]:
-    """Pad a batch with zeros, evenly on both sides, up to a patch shape; larger axes stay as they are.
+    """Pad a batch with zeros to a patch shape, evenly on both sides. Larger axes are not changed.
 
     Args:
         patch: Batch ``(n, x, y[, z], channels)``.
-        patch_shape: Spatial shape to reach.
-        return_slicer: Whether to return also what `crop_patch` needs.
+        patch_shape: Minimum spatial shape.
+        return_slicer: Also return the argument of `crop_patch`.
 
     Returns:
-        The padded batch (`patch` itself where nothing is missing), and with `return_slicer` one slice per axis. The
-        slices of batch and channels are open, so that a prediction with other channels can be cropped with them.
+        The padded batch (`patch` itself if it is large enough), and with `return_slicer` one slice per axis. The slices
+        of batch and channels are open, so that they also crop predictions with other channels.
 
     Raises:
-        ConfigurationError: If the numbers of axes do not fit.
+        ConfigurationError: If the number of axes is wrong.
 
     Example:
         >>> padded, slicer = pad_patch(np.ones((1, 2, 3, 1)), (4, 4), return_slicer=True)
@@ -129,7 +128,7 @@ def crop_patch(patch: np.ndarray, slicer: Sequence[slice]) -> np.ndarray:
 
     Args:
         patch: Batch ``(n, x, y[, z], channels)``; number and channels may differ from those of the padded batch.
-        slicer: What `pad_patch` returned.
+        slicer: The slices from `pad_patch`.
 
     Returns:
         The cropped batch, a view.
@@ -139,7 +138,7 @@ def crop_patch(patch: np.ndarray, slicer: Sequence[slice]) -> np.ndarray:
     """
     if len(slicer) != patch.ndim:
         raise ConfigurationError(
-            f"slicer has {len(slicer)} slices for the {patch.ndim} axes of the batch {patch.shape}; pass the one that "
+            f"slicer has {len(slicer)} slices, but the batch {patch.shape} has {patch.ndim} axes; pass the slicer that "
             "pad_patch returned"
         )
     return patch[(slice(None), *slicer[1:-1], slice(None))]
@@ -156,7 +155,7 @@ def _grid(shape: Sequence[int], window: Sequence[int], overlap: Sequence[int], t
             f"three_dim={three_dim}"
         )
     smaller = [min(int(size), int(voxels)) for size, voxels in zip(shape, window, strict=False)][:axes]
-    # One window covers a smaller axis: nothing can overlap there.
+    # A single patch covers smaller axes, so that there is no overlap.
     shared = [
         0 if size < voxels else int(common) for size, voxels, common in zip(shape, window, overlap, strict=False)
     ][:axes]

@@ -1,4 +1,4 @@
-"""Statistics of numbers that come piece by piece and whose range is known only in the end."""
+"""Incremental statistics of values with an unknown range."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from copy import copy
 
 import numpy as np
 
-#: A histogram has between half as many and as many bins once its values spread. So many, because one voxel that is far
-#: off makes all bins wide.
+#: Maximum number of bins. A histogram of different values has at least half as many. The number is large, because an
+#: outlier makes all bins wide.
 BINS = 2**15
 
-# Pieces that stay in the processor's cache, with what is computed from them.
+# Number of values that fit into the processor's cache, with intermediate results.
 _CHUNK = 2**16
 
 
 class RunningHistogram:
-    """A histogram that grows with its values.
+    """Histogram with a growing range.
 
-    Bins are as wide as a power of two, and their borders are multiples of it. When a value comes for which there is no
-    room, pairs of bins are joined until there is: no count is lost, and none is ever in the wrong bin. For the same
-    reason two histograms can be added.
+    The width of the bins is a power of two, and their borders are multiples of it. If a value is out of range, pairs of
+    bins are joined, which keeps all counts in correct bins. For the same reason histograms can be merged.
 
     Example:
         >>> histogram = RunningHistogram()
@@ -36,16 +35,16 @@ class RunningHistogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return math.ldexp(1.0, self._exponent)
 
     @property
     def edges(self) -> np.ndarray:
-        """Borders of the bins, one more than there are bins."""
+        """Borders of the bins, one more than bins."""
         return (self._first + np.arange(len(self.counts) + 1, dtype=np.float64)) * self.width
 
     def add(self, values: np.ndarray) -> None:
-        """Count finite values of any shape in."""
+        """Add finite values of any shape."""
         flat = values.ravel(order="K")
         if not flat.size:
             return
@@ -59,9 +58,9 @@ class RunningHistogram:
             self.counts += np.bincount(bins, minlength=len(self.counts))
 
     def add_counts(self, first: int, counts: np.ndarray) -> None:
-        """Count whole numbers in: ``counts[i]`` times the number ``first + i``.
+        """Add whole numbers: ``counts[i]`` times the number ``first + i``.
 
-        Neither the first nor the last count is 0.
+        The first and the last count must not be 0.
         """
         if not len(self.counts):
             self._exponent = _exponent(len(counts) - 1, 0, True)
@@ -71,7 +70,7 @@ class RunningHistogram:
         np.add.at(self.counts, bins, counts)
 
     def merge(self, other: RunningHistogram) -> None:
-        """Count all that another histogram counted in."""
+        """Add the counts of another histogram."""
         if not len(other.counts):
             return
         if not len(self.counts):
@@ -88,18 +87,18 @@ class RunningHistogram:
         self.counts[offset : offset + len(counts)] += counts
 
     def quantile(self, share: float) -> float:
-        """The value below which this share of all values lies, exact to half a bin; NaN where there are none."""
+        """Return a quantile, exact to half a bin; NaN without values."""
         total = int(self.counts.sum())
         if not total:
             return math.nan
         position = int(np.searchsorted(np.cumsum(self.counts), share * total))
         position = min(position, len(self.counts) - 1)
-        # A bin of width 1 of whole numbers holds the number at its lower border.
+        # A bin of width 1 contains the whole number at its lower border.
         middle = 0.0 if self._exponent == 0 else 0.5
         return (self._first + position + middle) * self.width
 
     def shares(self, edges: np.ndarray) -> np.ndarray:
-        """Share of all values between each two borders, which need not be bins'; each bin counts by its middle."""
+        """Return the share of values between successive borders, to which bins are assigned by their centres."""
         middles = (self.edges[:-1] + self.edges[1:]) / 2
         total = max(1, int(self.counts.sum()))
         result: np.ndarray = np.histogram(middles, bins=edges, weights=self.counts)[0] / total
@@ -126,27 +125,27 @@ class RunningHistogram:
 
 
 def _joined(counts: np.ndarray, first: int) -> tuple[np.ndarray, int]:
-    """Bins of twice the width."""
+    """Return bins of twice the width."""
     padded = np.concatenate([np.zeros(first % 2, np.int64), counts])
     padded = np.concatenate([padded, np.zeros(len(padded) % 2, np.int64)])
     return padded.reshape(-1, 2).sum(axis=1), (first - first % 2) // 2
 
 
 def _exponent(spread: float, size: float, whole: bool) -> int:
-    """Of the width of the first bins."""
+    """Return the exponent of the width of the first bins."""
     if whole:
         return max(0, math.ceil(math.log2((spread + 1) / BINS)))
     if spread > 0:
         return math.ceil(math.log2(spread / (BINS - 2)))
-    # A single value: as fine as float32 is there.
+    # For a single value, the resolution of float32.
     return math.frexp(size)[1] - 20 if size else -20
 
 
 class RunningStatistics:
-    """Count, range, mean, standard deviation and histogram of values that come piece by piece.
+    """Incremental count, range, mean, standard deviation and histogram.
 
-    Means and squared deviations are joined as in Chan, Golub and LeVeque, "Algorithms for computing the sample
-    variance" (1983), so that nothing is lost where the values are far from 0.
+    Means and squared deviations are merged as in Chan, Golub and LeVeque, "Algorithms for computing the sample
+    variance" (1983), which is accurate also for values far from 0.
 
     Example:
         >>> statistics = RunningStatistics()
@@ -167,16 +166,16 @@ class RunningStatistics:
 
     @property
     def mean(self) -> float:
-        """NaN where there are no values."""
+        """Mean; NaN without values."""
         return self._mean if self.count else math.nan
 
     @property
     def deviation(self) -> float:
-        """The standard deviation, with n in the denominator; NaN where there are no values."""
+        """Standard deviation, with n in the denominator; NaN without values."""
         return math.sqrt(self._squares / self.count) if self.count else math.nan
 
     def add(self, values: np.ndarray) -> None:
-        """Take values of any shape in; those that are NaN or infinite are counted apart."""
+        """Add values of any shape; NaN and infinite values are counted separately."""
         flat = values.ravel(order="K")
         if flat.dtype.kind == "f":
             finite = np.isfinite(flat)
@@ -194,7 +193,7 @@ class RunningStatistics:
         self.histogram.add(flat)
 
     def add_counts(self, first: int, counts: np.ndarray) -> None:
-        """Take whole numbers in: ``counts[i]`` times the number ``first + i``."""
+        """Add whole numbers: ``counts[i]`` times the number ``first + i``."""
         there = np.flatnonzero(counts)
         if not len(there):
             return
@@ -207,13 +206,13 @@ class RunningStatistics:
         self.histogram.add_counts(first, counts)
 
     def without_histogram(self) -> RunningStatistics:
-        """A copy with an empty histogram, which is most of the memory."""
+        """Return a copy without the histogram, which needs most of the memory."""
         twin = copy(self)
         twin.histogram = RunningHistogram()
         return twin
 
     def merge(self, other: RunningStatistics) -> None:
-        """Take all in that another one took in."""
+        """Add the values of other statistics."""
         self.not_finite += other.not_finite
         self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
         self._join(other.count, other._mean, other._squares)

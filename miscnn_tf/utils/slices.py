@@ -1,4 +1,4 @@
-"""Which slices of a case are shown in pictures, how they are turned, and which values are black and white."""
+"""Choice of slices, orientation and grey levels in figures."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from scipy import ndimage
 
 
 def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
-    """The values to show as black and as white: percentiles, so that a few metal voxels do not darken everything.
+    """Return the values to show as black and white: percentiles, which are robust to outliers such as metal.
 
     Args:
-        image: Any array; voxels that are not finite are left out.
+        image: Any array; values that are not finite are ignored.
         low: Percentile shown as black.
         high: Percentile shown as white.
 
     Returns:
-        Two different numbers, the lower first, also for a constant image.
+        Two different numbers, in ascending order, also for a constant image.
     """
-    # A million voxels tell the percentiles of a billion.
+    # A million voxels are enough for percentiles.
     values = image.reshape(-1)[:: max(1, image.size // 2**20)]
     if values.dtype == bool:
-        values = values.astype(np.uint8)  # truth values have no percentiles
+        values = values.astype(np.uint8)  # numpy does not compute percentiles of bool
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
@@ -34,11 +34,11 @@ def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tu
 
 
 def displayed(image: np.ndarray, axes: int) -> tuple[np.ndarray, bool]:
-    """What of an image's channels is shown, and whether it is in colour.
+    """Return the channels of an image that are shown, and True for colour images.
 
     Args:
         image: Array ``(x, y[, z])`` or ``(x, y[, z], channels)``.
-        axes: How many of its axes are spatial, 2 or 3.
+        axes: Number of spatial axes, 2 or 3.
 
     Returns:
         The first channel without its axis, and False; the whole of a 2D image with three channels, and True.
@@ -50,17 +50,17 @@ def displayed(image: np.ndarray, axes: int) -> tuple[np.ndarray, bool]:
 
 
 def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
-    """Slices of the first axis that show most, apart from each other, in ascending order.
+    """Return informative slices of the first axis, with distances between them, in ascending order.
 
-    A class adds to a slice its area there relative to its largest area in any slice, so that a small structure counts
-    like a large one. The best slice is taken, then the next best at some distance from those taken, and so on.
+    The score of a slice is the sum over the classes of the area in it relative to the largest area in any slice, so
+    that small structures count as much as large ones. Slices are chosen by score, with a minimum distance between them.
 
     Args:
         maps: Label maps ``(slices, rows, columns)`` of one shape.
-        count: Most slices to take.
+        count: Maximum number of slices.
 
     Returns:
-        At least one slice; the middle one where all maps are empty.
+        At least one slice; the middle one if all maps are empty.
 
     Example:
         >>> labels = np.zeros((9, 4, 4), np.uint8)
@@ -88,12 +88,12 @@ def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
 
 @dataclass(frozen=True)
 class View:
-    """How an array is turned to be shown as a stack ``(slices, rows downwards, columns rightwards)``.
+    """Orientation of an array as a stack ``(slices, rows downwards, columns rightwards)``.
 
     Attributes:
         axes: The array's axes in that order.
-        flips: Which of them are turned around.
-        slices: How many slices there are.
+        flips: Axes that are reversed.
+        slices: Number of slices.
         row_mm: Distance of rows in mm.
         column_mm: Distance of columns in mm.
     """
@@ -106,13 +106,13 @@ class View:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], spacing: Sequence[float], affine: np.ndarray | None) -> View:
-        """The view of an array ``(x, y[, z])``: as radiologists look at it where there is an affine.
+        """Return the view of an array ``(x, y[, z])``, in radiological convention if it has an affine.
 
         Args:
             shape: Its spatial shape.
             spacing: Voxel size per axis in mm.
-            affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates. Without one, slices are cut across the
-                axis of the largest spacing.
+            affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates. Without one, slices are perpendicular
+                to the axis of the largest spacing.
         """
         if len(shape) == 2:
             return cls((0, 1), (False, False), 1, float(spacing[0]), float(spacing[1]))
@@ -124,14 +124,15 @@ class View:
             flips = tuple(bool(orientation[axis, 1] != sign) for axis, (_, sign) in zip(axes, wanted, strict=True))
         else:
             across = max(range(3), key=lambda axis: (round(float(spacing[axis]), 3), axis))
-            # Slices first, as DICOM and KiTS have it: rows and columns as they are. Else as in NIfTI: up is the second.
+            # Slices first, as in DICOM and KiTS: rows and columns as stored. Otherwise as in NIfTI: the second axis
+            # points up.
             axes, flips = (
                 ((0, 1, 2), (False, False, False)) if across == 0 else ((across, 3 - across, 0), (False, True, False))
             )
         return cls(axes, flips, shape[axes[0]], float(spacing[axes[1]]), float(spacing[axes[2]]))
 
     def turn(self, array: np.ndarray) -> np.ndarray:
-        """An array ``(x, y[, z][, channels])`` as a stack, ``(1, …)`` of an image."""
+        """Return an array ``(x, y[, z][, channels])`` as a stack, ``(1, …)`` for a 2D image."""
         rest = tuple(range(len(self.axes), array.ndim))
         turned = array.transpose((*self.axes, *rest))[
             tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
@@ -139,28 +140,28 @@ class View:
         return turned if len(self.axes) == 3 else turned[np.newaxis]
 
     def number(self, position: int) -> int:
-        """The slice's number in the array as it was given."""
+        """Return the index of a slice in the original array."""
         return self.slices - 1 - position if self.flips[0] else position
 
 
 def close_up(marked: np.ndarray, view: View) -> tuple[slice, slice]:
-    """Rows and columns around what is marked: three times its larger side, as a square in mm where the image allows."""
+    """Return rows and columns of a square around marked voxels, three times as large, within the image."""
     rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
     if not rows.size:
         return slice(None), slice(None)
     millimetres = (view.row_mm, view.column_mm)
     sides = [(found[-1] - found[0] + 1) * mm for found, mm in zip((rows, columns), millimetres, strict=True)]
-    # A structure of a few voxels is not shown as a few voxels.
+    # A minimum size, for structures of a few voxels.
     half = max(1.5 * max(sides), 16 * max(millimetres))
-    box = []
+    spans = []
     for found, mm in zip((rows, columns), millimetres, strict=True):
         centre = (found[0] + found[-1] + 1) / 2
-        box.append(slice(max(0, int(centre - half / mm)), int(np.ceil(centre + half / mm))))
-    return box[0], box[1]
+        spans.append(slice(max(0, int(centre - half / mm)), int(np.ceil(centre + half / mm))))
+    return spans[0], spans[1]
 
 
 def levels_around(image: np.ndarray, marked: np.ndarray) -> tuple[float, float]:
-    """Black and white for the structure and its rim, with some room: neither air nor metal takes the contrast."""
+    """Return grey levels for marked voxels and their surroundings, without air and metal elsewhere."""
     if not marked.any():
         return window_levels(image)
     rim = max(2, round(float(np.sqrt(marked.sum(axis=(1, 2)).max())) / 5))
@@ -175,7 +176,7 @@ def levels_around(image: np.ndarray, marked: np.ndarray) -> tuple[float, float]:
 
 
 def hide_frame(axes: Axes) -> None:
-    """A picture has no scales."""
+    """Remove the ticks and the frame of axes."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""Tables and amounts as text for a terminal."""
+"""Formatting of tables and sizes for a terminal."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
-    """Rows as columns of text, the first row a header with a line under it.
+    """Format rows as a table with aligned columns; the first row is the header.
 
     Args:
         rows: Cells.
-        align: A letter per column: "l" or "r".
+        align: Alignment of each column, "l" or "r".
 
     Example:
         >>> print(text_table([("class", "voxels"), ("kidney", "12")], "lr"))
@@ -31,7 +31,7 @@ def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
 
 
 def size_text(number: float) -> str:
-    """Bytes as people read them.
+    """Format a number of bytes.
 
     Example:
         >>> size_text(512), size_text(3_500_000)

@@ -1,4 +1,4 @@
-"""Samples as animated pictures: label maps over the image, and where a prediction is right and wrong."""
+"""Animations of samples: label maps over the image, and errors of predictions."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from miscnn_tf.utils.slices import View, displayed, interesting_slices, levels_a
 from miscnn_tf.xai.results import chosen_classes
 
 _YELLOW, _VERMILION, _SKY_BLUE = OKABE_ITO[4], OKABE_ITO[3], OKABE_ITO[1]
-# Of Okabe & Ito's colours the three that differ most from each other, with any colour vision, over the same grey.
+# The three colours of Okabe & Ito that differ most over grey, for any colour vision.
 OUTCOMES = {"true positive": _YELLOW, "false positive": _VERMILION, "false negative": _SKY_BLUE}
-# What a voxel is: 1 if the truth has the class, plus 2 if the prediction has it.
+# Code of a voxel: 1 if the truth has the class, plus 2 if the prediction has it.
 _CODES = {"false negative": 1, "false positive": 2, "true positive": 3}
 
 _LEVEL_SLICES = 5
@@ -40,7 +40,7 @@ _WHOLE_LEGEND = 8
 _PROGRESS_AFTER = 2.0  # seconds
 
 Samples = Sequence[Hashable] | Sequence[Sample] | Sample | Hashable
-#: From the position of a slice to its label map ``(rows, columns)``.
+#: Function from the position of a slice to its label map ``(rows, columns)``.
 Slicer = Callable[[int], np.ndarray]
 
 
@@ -59,38 +59,38 @@ def visualize_samples(
     size: int = 384,
     seconds: float = 0.15,
 ) -> list[Path]:
-    """Write a GIF per sample that goes through its slices: label maps over the image, side by side where there are two.
+    """Write a GIF of the slices of each sample, with label maps over the image side by side.
 
-    Volumes with an affine are shown as radiologists look at them: axial slices from the feet up, the patient's right on
-    the left, the front on top. Without one, slices are cut across the axis of the largest spacing. A 2D image is a GIF
-    of one frame. The samples are not changed.
+    Volumes with an affine are shown in radiological convention: axial slices from the feet up, the patient's right on
+    the left, the front at the top. Without one, slices are perpendicular to the axis of the largest spacing. The GIF of
+    a 2D image has one frame. The samples are not changed.
 
     Args:
-        sample_list: Names of samples, or `Sample` objects; or one of them.
-        out_dir: Folder of the pictures, ``<out_dir>/<name>.gif``; created where missing.
+        sample_list: Names of samples or `Sample` objects, or a single one.
+        out_dir: Folder of the files ``<out_dir>/<name>.gif``; created if it does not exist.
         mask_seg: Show the segmentation.
-        mask_pred: Show the prediction; of class probabilities the most probable class.
-        data_io: Where names are looked up. A `Preprocessor` as `preprocessing` brings its own.
-        preprocessing: What is done to the samples first: a `Preprocessor`, whose subfunctions are applied, or
-            subfunctions. A prediction goes through them as a segmentation does.
+        mask_pred: Show the prediction, or the most probable class of class probabilities.
+        data_io: Data_IO of the names. A `Preprocessor` as `preprocessing` has its own.
+        preprocessing: Subfunctions to apply to the samples, or a `Preprocessor` with them. They treat predictions like
+            segmentations.
         class_names: A name per class, background first; by default those of the interface.
         alpha: Opacity, 0 to 1, of the colours.
-        levels: Values shown as black and white; by default those that show the marked structures best.
-        frames: Most frames. Of a thicker volume some slices, at even distances, are left out.
-        size: Pixels that the longer side of an image has, about.
-        seconds: How long a frame is shown.
+        levels: Values shown as black and white; by default a range for the marked structures.
+        frames: Maximum number of frames; of thicker volumes evenly spaced slices are shown.
+        size: Approximate length of the longer side of an image in pixels.
+        seconds: Duration of a frame.
 
     Returns:
         The files.
 
     Raises:
-        ConfigurationError: If the arguments do not fit, or two samples have one name.
-        MissingDataError: If a segmentation or prediction that is to be shown does not exist.
-        DataError: If a label map does not fit its image, or a name cannot be a file's.
+        ConfigurationError: If an argument is invalid, or two samples have the same name.
+        MissingDataError: If a requested segmentation or prediction does not exist.
+        DataError: If a label map does not fit its image, or a name is not a valid file name.
         StorageError: If a file cannot be written.
 
     Warns:
-        LabelWarning: If a label map that is read has labels without a class; they are shown as ``label <number>``.
+        LabelWarning: If a label map has labels without a class; they are shown as ``label <number>``.
 
     Example:
         >>> visualize_samples(["case_00000"], mask_seg=True, data_io=data_io)  # doctest: +SKIP
@@ -133,19 +133,19 @@ def visualize_prediction_overlap_3D(
     size: int = 384,
     seconds: float = 0.15,
 ) -> Path:
-    """Write a GIF that goes through a sample's slices, and shows per class where its prediction is right and wrong.
+    """Write a GIF of the slices of a sample, with the errors of its prediction for each class.
 
-    True positives are yellow, false positives (predicted, but not there) vermilion, false negatives (there, but not
-    predicted) sky blue: colours that are told apart with any colour vision. Each class has a panel of its own, since a
-    voxel may be a false negative of one class and a false positive of another. 2D images are shown as well. How volumes
-    are turned, see `visualize_samples`.
+    True positives are yellow, false positives vermilion, false negatives sky blue: colours that are distinct for any
+    colour vision. Each class has its own panel, because a voxel may be a false negative of one class and a false
+    positive of another. 2D images are supported. See `visualize_samples` for the orientation of volumes.
 
     Args:
-        sample: A `Sample` with segmentation and prediction, or the name of one.
-        classes: The classes to show; by default all but the background that the segmentation or the prediction has.
-        visualization_path: Folder of the picture, ``<visualization_path>/<name>.overlap.gif``; created where missing.
+        sample: A `Sample` with segmentation and prediction, or its name.
+        classes: The classes to show; by default all of the segmentation and the prediction, except the background.
+        visualization_path: Folder of the file ``<visualization_path>/<name>.overlap.gif``; created if it does not
+            exist.
         alpha: Opacity, 0 to 1, of the colours.
-        data_io: Where a name is looked up.
+        data_io: Data_IO of the name.
         class_names: A name per class, background first; by default those of the interface.
         levels: As for `visualize_samples`.
         frames: As for `visualize_samples`.
@@ -156,9 +156,9 @@ def visualize_prediction_overlap_3D(
         The file.
 
     Raises:
-        ConfigurationError: If the arguments do not fit.
+        ConfigurationError: If an argument is invalid.
         MissingDataError: If the sample has no segmentation or no prediction.
-        DataError: If a label map does not fit the image, or the name cannot be a file's.
+        DataError: If a label map does not fit the image, or the name is not a valid file name.
         StorageError: If the file cannot be written.
 
     Example:
@@ -194,7 +194,7 @@ def visualize_prediction_overlap_3D(
 
 @dataclass(frozen=True)
 class _Case:
-    """A sample as it is shown: image and label maps turned, not copied."""
+    """A sample in its view: image and label maps, not copied."""
 
     index: Hashable
     image: np.ndarray
@@ -223,7 +223,7 @@ class _Case:
             maps["prediction"] = _labels(sample, sample.pred_data, "prediction")
         if steps:
             sample, maps = _stepped(sample, maps, steps)
-        # Labels that the interface has no classes for are shown as well.
+        # Labels without a class are also shown.
         classes = max([sample.classes, *(int(labels.max()) + 1 for labels in maps.values())])
         affine = sample.extended.get("affine") if sample.three_dim else None
         if affine is not None and not is_usable(affine):
@@ -234,12 +234,12 @@ class _Case:
         return cls(sample.index, view.turn(image), colour, turned, view, classes, sample.classes, sample.three_dim)
 
     def present(self) -> list[int]:
-        """The classes but the background that a label map has."""
+        """Return the classes of the label maps, except the background."""
         counted = np.sum([count_voxels(labels, self.classes) for labels in self.maps.values()], axis=0)
         return [number for number in np.flatnonzero(counted).tolist() if number > 0]
 
     def legend_classes(self) -> list[int]:
-        """Few classes are all in the legend, the same for all samples; of many those that are to be seen."""
+        """Return the classes of the legend: all classes if they are few, otherwise those of the sample."""
         if not self.maps:
             return []
         return list(range(1, self.classes)) if self.classes <= _WHOLE_LEGEND else self.present()
@@ -248,7 +248,7 @@ class _Case:
         if self.colour:
             return None
         maps = list(self.maps.values())
-        # Where there is nothing to show, as little is known of what matters as where there is no label map.
+        # Without marked voxels, as without a label map, the whole image determines the levels.
         if not any(labels.any() for labels in maps):
             return window_levels(self.image)
         chosen = interesting_slices(maps, _LEVEL_SLICES)
@@ -266,14 +266,16 @@ class _Case:
         size: int,
         seconds: float,
     ) -> None:
-        """Write the GIF, a panel per entry of `panels` in each frame."""
+        """Write the GIF with a panel per entry of `panels`."""
         frames = whole_number(frames, "frames", 1)
         size = whole_number(size, "size", 16)
         seconds = positive(seconds, "seconds")
         if levels is None:
             levels = self.levels()
         elif not levels[0] < levels[1]:
-            raise ConfigurationError(f"levels={levels!r} must be two values, the one shown as black below the other")
+            raise ConfigurationError(
+                f"levels={levels!r} must be two values in ascending order, shown as black and white"
+            )
         keys = tuple((name, tuple(colours[number].tolist())) for name, number in legend)
         sheet = Sheet(
             str(self.index), tuple(name for name, _ in panels), panel_size(self.view, self.image.shape, size), keys
@@ -292,7 +294,7 @@ class _Case:
                 caption = f"slice {self.view.number(at)}" if self.three_dim else ""
                 yield sheet.frame(blank, pixels, caption)
 
-        # A colour image needs most of the 256 colours itself.
+        # Colour images need most of the 256 colours.
         write_gif(
             path, drawn(), seconds, np.unique(colours, axis=0) if self.colour else overlay_palette(colours, alpha)
         )
@@ -323,9 +325,9 @@ def _listed(samples: Any, data_io: Data_IO | None) -> list[Hashable | Sample]:
     for sample in listed:
         name = sample.index if isinstance(sample, Sample) else sample
         if data_io is None and not isinstance(sample, Sample):
-            raise ConfigurationError(f"{name!r} is the name of a sample; hand in data_io, or a Sample object instead")
+            raise ConfigurationError(f"{name!r} is the name of a sample; pass data_io, or a Sample instead")
         if name in seen:
-            raise ConfigurationError(f"sample {name!r} was handed in twice: both pictures would have the same name")
+            raise ConfigurationError(f"sample {name!r} occurs twice, but each needs its own file; remove one")
         seen.add(name)
     return listed
 
@@ -333,25 +335,24 @@ def _listed(samples: Any, data_io: Data_IO | None) -> list[Hashable | Sample]:
 def _loaded(sample: Hashable | Sample, data_io: Data_IO | None, load_seg: bool, load_pred: bool) -> Sample:
     if isinstance(sample, Sample):
         return sample
-    assert data_io is not None  # _listed made sure
+    assert data_io is not None  # checked by _listed
     return data_io.sample_loader(sample, load_seg=load_seg, load_pred=load_pred)
 
 
 def _labels(sample: Sample, labels: np.ndarray, what: str) -> np.ndarray:
-    """A label map of the sample without channel axis."""
+    """Return a label map of the sample without the channel axis."""
     if labels.ndim == sample.ndim + 1:
         labels = decide_labels(labels) if labels.shape[-1] == sample.classes > 1 else labels[..., 0]
     where = f"sample {sample.index!r}"
     if labels.shape != sample.img_data.shape[:-1]:
         raise DataError(
-            f"{where}: the {what} is {labels.shape}, but the image is {sample.img_data.shape[:-1]} voxels; they must "
-            "be the same grid"
+            f"{where}: the {what} is {labels.shape}, but the image is {sample.img_data.shape[:-1]}; they must be equal"
         )
     return _checked(labels, f"{where}: {what}")
 
 
 def _checked(labels: np.ndarray, where: str) -> np.ndarray:
-    """Labels that need not be below the number of classes, in the smallest type."""
+    """Check labels, which may exceed the number of classes, and return them in the smallest type."""
     if labels.dtype == np.uint8:
         return labels
     labels = check_labels(labels, MOST_CLASSES, where)
@@ -361,11 +362,11 @@ def _checked(labels: np.ndarray, where: str) -> np.ndarray:
 def _stepped(
     sample: Sample, maps: dict[str, np.ndarray], steps: list[Abstract_Subfunction]
 ) -> tuple[Sample, dict[str, np.ndarray]]:
-    """A copy of the sample after the steps, and its label maps, each of which went through them as its segmentation."""
+    """Apply the steps to a copy of the sample, and to each label map as its segmentation."""
 
     def run(labels: np.ndarray | None) -> Sample:
         done = copy.copy(sample)
-        # A user's step may write into the arrays that it is given.
+        # Steps of users may modify their arrays.
         done.img_data = sample.img_data.copy()
         done.seg_data = None if labels is None else labels[..., np.newaxis].copy()
         done.pred_data = None
@@ -390,13 +391,13 @@ def _spacing(sample: Sample, affine: np.ndarray | None) -> tuple[float, ...]:
     if len(spacing) != sample.ndim:
         raise ConfigurationError(
             f"sample {sample.index!r}: its spacing {spacing} has {len(spacing)} lengths, but the image has "
-            f"{sample.ndim} axes; the interface has to give one per axis"
+            f"{sample.ndim} axes; the interface must return one per axis"
         )
     return spacing
 
 
 def _names(class_names: Sequence[str] | None, data_io: Data_IO | None, case: _Case) -> list[str]:
-    """A name for each class of the sample, and the number of each label beyond them."""
+    """Return the names of the classes of the sample, and numbers for other labels."""
     known = _names_of_classes(class_names, data_io, case.known_classes)
     return [*known, *(f"label {number}" for number in range(len(known), case.classes))]
 

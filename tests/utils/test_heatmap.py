@@ -91,7 +91,7 @@ def test_telling_slices_lie_apart():
 
 def test_what_does_not_fit_is_refused(tmp_path):
     for image, heat in ((np.zeros((4, 4)), np.zeros((4, 5))), (np.zeros((4, 4, 4, 1)), np.zeros((4, 4)))):
-        with pytest.raises(ConfigurationError, match="same grid"):
+        with pytest.raises(ConfigurationError, match="grids must be equal"):
             draw_heatmap(image, heat, tmp_path / "a.png")
 
 

@@ -295,9 +295,9 @@ def test_wrong_cases_are_named(tmp_path):
         draw_case(image, None, None, tmp_path / "a.png")
     with pytest.raises(ConfigurationError, match=r"the prediction is \(30, 40, 19\)"):
         draw_case(image, truth, truth[..., 1:], tmp_path / "a.png", (1, 1, 1))
-    with pytest.raises(DataError, match=r"the ground truth must hold integer labels.*float64"):
+    with pytest.raises(DataError, match=r"the ground truth must have integer labels.*float64"):
         draw_case(image, truth * 0.5, None, tmp_path / "a.png", (1, 1, 1))
-    with pytest.raises(DataError, match="least -1"):
+    with pytest.raises(DataError, match="minimum -1"):
         draw_case(image, truth.astype(int) - 1, None, tmp_path / "a.png", (1, 1, 1))
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):

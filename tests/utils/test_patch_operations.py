@@ -112,7 +112,7 @@ def test_wrong_arguments_are_named():
         slice_matrix(volume, (3, 3), (0, 0, 0), three_dim=True)
     with pytest.raises(ConfigurationError, match="overlap must be"):
         slice_matrix(volume, (3, 3, 3), (0, 3, 0), three_dim=True)
-    with pytest.raises(ConfigurationError, match=r"patches: 7 were given.* has 8"):
+    with pytest.raises(ConfigurationError, match=r"patches has 7 entries.* has 8"):
         concat_matrices([np.zeros((3, 3, 3))] * 7, (6, 6, 6), (3, 3, 3), (0, 0, 0), three_dim=True)
     with pytest.raises(ConfigurationError, match=r"patches.*spatial axes"):
         concat_matrices([np.zeros((3, 3))] * 8, (6, 6, 6), (3, 3, 3), (0, 0, 0), three_dim=True)

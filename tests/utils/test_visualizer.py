@@ -418,9 +418,9 @@ def test_names_below_the_folder_only(tmp_path):
 
 def test_wrong_input_is_named(tmp_path, data_io):
     sample = case((4, 5))
-    with pytest.raises(ConfigurationError, match="'case_0' is the name of a sample; hand in data_io"):
+    with pytest.raises(ConfigurationError, match="'case_0' is the name of a sample; pass data_io"):
         visualize_samples(["case_0"], tmp_path)
-    with pytest.raises(ConfigurationError, match="'case' was handed in twice"):
+    with pytest.raises(ConfigurationError, match="'case' occurs twice"):
         visualize_samples([sample, case((4, 5))], tmp_path)
     with pytest.raises(ConfigurationError, match="empty"):
         visualize_samples([], tmp_path)
