@@ -1,10 +1,10 @@
-"""How long a training step and a prediction of each U-Net take, beside the standard one, timed in turn in one run.
+"""Times of training steps and predictions of each U-Net relative to the standard one, measured in alternation.
 
     python benchmarks/architectures.py --filters 8 --depth 3 --edge 32
 
-Prints one line of JSON: the number of weights of each network, and the times of its steps and predictions as ratios to
-the standard U-Net's, for one batch of two volumes of that edge, in float32. A time is the shortest of all rounds: that
-is the one that other programs on the machine disturbed least.
+Print one line of JSON: the number of weights of each network, and the times of its steps and predictions relative to
+those of the standard U-Net, for one batch of two volumes with this edge, in float32. A time is the minimum over all
+rounds, which is least affected by other programs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import miscnn_tf  # noqa: F401 (before TensorFlow, which it asks for its fast kernels)
+import miscnn_tf  # noqa: F401 (before TensorFlow, because it enables its fast kernels)
 
 # isort: split
 import keras
@@ -28,7 +28,7 @@ CLASSES = 3
 
 
 def make(name: str, filters: int, depth: int, edge: int) -> keras.Model:
-    """The network of that name, all of the same widths and depth."""
+    """Create the network of a name; all have the same widths and depth."""
     if name == "unet_plain":
         widths = {"feature_maps": [filters * 2**level for level in range(depth)]}
     else:
@@ -39,19 +39,19 @@ def make(name: str, filters: int, depth: int, edge: int) -> keras.Model:
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    """Wall-clock time of one call."""
+    """Measure the wall-clock time of one call."""
     begin = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - begin
 
 
 def main() -> None:
-    """Time in turn, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--filters", type=int, default=8, help="of the first level")
-    parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved")
-    parser.add_argument("--edge", type=int, default=32, help="voxels of the volume along each axis")
-    parser.add_argument("--rounds", type=int, default=20, help="how often each is timed")
+    parser.add_argument("--filters", type=int, default=8, help="filters of the first level")
+    parser.add_argument("--depth", type=int, default=3, help="number of times that the volume is halved")
+    parser.add_argument("--edge", type=int, default=32, help="edge of the volume in voxels")
+    parser.add_argument("--rounds", type=int, default=20, help="number of rounds")
     options = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def main() -> None:
     models = {name: make(name, options.filters, options.depth, options.edge) for name in names}
     steps: dict[str, list[float]] = {name: [] for name in names}
     predictions: dict[str, list[float]] = {name: [] for name in names}
-    # The first round compiles, and does not count.
+    # The first round compiles, and is not counted.
     for counts in [False] + [True] * options.rounds:
         for name, model in models.items():
             step = seconds(model.train_on_batch, image, truth)

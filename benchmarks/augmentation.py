@@ -1,15 +1,15 @@
-"""Our augmentation beside batchgenerators' transforms with the same parameters, timed in turn in one run.
+"""Speed of the augmentation compared with batchgenerators' transforms, measured in alternation.
 
     python benchmarks/augmentation.py
 
-Each transform is done to a patch of 40x56x40 voxels of noise, with parameters drawn anew for each round and the same
-for both: ours, and batchgenerators' functions with ``order_data=3``, their default, which get the patch with the margin
-that ours reads. Prints one line of JSON: milliseconds of each (medians), and how many times as long batchgenerators
-takes (median of the rounds' ratios).
+Each transform is applied to a patch of 40x56x40 voxels of noise, with new parameters in each round, the same for both:
+miscnn_tf, and batchgenerators' functions with ``order_data=3``, their default, on the patch with the margin that
+miscnn_tf reads. Print one line of JSON: median milliseconds of both, and the median over the rounds of the time of
+batchgenerators relative to miscnn_tf.
 
-``orders`` is what another order of interpolation than ours would take and change: the time of rotating the patch by
-SciPy, as a share of the cubic spline's, and the difference to the cubic spline, as a share of the standard deviation,
-for a smooth image (white noise behind a Gaussian of 1.5 voxels).
+``orders`` compares orders of interpolation: the time of rotating the patch with SciPy relative to cubic splines, and
+the difference from cubic splines relative to the standard deviation, for a smooth image (white noise filtered by a
+Gaussian of 1.5 voxels).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Pair = tuple[Callable[[], Any], Callable[[], Any]]
 
 
 def spatial(volume: np.ndarray, labels: np.ndarray, **what: Any) -> Pair:
-    """Both sides of a spatial transform: ours reads its region, batchgenerators takes the volume."""
+    """Return both versions of a spatial transform: miscnn_tf reads its region, batchgenerators gets the volume."""
     plan = Augmentation(PATCH, spatial=Spatial(PATCH, what.get("angles"), what.get("scale"), what.get("elastic")))
     start, shape = plan.region(PATCH)
-    box = tuple(slice(EDGE + first, EDGE + first + size) for first, size in zip(start, shape, strict=True))
+    region = tuple(slice(EDGE + first, EDGE + first + size) for first, size in zip(start, shape, strict=True))
     angles, scale, elastic = what.get("angles"), what.get("scale"), what.get("elastic")
     options: dict[str, Any] = {
         "do_elastic_deform": elastic is not None,
@@ -56,18 +56,18 @@ def spatial(volume: np.ndarray, labels: np.ndarray, **what: Any) -> Pair:
         options |= {f"angle_{axis}": (angle, angle) for axis, angle in zip("xyz", angles, strict=True)}
     if scale is not None:
         options["scale"] = (scale, scale)
-    theirs = volume[box][np.newaxis, np.newaxis], labels[box][np.newaxis, np.newaxis]
+    theirs = volume[region][np.newaxis, np.newaxis], labels[region][np.newaxis, np.newaxis]
 
     def ours() -> Any:
-        # With the field's random numbers, which batchgenerators draws in its function, too.
+        # Including the random numbers of the field, which batchgenerators also draws in its function.
         again = Augmentation(PATCH, spatial=Spatial(PATCH, angles, scale, elastic))
-        return again.apply(volume[box][..., np.newaxis], labels[box], PATCH)
+        return again.apply(volume[region][..., np.newaxis], labels[region], PATCH)
 
     return ours, lambda: augment_spatial(*theirs, PATCH, **options)
 
 
 def intensity(volume: np.ndarray, transform: Any, function: Callable[..., Any], **options: Any) -> Pair:
-    """Both sides of an intensity transform, each on a copy of the patch."""
+    """Return both versions of an intensity transform, each on a copy of the patch."""
     patch = volume[tuple(slice(EDGE, EDGE + size) for size in PATCH)]
     return (
         lambda: transform(patch[..., np.newaxis].copy()),
@@ -76,7 +76,7 @@ def intensity(volume: np.ndarray, transform: Any, function: Callable[..., Any], 
 
 
 def pairs(rng: np.random.Generator, volume: np.ndarray, labels: np.ndarray) -> dict[str, Pair]:
-    """Each transform with parameters drawn now."""
+    """Return both versions of each transform, with random parameters."""
     turn = math.radians(15)
     angles = tuple(rng.uniform(-turn, turn, 3).tolist())
     scale, factor = float(rng.uniform(0.85, 1.25)), float(rng.uniform(0.5, 2))
@@ -88,7 +88,7 @@ def pairs(rng: np.random.Generator, volume: np.ndarray, labels: np.ndarray) -> d
         "scaling": spatial(volume, labels, scale=scale),
         "rotation and scaling": spatial(volume, labels, angles=angles, scale=scale),
         "deformation, rotation and scaling": spatial(volume, labels, angles=angles, scale=scale, elastic=elastic),
-        # A flip is a view; what it costs is the copy into the batch.
+        # A flip is a view; its cost is the copy into the batch.
         "mirror": (
             lambda: [np.array(part) for part in mirror.apply(volume[patch][..., np.newaxis], labels[patch], PATCH)],
             lambda: augment_mirroring(volume[patch][np.newaxis].copy(), labels[patch][np.newaxis].copy()),
@@ -119,14 +119,14 @@ def pairs(rng: np.random.Generator, volume: np.ndarray, labels: np.ndarray) -> d
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Measure the time of one call in milliseconds."""
     begin = time.perf_counter()
     work()
     return 1000 * (time.perf_counter() - begin)
 
 
 def orders(rounds: int) -> dict[str, Any]:
-    """Time and result of other orders, beside the cubic spline's."""
+    """Compare times and results of other orders with cubic splines."""
     rng = np.random.default_rng(1)
     image = ndimage.gaussian_filter(rng.normal(size=[size + 2 * EDGE for size in PATCH]), 1.5).astype(np.float32)
     matrix = rotate_coords_3d(np.eye(3), 0.2, -0.15, 0.1)
@@ -153,9 +153,9 @@ def orders(rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Time in turn, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=25, help="how often each is timed (default: 25)")
+    parser.add_argument("--rounds", type=int, default=25, help="number of rounds (default: 25)")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     volume = rng.normal(size=[size + 2 * EDGE for size in PATCH]).astype(np.float32)

@@ -1,10 +1,10 @@
-"""The cost of surviving a power failure: writing with and without ``fsync``, timed in turn in one run.
+"""Cost of ``fsync``: writing with and without it, measured in alternation.
 
     python benchmarks/durable.py
 
-Writes what a command writes most: the state of a training at the end of an epoch (the arrays of the standard U-Net with
-32 filters, depth 3, and its optimizer), and the predictions of 100 hippocampus cases and of one large CT, compressed.
-Prints one line of JSON: median seconds with and without synchronising, the size, and the median ratio of a round.
+Write the largest outputs of commands: the state of a training after an epoch (arrays of the standard U-Net with 32
+filters, depth 3, and its optimizer), and the compressed predictions of 100 hippocampus samples and of one large CT.
+Print one line of JSON: median seconds with and without synchronising, the size, and the median ratio over the rounds.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ import numpy as np
 from miscnn_tf.data_loading.nifti_file import write_nifti
 from miscnn_tf.neural_network.training_state_file import write_state
 
-# Weights of the standard U-Net of `step.py`, and two moments of each in the optimizer.
+# Weights of the standard U-Net of `step.py`, and two moments of each weight in the optimizer.
 STATE_VALUES = 3 * 5_650_000
 GEOMETRY = {"affine": np.eye(4), "spacing": (1.0, 1.0, 1.0)}
 
 
 def main() -> None:
-    """Time in turn, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="how often each is timed (default: 9)")
-    parser.add_argument("--folder", type=Path, help="on the disk to measure (default: the temporary folder)")
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
+    parser.add_argument("--folder", type=Path, help="folder on the disk to measure (default: the temporary folder)")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     arrays = {f"array {number}": rng.random(STATE_VALUES // 30, np.float32) for number in range(30)}
@@ -60,14 +60,14 @@ def main() -> None:
 
 
 def blobs(shape: tuple[int, ...]) -> np.ndarray:
-    """A label map of a few round structures."""
+    """Create a label map of a few round structures."""
     axes = np.ogrid[tuple(slice(-3, 3, length * 1j) for length in shape)]
     field = np.sin(axes[0] * 2) + np.cos(axes[1] * 3) + np.sin(axes[2])
     return (np.digitize(field, (0.5, 1.5))).astype(np.uint8)
 
 
 def seconds(write: Callable[[], Any], *, durable: bool) -> float:
-    """Wall-clock time of `write`; without `durable`, ``fsync`` returns at once."""
+    """Measure the wall-clock time of `write`; without `durable`, ``fsync`` does nothing."""
     with mock.patch.object(os, "fsync", os.fsync if durable else lambda descriptor: None):
         begin = time.perf_counter()
         write()

@@ -1,15 +1,15 @@
-"""What ten times as many samples cost: start, memory and steps with 10, 100 and 1000 cases, in one run.
+"""Scaling with the number of samples: start, memory and steps with 10, 100 and 1000 samples.
 
     python benchmarks/growth.py
 
-Writes so many small phantoms (16x16x16 voxels, gzip NIfTI), and does with them what a training does before its first
-step, each time in a process of its own: list, check, prepare (``prepare_subfunctions=True``), make the first batch. The
-first start prepares every sample; the second one, which counts, finds them on disk. Prints one line of JSON, per number
-of cases: seconds of each part and milliseconds per case (least of the rounds); memory that came with it (files that are
-memory-mapped left out), and kilobytes per case beyond the smallest data set; and milliseconds of making a batch of 2
-patches, all sizes in turn, with their ratio to the smallest data set's (median of the rounds' ratios).
+Write small phantoms (16x16x16 voxels, gzip NIfTI), and run the start of a training with them in a separate process:
+list, check, prepare (``prepare_subfunctions=True``), create the first batch. The first start prepares every sample; the
+second one, which is measured, finds them on disk. Print one line of JSON, per number of samples: seconds of each part
+and milliseconds per sample (minimum over the rounds); additional memory without memory-mapped files, and kilobytes per
+sample relative to the smallest data set; and milliseconds per batch of 2 patches, all sizes in alternation, with the
+median over the rounds of the ratio to the smallest data set.
 
-Progress goes to stderr.
+Progress is printed to stderr.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROGRAM = Path(__file__).parent / "growth_start.py"
 
 
 def write_cases(folder: Path, cases: int, edge: int) -> None:
-    """Blobs in noise."""
+    """Write noisy images of blobs."""
     rng = np.random.default_rng(0)
     for number in range(cases):
         labels = np.zeros((edge,) * 3, np.uint8)
@@ -45,13 +45,15 @@ def write_cases(folder: Path, cases: int, edge: int) -> None:
 
 
 def main() -> None:
-    """Write, start, time in turn, print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, nargs="+", default=[10, 100, 1000], help="(default: 10 100 1000)")
-    parser.add_argument("--edge", type=int, default=16, help="voxels of a volume along each axis (default: 16)")
-    parser.add_argument("--starts", type=int, default=3, help="how often each is started again (default: 3)")
-    parser.add_argument("--rounds", type=int, default=9, help="how often steps are timed (default: 9)")
-    parser.add_argument("--steps", type=int, default=200, help="of a round (default: 200)")
+    parser.add_argument(
+        "--cases", type=int, nargs="+", default=[10, 100, 1000], help="numbers of samples (default: 10 100 1000)"
+    )
+    parser.add_argument("--edge", type=int, default=16, help="edge of a volume in voxels (default: 16)")
+    parser.add_argument("--starts", type=int, default=3, help="number of measured starts (default: 3)")
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
+    parser.add_argument("--steps", type=int, default=200, help="steps per round (default: 200)")
     options = parser.parse_args()
     report: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The program that `growth.py` starts: what a training does before its first step, and then batches."""
+"""Program that `growth.py` starts: the start of a training, followed by batches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from miscnn_tf.processing.subfunctions import Normalization
 
 
 def resident() -> int:
-    """Bytes of this process that are its own, files that it maps left out."""
+    """Return the private memory of this process in bytes, without memory-mapped files."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(status["RssAnon"].split()[0])
 
 
 def main() -> None:
-    """Start, and serve."""
+    """Run the program."""
     settings = json.loads(sys.argv[1])
     folder = Path(settings["folder"])
     seconds: dict[str, float] = {}

@@ -1,14 +1,14 @@
-"""How good a U-Net gets on real MRI in a given time, through the public API alone.
+"""Dice of a U-Net on real MRI after a given training time, with the public API.
 
-Trains on the 100 training cases of the hippocampus split for so many minutes, predicts the 40 validation cases in
-their own geometry, and prints one line of JSON: Dice per class and its spread over the cases, steps, seconds per step,
-and the share of the time in which the training waited for data.
+Train on the 100 training samples of the hippocampus split for a number of minutes, predict the 40 validation samples in
+their geometries, and print one line of JSON: Dice per class and its standard deviation, steps, seconds per step, and
+the share of the time that the training waited for data.
 
     python benchmarks/hippocampus.py --minutes 10
     python benchmarks/hippocampus.py --epochs 72
 
-The clock runs from the first step, whose graph is built within the time; preparing the samples, before it, and
-predicting, after it, are reported apart. Progress goes to stderr.
+The time starts with the first step and includes building its graph. Times of the preparation of samples and of
+predictions are reported separately. Progress is printed to stderr.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import miscnn_tf  # before TensorFlow, which it asks for its fast kernels
+import miscnn_tf  # before TensorFlow, because it enables its fast kernels
 
 # isort: split
 import keras
@@ -46,7 +46,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "hippocampus"
 
 
 class Progress(keras.callbacks.Callback):
-    """Counts steps and seconds, and reports on stderr about twice a minute."""
+    """Count steps and seconds, and report to stderr about twice a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Progress(keras.callbacks.Callback):
             self._first = self.seconds
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Add up what was waited, and report."""
+        """Add up the waiting time, and report."""
         logs = logs or {}
         now = time.perf_counter()
         self.epochs += 1
@@ -87,19 +87,19 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean without the first step, in which the graph is built."""
+        """Mean seconds per step without the first one, which builds the graph."""
         return (self.seconds - self._first) / (self.steps - 1) if self.steps > 1 else math.nan
 
 
 def run(minutes: float, seed: int, data: Path, epochs: int | None = None) -> dict[str, Any]:
-    """Train, predict, and return the figures."""
+    """Train, predict, and return the results."""
     split = json.loads((data / "split.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         interface = NIFTI_interface(channels=1, classes=CLASSES)
         predictions = f"{folder}/predictions"
         io = miscnn_tf.Data_IO(interface, str(data / "cases"), output_path=predictions, batch_path=f"{folder}/batches")
         augmentation = miscnn_tf.Data_Augmentation(mirror=True)
-        # Left and right hippocampi are each other's mirror images: predictions of flipped images are averaged.
+        # Left and right hippocampi are mirror images, so that predictions of flipped images can be averaged.
         augmentation.infaug = True
         preprocessor = miscnn_tf.Preprocessor(
             io,
@@ -125,7 +125,7 @@ def run(minutes: float, seed: int, data: Path, epochs: int | None = None) -> dic
         preprocessor.run_subfunctions(split["TRAINING"], training=True)
         prepared = time.perf_counter()
         progress = Progress()
-        if epochs is None:  # more of them than there is time for
+        if epochs is None:  # more than the time allows
             limits = [PolynomialDecay(power=0.9, minutes=minutes), TimeLimit(minutes)]
             model.train(split["TRAINING"], epochs=1_000_000, callbacks=[*limits, progress])
         else:
@@ -173,28 +173,28 @@ def run(minutes: float, seed: int, data: Path, epochs: int | None = None) -> dic
 
 
 def _spread(scores: list[float]) -> float:
-    """Sample standard deviation over the cases that have the class."""
+    """Return the sample standard deviation over the samples with the class."""
     present = [score for score in scores if not math.isnan(score)]
     return statistics.stdev(present) if len(present) > 1 else math.nan
 
 
 def _rounded(value: float) -> float | None:
-    # JSON has no NaN.
+    # JSON does not support NaN.
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
-    parser = argparse.ArgumentParser(description="Dice on the hippocampus split after so many minutes of training.")
-    parser.add_argument("--minutes", type=float, default=10.0, help="time to train (default: 10)")
-    parser.add_argument("--epochs", type=int, help="train so many epochs instead, however long they take")
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description="Dice on the hippocampus split after a given training time.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="training time in minutes (default: 10)")
+    parser.add_argument("--epochs", type=int, help="train for a number of epochs instead of a time")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, crops and augmentation (default: 0)")
     parser.add_argument(
         "--data", type=Path, default=DATA, help="folder with cases/ and split.json (default: %(default)s)"
     )
     arguments = parser.parse_args()
     if not (arguments.data / "split.json").is_file():
-        parser.error(f"there is no split.json in {arguments.data}; name the data set's folder with --data")
+        parser.error(f"{arguments.data} does not have split.json; give the folder of the data set with --data")
     print(json.dumps(run(arguments.minutes, arguments.seed, arguments.data, arguments.epochs)))
 
 

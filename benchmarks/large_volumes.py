@@ -1,17 +1,16 @@
-"""What a training patch of a large CT costs, by the size of the volume that it is cut from, timed in turn in one run.
+"""Cost of a training patch for different sizes of its volume, measured in alternation.
 
     python benchmarks/large_volumes.py
 
-Makes volumes like those of KiTS (int16, gzip NIfTI, a kidney's share of foreground), each twice as large as the one
-before it or more, and batches of patches of 96x96x64 voxels with default augmentation from each: once with the prepared
-volume in memory, once memory-mapped (``cache_bytes=0``), the patches' draws being the same for all. Prints one line of
-JSON, per size: seconds of the first batch, which decodes and prepares the volume; milliseconds per patch of a later
-epoch, and their ratio to the smallest volume's (the median of the rounds' ratios); and, for the memory-mapped volume
-after its file was dropped from the system's memory, how many MB a batch of two patches brought back, beside the MB of
-the patches with the margin that their augmentation takes, the MB of the pages of the file that these lie in, and the MB
-of the volume.
+Write volumes like those of KiTS (int16, gzip NIfTI, foreground as large as a kidney), each at least twice as large as
+the previous one, and create batches of patches of 96x96x64 voxels with default augmentation: with the prepared volume
+in memory, and memory-mapped (``cache_bytes=0``), with the same random numbers. Print one line of JSON, per size:
+seconds of the first batch, which decodes and prepares the volume; milliseconds per patch of a later epoch, and the
+median over the rounds of their ratio to the smallest volume; and, for the memory-mapped volume after its file was
+dropped from the page cache, the MB that a batch of two patches reads, the MB of the patches with the margins for
+augmentation, the MB of their pages in the file, and the MB of the volume.
 
-Progress goes to stderr. The volumes need 0.6 GB in the folder for temporary files, prepared 0.8 GB.
+Progress is printed to stderr. The volumes need 0.6 GB in the folder for temporary files, and 0.8 GB when prepared.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ INDEX = "case_00000"
 
 
 def write_volume(shape: tuple[int, ...], folder: Path) -> None:
-    """A soft, noisy body with an ellipsoid of class 1 in it."""
+    """Write a smooth, noisy body with an ellipsoid of class 1."""
     rng = np.random.default_rng(0)
     coarse = rng.normal(0, 200, [size // 8 for size in shape])
     image = ndimage.zoom(coarse.astype(np.float32), np.divide(shape, coarse.shape), order=1)
@@ -52,18 +51,18 @@ def write_volume(shape: tuple[int, ...], folder: Path) -> None:
     labels = (np.add.outer(np.add.outer(distances[0], distances[1]), distances[2]) < 1).astype(np.uint8)
     case = folder / INDEX
     case.mkdir(parents=True)
-    nib.openers.Opener.default_compresslevel = 1  # it is here to be read
+    nib.openers.Opener.default_compresslevel = 1  # the speed of writing does not matter
     for name, array in (("imaging", image.astype(np.int16)), ("segmentation", labels)):
         nib.save(nib.Nifti1Image(array, np.eye(4)), case / f"{name}.nii.gz")
 
 
 class Volume:
-    """The batches of one volume.
+    """Batches of one volume.
 
     Args:
-        size: Its voxels, as ``256x256x100``.
-        folder: For files.
-        mapped: Whether the prepared volume is memory-mapped rather than held in memory.
+        size: Its shape, such as ``256x256x100``.
+        folder: Folder for files.
+        mapped: Memory-map the prepared volume instead of storing it in memory.
         patch: Shape of the patches.
     """
 
@@ -80,23 +79,23 @@ class Volume:
             cache_bytes=0 if mapped else 8 * 2**30,
         )
         begin = time.perf_counter()
-        # Twice the sample makes epochs of one batch.
+        # Two copies of the sample, so that an epoch is one batch.
         self.batches = TrainingBatches(self.preprocessor, [INDEX, INDEX])
         self.batches.batch(0, 0)
         self.first_seconds = time.perf_counter() - begin
 
     def milliseconds(self, first: int, count: int) -> float:
-        """Mean time of a patch over so many batches of two, from epoch `first` on."""
+        """Measure the mean time per patch over `count` batches of two, from epoch `first` on."""
         begin = time.perf_counter()
         for epoch in range(first, first + count):
             self.batches.batch(epoch, 0)
         return 1000 * (time.perf_counter() - begin) / (2 * count)
 
     def cold(self, epoch: int) -> dict[str, float]:
-        """Megabytes that a batch brings from the disk, when nothing of the volume is in memory."""
+        """Measure the megabytes that a batch reads from disk, if nothing of the volume is in memory."""
         image = self.preprocessor.prepare_sample_subfunctions(INDEX).img_data
         assert isinstance(image, np.memmap)
-        image.base.madvise(mmap.MADV_DONTNEED)  # this process lets go of it, and then the system
+        image.base.madvise(mmap.MADV_DONTNEED)  # releases the pages of this process; the system follows
         descriptor = os.open(image.filename, os.O_RDONLY)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -104,10 +103,10 @@ class Volume:
         before, read = resident(image), []
         original = region.announce
 
-        def recorded(array: np.ndarray, box: list[slice]) -> None:
+        def recorded(array: np.ndarray, location: list[slice]) -> None:
             if array.dtype == image.dtype:
-                read.append(box)
-            original(array, box)
+                read.append(location)
+            original(array, location)
 
         region.announce = recorded
         try:
@@ -115,11 +114,11 @@ class Volume:
         finally:
             region.announce = original
         pages: set[int] = set()
-        for box in read:
-            for start, stop in readahead.spans(image, box):
+        for location in read:
+            for start, stop in readahead.spans(image, location):
                 first = image.offset % mmap.ALLOCATIONGRANULARITY
                 pages |= set(range((first + start) // mmap.PAGESIZE, -(-(first + stop) // mmap.PAGESIZE)))
-        voxels = sum(int(np.prod([part.stop - part.start for part in box])) for box in read)
+        voxels = sum(int(np.prod([span.stop - span.start for span in location])) for location in read)
         return {
             "patches_mb": round(voxels * image.itemsize / 1e6, 1),
             "pages_mb": round(len(pages) * mmap.PAGESIZE / 1e6, 1),
@@ -129,7 +128,7 @@ class Volume:
 
 
 def resident(array: np.ndarray) -> int:
-    """Bytes of a memory map's file that the system holds in memory."""
+    """Return the bytes of a memory map that are in memory."""
     first = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
     pages = -(-(array.ctypes.data + array.nbytes - first) // mmap.PAGESIZE)
     flags = np.zeros(pages, np.uint8)
@@ -140,12 +139,12 @@ def resident(array: np.ndarray) -> int:
 
 
 def main() -> None:
-    """Make the volumes, time in turn, print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=SIZES, help=f"volumes, in voxels (default: {' '.join(SIZES)})")
-    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 64], help="voxels (default: 96 96 64)")
-    parser.add_argument("--rounds", type=int, default=9, help="how often each is timed (default: 9)")
-    parser.add_argument("--batches", type=int, default=20, help="of two patches, of a round (default: 20)")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help=f"shapes of the volumes (default: {' '.join(SIZES)})")
+    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 64], help="patch shape (default: 96 96 64)")
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
+    parser.add_argument("--batches", type=int, default=20, help="batches of two patches per round (default: 20)")
     options = parser.parse_args()
     report: dict[str, Any] = {"benchmark": "large_volumes", "patch": options.patch}
     with tempfile.TemporaryDirectory() as name:

@@ -1,29 +1,29 @@
-"""Patches per second of our training pipeline beside nnU-Net's and MONAI's, timed in turn in one run.
+"""Patches per second of the training pipelines of miscnn_tf, nnU-Net and MONAI, measured in alternation.
 
     python benchmarks/loading.py
     python benchmarks/loading.py --rounds 3 --batches 50 --without monai
 
-All make batches of augmented patches of the hippocampus MRI (z-scored, prepared before the clock runs) with as many
-workers, and each is timed to the point where a training step gets them:
+All create batches of augmented patches of the hippocampus MRI (z-scored, prepared before the measurement) with the same
+number of workers. The time is measured at the input of a training step:
 
-- ours: `Feed`, threads behind a ``tf.data.Dataset``; images by quadratic splines;
+- miscnn_tf: `Feed`, threads behind a ``tf.data.Dataset``; images by quadratic splines;
 - nnU-Net's: ``nnUNetDatasetBlosc2`` and ``nnUNetDataLoader`` behind its ``NonDetMultiThreadedAugmenter``, processes,
   batchgeneratorsv2's transforms; images by linear interpolation;
-- MONAI's: ``CacheDataset`` with ``RandCropByPosNegLabeld`` behind its ``DataLoader``, processes; places of the
-  foreground and grids are cached; linear interpolation.
+- MONAI's: ``CacheDataset`` with ``RandCropByPosNegLabeld`` behind its ``DataLoader``, processes; foreground positions
+  and grids are cached; linear interpolation.
 
-Augmentations differ in kind, hence two comparisons:
+Augmentations differ, hence two comparisons:
 
-- ``default``: each as it comes. Ours: rotation by 15 degrees, scaling, brightness, contrast, gamma and noise, each with
-  probability 0.15. nnU-Net's trainer: rotation by 30 degrees and scaling (0.2 each), noise, blur, brightness, contrast,
-  low resolution, gamma, inverted gamma (0.1 to 0.3) and mirrors.
+- ``default``: the defaults of each. miscnn_tf: rotation by 15 degrees, scaling, brightness, contrast, gamma and noise,
+  each with probability 0.15. nnU-Net's trainer: rotation by 30 degrees and scaling (0.2 each), noise, blur, brightness,
+  contrast, low resolution, gamma, inverted gamma (0.1 to 0.3) and mirrors.
 - ``alike``: in all three mirrors, rotation by 30 degrees, scaling by 0.7 to 1.4, brightness, contrast, gamma and noise,
   each with probability 0.2 (mirrors 0.5 per axis). MONAI draws rotation and scaling together. nnU-Net's blur and low
-  resolution, which we do not have, are left out of it.
+  resolution, which miscnn_tf does not have, are omitted.
 
-Prints one line of JSON: patches per second (median of the rounds), milliseconds of CPU time per patch, of all threads
-and processes, and how many times as many patches per second ours makes (median of the rounds' ratios, which a busy
-machine moves less than the times). nnU-Net and MONAI are installed into environments of their own the first time.
+Print one line of JSON: patches per second (median over the rounds), milliseconds of CPU time per patch of all threads
+and processes, and the ratio of the patches per second of miscnn_tf to each (median over the rounds, which is less
+affected by other programs than the times). nnU-Net and MONAI are installed into separate environments in the first run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ HERE = Path(__file__).parent
 DATA = HERE.resolve().parents[1] / "shared" / "data" / "hippocampus"
 COMPARISONS = ("default", "alike")
 
-#: What nnU-Net's trainer imports on the way to its loader, and no more: it also wants torchvision, for nothing of this.
+#: Packages that nnU-Net's trainer imports for its loader. Its other dependencies are not used here.
 NNUNET = (
     TORCH,
     "numpy scipy nibabel threadpoolctl tqdm pandas matplotlib seaborn einops",
@@ -58,18 +58,18 @@ MONAI = (TORCH, "monai")
 
 
 def main() -> None:
-    """Time in turn, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="hippocampus data (default: %(default)s)")
-    parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40], help="voxels (default: 40 56 40)")
-    parser.add_argument("--batch-size", type=int, default=2, help="patches of a batch (default: 2)")
-    parser.add_argument("--workers", type=int, default=2, help="threads, or processes (default: 2)")
-    parser.add_argument("--batches", type=int, default=150, help="of a round (default: 150)")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed (default: 7)")
-    parser.add_argument("--without", choices=["nnunet", "monai"], nargs="*", default=[], help="leave a side out")
+    parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40], help="patch shape (default: 40 56 40)")
+    parser.add_argument("--batch-size", type=int, default=2, help="patches per batch (default: 2)")
+    parser.add_argument("--workers", type=int, default=2, help="threads or processes (default: 2)")
+    parser.add_argument("--batches", type=int, default=150, help="batches per round (default: 150)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds (default: 7)")
+    parser.add_argument("--without", choices=["nnunet", "monai"], nargs="*", default=[], help="omit a library")
     options = parser.parse_args()
     if not (options.data / "split.json").is_file():
-        parser.error(f"there is no split.json in {options.data}; name the data set's folder with --data")
+        parser.error(f"{options.data} does not have split.json; give the folder of the data set with --data")
     pythons = {"miscnn_tf": Path(sys.executable)}
     if "nnunet" not in options.without:
         pythons["nnunet"] = python_with(*NNUNET)
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def compare(comparison: str, options: argparse.Namespace, pythons: dict[str, Path]) -> dict[str, Any]:
-    """The figures of one comparison."""
+    """Run one comparison."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         cases = json.loads((options.data / "split.json").read_text(encoding="utf-8"))["TRAINING"]
@@ -97,7 +97,7 @@ def compare(comparison: str, options: argparse.Namespace, pythons: dict[str, Pat
         sides = {
             name: stack.enter_context(Rival(HERE / f"loading_{name}.py", python, settings))
             for name, python in pythons.items()
-            # MONAI has no augmentation of its own choice.
+            # MONAI does not have default augmentations.
             if not (name == "monai" and comparison == "default")
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -107,10 +107,10 @@ def compare(comparison: str, options: argparse.Namespace, pythons: dict[str, Pat
             for name, side in sides.items():
                 if round_ == 0:
                     before[name] = side.cpu_seconds()
-                # Those that had their turn fill their queues; nobody is to be timed beside that.
+                # Wait until the queues of the others are full, so that they do not affect the measurement.
                 time.sleep(0.5)
                 seconds = side.ask("batches", count=options.batches)["seconds"]
-                if round_ >= 0:  # the round before fills caches, and does not count
+                if round_ >= 0:  # round -1 fills caches, and is not counted
                     rates[name].append(options.batches * options.batch_size / seconds)
                     print(f"{comparison}, {name}: {rates[name][-1]:.1f} patches/s", file=sys.stderr, flush=True)
         for name, side in sides.items():
@@ -129,7 +129,7 @@ def compare(comparison: str, options: argparse.Namespace, pythons: dict[str, Pat
 
 
 def write_arrays(data: Path, cases: list[str], folder: Path) -> None:
-    """The volumes as ``<case>.image.npy`` and ``<case>.label.npy``, which need no library of a format."""
+    """Write the volumes as ``<case>.image.npy`` and ``<case>.label.npy``, which numpy can read."""
     for case in cases:
         for name, file in (("image", "imaging"), ("label", "segmentation")):
             volume = nib.load(data / "cases" / case / f"{file}.nii.gz")

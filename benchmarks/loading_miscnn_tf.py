@@ -1,4 +1,4 @@
-"""Our side of `loading.py`: the dataset that ``fit`` reads."""
+"""miscnn_tf in `loading.py`: the dataset that ``fit`` reads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.feed import Feed
 from miscnn_tf.processing.subfunctions import Normalization
 
-#: Batches that lie in the queue when a round begins, and are not timed.
+#: Number of batches in the queue at the beginning of a round, which are not measured.
 SKIPPED = 8
 
 
 def augmentation(name: str) -> miscnn_tf.Data_Augmentation:
-    """Our defaults; or what nnU-Net's trainer does, as far as we have it."""
+    """Return the default augmentation, or that of nnU-Net's trainer as far as it is supported."""
     if name == "default":
         return miscnn_tf.Data_Augmentation()
     turn = (-math.radians(30), math.radians(30))

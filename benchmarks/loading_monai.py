@@ -1,4 +1,4 @@
-"""MONAI's side of `loading.py`: cached volumes, random crops, affine and intensity transforms, its worker processes."""
+"""MONAI in `loading.py`: cached volumes, random crops, affine and intensity transforms, worker processes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from monai.transforms import (
     SpatialPadd,
 )
 
-#: Batches that may lie in the queues when a round begins, and are not timed: two per worker, and those being made.
+#: Maximum number of batches in the queues at the beginning of a round, which are not measured: two per worker, and
+#: those in progress.
 SKIPPED = 8
 
 
 def transforms(patch: list[int]) -> Compose:
-    """What `loading.py` calls alike."""
+    """Return the transforms of the comparison ``alike`` in `loading.py`."""
     both, turn = ("image", "label"), math.radians(30)
     return Compose(
         [
@@ -41,7 +42,7 @@ def transforms(patch: list[int]) -> Compose:
             EnsureChannelFirstd(both, channel_dim="no_channel"),
             NormalizeIntensityd("image"),
             SpatialPadd(both, patch),
-            FgBgToIndicesd("label"),  # the last that is done once and cached
+            FgBgToIndicesd("label"),  # the last cached transform
             RandCropByPosNegLabeld(
                 both,
                 "label",

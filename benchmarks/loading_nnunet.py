@@ -1,4 +1,4 @@
-"""nnU-Net's side of `loading.py`: its data set, loader, transforms and worker processes, as its trainer uses them."""
+"""nnU-Net in `loading.py`: data set, loader, transforms and worker processes, as in its trainer."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-#: Batches that may lie in the queues when a round begins, and are not timed; the trainer keeps six, and one per worker.
+#: Maximum number of batches in the queues at the beginning of a round, which are not measured: six of the trainer, and
+#: one per worker.
 SKIPPED = 10
 CACHED = 6
 TURN = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)
 
 
 def prepare(settings: dict[str, Any], folder: Path) -> None:
-    """Write the cases as its preprocessing does: z-scored float32, int8 labels, places of the foreground."""
+    """Write the samples like its preprocessing: z-scored float32, int8 labels, positions of the foreground."""
     folder.mkdir()
     for case in settings["cases"]:
         image, labels = (np.load(f"{settings['folder']}/{case}.{name}.npy")[np.newaxis] for name in ("image", "label"))
@@ -56,7 +57,7 @@ def prepare(settings: dict[str, Any], folder: Path) -> None:
 
 
 def transforms(settings: dict[str, Any]) -> Any:
-    """Those of its trainer; or of them what `loading.py` calls alike."""
+    """Return the transforms of its trainer, or those of the comparison ``alike`` in `loading.py`."""
     if settings["augmentation"] == "default":
         return nnUNetTrainer.get_training_transforms(
             settings["patch"], TURN, None, (0, 1, 2), False, use_mask_for_norm=[False], foreground_labels=[1, 2]

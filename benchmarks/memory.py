@@ -1,16 +1,16 @@
-"""The most memory that segmenting a large CT takes: read, resampled, predicted, resampled back and written.
+"""Peak memory of segmenting a large CT: read, resampled, predicted, resampled back and written.
 
     python benchmarks/memory.py --size 512 512 600 --classes 3 30 --spacing 1.5 1.0 0
 
-Each case is a process of its own, which calls ``Neural_Network.predict_file`` on a gzipped phantom CT of int16 and
-voxels of 0.7 x 0.7 x 1 mm, with a small U-Net of random weights: how good or fast it is does not matter here. A spacing
-of 0 is the image's own. Every case is run without a budget and with ``memory_budget``.
+Each configuration runs in a separate process, which calls ``Neural_Network.predict_file`` on a gzipped phantom CT of
+int16 and voxels of 0.7 x 0.7 x 1 mm, with a small U-Net with random weights. A spacing of 0 is that of the image. Every
+configuration runs without a budget and with ``memory_budget``.
 
-Prints one line of JSON: for each case the peak of resident memory in GB (VmHWM), with a budget the estimate and the
-number of sections, what the process had before it read the image (TensorFlow, for the most part), the peak up to the
-end of each stage, and the ratio of the peak to the bytes of the class probabilities on the image's grid. With
-``--rival`` the same is done MONAI's way (see `memory_monai`): it holds the probabilities of the whole image several
-times, so choose a ``--size`` for which they fit.
+Print one line of JSON: for each configuration the peak of resident memory in GB (VmHWM), with a budget the estimate and
+the number of slabs, the memory before reading the image (mainly TensorFlow), the peak until the end of each stage, and
+the ratio of the peak to the size of the class probabilities on the image's grid. With ``--rival`` MONAI is measured too
+(see `memory_monai`). It stores the probabilities of the whole image several times, so that a smaller ``--size`` may be
+needed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from rivals import TORCH, Rival, python_with
 from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.nifti_file import write_nifti
 
-#: Voxels of the phantom, in mm.
+#: Voxel size of the phantom in mm.
 SPACING = (0.7, 0.7, 1.0)
 GB = 1e9
 
 
 def write_phantom(path: Path, size: tuple[int, ...]) -> None:
-    """A CT of int16: a body in air, with bones and noise, which compresses about as well as a real one."""
+    """Write a CT of int16: a body in air, with bones and noise, which compresses about as well as a real CT."""
     rng = np.random.default_rng(0)
     image = np.empty(size, np.int16, order="F")
     axes = np.ogrid[tuple(slice(-1, 1, length * 1j) for length in size[:2])]
@@ -51,13 +51,13 @@ def write_phantom(path: Path, size: tuple[int, ...]) -> None:
 
 
 def status(name: str) -> int:
-    """A figure of ``/proc/self/status`` in bytes: VmRSS is what is resident now, VmHWM the most there was."""
+    """Return a value of ``/proc/self/status`` in bytes: VmRSS is the resident memory, VmHWM its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 
 
 class Estimates(logging.Handler):
-    """Hears what the budget's log says: the estimate, and the number of sections."""
+    """Log handler that stores the estimate and the number of slabs of the memory budget."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -67,14 +67,14 @@ class Estimates(logging.Handler):
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the figures of one line."""
+        """Store the values of one line."""
         assert isinstance(record.args, tuple)
-        _, sections, _, estimate = record.args
-        self.found = {"sections": sections, "estimate_gb": float(str(estimate).split()[0])}  # type: ignore[dict-item]
+        _, slabs, _, estimate = record.args
+        self.found = {"slabs": slabs, "estimate_gb": float(str(estimate).split()[0])}  # type: ignore[dict-item]
 
 
 def one_case(settings: dict[str, Any]) -> dict[str, Any]:
-    """Segment the phantom in this process, and say what it took."""
+    """Segment the phantom in this process, and return the memory."""
     from miscnn_tf import Data_IO, Neural_Network, Preprocessor
     from miscnn_tf.data_loading.interfaces import NIFTI_interface
     from miscnn_tf.neural_network.architecture.unet.standard import Architecture
@@ -104,7 +104,7 @@ def one_case(settings: dict[str, Any]) -> dict[str, Any]:
 
         return run
 
-    # What has been reached at the end of each stage: the first that shows the peak is where it is.
+    # Peak until the end of each stage; the first with the final value has the peak.
     interface.read_file = noting("read", interface.read_file)  # type: ignore[method-assign]
     steps[-1].preprocessing = noting("prepared", steps[-1].preprocessing)  # type: ignore[method-assign]
     model.predict_sample = noting("predicted", model.predict_sample)  # type: ignore[method-assign]
@@ -126,17 +126,17 @@ def one_case(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_a_process(settings: dict[str, Any]) -> dict[str, Any]:
-    """`one_case` in a process of its own."""
+    """Run `one_case` in a separate process."""
     command = [sys.executable, __file__, "--one", json.dumps(settings)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{settings} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+        raise RuntimeError(f"{settings} failed with exit code {done.returncode}:\n{done.stderr[-4000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
 def of_rival(settings: dict[str, Any], size: tuple[int, ...]) -> dict[str, Any]:
-    """What MONAI takes for the same case."""
+    """Measure MONAI for the same configuration."""
     grid = None
     if settings["spacing"]:
         grid = resampled_shape(size, SPACING, (settings["spacing"],) * 3)
@@ -152,16 +152,26 @@ def of_rival(settings: dict[str, Any], size: tuple[int, ...]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every case, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 600), help="voxels of the image")
+    parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 600), help="shape of the image in voxels")
     parser.add_argument("--classes", type=int, nargs="+", default=(3, 30))
-    parser.add_argument("--spacing", type=float, nargs="+", default=(1.5, 1.0, 0), help="the network's, in mm; 0: own")
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs="+",
+        default=(1.5, 1.0, 0),
+        help="voxel sizes of the network in mm; 0: that of the image",
+    )
     parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 64))
-    parser.add_argument("--overlap", type=float, default=0.5, help="share of a patch that neighbours have in common")
-    parser.add_argument("--budget", default="4GB", help="memory_budget of the second run of each case; none: no such")
-    parser.add_argument("--only-budget", action="store_true", help="no runs without a budget")
-    parser.add_argument("--rival", action="store_true", help="MONAI's way, too")
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="overlap of neighbouring patches, relative to their shape"
+    )
+    parser.add_argument(
+        "--budget", default="4GB", help="memory_budget of the second run of each configuration; none: no second run"
+    )
+    parser.add_argument("--only-budget", action="store_true", help="only runs with a budget")
+    parser.add_argument("--rival", action="store_true", help="measure MONAI, too")
     parser.add_argument("--filters", type=int, default=4)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
-"""MONAI's side of `memory.py`: sliding window, probabilities resampled to the image's grid, the labels decided.
+"""MONAI in `memory.py`: sliding window, probabilities resampled to the image's grid, labels.
 
-The network is one convolution and a softmax: what its layers would take is left out.
+The network is one convolution and a softmax, so that the memory of its layers is negligible.
 """
 
 from __future__ import annotations

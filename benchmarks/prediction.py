@@ -1,17 +1,16 @@
-"""The prediction of a volume beside MONAI's, with the same network, timed in turn in one run.
+"""Speed of predictions compared with MONAI, with the same network, measured in alternation.
 
     python benchmarks/prediction.py
 
-`Neural_Network.predict_array` and MONAI's ``sliding_window_inference`` over 256x256x128 voxels in windows of 96x96x64
-with half overlap and Gaussian weights, down to the label of each voxel; the standard U-Net in both, from the same
-weights. MONAI's runs as its documentation has it, channels first, and channels last, which is faster on a CPU. Prints
-one line of JSON: seconds (medians), the ratios to MONAI's (medians of the rounds' ratios), the most memory that each
-process needed, as a whole, without the files of libraries that it maps, and how much of it came with the prediction,
-the share of voxels with the same label (where windows count alike), and what share of this machine's peak in their
-precision, measured by large matrix products, the networks reach: the operations of the convolutions alone, per second
-of the whole prediction.
+`Neural_Network.predict_array` and MONAI's ``sliding_window_inference`` segment 256x256x128 voxels in patches of
+96x96x64 with half overlap and Gaussian weights, to labels. Both use the standard U-Net with the same weights. MONAI
+runs with channels first, as in its documentation, and with channels last, which is faster on CPUs. Print one line of
+JSON: median seconds, median ratios to MONAI over the rounds, peak memory of each process (total, without memory-mapped
+libraries, and of the prediction), the share of voxels with the same label (with uniform weights), and the share of this
+machine's peak, measured by large matrix products, that the networks reach: operations of the convolutions per second of
+the whole prediction.
 
-Progress goes to stderr. PyTorch and MONAI are installed into an environment of their own the first time.
+Progress is printed to stderr. PyTorch and MONAI are installed into a separate environment in the first run.
 """
 
 from __future__ import annotations
@@ -41,15 +40,19 @@ REFERENCE, FASTEST, OURS = "MONAI", "MONAI channels last", "miscnn_tf float32"
 
 
 def main() -> None:
-    """Time in turn, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--filters", type=int, default=16, help="of the first level (default: 16)")
-    parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved (default: 3)")
-    parser.add_argument("--shape", type=int, nargs=3, default=[256, 256, 128], help="of the volume (256 256 128)")
-    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 64], help="a window (96 96 64)")
-    parser.add_argument("--compile", action="store_true", help="PyTorch's network through torch.compile")
-    parser.add_argument("--normalisation", choices=["batch", "instance"], default="batch", help="(default: batch)")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each is timed (default: 2)")
+    parser.add_argument("--filters", type=int, default=16, help="filters of the first level (default: 16)")
+    parser.add_argument("--depth", type=int, default=3, help="number of times that the volume is halved (default: 3)")
+    parser.add_argument(
+        "--shape", type=int, nargs=3, default=[256, 256, 128], help="shape of the volume (default: 256 256 128)"
+    )
+    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 64], help="patch shape (default: 96 96 64)")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument(
+        "--normalisation", choices=["batch", "instance"], default="batch", help="kind of normalisation (default: batch)"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="number of rounds (default: 2)")
     options = parser.parse_args()
     settings = {
         "filters": options.filters,
@@ -82,8 +85,8 @@ def main() -> None:
             for name, (program, other, own) in sides.items()
         }
         report = measured(programs, folder, options.rounds)
-        windows = len(PatchGrid(options.shape, options.patch, [size // 2 for size in options.patch]))
-        report |= share_of_peak(programs, report["seconds"], windows * step_keras.operations(model))
+        patches = len(PatchGrid(options.shape, options.patch, [size // 2 for size in options.patch]))
+        report |= share_of_peak(programs, report["seconds"], patches * step_keras.operations(model))
         versions = {name: programs[name].ready["version"] for name in (REFERENCE, OURS)}
     shown = ("filters", "depth", "normalisation", "compile", "patch", "threads")
     print(
@@ -92,7 +95,7 @@ def main() -> None:
                 "benchmark": "prediction",
                 **{name: settings[name] for name in shown},
                 "shape": options.shape,
-                "windows": windows,
+                "patches": patches,
                 **report,
                 "versions": {"monai": versions[REFERENCE], "tensorflow": versions[OURS]},
             }
@@ -101,15 +104,15 @@ def main() -> None:
 
 
 def measured(programs: dict[str, Rival], folder: str, rounds: int) -> dict[str, Any]:
-    """Seconds, ratios, memory, and how far the labels agree."""
+    """Measure seconds, ratios, memory, and the agreement of the labels."""
     before = {name: program.peak_bytes() for name, program in programs.items()}
     labels, peaks, private = {}, {}, {}
     for number, (name, program) in enumerate(programs.items()):
         output = f"{folder}/{number}.npy"
         with program.private_memory() as own:
-            program.ask("predict")  # builds graphs, and its time does not count
+            program.ask("predict")  # builds graphs, and is not measured
         peaks[name], private[name] = program.peak_bytes(), max(own)
-        # All windows alike, because MONAI has no Gaussian weight below 1/1000.
+        # Uniform weights, because MONAI limits Gaussian weights to at least 1/1000.
         program.ask("predict", output=output, mode="constant")
         labels[name] = np.load(output)
         print(f"{name} is ready", file=sys.stderr, flush=True)
@@ -143,7 +146,7 @@ def _ratios(times: dict[str, list[float]], reference: str) -> dict[str, float]:
 
 
 def share_of_peak(programs: dict[str, Rival], seconds: dict[str, float], work: float) -> dict[str, Any]:
-    """The machine's measured peak, and what share of it each side's convolutions reach."""
+    """Measure the peak of the machine, and return the share of it that the convolutions reach."""
     peak = programs[OURS].ask("peak")
     return {
         "peak_gflops": {dtype: round(value / 1e9, 1) for dtype, value in peak.items()},
@@ -153,7 +156,7 @@ def share_of_peak(programs: dict[str, Rival], seconds: dict[str, float], work: f
 
 
 def _write_volume(path: Path, shape: list[int]) -> None:
-    """Something like an image: noise over a ball."""
+    """Write a noisy ball."""
     rng = np.random.default_rng(0)
     axes = np.ogrid[tuple(slice(-1, 1, complex(0, size)) for size in shape)]
     ball = sum(axis**2 for axis in axes) < 0.5

@@ -1,4 +1,4 @@
-"""Our side of `prediction.py`: `Neural_Network.predict_array`."""
+"""miscnn_tf in `prediction.py`: `Neural_Network.predict_array`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> None:
         return {"seconds": seconds}
 
     def peak() -> dict[str, Any]:
-        """What large matrix products reach, in operations per second."""
+        """Measure the operations per second of large matrix products."""
         size, found = 4096, {}
         for dtype in ("float32", *low_precisions()):
             left = tf.cast(tf.random.normal((size, size)), dtype)

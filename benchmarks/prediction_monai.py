@@ -1,4 +1,4 @@
-"""MONAI's side of `prediction.py`: its sliding window over the same network in PyTorch, and the labels decided."""
+"""MONAI in `prediction.py`: its sliding window with the same network in PyTorch, to labels."""
 
 from __future__ import annotations
 

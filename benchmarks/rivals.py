@@ -1,7 +1,7 @@
-"""Other libraries to be timed beside ours: each lives in a virtual environment and a process of its own.
+"""Other libraries for comparisons: each has a separate virtual environment and process.
 
-Used by the benchmarks that compare. The environment is made once, below ``benchmarks/.rivals``, from what the benchmark
-asks for; `Rival` is a program in it that waits until it is told to work, so that both sides can be timed in turn.
+The environment is created once, in ``benchmarks/.rivals``, from the requirements of the benchmark. `Rival` is a program
+in it that waits for requests, so that libraries can be measured in alternation.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from typing import Any, Self
 
 FOLDER = Path(__file__).parent / ".rivals"
 
-#: A release whose build for CPUs pip finds beside the CUDA ones where there is one; any from 2.4 on does.
+#: Version of PyTorch with builds for CPUs; any from 2.4 on is sufficient.
 TORCH = "torch==2.13.0"
 
 
 def python_with(*requirements: str) -> Path:
-    """The Python of a virtual environment that holds these packages; made where it is missing.
+    """Return the Python of a virtual environment with these packages, which is created if it does not exist.
 
     Args:
-        requirements: What pip is to install, one after the other; each may begin with options (``--no-deps nnunetv2``).
+        requirements: Arguments of successive ``pip install`` commands, with options if needed (``--no-deps nnunetv2``).
     """
     name = hashlib.sha256(json.dumps([sys.version_info[:2], requirements]).encode()).hexdigest()[:12]
     folder = FOLDER / name
     python = folder / "bin" / "python"
     if (folder / "complete").exists():
         return python
-    print(f"installing {', '.join(requirements)} below {FOLDER}, once", file=sys.stderr)
+    print(f"installing {', '.join(requirements)} into {FOLDER}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     for requirement in requirements:
         command = [python, "-m", "pip", "install", "--quiet", *shlex.split(requirement)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"pip could not install {requirement}:\n{done.stderr[-4000:]}")
+            raise RuntimeError(f"pip cannot install {requirement}:\n{done.stderr[-4000:]}")
     (folder / "complete").touch()
     return python
 
 
 class Rival:
-    """A program that works when it is asked to: it reads a line of JSON, and answers with one.
+    """A program that answers requests; both are lines of JSON.
 
     Args:
-        program: The script; it calls `serve` of this file, of which it needs nothing else.
-        python: The Python that runs it, such as that of `python_with`; ours runs the other side the same way.
-        settings: Handed to the script as its one argument, as JSON.
+        program: The script, which calls `serve` of this file.
+        python: The Python that runs it, such as that of `python_with`.
+        settings: The argument of the script, as JSON.
 
     Example:
         >>> with Rival(Path("rival_step.py"), python_with(TORCH), {"filters": 32}) as torch:  # doctest: +SKIP
@@ -66,7 +66,7 @@ class Rival:
     """
 
     def __init__(self, program: Path, python: Path | str, settings: dict[str, Any]) -> None:
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the program)
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed at the end of the program)
         self._process = subprocess.Popen(
             [str(python), str(program), json.dumps(settings)],
             stdin=subprocess.PIPE,
@@ -77,17 +77,17 @@ class Rival:
         )
         self.pid = self._process.pid
         try:
-            #: What the program said of itself when it was ready.
+            #: Information from the program when it was ready.
             self.ready: dict[str, Any] = self._answer()
         except BaseException:
             self._process.kill()
             raise
 
     def ask(self, what: str, **details: Any) -> dict[str, Any]:
-        """Have it do something, and wait for the answer.
+        """Send a request, and wait for the answer.
 
         Raises:
-            RuntimeError: If the program ended instead; with what it printed.
+            RuntimeError: If the program ended; the message has its output.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"what": what, **details}) + "\n")
@@ -95,15 +95,15 @@ class Rival:
         return self._answer()
 
     def peak_bytes(self) -> int:
-        """The most memory that the program has had in RAM so far."""
+        """Return the peak of the program's resident memory."""
         return self._status("VmHWM")
 
     @contextmanager
     def private_memory(self) -> Iterator[list[int]]:
-        """What of its memory is its own, looked at all the while; what it maps of its libraries' files is not in it.
+        """Sample the private memory during the block, without memory-mapped libraries.
 
         Yields:
-            The bytes at each look.
+            The sampled numbers of bytes.
         """
         seen, end = [self._status("RssAnon")], threading.Event()
 
@@ -124,11 +124,11 @@ class Rival:
         return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
     def cpu_seconds(self) -> float:
-        """CPU time, on all cores together, that the program and its living child processes have used so far."""
+        """Return the CPU time of the program and its running child processes, over all cores."""
         parents, ticks = {}, {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):  # it has just ended
-                # The name, which stands in parentheses, may hold spaces.
+            with suppress(OSError):  # the process has ended
+                # The name, in parentheses, may contain spaces.
                 fields = stat.read_text().rpartition(")")[2].split()
                 process = int(stat.parent.name)
                 parents[process], ticks[process] = int(fields[1]), int(fields[11]) + int(fields[12])
@@ -152,7 +152,7 @@ class Rival:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        # Libraries print what they like; an answer is a line that says so.
+        # Libraries may print other lines; answers are marked.
         for line in self._process.stdout:
             if line.startswith("answer "):
                 answer: dict[str, Any] = json.loads(line.removeprefix("answer "))
@@ -160,17 +160,17 @@ class Rival:
         self._process.wait()
         self._errors.seek(0)
         raise RuntimeError(
-            f"{self._process.args} ended with {self._process.returncode}:\n{self._errors.read()[-4000:]}"
+            f"{self._process.args} failed with exit code {self._process.returncode}:\n{self._errors.read()[-4000:]}"
         )
 
 
 def serve_batches(stream: Iterator[Any], skipped: int, version: str) -> None:
-    """`serve` for a loader: asked for ``batches``, it says in how many seconds so many came.
+    """Serve a loader: the request ``batches`` returns the seconds for a number of batches.
 
     Args:
-        stream: Gives batches without an end.
-        skipped: Batches that are taken before the clock starts, because they were made ahead while the others worked.
-        version: That of the loader's library.
+        stream: Endless iterator of batches.
+        skipped: Number of batches that are discarded before the measurement, because they were created ahead.
+        version: Version of the loader's library.
     """
 
     def batches(count: int) -> dict[str, Any]:
@@ -185,11 +185,11 @@ def serve_batches(stream: Iterator[Any], skipped: int, version: str) -> None:
 
 
 def serve(ready: dict[str, Any], **answers: Any) -> None:
-    """The side of the program: say that it is ready, then answer until nobody asks any more.
+    """Report that the program is ready, and answer requests until the end of the input.
 
     Args:
-        ready: What it has to say of itself, as JSON types.
-        answers: A function for each thing that can be asked; it takes the details, and returns JSON types.
+        ready: Information about the program, as JSON types.
+        answers: A function for each kind of request, which takes its details and returns JSON types.
     """
     print("answer", json.dumps(ready), flush=True)
     for line in sys.stdin:

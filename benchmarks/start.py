@@ -1,13 +1,13 @@
-"""How long the package takes to be there, beside an empty Python and TensorFlow, timed in turn in one run.
+"""Start-up time compared with plain Python and TensorFlow, measured in alternation.
 
     python benchmarks/start.py
     python benchmarks/start.py --training
 
-Prints one line of JSON: the median seconds of each, and those of ``import miscnn_tf`` and ``miscnn-tf --help`` as
-shares of importing TensorFlow. With ``--training`` also what passes from ``miscnn-tf train CONFIG`` on the hippocampus
-MRI (standard U-Net, 32 filters, depth 3, batch 2, patch 40x56x40) to the end of the first step, in seconds and in
-seconds of CPU time of all threads, with its parts: the command's imports, building the network and checking the files,
-preparing the samples, and the first step, in which TensorFlow traces the graph; and the second step beside it.
+Print one line of JSON: the median seconds of each, and those of ``import miscnn_tf`` and ``miscnn-tf --help`` relative
+to importing TensorFlow. With ``--training`` also the time from the start of ``miscnn-tf train CONFIG`` on the
+hippocampus MRI (standard U-Net, 32 filters, depth 3, batch 2, patch 40x56x40) to the end of the first step, in seconds
+and in CPU seconds of all threads, with its parts: imports, building the network and checking the files, preparing the
+samples, and the first step, in which TensorFlow traces the graph; and the second step.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ epochs = 1
 
 
 def seconds(arguments: list[str]) -> float:
-    """Wall-clock time of one run of Python."""
+    """Measure the wall-clock time of one run of Python."""
     begin = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
     return time.perf_counter() - begin
 
 
 def first_steps(data: Path, rounds: int) -> dict[str, Any]:
-    """The medians of so many starts of a training."""
+    """Return the medians over several starts of a training."""
     starts = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -70,13 +70,13 @@ def first_steps(data: Path, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Time in turn, and print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--training", action="store_true", help="time the first step of a training, too")
+    parser.add_argument("--training", action="store_true", help="also measure the first step of a training")
     parser.add_argument("--data", type=Path, default=DATA, help="hippocampus data (default: %(default)s)")
     options = parser.parse_args()
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    # The first round fills the disk's cache, and does not count.
+    # The first round fills the page cache, and is not counted.
     for counts in [False] + [True] * ROUNDS:
         for name, arguments in COMMANDS.items():
             taken = seconds(arguments)

@@ -1,4 +1,4 @@
-"""The program that ``start.py --training`` starts: ``miscnn-tf train``, until two steps are done."""
+"""Program that ``start.py --training`` starts: ``miscnn-tf train`` for two steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from miscnn_tf.cli import main as cli
 
 
 def main() -> None:
-    """Run the command, with clocks at its parts."""
+    """Run the command, and measure its parts."""
     settings = json.loads(sys.argv[1])
     times = [settings["begin"]]
     from miscnn_tf.cli import training_run
@@ -34,10 +34,10 @@ def main() -> None:
         return surveyed
 
     class Clock(keras.callbacks.Callback):
-        """Ends the program after the second step."""
+        """End the program after the second step."""
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            """Note the time, and answer."""
+            """Store the time, and print the result after the second step."""
             times.append(time.time())
             if batch == 0:
                 self.cpu = time.process_time()

@@ -1,22 +1,22 @@
-"""A training step beside PyTorch's, of the same network on the same batch, timed in turn in one run.
+"""Speed of a training step compared with PyTorch, with the same network and batch, measured in alternation.
 
     python benchmarks/step.py
     python benchmarks/step.py --filters 16 --dice-steps 500 --seeds 0 1 2
 
-The standard U-Net (Dice + cross-entropy, Adam), as `Neural_Network` trains it by ``fit``, and the same in PyTorch,
-channels last, which is its fastest layout on a CPU (on a GPU with cuDNN's search for the fastest algorithms and the
-fused Adam; with ``--compile`` through torch.compile); each with as many threads, from the same initial weights, on the
-first GPU where there is one (and PyTorch's build has CUDA). Beside float32 each is timed in the mixed precisions that
-the hardware computes. Prints one line of JSON: seconds of a step (the shortest of each round, and of these
-the median), the operations of its convolutions, and ratios to PyTorch's in float32. A ratio is the median of the
-rounds' ratios, which a busy machine moves less than times.
+The network is the standard U-Net (Dice + cross-entropy, Adam), trained by `Neural_Network` with ``fit``, and in PyTorch
+with channels last, which is its fastest layout on CPUs (on GPUs with cuDNN's search for the fastest algorithms and the
+fused Adam; with ``--compile`` through torch.compile). Both use the same number of threads and initial weights, and the
+first GPU if there is one (and PyTorch's build has CUDA). They are measured in float32 and in the mixed precisions that
+the hardware supports. Print one line of JSON: seconds of a step (median over the rounds of the minimum of a round),
+operations of its convolutions, and ratios to PyTorch in float32. A ratio is the median over the rounds, which is less
+affected by other programs than times.
 
-With ``--dice-steps`` each also trains that many steps on the same augmented batches of real MRI, at a rate that falls
-linearly to zero, and the mean Dice of the foreground classes on the validation cases is compared; with several
-``--seeds`` so often, from other weights on other batches, and the difference is the mean of theirs: the Dice of one
-training moves by thousandths with a change as small as Adam's epsilon.
+With ``--dice-steps``, both also train for this number of steps on the same augmented batches of real MRI, with a linear
+decrease of the learning rate to zero, and the mean Dice of the foreground classes of the validation samples is
+compared. Several ``--seeds`` repeat it with other weights and batches, and the differences are averaged, because the
+Dice of one training varies by thousandths with changes as small as Adam's epsilon.
 
-Progress goes to stderr. PyTorch is installed into an environment of its own the first time.
+Progress is printed to stderr. PyTorch is installed into a separate environment in the first run.
 """
 
 from __future__ import annotations
@@ -52,21 +52,30 @@ REFERENCE = "torch float32"
 
 
 def main() -> None:
-    """Time in turn, compare, print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--filters", type=int, default=32, help="of the first level (default: 32)")
-    parser.add_argument("--depth", type=int, default=3, help="how often the volume is halved (default: 3)")
-    parser.add_argument("--batch-size", type=int, default=2, help="patches of a batch (default: 2)")
-    parser.add_argument("--patch", type=int, nargs=3, default=PATCH_SHAPE, help="voxels (default: 40 56 40)")
+    parser.add_argument("--filters", type=int, default=32, help="filters of the first level (default: 32)")
+    parser.add_argument("--depth", type=int, default=3, help="number of times that the volume is halved (default: 3)")
+    parser.add_argument("--batch-size", type=int, default=2, help="patches per batch (default: 2)")
+    parser.add_argument("--patch", type=int, nargs=3, default=PATCH_SHAPE, help="patch shape (default: 40 56 40)")
     parser.add_argument(
-        "--layout", choices=["last", "first"], default="last", help="PyTorch's channels (default: last)"
+        "--layout",
+        choices=["last", "first"],
+        default="last",
+        help="position of the channels in PyTorch (default: last)",
     )
-    parser.add_argument("--compile", action="store_true", help="PyTorch's network through torch.compile")
-    parser.add_argument("--normalisation", choices=["batch", "instance"], default="batch", help="(default: batch)")
-    parser.add_argument("--rounds", type=int, default=10, help="how often each is timed (default: 10)")
-    parser.add_argument("--steps", type=int, default=3, help="steps of a round (default: 3)")
-    parser.add_argument("--dice-steps", type=int, default=0, help="train so many steps, and compare Dice (default: 0)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings to compare (default: 0)")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument(
+        "--normalisation", choices=["batch", "instance"], default="batch", help="kind of normalisation (default: batch)"
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="number of rounds (default: 10)")
+    parser.add_argument("--steps", type=int, default=3, help="steps per round (default: 3)")
+    parser.add_argument(
+        "--dice-steps", type=int, default=0, help="number of training steps to compare Dice (default: 0)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="random seeds of these trainings (default: 0)"
+    )
     parser.add_argument("--data", type=Path, default=DATA, help="hippocampus data (default: %(default)s)")
     options = parser.parse_args()
     settings = {
@@ -101,7 +110,7 @@ def main() -> None:
             for name, (program, python, precision) in sides.items()
         }
         report: dict[str, Any] = {"benchmark": "step", **settings, "weights": model.count_params()}
-        # The gradients of a convolution, to its input and its kernel, cost as much as itself each.
+        # Each gradient of a convolution, by its input and by its kernel, costs as much as the convolution.
         report["gflop"] = round(3 * options.batch_size * step_keras.operations(model) / 1e9, 1)
         report |= timed(programs, Path(folder), settings, options.rounds, options.steps)
         report["versions"] = {"torch": programs[REFERENCE].ready["version"],
@@ -112,7 +121,7 @@ def main() -> None:
 
 
 def low_precisions() -> list[str]:
-    """What this machine computes beside float32."""
+    """Return the precisions of this machine other than float32."""
     if tf.config.list_physical_devices("GPU"):
         return ["float16", "bfloat16"]
     return ["bfloat16"] if cpu_computes_bfloat16() else []
@@ -121,7 +130,7 @@ def low_precisions() -> list[str]:
 def timed(
     programs: dict[str, Rival], folder: Path, settings: dict[str, Any], rounds: int, steps: int
 ) -> dict[str, Any]:
-    """Seconds of a step, and ratios to the reference's."""
+    """Measure the seconds of a step, and their ratios to the reference."""
     rng = np.random.default_rng(0)
     shape = (settings["batch_size"], *settings["patch"])
     batch = folder / "batch.npz"
@@ -130,7 +139,7 @@ def timed(
     times: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(rounds + 1):
         for name, program in programs.items():
-            # The first step of a call is the one that follows the others' work; it does not count.
+            # The first step of a call follows the work of others, and is not counted.
             taken = program.ask("steps", batch=str(batch), count=steps + 1)[1:]
             if number:  # the first round builds graphs
                 times[name].append(min(taken))
@@ -149,7 +158,7 @@ def timed(
 def compared(
     sides: dict[str, tuple[str, Any, str]], settings: dict[str, Any], steps: int, seeds: list[int], data: Path
 ) -> dict[str, Any]:
-    """Mean foreground Dice of each side after the same steps on the same batches, for each seed."""
+    """Measure the mean foreground Dice of both after the same steps on the same batches, for each seed."""
     dice: dict[str, list[float]] = {name: [] for name in sides}
     for seed in seeds:
         for name, value in compared_once(sides, {**settings, "seed": seed}, steps, data).items():
@@ -166,7 +175,7 @@ def compared(
 def compared_once(
     sides: dict[str, tuple[str, Any, str]], settings: dict[str, Any], steps: int, data: Path
 ) -> dict[str, float]:
-    """The same for one seed."""
+    """Measure it for one seed."""
     split = json.loads((data / "split.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -211,7 +220,7 @@ def _write_batches(preprocessor: Any, samples: list[str], steps: int, folder: Pa
 
 
 def _write_cases(preprocessor: Any, samples: list[str], multiple: int, folder: Path) -> dict[str, str]:
-    """The prepared validation images, padded at their ends with their least value to what the depth can halve."""
+    """Write the prepared validation images, padded at their ends with their minimum to multiples for the depth."""
     paths = {}
     for index in samples:
         image = preprocessor.prepare_sample_subfunctions(index, training=False, keep=False).img_data

@@ -1,4 +1,4 @@
-"""Our side of `step.py`: the model of a `Neural_Network`, trained by its own ``fit``."""
+"""miscnn_tf in `step.py`: the model of a `Neural_Network`, trained by its ``fit``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import miscnn_tf  # before TensorFlow, which it asks for its fast kernels
+import miscnn_tf  # before TensorFlow, because it enables its fast kernels
 
 # isort: split
 import keras
@@ -26,7 +26,7 @@ from miscnn_tf.neural_network.losses import dice_crossentropy
 
 
 class Clock(keras.callbacks.Callback):
-    """Seconds of each step, and its learning rate where rates are given."""
+    """Measure the seconds of each step, and set its learning rate if rates are given."""
 
     def __init__(self, rates: list[float] | None = None) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class Clock(keras.callbacks.Callback):
         self._begin = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stop it, when a GPU too has changed the first kernel, which a step changes last."""
+        """Stop the clock when the first kernel, which a step updates last, is updated, also on GPUs."""
         np.asarray(self.model.trainable_variables[0])
         self.times.append(time.perf_counter() - self._begin)
 
 
 def network(settings: dict[str, Any]) -> miscnn_tf.Neural_Network:
-    """The network that both sides build."""
-    nothing = {"sample": (np.zeros(settings["patch"], np.float32),)}  # an interface without samples is an error
+    """Create the network."""
+    nothing = {"sample": (np.zeros(settings["patch"], np.float32),)}  # an interface without samples raises an error
     interface = Dictionary_interface(nothing, channels=1, classes=settings["classes"], three_dim=True)
     preprocessor = miscnn_tf.Preprocessor(
         miscnn_tf.Data_IO(interface, ""),
@@ -74,12 +74,12 @@ def network(settings: dict[str, Any]) -> miscnn_tf.Neural_Network:
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """The weights as ``{layer/variable: array}``."""
+    """Save the weights as ``{layer/variable: array}``."""
     np.savez(path, **{weight.path: np.asarray(weight) for layer in model.layers for weight in layer.trainable_weights})
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Take over what `save_weights` wrote."""
+    """Load the file of `save_weights`."""
     with np.load(path) as file:
         for layer in model.layers:
             for weight in layer.trainable_weights:
@@ -87,11 +87,11 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
 
 def operations(model: keras.Model) -> float:
-    """Additions and multiplications of a model's convolutions for one input."""
+    """Return the additions and multiplications of a model's convolutions for one input."""
     total = 0.0
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv3D | keras.layers.Conv3DTranspose):
-            # A transposed convolution touches each voxel of its input, not of its output, with the whole kernel.
+            # A transposed convolution applies the whole kernel to each voxel of its input, not of its output.
             grid = layer.input.shape if isinstance(layer, keras.layers.Conv3DTranspose) else layer.output.shape
             total += 2.0 * math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
     return total
@@ -124,7 +124,7 @@ def main() -> None:
         model.fit(dataset(batches), steps_per_epoch=len(batches), verbose=0, callbacks=[Clock(rates)])
 
     def predict(images: list[str], outputs: list[str]) -> None:
-        # The cases are of many sizes.
+        # The samples have different sizes.
         with trained.hardware.scope():
             whole = trained.architecture.create_model((None, None, None, 1), settings["classes"])
         whole.set_weights(model.get_weights())

@@ -1,4 +1,4 @@
-"""PyTorch's side of `step.py`: trains the same network on the same batches, in float32 or autocast to less."""
+"""PyTorch in `step.py`: trains the same network on the same batches, in float32 or with autocast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
     scaler = torch.amp.GradScaler(torch_unet.DEVICE.type, enabled=settings["precision"] == "float16")
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
-        if not settings["compile"]:  # another number in each step would have it compiled again
+        if not settings["compile"]:  # a new number in each step would cause recompilation
             network.set_momentum()
         optimizer.zero_grad(set_to_none=True)
         with torch_unet.autocast(settings["precision"]):

@@ -1,13 +1,13 @@
-"""How the package is joined: the files that a training step and a prediction enter, import circles, and plain counts.
+"""Structure of the package: files that a training step and a prediction enter, import circles, and counts.
 
     python benchmarks/structure.py
     python benchmarks/structure.py --list
 
-One NIfTI case goes through Clipping, Resampling, Normalization and patches, in a training of one step and in a
-prediction; every call is traced, in all threads. A hand-over is a call from one file of the package into another.
-Prints one line of JSON: these counts; files and lines of the package; import circles (imports inside functions
-included); files that import classes of the package under ``TYPE_CHECKING``; and, per 1,000 lines of the package and the
-documentation, words that docs/contributing asks to avoid. ``--list`` adds the names of the files.
+A training of one step and a prediction run on a NIfTI sample with Clipping, Resampling, Normalization and patches;
+every call is traced, in all threads. A hand-over is a call from one file of the package to another. Print one line of
+JSON: these counts; files and lines of the package; import circles (including imports in functions); files that import
+classes of the package under ``TYPE_CHECKING``; and, per 1,000 lines of the package and the documentation, words to
+avoid. ``--list`` adds the names of the files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WORDS = {
 
 
 def main() -> None:
-    """Trace, count, print."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="print the names of the files")
     options = parser.parse_args()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def traced(folder: Path) -> dict[str, Counter[tuple[str, str]]]:
-    """The calls between files of the package, in a training of one step and in a prediction."""
+    """Count the calls between files of the package, in a training of one step and in a prediction."""
     from miscnn_tf.data_loading.data_io import Data_IO
     from miscnn_tf.data_loading.interfaces import NIFTI_interface
     from miscnn_tf.neural_network.architecture.unet.standard import Architecture
@@ -97,7 +97,7 @@ def traced(folder: Path) -> dict[str, Counter[tuple[str, str]]]:
 
 
 def between_files(act: Callable[[], Any]) -> Counter[tuple[str, str]]:
-    """How often a function of one file of the package called one of another, by the names of both."""
+    """Count calls from one file of the package to another, by their names."""
     seen: Counter[tuple[str, str]] = Counter()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
@@ -121,19 +121,19 @@ def between_files(act: Callable[[], Any]) -> Counter[tuple[str, str]]:
 
 
 def own(frame: FrameType) -> str | None:
-    """The file of a frame below the package's folder; None for code of others."""
+    """Return the file of a frame relative to the package's folder; None for other code."""
     name = frame.f_code.co_filename
     return name[len(str(PACKAGE)) + 1 :] if name.startswith(f"{PACKAGE}{os.sep}") else None
 
 
 def module(file: Path) -> str:
-    """The name by which a file is imported."""
+    """Return the module name of a file."""
     parts = file.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported(file: Path) -> set[str]:
-    """The modules of the package that a file imports, anywhere in it."""
+    """Return the modules of the package that a file imports, also in functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("miscnn_tf"):
@@ -147,7 +147,7 @@ def imported(file: Path) -> set[str]:
 
 
 def circles(imports: dict[str, set[str]]) -> list[set[str]]:
-    """Groups of modules that import each other, directly or through others."""
+    """Return groups of modules that import each other, directly or indirectly."""
 
     def reached(start: str) -> set[str]:
         seen: set[str] = set()
@@ -164,7 +164,7 @@ def circles(imports: dict[str, set[str]]) -> list[set[str]]:
 
 
 def imports_for_types(file: Path) -> bool:
-    """Whether a file imports from the package for type checkers only."""
+    """Return True if a file imports from the package under ``TYPE_CHECKING``."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for inner in ast.walk(node):
@@ -174,7 +174,7 @@ def imports_for_types(file: Path) -> bool:
 
 
 def counts(files: list[Path]) -> dict[str, float]:
-    """How often each of `WORDS` occurs per 1,000 lines."""
+    """Count the occurrences of each of `WORDS` per 1,000 lines."""
     text = "\n".join(file.read_text() for file in files)
     lines = len(text.splitlines())
     return {name: round(1000 * len(re.findall(words, text)) / lines, 2) for name, words in WORDS.items()}

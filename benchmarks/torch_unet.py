@@ -1,4 +1,4 @@
-"""Our standard U-Net in PyTorch, layer for layer, for the benchmarks that compare; needs torch and numpy alone."""
+"""The standard U-Net in PyTorch, with the same layers, for comparisons. Requires torch and numpy only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-#: Those of our layers, some of which are others than PyTorch's.
+#: Constants of miscnn_tf's layers, some of which differ from PyTorch's defaults.
 BATCH_NORM_EPSILON = 1e-3
 INSTANCE_NORM_EPSILON = 1e-5
 ADAM_EPSILON = 1e-7
@@ -19,8 +19,8 @@ class UNet(nn.Module):
     """3D U-Net; ``(batch, channels, x, y, z)`` to logits of the same grid.
 
     Args:
-        filters: Of the first level.
-        depth: How often the volume is halved.
+        filters: Filters of the first level.
+        depth: Number of times that the volume is halved.
         classes: Channels of the output.
         normalisation: "batch" or "instance".
         channels: Channels of the input.
@@ -45,7 +45,7 @@ class UNet(nn.Module):
         self.updates = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits."""
+        """Return the logits."""
         skips = []
         for level in range(self.depth):
             x = self._run(f"down{level}", x)
@@ -58,7 +58,7 @@ class UNet(nn.Module):
         return self.parts["output"](x)
 
     def take(self, weights: dict[str, np.ndarray]) -> None:
-        """Take over the weights of the Keras model, as ``{layer/variable: array}``."""
+        """Load the weights of the Keras model, ``{layer/variable: array}``."""
         for name, part in self.parts.items():
             found = {key.rpartition("/")[2]: torch.from_numpy(value) for key, value in weights.items()
                      if key.rpartition("/")[0] == name}  # fmt: skip
@@ -71,7 +71,7 @@ class UNet(nn.Module):
                     part.bias.copy_(found["bias"])
 
     def set_momentum(self) -> None:
-        """That of our batch normalisation at this update; call it before each step."""
+        """Set the momentum of miscnn_tf's batch normalisation for this update. Call it before each step."""
         keep = min(0.99, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for part in self.parts.values():
@@ -95,7 +95,7 @@ class UNet(nn.Module):
 
 
 def dice_crossentropy(logits: torch.Tensor, labels: torch.Tensor, smooth: float = 1e-5) -> torch.Tensor:
-    """Our loss of that name: soft Dice per sample and class, and the mean cross-entropy."""
+    """Return miscnn_tf's loss of this name: soft Dice per sample and class, plus the mean cross-entropy."""
     logits = logits.float()
     truth = nn.functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
     probabilities = torch.softmax(logits, 1)
@@ -105,14 +105,14 @@ def dice_crossentropy(logits: torch.Tensor, labels: torch.Tensor, smooth: float 
     return (1 - dice.mean(1)).mean() + nn.functional.cross_entropy(logits, labels)
 
 
-#: The first GPU where there is one, as our side takes it.
+#: The first GPU if there is one, as in miscnn_tf.
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def make(settings: dict[str, Any], weights: str) -> UNet:
-    """The network with the weights of that file, channels last in memory or, with ``layout="first"``, first."""
+    """Create the network with the weights of a file, channels last in memory, or first with ``layout="first"``."""
     torch.set_num_threads(int(settings["threads"]))
-    torch.backends.cudnn.benchmark = True  # what is timed is of one shape
+    torch.backends.cudnn.benchmark = True  # all batches have the same shape
     network = UNet(settings["filters"], settings["depth"], settings["classes"], settings["normalisation"])
     with np.load(weights) as file:
         network.take({key: file[key] for key in file.files})
@@ -121,18 +121,18 @@ def make(settings: dict[str, Any], weights: str) -> UNet:
 
 
 def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
-    """PyTorch's mixed precision, for "bfloat16" and "float16"."""
+    """Return PyTorch's mixed precision, for "bfloat16" and "float16"."""
     low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
     return contextlib.nullcontext() if low is None else torch.autocast(DEVICE.type, low)
 
 
 def wait() -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
 
 def tensor(images: np.ndarray, layout: str) -> torch.Tensor:
-    """Images ``(batch, x, y, z, channels)`` as PyTorch's, in the network's layout."""
+    """Convert images ``(batch, x, y, z, channels)`` to PyTorch, in the network's layout."""
     form = torch.channels_last_3d if layout == "last" else torch.contiguous_format
     return torch.from_numpy(images).to(DEVICE).permute(0, 4, 1, 2, 3).contiguous(memory_format=form)

@@ -128,8 +128,8 @@ def test_prediction(normalisation):
     shape = ("--shape", "24", "32", "16", "--patch", "16", "16", "8")
     size = ("--filters", "4", "--depth", "2", "--rounds", "1", "--normalisation", normalisation)
     report = run("prediction.py", *shape, *size)
-    assert report["windows"] == 2 * 3 * 3
-    # The same network, windows and weights: but for ties all labels are the same.
+    assert report["patches"] == 2 * 3 * 3
+    # The same network, patches and weights: but for ties all labels are the same.
     assert min(value for name, value in report["same_labels"].items() if "bfloat16" not in name) > 0.999
     assert min(report["to_monai"].values()) > 0
     assert report["peak_gflops"]["float32"] > 0
@@ -145,5 +145,5 @@ def test_memory():
         assert 0 < case["before_gb"] <= case["until_gb"]["read"] <= case["until_gb"]["written"] <= case["peak_gb"]
         assert case["probabilities_gb"] == pytest.approx(4 * case["classes"] * 64 * 64 * 40 / 1e9, abs=1e-3)
         if case["budget"]:
-            assert case["sections"] == 1
+            assert case["slabs"] == 1
             assert case["peak_gb"] <= case["estimate_gb"] <= 3
