@@ -41,7 +41,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--channels", type=whole_number(1), metavar="N", help="channels per image")
     group.add_argument("--classes", type=whole_number(1), metavar="N", help="classes, background included")
     group.add_argument(
-        "--pattern", metavar="REGEX", help="use only samples whose names match, for instance 'case_0[0-9]+'"
+        "--pattern", metavar="REGEX", help="use only samples whose whole names match, such as 'case_0[0-9]+'"
     )
     group.add_argument(
         "--label-map",

@@ -235,12 +235,12 @@ def plan_batch(patch: Sequence[int], filters: int, machine: Machine, voxels_of_d
     enough = int(_SHARE_OF_DATA * voxels_of_data / math.prod(patch))
     batch = max(_BATCH[0], min(fits, enough, _BATCH[1]))
     needed = training_gb(patch, filters, batch)
-    why = "at most a twentieth of all voxels" if enough <= min(fits, _BATCH[1]) else "as the memory allows"
+    reason = "at most a twentieth of all voxels" if enough <= min(fits, _BATCH[1]) else "as the memory allows"
     if batch == _BATCH[1]:
-        why = "larger batches gain little"
+        reason = "larger batches gain little"
     if batch == _BATCH[0]:
-        why = "the smallest for a stable training"
-    return batch, f"patches per step: {why}; about {needed:.1f} GB in float32, half of it in half precision"
+        reason = "the smallest for a stable training"
+    return batch, f"patches per step: {reason}; about {needed:.1f} GB in float32, half of it in half precision"
 
 
 def training_gb(patch: Sequence[int], filters: int, batch: int) -> float:
