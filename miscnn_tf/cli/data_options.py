@@ -95,7 +95,7 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         labels: True if the samples have label maps.
 
     Raises:
-        DataError: If there are no data, or their layout cannot be detected.
+        DataError: If the folder has no data, or their layout cannot be detected.
     """
     from miscnn_tf.data_loading.data_io import Data_IO
     from miscnn_tf.data_loading.tolerant_layout import find_interface_despite_errors

@@ -60,7 +60,7 @@ def find_model(path: str | Path) -> TrainedModel:
     """Find the model of a path.
 
     Raises:
-        MissingDataError: If there is no model; the message lists the supported files.
+        MissingDataError: If the path does not have a model; the message lists the supported files.
     """
     path = Path(path)
     if path.is_file():

@@ -54,7 +54,7 @@ def non_negative(argument: str, value: Any) -> list[float]:
         value: The received value.
 
     Raises:
-        ConfigurationError: If a value is negative, infinite or not a number, or if there is no value.
+        ConfigurationError: If a value is negative, infinite or not a number, or if the list is empty.
 
     Example:
         >>> non_negative("weights", (1, 2))

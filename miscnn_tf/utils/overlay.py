@@ -141,7 +141,7 @@ def draw_case(
         slices: Maximum number of slices of a volume.
 
     Raises:
-        ConfigurationError: If there is no label map, or the shapes differ.
+        ConfigurationError: If both label maps are None, or the shapes differ.
         DataError: If a label map has values that are not labels.
         StorageError: If the file cannot be written.
 

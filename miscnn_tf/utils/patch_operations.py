@@ -155,7 +155,7 @@ def _grid(shape: Sequence[int], window: Sequence[int], overlap: Sequence[int], t
             f"three_dim={three_dim}"
         )
     smaller = [min(int(size), int(voxels)) for size, voxels in zip(shape, window, strict=False)][:axes]
-    # A single patch covers smaller axes, so that there is no overlap.
+    # A single patch covers smaller axes, so that patches do not overlap there.
     shared = [
         0 if size < voxels else int(common) for size, voxels, common in zip(shape, window, overlap, strict=False)
     ][:axes]

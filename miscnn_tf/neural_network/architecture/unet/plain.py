@@ -23,7 +23,7 @@ class Architecture(UNet):
 
     A block is convolution (kernel 3), dropout, instance normalisation and leaky ReLU, twice. The number of filters is
     at most 320, which limits the memory. Volumes with thick slices are pooled within the slices first (`pooling`), and
-    by 2 along every axis at all deeper levels. There is no deep supervision.
+    by 2 along every axis at all deeper levels. Deep supervision is not supported.
 
     With the defaults, the axes of a volume must be divisible by (16, 32, 32), those of an image by 32. The paper uses
     patches of 80 x 160 x 160.
