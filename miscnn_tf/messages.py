@@ -1,13 +1,13 @@
-"""Turns of phrase that messages share."""
+"""Text for messages and the terminal: lists of names, numbers with nouns, sizes and tables."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def some_of(names: Iterable[object], most: int = 5) -> str:
-    """The first names as text, and how many more there are.
+    """Return the first names as text, and the number of the others.
 
     Example:
         >>> some_of(["a", "b", "c", "d"], most=2), some_of([])
@@ -19,7 +19,7 @@ def some_of(names: Iterable[object], most: int = 5) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """A hint, with a blank before it, where one of the known names is similar; otherwise nothing.
+    """Return a hint with a leading blank if a known name is similar, otherwise nothing.
 
     Example:
         >>> did_you_mean("unet_standart", ["unet_standard", "unet_plain"])
@@ -30,10 +30,51 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     Example:
         >>> plural(1, "sample"), plural(12000, "sample")
         ('1 sample', '12,000 samples')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str, *, line: bool = True) -> str:
+    """Format rows as columns of text; the first row is a header.
+
+    Args:
+        rows: Cells.
+        align: A letter per column: "l" or "r".
+        line: Draw a line under the header.
+
+    Example:
+        >>> print(text_table([("class", "voxels"), ("kidney", "12")], "lr"))
+        class   voxels
+        ──────────────
+        kidney      12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    if line:
+        lines.insert(1, "─" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def size_text(number: float) -> str:
+    """Format a number of bytes.
+
+    Example:
+        >>> size_text(512), size_text(3_500_000)
+        ('512 B', '3.3 MB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        units.pop(0)
+    return f"{number:.0f} {units[0]}" if units[0] == "B" or number >= 100 else f"{number:.1f} {units[0]}"

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
     from miscnn_tf.cli.tables import scores_table
     from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
-    from miscnn_tf.evaluation.run_record import write_run_record
+    from miscnn_tf.runs.run_record import write_run_record
 
     if arguments.output is not None:
         _require_no_training(Path(arguments.output))
@@ -120,15 +120,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _require_no_training(folder: Path) -> None:
-    """Make sure that no scores of a training are replaced: predictions lie in its folder, and this one is near.
+    """Require a folder without a training, whose scores and report the evaluation would replace.
 
     Raises:
         ConfigurationError: If the folder is that of a training, of a cross-validation or of a fold.
     """
-    from miscnn_tf.data_loading.results import HISTORY_FILE
     from miscnn_tf.errors import ConfigurationError
-    from miscnn_tf.evaluation.all_folds import fold_folders
-    from miscnn_tf.evaluation.fold_record import RECORD_FILE
+    from miscnn_tf.runs.names import HISTORY_FILE, RECORD_FILE, fold_folders
 
     if (folder / RECORD_FILE).is_file() or (folder / HISTORY_FILE).is_file() or fold_folders(folder):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The scores of each validation case and class, as tables on disk."""
+"""Scores of each validation sample and class, written as tables."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.memory_errors import memory_for
-from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
-from miscnn_tf.evaluation.kept_predictions import KeptPredictions, remove_predictions
-from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
-from miscnn_tf.evaluation.summary import summary_table, write_results
+from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.messages import plural
+from miscnn_tf.runs.cleanup import remove_predictions
+from miscnn_tf.runs.kept_predictions import KeptPredictions
+from miscnn_tf.runs.names import RESULT_FILES, SCORES_FILE
+from miscnn_tf.runs.score_summary import summary_table
+from miscnn_tf.runs.score_table import with_sample, write_scores
+from miscnn_tf.runs.tables import backup_evaluation
+from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -86,7 +89,7 @@ def detailed_validation(
     """
     samples = check_samples(validation_samples, model)
     check_tolerance(tolerance_mm)
-    if not is_chief():
+    if not Writer().is_chief:
         return {
             index: _dice(_measured(model, index, _truth(model, index), _predicted(model, index), tolerance_mm))
             for index in samples

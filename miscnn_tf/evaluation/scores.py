@@ -14,29 +14,6 @@ from miscnn_tf.evaluation.dice import class_counts, same_grid
 from miscnn_tf.evaluation.overlap import overlaps
 from miscnn_tf.evaluation.surface import class_surface_distances
 
-#: What the columns mean, in a few words; written into each summary.
-DEFINITIONS = {
-    "dice": "2 TP / (2 TP + FP + FN), counted in voxels; NaN if truth and prediction are both empty",
-    "iou": "TP / (TP + FP + FN); NaN if both are empty",
-    "sensitivity": "TP / (TP + FN); NaN if the truth is empty",
-    "specificity": "TN / (TN + FP); NaN if nothing else is in the truth",
-    "precision": "TP / (TP + FP); NaN if the prediction is empty",
-    "volume": "number of voxels times the size of one; the difference is prediction minus truth",
-    "hd95": (
-        "the larger of the two directed 95th percentiles of the distances between surface elements, weighted by their "
-        "area (as DeepMind's surface-distance); infinite if one of truth and prediction is empty, NaN if both are"
-    ),
-    "assd": (
-        "average symmetric surface distance: mean over the surface elements of both, weighted by their area; infinite "
-        "if one is empty, NaN if both are"
-    ),
-    "nsd": (
-        "normalised surface Dice (Nikolov et al. 2021): share of the area of both surfaces within the tolerance, which "
-        "the column names, of the other one; 0 if one is empty, NaN if both are"
-    ),
-    "classes": "each class against all others; surfaces are not measured for the background, class 0",
-}
-
 Row = dict[str, float]
 
 

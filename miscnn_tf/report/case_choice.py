@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from miscnn_tf.evaluation.summary import finite
+from miscnn_tf.runs.score_summary import finite
 
 
 class RankedCase(NamedTuple):

@@ -13,7 +13,7 @@ import miscnn_tf.evaluation.cross_validation as cv
 from miscnn_tf.errors import ConfigurationError, MissingDataError, TrainingError
 from miscnn_tf.evaluation import cross_validation
 from miscnn_tf.evaluation.cross_validation import load_disk2fold, run_fold, split_folds
-from miscnn_tf.evaluation.run_record import read_run_record
+from miscnn_tf.runs.run_record import read_run_record
 
 #: Files that tell when and where a run was.
 TOLD = ("run.json", "report.html")
