@@ -234,7 +234,7 @@ def _is_there(data_io: Data_IO, name: Hashable, probabilities: bool) -> bool:
     except MissingDataError:
         return False
     except MiscnnError as error:
-        logger.info("predicted again, as it cannot be read: %s", error)
+        logger.info("predicted again, since it cannot be read: %s", error)
         return False
     return (array.ndim > (3 if data_io.interface.three_dim else 2)) == probabilities
 

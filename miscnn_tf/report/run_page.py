@@ -363,21 +363,19 @@ def _data_rows(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def _model_files(run: RunFolder) -> list[tuple[Path, str]]:
-    found = [(fold.folder / MODEL_FILE, fold.number) for fold in run.folds]
-    return [
-        (path, MODEL_FILE if number is None else f"fold_{number}/{MODEL_FILE}")
-        for path, number in found
-        if path.is_file()
-    ]
+    return [(path, name) for path, name in _files_of_folds(run, MODEL_FILE) if path.is_file()]
+
+
+def _files_of_folds(run: RunFolder, name: str) -> list[tuple[Path, str]]:
+    """Return the file of each fold, and its name in the run folder."""
+    paths = [fold.folder / name for fold in run.folds]
+    return [(path, path.relative_to(run.folder).as_posix()) for path in paths]
 
 
 def _files(run: RunFolder, page: Path) -> list[dict[str, str]]:
     """Return the other files of the folder, with addresses relative to the page."""
     listed = [(run.folder / name, name) for name in (SUMMARY_FILE, SCORES_FILE, RUN_FILE)]
-    for fold in run.folds:
-        name = HISTORY_FILE if fold.number is None else f"fold_{fold.number}/{HISTORY_FILE}"
-        listed.append((fold.folder / HISTORY_FILE, name))
-    listed += _model_files(run)
+    listed += [*_files_of_folds(run, HISTORY_FILE), *_model_files(run)]
     files = []
     for path, name in listed:
         if not path.is_file():

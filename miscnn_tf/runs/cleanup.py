@@ -43,7 +43,7 @@ _NOT_OURS = "was not written by this package, or was changed since"
 
 @dataclass(frozen=True)
 class Trace:
-    """A file that will be removed, as it was when it was found.
+    """File that will be removed, in its state when it was found.
 
     Attributes:
         path: The file.

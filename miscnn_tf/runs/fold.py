@@ -1,4 +1,4 @@
-"""A split into training and validation samples, and its file ``sample_list.json``."""
+"""Split into training and validation samples, and its file ``sample_list.json``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from miscnn_tf.plain_limits import shown
 
 @dataclass(frozen=True)
 class Fold:
-    """The two sides of a split.
+    """Training and validation samples of a split.
 
     Args:
         training: Names of the samples that the model is fitted to.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-#: What was run, with which data and settings.
+#: Kind, data and settings of the run.
 RUN_FILE: Final = "run.json"
 #: The configuration of a run that the command line started, by its kind.
 KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}

@@ -44,7 +44,7 @@ def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np
     if path.is_file():
         labels = read_array(path, "delete it and evaluate again")
     elif isinstance(interface, Dictionary_interface):
-        raise MissingDataError(f"there is no prediction of {index!r}: {path} is missing; evaluate again")
+        raise MissingDataError(f"the prediction of {index!r} is missing: {path} does not exist; evaluate again")
     else:
         labels = np.asarray(interface.load_prediction(index, folder))  # type: ignore[arg-type]  # as Data_IO hands it on
     axes = 3 if interface.three_dim else 2

@@ -62,7 +62,7 @@ def read_scores(path: str | Path) -> list[dict[str, Any]]:
             raise ValueError("a case and class is there twice")
         return rows
     except MissingDataError:
-        raise MissingDataError(f"there is no file {path}; detailed_validation() writes it") from None
+        raise MissingDataError(f"the file {path} does not exist; detailed_validation() writes it") from None
     except (ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise

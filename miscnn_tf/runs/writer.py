@@ -23,9 +23,9 @@ class Together(Protocol):
 
 
 class Writer:
-    """The one process that changes the files of a run: this one, or the first of several cluster nodes.
+    """Process that changes the files of a run: this one, or the first of several cluster nodes.
 
-    It is created once per run. On the other nodes it changes nothing: `write` and `locked` only wait for the first one,
+    A run creates one. On the other nodes it changes nothing: `write` and `locked` only wait for the first one,
     so that all nodes must call them in the same order.
 
     Args:
