@@ -89,8 +89,7 @@ def _run_folds(
         histories = run_remotely(folds, folders, model, options, executor)
         if options.save_models:
             restore_best(model, folders[-1])  # as after training in this process
-    if writer.is_chief:
-        finish_folds(root, model, options)
+    writer.write(lambda: finish_folds(root, model, options), wait=False)
     return histories
 
 

@@ -172,9 +172,9 @@ def split_folds(
         >>> split_folds(io.get_indiceslist(), k_fold=5, evaluation_path="evaluation")  # doctest: +SKIP
     """
     folds = make_folds(check_samples(sample_list), k_fold, seed, strata=strata, groups=groups)
-    if Writer().is_chief:
-        with locked_folder(evaluation_path) as root:
-            _write_splits(root, folds, resume, archive)
+    writer = Writer()
+    with writer.locked(evaluation_path):
+        writer.write(lambda: _write_splits(Path(evaluation_path), folds, resume, archive))
 
 
 def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool) -> None:
@@ -257,11 +257,14 @@ def run_fold(
     check_samples([*split.training, *split.validation], model)
     with starting_weights(model, options.start):
         history = run_split(split, model, folder, options, writer)
-    if writer.is_chief:
+
+    def finish() -> None:
         if not (root / RUN_FILE).is_file():  # an existing one may also have the seed of the split
             facts = {"folds": len(fold_folders(root)), "epochs": options.epochs, "iterations": options.iterations}
             write_run_record(root, "cross-validation", model, settings=facts)
         finish_folds(root, model, options)
+
+    writer.write(finish, wait=False)
     return history
 
 

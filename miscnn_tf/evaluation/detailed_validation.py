@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,21 +89,16 @@ def detailed_validation(
     """
     samples = check_samples(validation_samples, model)
     check_tolerance(tolerance_mm)
-    if not Writer().is_chief:
-        return {
-            index: _dice(_measured(model, index, _truth(model, index), _predicted(model, index), tolerance_mm))
-            for index in samples
-        }
-    folder = make_folder(evaluation_path)
-    for name in RESULT_FILES:
-        (folder / name).unlink(missing_ok=True)  # those of other weights
-    backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
-    if not save_predictions:
-        remove_predictions(folder)
-    kept = KeptPredictions(folder, model) if save_predictions else None
+    folder, writer = Path(evaluation_path), Writer()
+    kept = writer.write(lambda: _begin(folder, model, save_predictions))
     scores: dict[Hashable, list[float]] = {}
     rows: list[dict[str, Any]] = []
-    for index in tqdm(samples, desc="Scores per case", unit="case", disable=None):
+
+    def write_tables(index: Hashable) -> None:
+        backup_evaluation([index, *scores[index]], folder)
+        write_scores(folder / SCORES_FILE, rows)
+
+    for index in tqdm(samples, desc="Scores per case", unit="case", disable=None if writer.is_chief else True):
         with memory_for(index, "reading its label map"):
             truth = _truth(model, index)  # first, to find its faults before the long prediction
         prediction = None if kept is None else kept.load(index)
@@ -113,15 +109,27 @@ def detailed_validation(
         with memory_for(index, "its scores", prediction.shape):
             case = _measured(model, index, truth, prediction, tolerance_mm)
         del truth, prediction  # large arrays, before the next ones are read
-        scores[index] = _dice(case)
+        scores[index] = [row["dice"] for row in case]
         rows += with_sample(case, index)
-        backup_evaluation([index, *scores[index]], folder)
-        write_scores(folder / SCORES_FILE, rows)
+        writer.write(partial(write_tables, index))
     values = label_values_of(model.preprocessor.data_io.interface)
     facts = {} if values is None else {"label_values": values}
-    summary = write_results(folder, rows, draw_figures=draw_figures, facts=facts)
-    logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
+    summary = writer.write(lambda: write_results(folder, rows, draw_figures=draw_figures, facts=facts))
+    if summary is not None:
+        logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
     return scores
+
+
+def _begin(folder: Path, model: Neural_Network, save_predictions: bool) -> KeptPredictions | None:
+    """Remove the results of other weights, and return the predictions in the folder."""
+    make_folder(folder)
+    for name in RESULT_FILES:
+        (folder / name).unlink(missing_ok=True)
+    backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
+    if save_predictions:
+        return KeptPredictions(folder, model)
+    remove_predictions(folder)
+    return None
 
 
 def _predicted(model: Neural_Network, index: Hashable) -> np.ndarray:
@@ -153,10 +161,6 @@ def _measured(
         raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"sample {index!r}: its spacing from the interface: {error}") from error
-
-
-def _dice(case: Sequence[Row]) -> list[float]:
-    return [row["dice"] for row in case]
 
 
 def _spacing(interface: Any, index: Hashable) -> tuple[float, ...] | None:

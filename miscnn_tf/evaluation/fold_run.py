@@ -77,8 +77,7 @@ def _run_split(fold: Fold, model: Neural_Network, folder: Path, options: Validat
     if record is None:
         record = _train(fold, model, folder, settings, options, writer)
     restore_best(model, folder, kept_only=options.save_models)
-    if writer.is_chief:
-        _evaluate(record, fold, model, folder, options)
+    writer.write(lambda: _evaluate(record, fold, model, folder, options), wait=False)
     return record.history
 
 

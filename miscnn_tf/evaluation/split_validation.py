@@ -108,11 +108,14 @@ def split_validation(
             writer.write(lambda: remove_results(folder))
         with starting_weights(model, options.start):
             history = run_split(fold, model, folder, options, writer)
-        if writer.is_chief:
-            write_run_record(folder, "training", model, settings=facts)
-            if options.report:
-                write_report_if_possible(folder, model.preprocessor.data_io)
+        writer.write(lambda: _finish(folder, model, facts, options), wait=False)
     return history if return_output else None
+
+
+def _finish(folder: Path, model: Neural_Network, facts: dict[str, Any], options: ValidationOptions) -> None:
+    write_run_record(folder, "training", model, settings=facts)
+    if options.report:
+        write_report_if_possible(folder, model.preprocessor.data_io)
 
 
 make_callable(__name__)

@@ -21,8 +21,8 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
     """Combine the scores of all folds of a cross-validation.
 
     Reads each ``<evaluation_path>/fold_<i>/scores.csv`` and writes ``<evaluation_path>/scores.csv``, with a column for
-    the fold, and ``summary.json`` (`summarise`). Can be called again after each finished fold. Of several cluster nodes
-    (``TF_CONFIG``), only the first one writes.
+    the fold, and ``summary.json`` (`summarise`). It can be called again after each finished fold. Of several
+    cluster nodes, only the first one writes.
 
     Args:
         evaluation_path: Folder of the cross-validation.
@@ -40,9 +40,10 @@ def write_summary(evaluation_path: str | Path, *, draw_figures: bool = False) ->
         >>> write_summary("evaluation")  # doctest: +SKIP
         PosixPath('evaluation/summary.json')
     """
-    if not Writer().is_chief:
-        return None
-    root = Path(evaluation_path)
+    return Writer().write(lambda: _combine(Path(evaluation_path), draw_figures))
+
+
+def _combine(root: Path, draw_figures: bool) -> Path | None:
     rows = [{"fold": fold, **row} for fold, path in _score_files(root) for row in read_scores(path)]
     if not rows:
         return None

@@ -183,8 +183,7 @@ class CrossValidationGroup(Model_Group):
             for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True)):
                 with starting_weights(model):
                     histories.append(run_split(fold, model, fold_folder(root, number), options, writer))
-            if writer.is_chief:
-                finish_folds(root, first, options)
+            writer.write(lambda: finish_folds(root, first, options), wait=False)
         return histories
 
     def description(self) -> dict[str, Any]:

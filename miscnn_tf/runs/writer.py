@@ -42,21 +42,24 @@ class Writer:
         self.is_chief = cluster is None or cluster.is_chief
         self._together = together or _alone
 
-    def write(self, act: Callable[[], object]) -> None:
-        """Change files on the first node, while the others wait.
+    def write(self, act: Callable[[], T], *, wait: bool = True) -> T | None:
+        """Change files on the first node.
 
         Args:
             act: Changes the files.
+            wait: Let the other nodes wait until the files are changed.
+
+        Returns:
+            The result of `act`; None on the other nodes.
 
         Raises:
-            TrainingError: If it failed on another node. An error on this node is raised as it is.
+            TrainingError: If it failed on another node. An error on this node is raised unchanged.
         """
 
-        def act_if_chief() -> None:
-            if self.is_chief:
-                act()
+        def act_if_chief() -> T | None:
+            return act() if self.is_chief else None
 
-        self._together(act_if_chief)
+        return self._together(act_if_chief)[0] if wait else act_if_chief()
 
     @contextmanager
     def locked(self, folder: str | Path) -> Iterator[None]:

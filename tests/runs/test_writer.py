@@ -30,7 +30,8 @@ def test_the_only_process_writes_and_locks(tmp_path):
     writer, done = Writer(), []
     assert writer.is_alone
     assert writer.is_chief
-    writer.write(lambda: done.append(1))
+    assert writer.write(lambda: done.append(1) or "written") == "written"
+    assert writer.write(lambda: len(done), wait=False) == 1
     with writer.locked(tmp_path / "run"):
         assert holder_of(tmp_path / "run") is not None
     assert done == [1]
@@ -48,7 +49,8 @@ def test_another_node_does_nothing(tmp_path, second_node):
     writer = Writer(together)
     assert not writer.is_alone
     assert not writer.is_chief
-    writer.write(lambda: pytest.fail("wrote"))
+    assert writer.write(lambda: pytest.fail("wrote")) is None
+    assert writer.write(lambda: pytest.fail("wrote"), wait=False) is None
     with writer.locked(tmp_path / "run"):
         assert not (tmp_path / "run").exists()
     assert waited == [True, True]
