@@ -78,7 +78,7 @@ def _find(root: Path, folders: Mapping[str, Path | None]) -> list[Traces]:
 def _list(traces: Traces) -> None:
     print(f"{traces.folder}: {plural(len(traces.ours), 'file')} to remove, {size_text(traces.size)}")
     for trace in traces.ours[:_SHOWN]:
-        print(f"  remove  {trace.path.relative_to(traces.folder)}  ({size_text(trace.size)})")
+        print(f"  remove  {trace.path.relative_to(traces.folder)}  ({size_text(trace.status.st_size)})")
     if len(traces.ours) > _SHOWN:
         print(f"  remove  … and {len(traces.ours) - _SHOWN} more")
     for path, reason in traces.left[:_SHOWN]:

@@ -32,7 +32,7 @@ from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, Missing
 from miscnn_tf.messages import some_of
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import PREDICTION_RECORD_FILE
-from miscnn_tf.runs.prediction_record import read_prediction_record, write_prediction_record
+from miscnn_tf.runs.prediction_files import read_prediction_record, write_prediction_record
 
 logger = logging.getLogger(__name__)
 

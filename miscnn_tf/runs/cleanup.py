@@ -47,15 +47,11 @@ class Trace:
 
     Attributes:
         path: The file.
-        size: Bytes.
-        changed: Time of the last change, nanoseconds.
-        inode: Number of the inode.
+        status: Its size, time of the last change and inode.
     """
 
     path: Path
-    size: int
-    changed: int
-    inode: int
+    status: os.stat_result
 
 
 @dataclass
@@ -75,17 +71,16 @@ class Traces:
     @property
     def size(self) -> int:
         """Bytes of all files that will be removed."""
-        return sum(trace.size for trace in self.ours)
+        return sum(trace.status.st_size for trace in self.ours)
 
     @property
     def latest(self) -> float:
         """Seconds since the last change of a file that will be removed."""
-        return time.time() - max((trace.changed for trace in self.ours), default=0) / 1e9
+        return time.time() - max((trace.status.st_mtime for trace in self.ours), default=0)
 
     def take(self, path: Path) -> None:
         """Add a file to remove."""
-        status = path.lstat()
-        self.ours.append(Trace(path, status.st_size, status.st_mtime_ns, status.st_ino))
+        self.ours.append(Trace(path, path.lstat()))
 
     def leave(self, path: Path, reason: str = _NOT_OURS) -> None:
         """Add a file or folder to keep."""
@@ -396,10 +391,10 @@ def _require_unchanged(trace: Trace, root: Path) -> None:
     Raises:
         OSError: If it is not.
     """
-    status = trace.path.lstat()
-    same = (status.st_ino, status.st_mtime_ns, status.st_size) == (trace.inode, trace.changed, trace.size)
+    now, then = trace.path.lstat(), trace.status
+    same = (now.st_ino, now.st_mtime_ns, now.st_size) == (then.st_ino, then.st_mtime_ns, then.st_size)
     above = [parent for parent in trace.path.parents if parent.is_relative_to(root)]
-    if not (stat.S_ISREG(status.st_mode) and same) or any(parent.is_symlink() for parent in above):
+    if not (stat.S_ISREG(now.st_mode) and same) or any(parent.is_symlink() for parent in above):
         raise OSError(f"{trace.path} has changed meanwhile")
 
 

@@ -1,17 +1,19 @@
-"""Record of a finished fold, with which a later run can skip its training."""
+"""Record of a finished fold, with which a later run can skip its training, and detection of other runs."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-from miscnn_tf.runs.fold import Fold, fold_to_plain, plain_to_fold
-from miscnn_tf.runs.names import RECORD_FILE
+from miscnn_tf.runs.fold import Fold, fold_to_plain, plain_to_fold, read_fold
+from miscnn_tf.runs.names import RECORD_FILE, SAMPLES_FILE, STATE_FILE
+from miscnn_tf.runs.training_state_file import read_description
 from miscnn_tf.typed_data import Document, require
 
 _LONGER = (
@@ -91,6 +93,39 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
             "overwrite them" + (_LONGER if any(one.startswith("epochs was ") for one in differences) else "")
         )
     return record
+
+
+def holds_another_run(
+    folders: Mapping[int, Path],
+    folds: Sequence[Fold],
+    settings: Mapping[str, Any],
+    state_settings: Callable[[], Mapping[str, Any]],
+) -> bool:
+    """Return True if the folders of folds hold results, finished or not, of other samples or settings.
+
+    Args:
+        folders: The existing folders by the number of the fold.
+        folds: The splits of the new run.
+        settings: The settings of the new run, as in the record of a fold.
+        state_settings: Returns the settings of the new run, as in the state of a training.
+    """
+    for number, folder in folders.items():
+        if number >= len(folds):
+            if read_record(folder) is not None:
+                return True
+            continue
+        try:
+            record = matching_record(folder, folds[number], settings)
+        except ConfigurationError:
+            return True
+        if record is None and (folder / STATE_FILE).is_file():
+            if (folder / SAMPLES_FILE).is_file() and not folds[number].same_samples(read_fold(folder / SAMPLES_FILE)):
+                return True
+            then = read_description(folder / STATE_FILE)["settings"]
+            now = json.loads(json.dumps(state_settings(), default=float))
+            if any(then.get(name) != value for name, value in now.items()):
+                return True
+    return False
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -14,13 +14,14 @@ from miscnn_tf.data_loading.array_file import read_array
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
-from miscnn_tf.data_loading.json_file import read_json
+from miscnn_tf.data_loading.json_file import read_json, write_json
 from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.data_loading.nifti_file import is_nifti
 from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.runs.names import MARK_FILE
+from miscnn_tf.runs.names import MARK_FILE, PREDICTION_RECORD_FILE
+from miscnn_tf.typed_data import Document, require
 
 
 def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np.ndarray:
@@ -100,3 +101,32 @@ def file_digest(path: Path) -> str:
         while data := file.read(2**20):
             digest.update(data)
     return digest.hexdigest()
+
+
+class _Record(Document):
+    model: str
+    fingerprint: str
+    probabilities: bool
+
+
+def write_prediction_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of ``miscnn-tf predict``: ``"model"``, ``"fingerprint"``, ``"probabilities"`` and optionally ``"label_values"``.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    write_json(folder / PREDICTION_RECORD_FILE, record)
+
+
+def read_prediction_record(folder: Path) -> dict[str, Any] | None:
+    """Read the record of ``miscnn-tf predict``; None if the folder has none.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    path = folder / PREDICTION_RECORD_FILE
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = read_json(path, "'miscnn-tf predict' writes it")
+    require(_Record, record, path, "choose another folder, or delete it with the predictions beside it")
+    return record
