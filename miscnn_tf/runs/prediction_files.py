@@ -110,7 +110,11 @@ class _Record(Document):
 
 
 def write_prediction_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record of ``miscnn-tf predict``: ``"model"``, ``"fingerprint"``, ``"probabilities"`` and optionally ``"label_values"``.
+    """Write the record of ``miscnn-tf predict``.
+
+    Args:
+        folder: The folder.
+        record: ``"model"``, ``"fingerprint"``, ``"probabilities"`` and optionally ``"label_values"``.
 
     Raises:
         StorageError: If it cannot be written.
