@@ -17,11 +17,11 @@ from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
-from miscnn_tf.runs.cleanup import remove_results
+from miscnn_tf.runs.cleanup import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold
 from miscnn_tf.runs.fold_record import matching_record, read_record
 from miscnn_tf.runs.folder_lock import locked_folder
-from miscnn_tf.runs.names import REPORT_FILE, RESULT_FILES, RUN_FILE, SAMPLES_FILE, fold_folder, fold_folders
+from miscnn_tf.runs.names import SAMPLES_FILE, fold_folder, fold_folders
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.tables import History
 from miscnn_tf.runs.writer import Writer
@@ -143,8 +143,7 @@ def begin_folds(
         for folder in fold_folders(root).values():
             with locked_folder(folder):
                 remove_results(folder)
-        for name in (RUN_FILE, REPORT_FILE, *RESULT_FILES):
-            (root / name).unlink(missing_ok=True)
+        remove_summary(root)
     remove_surplus(root, len(folds))
     # Before the first fold, since the run may be interrupted.
     write_run_record(

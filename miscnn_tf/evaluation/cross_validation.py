@@ -14,7 +14,7 @@ from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
 from miscnn_tf.evaluation.folds import Labelling, check_samples, make_folds
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
-from miscnn_tf.runs.cleanup import remove_results
+from miscnn_tf.runs.cleanup import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold, load_disk2fold, read_fold, write_fold2disk
 from miscnn_tf.runs.fold_record import read_record
 from miscnn_tf.runs.folder_lock import locked_folder, move_aside
@@ -192,7 +192,7 @@ def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool
             remove_results(folder)
     remove_surplus(root, len(folds))
     if all(read_record(folder) is None for folder in fold_folders(root).values()):
-        (root / RUN_FILE).unlink(missing_ok=True)  # of another run
+        remove_summary(root)  # of another run
     for number, fold in enumerate(folds):
         write_fold2disk(fold_folder(root, number) / SAMPLES_FILE, fold.training, fold.validation)
 

@@ -163,6 +163,12 @@ def remove_results(folder: Path) -> None:
     remove_predictions(folder)
 
 
+def remove_summary(root: Path) -> None:
+    """Delete the record, the report and the scores of all folds in the folder of a cross-validation."""
+    for name in (names.RUN_FILE, names.REPORT_FILE, *names.RESULT_FILES):
+        (root / name).unlink(missing_ok=True)
+
+
 def remove_predictions(evaluation_path: str | Path) -> None:
     """Delete the predictions in a run folder that this package wrote, and no other files.
 
