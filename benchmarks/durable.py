@@ -23,7 +23,7 @@ from unittest import mock
 import numpy as np
 
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
-from miscnn_tf.neural_network.training_state_file import write_state
+from miscnn_tf.runs.training_state_file import write_state
 
 # Weights of the standard U-Net of `step.py`, and two moments of each weight in the optimizer.
 STATE_VALUES = 3 * 5_650_000

@@ -1,4 +1,4 @@
-"""The machines that train together, as ``TF_CONFIG`` in the environment names them; found out without TensorFlow."""
+"""Cluster nodes that train together, from the environment variable ``TF_CONFIG``; without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.plain_limits import parse_json
 
-#: The environment's variable.
+#: The environment variable.
 TF_CONFIG = "TF_CONFIG"
 
 # In TensorFlow's order of workers.
 _JOBS = ("chief", "worker")
-# TensorFlow would wait without an end for a worker whose address it cannot tell from its port.
+# TensorFlow would wait forever for a worker whose address it cannot separate from the port.
 _ADDRESS = re.compile(r"([^:\s/]+|\[[0-9a-fA-F:.]+(%\w+)?\]):[1-9][0-9]*")
 _PORTS = 65535
 _EXAMPLE = '{"cluster": {"worker": ["host_a:12345", "host_b:12345"]}, "task": {"type": "worker", "index": 0}}'
@@ -24,11 +24,11 @@ _EXAMPLE = '{"cluster": {"worker": ["host_a:12345", "host_b:12345"]}, "task": {"
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers that train one network together, and which of them this process is.
+    """Cluster nodes that train one network together, which TensorFlow calls workers.
 
     Args:
         addresses: ``host:port`` of each worker; the first is the chief.
-        index: This process' place among them.
+        index: Index of this process in `addresses`.
     """
 
     addresses: tuple[str, ...]
@@ -36,7 +36,7 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the one that writes files."""
+        """True if this process writes the files."""
         return self.index == 0
 
     def __str__(self) -> str:
@@ -44,14 +44,14 @@ class Cluster:
 
 
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """The cluster of which this process is a worker; None where it trains alone.
+    """Read the cluster of this process; None if it trains alone.
 
     Args:
-        environment: Where ``TF_CONFIG`` is looked up: a JSON object with the addresses of all workers under
-            ``"cluster"``, the same for each, and under ``"task"`` which of them this one is.
+        environment: Environment variables. ``TF_CONFIG`` is a JSON object with the addresses of all workers under
+            ``"cluster"``, the same for each, and the task of this one under ``"task"``.
 
     Raises:
-        ConfigurationError: If ``TF_CONFIG`` is there and cannot be used.
+        ConfigurationError: If ``TF_CONFIG`` is invalid.
 
     Example:
         >>> import json
@@ -69,20 +69,20 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     try:
         config = parse_json(text, TF_CONFIG, "correct it")
     except DataError as error:
-        raise _refused(f"is no JSON ({error})") from None
+        raise _refused(f"is not valid JSON ({error})") from None
     jobs = config.get("cluster", {}) if isinstance(config, dict) else None
     if not isinstance(jobs, dict) or not all(_is_job(addresses) for addresses in jobs.values()):
         raise _refused('needs "cluster", the lists of addresses "host:port" (or "[IPv6]:port") of each kind of worker')
     unknown = sorted(set(jobs) - set(_JOBS))
     if unknown:
-        raise _refused(f'has tasks of the kind {", ".join(unknown)}; all that train are "worker" (or one "chief")')
+        raise _refused(f'has tasks of the kind {", ".join(unknown)}; only "worker" and one "chief" can train')
     addresses = [(job, place, address) for job in _JOBS for place, address in enumerate(jobs.get(job, []))]
     if len(addresses) < 2:
         return None
     if len(jobs.get("chief", [])) > 1:
         raise _refused("has more than one chief")
     if len({address for _, _, address in addresses}) < len(addresses):
-        raise _refused("names an address twice; each worker has its own port")
+        raise _refused("names an address twice; give each worker its own port")
     places = {(job, place): number for number, (job, place, _) in enumerate(addresses)}
     own = _task(config.get("task"))
     if own not in places:
@@ -93,7 +93,7 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
 
 
 def is_chief() -> bool:
-    """Whether this process writes files: alone, it always does; of several that train together, the first one."""
+    """Return True if this process writes files: the only one, or the first of several cluster nodes."""
     cluster = read_cluster()
     return cluster is None or cluster.is_chief
 
@@ -108,7 +108,7 @@ def _is_job(addresses: Any) -> bool:
 
 
 def _task(task: Any) -> tuple[str, int]:
-    """The task's kind and number, -1 for none; some launchers write the number as text."""
+    """Return the kind and number of the task, -1 without one; some launchers write the number as text."""
     if not isinstance(task, dict) or not str(task.get("index")).isdecimal():
         return "", -1
     return str(task.get("type")), int(task["index"])

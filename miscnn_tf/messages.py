@@ -1,9 +1,9 @@
-"""Phrases that messages share."""
+"""Text for messages and the terminal: lists of names, numbers with nouns, sizes and tables."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def some_of(names: Iterable[object], most: int = 5) -> str:
@@ -48,3 +48,44 @@ def plural(number: int, noun: str) -> str:
         ('1 sample', '12,000 samples')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str, *, line: bool = True) -> str:
+    """Format rows as columns of text; the first row is a header.
+
+    Args:
+        rows: Cells.
+        align: A letter per column: "l" or "r".
+        line: Draw a line under the header.
+
+    Example:
+        >>> print(text_table([("class", "voxels"), ("kidney", "12")], "lr"))
+        class   voxels
+        ──────────────
+        kidney      12
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    if line:
+        lines.insert(1, "─" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def size_text(number: float) -> str:
+    """Format a number of bytes.
+
+    Example:
+        >>> size_text(512), size_text(3_500_000)
+        ('512 B', '3.3 MB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        units.pop(0)
+    return f"{number:.0f} {units[0]}" if units[0] == "B" or number >= 100 else f"{number:.1f} {units[0]}"

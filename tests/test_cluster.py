@@ -51,7 +51,7 @@ def test_one_worker_trains_alone(told, monkeypatch):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"TF_CONFIG": "{worker"}, "is no JSON"),
+        ({"TF_CONFIG": "{worker"}, "is not valid JSON"),
         ({"TF_CONFIG": "[1]"}, 'needs "cluster"'),
         (environment({"worker": "a:1"}), 'needs "cluster"'),
         (environment({"worker": ["a", "b"]}), 'needs "cluster"'),

@@ -40,14 +40,15 @@ FLOORS = {
     "data_loading": 1,
     "datasets": 1,
     "processing": 2,
-    "neural_network": 3,
-    "evaluation": 4,
-    "multi_model": 4,
-    "planning": 4,
-    "xai": 4,
-    "utils": 5,
+    "runs": 3,
+    "neural_network": 4,
+    "evaluation": 5,
+    "multi_model": 5,
+    "planning": 5,
     "report": 5,
-    "cli": 5,
+    "utils": 5,
+    "xai": 5,
+    "cli": 6,
 }
 
 

@@ -17,7 +17,6 @@ from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.plain_files import read_json, write_json
-from miscnn_tf.data_loading.results import backup_history
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.datasets.kits_phantom import DEFAULT_SHAPE
@@ -32,6 +31,7 @@ from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.resampling import Resampling
 from miscnn_tf.report.page import DemoCase, write_demo_page
+from miscnn_tf.runs.tables import backup_history
 from miscnn_tf.utils.overlay import draw_case
 from miscnn_tf.utils.plotting import plot_validation
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import miscnn_tf
+from miscnn_tf.messages import size_text
 from miscnn_tf.system_memory import system_memory
 from miscnn_tf.utils import dependencies, machine
-from miscnn_tf.utils.text_table import size_text
 
 Report = dict[str, Any]
 

@@ -1,8 +1,8 @@
-"""Measure predictions against the truth: Dice, Hausdorff distance and other scores of each case and class.
+"""Evaluate predictions against the truth: Dice, Hausdorff distance and other scores of each case and class.
 
 PRED and TRUTH are two files, or two folders whose files are paired by their names: NIfTI or PNG, TIFF, BMP files, or a
-data set in any layout that 'miscnn-tf init' knows. The grids of each pair have to agree; all that do not are listed.
-Where TRUTH is, or lies in, such a data set, the page of 'miscnn-tf report' shows the cases with their images.
+data set in any layout that 'miscnn-tf init' knows. The grids of each pair must agree; all that do not are listed. If
+TRUTH is in such a data set, the page of 'miscnn-tf report' shows the images of the cases.
 
 Examples:
   miscnn-tf evaluate predictions labelsTs -o evaluation
@@ -10,12 +10,12 @@ Examples:
   miscnn-tf evaluate predicted_masks masks --label-map 255=1 -o evaluation
   miscnn-tf evaluate predictions labelsTs --ignore 255 -o evaluation
 
-All label maps are looked at first. Where the predictions hold values that the truth does not, nothing is scored, and
-the message names the option that says what they mean. Cases of TRUTH without a prediction are counted in summary.json.
+All label maps are checked first. If the predictions have values that the truth does not have, nothing is scored, and
+the message names the option that maps them to classes. Cases of TRUTH without a prediction are counted in summary.json.
 
 In the output folder:
-  scores.csv     a row per case and class, units in the names of the columns
-  summary.json   mean, standard deviation, median and 95 % confidence interval, and what the scores mean
+  scores.csv     a row per case and class, with units in the column names
+  summary.json   mean, standard deviation, median and 95 % confidence interval, and the definitions of the scores
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="PRED", help="a prediction, or a folder of them")
     parser.add_argument("truth", metavar="TRUTH", help="the true segmentation, or a folder of them")
     parser.add_argument(
-        "-o", "--output", metavar="FOLDER", help="where tables are written (default: scores are only printed)"
+        "-o", "--output", metavar="FOLDER", help="folder for the tables (default: scores are only printed)"
     )
     parser.add_argument(
         "--classes",
         type=whole_number(2),
         metavar="N",
-        help="how many classes there are, background included (default: as many as the label maps hold)",
+        help="number of classes, background included (default: that of the label maps)",
     )
     parser.add_argument(
         "--label-map",
         type=label_pair(),
         action="append",
         metavar="VALUE=LABEL",
-        help="what a value in the files means, for instance 255=1; may be repeated",
+        help="class of a value in the files, for instance 255=1; may be repeated",
     )
     parser.add_argument(
         "--ignore",
@@ -53,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="VALUE",
-        help="leave out voxels that have this value in the truth, for instance 255; may be repeated",
+        help="exclude voxels with this value in the truth, for instance 255; may be repeated",
     )
     parser.add_argument(
         "--tolerance",
         type=positive_number(),
         default=1.0,
         metavar="MM",
-        help="of the surface Dice, nsd: what two experts differ by (default: %(default)s)",
+        help="tolerance of the surface Dice, nsd: the distance between two experts (default: %(default)s)",
     )
 
 
@@ -68,12 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
     from miscnn_tf.cli.tables import scores_table
     from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
-    from miscnn_tf.evaluation.run_record import write_run_record
+    from miscnn_tf.runs.names import SCORES_FILE
+    from miscnn_tf.runs.run_record import write_run_record
 
     if arguments.output is not None:
         _require_no_training(Path(arguments.output))
     label_map = dict(arguments.label_map) if arguments.label_map else None
-    # In a data set, voxels to ignore have to be some class.
+    # In a data set, ignored voxels need a class.
     of_data_set = {**dict.fromkeys(arguments.ignore, 0), **(label_map or {})} or None
     predictions = find_label_maps(arguments.predictions, arguments.classes)
     truth = find_label_maps(arguments.truth, arguments.classes, label_map=of_data_set)
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         tolerance_mm=arguments.tolerance,
         draw_figures=arguments.output is not None,
     )
-    # Images for the page, and what the classes are called.
+    # Images and names of the classes for the report.
     classes = 1 + max(map(int, summary["classes"]))
     names = pair(predictions, truth)
     understood = {int(value): label for value, label in summary.get("label_map", {}).items()}
@@ -114,21 +115,19 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     print(scores_table(summary, (data_io.interface.class_names if data_io is not None else None) or ()))
     if arguments.output is not None:
-        output = arguments.output
-        print(f"\nAll scores: {output}/scores.csv; as a page: miscnn-tf report {shlex.quote(str(output))}")
+        output = Path(arguments.output)
+        print(f"\nAll scores: {output / SCORES_FILE}; as a page: miscnn-tf report {shlex.quote(str(output))}")
     return 0
 
 
 def _require_no_training(folder: Path) -> None:
-    """Make sure that no scores of a training are replaced: predictions lie in its folder, and this one is near.
+    """Require a folder without a training, whose scores and report the evaluation would replace.
 
     Raises:
         ConfigurationError: If the folder is that of a training, of a cross-validation or of a fold.
     """
-    from miscnn_tf.data_loading.results import HISTORY_FILE
     from miscnn_tf.errors import ConfigurationError
-    from miscnn_tf.evaluation.all_folds import fold_folders
-    from miscnn_tf.evaluation.fold_record import RECORD_FILE
+    from miscnn_tf.runs.names import HISTORY_FILE, RECORD_FILE, fold_folders
 
     if (folder / RECORD_FILE).is_file() or (folder / HISTORY_FILE).is_file() or fold_folders(folder):
         raise ConfigurationError(

@@ -10,13 +10,12 @@ from miscnn_tf.configuration import fingerprint
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-from miscnn_tf.evaluation.all_folds import fold_folders
-from miscnn_tf.evaluation.fold_run import MODEL_FILE
 from miscnn_tf.messages import some_of
 from miscnn_tf.multi_model.group_file import METADATA
 from miscnn_tf.multi_model.loading import fold_model_files, load_fold_models, load_group
 from miscnn_tf.neural_network.model_description import interface_of
 from miscnn_tf.neural_network.model_file import load_model
+from miscnn_tf.runs.names import MODEL_FILE, fold_folders
 
 _ENDINGS: Final = (".keras", ".h5", ".hdf5")
 

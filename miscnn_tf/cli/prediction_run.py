@@ -1,4 +1,4 @@
-"""What ``miscnn-tf predict`` does."""
+"""Command ``miscnn-tf predict``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +18,6 @@ from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_ima
 from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
-from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.formats.image_file import LOSSY
 from miscnn_tf.data_loading.interfaces import (
     NIFTI_interface,
@@ -27,27 +26,18 @@ from miscnn_tf.data_loading.interfaces import (
 )
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
-from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import some_of
-from miscnn_tf.typed_data import Document, require
+from miscnn_tf.runs.folder_lock import locked_folder
+from miscnn_tf.runs.names import PREDICTION_RECORD_FILE
+from miscnn_tf.runs.prediction_files import read_prediction_record, write_prediction_record
 
 logger = logging.getLogger(__name__)
 
-#: In a folder of predictions: which model made them.
-RECORD_FILE: Final = "predictions.json"
-
-
 # Errors of a single result, such as a name that is too long, or an existing folder of that name.
 _OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EILSEQ, errno.EIO)
-
-
-class _Record(Document):
-    model: str
-    fingerprint: str
-    probabilities: bool
 
 
 def run_prediction(
@@ -65,11 +55,11 @@ def run_prediction(
         images: A file, a DICOM series, a folder of files, or a data set.
         output: A file, or a folder for a file per image.
         probabilities: Class probabilities instead of labels.
-        overwrite: Replace predictions that are there; otherwise such images are left out.
-        memory: How much resident memory the process may have, in bytes; None for what is free.
+        overwrite: Replace existing predictions; otherwise their images are skipped.
+        memory: Limit of the resident memory of the process, in bytes; None for the free memory.
 
     Returns:
-        What was written.
+        The written files.
 
     Raises:
         DataError: If images could not be segmented; all others were, and the message lists the failed ones.
@@ -79,10 +69,10 @@ def run_prediction(
     output = Path(output)
     interface = model.interface()
     if output.resolve() == Path(images).resolve():
-        raise ConfigurationError(f"{output} is what is to be segmented; name another file or folder for the result")
+        raise ConfigurationError(f"{output} is the image to be segmented; name another file or folder for the result")
     sources = find_images(images, interface.channels)
     if _names_a_file(output):
-        # One image, also where it is a folder: a patient's study with folders of its own.
+        # One image, also if it is a folder: the study of a patient with its own folders.
         sources = [ImageSource(Path(images).resolve().name, (Path(images),))] if sources is None else sources
         if len(sources) > 1:
             raise ConfigurationError(f"{images} holds {len(sources)} images; name a folder for them, not {output}")
@@ -116,7 +106,7 @@ def _predict_files(
         for source, target in zip(sources, targets, strict=True)
         if overwrite or not os.path.exists(target)
     ]
-    _tell(len(sources), len(sources) - len(wanted), output)
+    _print_numbers(len(sources), len(sources) - len(wanted), output)
     if not wanted:
         return []
     loaded, interface = model.load(), model.interface()
@@ -141,11 +131,11 @@ def _predict_data_set(
     data_io = Data_IO(interface, images, output_path=str(predictions), batch_path=str(output / "batches"))
     names = data_io.get_indiceslist()
     there = _predictions_of(predictions, names)
-    if output.resolve().is_relative_to(images.resolve()) and not (output / RECORD_FILE).is_file():
-        _require_no_images(there, there)  # nobody predicted them: they are the data set's own
+    if output.resolve().is_relative_to(images.resolve()) and not (output / PREDICTION_RECORD_FILE).is_file():
+        _require_no_images(there, there)  # they are files of the data set
     _claim(output, model, probabilities, overwrite, there)
     wanted = [name for name in names if overwrite or not _is_there(data_io, name, probabilities)]
-    _tell(len(names), len(names) - len(wanted), output)
+    _print_numbers(len(names), len(names) - len(wanted), output)
     written: list[Path] = []
     if wanted:
         loaded = model.load(data_io)
@@ -195,7 +185,7 @@ def _require_no_images(targets: Iterable[Path], images: Iterable[Path]) -> None:
 
 
 def _require_one_each(targets: Sequence[Path]) -> None:
-    """Make sure that no prediction would take the place of another one."""
+    """Require that no prediction would replace another one."""
     twice = [target.name for target, number in Counter(targets).items() if number > 1]
     if twice:
         raise ConfigurationError(
@@ -205,7 +195,7 @@ def _require_one_each(targets: Sequence[Path]) -> None:
 
 
 def _names_a_file(output: Path) -> bool:
-    """Whether the output is a file by its ending: a folder may have a dot in its name, too."""
+    """Return True if the ending is that of a file; a folder may also have a dot in its name."""
     ending = ending_of(output)
     known = ending == ".npy" or (ending != "" and get_data_interface_from_file_term(ending) is not None)
     return known and not output.is_dir()
@@ -238,21 +228,20 @@ def _concerns_all(error: Exception) -> bool:
 
 
 def _is_there(data_io: Data_IO, name: Hashable, probabilities: bool) -> bool:
-    """Whether a sample has a prediction of this kind that can be read."""
+    """Return True if a sample has a readable prediction of this kind."""
     try:
         array = data_io.interface.load_prediction(name, str(data_io.output_path))
     except MissingDataError:
         return False
     except MiscnnError as error:
-        logger.info("predicted again, as it cannot be read: %s", error)
+        logger.info("predicted again, since it cannot be read: %s", error)
         return False
     return (array.ndim > (3 if data_io.interface.three_dim else 2)) == probabilities
 
 
 def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bool, targets: Sequence[Path]) -> None:
-    """Note which model makes the predictions of a folder: those of another one must not pass for its own."""
+    """Record the model of the predictions in a folder, which must not be mixed with those of another model."""
     make_folder(output)
-    path = output / RECORD_FILE
     record: dict[str, Any] = {
         "model": str(model.path.resolve()),
         "fingerprint": model.fingerprint(),
@@ -261,9 +250,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     values = None if probabilities else label_values_of(model.interface())
     if values is not None:
         record["label_values"] = values
-    before = read_json(path, "'miscnn-tf predict' writes it") if path.is_file() else None
-    if before is not None:
-        require(_Record, before, path, "choose another folder, or delete it with the predictions beside it")
+    before = read_prediction_record(output)
     if before == record:
         return
     old = [target for target in targets if os.path.exists(target)]
@@ -277,21 +264,21 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
             f"{output} holds predictions of another model ({before['model']}), of an earlier training, of another "
             "kind, or with other values for the classes. Choose another folder, or replace them with --overwrite"
         )
-    # First of all: when this is interrupted, the old ones must not be taken for done.
+    # Before the record: after an interruption, the old predictions must not count as finished.
     for target in old:
         target.unlink()
-    write_json(path, record)
+    write_prediction_record(output, record)
 
 
 def _predictions_of(folder: Path, names: Sequence[Hashable]) -> list[Path]:
-    """The files of earlier predictions of these samples, whatever their endings."""
+    """Return the files of earlier predictions of these samples, with any ending."""
     if not folder.is_dir():
         return []
     wanted = {inside(folder, name).name for name in names}
     return [path for path in folder.iterdir() if path.is_file() and stem_of(path) in wanted]
 
 
-def _tell(all_images: int, done: int, output: Path) -> None:
+def _print_numbers(all_images: int, done: int, output: Path) -> None:
     text = f"{all_images} image{'s' if all_images != 1 else ''}, into {output}"
     if done:
         text += f"; {done} {'are' if done != 1 else 'is'} there already (--overwrite segments them again)"
@@ -299,7 +286,7 @@ def _tell(all_images: int, done: int, output: Path) -> None:
 
 
 def _ending(source: ImageSource, probabilities: bool) -> str:
-    """How the prediction of an image is called: like the image, in a format without loss."""
+    """Return the ending of the prediction of an image: that of the image if it is lossless."""
     if source.is_nifti or source.is_dicom or source.paths[0].is_dir():
         return ".nii.gz"
     if probabilities:

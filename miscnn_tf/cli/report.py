@@ -1,11 +1,11 @@
-"""Turn the folder of a run into one HTML page: scores, curves, settings, and the worst and best cases.
+"""Write the results in a run folder as one HTML page: scores, curves, settings, and the worst and best cases.
 
-RUN is a folder with results: of a training, a cross-validation (or one fold of it) or an evaluation. The page is one
-file that loads nothing from anywhere, so that it can be moved and sent; it opens in every browser, on a phone too. It
-shows what the folder holds: without scores the curves, without the images no pictures. The cases can be paged through
-slice by slice, and the table of scores sorts.
+RUN is the folder of a training, a cross-validation (or one fold of it) or an evaluation. The page is one file without
+external resources, which can be moved and sent, and opens in every browser, also on a phone. It shows the available
+results: without scores only the curves, without images no pictures. The slices of the cases can be browsed, and the
+table of scores can be sorted.
 
-A cross-validation writes its page by itself; this writes it again.
+A training and a cross-validation write their page at the end; this command writes it again.
 
   miscnn-tf report evaluation
   miscnn-tf report evaluation/fold_0 -o fold_0.html --open

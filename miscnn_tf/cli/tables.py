@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from miscnn_tf.evaluation.summary import summary_table
+from miscnn_tf.runs.score_summary import summary_table
 
 #: Main scores; the files have all scores.
 _SHOWN: Final = ("dice", "hd95", "assd", "nsd")
@@ -19,7 +19,7 @@ def scores_table(summary: Mapping[str, Any], names: Sequence[str]) -> str:
         names: Names of the classes, background first.
 
     Example:
-        >>> from miscnn_tf.evaluation.summary import summarise
+        >>> from miscnn_tf.runs.score_summary import summarise
         >>> rows = [{"sample_id": "a", "class": 1, "dice": 0.8, "iou": 0.7}]
         >>> print(scores_table(summarise(rows), ["background", "kidney"]))
         class   score  mean ± SD [95 % CI]  median  cases  infinite  undefined

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, and return the exit code."""
     # Mistakes in the file are reported before TensorFlow starts, which takes seconds.
-    from miscnn_tf.cli.run_folder import alone_in, check_folder, run_folder, trained_weights
+    from miscnn_tf.cli.output_folder import alone_in, check_folder, run_folder, trained_weights
     from miscnn_tf.planning.toml_file import read_experiment
 
     changes = [*arguments.set]

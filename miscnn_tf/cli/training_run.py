@@ -1,4 +1,4 @@
-"""What ``miscnn-tf train`` and ``cross-validate`` do, through the public interface, as a script of a user would."""
+"""Commands ``miscnn-tf train`` and ``cross-validate`` by means of the public interface."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.cli.run_folder import claim
+from miscnn_tf.cli.output_folder import claim
 from miscnn_tf.cli.tables import scores_table
-from miscnn_tf.cluster import is_chief
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
-from miscnn_tf.evaluation.fold_run import MODEL_FILE, RunOptions, by_the_chief, run_split
-from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, write_run_record
-from miscnn_tf.evaluation.score_table import SUMMARY_FILE
-from miscnn_tf.evaluation.summary import read_summary
+from miscnn_tf.evaluation.fold_run import run_split, writer_of
+from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.planning.build import (
@@ -30,41 +27,43 @@ from miscnn_tf.planning.build import (
     number_of_folds,
 )
 from miscnn_tf.planning.experiment import Experiment
-from miscnn_tf.report.run_page import REPORT_FILE
+from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, REPORT_FILE, SUMMARY_FILE
+from miscnn_tf.runs.run_record import write_run_record
+from miscnn_tf.runs.score_summary import read_summary
 
 
 def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
-    """Train on one split, and measure where samples validate.
+    """Train on one split, and evaluate if there are validation samples.
 
     Args:
         experiment: The configuration.
-        folder: Where results land; a run in it that was interrupted goes on.
-        fresh: Throw away what an earlier run left there.
+        folder: The run folder; an interrupted run in it is continued.
+        fresh: Delete the results of an earlier run in it.
 
     Raises:
-        ConfigurationError: If something in the configuration cannot work, or the folder is another run's.
+        ConfigurationError: If the configuration is invalid, or the folder holds another run.
         DataError: If a sample cannot be used.
     """
     model = _make(experiment, folder)
     samples = model.preprocessor.data_io.get_indiceslist()
     fold = make_split(experiment, samples)
     model.preprocessor.data_io.check([*fold.training, *fold.validation])
-    by_the_chief(model, lambda: claim(folder, experiment, "training"))
+    writer = writer_of(model)
+    writer.write(lambda: claim(folder, experiment, "training"))
     options = _options(experiment, bool(fold.validation), fresh)
     print(
         f"Training on {plural(len(fold.training), 'sample')}, {_validating(len(fold.validation))} "
         f"({model.hardware.description}) in {folder}",
         flush=True,
     )
-    settings = {**make_training(experiment), **_said(experiment)}
-    # Before the training, so that an interrupted one can be looked at, too.
-    by_the_chief(
-        model,
-        lambda: write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER),
+    settings = {**make_training(experiment), **_training_keys(experiment)}
+    # Before the training, for a report of an interrupted one.
+    writer.write(
+        lambda: write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER)
     )
-    run_split(fold, model, folder, options)
-    if not is_chief():
-        print(f"{model.hardware.cluster}: trained. The first worker measures, and writes the results")
+    run_split(fold, model, folder, options, writer)
+    if not writer.is_chief:
+        print(f"{model.hardware.cluster}: trained. The first worker evaluates and writes the results")
         return
     page = write_report_if_possible(folder, model.preprocessor.data_io)
     if fold.validation:
@@ -74,30 +73,18 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
 
 
 def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
-    """Train and measure a model per fold; arguments and errors are those of `run_training`."""
+    """Train and evaluate a model per fold; arguments and errors are those of `run_training`."""
     model = _make(experiment, folder)
     samples = model.preprocessor.data_io.get_indiceslist()
     folds = number_of_folds(experiment, samples)
     model.preprocessor.data_io.check(samples)
-    by_the_chief(model, lambda: claim(folder, experiment, "cross-validation"))
+    writer = writer_of(model)
+    writer.write(lambda: claim(folder, experiment, "cross-validation"))
     options = _options(experiment, True, fresh)
     print(f"{folds} folds of {len(samples)} samples ({model.hardware.description}) in {folder}", flush=True)
-    cross_validation(
-        samples,
-        model,
-        epochs=options.epochs,
-        iterations=options.iterations,
-        evaluation_path=folder,
-        draw_figures=options.draw_figures,
-        run_detailed_evaluation=True,
-        callbacks=options.callbacks,
-        resume=not fresh,
-        backup_every=options.backup_every,
-        class_weight=options.class_weight,
-        **make_cross_validation(experiment),
-    )
-    if not is_chief():
-        print(f"{model.hardware.cluster}: trained. The first worker measures, and writes the results")
+    cross_validation(samples, model, evaluation_path=folder, options=options, **make_cross_validation(experiment))
+    if not writer.is_chief:
+        print(f"{model.hardware.cluster}: trained. The first worker evaluates and writes the results")
         return
     _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
     _print_page(folder / REPORT_FILE)
@@ -108,12 +95,12 @@ def _make(experiment: Experiment, folder: Path) -> Neural_Network:
     data_io = make_data_io(experiment, folder)
     model = make_model(experiment, make_preprocessor(experiment, data_io))
     if not sys.stdout.isatty():
-        model.verbose = 2  # a line per epoch: a progress bar makes a mess of a log file
+        model.verbose = 2  # a line per epoch, since a log file cannot show a progress bar
     return model
 
 
-def _options(experiment: Experiment, validates: bool, fresh: bool) -> RunOptions:
-    return RunOptions(
+def _options(experiment: Experiment, validates: bool, fresh: bool) -> ValidationOptions:
+    return ValidationOptions(
         draw_figures=experiment.output.figures,
         run_detailed_evaluation=validates,
         callbacks=make_callbacks(experiment, validates),
@@ -124,13 +111,13 @@ def _options(experiment: Experiment, validates: bool, fresh: bool) -> RunOptions
     )
 
 
-def _said(experiment: Experiment) -> dict[str, Any]:
-    """What the model itself does not know about its training."""
+def _training_keys(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings of the training that are not settings of the model."""
     return experiment.network.given("schedule", "minutes", "patience", "class_weight", "seed")
 
 
 def _validating(number: int) -> str:
-    return f"validating on {number}" if number else "none to validate on"
+    return f"validating on {number}" if number else "without validation"
 
 
 def _prediction_with(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import importlib
 import random
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -25,13 +26,12 @@ from miscnn_tf.data_loading.labels import (
     require_classes,
 )
 from miscnn_tf.data_loading.plain_files import read_arrays
-from miscnn_tf.data_loading.results import backup_evaluation, backup_history, create_directories
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.messages import did_you_mean
 
-__all__ = ["Data_IO", "backup_evaluation", "backup_history", "create_directories"]
+__all__ = ["Data_IO"]
 
 T = TypeVar("T")
 
@@ -518,3 +518,10 @@ def _compact_type(array: np.ndarray, where: str) -> np.ndarray:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or "no message"
     return text if isinstance(error, MiscnnError) else f"{type(error).__name__}: {text}"
+
+
+def __getattr__(name: str) -> Any:
+    # MIScnn has these functions here; they are in a package that uses this one.
+    if name in ("backup_evaluation", "backup_history", "create_directories"):
+        return getattr(importlib.import_module("miscnn_tf.runs.tables"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

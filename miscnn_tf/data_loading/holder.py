@@ -78,7 +78,7 @@ class Holder:
 
 
 def this_process() -> Holder:
-    """The running process."""
+    """Return the holder that identifies the running process."""
     return _holder(os.getpid())
 
 

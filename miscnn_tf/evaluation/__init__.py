@@ -1,8 +1,8 @@
-"""Cross-validation and scores: what trains, predicts and measures models.
+"""Cross-validation and scores.
 
 `cross_validation`, `split_validation` and `leave_one_out` are modules that can be called like the function of the same
-name in them, so that each of MIScnn's ways to reach the function works. TensorFlow is imported by the model that is
-handed in, not here.
+name in them, so that all of MIScnn's imports work. They share the options in `ValidationOptions`. TensorFlow is only
+imported with the model.
 
 Example:
     >>> from miscnn_tf.evaluation import cross_validation
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from miscnn_tf.evaluation.options import ValidationOptions
+
 if TYPE_CHECKING:
-    # A type checker sees the functions: it does not know that a module can be called.
+    # Type checkers do not support callable modules.
     from miscnn_tf.evaluation.cross_validation import cross_validation
     from miscnn_tf.evaluation.leave_one_out import leave_one_out
     from miscnn_tf.evaluation.split_validation import split_validation
 else:
     from miscnn_tf.evaluation import cross_validation, leave_one_out, split_validation
 
-__all__ = ["cross_validation", "leave_one_out", "split_validation"]
+__all__ = ["ValidationOptions", "cross_validation", "leave_one_out", "split_validation"]

@@ -1,4 +1,4 @@
-"""Running all folds of a cross-validation, here or by an executor."""
+"""Running of all folds of a cross-validation, in this process or by an executor."""
 
 from __future__ import annotations
 
@@ -9,28 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
-from miscnn_tf.evaluation.fold_record import matching_record, read_record
-from miscnn_tf.evaluation.fold_run import (
-    SAMPLES_FILE,
-    History,
-    RunOptions,
-    archive_another_run,
-    by_the_chief,
-    locked_by_the_chief,
-    remove_results,
-    restore_best,
-    run_split,
-)
-from miscnn_tf.evaluation.folds import Fold
+from miscnn_tf.evaluation.fold_run import archive_another_run, restore_best, run_split, writer_of
+from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
-from miscnn_tf.evaluation.run_record import REPORT_FILE, RUN_FILE, write_run_record
-from miscnn_tf.evaluation.score_table import RESULT_FILES
+from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
+from miscnn_tf.runs.cleanup import remove_results, remove_summary
+from miscnn_tf.runs.fold import Fold
+from miscnn_tf.runs.fold_record import matching_record, read_record
+from miscnn_tf.runs.folder_lock import locked_folder
+from miscnn_tf.runs.names import SAMPLES_FILE, fold_folder, fold_folders
+from miscnn_tf.runs.run_record import write_run_record
+from miscnn_tf.runs.tables import History
+from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -42,25 +36,23 @@ def run_folds(
     folds: Sequence[Fold],
     model: Neural_Network,
     evaluation_path: str | Path,
-    options: RunOptions,
+    options: ValidationOptions,
     executor: Executor | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
-    report: bool = True,
 ) -> list[History]:
-    """Run folds, ``fold_<i>/`` each: one after the other, or by an executor.
+    """Run folds into ``fold_<i>/``: one after the other, or by an executor.
 
     Args:
         folds: The splits.
         model: The model.
-        evaluation_path: Folder of the results.
-        options: How each is trained and measured.
-        executor: Whose workers run them; None: this process.
-        settings: What the caller was asked for besides, for ``run.json``.
-        report: Whether to write the page of the run.
+        evaluation_path: The run folder.
+        options: Options of the training and evaluation of each fold.
+        executor: The executor whose workers run them; None: this process.
+        settings: Further arguments of the caller, for ``run.json``.
 
     Returns:
-        The history of each.
+        The history of each fold.
 
     Raises:
         ConfigurationError: If the folder holds finished results of other folds, or the executor cannot run them; before
@@ -68,22 +60,23 @@ def run_folds(
         FolderInUseError: If another run holds the lock on the folder or on that of a fold.
         TrainingError: If a fold failed in its worker.
     """
+    writer = writer_of(model)
     if executor is not None:
-        check_executor(executor, model)
-    with locked_by_the_chief(model, evaluation_path):
-        return _run_folds(folds, model, Path(evaluation_path), options, executor, settings, report)
+        check_executor(executor, model, writer)
+    with starting_weights(model, options.start), writer.locked(evaluation_path):
+        return _run_folds(folds, model, Path(evaluation_path), options, executor, settings or {}, writer)
 
 
 def _run_folds(
     folds: Sequence[Fold],
     model: Neural_Network,
     root: Path,
-    options: RunOptions,
+    options: ValidationOptions,
     executor: Executor | None,
-    settings: Mapping[str, Any] | None,
-    report: bool,
+    settings: Mapping[str, Any],
+    writer: Writer,
 ) -> list[History]:
-    by_the_chief(model, lambda: begin_folds(root, folds, model, options, settings or {}))
+    writer.write(lambda: begin_folds(root, folds, model, options, settings))
     # Earlier results have been deleted or moved.
     options = replace(options, resume=True, archive=False)
     folders = [fold_folder(root, number) for number in range(len(folds))]
@@ -91,34 +84,47 @@ def _run_folds(
         histories = []
         for number, (fold, folder) in enumerate(zip(folds, folders, strict=True)):
             logger.info("fold %d of %d (%s)", number + 1, len(folds), folder)
-            histories.append(run_split(fold, model, folder, options))
+            histories.append(run_split(fold, model, folder, options, writer))
     else:
         histories = run_remotely(folds, folders, model, options, executor)
         if options.save_models:
-            restore_best(model, folders[-1])  # as where it was trained here
-    if not is_chief():
-        return histories
-    if options.run_detailed_evaluation:
-        write_summary(root, draw_figures=options.draw_figures)
-    if report:
-        write_report_if_possible(root, model.preprocessor.data_io)
+            restore_best(model, folders[-1])  # as after training in this process
+    writer.write(lambda: finish_folds(root, model, options), wait=False)
     return histories
 
 
-def begin_folds(
-    root: Path, folds: Sequence[Fold], model: Neural_Network, options: RunOptions, settings: Mapping[str, Any]
-) -> None:
-    """Make the folder that of these folds; what is in it stays, or is thrown away, as the options say.
+def finish_folds(root: Path, model: Neural_Network, options: ValidationOptions) -> None:
+    """Write the summary of the finished folds, and the report.
 
     Args:
-        root: The folder, created where missing.
-        folds: The splits.
-        model: The model, or one of those that are trained, which are made alike.
-        options: How each is trained and measured.
-        settings: What the caller was asked for besides, for ``run.json``.
+        root: The run folder.
+        model: The model.
+        options: Options of the folds.
 
     Raises:
-        ConfigurationError: If the folder holds finished results of other folds or settings, and they are to stay.
+        DataError: If the scores of a fold are damaged.
+        StorageError: If a file cannot be written.
+    """
+    if options.run_detailed_evaluation:
+        write_summary(root, draw_figures=options.draw_figures)
+    if options.report:
+        write_report_if_possible(root, model.preprocessor.data_io)
+
+
+def begin_folds(
+    root: Path, folds: Sequence[Fold], model: Neural_Network, options: ValidationOptions, settings: Mapping[str, Any]
+) -> None:
+    """Prepare the run folder of folds: keep, move or delete the results in it, and write the run record.
+
+    Args:
+        root: The run folder; created if missing.
+        folds: The splits.
+        model: The model, or one of several models with the same settings.
+        options: Options of the training and evaluation of each fold.
+        settings: Further arguments of the caller, for ``run.json``.
+
+    Raises:
+        ConfigurationError: If the folder holds finished results of other folds or settings, which the options keep.
         FolderInUseError: If another run holds the lock on the folder of a fold.
     """
     make_folder(root)
@@ -133,14 +139,13 @@ def begin_folds(
             elif read_record(folder) is not None:
                 raise other_split(folder, len(folds))
     else:
-        # All at once, so that an interruption after the first fold does not leave old results in the others.
+        # Before the first fold, so that an interruption does not leave old results in the other folds.
         for folder in fold_folders(root).values():
             with locked_folder(folder):
                 remove_results(folder)
-        for name in (RUN_FILE, REPORT_FILE, *RESULT_FILES):
-            (root / name).unlink(missing_ok=True)
+        remove_summary(root)
     remove_surplus(root, len(folds))
-    # Now that nothing of another run can be overwritten, and before the first fold: it may be interrupted.
+    # Before the first fold, since the run may be interrupted.
     write_run_record(
         root,
         "cross-validation",
@@ -160,19 +165,8 @@ def require_free_folds(root: Path) -> None:
             pass
 
 
-def fold_folder(evaluation_path: str | Path, number: int) -> Path:
-    """The folder of a fold."""
-    return Path(evaluation_path) / f"fold_{number}"
-
-
-def fold_folders(root: Path) -> dict[int, Path]:
-    """The folders of folds that are there, by number."""
-    names = ((path.name.removeprefix("fold_"), path) for path in root.glob("fold_*") if path.is_dir())
-    return {int(number): path for number, path in names if number.isdecimal()}
-
-
 def remove_surplus(root: Path, number_of_folds: int) -> None:
-    """Remove unfinished folds of an earlier split that had more of them, lest they be taken for folds of this one."""
+    """Remove unfinished folds of an earlier split with more folds, which would count as folds of this one."""
     for number, folder in fold_folders(root).items():
         if number >= number_of_folds and read_record(folder) is None:
             with locked_folder(folder):
@@ -183,7 +177,7 @@ def remove_surplus(root: Path, number_of_folds: int) -> None:
 
 
 def other_split(folder: Path, number_of_folds: int) -> ConfigurationError:
-    """The error for finished results that do not belong to these folds."""
+    """Return the error for finished results of other folds."""
     return ConfigurationError(
         f"{folder} holds finished results of another split than the {number_of_folds} requested folds. Choose "
         "another evaluation_path, pass archive=True to move the finished results to a dated folder, or resume=False "

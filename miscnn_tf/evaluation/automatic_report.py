@@ -1,4 +1,4 @@
-"""The page of a run, written at its end."""
+"""Writing of the report page at the end of a run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 def write_report_if_possible(folder: str | Path, data_io: Data_IO) -> Path | None:
     """Write ``report.html`` into the folder of a finished run (`miscnn_tf.report.run_page.write_report`).
 
-    Whatever keeps it from being drawn is a warning: the run has cost hours, its results are complete, and
-    ``miscnn-tf report FOLDER`` draws the page once the cause is removed.
+    Any error is logged as a warning, since the results are complete, and ``miscnn-tf report FOLDER`` can write the page
+    later.
 
     Args:
-        folder: The folder of the results.
-        data_io: Where the samples come from, whatever their interface.
+        folder: The run folder.
+        data_io: The source of the samples.
 
     Returns:
         The page, or None.
     """
     try:
-        # Of the floor above; what runs models does not need it to be imported.
+        # Imported here, since it is slow and not needed to run a model.
         from miscnn_tf.report.run_page import write_report
 
         path = write_report(folder, data_io=data_io)

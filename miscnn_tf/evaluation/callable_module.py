@@ -1,9 +1,9 @@
-"""A module that is called like the function of the same name in it.
+"""Modules that can be called like the function of the same name in them.
 
-``miscnn_tf.evaluation.cross_validation`` is a module and, in every MIScnn script, a function too. Were the function put
-in the module's place, then ``import miscnn_tf.evaluation.cross_validation as cv`` would give the function, and
-``cv.split_folds`` would be missing, or not, depending on who imported what first. A module's class may be replaced
-(https://docs.python.org/3/reference/datamodel.html#customizing-module-attribute-access), which has no such trap.
+``miscnn_tf.evaluation.cross_validation`` is a module and, in MIScnn scripts, also a function. If the function replaced
+the module in the package, ``import miscnn_tf.evaluation.cross_validation as cv`` would give the function, and
+``cv.split_folds`` would be missing, depending on the order of imports. Replacing the class of the module
+(https://docs.python.org/3/reference/datamodel.html#customizing-module-attribute-access) avoids this.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class CallableModule(ModuleType):
-    """A module whose call is the call of the function that has the module's own name."""
+    """Module that calls the function with its own name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
@@ -31,7 +31,7 @@ class CallableModule(ModuleType):
         return inspect.signature(self._function)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Modules cannot be pickled, functions can: a process pool may be handed either.
+        # A process pool may get the module, and modules cannot be pickled.
         return importlib.import_module, (self.__name__,)
 
 

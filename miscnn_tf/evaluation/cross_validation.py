@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.folder_lock import locked_folder, move_aside
 from miscnn_tf.errors import MissingDataError
-from miscnn_tf.evaluation.all_folds import (
-    fold_folder,
-    fold_folders,
-    other_split,
-    remove_surplus,
-    require_free_folds,
-    run_folds,
-)
-from miscnn_tf.evaluation.automatic_report import write_report_if_possible
+from miscnn_tf.evaluation.all_folds import finish_folds, other_split, remove_surplus, require_free_folds, run_folds
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.fold_record import read_record
-from miscnn_tf.evaluation.fold_run import (
-    SAMPLES_FILE,
-    History,
-    RunOptions,
-    by_the_chief,
-    check_model,
-    remove_results,
-    run_split,
-)
-from miscnn_tf.evaluation.folds import Fold, Labelling, check_samples, load_disk2fold, make_folds, write_fold2disk
-from miscnn_tf.evaluation.run_record import RUN_FILE, write_run_record
+from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
+from miscnn_tf.evaluation.folds import Labelling, check_samples, make_folds
+from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
-from miscnn_tf.evaluation.summary import write_summary
+from miscnn_tf.runs.cleanup import remove_results, remove_summary
+from miscnn_tf.runs.fold import Fold, load_disk2fold, read_fold, write_fold2disk
+from miscnn_tf.runs.fold_record import read_record
+from miscnn_tf.runs.folder_lock import locked_folder, move_aside
+from miscnn_tf.runs.names import RUN_FILE, SAMPLES_FILE, fold_folder, fold_folders
+from miscnn_tf.runs.run_record import write_run_record
+from miscnn_tf.runs.tables import History
+from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
 
     from miscnn_tf.neural_network.model import Neural_Network
 
-__all__ = ["cross_validation", "load_disk2fold", "run_fold", "split_folds", "write_fold2disk"]
+__all__ = ["ValidationOptions", "cross_validation", "load_disk2fold", "run_fold", "split_folds", "write_fold2disk"]
 
 
 def cross_validation(
@@ -56,85 +44,71 @@ def cross_validation(
     save_models: bool = True,
     return_output: bool = False,
     *,
+    options: ValidationOptions | None = None,
     seed: int = 0,
-    resume: bool = True,
     strata: Labelling | None = None,
     groups: Labelling | None = None,
-    backup_every: int = 1,
     executor: Executor | None = None,
-    save_predictions: bool = True,
-    report: bool = True,
-    class_weight: Mapping[int, float] | Sequence[float] | None = None,
-    start: str = "initial",
-    archive: bool = False,
+    **settings: Any,
 ) -> list[History] | None:
-    """Train and measure a model `k_fold` times, so that each sample validates exactly once.
+    """Train and evaluate a model `k_fold` times, so that each sample validates exactly once.
 
-    Each fold starts from fresh weights, a fresh optimizer and the asked learning rate (``model.reset()``), and leaves
-    in ``<evaluation_path>/fold_<i>/``:
+    Each fold starts from fresh weights, a fresh optimizer and the requested learning rate (``model.reset()``), and
+    writes into ``<evaluation_path>/fold_<i>/``:
 
     - ``sample_list.json``: the split, ``{"TRAINING": […], "VALIDATION": […]}``;
     - ``history.tsv``: loss and metrics, a row per epoch;
     - ``model.keras``: the model of the epoch with the lowest ``val_loss`` (`save_models`);
     - ``validation.loss.png`` and ``validation.<metric>.png`` (`draw_figures`);
-    - ``detailed_validation.tsv``: Dice per validation sample and class, of that best model, and ``scores.csv``: all
-      other scores (`run_detailed_evaluation`; what they come to over all folds is in ``scores.csv`` and
-      ``summary.json`` in `evaluation_path`);
-    - ``predictions/``: what was predicted for the validation samples, as label maps (`run_detailed_evaluation`);
-    - ``completed.json``: written last; by it a later run knows that the fold is finished.
+    - ``detailed_validation.tsv``: Dice per validation sample and class of that best model, and ``scores.csv``: all
+      scores (`run_detailed_evaluation`);
+    - ``predictions/``: the predicted label maps of the validation samples (`run_detailed_evaluation`);
+    - ``completed.json``: written last; it marks the fold as finished.
 
-    In `evaluation_path` itself are ``run.json``, which says what was run, and ``report.html``: all of it as one page,
-    with the worst and the best cases to be paged through.
+    `evaluation_path` itself has ``run.json``, the record of the run, and ``report.html``, a page with all results and
+    the worst and best samples. With `run_detailed_evaluation` it has the scores of all folds in ``scores.csv`` and
+    their summary in ``summary.json``.
 
-    The split depends on the names of the samples, `strata`, `groups` and `seed` only. If a cross-validation was
-    interrupted, the same call goes on with the fold and the epoch in which it stopped: after every epoch the whole
-    state of the training (weights, optimizer, callbacks, history) replaces ``training_state.npz`` in the fold's folder,
-    which is gone when the fold is complete. Finished folds of other samples, of another `k_fold` or of other
-    settings (epochs, architecture, loss, preprocessing, …) are an error, unless ``archive=True`` moves them to another
-    folder or ``resume=False`` deletes them. Other changes, such as of image files, callbacks or the code of a function
-    with the same name, are not detected; pass ``resume=False`` or another folder after them.
+    The split only depends on the names of the samples, `strata`, `groups` and `seed`. After an interruption, the same
+    call continues with the interrupted fold and epoch: after every epoch the whole state of the training (weights,
+    optimizer, callbacks, history) replaces ``training_state.npz`` in the folder of the fold, which is removed when the
+    fold is complete. Finished folds of other samples, of another `k_fold` or of other settings (epochs, architecture,
+    loss, preprocessing, …) are an error, unless ``archive=True`` moves them to another folder or ``resume=False``
+    deletes them. Other changes, such as of image files, callbacks or the code of a function with the same name, are not
+    detected; pass ``resume=False`` or another folder after them.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
-        model: The model. Afterwards it has the best weights of the last fold, where those were kept.
+        model: The model. Afterwards it has the best weights of the last fold, if those were kept.
         k_fold: Number of folds, from 2 to the number of samples.
         epochs: Epochs per fold.
         iterations: Steps per epoch; None: each training sample once.
-        evaluation_path: Folder of the results.
+        evaluation_path: The run folder.
         draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
-        run_detailed_evaluation: Predict each fold's validation samples and write their Dice.
+        run_detailed_evaluation: Predict the validation samples of each fold and write their scores.
         callbacks: Further Keras callbacks, the same objects in each fold; the list is not changed.
         save_models: Keep the best model of each fold.
         return_output: Return the histories.
-        seed: Of the split.
-        resume: False throws away the results that the folder holds, and starts afresh.
-        strata: What each fold gets its share of: a mapping or a function from a sample's name to its stratum, or to a
-            set of several (the classes that occur in the case, the hospital, …).
-        groups: What stays together: a mapping or a function from a sample's name to its group, such as the patient.
-        backup_every: After how many epochs the state of the training is written, by which an interrupted fold goes on;
-            0: never. It takes 12 bytes per weight.
+        options: All options of the folds in one object, in place of the single arguments.
+        seed: Seed of the split.
+        strata: Strata that are distributed evenly among the folds: a mapping or a function from the name of a sample to
+            its stratum, or to a set of several (the classes in the sample, the hospital, …).
+        groups: Groups that are not divided: a mapping or a function from the name of a sample to its group, such as the
+            patient.
         executor: Runs the folds in other processes or on other machines: any ``concurrent.futures.Executor``, such as
             ``ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`` or Dask's
             ``Client.get_executor()``. The workers read the images and write the results themselves, at the same paths;
-            they get what the model is made from, and copies of the callbacks. Functions and classes of your own have to
-            be in a module that the workers can import. Threads of one process run one fold at a time.
-        save_predictions: Keep the predictions of the validation samples, from which the report draws pictures, in
-            ``predictions/`` of the fold's folder (`run_detailed_evaluation`).
-        report: Write ``report.html``, a page with all of it (`miscnn_tf.report.run_page.write_report`).
-        class_weight: What an error in each class costs: ``{class: weight}`` or a weight per class.
-        start: Starting weights of each fold: ``"initial"``, the initial weights of the model, or ``"weights"``, its
-            current weights, such as those of a file. Scores are only meaningful if the current weights were not trained
-            on these samples.
-        archive: Move the results of another run in the folder to a dated folder beside it, such as
-            ``evaluation_2026-11-30_19-45-00``; with ``resume=False`` also those of the same run.
+            they get the settings and initial weights of the model, and copies of the callbacks. Custom functions and
+            classes must be in a module that the workers can import. Threads of one process run one fold at a time.
+        **settings: Further fields of `ValidationOptions` by keyword, such as ``resume=False`` or ``class_weight=…``.
 
     Returns:
-        With `return_output` the history of each fold, as Keras has it: ``{"loss": [per epoch], "val_loss": […], …}``.
+        With `return_output` the history of each fold, as in Keras: ``{"loss": [per epoch], "val_loss": […], …}``.
         Otherwise None.
 
     Raises:
-        ConfigurationError: If an argument is invalid, or the folder holds finished results of another cross-validation;
-            raised before the first training.
+        ConfigurationError: If an argument is invalid, or given as an option too, or the folder holds finished results
+            of another cross-validation; raised before the first training.
         FolderInUseError: If another run holds the lock on the folder.
         TrainingError: If a fold failed in its worker; the message has its number. Finished folds are kept.
 
@@ -142,31 +116,27 @@ def cross_validation(
         >>> from miscnn_tf.evaluation import cross_validation
         >>> cross_validation(samples, model, k_fold=5, epochs=100, draw_figures=True)  # doctest: +SKIP
 
-        All scans of a patient on one side, and as many of each hospital in each fold:
+        With all scans of a patient on one side, and as many of each hospital in each fold:
 
         >>> cross_validation(
         ...     samples, model, groups=lambda name: name.split("_")[0], strata=hospital_of
         ... )  # doctest: +SKIP
     """
-    options = RunOptions(
-        *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks, save_models, resume, backup_every),
-        save_predictions=save_predictions,
-        class_weight=class_weight,
-        archive=archive,
+    options = gather_options(
+        cross_validation,
+        options,
+        settings,
+        epochs=epochs,
+        iterations=iterations,
+        draw_figures=draw_figures,
+        run_detailed_evaluation=run_detailed_evaluation,
+        callbacks=callbacks,
+        save_models=save_models,
     )
-    check_model(model)
-    options.check()
+    check_run(model, options)
     folds = make_folds(check_samples(sample_list, model), k_fold, seed, strata=strata, groups=groups)
-    with starting_weights(model, start):
-        histories = run_folds(
-            folds,
-            model,
-            evaluation_path,
-            options,
-            executor,
-            settings={"seed": seed, "stratified": strata is not None, "grouped": groups is not None},
-            report=report,
-        )
+    split = {"seed": seed, "stratified": strata is not None, "grouped": groups is not None}
+    histories = run_folds(folds, model, evaluation_path, options, executor, settings=split)
     return histories if return_output else None
 
 
@@ -183,28 +153,28 @@ def split_folds(
 ) -> None:
     """Write the splits of a cross-validation, to be run with `run_fold` on several machines that share the folder.
 
-    Of several machines that train one network together (``TF_CONFIG``), the first one writes.
+    Of several cluster nodes that train one network together, only the first one writes.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
         k_fold: Number of folds, from 2 to the number of samples.
-        evaluation_path: Folder of the results; the splits become ``fold_<i>/sample_list.json`` in it.
-        seed: Of the split: as in `cross_validation`.
-        resume: False throws away finished results of another split that the folder holds.
-        strata: What each fold gets its share of: as in `cross_validation`.
-        groups: What stays together: as in `cross_validation`.
-        archive: Move finished results of another split to a dated folder: as in `cross_validation`.
+        evaluation_path: The run folder; the splits become ``fold_<i>/sample_list.json`` in it.
+        seed: Seed of the split.
+        resume: False deletes finished results of another split in the folder.
+        strata: Strata that are distributed evenly among the folds, as in `cross_validation`.
+        groups: Groups that are not divided, as in `cross_validation`.
+        archive: Move finished results of another split to a dated folder.
 
     Raises:
-        ConfigurationError: If an argument cannot work, or the folder holds finished results of another split.
+        ConfigurationError: If an argument is invalid, or the folder holds finished results of another split.
 
     Example:
         >>> split_folds(io.get_indiceslist(), k_fold=5, evaluation_path="evaluation")  # doctest: +SKIP
     """
     folds = make_folds(check_samples(sample_list), k_fold, seed, strata=strata, groups=groups)
-    if is_chief():
-        with locked_folder(evaluation_path) as root:
-            _write_splits(root, folds, resume, archive)
+    writer = Writer()
+    with writer.locked(evaluation_path):
+        writer.write(lambda: _write_splits(Path(evaluation_path), folds, resume, archive))
 
 
 def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool) -> None:
@@ -222,7 +192,7 @@ def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool
             remove_results(folder)
     remove_surplus(root, len(folds))
     if all(read_record(folder) is None for folder in fold_folders(root).values()):
-        (root / RUN_FILE).unlink(missing_ok=True)  # of another run
+        remove_summary(root)  # of another run
     for number, fold in enumerate(folds):
         write_fold2disk(fold_folder(root, number) / SAMPLES_FILE, fold.training, fold.validation)
 
@@ -237,15 +207,12 @@ def run_fold(
     callbacks: Sequence[Callback] = (),
     save_models: bool = True,
     *,
-    run_detailed_evaluation: bool = False,
-    resume: bool = True,
-    backup_every: int = 1,
-    save_predictions: bool = True,
-    report: bool = False,
-    start: str = "initial",
-    archive: bool = False,
+    options: ValidationOptions | None = None,
+    **settings: Any,
 ) -> History:
-    """Train and measure a model on one fold that `split_folds` wrote; the arguments are `cross_validation`'s.
+    """Train and evaluate a model on one fold that `split_folds` wrote.
+
+    The summary and the report in `evaluation_path` are those of all folds that are finished so far.
 
     Args:
         fold: Number of the fold, from 0.
@@ -253,68 +220,60 @@ def run_fold(
         epochs: Number of epochs.
         iterations: Steps per epoch; None: each training sample once.
         evaluation_path: The folder that was given to `split_folds`.
-        draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
+        draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores. The default is MIScnn's;
+            without it, and in `options`, the default is False as in `cross_validation`.
         callbacks: Further Keras callbacks; the list is not changed.
         save_models: Keep the best model.
-        run_detailed_evaluation: Predict the validation samples and write their scores; ``scores.csv`` and
-            ``summary.json`` in `evaluation_path` are then those of all folds that are finished by now.
-        resume: False trains the fold again even though it is finished.
-        backup_every: After how many epochs the state of the training is written; 0: never.
-        save_predictions: Keep the predictions of the validation samples.
-        report: Write ``report.html`` of all folds that are finished so far into `evaluation_path`.
-        start: ``"initial"`` or ``"weights"``: as in `cross_validation`.
-        archive: Move results of the fold with other settings to a dated folder: as in `cross_validation`.
+        options: All options of the fold in one object, in place of the single arguments.
+        **settings: Further fields of `ValidationOptions` by keyword, such as ``run_detailed_evaluation=True``.
 
     Returns:
-        The history: ``{"loss": [per epoch], "val_loss": […], …}``; of a fold that was finished before, the one from
-        then.
+        The history: ``{"loss": [per epoch], "val_loss": […], …}``. For a fold that was finished before, it is the
+        stored one.
 
     Raises:
-        MissingDataError: If there is no such fold.
-        ConfigurationError: If an argument cannot work, or the fold was finished with other settings.
+        MissingDataError: If the fold does not exist.
+        ConfigurationError: If an argument is invalid, or given as an option too, or the fold was finished with other
+            settings.
 
     Example:
         >>> run_fold(0, model, epochs=100, evaluation_path="evaluation")  # doctest: +SKIP
     """
-    options = RunOptions(
-        epochs,
-        iterations,
-        draw_figures,
-        run_detailed_evaluation,
-        callbacks,
-        save_models,
-        resume,
-        backup_every,
-        save_predictions,
-        archive=archive,
+    options = gather_options(
+        run_fold,
+        options,
+        settings,
+        epochs=epochs,
+        iterations=iterations,
+        draw_figures=draw_figures,
+        callbacks=callbacks,
+        save_models=save_models,
     )
-    check_model(model)
-    options.check()
-    folder = fold_folder(evaluation_path, fold)
-    # The others wait until the first one has written the splits.
-    by_the_chief(model, lambda: _require_fold(fold, evaluation_path))
-    training, validation = load_disk2fold(folder / SAMPLES_FILE)
-    check_samples([*training, *validation], model)
-    with starting_weights(model, start):
-        history = run_split(Fold(tuple(training), tuple(validation)), model, folder, options)
-    if not is_chief():
-        return history
-    if not (Path(evaluation_path) / RUN_FILE).is_file():  # one that is there may know more, as the seed of the split
-        settings = {"folds": len(fold_folders(Path(evaluation_path))), "epochs": epochs, "iterations": iterations}
-        write_run_record(evaluation_path, "cross-validation", model, settings=settings)
-    if run_detailed_evaluation:
-        write_summary(evaluation_path, draw_figures=draw_figures)  # over the folds that are finished by now
-    if report:
-        write_report_if_possible(evaluation_path, model.preprocessor.data_io)
+    check_run(model, options)
+    root, folder, writer = Path(evaluation_path), fold_folder(evaluation_path, fold), writer_of(model)
+    # The other nodes wait until the first one has written the splits.
+    writer.write(lambda: _require_fold(fold, root))
+    split = read_fold(folder / SAMPLES_FILE)
+    check_samples([*split.training, *split.validation], model)
+    with starting_weights(model, options.start):
+        history = run_split(split, model, folder, options, writer)
+
+    def finish() -> None:
+        if not (root / RUN_FILE).is_file():  # an existing one may also have the seed of the split
+            facts = {"folds": len(fold_folders(root)), "epochs": options.epochs, "iterations": options.iterations}
+            write_run_record(root, "cross-validation", model, settings=facts)
+        finish_folds(root, model, options)
+
+    writer.write(finish, wait=False)
     return history
 
 
-def _require_fold(fold: int, evaluation_path: str | Path) -> None:
-    path = fold_folder(evaluation_path, fold) / SAMPLES_FILE
+def _require_fold(fold: int, root: Path) -> None:
+    path = fold_folder(root, fold) / SAMPLES_FILE
     if not path.is_file():
-        written = sorted(fold_folders(Path(evaluation_path)))
+        written = list(fold_folders(root))
         raise MissingDataError(
-            f"there is no fold {fold} in {evaluation_path} ({path} is missing; folds there: {written or 'none'}). Call "
+            f"there is no fold {fold} in {root} ({path} is missing; existing folds: {written or 'none'}). Call "
             "split_folds() first, or correct fold or evaluation_path"
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf.runs.names import curve_file
 
 logger = logging.getLogger(__name__)
 
-# Okabe and Ito's blue and vermillion: told apart by everyone, and by their lightness in print.
+# Okabe and Ito's blue and vermillion, which are distinct with colour blindness and in grey.
 TRAINING_COLOUR = "#0072B2"
 VALIDATION_COLOUR = "#D55E00"
 
@@ -29,12 +29,12 @@ def plot_validation(
     Args:
         history: Keras' History, or its dict: a list of numbers per epoch for ``"loss"``, ``"val_loss"``, and each
             metric. Without validation, the training curve is drawn alone.
-        metrics: The model's metrics, as names, functions or Keras metrics. One that is not in the history is left out
-            with a warning.
-        evaluation_directory: Folder for ``validation.loss.png`` and ``validation.<metric>.png``; created where missing.
+        metrics: The model's metrics, as names, functions or Keras metrics. A warning is logged for those that are not
+            in the history.
+        evaluation_directory: Folder for ``validation.loss.png`` and ``validation.<metric>.png``; created if missing.
 
     Returns:
-        The files that were written.
+        The written files.
 
     Raises:
         StorageError: If they cannot be written.
@@ -51,7 +51,7 @@ def plot_validation(
             logger.warning("no curve of %r is drawn: the history has only %s", name, ", ".join(map(repr, curves)))
             continue
         figure = draw_curves(name, curves[name], curves.get(f"val_{name}"))
-        path = Path(evaluation_directory) / f"validation.{re.sub(r'[^0-9A-Za-z_.+-]', '_', name)}.png"
+        path = Path(evaluation_directory) / curve_file(name)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=120)
         written.append(path)
@@ -59,19 +59,19 @@ def plot_validation(
 
 
 def draw_curves(name: str, training: Sequence[float], validation: Sequence[float] | None = None) -> Figure:
-    """A figure of one quantity by epoch, counted from 1; the epoch of the lowest validation loss is marked.
+    """Draw one quantity by epoch, counted from 1, and mark the lowest validation loss.
 
     Args:
-        name: What is drawn, for the axis ("loss").
+        name: Name of the quantity, for the axis ("loss").
         training: A value per epoch; NaN leaves a gap.
-        validation: The same for the validation samples.
+        validation: The values of the validation samples.
 
     Returns:
-        A matplotlib Figure, which belongs to no global state and needs no closing.
+        A matplotlib Figure that is not registered with pyplot and need not be closed.
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    # A single epoch is no line: show points while they are few.
+    # A single epoch does not give a line.
     marker = "o" if len(training) <= 25 else None
     style: dict[str, Any] = {"marker": marker, "markersize": 4, "linewidth": 1.8}
     axes.plot(range(1, len(training) + 1), training, color=TRAINING_COLOUR, label="training", **style)
@@ -101,7 +101,7 @@ def draw_curves(name: str, training: Sequence[float], validation: Sequence[float
 
 
 def metric_name(metric: str | Callable[..., Any]) -> str:
-    """The name under which Keras keeps a metric in its history."""
+    """Return the name of a metric in the Keras history."""
     if isinstance(metric, str):
         return metric
     name = getattr(metric, "name", None) or getattr(metric, "__name__", None)

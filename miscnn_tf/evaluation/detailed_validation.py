@@ -1,29 +1,33 @@
-"""The scores of each validation case and class, as tables on disk."""
+"""Scores of each validation sample and class, written as tables."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.cluster import is_chief
 from miscnn_tf.data_loading.interfaces.description import label_values_of
-from miscnn_tf.data_loading.results import backup_evaluation
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
-from miscnn_tf.evaluation.kept_predictions import KeptPredictions, remove_predictions
-from miscnn_tf.evaluation.score_table import RESULT_FILES, SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
-from miscnn_tf.evaluation.summary import summary_table, write_results
+from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.messages import plural
+from miscnn_tf.runs.cleanup import remove_predictions
+from miscnn_tf.runs.kept_predictions import KeptPredictions
+from miscnn_tf.runs.names import RESULT_FILES, SCORES_FILE
+from miscnn_tf.runs.score_summary import summary_table
+from miscnn_tf.runs.score_table import with_sample, write_scores
+from miscnn_tf.runs.tables import backup_evaluation
+from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
@@ -44,38 +48,37 @@ def detailed_validation(
 ) -> dict[Hashable, list[float]]:
     """Predict samples and write the scores of each class.
 
-    The samples are predicted one after the other, so that one case is in memory at a time, and measured on the grid of
-    the original image, in mm where the interface knows the spacing. Into the folder go:
+    The samples are predicted one after the other, so that one sample is in memory at a time. The scores are computed on
+    the grid of the original image, in mm if the interface knows the spacing. The folder gets:
 
-    - ``detailed_validation.tsv``: ``sample_id``, ``dice_class-0``, …, a row per sample. NaN stands for a class that is
-      neither in the segmentation nor in the prediction;
-    - ``scores.csv``: a row per sample and class with all scores of `scores.score_label_maps`, units in the names of the
-      columns;
-    - ``summary.json``: mean, standard deviation, median and confidence interval per class (`summary.summarise`);
+    - ``detailed_validation.tsv``: ``sample_id``, ``dice_class-0``, …, a row per sample, with NaN for a class that is in
+      neither the segmentation nor the prediction;
+    - ``scores.csv``: all scores of `scores.score_label_maps`, a row per sample and class, units in the column names;
+    - ``summary.json``: mean, standard deviation, median and confidence interval per class;
     - ``scores.png``: box plots (`draw_figures`);
-    - ``predictions/``: the label maps, in the interface's format (`save_predictions`), from which a report draws
-      pictures. Data in memory, and interfaces that cannot save, get ``.npy`` files.
+    - ``predictions/``: the label maps in the format of the interface (`save_predictions`), which the report shows. Data
+      in memory, and interfaces that cannot save, get ``.npy`` files.
 
-    Tables of an earlier run are replaced. Both tables hold each case as soon as it is measured, so that an interruption
-    loses one case; ``summary.json`` is there only when all are. What the same weights and settings have predicted
-    before the interruption is not predicted again; predictions of others are removed.
+    Tables of an earlier run are replaced. Each sample is added to both tables when its scores are computed, so that an
+    interruption costs one sample; ``summary.json`` is written at the end. Existing predictions of the same weights and
+    settings are used again; those of other models are removed.
 
-    Of several machines that train together (``TF_CONFIG``), the first one writes; the others measure for themselves.
+    Of several cluster nodes, only the first one writes; the others return the same scores.
 
     Args:
         validation_samples: Names of samples that have a segmentation.
-        model: The trained model; its present weights predict.
-        evaluation_path: The folder, created where missing.
-        tolerance_mm: Of the normalised surface Dice, in mm (in pixels or voxels where the spacing is not known).
-        draw_figures: Whether to draw the scores.
-        save_predictions: Whether to keep the label maps.
+        model: The trained model, which predicts with its current weights.
+        evaluation_path: The folder; created if missing.
+        tolerance_mm: Tolerance of the normalised surface Dice, in mm (in pixels or voxels if the spacing is unknown).
+        draw_figures: Draw box plots of the scores.
+        save_predictions: Keep the label maps.
 
     Returns:
-        Dice per class for each sample; `mean_dice` makes their means.
+        Dice per class for each sample; `mean_dice` computes their means.
 
     Raises:
-        ConfigurationError: If a sample does not exist, the tolerance is no length, or the interface gives a
-            spacing that is not one positive length per axis.
+        ConfigurationError: If a sample does not exist, the tolerance is not a length, or the spacing of the interface
+            is not one positive length per axis.
         DataError: If a segmentation does not fit its image, or holds labels that are not below the number of classes.
         StorageError: If a table cannot be written.
 
@@ -86,23 +89,18 @@ def detailed_validation(
     """
     samples = check_samples(validation_samples, model)
     check_tolerance(tolerance_mm)
-    if not is_chief():
-        return {
-            index: _dice(_measured(model, index, _truth(model, index), _predicted(model, index), tolerance_mm))
-            for index in samples
-        }
-    folder = make_folder(evaluation_path)
-    for name in RESULT_FILES:
-        (folder / name).unlink(missing_ok=True)  # those of other weights
-    backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
-    if not save_predictions:
-        remove_predictions(folder)
-    kept = KeptPredictions(folder, model) if save_predictions else None
+    folder, writer = Path(evaluation_path), Writer()
+    kept = writer.write(lambda: _begin(folder, model, save_predictions))
     scores: dict[Hashable, list[float]] = {}
     rows: list[dict[str, Any]] = []
-    for index in tqdm(samples, desc="Scores per case", unit="case", disable=None):
+
+    def write_tables(index: Hashable) -> None:
+        backup_evaluation([index, *scores[index]], folder)
+        write_scores(folder / SCORES_FILE, rows)
+
+    for index in tqdm(samples, desc="Scores per case", unit="case", disable=None if writer.is_chief else True):
         with memory_for(index, "reading its label map"):
-            truth = _truth(model, index)  # first: what is wrong with it is found before the long prediction
+            truth = _truth(model, index)  # first, to find its faults before the long prediction
         prediction = None if kept is None else kept.load(index)
         if prediction is None:
             prediction = _predicted(model, index)
@@ -110,29 +108,41 @@ def detailed_validation(
                 kept.save(index, prediction)
         with memory_for(index, "its scores", prediction.shape):
             case = _measured(model, index, truth, prediction, tolerance_mm)
-        del truth, prediction  # before the next ones are read: they are large
-        scores[index] = _dice(case)
+        del truth, prediction  # large arrays, before the next ones are read
+        scores[index] = [row["dice"] for row in case]
         rows += with_sample(case, index)
-        backup_evaluation([index, *scores[index]], folder)
-        write_scores(folder / SCORES_FILE, rows)
+        writer.write(partial(write_tables, index))
     values = label_values_of(model.preprocessor.data_io.interface)
     facts = {} if values is None else {"label_values": values}
-    summary = write_results(folder, rows, draw_figures=draw_figures, facts=facts)
-    logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
+    summary = writer.write(lambda: write_results(folder, rows, draw_figures=draw_figures, facts=facts))
+    if summary is not None:
+        logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))
     return scores
+
+
+def _begin(folder: Path, model: Neural_Network, save_predictions: bool) -> KeptPredictions | None:
+    """Remove the results of other weights, and return the predictions in the folder."""
+    make_folder(folder)
+    for name in RESULT_FILES:
+        (folder / name).unlink(missing_ok=True)
+    backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
+    if save_predictions:
+        return KeptPredictions(folder, model)
+    remove_predictions(folder)
+    return None
 
 
 def _predicted(model: Neural_Network, index: Hashable) -> np.ndarray:
     predictions = model.predict([index], return_output=True)
-    assert predictions is not None  # they were asked for
+    assert predictions is not None  # return_output=True
     return predictions[0]
 
 
 def _truth(model: Neural_Network, index: Hashable) -> np.ndarray:
-    # Straight from the interface: the image itself is decoded for the prediction.
+    # From the interface, since the image is only needed for the prediction.
     truth = model.preprocessor.data_io.interface.load_segmentation(index)
     highest = np.max(truth)
-    if highest >= model.classes:  # of a user's interface; ours have looked
+    if highest >= model.classes:  # of a custom interface; the others have checked it
         raise LabelError(
             f"sample {index!r}: its segmentation holds the label {highest:g}, but with classes={model.classes} labels "
             f"are 0 to {model.classes - 1}; correct the label map, or make interface and model with more classes"
@@ -143,26 +153,22 @@ def _truth(model: Neural_Network, index: Hashable) -> np.ndarray:
 def _measured(
     model: Neural_Network, index: Hashable, truth: np.ndarray, prediction: np.ndarray, tolerance_mm: float
 ) -> list[Row]:
-    """The scores of a case, a row per class."""
+    """Return the scores of a sample, a row per class."""
     interface = model.preprocessor.data_io.interface
     try:
         return score_label_maps(truth, prediction, model.classes, _spacing(interface, index), tolerance_mm=tolerance_mm)
     except DataError as error:
         raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"sample {index!r}: what the interface tells of it: {error}") from error
-
-
-def _dice(case: Sequence[Row]) -> list[float]:
-    return [row["dice"] for row in case]
+        raise ConfigurationError(f"sample {index!r}: its spacing from the interface: {error}") from error
 
 
 def _spacing(interface: Any, index: Hashable) -> tuple[float, ...] | None:
-    """Voxel size in mm of the original image; None where nobody knows it."""
-    # An interface that is not derived from ours may lack what is cheaper than loading the image.
+    """Return the voxel size in mm of the original image; None if unknown."""
+    # An interface that is not derived from Abstract_IO may lack the methods that only read the header.
     details = interface.load_details(index) if hasattr(interface, "load_details") else None
     extended = None
-    # A subclass that reads images in its own way knows more than what its base finds in headers.
+    # A subclass with its own load_image() knows more than the method of its base class that reads headers.
     reads = next((cls for cls in type(interface).__mro__ if {"load_extended", "load_image"} & vars(cls).keys()), None)
     if reads is not None and "load_extended" not in vars(reads):
         extended = interface.load_image(index)[1]

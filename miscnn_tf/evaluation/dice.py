@@ -1,4 +1,4 @@
-"""The Dice similarity coefficient of label maps, counted exactly."""
+"""Dice similarity coefficient of label maps, counted exactly."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.labels import is_odd, label_text
 from miscnn_tf.errors import DataError
 
-# Voxels that are counted at once: their class pairs (8 bytes each) stay in the processor's cache.
+# Voxels per slab, whose class pairs (8 bytes each) fit into the cache of the processor.
 _SLAB_VOXELS = 2**18
 
 
 def compute_dice(truth: np.ndarray, pred: np.ndarray, classes: int) -> list[float]:
-    r"""Dice of each class, from two label maps.
+    r"""Compute the Dice of each class from two label maps.
 
     ``2 |T ∩ P| / (|T| + |P|)`` with T and P the voxels of a class in `truth` and `pred` (Dice, Ecology 26, 1945,
     doi:10.2307/1932409), counted in integers: no smoothing, no rounding before the division.
 
     Args:
         truth: Label map of integers (or floats within 0.001 of one) from 0 to ``classes - 1``, of any number of axes. A
-            last axis of length 1, as samples have, is ignored where only one of the two has it.
+            last axis of length 1, as samples have, is ignored if only one of the two has it.
         pred: Label map of the same grid.
         classes: Number of classes, background included.
 
     Returns:
-        One number per class, from class 0. NaN where a class is in neither label map: there is nothing to measure, and
-        means leave it out (`mean_dice`). 0 where it is in one of them only.
+        One number per class, from class 0. NaN if a class is in neither label map; `mean_dice` ignores it. 0 if it is
+        in only one of them.
 
     Raises:
         DataError: If the grids differ, or a label is negative, fractional, not a number, or not below `classes`.
@@ -47,13 +47,13 @@ def compute_dice(truth: np.ndarray, pred: np.ndarray, classes: int) -> list[floa
 
 
 def mean_dice(scores: Sequence[Sequence[float]]) -> list[float]:
-    """Mean Dice of each class over cases, leaving out the cases that do not have the class (NaN).
+    """Compute the mean Dice of each class over the samples that have the class (not NaN).
 
     Args:
-        scores: What `compute_dice` returned for each case.
+        scores: The result of `compute_dice` for each sample.
 
     Returns:
-        One number per class; NaN for a class that no case has.
+        One number per class; NaN for a class that no sample has.
 
     Example:
         >>> mean_dice([[1.0, 0.5, float("nan")], [0.5, float("nan"), float("nan")]])
@@ -64,9 +64,9 @@ def mean_dice(scores: Sequence[Sequence[float]]) -> list[float]:
 
 
 def class_counts(truth: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarray:
-    """How many voxels have class t in `truth` and class p in `pred`.
+    """Count the voxels that have class t in `truth` and class p in `pred`.
 
-    One pass over both arrays, a slab at a time: two 512x512x600 label maps need a few megabytes besides themselves.
+    Both arrays are read once, slab by slab: two label maps of 512x512x600 voxels need a few additional megabytes.
 
     Args:
         truth: Label map, as for `compute_dice`.
@@ -91,10 +91,10 @@ def class_counts(truth: np.ndarray, pred: np.ndarray, classes: int) -> np.ndarra
 
 
 def same_grid(truth: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both label maps, without a last axis of length 1 that only one of them has.
+    """Return both label maps, without a last axis of length 1 that only one of them has.
 
     Raises:
-        DataError: If their grids differ then.
+        DataError: If the remaining grids differ.
     """
     if truth.ndim == pred.ndim + 1 and truth.shape[-1] == 1:
         truth = truth[..., 0]
@@ -109,7 +109,7 @@ def same_grid(truth: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _slabs(truth: np.ndarray, pred: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Flat pieces of both, cut along the axis that lies outermost in memory (NIfTI volumes are in Fortran order)."""
+    """Yield flat slabs of both along the outermost axis in memory (NIfTI volumes are in Fortran order)."""
     if truth.size == 0:
         return
     order = sorted(range(truth.ndim), key=lambda axis: -abs(truth.strides[axis]))

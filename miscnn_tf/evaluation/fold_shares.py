@@ -1,4 +1,4 @@
-"""Sharing samples out among folds: of each stratum its share, and what belongs together to one fold."""
+"""Distribution of samples among folds with strata and groups."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
 
-#: Says of each sample, by its name, to what it belongs.
+#: The stratum or group of each sample by its name.
 Labelling = Mapping[Any, Any] | Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Samples that stay together.
+    """Samples that are not divided.
 
     Args:
-        members: Their positions in the ordered list of samples.
-        strata: How many of them belong to each stratum.
+        members: Positions of the samples in the ordered list.
+        strata: Number of samples of each stratum.
     """
 
     members: tuple[int, ...]
@@ -29,18 +29,18 @@ class Unit:
 
 
 def units(ordered: Sequence[Hashable], strata: Labelling | None, groups: Labelling | None) -> list[Unit]:
-    """Gather the samples into what must stay together.
+    """Gather the samples into units that are not divided.
 
     Args:
-        ordered: Names of the samples, in an order that depends on nothing but them.
-        strata: Stratum of each sample, or a set of several; None: they are all alike.
-        groups: Group of each sample; None: each is on its own.
+        ordered: Names of the samples, in an order that only depends on the names.
+        strata: Stratum of each sample, or a set of several; None: there are no strata.
+        groups: Group of each sample; None: each sample is a unit.
 
     Returns:
         The units, in the order of their first samples.
 
     Raises:
-        ConfigurationError: If a sample has no stratum or group, or one that cannot be told from others.
+        ConfigurationError: If a sample has no stratum or group, or one that is not hashable.
 
     Example:
         >>> [unit.members for unit in units(["a", "b", "c"], None, {"a": 1, "b": 2, "c": 1})]
@@ -56,19 +56,19 @@ def units(ordered: Sequence[Hashable], strata: Labelling | None, groups: Labelli
 
 
 def shares(together: Sequence[Unit], weights: Sequence[float], seed: int) -> list[set[int]]:
-    """Share units out among parts, so that each part has its share of the samples and of every stratum.
+    """Distribute units among parts, so that each part has its share of the samples and of every stratum.
 
-    Units are taken in a shuffled order, the largest first, those of a rare stratum before others. Each goes to the part
-    where the sum over all strata (and over the samples as a whole) and parts of ``(share of the stratum)**2 / weight``
-    grows least, which is least of all where each part has exactly its share. With groups alone and equal weights this
-    is scikit-learn's ``GroupKFold``; with both it is the greedy way of its ``StratifiedGroupKFold``, whose result,
-    however, has changed between versions, while folds have to be the same tomorrow. Where the weights differ, units are
-    moved in the end until the numbers of samples are right, too.
+    Units are taken in a shuffled order, the largest first, those of a rare stratum before others. Each is added to the
+    part for which the sum of ``(share of the stratum)**2 / weight`` over all strata (and all samples) and parts grows
+    least; the sum has its minimum if each part has exactly its share. With groups alone and equal weights this is
+    scikit-learn's ``GroupKFold``; with both it is the greedy algorithm of its ``StratifiedGroupKFold``, whose result
+    has changed between versions, while folds must stay the same. With different weights, units are moved at the end
+    until the numbers of samples fit, too.
 
     Args:
         together: The units, at least as many as parts.
-        weights: Of the parts, relative to each other.
-        seed: Of the shuffling.
+        weights: Relative weights of the parts.
+        seed: Seed of the shuffling.
 
     Returns:
         For each part the positions of its samples; none is empty.
@@ -76,7 +76,7 @@ def shares(together: Sequence[Unit], weights: Sequence[float], seed: int) -> lis
     totals: Counter[Hashable] = Counter()
     for unit in together:
         totals.update(unit.strata)
-    # Not by the names of the strata: those may be of types that cannot be compared.
+    # The names of the strata may be of types that cannot be compared.
     place = {stratum: number for number, stratum in enumerate(totals)}
 
     def rank(unit: Unit) -> tuple[int, int, int]:
@@ -98,7 +98,7 @@ def shares(together: Sequence[Unit], weights: Sequence[float], seed: int) -> lis
         return (of_strata + size * (2 * sizes[part] + size) / samples**2) / weights[part]
 
     for unit in sorted(shuffled, key=rank):
-        # Rounded, so that parts that are alike but for the last bit of a float are alike.
+        # Rounded, since equal parts may differ in the last bit of a float.
         part = min(range(len(weights)), key=lambda number: (round(growth(number, unit), 12), sizes[number], number))
         parts[part].append(unit)
         have[part].update(unit.strata)
@@ -110,10 +110,10 @@ def shares(together: Sequence[Unit], weights: Sequence[float], seed: int) -> lis
 
 
 def _even_out(parts: list[list[Unit]], portions: Sequence[float], totals: Counter[Hashable]) -> None:
-    """Move units until each part has its portion of the samples, as near as can be.
+    """Move units until each part has its portion of the samples, as far as possible.
 
-    A stratum of two has nothing to give to a part that is to have a fifth: many such strata would leave it without
-    samples. Those units are moved whose strata the part lacks most.
+    A stratum of two samples cannot give a fifth to a part, so that many such strata would leave the part without
+    samples. The units are moved whose strata the part lacks most.
     """
     samples = sum(len(unit.members) for part in parts for unit in part)
     while True:
@@ -126,7 +126,7 @@ def _even_out(parts: list[list[Unit]], portions: Sequence[float], totals: Counte
         for unit in parts[poor]:
             have.update(unit.strata)
         lacks = {stratum: portions[poor] * total - have[stratum] for stratum, total in totals.items()}
-        # Only moves after which both are nearer to their portions: so there is an end.
+        # Only moves that bring both parts nearer to their portions, so that the loop ends.
         most = min(missing[poor], -missing[rich]) * 2 - 1e-9
         movable = [unit for unit in parts[rich] if len(unit.members) < most]
         if not movable:
@@ -138,7 +138,7 @@ def _even_out(parts: list[list[Unit]], portions: Sequence[float], totals: Counte
 
 
 def _fill_empty(parts: list[list[Unit]]) -> None:
-    """Give a part of very small weight the last, smallest unit of the part that has most."""
+    """Give an empty part, of a very small weight, the last and smallest unit of the largest part."""
     for part in parts:
         if not part:
             part.append(max(parts, key=len).pop())
@@ -147,7 +147,7 @@ def _fill_empty(parts: list[list[Unit]]) -> None:
 def _strata_of(strata: Labelling, name: Hashable) -> list[Hashable]:
     label = _label(strata, name, "strata")
     several = label if isinstance(label, set | frozenset | list) else (label,)
-    # In an order of its own: that of a set of strings is another one in every process.
+    # Sorted, since the order of a set of strings differs between processes.
     return sorted({_hashable(one, name, "strata") for one in several}, key=lambda one: (type(one).__name__, repr(one)))
 
 
@@ -162,7 +162,7 @@ def _label(labelling: Labelling, name: Hashable, argument: str) -> Any:
     try:
         return labelling[name]
     except KeyError:
-        raise ConfigurationError(f"{argument} says nothing about sample {name!r}; add it") from None
+        raise ConfigurationError(f"{argument} has no entry for sample {name!r}; add it") from None
 
 
 def _hashable(label: Any, name: Hashable, argument: str) -> Hashable:
@@ -176,6 +176,6 @@ def _hashable(label: Any, name: Hashable, argument: str) -> Hashable:
         ) from None
     if label is None or label != label:
         raise ConfigurationError(
-            f"{argument} gives {label!r} for sample {name!r}, which belongs to nothing then; give it a value"
+            f"{argument} gives {label!r} for sample {name!r}, which is not a stratum or group; give it a value"
         )
     return label

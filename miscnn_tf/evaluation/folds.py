@@ -1,52 +1,32 @@
-"""Which samples train and which validate: splitting them, and the split as a file."""
+"""Splits of samples into training and validation samples."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.data_loading.sample import as_index_list
-from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
 from miscnn_tf.messages import some_of
-from miscnn_tf.plain_limits import shown
+from miscnn_tf.runs.fold import Fold
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 
-@dataclass(frozen=True)
-class Fold:
-    """The two sides of one split.
-
-    Args:
-        training: Names of the samples that the model is fitted to.
-        validation: Names of the samples that it is measured on.
-    """
-
-    training: tuple[Hashable, ...]
-    validation: tuple[Hashable, ...]
-
-    def same_samples(self, other: Fold) -> bool:
-        """Whether both have the same samples on the same sides, in whatever order."""
-        return set(self.training) == set(other.training) and set(self.validation) == set(other.validation)
-
-
 def check_samples(sample_list: Sequence[Hashable], model: Neural_Network | None = None) -> list[Hashable]:
-    """Return `sample_list` as a new list of plain names, after looking for mistakes in it.
+    """Return `sample_list` as a new list of plain names without mistakes.
 
     Args:
         sample_list: Names of the samples.
-        model: The model that will read them; with it, names that its data set does not have are found.
+        model: The model that will read them; the names must be in its data set. None: they are not compared.
 
     Raises:
-        ConfigurationError: If it is no list of names or empty, names a sample twice, or names one that does not exist.
+        ConfigurationError: If it is not a list of names, is empty, or has a name twice or an unknown one.
     """
     if isinstance(sample_list, str | bytes) or not isinstance(sample_list, Iterable):
         raise ConfigurationError(
@@ -78,16 +58,16 @@ def make_folds(
     strata: Labelling | None = None,
     groups: Labelling | None = None,
 ) -> list[Fold]:
-    """Split samples into `k_fold` parts of as equal a size as can be; each part validates once.
+    """Split samples into `k_fold` parts of sizes as equal as possible; each part validates once.
 
-    The split depends on the names, strata, groups and the seed alone, not on the order in which the names come.
-    Without groups the folds' sizes, and the numbers of each stratum in them, differ by at most one; with groups they
-    are as near to that as `fold_shares.shares` finds.
+    The split only depends on the names, strata, groups and the seed, not on the order of the names. Without groups the
+    sizes of the folds, and the numbers of each stratum in them, differ by at most one; with groups
+    `fold_shares.shares` approximates that.
 
     Args:
         samples: Names of the samples, each once.
         k_fold: Number of folds, from 2 to the number of samples, or of groups.
-        seed: Of the shuffling. The same seed gives the same folds on every machine.
+        seed: Seed of the shuffling. The same seed gives the same folds on every machine.
         strata: A mapping or a function from a sample's name to its stratum, or to a set of several.
         groups: A mapping or a function from a sample's name to the group that must stay together.
 
@@ -126,18 +106,18 @@ def leave_out(
     strata: Labelling | None = None,
     groups: Labelling | None = None,
 ) -> Fold:
-    """One split in which the share `percentage` of the samples, drawn by chance, validates.
+    """Split samples once; a random share `percentage` of them validates.
 
     Args:
         samples: Names of the samples, each once.
         percentage: Share of the samples, above 0 and below 1; at least one sample is on each side.
-        seed: Of the draw.
+        seed: Seed of the random choice.
         strata: A mapping or a function from a sample's name to its stratum, or to a set of several.
         groups: A mapping or a function from a sample's name to the group that must stay together.
 
     Raises:
-        ConfigurationError: If there are fewer than two samples or groups, `percentage` is not a share, or a sample has
-            no stratum or group.
+        ConfigurationError: If there are fewer than two samples or groups, `percentage` is invalid, or a sample has no
+            stratum or group.
     """
     if isinstance(percentage, bool) or not isinstance(percentage, int | float) or not 0 < percentage < 1:
         raise ConfigurationError(
@@ -156,7 +136,7 @@ def leave_out(
 
 
 def leave_one_out_folds(samples: Sequence[Hashable]) -> list[Fold]:
-    """As many folds as samples; in fold i the i-th sample, in the order of the names, validates alone.
+    """Make as many folds as samples; in fold i only the i-th sample, in the order of the names, validates.
 
     Raises:
         ConfigurationError: If there are fewer than two samples.
@@ -167,71 +147,12 @@ def leave_one_out_folds(samples: Sequence[Hashable]) -> list[Fold]:
     return [_fold(ordered, {number}) for number in range(len(ordered))]
 
 
-def write_fold2disk(file_path: str | Path, training: Sequence[Hashable], validation: Sequence[Hashable]) -> None:
-    """Write a split as JSON, ``{"TRAINING": […], "VALIDATION": […]}``; the file appears only when it is complete.
-
-    Args:
-        file_path: The file, usually ``<evaluation_path>/fold_<i>/sample_list.json``.
-        training: Names of the training samples: strings, numbers, or tuples of them.
-        validation: Names of the validation samples.
-
-    Raises:
-        ConfigurationError: If a name cannot be written as JSON.
-        StorageError: If the file cannot be written.
-
-    Example:
-        >>> write_fold2disk("evaluation/fold_0/sample_list.json", ["a", "b"], ["c"])  # doctest: +SKIP
-    """
-    write_json(file_path, fold_to_plain(Fold(tuple(training), tuple(validation))))
-
-
-def load_disk2fold(file_path: str | Path) -> tuple[list[Hashable], list[Hashable]]:
-    """Read a split that `write_fold2disk` wrote, or a hand.
-
-    Returns:
-        The names of the training samples, and of the validation samples.
-
-    Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it does not hold a split.
-
-    Example:
-        >>> training, validation = load_disk2fold("evaluation/fold_0/sample_list.json")  # doctest: +SKIP
-    """
-    fold = plain_to_fold(read_json(file_path, "split_folds() writes it"), file_path)
-    return list(fold.training), list(fold.validation)
-
-
-def fold_to_plain(fold: Fold) -> dict[str, list[Any]]:
-    """The split as JSON types."""
-    return {
-        "TRAINING": [_plain_name(name) for name in fold.training],
-        "VALIDATION": [_plain_name(name) for name in fold.validation],
-    }
-
-
-def plain_to_fold(content: Any, file_path: str | Path) -> Fold:
-    """The split that `fold_to_plain` made plain; `file_path` is named in the error.
-
-    Raises:
-        DataError: If the content is no split.
-    """
-    sides = content if isinstance(content, Mapping) else {}
-    training, validation = sides.get("TRAINING"), sides.get("VALIDATION")
-    if not isinstance(training, list) or not isinstance(validation, list):
-        raise DataError(
-            f'{file_path} does not hold a split, which is {{"TRAINING": […], "VALIDATION": […]}}. Correct it, or '
-            "delete it and split again"
-        )
-    return Fold(*(tuple(_name(name, file_path) for name in side) for side in (training, validation)))
-
-
 def _in_order(samples: Sequence[Hashable]) -> list[Hashable]:
     return sorted(samples, key=lambda name: (type(name).__name__, str(name)))
 
 
 def _shuffled(samples: Sequence[Hashable], seed: int) -> np.ndarray:
-    """Positions in the ordered list, shuffled."""
+    """Return the positions in the ordered list, shuffled."""
     return np.random.default_rng(seed).permutation(len(samples))
 
 
@@ -240,29 +161,3 @@ def _fold(ordered: Sequence[Hashable], validation: set[int]) -> Fold:
         training=tuple(name for number, name in enumerate(ordered) if number not in validation),
         validation=tuple(name for number, name in enumerate(ordered) if number in validation),
     )
-
-
-def _plain_name(name: Hashable) -> Any:
-    if isinstance(name, np.generic):
-        name = name.item()
-    if isinstance(name, tuple):
-        return [_plain_name(part) for part in name]
-    if name is None or isinstance(name, str | int | float):
-        return name
-    raise ConfigurationError(
-        f"the sample name {name!r} is a {type(name).__name__} and cannot be written to sample_list.json; name samples "
-        "by strings, numbers, or tuples of them"
-    )
-
-
-def _name(value: Any, file_path: str | Path) -> Hashable:
-    # JSON has no tuples, and a list is not hashable.
-    if isinstance(value, list):
-        return tuple(_name(part, file_path) for part in value)
-    if isinstance(value, dict | bool):
-        raise DataError(
-            f"{file_path} names a sample {shown(value)}; samples are named by text, numbers, or lists of them. Correct "
-            "it, or delete it and split again"
-        )
-    name: Hashable = value
-    return name

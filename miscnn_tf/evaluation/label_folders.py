@@ -27,11 +27,13 @@ from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MiscnnError, MissingDataError
-from miscnn_tf.evaluation.score_table import SCORES_FILE, with_sample, write_scores
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
-from miscnn_tf.evaluation.summary import summarise, write_results
+from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.value_sets import meaning_of, require_below
 from miscnn_tf.messages import some_of
+from miscnn_tf.runs.names import SCORES_FILE
+from miscnn_tf.runs.score_summary import summarise
+from miscnn_tf.runs.score_table import with_sample, write_scores
 
 logger = logging.getLogger(__name__)
 

@@ -10,17 +10,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the voxels of one class fall: the four counts, and what is made of them.
+    """Counts of the voxels of one class, and the scores computed from them.
 
     The definitions are those of Taha & Hanbury, BMC Med. Imaging 15:29, 2015 (doi:10.1186/s12880-015-0068-x). A score
-    whose denominator is 0 is NaN: there is nothing to measure, and means leave it out. In particular, where a class is
-    in neither label map Dice and IoU are NaN; where it is in one of them only they are 0.
+    whose denominator is 0 is NaN, and means ignore it. Dice and IoU are NaN for a class that is in neither label map,
+    and 0 for one that is in only one of them.
 
     Args:
         true_positive: Voxels that have the class in both label maps.
-        false_positive: In the prediction only.
-        false_negative: In the truth only.
-        true_negative: In neither.
+        false_positive: Voxels that have it in the prediction only.
+        false_negative: Voxels that have it in the truth only.
+        true_negative: Voxels that have it in neither.
 
     Example:
         >>> Overlap(true_positive=6, false_positive=2, false_negative=2, true_negative=90).dice
@@ -54,28 +54,28 @@ class Overlap:
 
     @property
     def sensitivity(self) -> float:
-        """TP / (TP + FN), recall: the share of the class that was found."""
+        """TP / (TP + FN), recall: the share of the class that was predicted."""
         return _ratio(self.true_positive, self.truth)
 
     @property
     def specificity(self) -> float:
-        """TN / (TN + FP): the share of the rest that was left alone; near 1 where the image is mostly background."""
+        """TN / (TN + FP): the share of the other voxels that are correct; near 1 in images of mostly background."""
         return _ratio(self.true_negative, self.true_negative + self.false_positive)
 
     @property
     def precision(self) -> float:
-        """TP / (TP + FP): the share of what was found that is right."""
+        """TP / (TP + FP): the share of the predicted voxels that are correct."""
         return _ratio(self.true_positive, self.pred)
 
 
 def overlaps(counts: np.ndarray) -> list[Overlap]:
-    """The overlap of each class against all others.
+    """Compute the overlap of each class against all others.
 
     Args:
-        counts: `dice.class_counts`, shape ``(classes, classes)``; rows are the truth.
+        counts: The result of `dice.class_counts`, shape ``(classes, classes)``; rows are the truth.
 
     Returns:
-        One per class, from class 0.
+        The overlap of each class, from class 0.
     """
     total = int(counts.sum())
     result = []

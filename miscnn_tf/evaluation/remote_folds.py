@@ -1,4 +1,4 @@
-"""Folds that run in other processes or on other machines, by any ``concurrent.futures.Executor``."""
+"""Running of folds in other processes or on other machines by a ``concurrent.futures.Executor``."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miscnn_tf.cluster import read_cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
-from miscnn_tf.evaluation.fold_record import RECORD_FILE
-from miscnn_tf.evaluation.fold_run import History, RunOptions, run_split
-from miscnn_tf.evaluation.folds import Fold
+from miscnn_tf.evaluation.fold_run import run_split
+from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.runs.fold import Fold
+from miscnn_tf.runs.names import RECORD_FILE
+from miscnn_tf.runs.tables import History
+from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
     from miscnn_tf.neural_network.model import Neural_Network
 
 logger = logging.getLogger(__name__)
 
-# Dask runs several tasks of a worker in threads; Keras' settings, and the memory of the device, are the process's.
+# Dask runs several tasks of a worker in threads, which share Keras' settings and the memory of the device.
 _one_fold_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A `Neural_Network` before it is made: what travels to a worker instead of a live Keras model.
+    """Everything needed to build a `Neural_Network` in a worker, since a Keras model cannot be sent.
 
     Args:
-        cls: Its class, which may be the user's own.
-        preprocessor: Without its store of prepared samples.
+        cls: Its class, which may be custom.
+        preprocessor: Its preprocessor without the store of prepared samples.
         loss: A name, a function, or a Keras object as its class and configuration.
-        metrics: Likewise.
-        attributes: Its other settings, and what the user added to it.
+        metrics: The metrics, in the same form.
+        attributes: Its other settings, and attributes that the user added.
         weights: The initial weights, from which each fold starts.
     """
 
@@ -55,7 +57,7 @@ class Recipe:
 
     @classmethod
     def of(cls, network: Neural_Network) -> Recipe:
-        """The recipe of a network."""
+        """Return the recipe of a network."""
         attributes = network.attributes_to_send()
         preprocessor, loss, metrics = (attributes.pop(name) for name in ("preprocessor", "loss", "metrics"))
         return cls(
@@ -68,8 +70,8 @@ class Recipe:
         )
 
     def make(self) -> Neural_Network:
-        """The network."""
-        # Prepared samples of each run have a folder of their own, which is removed at the end of the program.
+        """Build the network."""
+        # The folder of prepared samples of each run is removed at the end of the program.
         data_io = copy.copy(self.preprocessor.data_io)
         data_io.seed = random.SystemRandom().randrange(10**12)
         preprocessor = copy.copy(self.preprocessor)
@@ -89,7 +91,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Configured:
-    """A Keras object as its class and what that is made from."""
+    """A Keras object as its class and configuration."""
 
     cls: type
     config: dict[str, Any]
@@ -99,15 +101,16 @@ class _Configured:
 class _Job:
     fold: Fold
     folder: Path
-    options: RunOptions
+    options: ValidationOptions
     recipe: Recipe
 
 
-def check_executor(executor: Executor, model: Neural_Network) -> None:
-    """Find out before anything runs that folds cannot be run so.
+def check_executor(executor: Executor, model: Neural_Network, writer: Writer) -> None:
+    """Require an executor that can run folds of a model, before anything runs.
 
     Raises:
-        ConfigurationError: If it is no executor, forks this process, or the model is no `Neural_Network`.
+        ConfigurationError: If it is not an executor, or forks this process; if the model is not a `Neural_Network`; or
+            if several cluster nodes train together.
     """
     from miscnn_tf.neural_network.model import Neural_Network
 
@@ -120,15 +123,15 @@ def check_executor(executor: Executor, model: Neural_Network) -> None:
         raise ConfigurationError(
             f"model is a {type(model).__name__}, but executors can only be sent a Neural_Network; leave executor out"
         )
-    if read_cluster() is not None:
+    if not writer.is_alone:
         raise ConfigurationError(
-            "an executor runs folds beside each other, but TF_CONFIG says that all machines train one network "
-            "together; unset TF_CONFIG, or leave executor out"
+            "an executor runs folds beside each other, but the environment variable TF_CONFIG makes all machines train "
+            "one network together; unset TF_CONFIG, or leave executor out"
         )
     context = getattr(executor, "_mp_context", None)
     if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":
         raise ConfigurationError(
-            "the executor forks this process, and TensorFlow, which is at work in it, does not survive that. Make it "
+            "the executor forks this process, which TensorFlow does not support once it has started. Create it "
             'with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))'
         )
 
@@ -137,24 +140,24 @@ def run_remotely(
     folds: Sequence[Fold],
     folders: Sequence[Path],
     model: Neural_Network,
-    options: RunOptions,
+    options: ValidationOptions,
     executor: Executor,
 ) -> list[History]:
-    """Run each fold in a worker, and wait for all of them.
+    """Run each fold in an executor worker, and wait for all of them.
 
     Args:
         folds: The splits.
-        folders: Where the results of each go; the workers see the same folders.
-        model: The model; what it is made from is sent.
-        options: How each is trained and measured.
-        executor: Whose workers run them.
+        folders: The folder of each fold, which the workers must see under the same path.
+        model: The model; its recipe is sent.
+        options: Options of the training and evaluation of each fold.
+        executor: The executor.
 
     Returns:
-        The history of each.
+        The history of each fold.
 
     Raises:
         ConfigurationError: If something cannot be sent; before anything runs.
-        TrainingError: If a fold failed; its number is told. Folds that have not begun are not begun any more.
+        TrainingError: If a fold failed; the message has its number. Waiting folds are cancelled.
     """
     options = replace(options, callbacks=tuple(_unbound(callback) for callback in options.callbacks))
     recipe = Recipe.of(model)
@@ -184,8 +187,8 @@ def _result(future: Future[History], number: int, folder: Path) -> History:
         history = future.result()
     except (Exception, CancelledError) as error:
         raise TrainingError(
-            f"fold {number} ({folder}) failed in its worker: {type(error).__name__}: {error}. Folds that are finished "
-            "stay finished; run again when the cause is removed"
+            f"fold {number} ({folder}) failed in its worker: {type(error).__name__}: {error}. Finished folds are kept; "
+            "remove the cause and run again"
         ) from error
     if not (folder / RECORD_FILE).is_file():
         raise TrainingError(
@@ -217,14 +220,14 @@ def _made(thing: Any) -> Any:
 
 
 def _unbound(callback: Any) -> Any:
-    """A copy that has no model of an earlier training."""
+    """Return a copy of a callback without the model of an earlier training."""
     twin = copy.copy(callback)
     twin.set_model(None)
     return twin
 
 
-def _require_sendable(recipe: Recipe, options: RunOptions) -> None:
-    """Look at each part on its own, lest the user be left with "cannot pickle '_thread.lock' object"."""
+def _require_sendable(recipe: Recipe, options: ValidationOptions) -> None:
+    """Pickle each part separately, so that the message names the part that cannot be sent."""
     import keras
 
     from miscnn_tf.neural_network.model import Neural_Network
@@ -243,15 +246,15 @@ def _require_sendable(recipe: Recipe, options: RunOptions) -> None:
         **{f"the network's attribute {name}": value for name, value in recipe.attributes.items()},
     }
     for name, part in parts.items():
-        # A pickled model would be trained by nobody.
+        # A copy of a model would not be trained.
         held = [part, *getattr(part, "__dict__", {}).values()]
         if any(isinstance(value, keras.Model | Neural_Network) for value in held):
-            raise ConfigurationError(f"{name} holds a model, which stays here while others are trained; leave it out")
+            raise ConfigurationError(f"{name} holds a model, which is not trained in the worker; leave it out")
         try:
             pickle.dumps(part)
-        except Exception as error:  # whatever its own methods raise
+        except Exception as error:  # custom methods may raise any error
             raise ConfigurationError(
-                f"{name} cannot be sent to a worker ({error}). It has to consist of plain data, and of functions and "
-                "classes that a module defines under their names: no lambda, open file or lock. Leave executor out to "
-                "run all folds here"
+                f"{name} cannot be sent to a worker ({error}). Use plain data, and functions and classes at the top "
+                "level of a module, without lambdas, open files or locks; or leave executor out to run all folds in "
+                "this process"
             ) from error

@@ -1,4 +1,4 @@
-"""Pictures of scores: a box per class, and every case as a point."""
+"""Figures of scores: a box per class, and a point per sample."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
-from miscnn_tf.evaluation.score_names import is_difference, is_share, measured, score_title
-from miscnn_tf.evaluation.score_table import FIGURE_FILE, columns
-from miscnn_tf.evaluation.summary import finite
+from miscnn_tf.runs.names import FIGURE_FILE
+from miscnn_tf.runs.score_names import is_difference, is_share, measured, score_title
+from miscnn_tf.runs.score_summary import finite
+from miscnn_tf.runs.score_table import columns
 
 
 def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) -> Path:
@@ -24,7 +25,7 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) 
 
     Args:
         rows: Rows of `score_label_maps`, or of ``scores.csv`` (`read_scores`).
-        evaluation_path: Folder of the picture; created where missing.
+        evaluation_path: Folder of the figure; created if missing.
 
     Returns:
         The file.
@@ -44,22 +45,22 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) 
 
 
 def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """A figure with a panel per score: box from quartile to quartile, median, whiskers of 1.5 box lengths, all cases.
+    """Draw a panel per score: boxes between the quartiles, median, whiskers of 1.5 box lengths, and all samples.
 
-    The background is left out where there are other classes. Scores that are infinite or not defined have no point;
-    how many are infinite (only one of truth and prediction has the class) stands below the class, as ``"2×∞"``.
+    The background is omitted if there are other classes. Infinite and undefined scores have no point; the number of
+    infinite ones (only one of truth and prediction has the class) is below the class, as ``"2×∞"``.
 
     Args:
         rows: Rows of `score_label_maps`.
 
     Returns:
-        A matplotlib Figure, which belongs to no global state and needs no closing.
+        A matplotlib Figure that is not registered with pyplot and need not be closed.
     """
     labels = sorted({row["class"] for row in rows})
     labels = [label for label in labels if label != 0] or labels
     shown = [row for row in rows if row["class"] in labels]
     names = measured(columns(shown))
-    # Panels side by side, but for so many classes that each panel needs the whole width.
+    # With many classes, each panel needs the whole width.
     across = 1 if len(labels) > 12 else min(3, max(1, len(names)))
     down = max(1, -(-len(names) // across))
     width = max(3.4, min(0.7 * len(labels) + 1.2, 0.25 * len(labels) + 6))
@@ -74,7 +75,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _draw_panel(axes: Axes, name: str, labels: Sequence[int], values: Sequence[Sequence[float]]) -> None:
-    # Where the points are put aside has no meaning, and is the same in each picture.
+    # The horizontal scatter of the points has no meaning; it is the same in each figure.
     scatter = np.random.default_rng(0)
     ticks = []
     for place, (label, all_values) in enumerate(zip(labels, values, strict=True)):

@@ -1,4 +1,4 @@
-"""All scores of a prediction, case by case and class by class."""
+"""Scores of a prediction for each class."""
 
 from __future__ import annotations
 
@@ -14,29 +14,6 @@ from miscnn_tf.evaluation.dice import class_counts, same_grid
 from miscnn_tf.evaluation.overlap import overlaps
 from miscnn_tf.evaluation.surface import class_surface_distances
 
-#: What the columns mean, in a few words; written into each summary.
-DEFINITIONS = {
-    "dice": "2 TP / (2 TP + FP + FN), counted in voxels; NaN if truth and prediction are both empty",
-    "iou": "TP / (TP + FP + FN); NaN if both are empty",
-    "sensitivity": "TP / (TP + FN); NaN if the truth is empty",
-    "specificity": "TN / (TN + FP); NaN if nothing else is in the truth",
-    "precision": "TP / (TP + FP); NaN if the prediction is empty",
-    "volume": "number of voxels times the size of one; the difference is prediction minus truth",
-    "hd95": (
-        "the larger of the two directed 95th percentiles of the distances between surface elements, weighted by their "
-        "area (as DeepMind's surface-distance); infinite if one of truth and prediction is empty, NaN if both are"
-    ),
-    "assd": (
-        "average symmetric surface distance: mean over the surface elements of both, weighted by their area; infinite "
-        "if one is empty, NaN if both are"
-    ),
-    "nsd": (
-        "normalised surface Dice (Nikolov et al. 2021): share of the area of both surfaces within the tolerance, which "
-        "the column names, of the other one; 0 if one is empty, NaN if both are"
-    ),
-    "classes": "each class against all others; surfaces are not measured for the background, class 0",
-}
-
 Row = dict[str, float]
 
 
@@ -49,19 +26,19 @@ def score_label_maps(
     tolerance_mm: float = 1.0,
     ignored: np.ndarray | None = None,
 ) -> list[Row]:
-    """Score a label map against the truth; no network is needed.
+    """Compute the scores of a label map against the truth.
 
     Args:
         truth: Label map ``(x, y[, z])`` of integers (or whole floats) from 0 to ``classes - 1``. A last axis of length
-            1, as samples have, is ignored where only one of the two has it, or `spacing` shows that it is no axis.
+            1, as samples have, is ignored if only one of the two has it, or if `spacing` has a number less.
         pred: Label map of the same grid.
         classes: Number of classes, background included.
-        spacing: Voxel size in mm, one number per axis. None where it is not known (photographs, microscopy without
-            scale): lengths are then in pixels or voxels, and the names of the columns say so.
-        tolerance_mm: Of the normalised surface Dice, in mm; without `spacing` in pixels or voxels. Take what two
-            experts differ by.
-        ignored: Which voxels are left out, a mask of the same shape; None for none. They are not counted, and both
-            surfaces end where they begin.
+        spacing: Voxel size in mm, one number per axis. None if unknown (photographs, microscopy without scale): lengths
+            and their column names are then in pixels or voxels.
+        tolerance_mm: Tolerance of the normalised surface Dice, in mm; without `spacing` in pixels or voxels. Choose the
+            distance between two experts.
+        ignored: Mask of voxels to exclude, of the same shape; None for none. They are not counted, and both surfaces
+            end at them.
 
     Returns:
         One row per class, from class 0, each a dict in the order of the columns:
@@ -71,16 +48,16 @@ def score_label_maps(
         - ``volume_truth_ml``, ``volume_prediction_ml``, ``volume_difference_ml`` (prediction minus truth); in 2D
           ``area_truth_mm2`` and so on;
         - ``hd95_mm``, ``assd_mm`` (average symmetric surface distance) and ``nsd_1mm`` (normalised surface Dice at the
-          tolerance), not of class 0, whose surface is the others'.
+          tolerance), except for class 0.
 
-        The unit ``mm`` becomes ``pixels`` (2D) or ``voxels`` (3D) where the spacing is not known. `DEFINITIONS` says
-        how each is defined. Where a class is in neither label map, everything but the specificity and the volumes is
-        NaN, and means leave it out; where it is in one of them only, Dice, IoU and surface Dice are 0 and distances
-        infinite.
+        The unit ``mm`` becomes ``pixels`` (2D) or ``voxels`` (3D) if the spacing is unknown. The definitions are in
+        `miscnn_tf.runs.score_names.DEFINITIONS`. For a class in neither label map, all scores except the specificity
+        and the volumes are NaN, and means ignore them; for a class in only one of them, Dice, IoU and surface Dice are
+        0 and distances are infinite.
 
     Raises:
         DataError: If the grids differ, have neither 2 nor 3 axes, or a label is not valid.
-        ConfigurationError: If `classes`, `spacing` or `tolerance_mm` cannot be used.
+        ConfigurationError: If `classes`, `spacing` or `tolerance_mm` is invalid.
 
     Example:
         >>> import numpy as np
@@ -103,7 +80,7 @@ def score_label_maps(
             "voxel size of each axis in mm, or None if it is not known"
         )
     if ignored is not None and ignored.any():
-        # As a class of their own, which is not measured.
+        # Counted as an additional class, whose scores are not returned.
         if ignored.size != truth.size:
             raise DataError(
                 f"ignored has the shape {ignored.shape}, the label maps {truth.shape}; they must be the same"
@@ -145,7 +122,7 @@ def score_label_maps(
 
 
 class _Columns:
-    """The names of the columns that have a unit, and the volume of a voxel in it."""
+    """Names of the columns with a unit, and the volume of a voxel in that unit."""
 
     def __init__(self, ndim: int, spacing: tuple[float, ...] | None, tolerance: float) -> None:
         kind = "volume" if ndim == 3 else "area"
@@ -160,10 +137,10 @@ class _Columns:
 
 
 def check_tolerance(value: float) -> float:
-    """The tolerance of the surface Dice as a float.
+    """Return the tolerance of the surface Dice as a float.
 
     Raises:
-        ConfigurationError: If it is negative, infinite or no number.
+        ConfigurationError: If it is negative, infinite or not a number.
     """
     result = float(number(value, "tolerance_mm"))
     if not 0 <= result < math.inf:
@@ -172,7 +149,7 @@ def check_tolerance(value: float) -> float:
 
 
 def _with_label(labels: np.ndarray, mask: np.ndarray, label: int) -> np.ndarray:
-    """A copy with one label in all voxels of a mask."""
+    """Return a copy with one label in all voxels of a mask."""
     changed = labels.astype(np.result_type(labels.dtype, np.min_scalar_type(label)), copy=True)
     changed[mask] = label
     return changed

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from miscnn_tf.cluster import is_chief
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.callable_module import make_callable
-from miscnn_tf.evaluation.fold_run import (
-    History,
-    RunOptions,
-    by_the_chief,
-    check_model,
-    locked_by_the_chief,
-    remove_results,
-    run_split,
-)
+from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
-from miscnn_tf.evaluation.run_record import write_run_record
+from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
+from miscnn_tf.runs.cleanup import remove_results
+from miscnn_tf.runs.run_record import write_run_record
+from miscnn_tf.runs.tables import History
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -43,90 +37,85 @@ def split_validation(
     save_models: bool = True,
     return_output: bool = False,
     *,
+    options: ValidationOptions | None = None,
     seed: int = 0,
-    resume: bool = True,
     strata: Labelling | None = None,
     groups: Labelling | None = None,
-    backup_every: int = 1,
-    save_predictions: bool = True,
-    report: bool = True,
-    start: str = "initial",
-    archive: bool = False,
+    **settings: Any,
 ) -> History | None:
-    """Train a model on a part of the samples and measure it on the rest.
+    """Train a model on a part of the samples and evaluate it on the rest.
 
     The results are those of a fold of `cross_validation`, in `evaluation_path` itself: ``sample_list.json``,
-    ``history.tsv``, ``model.keras`` (the best by ``val_loss``), figures, ``detailed_validation.tsv``. As there, what is
-    finished is not run again, and results of another split or other settings are an error unless ``archive=True`` or
-    ``resume=False`` is given.
+    ``history.tsv``, ``model.keras`` (the best by ``val_loss``), figures, ``detailed_validation.tsv``. As there,
+    finished work is not repeated, and results of another split or other settings are an error unless ``archive=True``
+    or ``resume=False`` is given.
 
     Args:
         sample_list: Names of the samples; the list is not changed.
-        model: The model; it is reset first. Afterwards it has the best weights, where those were kept.
-        percentage: Share of the samples that validate, above 0 and below 1, rounded to whole samples, at least one.
+        model: The model; it is reset first. Afterwards it has the best weights, if those were kept.
+        percentage: Share of the validation samples, above 0 and below 1, rounded to whole samples, at least one.
         epochs: Number of epochs.
         iterations: Steps per epoch; None: each training sample once.
-        evaluation_path: Folder of the results.
+        evaluation_path: The run folder.
         draw_figures: Draw the curves of the loss and the metrics, and box plots of the scores.
-        run_detailed_evaluation: Predict the validation samples and write their Dice.
+        run_detailed_evaluation: Predict the validation samples and write their scores.
         callbacks: Further Keras callbacks; the list is not changed.
         save_models: Keep the best model.
         return_output: Return the history.
-        seed: Of the split, which depends on the samples' names besides.
-        resume: False throws away the results that the folder holds, and starts afresh.
-        strata: What both sides get their share of: a mapping or a function from a sample's name to its stratum, or to a
-            set of several.
-        groups: What stays together: a mapping or a function from a sample's name to its group, such as the patient.
-        backup_every: After how many epochs the state of the training is written, by which an interrupted one goes on;
-            0: never.
-        save_predictions: Keep what was predicted for the validation samples in ``predictions/``.
-        report: Write ``report.html``, a page with all of it.
-        start: Starting weights: ``"initial"``, the initial weights of the model, or ``"weights"``, its current ones.
-        archive: Move results of another run to a dated folder beside this one: as in `cross_validation`.
+        options: All options in one object, in place of the single arguments.
+        seed: Seed of the split, which otherwise only depends on the names of the samples.
+        strata: Strata that are distributed evenly between both sides: a mapping or a function from the name of a sample
+            to its stratum, or to a set of several.
+        groups: Groups that are not divided: a mapping or a function from the name of a sample to its group, such as the
+            patient.
+        **settings: Further fields of `ValidationOptions` by keyword, such as ``resume=False``.
 
     Returns:
         With `return_output` the history, ``{"loss": [per epoch], "val_loss": […], …}``; otherwise None.
 
     Raises:
-        ConfigurationError: If an argument cannot work, or the folder holds finished results of another split.
+        ConfigurationError: If an argument is invalid, or given as an option too, or the folder holds finished results
+            of another split.
 
     Example:
         >>> from miscnn_tf.evaluation import split_validation
         >>> split_validation(samples, model, percentage=0.2, epochs=100)  # doctest: +SKIP
     """
-    options = RunOptions(
-        epochs,
-        iterations,
-        draw_figures,
-        run_detailed_evaluation,
-        callbacks,
-        save_models,
-        resume,
-        backup_every,
-        save_predictions,
-        archive=archive,
+    options = gather_options(
+        split_validation,
+        options,
+        settings,
+        epochs=epochs,
+        iterations=iterations,
+        draw_figures=draw_figures,
+        run_detailed_evaluation=run_detailed_evaluation,
+        callbacks=callbacks,
+        save_models=save_models,
     )
-    check_model(model)
-    options.check()
+    check_run(model, options)
     fold = leave_out(check_samples(sample_list, model), percentage, seed, strata=strata, groups=groups)
-    settings = {
+    facts = {
         "validation_share": percentage,
         "seed": seed,
         "stratified": strata is not None,
         "grouped": groups is not None,
-        "epochs": epochs,
-        "iterations": iterations,
+        "epochs": options.epochs,
+        "iterations": options.iterations,
     }
-    with locked_by_the_chief(model, evaluation_path):
-        if not resume and not archive:
-            by_the_chief(model, lambda: remove_results(Path(evaluation_path)))
-        with starting_weights(model, start):
-            history = run_split(fold, model, Path(evaluation_path), options)
-        if is_chief():
-            write_run_record(evaluation_path, "training", model, settings=settings)
-            if report:
-                write_report_if_possible(evaluation_path, model.preprocessor.data_io)
+    folder, writer = Path(evaluation_path), writer_of(model)
+    with writer.locked(folder):
+        if not options.resume and not options.archive:
+            writer.write(lambda: remove_results(folder))
+        with starting_weights(model, options.start):
+            history = run_split(fold, model, folder, options, writer)
+        writer.write(lambda: _finish(folder, model, facts, options), wait=False)
     return history if return_output else None
+
+
+def _finish(folder: Path, model: Neural_Network, facts: dict[str, Any], options: ValidationOptions) -> None:
+    write_run_record(folder, "training", model, settings=facts)
+    if options.report:
+        write_report_if_possible(folder, model.preprocessor.data_io)
 
 
 make_callable(__name__)

@@ -1,4 +1,4 @@
-"""Starting weights of the trainings in an evaluation: the initial or the current weights of the model."""
+"""Starting weights of the trainings in an evaluation."""
 
 from __future__ import annotations
 

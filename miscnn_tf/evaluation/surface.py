@@ -1,12 +1,12 @@
-"""How far two segmented surfaces lie apart: HD95, average symmetric surface distance and normalised surface Dice.
+"""Distances between segmented surfaces: HD95, average symmetric surface distance and normalised surface Dice.
 
-A surface is what DeepMind's *surface-distance* takes it to be (Nikolov et al., J. Med. Internet Res. 23(7), 2021,
-doi:10.2196/26151): elements that sit at the corners between voxels, wherever the voxels around a corner are not all
-inside or all outside, each with the area in mm² (in 2D: length in mm) that marching cubes gives it (Lorensen & Cline,
-SIGGRAPH 1987). Everything here is weighted by that area, so that a figure does not depend on how finely an axis is
-sampled, as it does where voxels are counted. A mask that the border of the image cuts off has a surface there. Along an
-axis distances are exact; between slanted or curved surfaces they come out up to about half a voxel too small, since the
-elements lie on both sides of the true surface and the nearest counts (so do those of border voxels).
+Surfaces are defined as in DeepMind's *surface-distance* (Nikolov et al., J. Med. Internet Res. 23(7), 2021,
+doi:10.2196/26151). Their elements are at the corners between voxels, if the voxels around a corner are neither all
+inside nor all outside. Each has the area in mm² (in 2D: length in mm) that marching cubes gives it (Lorensen & Cline,
+SIGGRAPH 1987). All scores are weighted by that area and therefore do not depend on the sampling of an axis, in contrast
+to counts of voxels. A mask that is cut off by the border of the image has a surface there. Distances along an axis are
+exact; those between slanted or curved surfaces are up to about half a voxel too small, since the elements are on both
+sides of the true surface and the nearest one counts (as for border voxels).
 
 DeepMind's own package is not used: its release (0.1) fails on an empty mask with NumPy 2 and sorts Python tuples, which
 takes minutes on a CT. The tests compare with it.
@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 from miscnn_tf.arguments import number, spacings
 from miscnn_tf.errors import ConfigurationError, DataError
 
-# Corners that are looked at at once: a few arrays of this many bytes.
+# Corners per slab; a few arrays have this many bytes.
 _SLAB_CORNERS = 2**22
 # Surfaces of fewer elements than one in so many corners of their box are searched by a k-d tree, in memory and time
 # that grow with the surface. Denser ones, as the noise of an untrained network, are faster by a distance transform.
@@ -36,13 +36,13 @@ _SPARSE = 20
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """The distance of each surface element to the nearest element of the other surface.
+    """Distance of each surface element to the nearest element of the other surface.
 
     Args:
-        to_pred: From the elements of the truth, mm, ascending, float64; infinite where the prediction is empty.
-        to_truth: From the elements of the prediction, likewise.
+        to_pred: Distances from the elements of the truth, mm, ascending, float64; infinite if the prediction is empty.
+        to_truth: Distances from the elements of the prediction.
         truth_areas: Areas (3D, mm²) or lengths (2D, mm) of the elements of the truth, in the order of `to_pred`.
-        pred_areas: Of the prediction, in the order of `to_truth`.
+        pred_areas: Areas of the elements of the prediction, in the order of `to_truth`.
     """
 
     to_pred: np.ndarray
@@ -51,9 +51,9 @@ class SurfaceDistances:
     pred_areas: np.ndarray
 
     def hausdorff(self, percent: float = 95.0) -> float:
-        """The larger of the two directed `percent` percentiles, each weighted by area; 100 is the Hausdorff distance.
+        """Return the larger directed `percent` percentile, weighted by area; 100 is the Hausdorff distance.
 
-        Not the percentile of both directions pooled, as in MedPy, which is smaller where one direction is better.
+        MedPy pools both directions, which gives a smaller number if one direction is better.
 
         Returns:
             mm; infinite if one mask is empty, NaN if both are.
@@ -68,7 +68,7 @@ class SurfaceDistances:
         )
 
     def average(self) -> float:
-        """The average symmetric surface distance: the mean over the elements of both surfaces, weighted by area.
+        """Return the average symmetric surface distance: the mean over the elements of both, weighted by area.
 
         Returns:
             mm; infinite if one mask is empty, NaN if both are.
@@ -79,7 +79,7 @@ class SurfaceDistances:
         return float(total / self._area())
 
     def surface_dice(self, tolerance: float) -> float:
-        """The normalised surface Dice: the share of both surfaces that lies within `tolerance` of the other one.
+        """Return the normalised surface Dice: the share of both surfaces within `tolerance` of the other one.
 
         Args:
             tolerance: mm, 0 or more.
@@ -107,15 +107,15 @@ class SurfaceDistances:
 
 
 def surface_distances(truth: np.ndarray, pred: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
-    """Distances between the surfaces of two masks.
+    """Compute the distances between the surfaces of two masks.
 
     Args:
-        truth: Mask ``(x, y[, z])``; what is not 0 is inside.
+        truth: Mask ``(x, y[, z])``, not 0 inside.
         pred: Mask of the same grid.
         spacing: Voxel size in mm, one number per axis.
 
     Returns:
-        The distances, of which the scores are made.
+        The distances, with the scores as methods.
 
     Raises:
         DataError: If the grids differ, or have neither 2 nor 3 axes.
@@ -189,7 +189,7 @@ def _boxes(labels: np.ndarray, classes: int) -> list[Box | None]:
 
 
 def _elements(labels: np.ndarray, label: int, box: Box | None) -> Elements:
-    """The corners at which the surface of a label lies."""
+    """Return the corners with the surface of a label."""
     if box is None:
         return np.empty(0, np.int64), np.empty(0, np.uint8)
     inside = labels[box]
@@ -226,12 +226,12 @@ def _distances(truth: Elements, pred: Elements, shape: tuple[int, ...], spacing:
 
 
 def _nearest(start: np.ndarray, goal: np.ndarray, shape: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm from each corner to the nearest of others."""
+    """Return the distance in mm from each corner to the nearest of others."""
     distances = np.zeros(start.size)
     if not goal.size:
         distances.fill(np.inf)
         return distances
-    # Good segmentations share most of their surface; the rest is searched for.
+    # Good segmentations share most of their surface; only the rest is searched.
     apart = np.flatnonzero(goal[np.minimum(np.searchsorted(goal, start), goal.size - 1)] != start)
     if apart.size:
         starts, goals = _places(start[apart], shape), _places(goal, shape)
@@ -256,7 +256,7 @@ def _by_transform(
     local = tuple(place - least for place, least in zip(starts, low, strict=True))
     free = np.ones(size, bool)
     free[tuple(place - least for place, least in zip(goals, low, strict=True))] = False
-    # Where the nearest one is takes a quarter of the memory of how far it is, which is asked for at few places only.
+    # The indices of the nearest corners need a quarter of the memory of the distances.
     nearest = ndimage.distance_transform_edt(free, sampling=spacing, return_distances=False, return_indices=True)
     squared = np.zeros(local[0].size)
     for place, goal, length in zip(local, nearest, spacing, strict=True):
@@ -287,21 +287,21 @@ def _weighted_percentile(distances: np.ndarray, areas: np.ndarray, percent: floa
 
 
 def _neighbours(ndim: int) -> list[tuple[int, ...]]:
-    """The voxels around a corner, in the order of their bits."""
+    """Return the voxels around a corner, in the order of their bits."""
     return list(product((0, 1), repeat=ndim))
 
 
 @lru_cache(maxsize=64)
 def element_areas(spacing: tuple[float, ...]) -> np.ndarray:
-    """The area (2D: length) of the surface element of each way in which the voxels around a corner can be set.
+    """Return the area (2D: length) of the surface element for each combination of the voxels around a corner.
 
-    Bit b of a number says whether the voxel ``list(itertools.product((0, 1), repeat=ndim))[b]`` is inside.
+    Bit b of the index is set if the voxel ``list(itertools.product((0, 1), repeat=ndim))[b]`` is inside.
 
     Args:
         spacing: Voxel size in mm per axis, 2 or 3.
 
     Returns:
-        Float64, 16 or 256 numbers in mm or mm²; 0 for all outside and all inside. Not to be changed: it is shared.
+        Float64, 16 or 256 numbers in mm or mm²; 0 for all outside and all inside. The array is shared and read-only.
     """
     ndim = len(spacing)
     neighbours = _neighbours(ndim)
@@ -325,7 +325,7 @@ def _contour_length(inside: Sequence[tuple[int, ...]], spacing: tuple[float, ...
 
 
 def _triangle_area(inside: Sequence[tuple[int, ...]], spacing: tuple[float, ...]) -> float:
-    from skimage.measure import marching_cubes  # takes a while to import
+    from skimage.measure import marching_cubes  # slow to import
 
     cube = np.zeros((2, 2, 2), np.float32)
     cube[tuple(np.transpose(inside))] = 1

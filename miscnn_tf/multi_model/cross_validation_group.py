@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
-from miscnn_tf.evaluation.all_folds import begin_folds, fold_folder
-from miscnn_tf.evaluation.fold_run import RunOptions, by_the_chief, check_model, locked_by_the_chief, run_split
-from miscnn_tf.evaluation.folds import Fold, check_samples, fold_to_plain, make_folds, plain_to_fold
+from miscnn_tf.evaluation.all_folds import begin_folds, finish_folds
+from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
+from miscnn_tf.evaluation.folds import check_samples, make_folds
+from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.evaluation.starting_weights import starting_weights
-from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.multi_model.model import Model
 from miscnn_tf.multi_model.model_group import Model_Group
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.runs.fold import Fold, fold_to_plain, plain_to_fold
+from miscnn_tf.runs.names import fold_folder
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -161,23 +163,29 @@ class CrossValidationGroup(Model_Group):
                 "with an evaluation_path each fold validates on its own samples and without class_weight; leave "
                 "validation_samples and class_weight out"
             )
-        options = RunOptions(
-            *(epochs, iterations, draw_figures, run_detailed_evaluation, callbacks), resume=resume, archive=archive
+        options = ValidationOptions(
+            epochs=epochs,
+            iterations=iterations,
+            draw_figures=draw_figures,
+            run_detailed_evaluation=run_detailed_evaluation,
+            callbacks=callbacks,
+            resume=resume,
+            archive=archive,
+            report=False,
         )
         root, first = Path(evaluation_path), self.models[0]
-        check_model(first)
-        options.check()
+        check_run(first, options)
         settings = {"seed": self.seed} if isinstance(self.folds, int) else {}
-        with locked_by_the_chief(first, root):
-            by_the_chief(first, lambda: begin_folds(root, folds, first, options, settings))
+        writer = writer_of(first)
+        with writer.locked(root):
+            writer.write(lambda: begin_folds(root, folds, first, options, settings))
             self.trained_folds = folds
             options = replace(options, resume=True, archive=False)  # earlier results are deleted or moved
             histories = []
             for number, (fold, model) in enumerate(zip(folds, self._in_turn("trains"), strict=True)):
                 with starting_weights(model):
-                    histories.append(run_split(fold, model, fold_folder(root, number), options))
-            if run_detailed_evaluation:
-                write_summary(root, draw_figures=draw_figures)
+                    histories.append(run_split(fold, model, fold_folder(root, number), options, writer))
+            writer.write(lambda: finish_folds(root, first, options), wait=False)
         return histories
 
     def description(self) -> dict[str, Any]:

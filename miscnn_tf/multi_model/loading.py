@@ -9,14 +9,12 @@ from typing import Any
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-from miscnn_tf.evaluation.all_folds import fold_folders
-from miscnn_tf.evaluation.fold_record import RECORD_FILE
-from miscnn_tf.evaluation.fold_run import MODEL_FILE
 from miscnn_tf.multi_model.cross_validation_group import CrossValidationGroup
 from miscnn_tf.multi_model.group_file import GROUP_KINDS, METADATA, NETWORK_KIND, find_folder, member_path, read
 from miscnn_tf.multi_model.model_group import Model_Group
 from miscnn_tf.neural_network.model_description import read_metadata, reading
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+from miscnn_tf.runs.names import MODEL_FILE, RECORD_FILE, fold_folders
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ def fold_model_files(evaluation_path: str | Path) -> list[Path]:
     Raises:
         MissingDataError: If there are none.
     """
-    folders = [folder for _, folder in sorted(fold_folders(Path(evaluation_path)).items())]
+    folders = list(fold_folders(evaluation_path).values())
     finished = [folder for folder in folders if (folder / RECORD_FILE).is_file()]
     files = [folder / MODEL_FILE for folder in finished if (folder / MODEL_FILE).is_file()]
     if not files:

@@ -15,11 +15,11 @@ import numpy as np
 
 from miscnn_tf.arguments import whole_number
 from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.results import STATE_FILE
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
-from miscnn_tf.neural_network.training_state_file import (
+from miscnn_tf.runs.names import STATE_FILE
+from miscnn_tf.runs.training_state_file import (
     read_description,
     read_state,
     with_arrays,

@@ -12,7 +12,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.folds import Fold, check_samples, leave_out, load_disk2fold, make_folds
+from miscnn_tf.evaluation.folds import check_samples, leave_out, make_folds
 from miscnn_tf.planning.experiment import (
     AUTO,
     UNLIMITED_EPOCHS,
@@ -24,6 +24,7 @@ from miscnn_tf.planning.experiment import (
     make_named,
 )
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.runs.fold import Fold, load_disk2fold
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback

@@ -18,6 +18,7 @@ from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.messages import did_you_mean
 from miscnn_tf.plain_limits import key_name, real, shown, walk
 from miscnn_tf.planning.experiment import Experiment, Named, Table
+from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 from miscnn_tf.typed_data import wanted as wanted_by
 
 #: Keys that hold a path relative to the folder of the file.
@@ -32,8 +33,6 @@ _PATHS: Final = (
 #: Maximum size of a configuration in bytes; the names of ten thousand samples take 0.3 MB.
 _LARGEST: Final = 16 * 2**20
 
-#: Kinds of runs, and the file name of the configuration in their run folders.
-KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "cross_validation.toml"}
 _KEPT: Final = "The configuration of this {}, with absolute paths."
 
 

@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from miscnn_tf.evaluation.summary import finite
+from miscnn_tf.runs.score_summary import finite
 
 
 class RankedCase(NamedTuple):
-    """A case and how well it was segmented.
+    """Case with its scores.
 
     Attributes:
-        fold: The fold that it validated; None where there are no folds.
-        name: The case.
-        mean: Mean Dice of its classes but the background; NaN where it has none.
-        dice: Dice by class, background left out; NaN of classes that are in neither label map.
-        place: ``"worst"``, ``"typical"`` or ``"best"``; empty before one was chosen.
+        fold: The fold that it validated; None without folds.
+        name: Name of the case.
+        mean: Mean Dice of its classes without the background; NaN without classes.
+        dice: Dice by class without the background; NaN for classes that are in neither label map.
+        place: ``"worst"``, ``"typical"`` or ``"best"``; empty before the choice.
     """
 
     fold: int | None
@@ -28,7 +28,7 @@ class RankedCase(NamedTuple):
 
 
 def rank_cases(rows: Sequence[Mapping[str, Any]]) -> list[RankedCase]:
-    """All cases, the worst first, by mean Dice over the classes but the background; those without any Dice last.
+    """Sort cases by mean Dice over the classes without the background, the worst first; those without Dice are last.
 
     Example:
         >>> rows = [{"sample_id": name, "class": 1, "dice": dice} for name, dice in (("a", 0.9), ("b", 0.7))]
@@ -48,14 +48,14 @@ def rank_cases(rows: Sequence[Mapping[str, Any]]) -> list[RankedCase]:
 
 
 def choose_cases(ranked: Sequence[RankedCase], at_each_end: int = 3) -> list[RankedCase]:
-    """The worst, the median and the best of ranked cases, each once; all of them where there are few.
+    """Choose the worst, the median and the best of ranked cases; all of them if they are few.
 
     Args:
-        ranked: What `rank_cases` returned.
-        at_each_end: How many of the worst and of the best.
+        ranked: The result of `rank_cases`.
+        at_each_end: Number of the worst cases, and of the best.
 
     Returns:
-        From the worst to the best.
+        The cases from the worst to the best.
     """
     known = [case for case in ranked if not math.isnan(case.mean)] or list(ranked)
     number = len(known)

@@ -1,4 +1,4 @@
-"""A case as a stack of small pictures and label maps that a page can hold."""
+"""Slices of a case as small pictures and label maps for a page."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from PIL import Image
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.evaluation.kept_predictions import load_prediction
+from miscnn_tf.runs.prediction_files import load_prediction
 from miscnn_tf.utils.overlay import overlay
 from miscnn_tf.utils.slices import View, close_up, levels_around
 
 #: Pixels of the longer side of a picture at most, and slices of a case at most.
 MOST_PIXELS = 384
 MOST_SLICES = 40
-# Of WebP; pictures of few pixels are enlarged on the page, and cost little.
+# Quality of WebP; small pictures are enlarged on the page.
 _QUALITY, _QUALITY_OF_SMALL, _SMALL = 82, 94, 128
-# Slices without the structure that are shown on both sides of it.
+# Slices beside the structure that are shown on both sides.
 _RIM = 2
 
 
 class Case(NamedTuple):
-    """What is shown of a case.
+    """Arrays of a case that are shown.
 
     Attributes:
-        image: ``(x, y[, z])``, or ``(x, y, 3)`` of a colour image; None where it cannot be read.
-        truth: Label map of the same grid; None where it cannot be read.
-        prediction: Likewise.
+        image: ``(x, y[, z])``, or ``(x, y, 3)`` of a colour image; None if it cannot be read.
+        truth: Label map of the same grid; None if it cannot be read.
+        prediction: Predicted label map; None if it cannot be read.
         spacing: Voxel size in mm per axis.
-        affine: 4x4, from voxels to mm; None where it is not known.
-        channels: How many channels the image has, of which the first is shown.
-        problems: What could not be read, and why.
+        affine: 4x4, from voxels to mm; None if unknown.
+        channels: Number of channels of the image, of which the first is shown.
+        problems: Sentences about arrays that could not be read.
     """
 
     image: np.ndarray | None
@@ -53,15 +53,15 @@ class Case(NamedTuple):
 
 
 def load_case(data_io: Data_IO, index: Hashable, predictions: str | Path) -> Case:
-    """Read a case for pictures; what cannot be read is told, not raised.
+    """Read a case for pictures; errors become problems.
 
     Args:
-        data_io: Where the image and the truth come from.
-        index: The case.
+        data_io: Source of the image and the truth.
+        index: Name of the case.
         predictions: The folder of its prediction.
 
     Raises:
-        DataError: If neither its truth nor its prediction can be read, or they do not lie on the image's grid.
+        DataError: If neither its truth nor its prediction can be read, or their grid differs from that of the image.
     """
     problems: list[str] = []
     axes = 3 if data_io.interface.three_dim else 2
@@ -94,20 +94,20 @@ def load_case(data_io: Data_IO, index: Hashable, predictions: str | Path) -> Cas
 def draw_slices(
     case: Case, most_slices: int = MOST_SLICES, most_pixels: int = MOST_PIXELS, most_bytes: int | None = None
 ) -> dict[str, Any]:
-    """The slices of a case through its structure, as a page holds them.
+    """Draw the slices of a case through its structure for a page.
 
     Args:
         case: The case.
-        most_slices: Of a longer structure slices are taken evenly.
-        most_pixels: Of the longer side; larger pictures are scaled down.
-        most_bytes: What all pictures and label maps together may take; there are fewer slices where it would be more.
+        most_slices: Maximum number of slices; those of a longer structure are taken at equal distances.
+        most_pixels: Maximum length of the longer side; larger pictures are scaled down.
+        most_bytes: Maximum size of all pictures and label maps together, which limits the number of slices.
 
     Returns:
         Plain data: ``"width"``, ``"height"`` of the pictures in pixels, which are square; ``"slices"``, each with its
-        ``"number"`` in the array, ``"image"`` (an address of the kind ``data:``, or None), ``"truth"`` and
-        ``"prediction"`` (see `pack_labels`, or None); ``"total"`` slices of the volume; ``"start"``, the place in
-        ``"slices"`` of the one that shows most; ``"sides"``, the letters at the left, right, top and bottom (None where
-        nobody knows); ``"plane"``, how the slices lie.
+        ``"number"`` in the array, ``"image"`` (a ``data:`` URL, or None), ``"truth"`` and
+        ``"prediction"`` (see `pack_labels`, or None); ``"total"`` slices of the volume; ``"start"``, the index in
+        ``"slices"`` of the one with the largest structure; ``"sides"``, the letters at the left, right, top and bottom
+        (None if unknown); ``"plane"``, the orientation of the slices.
     """
     maps = {
         name: labels for name, labels in (("truth", case.truth), ("prediction", case.prediction)) if labels is not None
@@ -116,7 +116,7 @@ def draw_slices(
     view = View.of(shape, case.spacing, case.affine)
     turned = {name: view.turn(labels) for name, labels in maps.items()}
     chosen = _chosen(list(turned.values()), most_slices)
-    # From here on only the slices that are shown: a CT is large.
+    # Only the chosen slices from here, since a CT is large.
     turned = {name: labels[chosen] for name, labels in turned.items()}
     marked = np.any([labels > 0 for labels in turned.values()], axis=0)
     box = close_up(marked.any(axis=0), view)
@@ -132,7 +132,7 @@ def draw_slices(
         name: [pack_labels(_scaled(labels[one], width, height)) for one in range(len(chosen))]
         for name, labels in turned.items()
     }
-    # Label maps of a network that has learned nothing yet are noise, and take more than the pictures.
+    # Label maps of an untrained network are noise, which takes more than the pictures.
     size = sum(len(picture) for picture in pictures if picture) + sum(map(len, chain(*packed.values())))
     kept = list(range(len(chosen)))
     if most_bytes is not None and size > most_bytes:
@@ -157,10 +157,10 @@ def draw_slices(
 
 
 def pack_labels(labels: np.ndarray) -> str:
-    r"""A label map as runs: for each, the label and how many pixels long it is, row after row.
+    r"""Encode a label map as runs, row after row: the label and the number of pixels of each run.
 
-    Both are numbers of 7 bits per byte, the lowest first, with the eighth bit set where more follow; base64. A page
-    reads them without decoding a picture, whose colours a browser may change.
+    Both are numbers of 7 bits per byte, the lowest first, with the eighth bit set if more follow; base64. A browser may
+    change the colours of a picture, but not these.
 
     Example:
         >>> base64.b64decode(pack_labels(np.array([[0, 0, 0], [0, 2, 2]])))
@@ -183,9 +183,9 @@ def pack_labels(labels: np.ndarray) -> str:
 
 def _image(data_io: Data_IO, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of NaN in the image; the training has told it
+        warnings.simplefilter("ignore", UserWarning)  # NaN in the image, of which the training has warned
         sample = data_io.sample_loader(index, load_seg=False)
-    # What a sample's details say of its spacing goes before what its file does.
+    # The spacing in the details of a sample overrides that of its file.
     return sample.img_data, {**sample.extended, "spacing": sample.spacing}
 
 
@@ -201,14 +201,14 @@ def _labels(labels: Any, axes: int) -> np.ndarray:
 def _read(problems: list[str], what: str, read: Any) -> Any:
     try:
         return read()
-    except Exception as error:  # whatever an interface raises, the page is made
+    except Exception as error:  # a custom interface may raise any error
         missing = "" if isinstance(error, MissingDataError | DataError | OSError) else f"{type(error).__name__}: "
         problems.append(f"{what[0].upper()}{what[1:]} cannot be shown: {missing}{error}")
         return None
 
 
 def _chosen(maps: Sequence[np.ndarray], most: int) -> np.ndarray:
-    """The slices that hold the structure, and a few around; all where there is none."""
+    """Return the slices with the structure and a few around it; all slices without a structure."""
     filled = np.flatnonzero(np.any([labels.any(axis=(1, 2)) for labels in maps], axis=0))
     slices = len(maps[0])
     low, high = (int(filled[0]), int(filled[-1])) if filled.size else (0, slices - 1)
@@ -225,7 +225,7 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
 
 
 def _pixels(height_mm: float, width_mm: float, smallest_mm: float, most: int) -> tuple[int, int]:
-    """Width and height in square pixels as fine as the finer side of a voxel, as far as `most` allows."""
+    """Return width and height in square pixels of the size of the finer side of a voxel, limited by `most`."""
     pixel = max(smallest_mm, max(height_mm, width_mm) / most)
     return max(1, round(width_mm / pixel)), max(1, round(height_mm / pixel))
 
@@ -242,7 +242,7 @@ def _picture(image: np.ndarray, levels: tuple[float, float] | None, size: tuple[
 
 
 def _scaled(labels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The label in the middle of each pixel."""
+    """Return the label in the middle of each pixel."""
     rows, columns = labels.shape
     down = ((np.arange(height) + 0.5) * rows / height).astype(int)
     across = ((np.arange(width) + 0.5) * columns / width).astype(int)
@@ -250,7 +250,7 @@ def _scaled(labels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _sides(view: View, affine: np.ndarray | None) -> list[str] | None:
-    """The letters at the left, right, top and bottom of the pictures."""
+    """Return the letters at the left, right, top and bottom of the pictures."""
     if affine is None:
         return None
     codes = nib.orientations.aff2axcodes(affine)

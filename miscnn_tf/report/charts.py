@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from miscnn_tf.evaluation.score_names import is_difference, is_share, score_title
-from miscnn_tf.evaluation.summary import finite
+from miscnn_tf.runs.score_names import is_difference, is_share, score_title
+from miscnn_tf.runs.score_summary import finite
 
 # In units of the SVG, which is as wide as its place on the page.
 _WIDTH, _HEIGHT = 340, 210
@@ -21,14 +21,14 @@ _MOST_CASES = 400
 
 
 class Tick(NamedTuple):
-    """A place on an axis, and what is written there."""
+    """Tick of an axis with its text."""
 
     place: float
     text: str
 
 
 class Point(NamedTuple):
-    """A point, and what is told of it."""
+    """Point of a chart with its description."""
 
     x: float
     y: float
@@ -36,12 +36,12 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line of a chart.
+    """Line of a chart.
 
     Attributes:
         kind: ``"training"`` or ``"validation"``.
-        path: SVG path; it is interrupted where a value is not finite.
-        points: Points that tell their value.
+        path: SVG path; it is interrupted at values that are not finite.
+        points: Points with a description of their value.
     """
 
     kind: str
@@ -53,10 +53,10 @@ class LineChart(NamedTuple):
     """One quantity of one training by epoch.
 
     Attributes:
-        title: Of the chart.
-        summary: The same in words, for those who do not see it.
-        width: Of the drawing.
-        height: Of the drawing.
+        title: Title of the chart.
+        summary: Description in words, for screen readers.
+        width: Width of the drawing.
+        height: Height of the drawing.
         frame: Left, top, right and bottom of the plotted area.
         x_ticks: Epochs.
         y_ticks: Values.
@@ -76,17 +76,17 @@ class LineChart(NamedTuple):
 
 
 class Box(NamedTuple):
-    """The scores of one class.
+    """Scores of one class.
 
     Attributes:
         label: The class.
-        name: What it is called.
+        name: Name of the class.
         x: Middle of the box.
         half: Half of its width.
         quartiles: Places of the lower quartile, the median and the upper quartile; None without a value.
         whiskers: Places of the lower and the upper end.
         points: The cases.
-        infinite: How many scores are infinite.
+        infinite: Number of infinite scores.
     """
 
     label: int
@@ -119,13 +119,13 @@ def shared_range(histories: Iterable[Mapping[str, Sequence[float]]], name: str) 
 
 
 def line_chart(title: str, name: str, history: Mapping[str, Sequence[float]], limits: tuple[float, float]) -> LineChart:
-    """The chart of a quantity.
+    """Draw the chart of a quantity.
 
     Args:
-        title: What is written above it.
-        name: The quantity's name in the history; ``val_<name>`` is that of the validation.
-        history: A number per epoch for each.
-        limits: Least and largest value on the axis.
+        title: Title of the chart.
+        name: Name of the quantity in the history; ``val_<name>`` is that of the validation.
+        history: The values per epoch of each metric.
+        limits: Smallest and largest value on the axis.
     """
     lines = {"training": list(history.get(name, ())), "validation": list(history.get(f"val_{name}", ()))}
     epochs = max(map(len, lines.values()), default=0)
@@ -167,12 +167,12 @@ def line_chart(title: str, name: str, history: Mapping[str, Sequence[float]], li
 
 
 def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], names: Mapping[int, str]) -> BoxChart:
-    """The box plot of a score: quartiles, median, whiskers of 1.5 box lengths, and the cases.
+    """Draw the box plot of a score: quartiles, median, whiskers of 1.5 box lengths, and the cases.
 
     Args:
         name: The column of the score.
-        values: For each class the cases' names and their scores.
-        names: What the classes are called.
+        values: Names and scores of the cases for each class.
+        names: Names of the classes.
     """
     width = max(_WIDTH, _LEFT + _RIGHT + 54 * len(values))
     frame = (_LEFT, _TOP, width - _RIGHT, _HEIGHT - _BOTTOM)
@@ -189,7 +189,7 @@ def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], name
     def up(value: float) -> float:
         return _round(frame[3] - (frame[3] - frame[1]) * (value - low) / (high - low))
 
-    scatter = np.random.default_rng(0)  # where a point is put aside has no meaning, and is the same on each page
+    scatter = np.random.default_rng(0)  # the horizontal scatter has no meaning and is the same on each page
     step = (frame[2] - frame[0]) / max(1, len(values))
     half = min(26.0, 0.3 * step)
     boxes = []
@@ -205,7 +205,7 @@ def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], name
             ends = float(scores[scores >= first - reach].min()), float(scores[scores <= third + reach].max())
             quartiles = (up(first), up(median), up(third))
             whiskers = (up(ends[0]), up(ends[1]))
-            # The outliers always, of the others as many as can be told apart.
+            # All outliers, and as many of the other points as are distinct.
             outside = [case for case in present if not ends[0] <= case[1] <= ends[1]]
             inside = [case for case in present if ends[0] <= case[1] <= ends[1]]
             present = outside[:_MOST_CASES] + inside[:: max(1, -(-len(inside) // _MOST_CASES))]

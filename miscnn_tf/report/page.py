@@ -22,14 +22,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class DemoCase(NamedTuple):
-    """A held-out case on the page of the demo.
+    """Held-out case on the page of the demonstration.
 
     Attributes:
-        name: The case.
-        dice: Dice per class; None where the case has no such class.
+        name: Name of the case.
+        dice: Dice per class; None if the case does not have the class.
         picture: PNG of the overlays.
-        scan: Path of the scan, as the page shows and links it.
-        prediction: Path of the prediction, likewise.
+        scan: Path of the scan for the link on the page.
+        prediction: Path of the prediction for the link on the page.
     """
 
     name: str
@@ -43,13 +43,13 @@ def write_demo_page(path: str | Path, cases: Sequence[DemoCase], summary: Mappin
     """Write the page of ``miscnn-tf demo``.
 
     Args:
-        path: The HTML file; replaced whole.
+        path: The HTML file; replaced atomically.
         cases: The held-out cases.
-        summary: What ``summary.json`` holds.
+        summary: Content of ``summary.json``.
         curve: PNG of the loss curve.
 
     Raises:
-        MissingDataError: If a picture is missing, or is no PNG.
+        MissingDataError: If a picture is missing, or is not a PNG file.
         StorageError: If the page cannot be written.
     """
     html = render_page(
@@ -67,7 +67,7 @@ def render_page(template: str, **content: Any) -> str:
 
     Args:
         template: File name below ``report/templates``.
-        **content: What the template uses; every text is escaped, and a missing name is an error.
+        **content: Variables of the template; every text is escaped, and a missing variable is an error.
 
     Example:
         >>> "<html" in render_page("base.html", title="A & B")
@@ -77,17 +77,17 @@ def render_page(template: str, **content: Any) -> str:
 
 
 def inline_picture(path: str | Path) -> str:
-    """A PNG file as ``data:`` address.
+    """Return a PNG file as a ``data:`` URL.
 
     Raises:
-        MissingDataError: If it does not exist, or is no PNG.
+        MissingDataError: If it does not exist, or is not a PNG file.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise MissingDataError(f"the picture {path} for the page cannot be read: {error.strerror or error}") from error
     if not content.startswith(_PNG):
-        raise MissingDataError(f"the picture {path} for the page is no PNG file; draw it again")
+        raise MissingDataError(f"the picture {path} for the page is not a PNG file; draw it again")
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
 
@@ -108,13 +108,13 @@ def _environment() -> Environment:
 
 
 def script_source(template: str) -> tuple[Markup, str]:
-    """A script of this package for a page, and what a Content-Security-Policy calls it: no other one may run there.
+    """Return a script of this package for a page, and its source in the Content-Security-Policy of the page.
 
     Args:
         template: File name below ``report/templates``.
 
     Returns:
-        The text to put between the tags as it is, and its hash as a ``script-src`` source.
+        The text for the script element, and its hash as a ``script-src`` source.
     """
     text = (resources.files("miscnn_tf.report") / "templates" / template).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
@@ -122,11 +122,11 @@ def script_source(template: str) -> tuple[Markup, str]:
 
 
 def format_score(value: float | None, share: bool = False) -> str:
-    """A score in as many digits as tell something; a dash where there is none.
+    """Format a score with its significant digits; a dash for None and NaN.
 
     Args:
         value: The score.
-        share: Whether it is from 0 to 1, and all have three decimals.
+        share: The score is from 0 to 1 and gets three decimals.
 
     Example:
         >>> [format_score(value) for value in (0.91234, 12.345, -1234.5, float("inf"), None)]
@@ -153,5 +153,5 @@ def _format_seconds(seconds: float) -> str:
 
 
 def _relative_address(path: str) -> str:
-    # "./" keeps a name such as "javascript:…" from being a scheme.
+    # "./" prevents a name such as "javascript:…" from being read as a URL scheme.
     return "./" + quote(path)

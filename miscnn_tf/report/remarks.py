@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.evaluation.summary import finite
 from miscnn_tf.messages import some_of
 from miscnn_tf.report.case_choice import RankedCase, rank_cases
-from miscnn_tf.report.run_folder import FoldResult, RunFolder
+from miscnn_tf.runs.run_folder import FoldResult, RunFolder
+from miscnn_tf.runs.score_summary import finite
 
 #: Metric in the history: share of an epoch's time in which the training waited for data.
 WAIT = "data_wait"

@@ -13,20 +13,18 @@ from tqdm import tqdm
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
-from miscnn_tf.data_loading.results import HISTORY_FILE
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.evaluation.fold_run import MODEL_FILE
-from miscnn_tf.evaluation.run_record import REPORT_FILE, RUN_FILE
-from miscnn_tf.evaluation.score_names import is_share, measured, score_title
-from miscnn_tf.evaluation.score_table import KEYS, SCORES_FILE, SUMMARY_FILE, columns
 from miscnn_tf.report.case_choice import RankedCase, choose_cases, rank_cases
 from miscnn_tf.report.case_pictures import draw_slices, load_case
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
 from miscnn_tf.report.page import format_score, render_page, script_source
 from miscnn_tf.report.remarks import WAIT, remarks
-from miscnn_tf.report.run_folder import RunFolder, read_run_folder
 from miscnn_tf.report.settings_text import setting_rows
+from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
+from miscnn_tf.runs.run_folder import RunFolder, read_run_folder
+from miscnn_tf.runs.score_names import is_share, measured, score_title
+from miscnn_tf.runs.score_table import KEYS, columns
 from miscnn_tf.utils.overlay import OKABE_ITO
 
 logger = logging.getLogger(__name__)
@@ -365,21 +363,19 @@ def _data_rows(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def _model_files(run: RunFolder) -> list[tuple[Path, str]]:
-    found = [(fold.folder / MODEL_FILE, fold.number) for fold in run.folds]
-    return [
-        (path, MODEL_FILE if number is None else f"fold_{number}/{MODEL_FILE}")
-        for path, number in found
-        if path.is_file()
-    ]
+    return [(path, name) for path, name in _files_of_folds(run, MODEL_FILE) if path.is_file()]
+
+
+def _files_of_folds(run: RunFolder, name: str) -> list[tuple[Path, str]]:
+    """Return the file of each fold, and its name in the run folder."""
+    paths = [fold.folder / name for fold in run.folds]
+    return [(path, path.relative_to(run.folder).as_posix()) for path in paths]
 
 
 def _files(run: RunFolder, page: Path) -> list[dict[str, str]]:
     """Return the other files of the folder, with addresses relative to the page."""
     listed = [(run.folder / name, name) for name in (SUMMARY_FILE, SCORES_FILE, RUN_FILE)]
-    for fold in run.folds:
-        name = HISTORY_FILE if fold.number is None else f"fold_{fold.number}/{HISTORY_FILE}"
-        listed.append((fold.folder / HISTORY_FILE, name))
-    listed += _model_files(run)
+    listed += [*_files_of_folds(run, HISTORY_FILE), *_model_files(run)]
     files = []
     for path, name in listed:
         if not path.is_file():

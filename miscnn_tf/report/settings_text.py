@@ -1,4 +1,4 @@
-"""Settings as people read them: nested plain data in lines of text."""
+"""Settings as text: nested plain data in lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _PACKAGE = "miscnn_tf."
 
 
 def setting_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of settings as text.
+    """Return the names and values of settings as text.
 
     Args:
-        settings: Plain data, as ``run.json`` holds them.
+        settings: Plain data, as in ``run.json``.
 
     Example:
         >>> setting_rows({"batch_size": 2, "loss": {"class_name": "losses.Tversky", "config": {"alpha": 0.5}}})
@@ -22,7 +22,7 @@ def setting_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    """A value by itself."""
+    """Format a value."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -43,7 +43,7 @@ def _text(value: Any) -> str:
 
 
 def _inside(value: Any) -> str:
-    """A value within another one, in the way of Python."""
+    """Format a value inside another one, in Python syntax."""
     if isinstance(value, Mapping):
         if _is_object(value):
             name = value.get("class_name", value.get("partial"))
@@ -65,6 +65,6 @@ def _is_object(value: Mapping[str, Any]) -> bool:
 
 
 def _short(name: Any) -> str:
-    """``miscnn_tf.neural_network.architecture.unet.standard.Architecture`` as ``standard.Architecture``."""
+    """Shorten ``miscnn_tf.neural_network.architecture.unet.standard.Architecture`` to ``standard.Architecture``."""
     text = str(name)
     return ".".join(text.split(".")[-2:]) if text.startswith(_PACKAGE) else text

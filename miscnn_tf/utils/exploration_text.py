@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miscnn_tf.messages import plural, some_of
+from miscnn_tf.messages import plural, size_text, some_of, text_table
 from miscnn_tf.utils.data_exploration import CaseFacts, Exploration
 from miscnn_tf.utils.running_histogram import RunningStatistics
-from miscnn_tf.utils.text_table import size_text, text_table
 
 #: Number of bars per histogram, and the width of the longest.
 BARS = 16

@@ -11,7 +11,7 @@ from small_data import files_below, write_cases
 from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.evaluation.folds import write_fold2disk
+from miscnn_tf.runs.fold import write_fold2disk
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.evaluation import fold_run
-from miscnn_tf.evaluation.run_record import read_run_record
+from miscnn_tf.runs.run_record import read_run_record
 
 
 def test_each_case_validates_once(cross_validated: Path) -> None:

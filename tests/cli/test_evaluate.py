@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from miscnn_tf.cli import main as cli
-from miscnn_tf.evaluation.run_record import read_run_record
-from miscnn_tf.evaluation.score_table import read_scores
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.report.run_page import write_report
+from miscnn_tf.runs.run_record import read_run_record
+from miscnn_tf.runs.score_table import read_scores
 
 
 def label_map(path: Path, labels: np.ndarray, spacing: float = 2.0) -> None:

@@ -14,9 +14,9 @@ from miscnn_tf.cli import main as cli
 from miscnn_tf.cli import prediction_run
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
-from miscnn_tf.evaluation.run_record import read_run_record
 from miscnn_tf.neural_network.model_file import load_model
 from miscnn_tf.report.run_page import write_report
+from miscnn_tf.runs.run_record import read_run_record
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_two_predictions_into_one_folder(
     """With --overwrite and another model, the folder held predictions of both under the name of one."""
     out = tmp_path / "out"
     code = (
-        "import sys; from miscnn_tf.data_loading.folder_lock import *\n"
+        "import sys; from miscnn_tf.runs.folder_lock import *\n"
         "with locked_folder(sys.argv[1]): print(flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(out)]

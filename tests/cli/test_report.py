@@ -5,7 +5,7 @@ import webbrowser
 import pytest
 
 from miscnn_tf.cli.main import main
-from miscnn_tf.data_loading.results import backup_history
+from miscnn_tf.runs.tables import backup_history
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from miscnn_tf.cli.tables import scores_table
-from miscnn_tf.evaluation.summary import summarise
+from miscnn_tf.runs.score_summary import summarise
 
 
 def test_the_main_scores_of_the_foreground() -> None:

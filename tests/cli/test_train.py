@@ -18,12 +18,13 @@ import pytest
 
 import miscnn_tf
 from miscnn_tf.cli import main as cli
-from miscnn_tf.cli.run_folder import alone_in, check_folder
-from miscnn_tf.evaluation.fold_run import RECORD_FILE, RunOptions
-from miscnn_tf.evaluation.run_record import read_run_record
-from miscnn_tf.evaluation.score_table import read_scores
+from miscnn_tf.cli.output_folder import alone_in, check_folder
+from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.neural_network.model_file import read_metadata
 from miscnn_tf.planning.toml_file import read_experiment
+from miscnn_tf.runs.names import RECORD_FILE
+from miscnn_tf.runs.run_record import read_run_record
+from miscnn_tf.runs.score_table import read_scores
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -132,7 +133,7 @@ def test_anew_where_that_is_asked_for(trained: Path, experiment: Path, tmp_path:
     folder, asked = tmp_path / "again", []
     shutil.copytree(trained, folder)
 
-    def run(fold: object, model: object, place: Path, options: RunOptions) -> None:
+    def run(fold: object, model: object, place: Path, options: ValidationOptions, *_: object) -> None:
         asked.append((place, options.resume, options.epochs))
         raise KeyboardInterrupt
 

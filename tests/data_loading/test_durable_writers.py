@@ -18,13 +18,13 @@ from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.plain_files import write_json
-from miscnn_tf.data_loading.results import backup_evaluation, backup_history
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.evaluation import split_validation
-from miscnn_tf.evaluation.score_table import write_scores
-from miscnn_tf.neural_network.training_state_file import write_state
 from miscnn_tf.planning.toml_file import write_text
+from miscnn_tf.runs.score_table import write_scores
+from miscnn_tf.runs.tables import backup_evaluation, backup_history
+from miscnn_tf.runs.training_state_file import write_state
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 
@@ -166,5 +166,5 @@ def test_every_writer_of_the_package_names_its_files_in_one_place() -> None:
     }
     # Removal gives a prepared sample a temporary name; a user's file is set aside, with nothing written.
     assert found == {
-        "data_loading/storage.py", "data_loading/cache/sample_files.py", "evaluation/kept_predictions.py",
+        "data_loading/storage.py", "data_loading/cache/sample_files.py", "runs/kept_predictions.py",
     }  # fmt: skip

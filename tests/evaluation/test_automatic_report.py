@@ -5,9 +5,9 @@ import logging
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.results import backup_history
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.report import run_page
+from miscnn_tf.runs.tables import backup_history
 
 
 def test_the_page_is_written(tmp_path):

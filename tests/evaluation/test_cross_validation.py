@@ -13,7 +13,7 @@ import miscnn_tf.evaluation.cross_validation as cv
 from miscnn_tf.errors import ConfigurationError, MissingDataError, TrainingError
 from miscnn_tf.evaluation import cross_validation
 from miscnn_tf.evaluation.cross_validation import load_disk2fold, run_fold, split_folds
-from miscnn_tf.evaluation.run_record import read_run_record
+from miscnn_tf.runs.run_record import read_run_record
 
 #: Files that tell when and where a run was.
 TOLD = ("run.json", "report.html")
@@ -400,10 +400,10 @@ def test_the_page_costs_no_result(fake_model, tmp_path, monkeypatch, caplog):
 def test_folds_one_by_one_record_what_was_run_and_draw_on_request(fake_model, tmp_path):
     model = fake_model()
     split_folds(names(model), 3, evaluation_path=tmp_path)
-    run_fold(1, model, 3, evaluation_path=tmp_path, draw_figures=False)
+    run_fold(1, model, 3, evaluation_path=tmp_path, draw_figures=False, report=False)
     assert read_run_record(tmp_path)["settings"]["epochs"] == 3
     assert not (tmp_path / "report.html").exists()
-    run_fold(0, model, 3, evaluation_path=tmp_path, draw_figures=False, report=True)
+    run_fold(0, model, 3, evaluation_path=tmp_path, draw_figures=False)
     assert "1 of 3 folds are not finished (2)" in (tmp_path / "report.html").read_text()
 
 

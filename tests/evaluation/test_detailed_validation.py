@@ -8,8 +8,8 @@ import pytest
 
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, detailed_validation, mean_dice
-from miscnn_tf.evaluation.score_table import read_scores
 from miscnn_tf.evaluation.scores import score_label_maps
+from miscnn_tf.runs.score_table import read_scores
 
 
 def test_table_holds_the_dice_of_each_case(fake_model, tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from miscnn_tf.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.fold_run import RunOptions, run_split
-from miscnn_tf.evaluation.folds import Fold
+from miscnn_tf.evaluation.fold_run import run_split
+from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.neural_network.workers import Workers
+from miscnn_tf.runs.fold import Fold
 
 
 class OtherTells:
@@ -28,7 +29,7 @@ class OtherTells:
 def test_a_fold_that_only_some_machines_find_finished_is_trained_by_none(fake_model, tmp_path, finished_here):
     model = fake_model()
     names = list(model.truth)
-    fold, options = Fold(tuple(names[:4]), tuple(names[4:])), RunOptions(epochs=1)
+    fold, options = Fold(tuple(names[:4]), tuple(names[4:])), ValidationOptions(epochs=1)
     if finished_here:
         run_split(fold, model, tmp_path, options)
     trained = len(model.calls)

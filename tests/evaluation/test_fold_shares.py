@@ -192,12 +192,12 @@ def test_numpys_labels_are_labels():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"groups": {"a": 1}}, "groups says nothing about sample 'b'"),
-        ({"strata": {"a": 1}}, "strata says nothing about sample 'b'"),
+        ({"groups": {"a": 1}}, "groups has no entry for sample 'b'"),
+        ({"strata": {"a": 1}}, "strata has no entry for sample 'b'"),
         ({"groups": [1, 1, 2, 2]}, r"dict\(zip"),
         ({"strata": "class"}, "mapping or a function"),
         ({"groups": lambda name: [name]}, "groups gives .* for sample 'a'"),
-        ({"groups": lambda name: None}, "belongs to nothing"),
+        ({"groups": lambda name: None}, "is not a stratum or group"),
         ({"strata": lambda name: float("nan")}, "strata gives nan for sample 'a'"),
         ({"groups": lambda name: "same"}, r"number of groups \(1\)"),
     ],

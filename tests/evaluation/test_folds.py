@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.evaluation.folds import (
-    check_samples,
-    leave_one_out_folds,
-    leave_out,
-    load_disk2fold,
-    make_folds,
-    write_fold2disk,
-)
+from miscnn_tf.evaluation.folds import check_samples, leave_one_out_folds, leave_out, make_folds
+from miscnn_tf.runs.fold import load_disk2fold, write_fold2disk
 
 names = st.lists(
     st.text(min_size=1) | st.integers() | st.tuples(st.text(), st.integers()), min_size=2, max_size=40, unique=True

@@ -36,7 +36,7 @@ def archives(folder):
 
 HOLDS = """
 import sys
-from miscnn_tf.data_loading.folder_lock import locked_folder
+from miscnn_tf.runs.folder_lock import locked_folder
 with locked_folder(sys.argv[1]):
     print("ready", flush=True)
     sys.stdin.read()

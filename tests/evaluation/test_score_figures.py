@@ -6,8 +6,8 @@ from PIL import Image
 
 from miscnn_tf.errors import StorageError
 from miscnn_tf.evaluation.score_figures import draw_scores, plot_scores
-from miscnn_tf.evaluation.score_table import with_sample
 from miscnn_tf.evaluation.scores import score_label_maps
+from miscnn_tf.runs.score_table import with_sample
 
 
 def rows(rng, cases=4, classes=3, spacing=(1.0, 1.0, 1.0)):

@@ -4,7 +4,7 @@ import pytest
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation import split_validation
-from miscnn_tf.evaluation.run_record import read_run_record
+from miscnn_tf.runs.run_record import read_run_record
 
 
 def test_module_and_function_are_one():

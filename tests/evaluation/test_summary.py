@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import DataError
-from miscnn_tf.evaluation.bootstrap import mean_interval
-from miscnn_tf.evaluation.score_table import read_scores, write_scores
-from miscnn_tf.evaluation.summary import summarise, summary_table, write_results, write_summary
+from miscnn_tf.evaluation.summary import write_results, write_summary
+from miscnn_tf.runs.bootstrap import mean_interval
+from miscnn_tf.runs.score_summary import summarise, summary_table
+from miscnn_tf.runs.score_table import read_scores, write_scores
 
 
 def rows_of(dice, label=1, **others):

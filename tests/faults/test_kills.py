@@ -16,7 +16,7 @@ from processes import all_gone
 from small_commands import EPOCHS, Commands, assert_same_results, epochs_in, results_in
 from small_data import files_below
 
-from miscnn_tf.neural_network.training_state_file import read_description
+from miscnn_tf.runs.training_state_file import read_description
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 

@@ -27,7 +27,7 @@ def test_other_machines_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     assert device_probe.probe()["hardware"]["cluster"] == "worker 2 of 2: a:1, b:1"
     monkeypatch.setenv("TF_CONFIG", "a")
-    assert "TF_CONFIG is no JSON" in device_probe.probe()["hardware"]["cluster"]
+    assert "TF_CONFIG is not valid JSON" in device_probe.probe()["hardware"]["cluster"]
 
 
 def test_a_device_that_does_not_compute_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_machines_that_train_together_take_the_precision_of_the_first(monkeypatc
     assert chosen.precision == "mixed_bfloat16"
     assert "mixed_bfloat16 (as the first worker chose)" in chosen.description
     monkeypatch.setenv("TF_CONFIG", "worker 1")
-    with pytest.raises(ConfigurationError, match="TF_CONFIG is no JSON"):
+    with pytest.raises(ConfigurationError, match="TF_CONFIG is not valid JSON"):
         choose_hardware()
 
 

@@ -14,14 +14,14 @@ from PIL import Image
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
-from miscnn_tf.data_loading.results import backup_history
 from miscnn_tf.data_loading.storage import make_folder
-from miscnn_tf.evaluation.fold_record import FoldRecord
-from miscnn_tf.evaluation.folds import Fold, write_fold2disk
-from miscnn_tf.evaluation.run_record import write_run_record
-from miscnn_tf.evaluation.score_table import with_sample
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
+from miscnn_tf.runs.fold import Fold, write_fold2disk
+from miscnn_tf.runs.fold_record import FoldRecord
+from miscnn_tf.runs.run_record import write_run_record
+from miscnn_tf.runs.score_table import with_sample
+from miscnn_tf.runs.tables import backup_history
 
 HISTORY = {
     "loss": [1.0, 0.8, math.nan, 0.5],

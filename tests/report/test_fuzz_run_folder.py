@@ -15,16 +15,17 @@ from fuzzing import altered, fuzz, how_many, mutations, truncations
 
 from miscnn_tf.cli.main import FAILED, OK, main
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.data_loading.results import backup_evaluation, backup_history
 from miscnn_tf.errors import DataError
-from miscnn_tf.evaluation.fold_record import FoldRecord, read_record
-from miscnn_tf.evaluation.folds import Fold, load_disk2fold, write_fold2disk
-from miscnn_tf.evaluation.run_record import read_run_record, write_run_record
-from miscnn_tf.evaluation.score_table import read_scores
-from miscnn_tf.evaluation.summary import read_summary, write_results
+from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.planning.fingerprint import Fingerprint, Intensities, read_fingerprint
-from miscnn_tf.report.run_folder import read_history, read_run_folder
 from miscnn_tf.report.run_page import write_report
+from miscnn_tf.runs.fold import Fold, load_disk2fold, write_fold2disk
+from miscnn_tf.runs.fold_record import FoldRecord, read_record
+from miscnn_tf.runs.run_folder import read_run_folder
+from miscnn_tf.runs.run_record import read_run_record, write_run_record
+from miscnn_tf.runs.score_summary import read_summary
+from miscnn_tf.runs.score_table import read_scores
+from miscnn_tf.runs.tables import backup_evaluation, backup_history, read_history
 
 HISTORY = {"loss": [1.0, 0.8, 0.5], "val_loss": [1.25, math.inf, math.nan]}
 ROWS = [

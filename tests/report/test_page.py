@@ -147,7 +147,7 @@ def test_a_missing_or_wrong_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"gone\.png"):
         inline_picture(tmp_path / "gone.png")
     (tmp_path / "wrong.png").write_text("no picture")
-    with pytest.raises(MissingDataError, match=r"wrong\.png.*no PNG"):
+    with pytest.raises(MissingDataError, match=r"wrong\.png.*not a PNG"):
         inline_picture(tmp_path / "wrong.png")
 
 

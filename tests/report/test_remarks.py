@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from miscnn_tf.report.remarks import remarks
-from miscnn_tf.report.run_folder import FoldResult, RunFolder
+from miscnn_tf.runs.run_folder import FoldResult, RunFolder
 
 
 def run_of(*histories, rows=(), finished=True, numbered=True):

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.report.run_folder import read_history, read_run_folder
+from miscnn_tf.runs.run_folder import read_run_folder
+from miscnn_tf.runs.tables import read_history
 
 
 def test_all_that_a_cross_validation_left_is_read(make_run):

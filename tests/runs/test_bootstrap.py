@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.bootstrap import mean_interval
+from miscnn_tf.runs.bootstrap import mean_interval
 
 
 def test_normal_values_have_the_normal_interval(rng):

@@ -1,4 +1,4 @@
-"""Record of a run, ``run.json`` in the folder of its results, from which the report is made."""
+"""Record of a run, ``run.json``, from which the report is made."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import miscnn_tf
 from miscnn_tf.configuration import plain
+from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
 from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.fold_record import model_settings
+from miscnn_tf.runs.model_settings import model_facts
+from miscnn_tf.runs.names import RUN_FILE
 from miscnn_tf.typed_data import Described, Document, require
-
-if TYPE_CHECKING:
-    from miscnn_tf.data_loading.data_io import Data_IO
-    from miscnn_tf.neural_network.model import Neural_Network
-
-RUN_FILE: Final = "run.json"
-#: The report page.
-REPORT_FILE: Final = "report.html"
-#: Folder of the predictions of validation samples, in the folder of a fold.
-PREDICTIONS_FOLDER: Final = "predictions"
 
 KINDS: Final = ("training", "cross-validation", "evaluation")
 
@@ -52,7 +44,7 @@ _LIBRARIES = ("tensorflow", "keras", "numpy")
 def write_run_record(
     folder: str | Path,
     kind: str,
-    model: Neural_Network | None = None,
+    model: Any = None,
     *,
     settings: Mapping[str, Any] | None = None,
     data_io: Data_IO | None = None,
@@ -69,7 +61,7 @@ def write_run_record(
          "predictions": null, "settings": {"epochs": 100, …}}
 
     Args:
-        folder: The folder of the results, created where missing.
+        folder: The run folder; created if missing.
         kind: ``"training"``, ``"cross-validation"`` or ``"evaluation"`` (of existing predictions).
         model: The model that was trained or evaluated; its settings are included.
         settings: Further settings, plain data, before the model's; a report shows them as a table.
@@ -95,7 +87,7 @@ def write_run_record(
         data_io = model.preprocessor.data_io
     all_settings = dict(plain(settings or {}, "settings"))
     if model is not None:
-        all_settings |= {name: value for name, value in _model_facts(model).items() if name not in all_settings}
+        all_settings |= {name: value for name, value in model_facts(model).items() if name not in all_settings}
     record = {
         "kind": kind,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -139,17 +131,6 @@ def _describe_data(data_io: Data_IO) -> dict[str, Any]:
         "label_values": label_values_of(data_io.interface),
         "input_path": os.path.abspath(place) if isinstance(place, str | os.PathLike) else None,
     }
-
-
-def _model_facts(model: Neural_Network) -> dict[str, Any]:
-    facts = model_settings(model)
-    count = getattr(getattr(model, "model", None), "count_params", None)
-    if callable(count):
-        facts["weights"] = int(count())
-    device = getattr(getattr(model, "hardware", None), "description", None)
-    if device is not None:
-        facts["device"] = str(device)
-    return facts
 
 
 def _place(predictions: Path, folder: Path) -> str:

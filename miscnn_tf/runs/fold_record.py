@@ -1,26 +1,20 @@
-"""Record of a finished fold, with which a later run can skip its training."""
+"""Record of a finished fold, with which a later run can skip its training, and detection of other runs."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from miscnn_tf.configuration import comparable
 from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-from miscnn_tf.evaluation.folds import Fold, fold_to_plain, plain_to_fold
-from miscnn_tf.processing.preprocessor import SETTINGS
+from miscnn_tf.runs.fold import Fold, fold_to_plain, plain_to_fold, read_fold
+from miscnn_tf.runs.names import RECORD_FILE, SAMPLES_FILE, STATE_FILE
+from miscnn_tf.runs.training_state_file import read_description
 from miscnn_tf.typed_data import Document, require
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
-
-RECORD_FILE = "completed.json"
 
 _LONGER = (
     ". To train longer, read its model.keras with miscnn_tf.load_model(path, data_io) and pass start='weights' in "
@@ -40,8 +34,8 @@ class FoldRecord:
 
     Args:
         fold: Its samples.
-        settings: The settings that determine the result, from `training_settings`.
-        history: Keras' history: a list with a number per epoch for each metric.
+        settings: The settings that determine the result, from `evaluation.model_settings.training_settings`.
+        history: Keras' history: the values per epoch of each metric.
         detailed: Whether the detailed evaluation is complete too.
     """
 
@@ -101,47 +95,37 @@ def matching_record(folder: Path, fold: Fold, settings: Mapping[str, Any]) -> Fo
     return record
 
 
-def training_settings(model: Neural_Network, epochs: int, iterations: int | None) -> dict[str, Any]:
-    """Return the settings that determine the result of a training besides the samples, as plain data.
-
-    Callbacks are not included, since their effect is unknown. Functions and classes of the caller are included by name
-    and arguments, not by code.
-
-    Args:
-        model: The model.
-        epochs: Argument of the training.
-        iterations: Argument of the training.
-    """
-    return {
-        "epochs": int(epochs),
-        "iterations": None if iterations is None else int(iterations),
-        **model_settings(model),
-    }
-
-
-def model_settings(model: Neural_Network) -> dict[str, Any]:
-    """Return the settings of a model and its preprocessing as plain data, without those of a single training.
+def holds_another_run(
+    folders: Mapping[int, Path],
+    folds: Sequence[Fold],
+    settings: Mapping[str, Any],
+    state_settings: Callable[[], Mapping[str, Any]],
+) -> bool:
+    """Return True if the folders of folds hold results, finished or not, of other samples or settings.
 
     Args:
-        model: The model, or an object with the same attributes.
+        folders: The existing folders by the number of the fold.
+        folds: The splits of the new run.
+        settings: The settings of the new run, as in the record of a fold.
+        state_settings: Returns the settings of the new run, as in the state of a training.
     """
-    preprocessor = model.preprocessor
-    settings: dict[str, Any] = {}
-    for name in ("architecture", "loss"):
-        settings[name] = comparable(getattr(model, name, None))
-    settings["metrics"] = [comparable(metric) for metric in getattr(model, "metrics", None) or []]
-    rate = getattr(model, "learning_rate", None)
-    settings["learning_rate"] = float(rate) if isinstance(rate, int | float | np.number) else comparable(rate)
-    for name in SETTINGS:
-        value = getattr(preprocessor, name, None)
-        settings[name] = list(value) if isinstance(value, tuple | list) else value
-    settings["subfunctions"] = [comparable(step) for step in getattr(preprocessor, "subfunctions", None) or []]
-    settings["data_augmentation"] = comparable(getattr(preprocessor, "data_augmentation", None))
-    settings |= getattr(model, "settings_beyond_defaults", dict)()
-    start = getattr(model, "start_digest", None)
-    if start is not None:
-        settings["start"] = start
-    return settings
+    for number, folder in folders.items():
+        if number >= len(folds):
+            if read_record(folder) is not None:
+                return True
+            continue
+        try:
+            record = matching_record(folder, folds[number], settings)
+        except ConfigurationError:
+            return True
+        if record is None and (folder / STATE_FILE).is_file():
+            if (folder / SAMPLES_FILE).is_file() and not folds[number].same_samples(read_fold(folder / SAMPLES_FILE)):
+                return True
+            then = read_description(folder / STATE_FILE)["settings"]
+            now = json.loads(json.dumps(state_settings(), default=float))
+            if any(then.get(name) != value for name, value in now.items()):
+                return True
+    return False
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

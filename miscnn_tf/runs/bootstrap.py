@@ -1,4 +1,4 @@
-"""How sure a mean over cases is."""
+"""Bootstrap confidence interval of a mean over samples."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from scipy import stats
 from miscnn_tf.arguments import number, whole_number
 from miscnn_tf.errors import ConfigurationError
 
-# Numbers that are drawn at once: 16 MB.
+# Numbers per batch: 16 MB.
 _BATCH = 2**21
 
 
 def mean_interval(
     values: Sequence[float], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The bootstrap confidence interval of a mean.
+    """Compute the bootstrap confidence interval of a mean.
 
-    Cases are drawn with replacement, and the interval is bias-corrected and accelerated (BCa; Efron, J. Am. Stat.
-    Assoc. 82, 1987, doi:10.2307/2289144), which suits scores that crowd below 1. It tells how the mean would vary with
-    other cases of the same kind, not with another training. Below about ten cases it is too narrow.
+    Samples are drawn with replacement, and the interval is bias-corrected and accelerated (BCa; Efron, J. Am. Stat.
+    Assoc. 82, 1987, doi:10.2307/2289144), which suits scores close to 1. It is the variation of the mean with other
+    samples of the same kind, not with another training. For fewer than about ten samples it is too narrow.
 
     Args:
-        values: A finite number per case.
-        confidence: Above 0 and below 1.
-        resamples: How often cases are drawn.
-        seed: Of the draws: the same values give the same interval.
+        values: A finite number per sample.
+        confidence: Confidence level, above 0 and below 1.
+        resamples: Number of resamples.
+        seed: Seed of the resampling; the same values give the same interval.
 
     Returns:
         Lower and upper end; None for fewer than two values.
 
     Raises:
-        ConfigurationError: If an argument cannot work, or a value is not finite.
+        ConfigurationError: If an argument is invalid, or a value is not finite.
 
     Example:
         >>> low, high = mean_interval([0.91, 0.88, 0.93, 0.79, 0.90, 0.92])
@@ -47,7 +47,7 @@ def mean_interval(
     resamples = whole_number(resamples, "resamples", 1)
     data = np.asarray(values, np.float64)
     if not np.isfinite(data).all():
-        raise ConfigurationError("values holds NaN or infinity; leave those cases out, and say how many they are")
+        raise ConfigurationError("values has NaN or infinity; remove those samples, and report their number")
     if data.size < 2:
         return None
     if data.min() == data.max():
@@ -55,7 +55,7 @@ def mean_interval(
     methods: tuple[str, str] = ("BCa", "percentile")
     for method in methods:
         with warnings.catch_warnings():
-            # Where BCa is not defined SciPy says so and gives NaN; then percentiles serve.
+            # SciPy warns and returns NaN if BCa is undefined; percentiles are used then.
             warnings.simplefilter("ignore")
             interval = stats.bootstrap(
                 (data,),

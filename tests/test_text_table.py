@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from miscnn_tf.utils.text_table import size_text, text_table
+from miscnn_tf.messages import size_text, text_table
 
 
 def test_columns_are_aligned_and_no_line_ends_in_blanks() -> None:

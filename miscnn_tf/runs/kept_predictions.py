@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import copy
 import errno
-import hashlib
 import logging
 import os
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import numpy as np
 
-from miscnn_tf.configuration import fingerprint
 from miscnn_tf.data_loading import file_names
-from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.file_names import is_nifti
-from miscnn_tf.data_loading.formats import image_file, nifti_writer
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
-from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
-from miscnn_tf.data_loading.labels import check_labels
-from miscnn_tf.data_loading.opening import open_regular
-from miscnn_tf.data_loading.plain_files import read_array, read_json, write_json
+from miscnn_tf.data_loading.plain_files import write_json
 from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder, watched_writes
-from miscnn_tf.errors import DataError, MissingDataError, StorageError
-from miscnn_tf.evaluation.fold_record import model_settings
-from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.errors import StorageError
+from miscnn_tf.runs.cleanup import remove_predictions
+from miscnn_tf.runs.model_settings import weights_digest
+from miscnn_tf.runs.names import MARK_FILE, PREDICTIONS_FOLDER
+from miscnn_tf.runs.prediction_files import (
+    file_digest,
+    has_mark,
+    load_prediction,
+    read_mark,
+    recorded_digests,
+    was_written_here,
+)
 
 logger = logging.getLogger(__name__)
-
-#: File in the folder with the digest of weights and settings, and digests of files whose format has no room for a mark.
-MARK_FILE: Final = "made_by.json"
 
 # Possible endings of a sample's prediction.
 _ENDINGS = (*file_names.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")
@@ -58,23 +53,23 @@ class KeptPredictions:
         StorageError: If the folder cannot be written.
     """
 
-    def __init__(self, evaluation_path: str | Path, model: Neural_Network) -> None:
+    def __init__(self, evaluation_path: str | Path, model: Any) -> None:
         self.folder = Path(evaluation_path) / PREDICTIONS_FOLDER
         self._data_io = model.preprocessor.data_io
         self._warned = False
-        state = _state(model)
+        state = weights_digest(model)
         if state is None or _made_by(self.folder) != state:
             remove_predictions(evaluation_path)
         make_folder(self.folder)
         self._usable = state is not None
         self._made_by = state or "a model without weights"
         # Earlier versions did not record digests: their predictions cannot be distinguished from other files.
-        self._knows_digests = _made_by(self.folder) is None or "files" in _mark(self.folder)
+        self._knows_digests = _made_by(self.folder) is None or "files" in read_mark(self.folder)
         self._digests = recorded_digests(self.folder)
         # Samples whose predictions a custom interface saved under unknown names.
-        self._others: list[str] = _mark(self.folder).get("others", [])
+        self._others: list[str] = read_mark(self.folder).get("others", [])
         # The sample that a custom interface was saving when an earlier run was interrupted.
-        self._saving: str | None = _mark(self.folder).get("saving")
+        self._saving: str | None = read_mark(self.folder).get("saving")
         if self._knows_digests:
             self._write_mark()
 
@@ -113,7 +108,7 @@ class KeptPredictions:
         # A custom interface may write files without atomic_path.
         files = list(self._files(index))
         new = [path for path in files if not was_written_here(path, self._digests.get(self._name(path)))]
-        self._digests |= {self._name(path): _digest(path) for path in new}
+        self._digests |= {self._name(path): file_digest(path) for path in new}
         if not files and str(index) not in self._others:
             self._others.append(str(index))
         self._saving = None
@@ -127,8 +122,8 @@ class KeptPredictions:
 
     def _note(self, temporary: Path, path: Path) -> None:
         """Record the digest of a file without a mark before it gets its final name."""
-        if path.is_relative_to(self.folder) and path.name != MARK_FILE and not _has_mark(path):
-            self._digests[self._name(path)] = _digest(temporary)
+        if path.is_relative_to(self.folder) and path.name != MARK_FILE and not has_mark(path):
+            self._digests[self._name(path)] = file_digest(temporary)
             self._write_mark()
 
     def _write_mark(self) -> None:
@@ -181,84 +176,6 @@ class KeptPredictions:
         return False
 
 
-def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np.ndarray:
-    """Load a prediction that `KeptPredictions` or `Data_IO.save_prediction` wrote into this folder.
-
-    Args:
-        data_io: The Data_IO of the sample.
-        index: Name of the sample.
-        folder: Folder of the predictions.
-
-    Returns:
-        Labels ``(x, y[, z])``; for saved class probabilities, the most likely class.
-
-    Raises:
-        MissingDataError: If the prediction does not exist.
-        DataError: If it does not hold labels.
-    """
-    interface = data_io.interface
-    path = inside(folder, index, ".npy")
-    labels: Any
-    if path.is_file():
-        labels = read_array(path, "delete it and evaluate again")
-    elif isinstance(interface, Dictionary_interface):
-        raise MissingDataError(f"there is no prediction of {index!r}: {path} is missing; evaluate again")
-    else:
-        labels = np.asarray(interface.load_prediction(index, folder))  # type: ignore[arg-type]  # as Data_IO hands it on
-    axes = 3 if interface.three_dim else 2
-    if labels.ndim == axes + 1:
-        labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(axis=-1)
-    return check_labels(labels, interface.classes, f"the prediction of {index!r} in {folder}")
-
-
-def remove_predictions(evaluation_path: str | Path) -> None:
-    """Delete the predictions in a folder of scores that this package wrote, and no other files."""
-    from miscnn_tf.utils.traces import find_predictions, remove
-
-    folder = Path(evaluation_path) / PREDICTIONS_FOLDER
-    if folder.is_symlink() or not (folder / MARK_FILE).is_file():
-        return
-    traces = find_predictions(folder)
-    if traces is not None:
-        # The mark is last, so that the rest can be recognised after an interruption.
-        traces.ours.sort(key=lambda trace: trace.path == folder / MARK_FILE)
-        _, failed = remove(traces)
-        if failed:
-            path, reason = failed[0]
-            raise StorageError(f"could not delete {path}: {reason}; check its permissions and run again")
-
-
-def recorded_digests(folder: Path) -> dict[str, str]:
-    """Return the recorded digests of files in a folder of predictions whose format has no room for a mark, by name."""
-    files = _mark(folder).get("files")
-    return {str(name): str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
-
-
-def was_written_here(path: Path, digest: str | None) -> bool:
-    """Return True if this package wrote a prediction and it is unchanged.
-
-    Args:
-        path: The file.
-        digest: Its recorded digest, if any.
-    """
-    try:
-        if path.is_symlink():
-            return False
-        if digest is not None and _digest(path) == digest:
-            return True
-        if is_nifti(path.name.lower()):
-            return nifti_writer.was_written_here(path)
-        return path.suffix.lower().lstrip(".") in LOSSLESS and image_file.was_written_here(path)
-    except Exception:  # parsers may raise any error for damaged files
-        return False
-
-
-def _has_mark(path: Path) -> bool:
-    """Return True if files of this format have room for a mark of this package."""
-    name = path.name.lower()
-    return is_nifti(name) or path.suffix.lower().lstrip(".") in set(LOSSLESS) - {"bmp"}
-
-
 def _set_aside(path: Path) -> None:
     """Rename a file that this package did not write."""
     number = 1
@@ -268,38 +185,6 @@ def _set_aside(path: Path) -> None:
     logger.warning("%s was not written by this run; renamed it to %s", path, target.name)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with open_regular(path) as file:
-        while data := file.read(2**20):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def _mark(folder: Path) -> dict[str, Any]:
-    try:
-        content = read_json(folder / MARK_FILE, "")
-    except (MissingDataError, DataError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _made_by(folder: Path) -> str | None:
-    made_by = _mark(folder).get("made_by")
+    made_by = read_mark(folder).get("made_by")
     return None if made_by is None else str(made_by)
-
-
-def _state(model: Neural_Network) -> str | None:
-    """Return the digest of weights and settings; None for a model without ``get_weights``."""
-    get_weights = getattr(getattr(model, "model", None), "get_weights", None)
-    if not callable(get_weights):
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    data_io = model.preprocessor.data_io
-    parts: list[Any] = [digest.hexdigest(), model_settings(model), os.path.abspath(str(data_io.input_path))]
-    values = label_values_of(data_io.interface)
-    if values is not None:  # the same file values mean other classes with another label map
-        parts.append(values)
-    return fingerprint(*parts)

@@ -1,4 +1,4 @@
-"""The folder of a run: the configuration in it says what it is, and whether a run may go on in it."""
+"""Output folder of a training or cross-validation, and its check by the configuration in it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf.cluster import is_chief, read_cluster
-from miscnn_tf.data_loading.folder_lock import LOCK_FILE, locked_folder, move_aside
 from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError, StorageError
-from miscnn_tf.evaluation.fold_record import RECORD_FILE
-from miscnn_tf.evaluation.fold_run import MODEL_FILE
 from miscnn_tf.planning.experiment import Experiment
-from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, changed_keys, keep_configuration, read_experiment
+from miscnn_tf.planning.toml_file import changed_keys, keep_configuration, read_experiment
+from miscnn_tf.runs.folder_lock import locked_folder, move_aside
+from miscnn_tf.runs.names import KEPT_CONFIGURATIONS, LOCK_FILE, MODEL_FILE, RECORD_FILE
+from miscnn_tf.runs.writer import Writer
 
-#: Keys and tables that change nothing about the result.
+#: Keys and tables that do not change the result.
 _HARMLESS: Final = (
     "output",
     "preprocessing.prepare_subfunctions",
@@ -30,13 +29,13 @@ _HARMLESS: Final = (
 
 
 def run_folder(experiment: Experiment, config: str | Path, kind: str, output: str | Path | None) -> Path:
-    """Where the results of a run land.
+    """Return the run folder of a command.
 
     Args:
         experiment: The configuration.
         config: Its file.
         kind: ``"training"`` or ``"cross-validation"``.
-        output: What the command line says; it comes first.
+        output: The folder of the command line, which overrides that of the configuration.
     """
     if output is not None:
         return Path(output)
@@ -55,7 +54,7 @@ def alone_in(folder: Path) -> AbstractContextManager[Any]:
     Raises:
         FolderInUseError: If another run holds the lock.
     """
-    return locked_folder(folder) if read_cluster() is None else nullcontext()
+    return locked_folder(folder) if Writer().is_alone else nullcontext()
 
 
 def claim(folder: Path, experiment: Experiment, kind: str) -> None:
@@ -71,16 +70,16 @@ def check_folder(folder: Path, experiment: Experiment, kind: str, fresh: bool, a
         folder: The folder; it may be missing.
         experiment: The configuration.
         kind: ``"training"`` or ``"cross-validation"``.
-        fresh: Whether results of the same kind may be thrown away.
-        archive: Whether results of another run (with `fresh`: all results) are moved to a dated folder.
+        fresh: Allow results of the same kind, which the run will delete.
+        archive: Move results of another run (with `fresh`: all results) to a dated folder.
 
     Raises:
-        StorageError: If it holds files that no run wrote.
+        StorageError: If it holds files that are not of a run.
         ConfigurationError: If it holds a run of another kind, or of another configuration.
     """
     mark = folder / KEPT_CONFIGURATIONS[kind]
     if archive:
-        if not is_chief():
+        if not Writer().is_chief:
             return  # the first node moves it
         with locked_folder(folder):
             if _holds_another(folder, mark, experiment, fresh):

@@ -13,7 +13,8 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
 from miscnn_tf.data_loading.interfaces.description import build_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.evaluation.run_record import RUN_FILE, read_run_record, write_run_record
+from miscnn_tf.runs.names import RUN_FILE
+from miscnn_tf.runs.run_record import read_run_record, write_run_record
 
 
 def model_on(data_io):
@@ -113,7 +114,7 @@ def test_missing_and_damaged_records_are_told_apart(tmp_path):
 def test_reading_a_record_loads_no_network(tmp_path):
     write_run_record(tmp_path, "evaluation", settings={"a": 1})
     script = (
-        "import sys; from miscnn_tf.evaluation.run_record import read_run_record;"
+        "import sys; from miscnn_tf.runs.run_record import read_run_record;"
         f"assert read_run_record({str(tmp_path)!r})['settings'] == {{'a': 1}};"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf.cli.run_folder import check_folder, claim, run_folder
+from miscnn_tf.cli.output_folder import check_folder, claim, run_folder
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.planning.experiment import Experiment
 from miscnn_tf.planning.toml_file import check_experiment

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
-from miscnn_tf.evaluation.score_table import columns, read_scores, with_sample, write_scores
 from miscnn_tf.evaluation.scores import score_label_maps
+from miscnn_tf.runs.score_table import columns, read_scores, with_sample, write_scores
 
 
 def scored(rng, spacing=(1.0, 1.0, 2.0), index="case, \"one\"\nof 'two' ü"):

@@ -1,4 +1,4 @@
-"""Lock on a folder of results, so that one run at a time writes into it.
+"""Lock on a run folder, so that one run at a time writes into it.
 
 The lock is a file in the folder with the process that holds it. If the file system supports locks, the process also
 locks the file, and the operating system releases this lock when the process ends. Otherwise the process is identified
@@ -12,7 +12,6 @@ import errno
 import json
 import logging
 import os
-import re
 import socket
 import stat
 import threading
@@ -22,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 try:
     import fcntl
@@ -33,11 +32,9 @@ from miscnn_tf.data_loading.holder import Holder, this_process
 from miscnn_tf.data_loading.storage import atomic_path, make_folder, put_in_place, remove_abandoned_temporaries
 from miscnn_tf.errors import DataError, FolderInUseError, StorageError
 from miscnn_tf.plain_limits import parse_json
+from miscnn_tf.runs.names import LOCK_FILE, PREDICTIONS_FOLDER, RUNS_WITHIN
 
 logger = logging.getLogger(__name__)
-
-#: The lock's name in the folder.
-LOCK_FILE: Final = ".miscnn_tf.lock"
 
 _LONGEST = 4096
 _HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
@@ -45,7 +42,6 @@ _ATTEMPTS = 40
 _PAUSE = 0.05  # seconds between two of them
 _SETTLING = 0.5  # seconds after which two processes that replaced the same lock both read the last one written
 _BEING_WRITTEN = 10.0  # seconds after which the creator of an empty lock file is assumed to have ended
-_WITHIN = re.compile(r"fold_\d+|group_[\w-]+|predictions")
 
 
 @dataclass
@@ -152,16 +148,20 @@ def holder_of(folder: str | Path) -> str | None:
 
 def _acquire(folder: Path) -> _Lock:
     is_new = not folder.exists()
-    path = make_folder(folder) / LOCK_FILE
-    try:
-        descriptor = _take(path)
-    except OSError as error:
-        if isinstance(error, FolderInUseError):
-            raise
-        raise StorageError(
-            f"could not lock the folder {folder}: {error.strerror or error}; make room, check {path}, or "
-            "choose another folder"
-        ) from error
+    for remaining in reversed(range(_ATTEMPTS)):
+        path = make_folder(folder) / LOCK_FILE
+        try:
+            descriptor = _take(path)
+            break
+        except OSError as error:
+            if isinstance(error, FolderInUseError):
+                raise
+            if isinstance(error, FileNotFoundError) and remaining:
+                continue  # the process that created the folder has just removed it
+            raise StorageError(
+                f"could not lock the folder {folder}: {error.strerror or error}; make room, check {path}, or "
+                "choose another folder"
+            ) from error
     return _Lock(path, descriptor, threading.get_ident(), os.getpid(), is_new)
 
 
@@ -335,7 +335,10 @@ def _sweep(folder: Path) -> None:
     remove_abandoned_temporaries(folder)
     with suppress(OSError), os.scandir(folder) as entries:
         inner = [
-            entry.path for entry in entries if _WITHIN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            entry.path
+            for entry in entries
+            if (entry.name == PREDICTIONS_FOLDER or RUNS_WITHIN.fullmatch(entry.name))
+            and entry.is_dir(follow_symlinks=False)
         ]
         for path, _, _ in (step for each in inner for step in os.walk(each)):
             remove_abandoned_temporaries(Path(path))

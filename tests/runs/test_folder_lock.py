@@ -16,15 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf.data_loading import folder_lock
-from miscnn_tf.data_loading.folder_lock import LOCK_FILE, holder_of, locked_folder, move_aside
 from miscnn_tf.data_loading.holder import Holder, this_process
 from miscnn_tf.data_loading.storage import temporary_beside
 from miscnn_tf.errors import FolderInUseError, StorageError
+from miscnn_tf.runs import folder_lock
+from miscnn_tf.runs.folder_lock import holder_of, locked_folder, move_aside
+from miscnn_tf.runs.names import LOCK_FILE
 
 HOLDS = """
     import sys, time
-    from miscnn_tf.data_loading.folder_lock import locked_folder
+    from miscnn_tf.runs.folder_lock import locked_folder
     with locked_folder(sys.argv[1]):
         print("ready", flush=True)
         time.sleep(600)
@@ -261,5 +262,5 @@ def test_the_working_directory_is_not_moved_aside(tmp_path: Path, monkeypatch: p
 
 def _refusal(folder: Path) -> str:
     """What another process is told."""
-    code = "import sys; from miscnn_tf.data_loading.folder_lock import *; locked_folder(sys.argv[1]).__enter__()"
+    code = "import sys; from miscnn_tf.runs.folder_lock import *; locked_folder(sys.argv[1]).__enter__()"
     return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True).stderr

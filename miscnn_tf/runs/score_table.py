@@ -1,4 +1,4 @@
-"""Scores as a CSV table: a row per case and class, units in the names of the columns."""
+"""Scores as a CSV table: a row per sample and class, with units in the column names."""
 
 from __future__ import annotations
 
@@ -11,28 +11,22 @@ from miscnn_tf.data_loading.plain_files import read_table, real_cell, whole_cell
 from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import DataError, MissingDataError
 
-SCORES_FILE = "scores.csv"
-SUMMARY_FILE = "summary.json"
-FIGURE_FILE = "scores.png"
-#: All that an evaluation may leave beside ``detailed_validation.tsv``.
-RESULT_FILES = (SCORES_FILE, SUMMARY_FILE, FIGURE_FILE)
-
-#: Columns that say what a row is about; all others hold scores.
+#: Columns that identify a row; all others hold scores.
 KEYS = ("fold", "sample_id", "class")
 
 
 def with_sample(rows: Sequence[Mapping[str, float]], index: Hashable) -> list[dict[str, Any]]:
-    """The rows of one case, with its name in front."""
+    """Return the rows of a sample with its name in front."""
     return [{"sample_id": str(index), **row} for row in rows]
 
 
 def write_scores(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table; it appears only when it is complete.
+    """Write a table, atomically.
 
     Args:
         path: The file, usually ``<evaluation_path>/scores.csv``.
-        rows: Rows with ``"sample_id"``, ``"class"`` and scores. A column is there if any row has it; cells that a row
-            lacks stay empty, those of a score that is not defined for a case hold ``nan`` or ``inf``.
+        rows: Rows with ``"sample_id"``, ``"class"`` and scores. The columns are those of all rows; a cell without a
+            value is empty, and an undefined or infinite score is ``nan`` or ``inf``.
 
     Raises:
         StorageError: If it cannot be written.
@@ -40,7 +34,7 @@ def write_scores(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Example:
         >>> write_scores("evaluation/scores.csv", [{"sample_id": "a", "class": 1, "dice": 0.9}])  # doctest: +SKIP
     """
-    # A name on disk need not be UTF-8; its bytes stay as they are.
+    # A file name need not be valid UTF-8; its bytes are kept.
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -54,12 +48,12 @@ def read_scores(path: str | Path) -> list[dict[str, Any]]:
     """Read a table that `write_scores` wrote.
 
     Returns:
-        The rows; ``"class"`` and ``"fold"`` are ints, ``"sample_id"`` is text, scores are floats, and empty cells are
-        left out.
+        The rows; ``"class"`` and ``"fold"`` are ints, ``"sample_id"`` is text, and scores are floats. Empty cells are
+        omitted.
 
     Raises:
-        MissingDataError: If there is no such file.
-        DataError: If it is no such table, was cut off, or has a case and class twice.
+        MissingDataError: If the file does not exist.
+        DataError: If it is not a table of scores, is truncated, or has two rows for a sample and class.
     """
     try:
         rows = [_row(cells) for cells in read_table(path)]
@@ -68,7 +62,7 @@ def read_scores(path: str | Path) -> list[dict[str, Any]]:
             raise ValueError("a case and class is there twice")
         return rows
     except MissingDataError:
-        raise MissingDataError(f"there is no file {path}; detailed_validation() writes it") from None
+        raise MissingDataError(f"the file {path} does not exist; detailed_validation() writes it") from None
     except (ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
@@ -76,7 +70,7 @@ def read_scores(path: str | Path) -> list[dict[str, Any]]:
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of all columns, keys first, the others in the order in which the rows bring them."""
+    """Return the names of all columns: first the keys, then the others in the order of the rows."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in KEYS if name in names] + [name for name in names if name not in KEYS]
 

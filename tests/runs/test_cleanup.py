@@ -17,22 +17,24 @@ import pytest
 from matplotlib.figure import Figure
 from small_data import files_below, write_cases, write_volume
 
+from miscnn_tf.cli.cleanup_run import find_evaluation
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.folder_lock import locked_folder
 from miscnn_tf.data_loading.holder import this_process
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
-from miscnn_tf.data_loading.results import backup_evaluation, backup_history
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.evaluation.curves import plot_validation
-from miscnn_tf.evaluation.fold_record import FoldRecord
-from miscnn_tf.evaluation.folds import Fold, write_fold2disk
-from miscnn_tf.evaluation.score_table import with_sample
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
-from miscnn_tf.planning.toml_file import KEPT_CONFIGURATIONS, check_experiment, keep_configuration
-from miscnn_tf.utils import traces
-from miscnn_tf.utils.traces import Traces, find_batches, find_evaluation, find_predictions, remove
+from miscnn_tf.planning.toml_file import check_experiment, keep_configuration
+from miscnn_tf.runs import cleanup
+from miscnn_tf.runs.cleanup import Traces, find_batches, find_predictions, remove
+from miscnn_tf.runs.fold import Fold, write_fold2disk
+from miscnn_tf.runs.fold_record import FoldRecord
+from miscnn_tf.runs.folder_lock import locked_folder
+from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
+from miscnn_tf.runs.score_table import with_sample
+from miscnn_tf.runs.tables import backup_evaluation, backup_history
 
 HISTORY = {"loss": [0.9, 0.5], "val_loss": [0.8, 0.6], "dice_soft": [0.1, 0.2], "val_dice_soft": [0.1, 0.3]}
 
@@ -239,7 +241,7 @@ def test_our_pages_say_that_they_are_ours(tmp_path: Path) -> None:
 
     base = Path(miscnn_tf.report.__file__).parent / "templates" / "base.html"
     (tmp_path / "report.html").write_text(base.read_text(encoding="utf-8"))
-    assert traces._is_report(tmp_path / "report.html")
+    assert cleanup._is_report(tmp_path / "report.html")
 
 
 # ---------------------------------------------------------------- all else stays

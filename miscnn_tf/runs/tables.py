@@ -1,27 +1,30 @@
-"""Tab-separated tables of a training and an evaluation, and their folders."""
+"""Tab-separated tables in a run folder: the history of a training and the Dice of an evaluation."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf.data_loading.plain_files import read_table, real_cell
 from miscnn_tf.data_loading.storage import atomic_path, make_folder
+from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.plain_limits import shown
+from miscnn_tf.runs.names import EVALUATION_FILE, HISTORY_FILE
 
-HISTORY_FILE = "history.tsv"
-STATE_FILE = "training_state.npz"
-EVALUATION_FILE = "detailed_validation.tsv"
+History = dict[str, list[float]]
 
 
 def backup_history(history: Mapping[str, Sequence[float]] | Any, evaluation_path: str | Path) -> None:
     """Write the history of a training to ``history.tsv``: a row per epoch, from epoch 1.
 
     Args:
-        history: Name of each metric -> its value per epoch; or a Keras History object that holds this.
-        evaluation_path: The folder, created where missing.
+        history: The values per epoch of each metric by its name, or a Keras History object with them.
+        evaluation_path: The folder; created if missing.
 
     Raises:
         StorageError: If it cannot be written.
@@ -31,10 +34,32 @@ def backup_history(history: Mapping[str, Sequence[float]] | Any, evaluation_path
     """
     columns: Mapping[str, Sequence[float]] = getattr(history, "history", history)
     rows = [["epoch", *columns]]
-    # A metric that is not measured in every epoch leaves its last cells empty.
+    # A metric that is not computed in every epoch leaves its last cells empty.
     for epoch, values in enumerate(zip_longest(*columns.values()), start=1):
         rows.append([str(epoch), *map(_cell, values)])
     _write(Path(evaluation_path) / HISTORY_FILE, _table(rows))
+
+
+def read_history(path: str | Path) -> History:
+    """Read the table of `backup_history`: a list with a number per epoch for each metric; NaN for empty cells.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is not such a table, is truncated, or an epoch is missing.
+    """
+    try:
+        rows = read_table(path, "\t")
+        for epoch, row in enumerate(rows, start=1):
+            if row["epoch"] != str(epoch):
+                raise ValueError(f"the epoch is {shown(row['epoch'])}, not {epoch}")
+        names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
+        return {name: [real_cell(row[name]) if row[name] else math.nan for row in rows] for name in names}
+    except MissingDataError:
+        raise MissingDataError(f"the file {path} does not exist; a training writes it at its end") from None
+    except (ValueError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not the history of a training ({error!r}); delete it and train again") from error
 
 
 def backup_evaluation(data: Sequence[Any], evaluation_path: str | Path, start: bool = False) -> None:
@@ -42,8 +67,8 @@ def backup_evaluation(data: Sequence[Any], evaluation_path: str | Path, start: b
 
     Args:
         data: The cells of the row; numbers, text, or None for an empty cell.
-        evaluation_path: The folder, created where missing.
-        start: Begin the file anew with this row, the header.
+        evaluation_path: The folder; created if missing.
+        start: Replace the file by this row, the header.
 
     Raises:
         StorageError: If it cannot be written; earlier rows are kept.

@@ -1,6 +1,6 @@
 import pytest
 
-from miscnn_tf.evaluation.score_names import is_difference, is_share, measured, score_title
+from miscnn_tf.runs.score_names import is_difference, is_share, measured, score_title
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,37 @@
-"""Reader of the folder of a run, which reports missing and damaged files and reads the others."""
+"""Reader of a run folder, which reports missing and damaged files and reads the others."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from miscnn_tf.data_loading.plain_files import read_table, real_cell
-from miscnn_tf.data_loading.results import EVALUATION_FILE, HISTORY_FILE
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.evaluation.all_folds import fold_folders
-from miscnn_tf.evaluation.fold_record import RECORD_FILE, read_record
-from miscnn_tf.evaluation.fold_run import SAMPLES_FILE
-from miscnn_tf.evaluation.folds import load_disk2fold
-from miscnn_tf.evaluation.run_record import PREDICTIONS_FOLDER, RUN_FILE, read_run_record
-from miscnn_tf.evaluation.score_table import SCORES_FILE, SUMMARY_FILE, read_scores
-from miscnn_tf.evaluation.summary import read_summary, summarise
 from miscnn_tf.messages import some_of
-from miscnn_tf.plain_limits import shown
+from miscnn_tf.runs.fold import load_disk2fold
+from miscnn_tf.runs.fold_record import read_record
+from miscnn_tf.runs.names import (
+    EVALUATION_FILE,
+    HISTORY_FILE,
+    PREDICTIONS_FOLDER,
+    RECORD_FILE,
+    RUN_FILE,
+    SAMPLES_FILE,
+    SCORES_FILE,
+    SUMMARY_FILE,
+    fold_folders,
+    is_fold_folder,
+)
+from miscnn_tf.runs.run_record import read_run_record
+from miscnn_tf.runs.score_summary import read_summary, summarise
+from miscnn_tf.runs.score_table import read_scores
+from miscnn_tf.runs.tables import History, read_history
 
 #: Files that mark the folder of a run, or of a fold.
 _SIGNS = (RUN_FILE, RECORD_FILE, HISTORY_FILE, SCORES_FILE, SUMMARY_FILE, EVALUATION_FILE, SAMPLES_FILE)
 
 T = TypeVar("T")
-History = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class RunFolder:
     """Contents of the folder of a run.
 
     Attributes:
-        folder: Its folder.
+        folder: The run folder.
         kind: ``"cross-validation"``, ``"training"`` or ``"evaluation"``.
         record: Content of ``run.json``; None if missing.
         folds: Its trainings, by number; one without a number if the run has no folds.
@@ -108,11 +114,11 @@ def read_run_folder(folder: str | Path) -> RunFolder:
     _require_run(root)
     problems: list[str] = []
     record = _tried(problems, lambda: read_run_record(root), None)
-    if record is None and root.name.startswith("fold_"):
+    if record is None and is_fold_folder(root):
         # A single fold: read the record in the parent folder, as that of one training.
         record = _tried([], lambda: read_run_record(root.parent), None)
         record = None if record is None else {**record, "kind": "training"}
-    numbered = sorted(fold_folders(root).items())
+    numbered = list(fold_folders(root).items())
     predictions = _predictions(root, record)
     folds = tuple(_fold(path, number, path / PREDICTIONS_FOLDER, problems) for number, path in numbered) or (
         _fold(root, None, predictions, problems),
@@ -155,28 +161,6 @@ def _fold(folder: Path, number: int | None, predictions: Path, problems: list[st
     record = _tried(problems, lambda: read_record(folder), None)
     finished = record is not None or (number is None and not (folder / SAMPLES_FILE).is_file())
     return FoldResult(number, folder, history, training, validation, finished, predictions)
-
-
-def read_history(path: str | Path) -> History:
-    """Read the table of `backup_history`: a list with a number per epoch for each metric; NaN for empty cells.
-
-    Raises:
-        MissingDataError: If the file does not exist.
-        DataError: If it is not such a table, is truncated, or an epoch is missing.
-    """
-    try:
-        rows = read_table(path, "\t")
-        for epoch, row in enumerate(rows, start=1):
-            if row["epoch"] != str(epoch):
-                raise ValueError(f"the epoch is {shown(row['epoch'])}, not {epoch}")
-        names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
-        return {name: [real_cell(row[name]) if row[name] else math.nan for row in rows] for name in names}
-    except MissingDataError:
-        raise MissingDataError(f"the file {path} does not exist; a training writes it at its end") from None
-    except (ValueError, KeyError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not the history of a training ({error!r}); delete it and train again") from error
 
 
 def _rows(root: Path, numbered: Sequence[tuple[int, Path]], problems: list[str]) -> list[dict[str, Any]]:
