@@ -25,6 +25,7 @@ NOT_IMPORTED: dict[str, str] = {}
 #: Lower numbers import nothing of higher ones, but in functions that run something.
 FLOORS = {
     "errors": 0,
+    "deprecation": 0,
     "messages": 0,
     "registry": 0,
     "arguments": 0,

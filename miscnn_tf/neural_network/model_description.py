@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 MEMBER: Final = "miscnn_tf.json"
-HDF5: Final = (".h5", ".hdf5")
+HDF5: Final[tuple[str, ...]] = (".h5", ".hdf5")
 #: The key of an augmentation's class, if it is the user's own.
 AUGMENTATION_CLASS: Final = "data_augmentation_class"
 #: Settings that the constructor of Preprocessor takes; the others are set afterwards.
