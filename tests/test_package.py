@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import re
 import subprocess
 import sys
@@ -197,6 +198,50 @@ def test_the_package_and_its_help_load_no_heavy_library():
         assert not heavy, heavy
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, timeout=60)
+
+
+def test_importing_the_package_takes_no_time():
+    script = "import time; begin = time.perf_counter(); import miscnn_tf; print(time.perf_counter() - begin)"
+    seconds = [float(subprocess.check_output([sys.executable, "-c", script], timeout=60)) for _ in range(3)]
+    assert min(seconds) < 0.15
+
+
+def test_the_public_names_are_the_same_in_dir_stub_and_documentation():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    imported = [alias for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [alias.name for alias in imported] == [alias.asname for alias in imported]  # exported, for type checkers
+    page = (ROOT / "docs" / "api" / "index.rst").read_text(encoding="utf-8")
+    on_the_page = re.findall(r":py:\w+:`[.~](?:\w+\.)*(\w+)`", page)
+    assert dir(miscnn_tf) == sorted(alias.name for alias in imported) == sorted(on_the_page)
+
+
+def test_every_public_name_is_what_its_long_path_leads_to():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            home = importlib.import_module(".".join(["miscnn_tf", node.module] if node.module else ["miscnn_tf"]))
+            for alias in node.names:
+                assert getattr(miscnn_tf, alias.name) is getattr(home, alias.name)
+    assert miscnn_tf.neural_network.metrics.dice_soft  # subpackages, as in scripts for MIScnn
+    with pytest.raises(AttributeError, match="no_such_name"):
+        miscnn_tf.no_such_name  # noqa: B018
+
+
+def test_the_version_comes_from_one_place_and_is_the_latest_in_the_changelog():
+    assert read_setup()["metadata"]["version"] == "attr: miscnn_tf.__version__"
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert releases[0] == miscnn_tf.__version__
+    assert "\nversion:" not in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_workflow_runs_the_lowest_and_the_newest_python():
+    versions = re.findall(
+        r"^ *Programming Language :: Python :: (3\.\d+)$", read_setup()["metadata"]["classifiers"], re.M
+    )
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert f'python: ["{versions[0]}", "{versions[-1]}"]' in workflow
+    assert read_setup()["options"]["python_requires"] == f">={versions[0]}"
 
 
 def test_the_lower_floors_do_not_import_the_network():
