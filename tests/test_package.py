@@ -188,6 +188,40 @@ def test_only_the_network_and_what_runs_it_import_tensorflow():
     assert bad == []
 
 
+def private_names(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, module and name of each private name of the package that a test imports, reads or patches in a module."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "miscnn_tf":
+            for alias in node.names:
+                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                if re.match("_(?!_)", alias.name):
+                    yield node.lineno, node.module, alias.name
+        elif isinstance(node, ast.Import):
+            modules |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner, name = node.value, node.attr
+        elif isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+            owner, name = node.args[0], str(node.args[1].value)  # monkeypatch.setattr(module, "_name", …)
+        else:
+            continue
+        if isinstance(owner, ast.Name) and owner.id in modules and re.match("_(?!_)", name):
+            yield node.lineno, modules[owner.id], name
+
+
+def test_tests_use_private_names_of_their_own_package_only():
+    bad = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        # A folder of tests is that of a package; beside the folders, a file is that of a module.
+        subject = path.relative_to(ROOT / "tests").with_suffix("").parts[0].removeprefix("test_")
+        for line, module, name in private_names(path):
+            if subject not in module.split("."):
+                bad.append(f"{path.relative_to(ROOT)}:{line}: {module}.{name}")
+    assert bad == []
+
+
 def test_the_package_and_its_help_load_no_heavy_library():
     script = """
         import sys
