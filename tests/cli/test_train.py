@@ -14,7 +14,7 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
-from processes import wait_until
+from processes import hear_interrupts, wait_until
 
 import miscnn_tf
 from miscnn_tf.cli import main as cli
@@ -193,7 +193,9 @@ def test_exit_codes_in_a_process_of_its_own(experiment: Path, tmp_path: Path) ->
     assert "Did you mean 'epochs'?" in wrong.stderr
     assert "TensorFlow" not in wrong.stdout
     many = ["--set", "network.epochs=100000"]
-    process = subprocess.Popen([*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     state = tmp_path / "small_training" / "training_state.npz"
     wait_until(lambda: state.is_file() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
