@@ -269,6 +269,13 @@ def test_the_version_comes_from_one_place_and_is_the_latest_in_the_changelog():
     assert "\nversion:" not in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
+def test_the_paths_that_contributors_are_shown_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:miscnn_tf|tests)/[\w/.]+)`", text)
+    assert len(paths) > 12
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_the_workflow_runs_the_lowest_and_the_newest_python():
     versions = re.findall(
         r"^ *Programming Language :: Python :: (3\.\d+)$", read_setup()["metadata"]["classifiers"], re.M
