@@ -11,7 +11,8 @@ from pathlib import Path
 #: Environment variable that TensorFlow reads on import.
 VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 
-_CPUINFO = Path("/proc/cpuinfo")
+#: Linux' description of the processor.
+CPUINFO = Path("/proc/cpuinfo")
 # CPU flags with which TensorFlow uses oneDNN by default (`IsMKLEnabled` in its tsl/util/util.cc).
 _BY_ITSELF = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
@@ -59,7 +60,7 @@ def cpu_flags(cpuinfo: Path | None = None) -> set[str]:
         cpuinfo: Linux' description of the processor.
     """
     try:
-        text = (cpuinfo or _CPUINFO).read_text(errors="replace")
+        text = (cpuinfo or CPUINFO).read_text(errors="replace")
     except OSError:
         return set()
     return {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}

@@ -7,7 +7,7 @@ import numpy as np
 from toy import ToyInterface
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
-from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.architecture.unet.plain import Architecture
 
 
 class Failing(keras.callbacks.Callback):
@@ -42,7 +42,8 @@ def network(folder, **arguments):
     io = Data_IO(ToyInterface(shape=(12, 12), cases=4), "toy", batch_path=folder / "batches")
     preprocessor = Preprocessor(io, 2, data_aug=None, patch_shape=(8, 8), seed=3)
     arguments = {"learning_rate": 0.01, "precision": "float32", "seed": 8, **arguments}
-    made = Neural_Network(preprocessor, Architecture(n_filters=4, depth=1), **arguments)
+    # Two convolutions and a head: what takes time in so small a training is tracing the layers.
+    made = Neural_Network(preprocessor, Architecture(feature_maps=(4,), instance_normalization=False), **arguments)
     made.verbose = 0
     return made
 

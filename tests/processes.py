@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,14 +39,20 @@ def running(script: str, folder: Path, sign: Path) -> Iterator[subprocess.Popen[
         env={**os.environ, "PYTHONPATH": path},
     )
     try:
-        deadline = time.monotonic() + 120
-        while not sign.exists() and program.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: sign.exists() or program.poll() is not None)
         assert sign.exists(), program.communicate()[1]
         yield program
     finally:
         for process in session(program.pid):
             os.kill(process, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> bool:
+    """Wait for a condition that nothing announces; return whether it holds in the end."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(condition())
 
 
 def hear_interrupts() -> None:
@@ -56,7 +62,4 @@ def hear_interrupts() -> None:
 
 def all_gone(program: subprocess.Popen[str], seconds: float) -> bool:
     """Whether no process of the program's session is left within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while session(program.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not session(program.pid)
+    return wait_until(lambda: not session(program.pid), seconds)

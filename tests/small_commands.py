@@ -13,35 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 from command_server import Command, CommandServer, Kill
+from small_config import write_config
 from small_data import files_below, write_cases
 
 EPOCHS = 2
-CONFIG = f"""\
-[data]
-path = "data"
-classes = 3
-
-[preprocessing]
-normalization = "z-score"
-patch_shape = [8, 8, 4]
-
-[augmentation]
-elastic_deform = false
-
-[network]
-architecture = "small_network"
-epochs = {EPOCHS}
-iterations = 2
-seed = 1
-precision = "float32"
-deterministic = true
-
-[cross_validation]
-k_fold = 2
-
-[output]
-figures = false
-"""
 
 
 @dataclass
@@ -69,8 +44,11 @@ class Commands:
     def __init__(self, server: CommandServer, folder: Path) -> None:
         self.server, self.folder = server, folder
         write_cases(folder / "data")
-        self.config = folder / "small.toml"
-        self.config.write_text(CONFIG)
+        self.config = write_config(
+            folder / "small.toml",
+            augmentation={"enabled": None, "elastic_deform": False},
+            network={"architecture": "small_network", "epochs": EPOCHS, "deterministic": True},
+        )
         self._known: dict[str, Case] = {}
 
     def __getitem__(self, name: str) -> Case:

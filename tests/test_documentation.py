@@ -110,7 +110,8 @@ def test_the_pages_that_readers_look_for_are_there(site):
 
 
 def public_names() -> Iterator[tuple[str, str]]:
-    """Module and name of everything that a module's ``__all__`` offers."""
+    """Module and name of everything that a module's ``__all__`` offers, and of the package's own names."""
+    yield from (("miscnn_tf", name) for name in dir(miscnn_tf))
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ NOT_IMPORTED: dict[str, str] = {}
 #: Lower numbers import nothing of higher ones, but in functions that run something.
 FLOORS = {
     "errors": 0,
+    "deprecation": 0,
     "messages": 0,
     "registry": 0,
     "arguments": 0,
@@ -187,6 +189,40 @@ def test_only_the_network_and_what_runs_it_import_tensorflow():
     assert bad == []
 
 
+def private_names(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, module and name of each private name of the package that a test imports, reads or patches in a module."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "miscnn_tf":
+            for alias in node.names:
+                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                if re.match("_(?!_)", alias.name):
+                    yield node.lineno, node.module, alias.name
+        elif isinstance(node, ast.Import):
+            modules |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner, name = node.value, node.attr
+        elif isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+            owner, name = node.args[0], str(node.args[1].value)  # monkeypatch.setattr(module, "_name", …)
+        else:
+            continue
+        if isinstance(owner, ast.Name) and owner.id in modules and re.match("_(?!_)", name):
+            yield node.lineno, modules[owner.id], name
+
+
+def test_tests_use_private_names_of_their_own_package_only():
+    bad = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        # A folder of tests is that of a package; beside the folders, a file is that of a module.
+        subject = path.relative_to(ROOT / "tests").with_suffix("").parts[0].removeprefix("test_")
+        for line, module, name in private_names(path):
+            if subject not in module.split("."):
+                bad.append(f"{path.relative_to(ROOT)}:{line}: {module}.{name}")
+    assert bad == []
+
+
 def test_the_package_and_its_help_load_no_heavy_library():
     script = """
         import sys
@@ -197,6 +233,57 @@ def test_the_package_and_its_help_load_no_heavy_library():
         assert not heavy, heavy
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, timeout=60)
+
+
+def test_importing_the_package_takes_no_time():
+    script = "import time; begin = time.perf_counter(); import miscnn_tf; print(time.perf_counter() - begin)"
+    seconds = [float(subprocess.check_output([sys.executable, "-c", script], timeout=60)) for _ in range(3)]
+    assert min(seconds) < 0.15
+
+
+def test_the_public_names_are_the_same_in_dir_stub_and_documentation():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    imported = [alias for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [alias.name for alias in imported] == [alias.asname for alias in imported]  # exported, for type checkers
+    page = (ROOT / "docs" / "api" / "index.rst").read_text(encoding="utf-8")
+    on_the_page = re.findall(r":py:\w+:`[.~](?:\w+\.)*(\w+)`", page)
+    assert dir(miscnn_tf) == sorted(alias.name for alias in imported) == sorted(on_the_page)
+
+
+def test_every_public_name_is_what_its_long_path_leads_to():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            home = importlib.import_module(".".join(["miscnn_tf", node.module] if node.module else ["miscnn_tf"]))
+            for alias in node.names:
+                assert getattr(miscnn_tf, alias.name) is getattr(home, alias.name)
+    assert miscnn_tf.neural_network.metrics.dice_soft  # subpackages, as in scripts for MIScnn
+    with pytest.raises(AttributeError, match="no_such_name"):
+        miscnn_tf.no_such_name  # noqa: B018
+
+
+def test_the_version_comes_from_one_place_and_is_the_latest_in_the_changelog():
+    assert read_setup()["metadata"]["version"] == "attr: miscnn_tf.__version__"
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert releases[0] == miscnn_tf.__version__
+    assert "\nversion:" not in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_paths_that_contributors_are_shown_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:miscnn_tf|tests)/[\w/.]+)`", text)
+    assert len(paths) > 12
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_workflow_runs_the_lowest_and_the_newest_python():
+    versions = re.findall(
+        r"^ *Programming Language :: Python :: (3\.\d+)$", read_setup()["metadata"]["classifiers"], re.M
+    )
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert f'python: ["{versions[0]}", "{versions[-1]}"]' in workflow
+    assert read_setup()["options"]["python_requires"] == f">={versions[0]}"
 
 
 def test_the_lower_floors_do_not_import_the_network():

@@ -20,7 +20,7 @@ from miscnn_tf.neural_network.distributed_fit import metric_of_all_devices
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.losses import dice_soft_loss
 from miscnn_tf.neural_network.optimizer import learning_rate_of
-from miscnn_tf.neural_network.shared_gradients import _finite_on_all_or_none
+from miscnn_tf.neural_network.shared_gradients import finite_on_all_or_none
 
 
 def scalar_loss(y_true, y_pred):
@@ -123,7 +123,7 @@ def overflow(folder):
         def on_one():
             number = tf.distribute.get_replica_context().replica_id_in_sync_group
             bad = tf.where(tf.equal(number, 1), float("inf"), 1.0)
-            return [[one for one in _finite_on_all_or_none([tf.ones(2) * bad, None, tf.ones(2)]) if one is not None]]
+            return [[one for one in finite_on_all_or_none([tf.ones(2) * bad, None, tf.ones(2)]) if one is not None]]
 
         return strategy.run(on_one)
 

@@ -41,9 +41,9 @@ logger = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 MEMBER: Final = "miscnn_tf.json"
-HDF5: Final = (".h5", ".hdf5")
+HDF5: Final[tuple[str, ...]] = (".h5", ".hdf5")
 #: Endings of model files.
-ENDINGS: Final = (".keras", *HDF5)
+ENDINGS: Final[tuple[str, ...]] = (".keras", *HDF5)
 #: The key of an augmentation's class, if it is the user's own.
 AUGMENTATION_CLASS: Final = "data_augmentation_class"
 #: Settings that the constructor of Preprocessor takes; the others are set afterwards.

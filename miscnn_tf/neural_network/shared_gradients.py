@@ -27,7 +27,7 @@ def as_of_one_device(
         optimizer: The optimizer.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        gradients = _finite_on_all_or_none(gradients)
+        gradients = finite_on_all_or_none(gradients)
         return _clipped(gradients, optimizer.inner_optimizer, optimizer.scale_loss(tf.constant(1.0)))
     return _clipped(gradients, optimizer, optimizer.scale_loss(tf.constant(1.0)))
 
@@ -52,7 +52,7 @@ def _clipped(
     return [None if one is None else next(parts) / replicas for one in gradients]
 
 
-def _finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+def finite_on_all_or_none(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
     """Return the gradients, or NaN on all devices if they overflowed on one.
 
     Keras' ``LossScaleOptimizer`` looks at its own device's gradients to decide whether to skip the step; where the

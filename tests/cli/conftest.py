@@ -6,39 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from small_config import write_config
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.datasets import write_kits_phantoms
-
-CONFIG = """\
-[data]
-path = "data"
-class_names = ["background", "kidney", "tumour"]
-
-[preprocessing]
-clip = [-79, 304]
-spacing = [11, 9, 9]
-normalization = "z-score"
-patch_shape = [8, 16, 16]
-overlap = [4, 8, 8]
-
-[augmentation]
-enabled = false
-
-[network]
-architecture = {name = "unet_standard", n_filters = 2, depth = 1}
-loss = "dice_crossentropy"
-epochs = 2
-iterations = 2
-seed = 1
-precision = "float32"
-
-[cross_validation]
-k_fold = 2
-
-[output]
-figures = false
-"""
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +17,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration beside a data set of four scans."""
     folder = tmp_path_factory.mktemp("experiment")
     write_kits_phantoms(folder / "data", cases=4, shape=(16, 32, 40), progress=False)
-    (folder / "small.toml").write_text(CONFIG, encoding="utf-8")
-    return folder / "small.toml"
+    return write_config(
+        folder / "small.toml",
+        data={"classes": None, "class_names": ["background", "kidney", "tumour"]},
+        preprocessing={"clip": [-79, 304], "spacing": [11, 9, 9], "patch_shape": [8, 16, 16], "overlap": [4, 8, 8]},
+        network={"loss": "dice_crossentropy"},
+    )
 
 
 @pytest.fixture(scope="session")

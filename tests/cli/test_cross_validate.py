@@ -28,22 +28,16 @@ def test_each_case_validates_once(cross_validated: Path) -> None:
 
 
 def test_an_interrupted_one_goes_on_with_the_fold_that_is_left(
-    cross_validated: Path, experiment: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+    cross_validated: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "folds"
     shutil.copytree(cross_validated, folder)
     fold_run.remove_results(folder / "fold_1")
-    trained = []
-    train = fold_run._train
-
-    def noted(fold: object, model: object, place: Path, *args: object) -> object:
-        trained.append(place.name)
-        return train(fold, model, place, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(fold_run, "_train", noted)
+    finished = (folder / "fold_0" / "model.keras").stat()
     arguments = ["cross-validate", str(experiment), "-o", str(folder), "--set", "network.epochs=1"]
     assert cli.main(arguments) == 0
-    assert trained == ["fold_1"]
+    kept = (folder / "fold_0" / "model.keras").stat()
+    assert (kept.st_ino, kept.st_mtime_ns) == (finished.st_ino, finished.st_mtime_ns)
     assert (folder / "fold_1" / "model.keras").is_file()
     assert cli.main([*arguments, "--set", "cross_validation.k_fold=3"]) == 1
     assert "cross_validation.k_fold was 2, now 3" in capsys.readouterr().err

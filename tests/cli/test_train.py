@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
 import nibabel as nib
 import numpy as np
 import pytest
+from processes import hear_interrupts, wait_until
 
 import miscnn_tf
 from miscnn_tf.cli import main as cli
@@ -194,11 +194,11 @@ def test_exit_codes_in_a_process_of_its_own(experiment: Path, tmp_path: Path) ->
     assert "Did you mean 'epochs'?" in wrong.stderr
     assert "TensorFlow" not in wrong.stdout
     many = ["--set", "network.epochs=100000"]
-    process = subprocess.Popen([*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     state = tmp_path / "small_training" / "training_state.npz"
-    deadline = time.monotonic() + 120
-    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: state.is_file() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
@@ -305,16 +305,13 @@ def test_two_train_commands_in_one_folder(experiment: Path, tmp_path: Path, caps
     many = ["--set", "network.epochs=100000"]
     first = subprocess.Popen([*command, *many], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 120
-        while not (lock.is_file() and lock.read_text()) and first.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: (lock.is_file() and lock.read_text()) or first.poll() is not None)
         for more in ([], ["--fresh"], ["--archive"], many):
             assert cli.main(["train", str(config), *more]) == 1
             error = capsys.readouterr().err
             assert f"the folder {folder} is in use by process {first.pid} on {socket.gethostname()}" in error
             assert f"delete {lock}" in error
-        while not (folder / "training_state.npz").is_file() and first.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: (folder / "training_state.npz").is_file() or first.poll() is not None)
         assert list(tmp_path.glob("small_training_*")) == []
     finally:
         first.kill()

@@ -290,7 +290,7 @@ class TestGiven:
             load_image = load_segmentation = load_prediction = save_prediction = initialize
             check_file_termination = staticmethod(lambda termination: False)
 
-        monkeypatch.setitem(miscnn_data_interfaces._entries, "OWN", Own)
+        monkeypatch.setitem(miscnn_data_interfaces, "OWN", Own)
         interface = find_interface(tmp_path, "OWN", channels=2)
         assert (type(interface), interface.channels, interface.classes) == (Own, 2, 2)
 

@@ -130,13 +130,19 @@ def test_an_error_is_not_kept(store: PreparedStore) -> None:
 
 
 def test_threads_that_ask_for_the_same_sample_make_it_once(store: PreparedStore) -> None:
-    def slowly() -> Sample:
-        time.sleep(0.05)
+    asking = threading.Semaphore(0)
+
+    def make_when_all_ask() -> Sample:
+        assert all(asking.acquire(timeout=30) for _ in range(8))
         return make_sample()
 
-    make = Maker(slowly)
+    def ask(_: int) -> Sample:
+        asking.release()
+        return store.get("k", "a", make)
+
+    make = Maker(make_when_all_ask)
     with ThreadPoolExecutor(8) as pool:
-        samples = list(pool.map(lambda _: store.get("k", "a", make), range(8)))
+        samples = list(pool.map(ask, range(8)))
     assert make.calls == 1
     assert all(sample.img_data.max() == 1 for sample in samples)
     assert len({id(sample.details) for sample in samples}) == 8
@@ -144,18 +150,21 @@ def test_threads_that_ask_for_the_same_sample_make_it_once(store: PreparedStore)
 
 
 def test_an_error_reaches_every_waiter(store: PreparedStore) -> None:
-    waiting = threading.Event()
+    asking = threading.Semaphore(0)
 
     def fail() -> Sample:
-        waiting.wait(5)
-        time.sleep(0.05)
+        assert all(asking.acquire(timeout=30) for _ in range(4))
+        time.sleep(0.05)  # those that are about to wait have to begin: one that comes later makes the sample itself
         raise ZeroDivisionError("the scan is broken")
+
+    def ask() -> Sample:
+        asking.release()
+        return store.get("k", "a", make)
 
     make = Maker(fail)
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(store.get, "k", "a", make) for _ in range(4)]
-        waiting.set()
-        errors = [future.exception(10) for future in futures]
+        futures = [pool.submit(ask) for _ in range(4)]
+        errors = [future.exception(30) for future in futures]
     assert [str(error) for error in errors] == ["the scan is broken"] * 4
     assert make.calls == 1
 

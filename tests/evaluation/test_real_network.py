@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation import cross_validation
 from miscnn_tf.evaluation.cross_validation import run_fold, split_folds
-from miscnn_tf.neural_network.architecture.unet.standard import Architecture
+from miscnn_tf.neural_network.architecture.unet.plain import Architecture
 from miscnn_tf.neural_network.checkpoint import restore_weights
 
 
@@ -42,9 +42,8 @@ def model(cases):
     preprocessor = miscnn_tf.Preprocessor(
         data_io, batch_size=2, data_aug=None, analysis="patchwise-crop", patch_shape=(16, 16)
     )
-    network = miscnn_tf.Neural_Network(
-        preprocessor, Architecture(n_filters=4, depth=1), learning_rate=0.01, seed=1, precision="float32"
-    )
+    architecture = Architecture(feature_maps=(4,), instance_normalization=False)
+    network = miscnn_tf.Neural_Network(preprocessor, architecture, learning_rate=0.01, seed=1, precision="float32")
     network.verbose = 0
     return network
 

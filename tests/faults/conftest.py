@@ -11,40 +11,15 @@ import pytest
 from command_server import CommandServer
 from processes import hear_interrupts
 from small_commands import Commands
+from small_config import write_config
 from small_data import write_cases
-
-CONFIG = """\
-[data]
-path = "data"
-classes = 3
-
-[preprocessing]
-normalization = "z-score"
-patch_shape = [8, 8, 4]
-
-[augmentation]
-enabled = false
-
-[network]
-architecture = {name = "unet_standard", n_filters = 2, depth = 1}
-epochs = 2000
-iterations = 2
-seed = 1
-precision = "float32"
-
-[cross_validation]
-k_fold = 2
-
-[output]
-figures = false
-"""
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Four cases in ``tmp_path/data``, beside a configuration whose training takes minutes."""
     write_cases(tmp_path / "data")
-    (tmp_path / "long.toml").write_text(CONFIG)
+    write_config(tmp_path / "long.toml", network={"epochs": 2000})
     return tmp_path / "data"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_server import Use
 from small_commands import Commands
+from small_config import write_config
 from small_data import write_case
 
 from miscnn_tf.evaluation.cross_validation import split_folds
@@ -23,32 +24,6 @@ pytestmark = [
 FEW, MANY = 200, 2000
 # Processor time depends on what else the machine does.
 NOISE = 1.3
-
-CONFIG = """\
-[data]
-path = "{data}"
-classes = 3
-
-[preprocessing]
-normalization = "z-score"
-patch_shape = [4, 4, 4]
-
-[augmentation]
-enabled = false
-
-[split]
-validation_share = 0.01
-
-[network]
-architecture = "small_network"
-epochs = 1
-iterations = 5
-seed = 1
-precision = "float32"
-
-[output]
-figures = false
-"""
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +61,13 @@ def test_a_command_with_2000_samples(
         folder = tmp_path / str(number)
         folder.mkdir()
         if what == "train":
-            config = tmp_path / f"{number}.toml"
-            config.write_text(CONFIG.format(data=data(number)))
+            config = write_config(
+                tmp_path / f"{number}.toml",
+                data={"path": str(data(number))},
+                preprocessing={"patch_shape": [4, 4, 4]},
+                split={"validation_share": 0.01},
+                network={"architecture": "small_network", "epochs": 1, "iterations": 5},
+            )
             arguments = ["train", config, "-o", "run"]
         elif what == "predict":
             assert commands["train"].files

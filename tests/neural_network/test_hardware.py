@@ -28,7 +28,7 @@ def machine(monkeypatch, tmp_path):
         )
         if driver:
             (tmp_path / "nvidia0").touch()
-        monkeypatch.setattr(onednn, "_CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(onednn, "CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(hardware, "NVIDIA_TRACES", (tmp_path / "nvidia0",))
         devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{gpu}", "GPU") for gpu in range(len(gpus))]
         grown = []

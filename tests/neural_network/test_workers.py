@@ -3,15 +3,15 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from distributed_training import free_ports
-from processes import hear_interrupts
+from processes import hear_interrupts, wait_until
 
 from miscnn_tf.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
@@ -94,6 +94,12 @@ choose_hardware()
 """
 
 
+def listens(address):
+    host, port = address.split(":")
+    with socket.socket() as connection:
+        return connection.connect_ex((host, int(port))) == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends Ctrl-C as a signal")
 def test_ctrl_c_ends_the_wait_for_the_others():
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
@@ -107,7 +113,8 @@ def test_ctrl_c_ends_the_wait_for_the_others():
     )
     try:
         assert any("waiting until all" in line for line in program.stderr)
-        time.sleep(3)  # until it does
+        # Its server answers, so that TensorFlow has begun to wait.
+        assert wait_until(lambda: listens(addresses[0]) or program.poll() is not None)
         assert program.poll() is None
         program.send_signal(signal.SIGINT)
         assert program.wait(30) == -signal.SIGINT

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -427,17 +428,21 @@ def test_the_cache_is_an_instances_own_and_can_be_replaced(toy_io, tmp_path):
 
 
 def test_threads_that_all_come_first_get_one_cache(toy_io, monkeypatch):
-    made = []
+    made, asking = [], threading.Semaphore(0)
 
-    def slowly(*arguments, **options):
-        time.sleep(0.05)
+    def make_when_all_ask(*arguments, **options):
+        assert all(asking.acquire(timeout=30) for _ in range(4))
         made.append(PreparedStore(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr("miscnn_tf.processing.preprocessor.PreparedStore", slowly)
+    def ask(_):
+        asking.release()
+        return preprocessor.cache
+
+    monkeypatch.setattr("miscnn_tf.processing.preprocessor.PreparedStore", make_when_all_ask)
     preprocessor = make(toy_io())
     with ThreadPoolExecutor(4) as pool:
-        caches = list(pool.map(lambda _: preprocessor.cache, range(4)))
+        caches = list(pool.map(ask, range(4)))
     assert len(made) == 1
     assert all(cache is made[0] for cache in caches)
 

@@ -32,13 +32,14 @@ def test_batch_normalisation_against_its_formula(rng):
 
 def test_moving_averages_describe_the_data_after_a_few_steps(rng):
     layer = BatchNormalization(momentum=0.99)
-    average = tf.train.ExponentialMovingAverage(0.99, num_updates=0)
+    steps = tf.Variable(0)
+    average = tf.train.ExponentialMovingAverage(0.99, num_updates=steps)
     reference = tf.Variable([0.0, 0.0])
     average.apply([reference])
     for step in range(30):
         x = rng.normal(3.0, 2.0, (2, 8, 8, 2)).astype("float32")
         layer(x, training=True)
-        average._num_updates = step
+        steps.assign(step)
         reference.assign(x.mean((0, 1, 2)))
         average.apply([reference])
     np.testing.assert_allclose(layer.moving_mean, average.average(reference), rtol=1e-4)
