@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 
@@ -22,3 +24,14 @@ def make_network(toy_io):
         return network
 
     return make
+
+
+@pytest.fixture
+def make_tiny_network(make_network):
+    """Makes a network of two convolutions and a head, for tests that are about something else.
+
+    Tracing the layers is what takes time in so small a training.
+    """
+    from miscnn_tf.neural_network.architecture.unet.plain import Architecture
+
+    return functools.partial(make_network, architecture=Architecture(feature_maps=(4,), instance_normalization=False))

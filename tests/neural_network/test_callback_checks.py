@@ -29,8 +29,8 @@ class Steps(keras.callbacks.Callback):
 
 
 @pytest.fixture
-def network(make_network):
-    return make_network(data={"shape": (12, 12)}, learning_rate=0.01)
+def network(make_tiny_network):
+    return make_tiny_network(data={"shape": (12, 12)}, learning_rate=0.01)
 
 
 def refused(network, callback, error, told, validation=None):
@@ -78,9 +78,9 @@ def test_callbacks_that_set_the_rate_of_an_optimizer_with_a_schedule_are_refused
     refused(network, callback, ConfigurationError, f"{type(callback).__name__} sets the learning rate, but")
 
 
-def test_averaged_weights_need_an_optimizer_that_averages_them(network, make_network):
+def test_averaged_weights_need_an_optimizer_that_averages_them(network, make_tiny_network):
     refused(network, keras.callbacks.SwapEMAWeights(), ConfigurationError, r"SwapEMAWeights needs .*use_ema=True")
-    averaging = make_network(data={"shape": (12, 12)}, optimizer=keras.optimizers.Adam(0.01, use_ema=True))
+    averaging = make_tiny_network(data={"shape": (12, 12)}, optimizer=keras.optimizers.Adam(0.01, use_ema=True))
     averaging.evaluate(CASES[:2], CASES[2:], epochs=1, callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)])
 
 

@@ -20,8 +20,8 @@ class Rates(keras.callbacks.Callback):
         self.rates.append(float(self.model.optimizer.learning_rate))
 
 
-def test_the_rate_follows_the_epochs_down_to_zero_and_is_given_back(make_network):
-    network = make_network(data={"cases": 4}, learning_rate=0.01)
+def test_the_rate_follows_the_epochs_down_to_zero_and_is_given_back(make_tiny_network):
+    network = make_tiny_network(data={"cases": 4}, learning_rate=0.01)
     rates = Rates()
     network.train([f"case_{i}" for i in range(4)], epochs=5, callbacks=[PolynomialDecay(power=0.9), rates])
     expected = 0.01 * (1 - np.arange(10) / 10) ** 0.9
@@ -29,15 +29,15 @@ def test_the_rate_follows_the_epochs_down_to_zero_and_is_given_back(make_network
     assert float(network.model.optimizer.learning_rate) == pytest.approx(0.01)
 
 
-def test_the_rate_follows_what_ends_first_of_epochs_and_time(make_network):
-    network = make_network(data={"cases": 4}, learning_rate=0.01)
+def test_the_rate_follows_what_ends_first_of_epochs_and_time(make_tiny_network):
+    network = make_tiny_network(data={"cases": 4}, learning_rate=0.01)
     rates = Rates()
     network.train([f"case_{i}" for i in range(4)], epochs=5, callbacks=[PolynomialDecay(minutes=1000), rates])
     np.testing.assert_allclose(rates.rates, 0.01 * (1 - np.arange(10) / 10) ** 0.9, rtol=1e-5)
 
 
-def test_the_rate_rises_during_warm_up(make_network):
-    network = make_network(data={"cases": 2}, learning_rate=0.01)
+def test_the_rate_rises_during_warm_up(make_tiny_network):
+    network = make_tiny_network(data={"cases": 2}, learning_rate=0.01)
     rates = Rates()
     network.train(["case_0"], epochs=4, iterations=5, callbacks=[PolynomialDecay(warmup_steps=4), rates])
     assert rates.rates[0] == pytest.approx(0.0025)
@@ -45,8 +45,8 @@ def test_the_rate_rises_during_warm_up(make_network):
     assert rates.rates[4:] == sorted(rates.rates[4:], reverse=True)
 
 
-def test_training_ends_when_its_time_is_up_and_the_rate_with_it(make_network, monkeypatch):
-    network = make_network(data={"cases": 2}, learning_rate=0.01)
+def test_training_ends_when_its_time_is_up_and_the_rate_with_it(make_tiny_network, monkeypatch):
+    network = make_tiny_network(data={"cases": 2}, learning_rate=0.01)
     now = {"seconds": 0.0}
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now["seconds"])
 
@@ -78,8 +78,8 @@ def nan_where_class_one_is_absent(y_true, y_pred):
     return keras.ops.mean(y_pred, axis=(1, 2, 3, 4)) * volume / volume
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_names_the_samples(make_network):
-    network = make_network(
+def test_a_loss_that_is_no_number_stops_the_training_and_names_the_samples(make_tiny_network):
+    network = make_tiny_network(
         data={"cases": 4, "shape": (8, 8, 8), "empty": ("case_3",)}, loss=nan_where_class_one_is_absent
     )
     network.preprocessor.data_augmentation = None
@@ -90,8 +90,8 @@ def test_a_loss_that_is_no_number_stops_the_training_and_names_the_samples(make_
     assert "epoch 1, step 2" in str(caught.value)
 
 
-def test_the_time_spent_waiting_for_data_is_shown_every_epoch(make_network):
-    network = make_network(data={"cases": 3})
+def test_the_time_spent_waiting_for_data_is_shown_every_epoch(make_tiny_network):
+    network = make_tiny_network(data={"cases": 3})
     history = network.train(["case_0", "case_1", "case_2"], epochs=3)
     assert len(history.history["data_wait"]) == 3
     assert all(0 <= share <= 1 for share in history.history["data_wait"])

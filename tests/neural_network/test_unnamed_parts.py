@@ -55,11 +55,11 @@ class Unwilling(keras.losses.Loss):
     ],
 )
 def test_a_lambda_whose_source_is_gone_does_not_keep_a_model_from_being_written(
-    make_network, tmp_path, caplog, parts, ending
+    make_tiny_network, tmp_path, caplog, parts, ending
 ):
     """Defect: dump raised OSError after the training."""
     parts = parts()
-    network = make_network(data={"shape": (12, 12)}, **parts)
+    network = make_tiny_network(data={"shape": (12, 12)}, **parts)
     network.evaluate(CASES[:2], CASES[2:], epochs=1, callbacks=[BestModel(network, tmp_path / "best.keras")])
     if getattr(next(iter(parts.values())), "__name__", None) == "<lambda>":
         assert "the loss: a lambda cannot be stored in a model file" in caplog.text
@@ -74,18 +74,18 @@ def test_a_lambda_whose_source_is_gone_does_not_keep_a_model_from_being_written(
         assert "does not hold its loss: set .loss before training on" in caplog.text
 
 
-def test_a_lambda_is_named_in_a_warning_before_the_first_step(make_network, caplog):
+def test_a_lambda_is_named_in_a_warning_before_the_first_step(make_tiny_network, caplog):
     class Look(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             assert "the loss, metric 2: a lambda cannot be stored" in caplog.text
 
-    network = make_network(data={"shape": (12, 12)}, loss=gone_loss(), metrics=[dice_soft, gone_metric()])
+    network = make_tiny_network(data={"shape": (12, 12)}, loss=gone_loss(), metrics=[dice_soft, gone_metric()])
     network.train(CASES[:2], epochs=1, callbacks=[Look()])
 
 
-def test_cross_validation_and_interrupted_trainings_work_with_a_lambda(make_network, tmp_path):
+def test_cross_validation_and_interrupted_trainings_work_with_a_lambda(make_tiny_network, tmp_path):
     """Defect: cross_validation raised OSError after the training."""
-    network = make_network(data={"shape": (12, 12)}, loss=gone_loss(), metrics=[gone_metric()])
+    network = make_tiny_network(data={"shape": (12, 12)}, loss=gone_loss(), metrics=[gone_metric()])
     cross_validation(CASES, network, 2, 1, 1, tmp_path, run_detailed_evaluation=True)
     assert (tmp_path / "fold_1" / "model.keras").is_file()
     network.train(CASES, epochs=1, callbacks=[TrainingState(tmp_path / "state")])
@@ -113,9 +113,9 @@ class Lossy(Data_Augmentation):
 
 
 @pytest.fixture
-def dumped(make_network, tmp_path):
+def dumped(make_tiny_network, tmp_path):
     def dump(augmentation):
-        network = make_network(data={"shape": (12, 12)}, processing={"data_aug": augmentation})
+        network = make_tiny_network(data={"shape": (12, 12)}, processing={"data_aug": augmentation})
         network.dump(tmp_path / "model.keras")
         return tmp_path / "model.keras"
 
@@ -152,9 +152,11 @@ def test_a_subclass_of_data_augmentation_that_does_not_keep_its_argument_is_name
     assert "will not hold all settings of Lossy: Lossy does not keep its constructor argument 'factor'" in caplog.text
 
 
-def test_the_argument_of_a_subclass_of_data_augmentation_counts_among_the_settings_of_folds(make_network, tmp_path):
+def test_the_argument_of_a_subclass_of_data_augmentation_counts_among_the_settings_of_folds(
+    make_tiny_network, tmp_path
+):
     def run(factor):
-        network = make_network(data={"shape": (12, 12)}, processing={"data_aug": Darker(factor)})
+        network = make_tiny_network(data={"shape": (12, 12)}, processing={"data_aug": Darker(factor)})
         cross_validation(CASES, network, 2, 1, 1, tmp_path)
 
     run(0.5)
