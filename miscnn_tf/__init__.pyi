@@ -18,6 +18,7 @@ from .data_loading.sample import Sample as Sample
 from .errors import MiscnnError as MiscnnError
 from .evaluation.cross_validation import cross_validation as cross_validation
 from .evaluation.leave_one_out import leave_one_out as leave_one_out
+from .evaluation.options import ValidationOptions as ValidationOptions
 from .evaluation.split_validation import split_validation as split_validation
 from .multi_model import (
     CrossValidationGroup as CrossValidationGroup,

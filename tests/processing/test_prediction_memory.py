@@ -200,7 +200,7 @@ def test_a_users_step_that_doubles_the_grid_is_undone_within_the_estimate(activa
     interface = ToyInterface(shape=(40, 32, 30), classes=6)
     preprocessor = Preprocessor(SimpleNamespace(interface=interface), 1, steps, data_aug=None, patch_shape=(24, 24, 24))
     run_subfunctions(sample, steps, training=False)
-    parts = assembling_bytes(preprocessor, sample, activation_output, held=1, sections=1)
+    parts = assembling_bytes(preprocessor.plan(), steps, sample, activation_output, held=1, sections=1)
 
     def assemble():
         patches = iter(np.ones((24, 24, 24, 6), np.float32) for _ in range(4 * 3 * 3))
