@@ -16,10 +16,10 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, miscnn_data_interfaces
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.split_validation import split_validation
+from miscnn_tf.experiment.build import _ATTRIBUTES, default_of, known_losses, known_metrics
+from miscnn_tf.experiment.schema import Data, Experiment, Table, layouts
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model import Neural_Network
-from miscnn_tf.planning.build import _ATTRIBUTES, default_of, known_losses, known_metrics
-from miscnn_tf.planning.experiment import Data, Experiment, Table, layouts
 from miscnn_tf.processing.data_augmentation import SETTINGS, SWITCHES, Data_Augmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions
@@ -27,7 +27,7 @@ from miscnn_tf.processing.subfunctions import subfunctions
 PAGE = Path(__file__).parent / "guides" / "configuration.md"
 
 HEAD = """\
-<!-- Written by docs/make_configuration.py from miscnn_tf/planning/experiment.py; change it there. -->
+<!-- Written by docs/make_configuration.py from miscnn_tf/experiment/schema.py; change it there. -->
 
 # The configuration file
 

@@ -22,9 +22,9 @@ from PIL import Image
 
 from miscnn_tf import Data_Augmentation
 from miscnn_tf.datasets import make_kits_phantom
+from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.processing.patching.blending import window_weights
 from miscnn_tf.processing.patching.grid import PatchGrid
-from miscnn_tf.utils.overlay import overlay
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 YELLOW, SKY, GREY = "#F0E442", "#56B4E9", "#808080"

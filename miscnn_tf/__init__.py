@@ -2,7 +2,7 @@
 
 The public names, listed in ``__init__.pyi``, are imported on first use, so that ``import miscnn_tf`` takes milliseconds
 and does not import TensorFlow; ``EAGER_IMPORT=1`` in the environment imports them at once. It enables TensorFlow's fast
-kernels; see `miscnn_tf.onednn`.
+kernels; see `miscnn_tf._machine.onednn`.
 
 Example:
     >>> import miscnn_tf
@@ -19,7 +19,7 @@ import importlib
 
 import lazy_loader
 
-from miscnn_tf.onednn import ask_for_onednn
+from miscnn_tf._machine.onednn import ask_for_onednn
 
 # The one place of the version: setup.cfg and the documentation read it here.
 __version__ = "0.2.0"

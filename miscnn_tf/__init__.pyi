@@ -56,7 +56,7 @@ from .processing.subfunctions import (
     TransformHU as TransformHU,
 )
 from .report.run_page import write_report as write_report
-from .utils.visualizer import visualize_samples as visualize_samples
+from .pictures.visualizer import visualize_samples as visualize_samples
 from .xai.certaintymap import compute_certaintymap as compute_certaintymap
 from .xai.gradcam import compute_gradient_heatmap as compute_gradient_heatmap
 from .xai.occlusion_sensitivity import occlusion_sensitivity as occlusion_sensitivity

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, MutableMapping
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, overload
 
+from miscnn_tf._base.messages import unknown_name
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import unknown_name
 
 T = TypeVar("T")
 E = TypeVar("E")

@@ -6,8 +6,8 @@ import re
 import runpy
 from pathlib import Path
 
-from miscnn_tf.planning.experiment import Experiment
-from miscnn_tf.planning.toml_file import read_experiment
+from miscnn_tf.experiment.schema import Experiment
+from miscnn_tf.experiment.toml_file import read_experiment
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "guides" / "configuration.md"

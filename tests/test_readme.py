@@ -100,7 +100,7 @@ def test_the_picture_is_the_prediction_of_the_first_tutorial(tmp_path):
 
 
 def test_the_configuration_of_the_readme_is_one(tmp_path):
-    from miscnn_tf.planning.toml_file import read_experiment
+    from miscnn_tf.experiment.toml_file import read_experiment
 
     (example,) = re.findall(r"^```toml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     (tmp_path / "experiment.toml").write_text(example, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from miscnn_tf.arguments import byte_count
+from miscnn_tf._base.arguments import byte_count
 
 
 class whole_number:

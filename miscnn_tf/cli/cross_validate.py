@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Cross-validate, and return the exit code."""
     from miscnn_tf.cli.output_folder import alone_in, check_folder, run_folder
-    from miscnn_tf.planning.toml_file import read_experiment
+    from miscnn_tf.experiment.toml_file import read_experiment
 
     experiment = read_experiment(arguments.config, arguments.set)
     folder = run_folder(experiment, arguments.config, "cross-validation", arguments.output)

@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Summarise a data set, and return 1 if a sample could not be read."""
-    from miscnn_tf.utils.data_exploration import explore
-    from miscnn_tf.utils.exploration_export import export_exploration
-    from miscnn_tf.utils.exploration_text import exploration_text
+    from miscnn_tf.explore.data_exploration import explore
+    from miscnn_tf.explore.exploration_export import export_exploration
+    from miscnn_tf.explore.exploration_text import exploration_text
 
     forgive_encoding()
     labels = not arguments.no_labels

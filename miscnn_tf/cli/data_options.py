@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.argument_types import label_pair, whole_number
-from miscnn_tf.messages import plural
 
 if TYPE_CHECKING:
     from miscnn_tf.data_loading.data_io import Data_IO

@@ -14,25 +14,25 @@ from typing import Any, Final
 import numpy as np
 
 from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.configuration import get_config
+from miscnn_tf._base.messages import plural
+from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.data_loading.plain_files import read_json, write_json
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.datasets.kits_phantom import DEFAULT_SHAPE
 from miscnn_tf.errors import DataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, mean_dice
-from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.losses import dice_crossentropy
 from miscnn_tf.neural_network.model_description import read_metadata
+from miscnn_tf.pictures.overlay import draw_case
 from miscnn_tf.processing.subfunctions.clipping import Clipping
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.resampling import Resampling
 from miscnn_tf.report.page import DemoCase, write_demo_page
 from miscnn_tf.runs.tables import backup_history
-from miscnn_tf.utils.overlay import draw_case
 from miscnn_tf.utils.plotting import plot_validation
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import miscnn_tf
-from miscnn_tf.messages import size_text
-from miscnn_tf.system_memory import system_memory
-from miscnn_tf.utils import dependencies, machine
+from miscnn_tf._base.messages import size_text
+from miscnn_tf._machine import dependencies
+from miscnn_tf._machine import processor as machine
+from miscnn_tf._machine.system_memory import system_memory
 
 Report = dict[str, Any]
 

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.configuration import get_config, plain
+from miscnn_tf._base.configuration import get_config, plain
+from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.errors import ConfigurationError, StorageError
-from miscnn_tf.messages import plural
-from miscnn_tf.planning.build import make_interface
-from miscnn_tf.planning.experiment import AUTO, Data, Experiment
-from miscnn_tf.planning.fingerprint import take_fingerprint
-from miscnn_tf.planning.plan_file import describe_data, plan_text
-from miscnn_tf.planning.planner import Choice, make_plan, this_machine, to_tables
-from miscnn_tf.planning.toml_file import apply_changes, check_experiment, write_text
+from miscnn_tf.experiment.build import make_interface
+from miscnn_tf.experiment.fingerprint import take_fingerprint
+from miscnn_tf.experiment.plan_file import describe_data, plan_text
+from miscnn_tf.experiment.planner import Choice, make_plan, this_machine, to_tables
+from miscnn_tf.experiment.schema import AUTO, Data, Experiment
+from miscnn_tf.experiment.toml_file import apply_changes, check_experiment, write_text
 
 
 def run_init(

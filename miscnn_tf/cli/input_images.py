@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.file_names import ending_of, is_nifti, stem_of
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf.configuration import fingerprint
+from miscnn_tf._base.configuration import fingerprint
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-from miscnn_tf.messages import some_of
 from miscnn_tf.multi_model.group_file import METADATA
 from miscnn_tf.multi_model.loading import fold_model_files, load_fold_models, load_group
 from miscnn_tf.neural_network.model_description import interface_of

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError, StorageError
-from miscnn_tf.planning.experiment import Experiment
-from miscnn_tf.planning.toml_file import changed_keys, keep_configuration, read_experiment
+from miscnn_tf.experiment.schema import Experiment
+from miscnn_tf.experiment.toml_file import changed_keys, keep_configuration, read_experiment
 from miscnn_tf.runs.folder_lock import locked_folder, move_aside
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS, LOCK_FILE, MODEL_FILE, RECORD_FILE
 from miscnn_tf.runs.writer import Writer

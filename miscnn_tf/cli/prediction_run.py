@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.atomic_files import inside, make_folder
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
 from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -27,9 +29,7 @@ from miscnn_tf.data_loading.interfaces import (
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
-from miscnn_tf.messages import some_of
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import PREDICTION_RECORD_FILE
 from miscnn_tf.runs.prediction_files import read_prediction_record, write_prediction_record

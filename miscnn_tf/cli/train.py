@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and return the exit code."""
     # Mistakes in the file are reported before TensorFlow starts, which takes seconds.
     from miscnn_tf.cli.output_folder import alone_in, check_folder, run_folder, trained_weights
-    from miscnn_tf.planning.toml_file import read_experiment
+    from miscnn_tf.experiment.toml_file import read_experiment
 
     changes = [*arguments.set]
     if arguments.continue_from is not None:

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.output_folder import claim
 from miscnn_tf.cli.tables import scores_table
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import run_split, writer_of
 from miscnn_tf.evaluation.options import ValidationOptions
-from miscnn_tf.messages import plural
-from miscnn_tf.neural_network.model import Neural_Network
-from miscnn_tf.planning.build import (
+from miscnn_tf.experiment.build import (
     make_callbacks,
     make_cross_validation,
     make_data_io,
@@ -26,7 +25,8 @@ from miscnn_tf.planning.build import (
     make_training,
     number_of_folds,
 )
-from miscnn_tf.planning.experiment import Experiment
+from miscnn_tf.experiment.schema import Experiment
+from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, REPORT_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.score_summary import read_summary

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.atomic_files import atomic_path, inside, make_folder
+from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.plain_files import read_arrays
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import (
@@ -25,13 +28,11 @@ from miscnn_tf.data_loading.labels import (
     label_dtype,
     require_classes,
 )
-from miscnn_tf.data_loading.plain_files import read_arrays
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
-from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, MiscnnError, MissingDataError, StorageError
-from miscnn_tf.messages import did_you_mean
 
-__all__ = ["Data_IO"]
+# The functions are resolved by __getattr__ below.
+__all__ = ["Data_IO", "backup_evaluation", "backup_history", "create_directories"]  # noqa: F822
 
 T = TypeVar("T")
 

@@ -11,12 +11,12 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
+from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_voxels
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.listed_files import ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, MiscnnError
 
 #: Least share of the foreground that resampling keeps; if less is left, the header is probably wrong.

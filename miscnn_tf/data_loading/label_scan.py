@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.plain_limits import shown
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
-from miscnn_tf.plain_limits import shown
 
 #: The most classes of a label map.
 MOST_CLASSES = 2**16
@@ -367,3 +368,17 @@ def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path, high
         f"{where}: the label map holds {shown}{more} ({values.size} voxels), but {allowed}. "
         f"{advice[0].upper()}{advice[1:]}"
     )
+
+
+def chosen_classes(classes: Sequence[int] | int | None, number: int) -> list[int]:
+    """Return the chosen classes; None means all but the background.
+
+    Raises:
+        ConfigurationError: If one is not from 0 to ``number - 1``, or none is given.
+    """
+    if classes is None:
+        return list(range(1, number))
+    asked = [classes] if isinstance(classes, int | np.integer) else list(classes)
+    if not asked:
+        raise ConfigurationError("classes is empty; name at least one, or leave it out for all but the background")
+    return [whole_number(each, "classes", most=number - 1) for each in asked]

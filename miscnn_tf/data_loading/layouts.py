@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.file_names import distinct, folder_entries
 from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.listed_files import PARTS
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, count_values
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIslicer_interface
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import GridError, LabelError, MemoryBudgetError, MiscnnError, MissingDataError, RepeatedWarning
-from miscnn_tf.messages import some_of
 
 #: Findings that make a sample unusable.
 BAD: Final[dict[str, str]] = {

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.datasets.smooth_field import smooth_field
 from miscnn_tf.datasets.volume_file import write_volume
 from miscnn_tf.errors import ConfigurationError

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS
 from miscnn_tf.data_loading.dicom.writing import new_dataset, new_uids
 from miscnn_tf.data_loading.geometry import spacing_of
-from miscnn_tf.data_loading.storage import atomic_path
 
 _INTERCEPT = -1024
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.datasets.abdomen import Patient, draw_abdomen
 from miscnn_tf.datasets.canvas import Canvas
 from miscnn_tf.datasets.kidney import draw_kidneys

@@ -18,9 +18,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
+from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.datasets.canvas import Canvas
 from miscnn_tf.datasets.ct_series import write_ct_series
 from miscnn_tf.datasets.kits_phantom import Phantom

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf._base.atomic_files import atomic_path
 
 
 def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:

@@ -7,9 +7,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miscnn_tf._base.callable_module import make_callable
 from miscnn_tf.errors import MissingDataError
 from miscnn_tf.evaluation.all_folds import finish_folds, other_split, remove_surplus, require_free_folds, run_folds
-from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
 from miscnn_tf.evaluation.folds import Labelling, check_samples, make_folds
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
 from miscnn_tf.data_loading.labels import is_odd, label_text
 from miscnn_tf.errors import DataError
 

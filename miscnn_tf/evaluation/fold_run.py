@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.options import ValidationOptions
-from miscnn_tf.messages import plural
 from miscnn_tf.runs.cleanup import remove_results
 from miscnn_tf.runs.fold import Fold, read_fold, write_fold2disk
 from miscnn_tf.runs.fold_record import FoldRecord, holds_another_run, matching_record

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
-from miscnn_tf.messages import some_of
 from miscnn_tf.runs.fold import Fold
 
 if TYPE_CHECKING:

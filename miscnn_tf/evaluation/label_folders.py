@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import bare_mask, composed, is_nifti, stem_of
 from miscnn_tf.data_loading.formats import image_file
@@ -25,12 +27,10 @@ from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.data_loading.sample import memory_for
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import DataError, MiscnnError, MissingDataError
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.value_sets import meaning_of, require_below
-from miscnn_tf.messages import some_of
 from miscnn_tf.runs.names import SCORES_FILE
 from miscnn_tf.runs.score_summary import summarise
 from miscnn_tf.runs.score_table import with_sample, write_scores

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miscnn_tf._base.callable_module import make_callable
 from miscnn_tf.evaluation.all_folds import run_folds
-from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_run import check_run
 from miscnn_tf.evaluation.folds import check_samples, leave_one_out_folds
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options

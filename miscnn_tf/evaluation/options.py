@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from miscnn_tf.arguments import whole_number
-from miscnn_tf.configuration import plain
+from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.configuration import plain
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import did_you_mean
 from miscnn_tf.runs.model_settings import training_settings
 from miscnn_tf.runs.names import MODEL_FILE, TEMPORARY_MODEL_FILE
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from miscnn_tf.arguments import number, spacings
+from miscnn_tf._base.arguments import number, spacings
 from miscnn_tf.data_loading.labels import whole_labels
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.dice import class_counts, same_grid

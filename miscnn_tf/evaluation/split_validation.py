@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miscnn_tf._base.callable_module import make_callable
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
-from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options

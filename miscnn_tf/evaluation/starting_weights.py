@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import plural
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.data_loading.plain_files import write_json
+from miscnn_tf._base.plain_files import write_json
 from miscnn_tf.errors import DataError
 from miscnn_tf.runs.names import SCORES_FILE, SUMMARY_FILE, fold_folders
 from miscnn_tf.runs.score_summary import read_summary, summarise

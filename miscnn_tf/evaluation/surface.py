@@ -24,7 +24,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from miscnn_tf.arguments import number, spacings
+from miscnn_tf._base.arguments import number, spacings
 from miscnn_tf.errors import ConfigurationError, DataError
 
 # Corners per slab; a few arrays have this many bytes.

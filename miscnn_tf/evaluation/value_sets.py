@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.label_scan import FoundLabels
 from miscnn_tf.data_loading.label_values import IGNORED_VALUES, likely_ignored
 from miscnn_tf.data_loading.labels import MOST_CLASSES
 from miscnn_tf.errors import LabelError
-from miscnn_tf.messages import some_of
 
 # Values with few gaps are scored unchanged, with an empty class for each gap.
 _FEW: Final = 30

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.evaluation.all_folds import begin_folds, finish_folds

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import miscnn_tf
-from miscnn_tf.data_loading.plain_files import read_json, write_json
-from miscnn_tf.data_loading.storage import make_folder
+from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.messages import some_of
+from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
-from miscnn_tf.messages import some_of
 from miscnn_tf.multi_model.model import Identified
 from miscnn_tf.processing.segmenter import Segmenter
 

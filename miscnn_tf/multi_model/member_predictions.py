@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import (
+from miscnn_tf._base.atomic_files import (
     atomic_path,
     make_folder,
     remove_abandoned_temporaries,
     temporary_beside,
 )
+from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within

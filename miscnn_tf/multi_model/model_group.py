@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.cluster import is_chief, read_cluster
+from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._machine.cluster import is_chief, read_cluster
 from miscnn_tf.data_loading.interfaces.single_file import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.multi_model import group_file
 from miscnn_tf.multi_model import staple as _staple  # noqa: F401 - it registers itself

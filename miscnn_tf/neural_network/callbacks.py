@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.arguments import positive
+from miscnn_tf._base.arguments import positive
 from miscnn_tf.errors import ConfigurationError, MissingExtraError, TrainingError
 from miscnn_tf.neural_network.data_generator import BatchLoader
 from miscnn_tf.neural_network.optimizer import learning_rate_of, require_no_schedule, unwrapped

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import keras
 
-from miscnn_tf.cluster import is_chief
-from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._machine.cluster import is_chief
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network.callbacks import CheckedCallback
 from miscnn_tf.neural_network.model_description import ENDINGS

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
 from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, Share, TrainingBatches

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ModelFileError
-from miscnn_tf.messages import plural
 from miscnn_tf.neural_network.keras_internals import maker_of
 
 logger = logging.getLogger(__name__)

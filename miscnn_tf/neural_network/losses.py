@@ -27,8 +27,8 @@ from typing import Any, cast
 
 import keras
 
+from miscnn_tf._base.messages import unknown_name
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import unknown_name
 from miscnn_tf.neural_network.loss_focal import (
     CategoricalFocalLoss,
     FocalTverskyLoss,

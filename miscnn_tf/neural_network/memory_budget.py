@@ -9,7 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from miscnn_tf.arguments import byte_count
+from miscnn_tf._base.arguments import byte_count
+from miscnn_tf._machine.resident_memory import PeakWatch, resident_bytes
+from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.processing.assembling import assemble
@@ -19,8 +21,6 @@ from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Predictor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.resident_memory import PeakWatch, resident_bytes
-from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from miscnn_tf._base.messages import unknown_name
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import unknown_name
 from miscnn_tf.neural_network.loss_terms import identify_axis, pooled_dice, soft_dice_per_class
 from miscnn_tf.neural_network.losses import (
     asym_unified_focal_loss,

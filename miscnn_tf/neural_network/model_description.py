@@ -12,13 +12,15 @@ from typing import Annotated, Any, Final, Literal
 import h5py
 from pydantic import BeforeValidator, Field, create_model
 
-from miscnn_tf.configuration import build
+from miscnn_tf._base.configuration import build
+from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.plain_limits import parse_json
+from miscnn_tf._base.typed_data import Described, Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface, with_label_values
 from miscnn_tf.data_loading.interfaces.single_file import general_interface
-from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import (
     ConfigurationError,
     DataError,
@@ -28,14 +30,12 @@ from miscnn_tf.errors import (
     UnknownClassError,
 )
 from miscnn_tf.neural_network.hdf5_guard import check_hdf5
-from miscnn_tf.plain_limits import parse_json
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation, augmentations
 from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.patching.patch_plan import ANALYSES
 from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
-from miscnn_tf.typed_data import Described, Document, require
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.configuration import build, plain
+from miscnn_tf._base.configuration import build, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import miscnn_tf
-from miscnn_tf.configuration import comparable, describe, get_config, plain
+from miscnn_tf._base.configuration import comparable, describe, get_config, plain
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures

@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from miscnn_tf.arguments import positive
+from miscnn_tf._base.arguments import positive
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.messages import plural, some_of
+from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
-from miscnn_tf.messages import plural, some_of
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, require_working
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compiled_model import CompiledModel
@@ -27,7 +28,6 @@ from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.survey import Surveyed
-from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf.cluster import Cluster
+from miscnn_tf._machine.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 
 logger = logging.getLogger(__name__)

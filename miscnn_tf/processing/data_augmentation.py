@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.arguments import flag
-from miscnn_tf.configuration import plain
+from miscnn_tf._base.arguments import flag
+from miscnn_tf._base.configuration import plain
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.messages import did_you_mean
 from miscnn_tf.processing.augmentation import draw
 from miscnn_tf.processing.augmentation.drawn_augmentation import Augmentation, image_at, segmentation_at
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Intensity, Noise

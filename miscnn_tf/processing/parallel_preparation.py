@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError

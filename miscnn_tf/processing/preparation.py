@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miscnn_tf import __version__
-from miscnn_tf.configuration import code_fingerprint, describe, fingerprint, plain
+from miscnn_tf._base.configuration import code_fingerprint, describe, fingerprint, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
 from miscnn_tf.data_loading.sample import Sample, memory_for

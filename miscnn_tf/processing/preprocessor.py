@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from miscnn_tf.arguments import byte_count, sizes, whole_number
+from miscnn_tf._base.arguments import byte_count, sizes, whole_number
+from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
@@ -30,7 +31,6 @@ from miscnn_tf.processing.patching.patch_plan import ANALYSES, PatchPlan, checke
 from miscnn_tf.processing.preparation import PreparationKey, complete, prepare_sample
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.survey import Surveyed, remarks, survey
-from miscnn_tf.system_memory import system_memory
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from PIL import Image
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
 from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.pictures.overlay import overlay
+from miscnn_tf.pictures.slices import View, close_up, levels_around
 from miscnn_tf.runs.prediction_files import load_prediction
-from miscnn_tf.utils.overlay import overlay
-from miscnn_tf.utils.slices import View, close_up, levels_around
 
 #: Pixels of the longer side of a picture at most, and slices of a case at most.
 MOST_PIXELS = 384

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
-from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.pictures.overlay import OKABE_ITO
 from miscnn_tf.report.case_choice import RankedCase, choose_cases, rank_cases
 from miscnn_tf.report.case_pictures import draw_slices, load_case
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
@@ -25,7 +26,6 @@ from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE
 from miscnn_tf.runs.run_folder import RunFolder, read_run_folder
 from miscnn_tf.runs.score_names import is_share, measured, score_title
 from miscnn_tf.runs.score_table import KEYS, columns
-from miscnn_tf.utils.overlay import OKABE_ITO
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from miscnn_tf.arguments import number, whole_number
+from miscnn_tf._base.arguments import number, whole_number
 from miscnn_tf.errors import ConfigurationError
 
 # Numbers per batch: 16 MB.

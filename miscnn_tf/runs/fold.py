@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.data_loading.plain_files import read_json, write_json
+from miscnn_tf._base.plain_files import read_json, write_json
+from miscnn_tf._base.plain_limits import shown
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.plain_limits import shown
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.data_loading.plain_files import read_json, write_json
+from miscnn_tf._base.plain_files import read_json, write_json
+from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.runs.fold import Fold, fold_to_plain, plain_to_fold, read_fold
 from miscnn_tf.runs.names import RECORD_FILE, SAMPLES_FILE, STATE_FILE
 from miscnn_tf.runs.training_state_file import read_description
-from miscnn_tf.typed_data import Document, require
 
 _LONGER = (
     ". To train longer, read its model.keras with miscnn_tf.load_model(path, data_io) and pass start='weights' in "

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.atomic_files import atomic_path, inside, make_folder, watched_writes
+from miscnn_tf._base.plain_files import write_json
 from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
-from miscnn_tf.data_loading.plain_files import write_json
-from miscnn_tf.data_loading.storage import atomic_path, inside, make_folder, watched_writes
 from miscnn_tf.errors import StorageError
 from miscnn_tf.runs.cleanup import remove_predictions
 from miscnn_tf.runs.model_settings import weights_digest

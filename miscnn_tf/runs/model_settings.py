@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.configuration import comparable, fingerprint
+from miscnn_tf._base.configuration import comparable, fingerprint
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.processing.preprocessor import SETTINGS
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.plain_files import read_array, read_json, write_json
+from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import is_nifti
 from miscnn_tf.data_loading.formats import image_file, nifti_writer
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.labels import check_labels
-from miscnn_tf.data_loading.opening import open_regular
-from miscnn_tf.data_loading.plain_files import read_array, read_json, write_json
-from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.runs.names import MARK_FILE, PREDICTION_RECORD_FILE
-from miscnn_tf.typed_data import Document, require
 
 
 def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np.ndarray:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import miscnn_tf
-from miscnn_tf.configuration import plain
+from miscnn_tf._base.configuration import plain
+from miscnn_tf._base.plain_files import read_json, write_json
+from miscnn_tf._base.typed_data import Described, Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
-from miscnn_tf.data_loading.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.runs.model_settings import model_facts
 from miscnn_tf.runs.names import RUN_FILE
-from miscnn_tf.typed_data import Described, Document, require
 
 KINDS: Final = ("training", "cross-validation", "evaluation")
 

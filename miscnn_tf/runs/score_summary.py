@@ -13,12 +13,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 import miscnn_tf
-from miscnn_tf.data_loading.plain_files import read_json
-from miscnn_tf.messages import text_table
+from miscnn_tf._base.messages import text_table
+from miscnn_tf._base.plain_files import read_json
+from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.runs.bootstrap import mean_interval
 from miscnn_tf.runs.score_names import DEFINITIONS
 from miscnn_tf.runs.score_table import KEYS, columns
-from miscnn_tf.typed_data import Document, require
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf.data_loading.plain_files import read_table, real_cell, whole_cell
-from miscnn_tf.data_loading.storage import atomic_path
+from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.plain_files import read_table, real_cell, whole_cell
 from miscnn_tf.errors import DataError, MissingDataError
 
 #: Columns that identify a row; all others hold scores.

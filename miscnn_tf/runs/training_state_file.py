@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from miscnn_tf.data_loading.plain_files import read_arrays
-from miscnn_tf.data_loading.storage import atomic_path
-from miscnn_tf.plain_limits import parse_json
-from miscnn_tf.typed_data import Document, require
+from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.plain_files import read_arrays
+from miscnn_tf._base.plain_limits import parse_json
+from miscnn_tf._base.typed_data import Document, require
 
 FORMAT: Final = 1
 _ADVICE: Final = "delete it to train from the beginning"

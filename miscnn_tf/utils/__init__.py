@@ -1,1 +1,1 @@
-"""Patch operations on arrays, plots, overlays and animations."""
+"""Paths of MIScnn: patch operations, curves and pictures."""

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.segmenter import PatchSegmenter
-from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
+from miscnn_tf.xai.results import MapWriter, each_sample
 
 _LABELS = {"probability": "probability", "max": "probability of the label", "entropy": "entropy, 1 = undecided"}
 

@@ -9,12 +9,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.assembling import assemble_maps
 from miscnn_tf.processing.interpolation import resize_probabilities
 from miscnn_tf.processing.segmenter import PatchSegmenter
 from miscnn_tf.xai.regions import Region, SampleRegion, check_region
-from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
+from miscnn_tf.xai.results import MapWriter, each_sample
 
 T = TypeVar("T")
 

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.arguments import number as as_number
-from miscnn_tf.arguments import sizes
+from miscnn_tf._base.arguments import number as as_number
+from miscnn_tf._base.arguments import sizes
+from miscnn_tf._base.callable_module import make_callable
+from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.callable_module import make_callable
 from miscnn_tf.processing.assembling import maps_to_image
 from miscnn_tf.processing.patching.blending import Blender
 from miscnn_tf.processing.patching.grid import PatchGrid
 from miscnn_tf.processing.segmenter import PatchSegmenter
 from miscnn_tf.xai.regions import Region, RegionPatch, SampleRegion, check_region
-from miscnn_tf.xai.results import MapWriter, chosen_classes, each_sample
+from miscnn_tf.xai.results import MapWriter, each_sample
 
 __all__ = ["occlusion_sensitivity"]
 

@@ -8,26 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.atomic_files import inside, make_folder
 from miscnn_tf.data_loading.formats.map_file import write_map
 from miscnn_tf.data_loading.sample import Sample, as_index_list
-from miscnn_tf.data_loading.storage import inside, make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.segmenter import PatchSegmenter
-
-
-def chosen_classes(classes: Sequence[int] | int | None, number: int) -> list[int]:
-    """Return the chosen classes; None means all but the background.
-
-    Raises:
-        ConfigurationError: If one is not from 0 to ``number - 1``, or none is given.
-    """
-    if classes is None:
-        return list(range(1, number))
-    asked = [classes] if isinstance(classes, int | np.integer) else list(classes)
-    if not asked:
-        raise ConfigurationError("classes is empty; name at least one, or leave it out for all but the background")
-    return [whole_number(each, "classes", most=number - 1) for each in asked]
 
 
 class MapWriter:
@@ -79,7 +64,7 @@ class MapWriter:
             if image is None:
                 continue
             # Needs matplotlib.
-            from miscnn_tf.utils.heatmap import draw_heatmap
+            from miscnn_tf.pictures.heatmap import draw_heatmap
 
             draw_heatmap(
                 image,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from miscnn_tf._machine import dependencies
+from miscnn_tf._machine import processor as machine
 from miscnn_tf.cli import doctor_report
 from miscnn_tf.cli import main as cli
-from miscnn_tf.utils import dependencies, machine
 
 GOOD: dict[str, Any] = {
     "tensorflow": "2.21.0",

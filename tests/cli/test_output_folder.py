@@ -6,8 +6,8 @@ import pytest
 
 from miscnn_tf.cli.output_folder import check_folder, claim, run_folder
 from miscnn_tf.errors import ConfigurationError, StorageError
-from miscnn_tf.planning.experiment import Experiment
-from miscnn_tf.planning.toml_file import check_experiment
+from miscnn_tf.experiment.schema import Experiment
+from miscnn_tf.experiment.toml_file import check_experiment
 
 
 def experiment(**tables) -> Experiment:

@@ -20,8 +20,8 @@ import miscnn_tf
 from miscnn_tf.cli import main as cli
 from miscnn_tf.cli.output_folder import alone_in, check_folder
 from miscnn_tf.evaluation.options import ValidationOptions
+from miscnn_tf.experiment.toml_file import read_experiment
 from miscnn_tf.neural_network.model_file import read_metadata
-from miscnn_tf.planning.toml_file import read_experiment
 from miscnn_tf.runs.names import RECORD_FILE
 from miscnn_tf.runs.run_record import read_run_record
 from miscnn_tf.runs.score_table import read_scores
@@ -332,7 +332,7 @@ def test_killed_before_its_configuration_was_kept_the_same_command_goes_on(exper
     """Defect: the folder then held "files that no training wrote", a temporary one of its own."""
     from dataclasses import replace
 
-    from miscnn_tf.data_loading.holder import this_process
+    from miscnn_tf._base.holder import this_process
 
     dead = replace(this_process(), process=2**22 - 1).text
     folder = tmp_path / "run"

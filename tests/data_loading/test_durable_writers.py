@@ -12,16 +12,16 @@ import pytest
 from dicom_series import ORIENTATIONS, make_series, random_volume, save_series
 from fold_workers import network
 
+from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.plain_files import write_json
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, write_sample
 from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
-from miscnn_tf.data_loading.plain_files import write_json
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.evaluation import split_validation
-from miscnn_tf.planning.toml_file import write_text
+from miscnn_tf.experiment.toml_file import write_text
 from miscnn_tf.runs.score_table import write_scores
 from miscnn_tf.runs.tables import backup_evaluation, backup_history
 from miscnn_tf.runs.training_state_file import write_state

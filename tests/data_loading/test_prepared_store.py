@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from miscnn_tf._base.atomic_files import temporary_beside
+from miscnn_tf._base.holder import this_process
 from miscnn_tf.data_loading.cache import prepared_store, sample_files
 from miscnn_tf.data_loading.cache.prepared_store import VERSIONS_KEPT, PreparedStore
 from miscnn_tf.data_loading.cache.sample_files import UnstorableError
-from miscnn_tf.data_loading.holder import this_process
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import temporary_beside
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
 
 VOXELS = 16 * 16 * 16

@@ -23,11 +23,11 @@ from miscnn_tf.data_loading.labels import LabelWarning
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import DataError, LabelError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
-from miscnn_tf.planning.fingerprint import take_fingerprint
+from miscnn_tf.experiment.fingerprint import take_fingerprint
+from miscnn_tf.explore.data_exploration import explore
+from miscnn_tf.pictures.visualizer import visualize_prediction_overlap_3D, visualize_samples
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.utils.data_exploration import explore
-from miscnn_tf.utils.visualizer import visualize_prediction_overlap_3D, visualize_samples
 
 LABELS = np.zeros((6, 7, 8), np.uint8)
 LABELS[1:4, 1:4, 1:4], LABELS[4:, 4:, 4:] = 1, 5

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from miscnn_tf.cluster import Cluster
+from miscnn_tf._machine.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_run import run_split
 from miscnn_tf.evaluation.options import ValidationOptions

@@ -190,7 +190,7 @@ def test_a_link_to_itself_in_a_folder_of_files(
 def test_an_error_of_the_system_while_reading_one_file(
     code: int, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
-    import miscnn_tf.data_loading.opening as opening
+    import miscnn_tf._base.opening as opening
 
     opened = os.open
 
@@ -243,7 +243,7 @@ def test_a_model_without_permission_is_not_called_damaged(
     def forbidden(path: object, *arguments: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr("miscnn_tf.data_loading.opening.os.open", forbidden)
+    monkeypatch.setattr("miscnn_tf._base.opening.os.open", forbidden)
     with pytest.raises(ModelFileError) as raised:
         read_metadata(path)
     assert str(raised.value) == f"{path}: cannot be read (Permission denied); check its type and permissions"

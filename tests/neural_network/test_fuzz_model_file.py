@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from fuzzing import altered, fuzz, how_many, mutations
 
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.cli.main import FAILED, main
-from miscnn_tf.configuration import get_config
 from miscnn_tf.data_loading.interfaces.description import describe_interface
 from miscnn_tf.errors import ConfigurationError, ModelFileError, UnknownClassError
 from miscnn_tf.neural_network.model_description import (

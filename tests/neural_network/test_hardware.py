@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from miscnn_tf import onednn
+from miscnn_tf._machine import onednn
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network import hardware
 from miscnn_tf.neural_network.hardware import choose_hardware, precision_scope

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from miscnn_tf._machine.system_memory import SystemMemory
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network import memory_budget
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
@@ -18,7 +19,6 @@ from miscnn_tf.neural_network.prediction import PatchPredictor
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.prediction_memory import assembling_bytes
 from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
-from miscnn_tf.system_memory import SystemMemory
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
+from miscnn_tf._machine.system_memory import SystemMemory
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network import training
@@ -15,7 +16,6 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.data_generator import DataGenerator
 from miscnn_tf.neural_network.prediction import PatchPredictor
 from miscnn_tf.processing.subfunctions import Resampling
-from miscnn_tf.system_memory import SystemMemory
 
 SIZES = {"small": (16, 16), "wide": (16, 40), "large": (32, 32)}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import miscnn_tf
-from miscnn_tf import configuration
+from miscnn_tf._base import configuration
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Noise
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
-from miscnn_tf.data_loading.storage import make_folder
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
 from miscnn_tf.runs.fold import Fold, write_fold2disk

@@ -17,7 +17,7 @@ from miscnn_tf.cli.main import FAILED, OK, main
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.summary import write_results
-from miscnn_tf.planning.fingerprint import Fingerprint, Intensities, read_fingerprint
+from miscnn_tf.experiment.fingerprint import Fingerprint, Intensities, read_fingerprint
 from miscnn_tf.report.run_page import write_report
 from miscnn_tf.runs.fold import Fold, load_disk2fold, write_fold2disk
 from miscnn_tf.runs.fold_record import FoldRecord, read_record

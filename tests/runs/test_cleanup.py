@@ -17,16 +17,16 @@ import pytest
 from matplotlib.figure import Figure
 from small_data import files_below, write_cases, write_volume
 
+from miscnn_tf._base.holder import this_process
 from miscnn_tf.cli.cleanup_run import find_evaluation
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.holder import this_process
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.evaluation.curves import plot_validation
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
-from miscnn_tf.planning.toml_file import check_experiment, keep_configuration
+from miscnn_tf.experiment.toml_file import check_experiment, keep_configuration
 from miscnn_tf.runs import cleanup
 from miscnn_tf.runs.cleanup import Traces, find_batches, find_predictions, remove
 from miscnn_tf.runs.fold import Fold, write_fold2disk

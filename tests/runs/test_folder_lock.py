@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf.data_loading.holder import Holder, this_process
-from miscnn_tf.data_loading.storage import temporary_beside
+from miscnn_tf._base.atomic_files import temporary_beside
+from miscnn_tf._base.holder import Holder, this_process
 from miscnn_tf.errors import FolderInUseError, StorageError
 from miscnn_tf.runs import folder_lock
 from miscnn_tf.runs.folder_lock import holder_of, locked_folder, move_aside

@@ -15,7 +15,7 @@ def test_the_function_is_found_where_miscnn_has_it():
 
 def test_no_global_plotting_state_and_no_tensorflow():
     code = (
-        "import sys, miscnn_tf.utils.plotting, miscnn_tf.utils.overlay\n"
+        "import sys, miscnn_tf.utils.plotting, miscnn_tf.pictures.overlay\n"
         "assert not {'matplotlib.pyplot', 'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

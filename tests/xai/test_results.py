@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pointwise import Pointwise
 
+from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
 from miscnn_tf.multi_model import Model_Group
 from miscnn_tf.xai import compute_certaintymap, compute_gradient_heatmap, occlusion_sensitivity
-from miscnn_tf.xai.results import chosen_classes
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf._base.messages import some_of
+from miscnn_tf._base.plain_files import read_json
 from miscnn_tf.data_loading.file_names import find_file
-from miscnn_tf.data_loading.plain_files import read_json
 from miscnn_tf.errors import DataError, RepeatedWarning
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

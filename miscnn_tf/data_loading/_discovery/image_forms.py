@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
+from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 

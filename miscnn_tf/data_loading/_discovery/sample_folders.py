@@ -9,10 +9,10 @@ from collections.abc import Callable, Hashable
 from itertools import islice
 from pathlib import Path
 
+from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.file_names import composed, distinct, folder_entries
-from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ try:
 except ImportError:  # not a POSIX system
     resource = None  # type: ignore[assignment]
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.atomic_files import is_abandoned, make_folder, remove_abandoned_temporaries
 from miscnn_tf.data_loading.cache.sample_files import (
     SAMPLE_FILE,
     TEMPORARY_ENDING,
@@ -37,7 +38,6 @@ from miscnn_tf.data_loading.cache.sample_files import (
 )
 from miscnn_tf.data_loading.cache.spill_folder import SpillFolder, remove_abandoned
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import is_abandoned, make_folder, remove_abandoned_temporaries
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
 #: Number of versions of a sample (other settings, another state of the file) that stay on disk.

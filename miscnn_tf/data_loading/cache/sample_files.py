@@ -28,13 +28,13 @@ from urllib.parse import quote
 import numpy as np
 from pydantic import Field
 
-from miscnn_tf.data_loading.opening import read_bounded
-from miscnn_tf.data_loading.plain_files import LARGEST, read_array
+from miscnn_tf._base.atomic_files import UNFINISHED, make_folder, put_in_place, temporary_beside
+from miscnn_tf._base.opening import read_bounded
+from miscnn_tf._base.plain_files import LARGEST, read_array
+from miscnn_tf._base.plain_limits import MOST_DIGITS, parse_json, shown
+from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import UNFINISHED, make_folder, put_in_place, temporary_beside
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
-from miscnn_tf.plain_limits import MOST_DIGITS, parse_json, shown
-from miscnn_tf.typed_data import Document, require
 
 SAMPLE_FILE = "sample.json"
 TEMPORARY_ENDING = f".{UNFINISHED}"

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import did_you_mean
 
 #: Keyword of a header's element, and a description of its values for messages; the most specific ones first.
 DISTINCTIONS = {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from miscnn_tf.data_loading.opening import open_regular
+from miscnn_tf._base.opening import open_regular
 
 #: Endings of files that are meant to be DICOM, in any case of letters.
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")

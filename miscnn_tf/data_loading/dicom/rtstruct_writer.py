@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.dicom.contours import trace_contours
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
@@ -22,7 +23,6 @@ from miscnn_tf.data_loading.dicom.writing import (
     short_names,
     source_headers,
 )
-from miscnn_tf.data_loading.storage import atomic_path
 
 _CONTOUR_DATA = 0x30060050
 _LONGEST_EXPLICIT = 0xFFFE

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import miscnn_tf
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.dicom.writing import (
@@ -21,7 +22,6 @@ from miscnn_tf.data_loading.dicom.writing import (
     source_headers,
 )
 from miscnn_tf.data_loading.labels import label_dtype
-from miscnn_tf.data_loading.storage import atomic_path
 
 logger = logging.getLogger(__name__)
 

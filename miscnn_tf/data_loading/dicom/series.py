@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.dicom.header import Header, read_header
 from miscnn_tf.data_loading.dicom.series_grid import Grid, make_grid
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

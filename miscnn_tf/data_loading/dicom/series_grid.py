@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.dicom.distinctions import (
     DISTINCTIONS,
     Distinctions,
@@ -22,7 +23,6 @@ from miscnn_tf.data_loading.dicom.distinctions import (
 from miscnn_tf.data_loading.dicom.header import Header, Plane
 from miscnn_tf.data_loading.geometry import GRID_TOLERANCE, exact_spacing
 from miscnn_tf.errors import DataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.errors import ConfigurationError, DataError, RepeatedWarning
-from miscnn_tf.messages import did_you_mean, some_of
 
 logger = logging.getLogger(__name__)
 

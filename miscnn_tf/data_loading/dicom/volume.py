@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.opening import open_regular
 from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.header import Header
 from miscnn_tf.data_loading.dicom.series_grid import Grid
 from miscnn_tf.data_loading.dicom.stored_values import inverted, stored_values
-from miscnn_tf.data_loading.opening import open_regular
 from miscnn_tf.errors import DataError, MissingExtraError
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

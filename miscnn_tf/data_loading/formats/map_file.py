@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import atomic_path
 
 
 def write_map(stem: str | Path, values: np.ndarray, sample: Sample) -> Path:

@@ -19,8 +19,8 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from miscnn_tf._base.opening import file_size, first_bytes, open_regular, open_unpacked, size_in_trailer
 from miscnn_tf.data_loading import geometry
-from miscnn_tf.data_loading.opening import file_size, first_bytes, open_regular, open_unpacked, size_in_trailer
 from miscnn_tf.errors import DataError
 
 #: Bits of ``xyzt_units`` for the unit of length; the others are for that of time.

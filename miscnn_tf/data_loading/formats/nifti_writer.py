@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 from isal import igzip
 
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.file_names import is_nifti
 from miscnn_tf.data_loading.formats import authorship
@@ -21,7 +22,6 @@ from miscnn_tf.data_loading.formats.nifti_reader import (
     stored_bytes,
     stored_header,
 )
-from miscnn_tf.data_loading.storage import atomic_path
 from miscnn_tf.errors import ConfigurationError
 
 _ESSENTIAL = ("dim", "datatype", "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from miscnn_tf.arguments import flag, whole_number
-from miscnn_tf.configuration import fingerprint
+from miscnn_tf._base.arguments import flag, whole_number
+from miscnn_tf._base.configuration import fingerprint
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.data_loading._discovery.sample_folders import first_image
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, Labelled, detect_classes, structures_of
 from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.messages import did_you_mean
 
 
 class Abstract_IO(ABC):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading._discovery.dataset_json import (
     DATASET_JSON,
     DatasetDescription,
@@ -30,7 +31,6 @@ from miscnn_tf.data_loading.file_names import (
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from miscnn_tf.configuration import build, get_config
+from miscnn_tf._base.configuration import build, get_config
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from miscnn_tf import configuration
+from miscnn_tf._base import configuration
+from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.data_loading._discovery.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.extra import require_dicom
@@ -45,9 +47,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, predictio
 from miscnn_tf.data_loading.label_values import class_values, completed, to_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import did_you_mean
 
 logger = logging.getLogger(__name__)
 

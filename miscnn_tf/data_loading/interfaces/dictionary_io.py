@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf import configuration
+from miscnn_tf._base import configuration
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 _PARTS = ("image", "segmentation", "prediction", "details")
 

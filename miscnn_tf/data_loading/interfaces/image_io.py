@@ -10,7 +10,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from miscnn_tf import configuration
+from miscnn_tf._base import configuration
+from miscnn_tf._base.atomic_files import atomic_path, inside
+from miscnn_tf._base.messages import some_of
+from miscnn_tf._base.plain_files import read_array
 from miscnn_tf.data_loading._discovery.image_forms import have_colours
 from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.file_names import find_file
@@ -24,11 +27,8 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
 )
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
-from miscnn_tf.data_loading.plain_files import read_array
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import atomic_path, inside
 from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
-from miscnn_tf.messages import some_of
 
 logger = logging.getLogger(__name__)
 

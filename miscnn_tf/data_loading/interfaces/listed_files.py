@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from miscnn_tf import configuration
+from miscnn_tf._base import configuration
+from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf.data_loading._discovery.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading._discovery.sample_folders import matches, name_expression
 from miscnn_tf.data_loading.file_names import composed, is_nifti
@@ -22,7 +23,6 @@ from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import did_you_mean, some_of
 
 #: Parts of a data set.
 PARTS = ("training", "test", "all")

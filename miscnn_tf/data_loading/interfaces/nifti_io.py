@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from miscnn_tf import configuration
+from miscnn_tf._base import configuration
+from miscnn_tf._base.atomic_files import inside
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading._discovery.image_forms import usual_nifti_form
 from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
@@ -25,7 +26,6 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import DataError, GridError, MissingDataError
 
 _MODALITY = re.compile(r"imaging_(\d{4})", re.IGNORECASE | re.ASCII)

@@ -8,7 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from miscnn_tf.arguments import byte_count
+from miscnn_tf._base.arguments import byte_count
+from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading._discovery.sample_folders import sample_folder
 from miscnn_tf.data_loading.cache.volume_cache import VolumeCache
@@ -21,9 +23,7 @@ from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.data_loading.label_values import class_values, to_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import some_of
 
 #: Separator of the folder and the slice number in an index.
 SEPARATOR = ":#:"

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
 from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.file_names import (
@@ -23,9 +25,7 @@ from miscnn_tf.data_loading.file_names import (
 )
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.listed_files import PARTS, FoundFiles, ListedFiles_interface, SampleFiles
-from miscnn_tf.data_loading.storage import inside
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
-from miscnn_tf.messages import plural, some_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from miscnn_tf import onednn
-from miscnn_tf.arguments import sizes, whole_number
+from miscnn_tf._base.arguments import sizes, whole_number
+from miscnn_tf._machine import onednn
 from miscnn_tf.neural_network.keras_internals import all_layers
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from miscnn_tf.configuration import plain
+from miscnn_tf._base.configuration import plain
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.interpolation import SLAB_BYTES

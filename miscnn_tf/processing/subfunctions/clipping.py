@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from miscnn_tf.arguments import number
+from miscnn_tf._base.arguments import number
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.arguments import per_axis, spacings, whole_number
+from miscnn_tf._base.arguments import per_axis, spacings, whole_number
 from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError

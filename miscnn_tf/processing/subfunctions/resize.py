@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from miscnn_tf.arguments import per_axis, sizes
+from miscnn_tf._base.arguments import per_axis, sizes
 from miscnn_tf.processing.subfunctions.abstract_subfunction import ImageSpec
 from miscnn_tf.processing.subfunctions.resampling import Regridding
 

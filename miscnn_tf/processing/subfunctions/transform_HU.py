@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf.arguments import flag, number, sequence
+from miscnn_tf._base.arguments import flag, number, sequence
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

@@ -25,7 +25,7 @@ from layout_data import (
 )
 
 from miscnn_tf import Data_IO
-from miscnn_tf.configuration import build, describe, get_config
+from miscnn_tf._base.configuration import build, describe, get_config
 from miscnn_tf.data_loading.interfaces import DatasetJSON_interface, miscnn_data_interfaces
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning
 

@@ -26,7 +26,7 @@ from dicom_series import (
 )
 
 from miscnn_tf import Data_IO
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.cache.sample_files import read_sample, write_sample
 from miscnn_tf.data_loading.dicom import write_seg
 from miscnn_tf.data_loading.interfaces import DICOM_interface

@@ -12,7 +12,7 @@ import skimage.color
 from layout_data import image_of, labels_of, save_image
 from PIL import Image
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.interfaces import Image_interface
 from miscnn_tf.data_loading.sample import Sample

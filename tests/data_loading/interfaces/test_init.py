@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading import interfaces
 from miscnn_tf.data_loading.interfaces import (
     Abstract_IO,

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from layout_data import image_of, labels_of, save_nifti
 from scipy.spatial.transform import Rotation
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning, StorageError

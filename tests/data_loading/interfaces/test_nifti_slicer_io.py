@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.cache import volume_cache
 from miscnn_tf.data_loading.cache.volume_cache import VolumeCache
 from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface

@@ -10,7 +10,7 @@ import pytest
 from layout_data import SHAPE, image_of, labels_of, oblique, save_image, save_nifti, write_pairs
 
 from miscnn_tf import Data_IO
-from miscnn_tf.configuration import build, describe, get_config
+from miscnn_tf._base.configuration import build, describe, get_config
 from miscnn_tf.data_loading.interfaces import Paired_interface, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.paired_io import IMAGE_FOLDERS, MASK_FOLDERS, is_flat, is_paired
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import Abstract_Architecture
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from miscnn_tf.configuration import build, describe
+from miscnn_tf._base.configuration import build, describe
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import Abstract_Architecture, architectures
 from miscnn_tf.neural_network.architecture.unet import UNet_standard

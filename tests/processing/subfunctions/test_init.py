@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from miscnn_tf.configuration import build, describe
+from miscnn_tf._base.configuration import build, describe
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.subfunctions import (
     Abstract_Subfunction,

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.arguments import flag, whole_number
+from miscnn_tf._base.arguments import flag, whole_number
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, number_of_axes
 from miscnn_tf.neural_network.architecture.blocks import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.arguments import whole_number
+from miscnn_tf._base.arguments import whole_number
 from miscnn_tf.neural_network.architecture.blocks import conv_block, downsample
 from miscnn_tf.neural_network.architecture.layers import SelectChannels
 from miscnn_tf.neural_network.architecture.unet.family import UNet

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.arguments import positive
+from miscnn_tf._base.arguments import positive
 from miscnn_tf.neural_network.architecture.blocks import conv_unit, normalise
 from miscnn_tf.neural_network.architecture.unet.family import UNet
 

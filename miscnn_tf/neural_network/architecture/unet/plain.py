@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.arguments import number, sizes
+from miscnn_tf._base.arguments import number, sizes
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.blocks import convolution, normalise
 from miscnn_tf.neural_network.architecture.normalization import InstanceNormalization

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from miscnn_tf.configuration import build, describe, get_config
+from miscnn_tf._base.configuration import build, describe, get_config
 from miscnn_tf.datasets import make_kits_phantom
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures, unet

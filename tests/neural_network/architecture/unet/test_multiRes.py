@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from miscnn_tf.configuration import get_config
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.unet.multiRes import Architecture
 

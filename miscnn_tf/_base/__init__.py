@@ -1,0 +1,1 @@
+"""Foundations of all packages: argument checks, messages, files, JSON and serialisation."""

@@ -1,0 +1,233 @@
+"""Atomic writing of files, restricted to a folder."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+from miscnn_tf._base.holder import DIGITS, Holder, this_process
+from miscnn_tf.errors import DataError, MiscnnError, StorageError
+
+#: The last part of the name of a temporary folder.
+UNFINISHED: Final = "unfinished"
+
+_TEMPORARY = re.compile(rf"\.([0-9a-f]{{{DIGITS}}})[0-9a-f]{{{32 - DIGITS}}}\..+", re.DOTALL)
+# A file of another machine, whose process cannot be checked, counts as abandoned after a day.
+_ABANDONED_AFTER: Final = 24 * 3600.0
+# Errors of file systems that do not support fsync, or not for folders.
+_CANNOT_SYNCHRONIZE: Final = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+
+_numbers = itertools.count()
+_swept: set[str] = set()
+_watcher: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("_watcher", default=None)
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary file name beside `path`, which is renamed to `path` when the block ends without an error.
+
+    The folder is created. The temporary name keeps the file's ending, by which libraries choose the format. A previous
+    file at `path` is kept until the new one is complete, even if the power fails. Errors that do not concern the new
+    file (of reading another one, for instance) are passed on unchanged.
+
+    Args:
+        path: The file.
+        durable: Whether the file must survive a power failure.
+
+    Raises:
+        StorageError: If the folder or file cannot be written (no permission, no space, a file in the folder's place).
+
+    Example:
+        >>> with atomic_path("predictions/case_00000.nii.gz") as temporary:  # doctest: +SKIP
+        ...     nibabel.save(image, temporary)
+    """
+    path = Path(path)
+    # Names may have at most 255 bytes, so only the end of a long one is kept.
+    temporary = temporary_beside(path, path.name[-40:])
+    make_folder(path.parent)
+    _sweep_once(path.parent)
+    try:
+        yield temporary
+        watcher = _watcher.get()
+        if watcher is not None:
+            watcher(temporary, path)
+        put_in_place(temporary, path, durable=durable)
+    except OSError as error:
+        if isinstance(error, MiscnnError) or _elsewhere(error, path.parent):
+            raise
+        raise StorageError(
+            f"could not write {path}: {error.strerror or error}. Free space there: {_free_space(path.parent)}. Files "
+            "written before are complete; choose another folder, or make room and run again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Rename a complete file or folder to its final name, safely against a power failure.
+
+    The content is synchronised with the disk before renaming, and the new name before this function returns.
+
+    Args:
+        temporary: The file or folder.
+        path: Its final name; an existing file is replaced.
+        durable: Whether to synchronise.
+
+    Raises:
+        OSError: If it cannot be renamed, or the disk reports an error.
+    """
+    is_folder = temporary.is_dir()
+    if durable:
+        for part in (*temporary.rglob("*"), temporary) if is_folder else (temporary,):
+            _synchronize(part)
+    (os.rename if is_folder else os.replace)(temporary, path)
+    if durable:
+        _synchronize(path.parent)
+
+
+def temporary_beside(path: Path, tail: str = UNFINISHED) -> Path:
+    """Return a new name beside `path` for a temporary file or folder of this process, which the name identifies."""
+    return path.with_name(f".{this_process().text}{next(_numbers) % 16 ** (32 - DIGITS):0{32 - DIGITS}x}.{tail}")
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return True for a temporary file or folder whose process has ended or, if that is unknown, that is a day old."""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None and not (path.name.startswith(".") and path.name.endswith(f".{UNFINISHED}")):
+        return False
+    holder = None if match is None else Holder.from_text(match[1])
+    running = None if holder is None else holder.is_running
+    return time.time() - path.lstat().st_mtime > _ABANDONED_AFTER if running is None else not running
+
+
+def remove_abandoned_temporaries(folder: Path) -> None:
+    """Remove the temporary files and folders in a folder whose processes, on this machine, have ended."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            holder = None if match is None else Holder.from_text(match[1])
+            if holder is None or holder.is_running is not False:
+                continue
+            with suppress(OSError):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif entry.name.endswith(f".{UNFINISHED}"):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+@contextmanager
+def watched_writes(watcher: Callable[[Path, Path], None]) -> Iterator[None]:
+    """Call ``watcher(temporary, path)`` before a file that this package writes in the block gets its final name."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Create `folder` and missing parents, and return it.
+
+    Raises:
+        StorageError: If it cannot be created, or is not writable.
+    """
+    folder = Path(folder)
+    try:
+        missing = [] if folder.is_dir() else [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            _synchronize(each.parent)
+    except OSError as error:
+        raise StorageError(
+            f"could not create the folder {folder}: {error.strerror or error}; choose another"
+        ) from error
+    # A folder that another process has removed by now is reported by what writes into it.
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"the folder {folder} is not writable; choose another, or change its permissions")
+    return folder
+
+
+def inside(root: str | Path, index: Hashable, suffix: str = "") -> Path:
+    """Return the path of `index` below `root`.
+
+    Raises:
+        DataError: If the index is empty, absolute, or outside `root` (``..``).
+
+    Example:
+        >>> inside("predictions", "case_00000", ".nii.gz").as_posix()
+        'predictions/case_00000.nii.gz'
+    """
+    name = str(index)
+    relative = Path(name)
+    windows_drive = len(name) > 1 and name[1] == ":" and name[0].isalpha() and name[2:3] in ("\\", "/")
+    if (
+        not name.strip()
+        or relative.is_absolute()
+        or ".." in relative.parts
+        or "\\" in name
+        or "\0" in name
+        or windows_drive
+        or relative == Path(".")
+    ):
+        raise DataError(
+            f"the sample index {name!r} cannot be a file name below {root}: it is empty, absolute or contains '..' "
+            "or a backslash; rename the sample"
+        )
+    # Normalised, since "a/" and a suffix would otherwise become a file without a name in a folder "a".
+    return Path(root) / (str(relative) + suffix)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Remove abandoned temporaries in a folder before this process first writes into it."""
+    name = os.path.abspath(folder)
+    if name not in _swept:
+        _swept.add(name)
+        remove_abandoned_temporaries(folder)
+
+
+def _synchronize(path: Path) -> None:
+    """Synchronise a file, or the names in a folder, with the disk.
+
+    Raises:
+        OSError: If the disk reports an error.
+    """
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return  # folders cannot be opened
+    try:
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except PermissionError:
+        if is_folder:
+            return  # a folder may be writable but not readable
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNCHRONIZE:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _elsewhere(error: OSError, folder: Path) -> bool:
+    """Return True if an error names a file that is not in `folder`."""
+    name = error.filename
+    if not isinstance(name, str | os.PathLike):
+        return False
+    return not Path(os.path.abspath(name)).is_relative_to(os.path.abspath(folder))
+
+
+def _free_space(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free / 2**20:.0f} MB"
+    except OSError:
+        return "unknown"

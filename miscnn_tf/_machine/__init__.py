@@ -1,0 +1,1 @@
+"""The machine: processor, memory, GPUs, oneDNN, installed packages and cluster."""

@@ -1,0 +1,311 @@
+"""Construction of the objects of the Python interface from a configuration."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.evaluation.folds import check_samples, leave_out, make_folds
+from miscnn_tf.experiment.schema import (
+    AUTO,
+    UNLIMITED_EPOCHS,
+    Data,
+    Experiment,
+    Named,
+    Split,
+    check_arguments,
+    make_named,
+)
+from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.runs.fold import Fold, load_disk2fold
+
+if TYPE_CHECKING:
+    from keras.callbacks import Callback
+
+    from miscnn_tf.neural_network.model import Neural_Network
+
+#: Keys of attributes of the Preprocessor that are not constructor arguments.
+_ATTRIBUTES = {
+    "overlap": "patchwise_overlap",
+    "blending": "patchwise_blending",
+    "foreground": "patchwise_foreground",
+    "skip_blanks": "patchwise_skip_blanks",
+    "skip_class": "patchwise_skip_class",
+    "threads": "mp_threads",
+}
+
+
+def default_of(function: Callable[..., Any], argument: str) -> Any:
+    """Return the default of an argument."""
+    return inspect.signature(function).parameters[argument].default
+
+
+# ---------------------------------------------------------------- data
+
+
+def make_interface(data: Data) -> Abstract_IO:
+    """Create the interface of the configured layout, which is detected if ``layout = "auto"``.
+
+    Raises:
+        DataError: If the folder does not exist, or has another layout.
+    """
+    return find_interface(
+        data.path,
+        None if data.layout == AUTO else data.layout,
+        **{name: getattr(data, name) for name in ("channels", "classes", "three_dim", "pattern", "class_names")},
+        label_map=None if data.label_map is None else {int(old): new for old, new in data.label_map.items()},
+        **data.settings,
+    )
+
+
+def make_data_io(experiment: Experiment, folder: str | Path) -> Data_IO:
+    """Create the Data_IO, which writes to `folder`.
+
+    Args:
+        experiment: The configuration.
+        folder: Folder of the run.
+    """
+    return Data_IO(
+        make_interface(experiment.data),
+        experiment.data.path,
+        output_path=str(Path(folder) / "predictions"),
+        batch_path=experiment.preprocessing.prepared_folder or str(Path(folder) / "batches"),
+    )
+
+
+def make_split(experiment: Experiment, samples: list[Hashable]) -> Fold:
+    """Return the training samples and the validation samples, which may be empty.
+
+    Raises:
+        ConfigurationError: If the split has samples that do not exist, or is impossible.
+    """
+    from miscnn_tf.evaluation.split_validation import split_validation
+
+    split = experiment.split
+    if split.file is not None:
+        training, validation = load_disk2fold(split.file)
+        fold, where = Fold(tuple(training), tuple(validation)), f"[split] file {split.file}"
+    elif split.training is not None:
+        fold, where = Fold(tuple(split.training), tuple(split.validation or ())), "[split]"
+    else:
+        share = split.validation_share
+        if share is None:
+            share = default_of(split_validation, "percentage")
+        if share == 0:
+            return Fold(tuple(samples), ())
+        return leave_out(samples, share, **_split_arguments(split))
+    unknown = sorted({str(name) for name in (*fold.training, *fold.validation) if name not in samples})
+    if unknown or not fold.training:
+        raise ConfigurationError(
+            f"{where} has {', '.join(map(repr, unknown[:3]))}, which the data set does not have; its samples are "
+            f"{', '.join(map(repr, samples[:3]))}, …"
+            if unknown
+            else f"{where} has no training samples; add some"
+        )
+    check_samples([*fold.training, *fold.validation])  # without duplicates
+    return fold
+
+
+def make_cross_validation(experiment: Experiment) -> dict[str, Any]:
+    """Return the arguments of `cross_validation` that define the split."""
+    return {**experiment.cross_validation.given("k_fold"), **_split_arguments(experiment.split)}
+
+
+def number_of_folds(experiment: Experiment, samples: list[Hashable]) -> int:
+    """Return the number of folds of a cross-validation, after checking that the split is possible."""
+    from miscnn_tf.evaluation.cross_validation import cross_validation
+
+    arguments = make_cross_validation(experiment)
+    arguments.setdefault("k_fold", default_of(cross_validation, "k_fold"))
+    return len(make_folds(samples, **arguments))
+
+
+def _split_arguments(split: Split) -> dict[str, Any]:
+    labels = {name: _labelling(expression, name) for name, expression in split.given("groups", "strata").items()}
+    return {**labels, **split.given("seed")}
+
+
+def _labelling(expression: str, key: str) -> Callable[[Hashable], str]:
+    """Return a function that extracts the group of a regular expression from a sample's name."""
+    compiled = re.compile(expression)
+
+    def label(name: Hashable) -> str:
+        match = compiled.fullmatch(str(name)) or compiled.match(str(name))
+        if match is None or match[1] is None:
+            raise ConfigurationError(f"[split] {key} = {expression!r} does not match the sample {name!r}; correct it")
+        return match[1]
+
+    return label
+
+
+# ---------------------------------------------------------------- preprocessing
+
+
+def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
+    """Create the preprocessor."""
+    table, network = experiment.preprocessing, experiment.network
+    arguments = table.given("analysis", "prepare_subfunctions", "prepare_batches", "use_multiprocessing", "cache_bytes")
+    if table.patch_shape is not None:
+        arguments["patch_shape"] = tuple(table.patch_shape)
+    preprocessor = Preprocessor(
+        data_io,
+        batch_size=network.batch_size,
+        subfunctions=table.make_steps(),
+        data_aug=experiment.augmentation.make(),
+        **network.given("seed"),
+        **arguments,
+    )
+    for key, attribute in _ATTRIBUTES.items():
+        value = getattr(table, key)
+        if value is not None:
+            setattr(preprocessor, attribute, tuple(value) if isinstance(value, list) else value)
+    preprocessor.plan()  # raises an error if the overlap does not fit the patch
+    return preprocessor
+
+
+# ---------------------------------------------------------------- network
+
+
+def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Network:
+    """Create the network. This imports TensorFlow.
+
+    Raises:
+        ConfigurationError: If a name is unknown, or an argument is invalid.
+    """
+    from miscnn_tf.neural_network.architecture import architectures
+    from miscnn_tf.neural_network.model import Neural_Network
+
+    network = experiment.network
+    arguments = network.given(
+        "learning_rate", "precision", "deterministic", "jit_compile", "multi_gpu", "workers", "batch_queue_size", "seed"
+    )
+    if network.architecture is not None:
+        arguments["architecture"] = _in_table(
+            lambda named: make_named(architectures, named.name, named.arguments, "architecture"), network.architecture
+        )
+    if network.loss is not None:
+        arguments["loss"] = _in_table(_make_loss, network.loss)
+    if network.metrics is not None:
+        arguments["metrics"] = [_in_table(_make_metric, metric) for metric in network.metrics]
+    if network.optimizer is not None:
+        rate = arguments.get("learning_rate", default_of(Neural_Network, "learning_rate"))
+        arguments["optimizer"] = _in_table(lambda named: _make_optimizer(named, rate), network.optimizer)
+    model = Neural_Network(preprocessor, **arguments)
+    if network.shuffle_batches is not None:
+        model.shuffle_batches = network.shuffle_batches
+    if network.weights is not None:
+        model.load(network.weights, head=network.load_head is not False)
+        model.start_from(model.model.get_weights())
+        model.reset()
+    return model
+
+
+def make_callbacks(experiment: Experiment, validates: bool) -> list[Callback]:
+    """Create callbacks for the time limit, the learning-rate schedule, and early stopping.
+
+    Args:
+        experiment: The configuration.
+        validates: Monitor the loss of validation samples instead of the training loss.
+    """
+    import keras
+
+    from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
+
+    network = experiment.network
+    callbacks: list[Callback] = []
+    if network.schedule == "polynomial":
+        callbacks.append(PolynomialDecay(minutes=network.minutes))
+    if network.minutes is not None:
+        callbacks.append(TimeLimit(network.minutes))
+    if network.patience is not None:
+        monitor = "val_loss" if validates else "loss"
+        callbacks.append(keras.callbacks.EarlyStopping(monitor=monitor, mode="min", patience=network.patience))
+    return callbacks
+
+
+def make_training(experiment: Experiment) -> dict[str, Any]:
+    """Return the arguments of a training: epochs and iterations."""
+    from miscnn_tf.evaluation.cross_validation import cross_validation
+
+    network = experiment.network
+    epochs = network.epochs
+    if epochs is None:
+        epochs = default_of(cross_validation, "epochs") if network.minutes is None else UNLIMITED_EPOCHS
+    return {"epochs": epochs, "iterations": network.iterations}
+
+
+def known_losses() -> Mapping[str, Any]:
+    """Return all losses by name. This imports Keras."""
+    from miscnn_tf.neural_network.losses import dice_weighted, losses
+
+    return {**losses, "dice_weighted": dice_weighted}  # not in the registry, because it has no defaults
+
+
+def known_metrics() -> Mapping[str, Any]:
+    """Return all metrics by name, including losses. This imports Keras."""
+    from miscnn_tf.neural_network import metrics
+
+    return {name: getattr(metrics, name) for name in metrics.__all__ if name != "identify_axis"}
+
+
+def _in_table(make: Callable[[Named], Any], named: Named) -> Any:
+    try:
+        return make(named)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[network] {error}") from error
+
+
+def _make_optimizer(named: Named, rate: float) -> Any:
+    from miscnn_tf.neural_network.optimizer import known_optimizers
+
+    arguments = {**named.arguments, "learning_rate": rate}
+    return make_named(known_optimizers(), named.name.lower(), arguments, "optimizer")
+
+
+def _make_loss(named: Named) -> Any:
+    return _make_function(known_losses(), named, "loss")
+
+
+def _make_metric(named: Named) -> Any:
+    return _make_function(known_metrics(), named, "metric")
+
+
+def _make_function(known: Mapping[str, Any], named: Named, kind: str) -> Any:
+    """Return a loss or metric, with settings if there are any."""
+    from miscnn_tf.neural_network.losses import ConfiguredLoss
+
+    found = known.get(named.name)
+    if found is None:
+        if not named.arguments:
+            return _keras_function(named.name, known, kind)
+        make_named(known, named.name, named.arguments, kind)  # raises an error with the known names
+    if isinstance(found, ConfiguredLoss):
+        # A call with settings returns a new loss; the settings are the constructor arguments of its class.
+        check_arguments(type(found), named.arguments, f"the {kind} {named.name!r}")
+        return found(**named.arguments) if named.arguments else found
+    needed = isinstance(found, type) or named.name == "dice_weighted"
+    if needed:
+        return make_named(known, named.name, named.arguments, kind)
+    if named.arguments:
+        raise ConfigurationError(f"the {kind} {named.name!r} has no settings; write its name without a table")
+    return found
+
+
+def _keras_function(name: str, known: Mapping[str, Any], kind: str) -> Any:
+    import keras
+
+    find = keras.losses.get if kind == "loss" else keras.metrics.get
+    try:
+        function = find(name)
+    except ValueError:
+        function = None
+    if function is None:
+        make_named(known, name, {}, kind)
+    return function

@@ -1,0 +1,241 @@
+"""Fingerprint of a data set: sizes and spacings of all samples, intensities and classes of some."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from tqdm import tqdm
+
+from miscnn_tf._base.configuration import plain
+from miscnn_tf._base.plain_files import read_json, write_json
+from miscnn_tf._base.typed_data import Document, require
+from miscnn_tf.data_loading.data_io import Data_IO
+
+logger = logging.getLogger(__name__)
+
+#: Number of samples whose intensities are measured, and of foreground voxels of each.
+SAMPLES_MEASURED: Final = 24
+VOXELS_PER_SAMPLE: Final = 20_000
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Intensities of one channel.
+
+    Attributes:
+        least: Smallest value of an image; the median over the measured samples.
+        greatest: Largest value of an image; the median over the measured samples.
+        percentile_00_5: 0.5 % percentile of the foreground voxels of all measured samples.
+        percentile_99_5: 99.5 % percentile.
+        mean: Mean of the foreground.
+        deviation: Standard deviation of the foreground.
+    """
+
+    least: float
+    greatest: float
+    percentile_00_5: float
+    percentile_99_5: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Fingerprint of a data set.
+
+    Attributes:
+        cases: Number of samples.
+        shapes: Spatial shape of each sample, voxels.
+        spacings: Voxel size of each sample in mm, or None if it is unknown for any sample.
+        whole_numbers: True if all intensities are integers.
+        intensities: Intensities per channel.
+        class_shares: Share of the voxels of each class in the measured samples.
+        class_cases: Number of measured samples with each class.
+        measured: Names of the measured samples.
+    """
+
+    cases: int
+    shapes: tuple[tuple[int, ...], ...]
+    spacings: tuple[tuple[float, ...], ...] | None
+    whole_numbers: bool
+    intensities: tuple[Intensities, ...]
+    class_shares: tuple[float, ...]
+    class_cases: tuple[int, ...]
+    measured: tuple[str, ...]
+
+    @property
+    def median_shape(self) -> tuple[int, ...]:
+        """Median size of each axis, voxels."""
+        return tuple(round(float(size)) for size in np.median(np.array(self.shapes), axis=0))
+
+    @property
+    def median_spacing(self) -> tuple[float, ...] | None:
+        """Median voxel size of each axis, mm."""
+        if self.spacings is None:
+            return None
+        return tuple(float(f"{size:.6g}") for size in np.median(np.array(self.spacings), axis=0))
+
+    def write(self, path: str | Path) -> None:
+        """Write the fingerprint as JSON, atomically."""
+        content: dict[str, Any] = {"format": _FORMAT, **plain(self.__dict__ | {"intensities": ()})}
+        content["intensities"] = [plain(channel.__dict__) for channel in self.intensities]
+        write_json(path, content)
+
+
+class _IntensitiesFile(Document):
+    least: float
+    greatest: float
+    percentile_00_5: float
+    percentile_99_5: float
+    mean: float
+    deviation: float
+
+
+class _FingerprintFile(Document):
+    format: Literal[1]
+    cases: Annotated[int, Field(ge=1)]
+    shapes: list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]]
+    spacings: list[Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=3)]] | None
+    whole_numbers: bool
+    intensities: list[_IntensitiesFile]
+    class_shares: list[float]
+    class_cases: list[Annotated[int, Field(ge=0)]]
+    measured: list[str]
+
+    @model_validator(mode="after")
+    def _fit(self) -> _FingerprintFile:
+        if len(self.shapes) != self.cases or (self.spacings is not None and len(self.spacings) != self.cases):
+            raise ValueError(f"cases is {self.cases}, but shapes or spacings have another length")
+        axes = {len(one) for one in (*self.shapes, *(self.spacings or ()))}
+        if len(axes) > 1:
+            raise ValueError("shapes and spacings have different numbers of axes")
+        if len(self.class_shares) != len(self.class_cases):
+            raise ValueError("class_shares and class_cases have different numbers of classes")
+        return self
+
+
+def read_fingerprint(path: str | Path) -> Fingerprint:
+    """Read a fingerprint.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is damaged.
+    """
+    advice = "create it again with 'miscnn-tf init'"
+    content = read_json(path, "'miscnn-tf init' writes it", advice)
+    require(_FingerprintFile, content, path, advice, fault="is not a fingerprint of a data set")
+    spacings = content["spacings"]
+    return Fingerprint(
+        cases=content["cases"],
+        shapes=tuple(map(tuple, content["shapes"])),
+        spacings=None if spacings is None else tuple(map(tuple, spacings)),
+        whole_numbers=content["whole_numbers"],
+        intensities=tuple(
+            Intensities(**{name: channel[name] for name in _IntensitiesFile.model_fields})
+            for channel in content["intensities"]
+        ),
+        class_shares=tuple(content["class_shares"]),
+        class_cases=tuple(content["class_cases"]),
+        measured=tuple(content["measured"]),
+    )
+
+
+def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED, seed: int = 0) -> Fingerprint:
+    """Compute the fingerprint of a data set from the headers of all samples and the voxels of some.
+
+    Args:
+        data_io: The samples.
+        samples_measured: Number of samples whose voxels are read, evenly spaced in the list.
+        seed: Random seed of the selection of voxels.
+
+    Raises:
+        DataError: If a sample is invalid.
+
+    Example:
+        >>> take_fingerprint(data_io).median_shape  # doctest: +SKIP
+        (36, 50, 35)
+    """
+    interface, names = data_io.interface, data_io.get_indiceslist()
+    data_io.check(names)
+    shapes, spacings = [], []
+    axes = 3 if interface.three_dim else 2
+    for name in tqdm(names, desc="Reading headers", unit="sample", delay=2.0, disable=None, leave=False):
+        shapes.append(tuple(int(size) for size in interface.load_shape(name)))
+        spacings.append(_spacing(interface.load_extended(name), axes))
+    known = [spacing for spacing in spacings if spacing is not None]
+    measured = _evenly(names, samples_measured)
+    rng = np.random.default_rng(seed)
+    foreground_values: list[list[np.ndarray]] = [[] for _ in range(interface.channels)]
+    limits: list[list[tuple[float, float]]] = [[] for _ in range(interface.channels)]
+    voxels = np.zeros(interface.classes, np.int64)
+    present = np.zeros(interface.classes, np.int64)
+    whole_numbers = True
+    for name in tqdm(measured, desc="Measuring intensities", unit="sample", delay=2.0, disable=None, leave=False):
+        sample = data_io.sample_loader(name, load_seg=True)
+        assert sample.seg_data is not None
+        data_io.require_classes(sample)
+        labels = sample.seg_data[..., 0]
+        whole_numbers &= sample.img_data.dtype.kind in "iub"
+        counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)
+        voxels += counts
+        present += counts > 0
+        foreground = np.flatnonzero(labels.ravel(order="F"))
+        chosen = (
+            rng.choice(foreground, VOXELS_PER_SAMPLE, replace=False)
+            if len(foreground) > VOXELS_PER_SAMPLE
+            else foreground
+        )
+        for channel in range(interface.channels):
+            values = sample.img_data[..., channel].ravel(order="F")
+            finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+            if finite.size:
+                limits[channel].append((float(finite.min()), float(finite.max())))
+            taken = values[chosen].astype(np.float64)
+            foreground_values[channel].append(taken[np.isfinite(taken)])
+    return Fingerprint(
+        cases=len(names),
+        shapes=tuple(shapes),
+        spacings=tuple(known) if len(known) == len(names) else None,
+        whole_numbers=bool(whole_numbers),
+        intensities=tuple(
+            _intensities(bounds, values) for bounds, values in zip(limits, foreground_values, strict=True)
+        ),
+        class_shares=tuple(float(f"{share:.4g}") for share in voxels / max(1, int(voxels.sum()))),
+        class_cases=tuple(int(number) for number in present),
+        measured=tuple(str(name) for name in measured),
+    )
+
+
+def _spacing(extended: dict[str, Any], axes: int) -> tuple[float, ...] | None:
+    spacing = extended.get("spacing")
+    if spacing is None or len(spacing) != axes or not all(0 < float(size) < np.inf for size in spacing):
+        return None
+    return tuple(float(size) for size in spacing)
+
+
+def _evenly(names: Sequence[Hashable], number: int) -> list[Hashable]:
+    """Return some of the names, evenly spaced from the first to the last."""
+    if len(names) <= number:
+        return list(names)
+    return [names[int(position)] for position in np.linspace(0, len(names) - 1, number).round()]
+
+
+def _intensities(limits: Sequence[tuple[float, float]], foreground: Sequence[np.ndarray]) -> Intensities:
+    values = np.concatenate(foreground) if foreground else np.zeros(0)
+    if not values.size:  # no sample has foreground: use the limits of all voxels
+        values = np.array([limit for pair in limits for limit in pair] or [0.0])
+    low, high = np.percentile(values, (0.5, 99.5))
+    numbers = (
+        float(np.median([low for low, _ in limits])) if limits else 0.0,
+        float(np.median([high for _, high in limits])) if limits else 0.0,
+        *(float(low), float(high), float(values.mean()), float(values.std())),
+    )
+    return Intensities(*(float(f"{number:.6g}") for number in numbers))

@@ -1,0 +1,1 @@
+"""Exploration of a data set: sizes, spacings, intensities and class frequencies."""

@@ -1,0 +1,1 @@
+"""Pictures of samples: slices, overlays, animations and heatmaps."""

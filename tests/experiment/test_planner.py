@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.datasets import write_brats_phantoms, write_cell_phantoms, write_kits_phantoms
+from miscnn_tf.experiment.fingerprint import Fingerprint, Intensities, take_fingerprint
+from miscnn_tf.experiment.planner import (
+    Machine,
+    Plan,
+    make_plan,
+    plan_batch,
+    plan_patch,
+    plan_spacing,
+    to_tables,
+    training_gb,
+)
+from miscnn_tf.experiment.toml_file import check_experiment
+
+CPU, GPU = Machine(gpu=False, memory_gb=4), Machine(gpu=True, memory_gb=8)
+CT = Intensities(-1024, 3000, -12.34, 208.7, 100, 50)
+MRI = Intensities(0, 900, 40, 700, 300, 100)
+
+
+def fingerprint(shape, spacing, cases=20, intensities=(MRI,)) -> Fingerprint:
+    return Fingerprint(
+        cases=cases,
+        shapes=(tuple(shape),) * cases,
+        spacings=None if spacing is None else (tuple(spacing),) * cases,
+        whole_numbers=True,
+        intensities=tuple(intensities),
+        class_shares=(0.9, 0.1),
+        class_cases=(cases, cases),
+        measured=("a",) * cases,
+    )
+
+
+def value(plan: Plan, table: str, key: str):
+    return plan[table][key].value
+
+
+def fits(plan: Plan, machine: Machine, axes: int) -> None:
+    """What every plan has to fulfil."""
+    tables = to_tables(plan)
+    experiment = check_experiment({"data": {"path": "data"}, **tables}, "plan")
+    architecture = tables["network"]["architecture"]
+    patch, step = tables["preprocessing"]["patch_shape"], 2 ** architecture["depth"]
+    assert len(patch) == len(tables["preprocessing"]["overlap"]) == axes
+    assert all(size % step == 0 for size in patch)
+    assert training_gb(patch, architecture["n_filters"], tables["network"]["batch_size"]) <= machine.memory_gb
+    assert tables["network"]["batch_size"] >= 2
+    assert experiment.preprocessing.make_steps()
+    assert all(choice.reason for choices in plan.values() for choice in choices.values())
+
+
+def test_kits_ct(tmp_path: Path) -> None:
+    """A CT is clipped to what the organs have, and resampled; a quarter of the voxels of the real data set."""
+    write_kits_phantoms(tmp_path, cases=5, shape=(24, 48, 64), progress=False)
+    interface = find_interface(tmp_path)
+    found = take_fingerprint(Data_IO(interface, tmp_path))
+    plan = make_plan(found, CPU, interface.names_of_classes())
+    fits(plan, CPU, 3)
+    low, high = value(plan, "preprocessing", "clip")
+    # Kidneys without contrast medium have 30, with it 100 to 200 HU; noise on both sides.
+    assert -150 < low < 50
+    assert 120 < high < 400
+    assert value(plan, "preprocessing", "spacing") == pytest.approx(found.median_spacing, rel=1e-3)
+    assert value(plan, "preprocessing", "patch_shape") == [24, 48, 64]
+    assert [type(step).__name__ for step in check_experiment(
+        {"data": {"path": "x"}, **to_tables(plan)}, "plan").preprocessing.make_steps()
+    ] == ["Clipping", "Resampling", "Normalization"]  # fmt: skip
+
+
+def test_brats_mri(tmp_path: Path) -> None:
+    """Four contrasts: no clipping, each normalised; one voxel size, so nothing to resample."""
+    write_brats_phantoms(tmp_path / "brats", cases=2)
+    for case in sorted((tmp_path / "brats").iterdir()):
+        folder = tmp_path / "data" / case.name
+        folder.mkdir(parents=True)
+        for number, kind in enumerate(("flair", "t1", "t1ce", "t2")):
+            (folder / f"imaging_{number:04d}.nii.gz").symlink_to(case / f"{case.name}_{kind}.nii.gz")
+        (folder / "segmentation.nii.gz").symlink_to(case / f"{case.name}_seg.nii.gz")
+    interface = find_interface(tmp_path / "data", label_map={4: 3})
+    assert (interface.channels, interface.classes) == (4, 4)
+    found = take_fingerprint(Data_IO(interface, tmp_path / "data"))
+    plan = make_plan(found, GPU, interface.names_of_classes())
+    fits(plan, GPU, 3)
+    assert len(found.intensities) == 4
+    assert "clip" not in plan["preprocessing"]
+    assert "spacing" not in plan["preprocessing"]
+    assert value(plan, "preprocessing", "normalization") == "z-score"
+    assert value(plan, "network", "metrics") == ["dice_soft", *({"name": "ClassDice", "label": n} for n in (1, 2, 3))]
+    assert value(plan, "network", "architecture")["n_filters"] == 32
+
+
+def test_cells_2d(tmp_path: Path) -> None:
+    """Microscopy: two dimensions, no voxel size."""
+    write_cell_phantoms(tmp_path / "cells")
+    images = sorted((tmp_path / "cells" / "01").glob("*.png"))
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "masks").mkdir()
+    from PIL import Image
+
+    for image in images:
+        pixels = np.asarray(Image.open(image))
+        Image.fromarray(pixels).save(tmp_path / "data" / "images" / f"{image.stem}.tif")
+        mask = (pixels > np.percentile(pixels, 80)).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"{image.stem}.tif")
+    interface = find_interface(tmp_path / "data")
+    found = take_fingerprint(Data_IO(interface, tmp_path / "data"))
+    plan = make_plan(found, CPU, interface.names_of_classes())
+    fits(plan, CPU, 2)
+    assert "spacing" not in plan["preprocessing"]
+    assert "clip" not in plan["preprocessing"]
+    patch = value(plan, "preprocessing", "patch_shape")
+    assert all(size >= full for size, full in zip(patch, found.median_shape, strict=True)) or max(patch) >= 256
+
+
+def test_hippocampus(hippocampus: Path) -> None:
+    """The network that the benchmark uses, found by itself: its patches, depth and batch."""
+    interface = find_interface(hippocampus / "cases")
+    found = take_fingerprint(Data_IO(interface, hippocampus / "cases"))
+    assert found.cases == 140
+    assert found.median_shape == (35, 50, 35)
+    assert found.median_spacing == (1, 1, 1)
+    plan = make_plan(found, CPU, interface.names_of_classes())
+    fits(plan, CPU, 3)
+    assert value(plan, "preprocessing", "patch_shape") == [40, 56, 40]
+    assert value(plan, "network", "architecture")["depth"] == 3
+    assert value(plan, "network", "batch_size") == 4
+    assert set(plan["preprocessing"]) == {"normalization", "analysis", "patch_shape", "overlap"}
+
+
+def test_a_whole_ct_does_not_fit_and_is_cut() -> None:
+    """The real KiTS19: median 107 x 512 x 512 voxels of 3 x 0.78 x 0.78 mm."""
+    plan = make_plan(fingerprint((107, 512, 512), (3.0, 0.78, 0.78), 210, (CT,)), GPU, ["0", "kidney", "tumour"])
+    fits(plan, GPU, 3)
+    patch = value(plan, "preprocessing", "patch_shape")
+    assert value(plan, "preprocessing", "clip") == [-12.34, 208.7]
+    # As many millimetres along each axis, within a factor of two; the memory is used.
+    lengths = np.array(patch) * (3.0, 0.78, 0.78)
+    assert lengths.max() / lengths.min() < 2.5
+    assert training_gb(patch, 32, 2) > 0.6 * GPU.memory_gb
+
+
+def test_more_memory_never_makes_the_patch_smaller() -> None:
+    sizes = []
+    for memory in (0.5, 1, 2, 4, 8, 16, 64):
+        patch, _, _ = plan_patch((200, 300, 300), (1.5, 1.0, 1.0), None, 32, Machine(True, memory))
+        assert training_gb(patch, 32, 2) <= memory
+        sizes.append(math.prod(patch))
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_hardly_any_memory_ends_with_the_smallest_patch() -> None:
+    patch, depth, _ = plan_patch((200, 200, 200), None, None, 32, Machine(True, 0.001))
+    assert set(patch) == {2 * 2**depth}
+    assert plan_batch(patch, 32, Machine(True, 0.001), 1e9)[0] == 2
+
+
+def test_thick_slices_keep_what_the_finer_cases_show() -> None:
+    """12 slices of 8 mm: as nnU-Net, the tenth percentile instead of the median; and the network is deep in-plane."""
+    one = fingerprint((12, 256, 256), (8.0, 0.8, 0.8))
+    finer = replace(one, spacings=((8.0, 0.8, 0.8),) * 16 + ((4.0, 0.8, 0.8),) * 4)
+    spacing, reason = plan_spacing(finer)
+    assert spacing == (4.0, 0.8, 0.8)
+    assert "thick slices, axis 0" in reason
+    plan = make_plan(one, GPU, ["0", "1"])
+    fits(plan, GPU, 3)
+    assert value(plan, "network", "architecture")["depth"] == 4
+    assert value(plan, "preprocessing", "patch_shape")[0] == 16
+
+
+def test_small_differences_of_the_voxel_size_are_none() -> None:
+    one = fingerprint((40, 40, 40), (1.0, 1.0, 1.0))
+    assert plan_spacing(one)[0] is None
+    assert plan_spacing(replace(one, spacings=((1.0, 1.0, 1.001),) * 20))[0] is None
+    spacing, _ = plan_spacing(replace(one, spacings=((1.0, 1.0, 1.2345678),) * 11 + ((1.0, 1.0, 1.0),) * 9))
+    assert spacing == (1.0, 1.0, 1.234)  # rounded down, so that no slice is lost
+
+
+def test_left_and_right_are_not_mirrored() -> None:
+    one = fingerprint((40, 40, 40), (1.0, 1.0, 1.0))
+    for names in (["bg", "Lung_L", "Lung_R"], ["bg", "left kidney"], ["bg", "kidney (right)"]):
+        choice = make_plan(one, CPU, names)["augmentation"]["mirror"]
+        assert choice.value is False
+        assert names[1] in choice.reason
+    for names in (["bg", "liver", "relapse"], ["0", "1"], ["bg", "cleft"]):
+        assert make_plan(one, CPU, names)["augmentation"]["mirror"].value is True
+
+
+def test_few_cases() -> None:
+    one = make_plan(fingerprint((40, 40, 40), None, cases=1), CPU, ["0", "1"])
+    assert value(one, "split", "validation_share") == 0
+    assert "cross_validation" not in one
+    assert (
+        value(make_plan(fingerprint((40, 40, 40), None, cases=3), CPU, ["0", "1"]), "cross_validation", "k_fold") == 3
+    )
+
+
+def test_the_batch_is_no_large_share_of_the_data() -> None:
+    patch = (64, 64)
+    assert plan_batch(patch, 16, GPU, 40 * math.prod(patch))[0] == 2
+    assert plan_batch(patch, 16, GPU, 120 * math.prod(patch))[0] == 6
+    assert plan_batch(patch, 16, GPU, 1e6 * math.prod(patch))[0] == 12
