@@ -144,7 +144,7 @@ def test_predict_array_is_the_same_without_a_name(kit, group):
 
 def test_wrong_names_and_functions_are_told_before_anything_is_predicted(kit, group, monkeypatch):
     monkeypatch.setattr(type(kit.networks[0]), "predict_patches", lambda *_: pytest.fail("predicted for nothing"))
-    with pytest.raises(ConfigurationError, match="aggregation function called 'maen'"):
+    with pytest.raises(ConfigurationError, match="the aggregation function 'maen' is unknown"):
         group.predict(["case_0"], "maen")
     with pytest.raises(DataError, match="case_9"):
         group.predict(["case_9"])
