@@ -188,7 +188,7 @@ def test_a_model_of_slices_segments_volumes(experiment: Path, tmp_path: Path, tr
         ("small.toml", "data", "out", "is not a model file; its name must end in .keras"),
         ("data", "data", "out", "does not have a model"),
         ("small_training", "none.nii.gz", "out", "none.nii.gz does not exist"),
-        ("small_training", "data/case_00000/imaging.nii.gz", "out.png", "name the result like the image"),
+        ("small_training", "data/case_00000/imaging.nii.gz", "out.png", "give the result the ending of its image"),
     ],
 )
 def test_what_cannot_be_is_said(
@@ -220,7 +220,7 @@ def test_a_prediction_never_takes_the_place_of_an_image(
     before = image.read_bytes()
     assert predict(trained, image, image, *more) == 1
     assert predict(trained, scans, scans, *more) == 1
-    assert capsys.readouterr().err.count("is what is to be segmented") == 2
+    assert capsys.readouterr().err.count("is the image to be segmented") == 2
     assert predict(trained, image, scans, *more) == 1
     assert predict(trained, paired, paired / "images", *more) == 1
     assert predict(trained, paired, paired / "masks", *more) == 1

@@ -71,7 +71,7 @@ def test_an_overflow_on_one_device_is_one_on_all(on_two_devices):
 
 def test_nan_names_the_samples_of_the_whole_batch(on_two_devices):
     assert (
-        "the loss became nan in epoch 1, step 1. The batch held the samples 'case_2', 'case_3'"
+        "the loss became nan in epoch 1, step 1, with the samples 'case_2', 'case_3'"
         in (on_two_devices["what_is_said_of_nan"])
     )
 

@@ -82,7 +82,7 @@ def test_by_file_ending(ending, cls):
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ConfigurationError, match=r"no data interface called 'NIFTY'.*Did you mean 'NIFTI'"):
+    with pytest.raises(ConfigurationError, match=r"the data interface 'NIFTY' is unknown.*Did you mean 'NIFTI'"):
         miscnn_data_interfaces.get("NIFTY")
 
 
