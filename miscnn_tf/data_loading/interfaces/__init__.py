@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
 from miscnn_tf.data_loading.interfaces.dicom_io import DICOM_interface
@@ -21,6 +22,7 @@ __all__ = [
     "NIFTI_interface",
     "NIFTIslicer_interface",
     "Paired_interface",
+    "atomic_path",
     "get_data_interface_from_file_term",
     "miscnn_data_interfaces",
 ]
