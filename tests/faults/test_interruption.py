@@ -39,11 +39,12 @@ data_io.Data_IO.check = check
 """
 # A thread that prepares samples is busy for a minute.
 BUSY_THREAD = """
-import time, miscnn_tf.processing.preprocessor as preprocessor
-def prepare_sample(*arguments, **options):
+import time
+from miscnn_tf.processing.subfunctions import Normalization
+def preprocessing(*arguments, **options):
     print("NOW", flush=True)
     time.sleep(60)
-preprocessor.prepare_sample = prepare_sample
+Normalization.preprocessing = preprocessing
 """
 
 
