@@ -135,6 +135,7 @@ def test_prediction(normalisation):
     assert report["peak_gflops"]["float32"] > 0
 
 
+@pytest.mark.slow
 def test_memory():
     sizes = ["--size", "64", "64", "40", "--patch", "32", "32", "16"]
     report = run("memory.py", *sizes, "--classes", "2", "5", "--spacing", "1.5", "0", "--budget", "3GB")
