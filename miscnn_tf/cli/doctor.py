@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from miscnn_tf.cli.output import forgive_encoding
+from miscnn_tf.cli.terminal import forgive_encoding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

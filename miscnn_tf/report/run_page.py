@@ -16,16 +16,13 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.overlay import OKABE_ITO
-from miscnn_tf.report.case_choice import RankedCase, choose_cases, rank_cases
-from miscnn_tf.report.case_pictures import draw_slices, load_case
+from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
-from miscnn_tf.report.page import format_score, render_page, script_source
+from miscnn_tf.report.page import format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
-from miscnn_tf.report.settings_text import setting_rows
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_folder import RunFolder, read_run_folder
-from miscnn_tf.runs.score_names import is_share, measured, score_title
-from miscnn_tf.runs.score_table import KEYS, columns
+from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title
 
 logger = logging.getLogger(__name__)
 
