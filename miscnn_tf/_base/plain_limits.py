@@ -1,4 +1,4 @@
-"""Parsing of JSON, and limits on plain data from JSON and TOML files, which may be damaged or made to exhaust memory."""
+"""Parsing of JSON, and limits on data from JSON and TOML files, which may be damaged or made to exhaust memory."""
 
 from __future__ import annotations
 
