@@ -28,6 +28,8 @@ MOST_PIXELS = 384
 MOST_SLICES = 40
 # Quality of WebP; small pictures are enlarged on the page.
 _QUALITY, _QUALITY_OF_SMALL, _SMALL = 82, 94, 128
+# Number of the worst cases, and of the best.
+_AT_EACH_END = 3
 # Slices beside the structure that are shown on both sides.
 _RIM = 2
 
@@ -70,28 +72,27 @@ def rank_cases(rows: Sequence[Mapping[str, Any]]) -> list[RankedCase]:
     return sorted(cases, key=lambda case: (math.isnan(case.mean), case.mean, case.name))
 
 
-def choose_cases(ranked: Sequence[RankedCase], at_each_end: int = 3) -> list[RankedCase]:
+def choose_cases(ranked: Sequence[RankedCase]) -> list[RankedCase]:
     """Choose the worst, the median and the best of ranked cases; all of them if they are few.
 
     Args:
         ranked: The result of `rank_cases`.
-        at_each_end: Number of the worst cases, and of the best.
 
     Returns:
         The cases from the worst to the best.
     """
     known = [case for case in ranked if not math.isnan(case.mean)] or list(ranked)
     number = len(known)
-    if number <= 2 * at_each_end + 1:
+    if number <= 2 * _AT_EACH_END + 1:
         low, high = (number - 1) // 2, number // 2  # one or two in the middle
         places = ["worst" if one < low else "best" if one > high else "typical" for one in range(number)]
         if number == 2:
             places = ["worst", "best"]
         return [case._replace(place=place) for case, place in zip(known, places, strict=True)]
     return [
-        *(case._replace(place="worst") for case in known[:at_each_end]),
+        *(case._replace(place="worst") for case in known[:_AT_EACH_END]),
         known[number // 2]._replace(place="typical"),
-        *(case._replace(place="best") for case in known[-at_each_end:]),
+        *(case._replace(place="best") for case in known[-_AT_EACH_END:]),
     ]
 
 
