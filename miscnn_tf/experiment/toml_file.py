@@ -183,7 +183,7 @@ def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] =
             continue
         if key in first and key in second and first[key] == second[key]:
             continue
-        old, new = (_value(values[key]) if key in values else "not given" for values in (first, second))
+        old, new = (_toml(values[key]) if key in values else "not given" for values in (first, second))
         found.append(f"{key} was {old}, now {new}")
     return found
 
@@ -195,10 +195,6 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flat(value, f"{name}.")
         else:
             yield name, value
-
-
-def _value(value: Any) -> str:
-    return tomlkit.item(value).as_string() if not isinstance(value, list) or value else "[]"
 
 
 # ---------------------------------------------------------------- reading

@@ -74,13 +74,16 @@ def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
     filled = np.flatnonzero(interest)
     if not filled.size:
         return [len(interest) // 2]
-    apart = max(1, int(filled[-1] - filled[0] + 1) // (count + 1))
+    order = np.argsort(-interest, kind="stable")
+    return spaced(order[interest[order] > 0], max(1, int(filled[-1] - filled[0] + 1) // (count + 1)), count)
+
+
+def spaced(order: np.ndarray, apart: int, count: int) -> list[int]:
+    """Return the first `count` positions of `order` that are at least `apart` from each other, in ascending order."""
     chosen: list[int] = []
-    for position in np.argsort(-interest, kind="stable"):
-        if interest[position] > 0 and all(abs(position - other) >= apart for other in chosen):
-            chosen.append(int(position))
-        if len(chosen) == count:
-            break
+    for position in order.tolist():
+        if len(chosen) < count and all(abs(position - other) >= apart for other in chosen):
+            chosen.append(position)
     return sorted(chosen)
 
 

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from dicom_series import make_rtstruct, make_series, save_series, square
+from small_data import write_cases
 
 from miscnn_tf.cli.main import main
 from miscnn_tf.cli.terminal import one_line_warnings
@@ -107,3 +109,17 @@ def test_no_file_descriptor_is_lost() -> None:
     )
     if os.path.isdir("/proc/self/fd"):
         assert stderr_of(code).strip() == "0"
+
+
+def test_a_terminal_without_these_letters_shows_what_it_can(tmp_path: Path) -> None:
+    write_cases(tmp_path, 2)
+    for command in ("verify", "data_exp"):
+        done = subprocess.run(
+            [sys.executable, "-m", "miscnn_tf", command, str(tmp_path)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"2 samples" in done.stdout
+        assert b"????" in done.stdout
