@@ -29,7 +29,6 @@ from typing import Any
 
 import miscnn_tf
 from miscnn_tf._base.messages import size_text
-from miscnn_tf._machine import dependencies
 from miscnn_tf._machine import processor as machine
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.cli.terminal import forgive_encoding
@@ -62,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine() -> Report:
     """Examine the machine, which takes as long as the import of TensorFlow."""
+    from miscnn_tf._machine import dependencies  # its imports take as long as those of all commands
+
     memory = system_memory()
     report: Report = {
         "miscnn_tf": miscnn_tf.__version__,
@@ -162,6 +163,8 @@ def _remarks(report: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+    from miscnn_tf._machine.dependencies import FEATURES
+
     found, processor, memory = report["tensorflow"], report["processor"], report["memory"]
     hardware = found.get("hardware")
     if hardware is not None:
@@ -195,7 +198,7 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, 
     rows = []
     for name, packages in report["extras"].items():
         missing = [package["name"] for package in packages if not package["fits"]]
-        purpose = dependencies.FEATURES.get(name, "")
+        purpose = FEATURES.get(name, "")
         state = f"not installed: {', '.join(missing)}" if missing else "installed"
         rows.append((f"miscnn_tf[{name}]", f"{purpose} – {state}" if purpose else state))
     yield "extras and their purposes", rows
