@@ -91,9 +91,9 @@ def byte_count(value: Any, argument: str, least: int = 1) -> int:
         ) from None
 
 
-def sizes(values: Any, argument: str, least: int = 1) -> tuple[int, ...]:
-    """Return whole numbers, one per axis."""
-    return tuple(whole_number(value, argument, least) for value in sequence(values, argument))
+def sizes(values: Any, argument: str) -> tuple[int, ...]:
+    """Return whole numbers of at least 1, one per axis."""
+    return tuple(whole_number(value, argument, 1) for value in sequence(values, argument))
 
 
 def spacings(values: Any, argument: str) -> tuple[float, ...]:

@@ -77,15 +77,19 @@ def text_table(rows: Sequence[Sequence[str]], align: str, *, line: bool = True) 
     return "\n".join(lines)
 
 
-def size_text(number: float) -> str:
+def size_text(number: float, unit: str | None = None) -> str:
     """Format a number of bytes.
 
+    Args:
+        number: The bytes.
+        unit: ``"MB"`` for all numbers, so that they can be compared; None for the largest unit below the number.
+
     Example:
-        >>> size_text(512), size_text(3_500_000)
-        ('512 B', '3.3 MB')
+        >>> size_text(512), size_text(3_500_000), size_text(3_500_000_000, "MB")
+        ('512 B', '3.3 MB', '3338 MB')
     """
     units = ["B", "kB", "MB", "GB", "TB"]
-    while number >= 1024 and len(units) > 1:
+    while units[0] != unit if unit else number >= 1024 and len(units) > 1:
         number /= 1024
         units.pop(0)
     return f"{number:.0f} {units[0]}" if units[0] == "B" or number >= 100 else f"{number:.1f} {units[0]}"

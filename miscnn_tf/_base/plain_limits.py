@@ -1,4 +1,4 @@
-"""Limits on plain data from JSON and TOML files, which may be damaged or made to exhaust memory."""
+"""Parsing of JSON, and limits on data from JSON and TOML files, which may be damaged or made to exhaust memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf._base.json_fault import describe_fault
 from miscnn_tf.errors import DataError
 
 #: Largest nesting of lists and tables; files of this package have less than ten levels.
@@ -127,3 +126,29 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, _ in items if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice in one object")
     return content
+
+
+def describe_fault(text: str, error: json.JSONDecodeError) -> str:
+    """Describe a syntax error, with clearer words than Python's for frequent mistakes.
+
+    Args:
+        text: The document.
+        error: The error of `json.loads`.
+
+    Example:
+        >>> try:
+        ...     json.loads('{"a": 1,}')
+        ... except json.JSONDecodeError as error:
+        ...     describe_fault('{"a": 1,}', error)
+        "line 1: there is a comma before the closing '}'; remove it"
+    """
+    # Python 3.13 reports a trailing comma at the comma, older versions at what follows it.
+    at = error.pos + 1 if text[error.pos : error.pos + 1] == "," else error.pos
+    before, after = text[:at].rstrip(), text[at:].lstrip()
+    if before.endswith(",") and after[:1] in ("}", "]"):
+        return f"line {before.count(chr(10)) + 1}: there is a comma before the closing {after[0]!r}; remove it"
+    if after.startswith(("//", "/*", "#")):
+        return f"line {error.lineno}: JSON does not support comments; remove it"
+    if after.startswith("'"):
+        return f"line {error.lineno}: single quotes are not valid in JSON; use double quotes"
+    return str(error)

@@ -1,4 +1,4 @@
-"""Processor, disk space and graphics driver of the machine, without TensorFlow."""
+"""Processor, disk space and NVIDIA driver of the machine, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
@@ -17,6 +17,13 @@ _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 _NVIDIA_SMI = ("name", "driver_version", "memory.total", "memory.used", "compute_cap")
+#: Files of an NVIDIA driver on Linux and in Windows' Linux subsystem (where /dev/dxg exists with any GPU).
+NVIDIA_TRACES: Final = (
+    Path("/dev/nvidia0"),
+    Path("/dev/nvidiactl"),
+    Path("/proc/driver/nvidia/version"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
+)
 
 
 def processor() -> dict[str, Any]:
@@ -81,3 +88,8 @@ def graphics() -> dict[str, Any]:
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
     cards = [dict(zip(_NVIDIA_SMI, row, strict=False)) for row in rows]
     return {"nvidia_smi": "works", "message": None, "cards": cards}
+
+
+def has_nvidia_driver() -> bool:
+    """Return True if files of an NVIDIA driver exist."""
+    return any(trace.exists() for trace in NVIDIA_TRACES)

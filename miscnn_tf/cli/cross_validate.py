@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 
 from miscnn_tf.cli.argument_types import add_config_options
-from miscnn_tf.cli.quiet import start_tensorflow
+from miscnn_tf.cli.terminal import start_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

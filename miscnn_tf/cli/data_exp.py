@@ -24,7 +24,7 @@ import shlex
 from pathlib import Path
 
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
-from miscnn_tf.cli.output import forgive_encoding
+from miscnn_tf.cli.terminal import forgive_encoding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Summarise a data set, and return 1 if a sample could not be read."""
     from miscnn_tf.explore.data_exploration import explore
-    from miscnn_tf.explore.exploration_export import export_exploration
-    from miscnn_tf.explore.exploration_text import exploration_text
+    from miscnn_tf.explore.exploration_tables import exploration_text, export_exploration
 
     forgive_encoding()
     labels = not arguments.no_labels

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import whole_number
-from miscnn_tf.cli.quiet import start_tensorflow
+from miscnn_tf.cli.terminal import start_tensorflow
 
 DEFAULT_CASES = 24
 DEFAULT_EPOCHS = 30

@@ -66,10 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
-    from miscnn_tf.cli.tables import scores_table
     from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
     from miscnn_tf.runs.names import SCORES_FILE
     from miscnn_tf.runs.run_record import write_run_record
+    from miscnn_tf.runs.score_summary import scores_table
 
     if arguments.output is not None:
         _require_no_training(Path(arguments.output))

@@ -16,10 +16,9 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface
 from miscnn_tf.experiment.fingerprint import take_fingerprint
-from miscnn_tf.experiment.plan_file import describe_data, plan_text
 from miscnn_tf.experiment.planner import Choice, make_plan, this_machine, to_tables
 from miscnn_tf.experiment.schema import AUTO, Data, Experiment
-from miscnn_tf.experiment.toml_file import apply_changes, check_experiment, write_text
+from miscnn_tf.experiment.toml_file import apply_changes, check_experiment, describe_data, plan_text, write_text
 
 
 def run_init(

@@ -18,8 +18,7 @@ from miscnn_tf.cli.interruption import (
     exit_code,
     quick_interruption,
 )
-from miscnn_tf.cli.one_line_warnings import one_line_warnings
-from miscnn_tf.cli.streams import reliable_streams
+from miscnn_tf.cli.terminal import one_line_warnings, reliable_streams
 from miscnn_tf.errors import MiscnnError
 
 

@@ -1,4 +1,4 @@
-"""Command ``miscnn-tf predict``."""
+"""Implementation of ``miscnn-tf predict``, and its models: files, or folders of a run or a group."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import inside, make_folder
+from miscnn_tf._base.configuration import fingerprint
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
-from miscnn_tf.cli.model_folder import TrainedModel, find_model
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.image_file import LOSSY
@@ -26,18 +27,83 @@ from miscnn_tf.data_loading.interfaces import (
     NIFTIslicer_interface,
     get_data_interface_from_file_term,
 )
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
+from miscnn_tf.multi_model.group_file import METADATA
+from miscnn_tf.multi_model.loading import fold_model_files, load_fold_models, load_group
+from miscnn_tf.neural_network.model_description import interface_of
+from miscnn_tf.neural_network.model_file import load_model
 from miscnn_tf.runs.folder_lock import locked_folder
-from miscnn_tf.runs.names import PREDICTION_RECORD_FILE
+from miscnn_tf.runs.names import MODEL_FILE, PREDICTION_RECORD_FILE, fold_folders
 from miscnn_tf.runs.prediction_files import read_prediction_record, write_prediction_record
 
+_ENDINGS: Final = (".keras", ".h5", ".hdf5")
 logger = logging.getLogger(__name__)
-
 # Errors of a single result, such as a name that is too long, or an existing folder of that name.
 _OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EILSEQ, errno.EIO)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model on disk.
+
+    Attributes:
+        path: The given path.
+        kind: ``"network"``, ``"folds"`` or ``"group"``.
+        files: The model files.
+    """
+
+    path: Path
+    kind: str
+    files: tuple[Path, ...]
+
+    @property
+    def description(self) -> str:
+        """Text for users."""
+        many = f"{len(self.files)} models, averaged" if len(self.files) > 1 else "one model"
+        return f"{self.path} ({many})"
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes with the model."""
+        return fingerprint(self.kind, stat_fingerprint(list(self.files)))
+
+    def interface(self) -> Abstract_IO:
+        """Return the interface of the training, without data."""
+        return interface_of(self.files[0])
+
+    def load(self, data_io: Data_IO | None = None) -> Any:
+        """Load the `Neural_Network` or `Model_Group`."""
+        if self.kind == "network":
+            return load_model(self.files[0], data_io)
+        return load_fold_models(self.path, data_io) if self.kind == "folds" else load_group(self.path, data_io)
+
+
+def find_model(path: str | Path) -> TrainedModel:
+    """Find the model of a path.
+
+    Raises:
+        MissingDataError: If the path does not have a model; the message lists the supported files.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix not in _ENDINGS:
+            raise ConfigurationError(f"{path} is not a model file; its name must end in .keras")
+        return TrainedModel(path, "network", (path,))
+    if not path.is_dir():
+        raise MissingDataError(f"the model {path} does not exist; create one with 'miscnn-tf train'")
+    if (path / MODEL_FILE).is_file():
+        return TrainedModel(path, "network", (path / MODEL_FILE,))
+    if fold_folders(path):
+        return TrainedModel(path, "folds", tuple(fold_model_files(path)))
+    if (path / METADATA).is_file() or any(path.glob(f"group_*/{METADATA}")):
+        return TrainedModel(path, "group", tuple(sorted(path.rglob("member_*.keras"))))
+    raise MissingDataError(
+        f"{path} does not have a model: neither {MODEL_FILE} (a training), nor fold_0/{MODEL_FILE} (a "
+        f"cross-validation), nor group_…/{METADATA}. It has {some_of(sorted(one.name for one in path.iterdir()))}"
+    )
 
 
 def run_prediction(

@@ -10,7 +10,6 @@ from typing import Any
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.output_folder import claim
-from miscnn_tf.cli.tables import scores_table
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import run_split, writer_of
@@ -29,7 +28,7 @@ from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, REPORT_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_record import write_run_record
-from miscnn_tf.runs.score_summary import read_summary
+from miscnn_tf.runs.score_summary import read_summary, scores_table
 
 
 def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from miscnn_tf._base.messages import plural, text_table
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
-from miscnn_tf.cli.output import forgive_encoding
+from miscnn_tf.cli.terminal import forgive_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -196,9 +196,6 @@ def _shown(paths: list[Path]) -> str:
     return some_of(distinct([f"{path.name}/" if path.is_dir() else path.name for path in paths]), 8)
 
 
-logger = logging.getLogger(__name__)
-
-
 def find_interface_despite_errors(
     path: str | Path,
     name: str | None = None,

@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import make_folder
-from miscnn_tf.datasets.smooth_field import smooth_field
-from miscnn_tf.datasets.volume_file import write_volume
+from miscnn_tf.datasets.scan_files import write_volume
+from miscnn_tf.datasets.scan_grid import smooth_field
 from miscnn_tf.errors import ConfigurationError
 
 #: The four contrasts in the order of the channels, which are also the endings of the file names.

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import atomic_path, make_folder
-from miscnn_tf.datasets.smooth_field import smooth_field
+from miscnn_tf.datasets.scan_grid import smooth_field
 from miscnn_tf.errors import ConfigurationError
 
 #: Default shape: rows, columns.

@@ -17,11 +17,10 @@ from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import make_folder
-from miscnn_tf.datasets.abdomen import Patient, draw_abdomen
+from miscnn_tf.datasets.abdomen import Patient, draw_abdomen, draw_kidneys
 from miscnn_tf.datasets.canvas import Canvas
-from miscnn_tf.datasets.kidney import draw_kidneys
+from miscnn_tf.datasets.scan_files import write_volume
 from miscnn_tf.datasets.scan_grid import axis_rotation, centred_affine, orientation_matrix
-from miscnn_tf.datasets.volume_file import write_volume
 from miscnn_tf.errors import ConfigurationError
 
 #: Default shape: slices, rows, columns.

@@ -19,11 +19,11 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import make_folder
-from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
 from miscnn_tf.datasets.canvas import Canvas
-from miscnn_tf.datasets.ct_series import write_ct_series
 from miscnn_tf.datasets.kits_phantom import Phantom
+from miscnn_tf.datasets.scan_files import write_ct_series
 from miscnn_tf.datasets.scan_grid import centred_affine, orientation_matrix
 from miscnn_tf.datasets.thorax import Chest, draw_thorax
 from miscnn_tf.errors import ConfigurationError

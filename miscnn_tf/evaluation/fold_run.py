@@ -15,8 +15,7 @@ from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.runs.cleanup import remove_results
-from miscnn_tf.runs.fold import Fold, read_fold, write_fold2disk
-from miscnn_tf.runs.fold_record import FoldRecord, holds_another_run, matching_record
+from miscnn_tf.runs.fold import Fold, FoldRecord, holds_another_run, matching_record, read_fold, write_fold2disk
 from miscnn_tf.runs.folder_lock import move_aside
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, SAMPLES_FILE, SCORES_FILE, STATE_FILE, TEMPORARY_MODEL_FILE
 from miscnn_tf.runs.score_table import read_scores

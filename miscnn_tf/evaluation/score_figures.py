@@ -15,9 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
 from miscnn_tf.runs.names import FIGURE_FILE
-from miscnn_tf.runs.score_names import is_difference, is_share, measured, score_title
 from miscnn_tf.runs.score_summary import finite
-from miscnn_tf.runs.score_table import columns
+from miscnn_tf.runs.score_table import columns, is_difference, is_share, measured, score_title
 
 
 def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) -> Path:

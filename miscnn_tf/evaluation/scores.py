@@ -51,7 +51,7 @@ def score_label_maps(
           tolerance), except for class 0.
 
         The unit ``mm`` becomes ``pixels`` (2D) or ``voxels`` (3D) if the spacing is unknown. The definitions are in
-        `miscnn_tf.runs.score_names.DEFINITIONS`. For a class in neither label map, all scores except the specificity
+        `miscnn_tf.runs.score_table.DEFINITIONS`. For a class in neither label map, all scores except the specificity
         and the volumes are NaN, and means ignore them; for a class in only one of them, Dice, IoU and surface Dice are
         0 and distances are infinite.
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from miscnn_tf._machine.nvidia import has_nvidia_driver
+from miscnn_tf._machine.processor import has_nvidia_driver
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.experiment.fingerprint import Fingerprint

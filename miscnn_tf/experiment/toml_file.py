@@ -1,9 +1,10 @@
-"""Reading and writing of configurations. Errors list all mistakes."""
+"""Reading and writing of configurations and plans. Errors list all mistakes."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ import tomlkit
 from pydantic import ValidationError
 
 from miscnn_tf._base.atomic_files import atomic_path
-from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.messages import did_you_mean, plural
 from miscnn_tf._base.opening import read_bounded
 from miscnn_tf._base.plain_limits import key_name, real, shown, walk
 from miscnn_tf._base.typed_data import wanted as wanted_by
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.experiment.fingerprint import Fingerprint
+from miscnn_tf.experiment.planner import Choice, Plan
 from miscnn_tf.experiment.schema import Experiment, Named, Table
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 
@@ -34,6 +37,7 @@ _PATHS: Final = (
 _LARGEST: Final = 16 * 2**20
 
 _KEPT: Final = "The configuration of this {}, with absolute paths."
+_WIDTH: Final = 110
 
 
 def read_experiment(path: str | Path, changes: Sequence[str] = ()) -> Experiment:
@@ -179,7 +183,7 @@ def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] =
             continue
         if key in first and key in second and first[key] == second[key]:
             continue
-        old, new = (_value(values[key]) if key in values else "not given" for values in (first, second))
+        old, new = (_toml(values[key]) if key in values else "not given" for values in (first, second))
         found.append(f"{key} was {old}, now {new}")
     return found
 
@@ -191,10 +195,6 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flat(value, f"{name}.")
         else:
             yield name, value
-
-
-def _value(value: Any) -> str:
-    return tomlkit.item(value).as_string() if not isinstance(value, list) or value else "[]"
 
 
 # ---------------------------------------------------------------- reading
@@ -347,3 +347,56 @@ def _named(place: tuple[int | str, ...]) -> str:
         return f"[{place[0]}] "
     text = _table(place)
     return f"{text[:-1]}: " if text.endswith(".") else text
+
+
+def plan_text(data: Mapping[str, Choice], plan: Plan, header: Sequence[str]) -> str:
+    """Return the text of a configuration.
+
+    Args:
+        data: The table ``[data]``.
+        plan: All other tables.
+        header: Lines of the comment at the top.
+    """
+    lines = [f"# {line}".rstrip() for line in header]
+    for name, choices in {"data": data, **plan}.items():
+        lines += ["", f"[{name}]"]
+        for key, choice in choices.items():
+            lines += _entry(key, choice)
+    return "\n".join(lines) + "\n"
+
+
+def describe_data(fingerprint: Fingerprint, class_names: Sequence[str], channels: int, path: str) -> list[str]:
+    """Describe the data set in a few lines, for the comment at the top of a file."""
+    shapes = [[min(sizes), max(sizes)] for sizes in zip(*fingerprint.shapes, strict=True)]
+    ranges = " x ".join(f"{low}" if low == high else f"{low}..{high}" for low, high in shapes)
+    spacing = fingerprint.median_spacing
+    size = "" if spacing is None else f"; median voxel size {' x '.join(f'{one:g}' for one in spacing)} mm"
+    kind = f"{len(shapes)}D, {plural(channels, 'channel')}"
+    shares = ", ".join(
+        f"{name}: {100 * share:.3g} % ({samples})"
+        for name, share, samples in zip(class_names, fingerprint.class_shares, fingerprint.class_cases, strict=True)
+    )
+    lines = [
+        f"{plural(fingerprint.cases, 'sample')} in {path}: {kind}, {ranges} voxels{size}",
+        f"Classes, share of the voxels, number of samples with them of {len(fingerprint.measured)}: {shares}",
+    ]
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH)]
+
+
+def _entry(key: str, choice: Choice) -> list[str]:
+    text = f"{key} = {_toml(choice.value)}"
+    if not choice.reason:
+        return [text]
+    together = f"{text}  # {choice.reason}"
+    if len(together) <= _WIDTH:
+        return [together]
+    return [f"# {line}" for line in textwrap.wrap(choice.reason, _WIDTH - 2)] + [text]
+
+
+def _toml(value: Any) -> str:
+    """Format a value as TOML, with inline tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{tomlkit.key(key).as_string()} = {_toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return tomlkit.item(value).as_string()

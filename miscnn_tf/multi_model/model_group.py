@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf._machine.cluster import is_chief, read_cluster
-from miscnn_tf.data_loading.interfaces.single_file import interface_for, require_ending
+from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.multi_model import group_file

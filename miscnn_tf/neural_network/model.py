@@ -19,7 +19,7 @@ from tqdm import tqdm
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf._machine.cluster import is_chief
-from miscnn_tf.data_loading.interfaces.single_file import interface_for, require_ending
+from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, require_architecture

@@ -19,8 +19,7 @@ from miscnn_tf._base.typed_data import Described, Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.description import build_interface, with_label_values
-from miscnn_tf.data_loading.interfaces.single_file import general_interface
+from miscnn_tf.data_loading.interfaces.description import build_interface, general_interface, with_label_values
 from miscnn_tf.errors import (
     ConfigurationError,
     DataError,

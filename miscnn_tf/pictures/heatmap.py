@@ -14,7 +14,7 @@ from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.pictures.overlay import overlay
-from miscnn_tf.pictures.slices import View, displayed, hide_frame, window_levels
+from miscnn_tf.pictures.slices import View, displayed, hide_frame, spaced, window_levels
 
 #: Perceptually uniform (Smith & van der Walt 2015): equal steps of the value look like equal steps.
 SEQUENTIAL = "inferno"
@@ -119,14 +119,7 @@ def telling_slices(heat: np.ndarray, count: int) -> list[int]:
     amounts = np.array([np.abs(np.nan_to_num(slab)).sum(dtype=np.float64) for slab in heat])
     # The middle slice, if all slices are equal.
     order = np.lexsort((np.abs(np.arange(len(amounts)) - (len(amounts) - 1) / 2), -amounts))
-    apart = max(1, len(amounts) // (2 * count))
-    chosen: list[int] = []
-    for position in order:
-        if all(abs(int(position) - other) >= apart for other in chosen):
-            chosen.append(int(position))
-        if len(chosen) == count:
-            break
-    return sorted(chosen)
+    return spaced(order, max(1, len(amounts) // (2 * count)), count)
 
 
 def _colours(heat: np.ndarray, limits: tuple[float, float] | None) -> tuple[str, Normalize]:

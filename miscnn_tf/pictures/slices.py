@@ -11,13 +11,11 @@ from matplotlib.axes import Axes
 from scipy import ndimage
 
 
-def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+def window_levels(image: np.ndarray) -> tuple[float, float]:
     """Return the values to show as black and white: percentiles, which are robust to outliers such as metal.
 
     Args:
         image: Any array; values that are not finite are ignored.
-        low: Percentile shown as black.
-        high: Percentile shown as white.
 
     Returns:
         Two different numbers, in ascending order, also for a constant image.
@@ -29,7 +27,7 @@ def window_levels(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tu
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
-    black, white = (float(value) for value in np.percentile(values, [low, high]))
+    black, white = (float(value) for value in np.percentile(values, [0.5, 99.5]))
     return (black, white) if white > black else (black, black + 1.0)
 
 
@@ -76,13 +74,16 @@ def interesting_slices(maps: Sequence[np.ndarray], count: int = 3) -> list[int]:
     filled = np.flatnonzero(interest)
     if not filled.size:
         return [len(interest) // 2]
-    apart = max(1, int(filled[-1] - filled[0] + 1) // (count + 1))
+    order = np.argsort(-interest, kind="stable")
+    return spaced(order[interest[order] > 0], max(1, int(filled[-1] - filled[0] + 1) // (count + 1)), count)
+
+
+def spaced(order: np.ndarray, apart: int, count: int) -> list[int]:
+    """Return the first `count` positions of `order` that are at least `apart` from each other, in ascending order."""
     chosen: list[int] = []
-    for position in np.argsort(-interest, kind="stable"):
-        if interest[position] > 0 and all(abs(position - other) >= apart for other in chosen):
-            chosen.append(int(position))
-        if len(chosen) == count:
-            break
+    for position in order.tolist():
+        if len(chosen) < count and all(abs(position - other) >= apart for other in chosen):
+            chosen.append(position)
     return sorted(chosen)
 
 

@@ -1,11 +1,12 @@
-"""Slices of a case as small pictures and label maps for a page."""
+"""The worst, typical and best cases of a run, and their slices as small pictures and label maps for a page."""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,14 +21,79 @@ from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View, close_up, levels_around
 from miscnn_tf.runs.prediction_files import load_prediction
+from miscnn_tf.runs.score_summary import finite
 
 #: Pixels of the longer side of a picture at most, and slices of a case at most.
 MOST_PIXELS = 384
 MOST_SLICES = 40
 # Quality of WebP; small pictures are enlarged on the page.
 _QUALITY, _QUALITY_OF_SMALL, _SMALL = 82, 94, 128
+# Number of the worst cases, and of the best.
+_AT_EACH_END = 3
 # Slices beside the structure that are shown on both sides.
 _RIM = 2
+
+
+class RankedCase(NamedTuple):
+    """Case with its scores.
+
+    Attributes:
+        fold: The fold that it validated; None without folds.
+        name: Name of the case.
+        mean: Mean Dice of its classes without the background; NaN without classes.
+        dice: Dice by class without the background; NaN for classes that are in neither label map.
+        place: ``"worst"``, ``"typical"`` or ``"best"``; empty before the choice.
+    """
+
+    fold: int | None
+    name: str
+    mean: float
+    dice: dict[int, float]
+    place: str = ""
+
+
+def rank_cases(rows: Sequence[Mapping[str, Any]]) -> list[RankedCase]:
+    """Sort cases by mean Dice over the classes without the background, the worst first; those without Dice are last.
+
+    Example:
+        >>> rows = [{"sample_id": name, "class": 1, "dice": dice} for name, dice in (("a", 0.9), ("b", 0.7))]
+        >>> [case.name for case in rank_cases(rows)]
+        ['b', 'a']
+    """
+    found: dict[tuple[int | None, str], dict[int, float]] = {}
+    for row in rows:
+        scores = found.setdefault((row.get("fold"), str(row["sample_id"])), {})
+        if row["class"] != 0:
+            scores[int(row["class"])] = float(row.get("dice", math.nan))
+    cases = []
+    for (fold, name), dice in found.items():
+        present = finite(dice.values())
+        cases.append(RankedCase(fold, name, sum(present) / len(present) if present else math.nan, dice))
+    return sorted(cases, key=lambda case: (math.isnan(case.mean), case.mean, case.name))
+
+
+def choose_cases(ranked: Sequence[RankedCase]) -> list[RankedCase]:
+    """Choose the worst, the median and the best of ranked cases; all of them if they are few.
+
+    Args:
+        ranked: The result of `rank_cases`.
+
+    Returns:
+        The cases from the worst to the best.
+    """
+    known = [case for case in ranked if not math.isnan(case.mean)] or list(ranked)
+    number = len(known)
+    if number <= 2 * _AT_EACH_END + 1:
+        low, high = (number - 1) // 2, number // 2  # one or two in the middle
+        places = ["worst" if one < low else "best" if one > high else "typical" for one in range(number)]
+        if number == 2:
+            places = ["worst", "best"]
+        return [case._replace(place=place) for case, place in zip(known, places, strict=True)]
+    return [
+        *(case._replace(place="worst") for case in known[:_AT_EACH_END]),
+        known[number // 2]._replace(place="typical"),
+        *(case._replace(place="best") for case in known[-_AT_EACH_END:]),
+    ]
 
 
 class Case(NamedTuple):

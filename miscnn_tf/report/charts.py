@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from miscnn_tf.runs.score_names import is_difference, is_share, score_title
 from miscnn_tf.runs.score_summary import finite
+from miscnn_tf.runs.score_table import is_difference, is_share, score_title
 
 # In units of the SVG, which is as wide as its place on the page.
 _WIDTH, _HEIGHT = 340, 210

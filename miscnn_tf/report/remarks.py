@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf._base.messages import some_of
-from miscnn_tf.report.case_choice import RankedCase, rank_cases
+from miscnn_tf.report.case_pictures import RankedCase, rank_cases
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder
 from miscnn_tf.runs.score_summary import finite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,16 +16,14 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.overlay import OKABE_ITO
-from miscnn_tf.report.case_choice import RankedCase, choose_cases, rank_cases
-from miscnn_tf.report.case_pictures import draw_slices, load_case
+from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
-from miscnn_tf.report.page import format_score, render_page, script_source
+from miscnn_tf.report.page import format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
-from miscnn_tf.report.settings_text import setting_rows
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_folder import RunFolder, read_run_folder
-from miscnn_tf.runs.score_names import is_share, measured, score_title
-from miscnn_tf.runs.score_table import KEYS, columns
+from miscnn_tf.runs.score_summary import finite
+from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +127,7 @@ def _headline(run: RunFolder) -> list[dict[str, str]]:
     """Return the most important figures: name, value, and confidence interval or range."""
     if run.summary is None:
         epochs = max((len(next(iter(fold.history.values()), ())) for fold in run.folds), default=0)
-        losses = [min(values) for fold in run.folds if (values := _finite(fold.history.get("val_loss", ())))]
+        losses = [min(values) for fold in run.folds if (values := finite(fold.history.get("val_loss", ())))]
         figures = [{"name": "epochs", "figure": str(epochs), "more": ""}] if epochs else []
         if losses:
             mean = sum(losses) / len(losses)
@@ -139,7 +137,7 @@ def _headline(run: RunFolder) -> list[dict[str, str]]:
     figures = []
     classes = {label: run.summary["classes"][str(label)] for label in run.labels if label}
     if len(classes) > 1:
-        means = _finite([case.mean for case in rank_cases(run.rows)])
+        means = finite([case.mean for case in rank_cases(run.rows)])
         if means:
             low = f"{format_score(min(means), True)} to {format_score(max(means), True)}"
             figures.append(
@@ -170,10 +168,6 @@ def _interval(figures: Mapping[str, Any], share: bool) -> str:
     return (
         "" if interval is None else f"95 % CI {format_score(interval[0], share)} to {format_score(interval[1], share)}"
     )
-
-
-def _finite(values: Sequence[float]) -> list[float]:
-    return [value for value in values if abs(value) != float("inf") and value == value]
 
 
 # ---------------------------------------------------------------- cases

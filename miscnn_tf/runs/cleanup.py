@@ -23,8 +23,7 @@ from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, TEMPORARY_END
 from miscnn_tf.data_loading.formats import image_file, nifti_writer
 from miscnn_tf.errors import MiscnnError, StorageError
 from miscnn_tf.runs import names
-from miscnn_tf.runs.fold import read_fold
-from miscnn_tf.runs.fold_record import read_record
+from miscnn_tf.runs.fold import read_fold, read_record
 from miscnn_tf.runs.folder_lock import holder_of
 from miscnn_tf.runs.prediction_files import recorded_digests, was_written_here
 from miscnn_tf.runs.score_table import read_scores

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.errors import DataError, MissingDataError
-from miscnn_tf.runs.fold import load_disk2fold
-from miscnn_tf.runs.fold_record import read_record
+from miscnn_tf.runs.fold import load_disk2fold, read_record
 from miscnn_tf.runs.names import (
     EVALUATION_FILE,
     HISTORY_FILE,

@@ -5,26 +5,33 @@ from __future__ import annotations
 import math
 import re
 import statistics
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import numpy as np
 from pydantic import Field
+from scipy import stats
 
 import miscnn_tf
+from miscnn_tf._base.arguments import number, whole_number
 from miscnn_tf._base.messages import text_table
 from miscnn_tf._base.plain_files import read_json
 from miscnn_tf._base.typed_data import Document, require
-from miscnn_tf.runs.bootstrap import mean_interval
-from miscnn_tf.runs.score_names import DEFINITIONS
-from miscnn_tf.runs.score_table import KEYS, columns
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.runs.score_table import DEFINITIONS, KEYS, columns
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
 _SEED = 0
 
 Row = Mapping[str, Any]
+# Numbers per batch: 16 MB.
+_BATCH = 2**21
+#: Main scores; the files have all scores.
+_SHOWN: Final = ("dice", "hd95", "assd", "nsd")
 
 
 class _Figures(Document):
@@ -180,3 +187,83 @@ def _mean_text(figures: Mapping[str, Any]) -> str:
 
 def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Compute the bootstrap confidence interval of a mean.
+
+    Samples are drawn with replacement, and the interval is bias-corrected and accelerated (BCa; Efron, J. Am. Stat.
+    Assoc. 82, 1987, doi:10.2307/2289144), which suits scores close to 1. It is the variation of the mean with other
+    samples of the same kind, not with another training. For fewer than about ten samples it is too narrow.
+
+    Args:
+        values: A finite number per sample.
+        confidence: Confidence level, above 0 and below 1.
+        resamples: Number of resamples.
+        seed: Seed of the resampling; the same values give the same interval.
+
+    Returns:
+        Lower and upper end; None for fewer than two values.
+
+    Raises:
+        ConfigurationError: If an argument is invalid, or a value is not finite.
+
+    Example:
+        >>> low, high = mean_interval([0.91, 0.88, 0.93, 0.79, 0.90, 0.92])
+        >>> round(low, 2), round(high, 2)
+        (0.83, 0.91)
+    """
+    if not 0 < number(confidence, "confidence") < 1:
+        raise ConfigurationError(f"confidence={confidence!r} must be above 0 and below 1, such as 0.95")
+    resamples = whole_number(resamples, "resamples", 1)
+    data = np.asarray(values, np.float64)
+    if not np.isfinite(data).all():
+        raise ConfigurationError("values has NaN or infinity; remove those samples, and report their number")
+    if data.size < 2:
+        return None
+    if data.min() == data.max():
+        return float(data[0]), float(data[0])
+    methods: tuple[str, str] = ("BCa", "percentile")
+    for method in methods:
+        with warnings.catch_warnings():
+            # SciPy warns and returns NaN if BCa is undefined; percentiles are used then.
+            warnings.simplefilter("ignore")
+            interval = stats.bootstrap(
+                (data,),
+                np.mean,
+                n_resamples=resamples,
+                batch=max(1, _BATCH // data.size),
+                vectorized=True,
+                confidence_level=confidence,
+                method=method,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+        if math.isfinite(interval.low) and math.isfinite(interval.high):
+            break
+    return float(interval.low), float(interval.high)
+
+
+def scores_table(summary: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Format the main scores of each class except the background.
+
+    Args:
+        summary: Contents of ``summary.json``.
+        names: Names of the classes, background first.
+
+    Example:
+        >>> from miscnn_tf.runs.score_summary import summarise
+        >>> rows = [{"sample_id": "a", "class": 1, "dice": 0.8, "iou": 0.7}]
+        >>> print(scores_table(summarise(rows), ["background", "kidney"]))
+        class   score  mean ± SD [95 % CI]  median  cases  infinite  undefined
+        kidney  dice   0.8                     0.8      1         0          0
+    """
+    shown = {
+        names[int(label)] if int(label) < len(names) else label: {
+            name: figures for name, figures in scores.items() if name.partition("_")[0] in _SHOWN
+        }
+        for label, scores in summary["classes"].items()
+        if label != "0"
+    }
+    return summary_table({**summary, "classes": shown})

@@ -11,7 +11,7 @@ import pytest
 
 from miscnn_tf._machine import dependencies
 from miscnn_tf._machine import processor as machine
-from miscnn_tf.cli import doctor_report
+from miscnn_tf.cli import doctor as doctor_command
 from miscnn_tf.cli import main as cli
 
 GOOD: dict[str, Any] = {
@@ -56,7 +56,7 @@ class Doctor:
         self.required = [{"name": "numpy", "wanted": ">=2.0", "installed": "2.4.0", "fits": True}]
         self.capsys = capsys
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        monkeypatch.setattr(doctor_report, "probe_devices", lambda: self.probe)
+        monkeypatch.setattr(doctor_command, "probe_devices", lambda: self.probe)
         monkeypatch.setattr(machine, "graphics", lambda: self.graphics)
         monkeypatch.setattr(dependencies, "required", lambda: self.required)
         monkeypatch.setattr(dependencies, "nvidia_packages", dict)
@@ -170,7 +170,7 @@ def test_nobodys_name_is_in_the_report(doctor: Doctor, monkeypatch: pytest.Monke
 def run_probe_as(monkeypatch: pytest.MonkeyPatch, code: str) -> dict[str, Any]:
     """`probe_devices` where the program that it starts is another one."""
     monkeypatch.setattr(subprocess, "run", lambda command, **options: RUN([sys.executable, "-c", code], **options))
-    return doctor_report.probe_devices()
+    return doctor_command.probe_devices()
 
 
 def test_a_probe_that_is_killed_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:

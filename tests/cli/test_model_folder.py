@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf.cli.model_folder import find_model
+from miscnn_tf.cli.prediction_run import find_model
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.multi_model import Model_Group
 from miscnn_tf.neural_network.model import Neural_Network

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.dice import compute_dice
 from miscnn_tf.evaluation.scores import score_label_maps
-from miscnn_tf.runs.score_names import DEFINITIONS
+from miscnn_tf.runs.score_table import DEFINITIONS
 
 
 def boxes(shape=(20, 22, 24), shift=2):

@@ -6,8 +6,7 @@ import pytest
 
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.summary import write_results, write_summary
-from miscnn_tf.runs.bootstrap import mean_interval
-from miscnn_tf.runs.score_summary import summarise, summary_table
+from miscnn_tf.runs.score_summary import mean_interval, summarise, summary_table
 from miscnn_tf.runs.score_table import read_scores, write_scores
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-from miscnn_tf.experiment.toml_file import apply_changes, changed_keys, read_experiment, write_experiment
+from miscnn_tf.experiment.planner import Choice
+from miscnn_tf.experiment.toml_file import apply_changes, changed_keys, plan_text, read_experiment, write_experiment
 
 SMALL = '[data]\npath = "scans"\n[preprocessing]\npatch_shape = [16, 16, 8]\n'
 
@@ -196,3 +198,30 @@ def test_the_mark_of_windows_editors_is_no_mistake(write) -> None:
     path = write(SMALL)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert read_experiment(path).data.path
+
+
+def test_it_is_toml_with_the_values_and_a_reason_for_each() -> None:
+    long = "because " * 20
+    data = {"path": Choice('C:\\scans "new"', ""), "label_map": Choice({"255": 1, "a b": 2}, "as you said")}
+    plan = {
+        "network": {
+            "architecture": Choice({"name": "unet_standard", "instance_normalization": True, "depth": 3}, long),
+            "metrics": Choice(["dice_soft", {"name": "ClassDice", "label": 1}], "two"),
+            "learning_rate": Choice(0.001, "of Adam"),
+        }
+    }
+    text = plan_text(data, plan, ["A configuration", ""])
+    assert tomllib.loads(text) == {
+        "data": {"path": 'C:\\scans "new"', "label_map": {"255": 1, "a b": 2}},
+        "network": {
+            "architecture": {"name": "unet_standard", "instance_normalization": True, "depth": 3},
+            "metrics": ["dice_soft", {"name": "ClassDice", "label": 1}],
+            "learning_rate": 0.001,
+        },
+    }
+    lines = text.splitlines()
+    assert lines[:2] == ["# A configuration", "#"]
+    assert "learning_rate = 0.001  # of Adam" in lines
+    before = lines[lines.index(next(line for line in lines if line.startswith("architecture"))) - 1]
+    assert before.startswith("# ")
+    assert before.endswith("because")

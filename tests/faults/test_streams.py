@@ -104,7 +104,7 @@ def test_output_on_a_full_disk_is_an_error(data: Path, start: Start) -> None:
 def test_python_without_buffers_writes_at_once() -> None:
     """Defect: with ``-u`` the lines of a command came at its end."""
     code = (
-        "import os; from miscnn_tf.cli.streams import reliable_streams\n"
+        "import os; from miscnn_tf.cli.terminal import reliable_streams\n"
         "with reliable_streams(): print('now'); os._exit(0)"
     )
     assert subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True).stdout == "now\n"

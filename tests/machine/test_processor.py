@@ -71,3 +71,14 @@ def test_a_broken_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.graphics() == {"nvidia_smi": "not there", "message": None, "cards": []}
+
+
+def test_what_other_drivers_leave_too_is_no_trace() -> None:
+    assert all("nvidia" in path.name or "cuda" in path.name or "nvidia" in path.parts for path in machine.NVIDIA_TRACES)
+
+
+def test_a_trace_of_the_driver_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "NVIDIA_TRACES", (tmp_path / "nvidia0", tmp_path / "version"))
+    assert not machine.has_nvidia_driver()
+    (tmp_path / "version").touch()
+    assert machine.has_nvidia_driver()

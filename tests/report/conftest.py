@@ -17,8 +17,7 @@ from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
-from miscnn_tf.runs.fold import Fold, write_fold2disk
-from miscnn_tf.runs.fold_record import FoldRecord
+from miscnn_tf.runs.fold import Fold, FoldRecord, write_fold2disk
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.score_table import with_sample
 from miscnn_tf.runs.tables import backup_history

@@ -19,8 +19,7 @@ from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.experiment.fingerprint import Fingerprint, Intensities, read_fingerprint
 from miscnn_tf.report.run_page import write_report
-from miscnn_tf.runs.fold import Fold, load_disk2fold, write_fold2disk
-from miscnn_tf.runs.fold_record import FoldRecord, read_record
+from miscnn_tf.runs.fold import Fold, FoldRecord, load_disk2fold, read_record, write_fold2disk
 from miscnn_tf.runs.run_folder import read_run_folder
 from miscnn_tf.runs.run_record import read_run_record, write_run_record
 from miscnn_tf.runs.score_summary import read_summary

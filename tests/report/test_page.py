@@ -11,7 +11,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from miscnn_tf.errors import MissingDataError, StorageError
-from miscnn_tf.report.page import DemoCase, inline_picture, render_page, write_demo_page
+from miscnn_tf.report.page import DemoCase, inline_picture, render_page, setting_rows, write_demo_page
 
 HOSTILE = '<script>alert("x")</script>&\'"><img src=x onerror=alert(1)>'
 
@@ -164,3 +164,31 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, picture: 
 
 def test_templates_escape_what_they_are_given() -> None:
     assert "<title>A &amp; &lt;b&gt;</title>" in render_page("base.html", title="A & <b>")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (True, "yes"),
+        (12, "12"),
+        (1234567, "1,234,567"),
+        (0.0001, "0.0001"),
+        ([40, 56, 40], "40 × 56 × 40"),
+        ([0.8, 0.8], "0.8, 0.8"),
+        ([], "none"),
+        ("patchwise-crop", "patchwise-crop"),
+        ("miscnn_tf.a.b.Name", "miscnn_tf.a.b.Name"),
+        ({}, "none"),
+        ({"a": 1, "b": [1.5, None]}, "a: 1, b: (1.5, None)"),
+        (
+            {"class_name": "miscnn_tf.neural_network.architecture.unet.standard.Architecture", "config": {"depth": 4}},
+            "standard.Architecture(depth=4)",
+        ),
+        ({"partial": "tversky_loss", "arguments": {"delta": 0.7}}, "tversky_loss(delta=0.7)"),
+        ({"class_name": "x", "config": "y"}, "class_name: x, config: y"),  # by another hand
+        ([{"class_name": "Clipping", "config": {"min": 0}}, "miscnn_tf.x.y.Z"], "Clipping(min=0), y.Z"),
+    ],
+)
+def test_settings_are_text(value, text):
+    assert setting_rows({"a_name": value}) == [("a name", text)]

@@ -29,8 +29,7 @@ from miscnn_tf.evaluation.summary import write_results, write_summary
 from miscnn_tf.experiment.toml_file import check_experiment, keep_configuration
 from miscnn_tf.runs import cleanup
 from miscnn_tf.runs.cleanup import Traces, find_batches, find_predictions, remove
-from miscnn_tf.runs.fold import Fold, write_fold2disk
-from miscnn_tf.runs.fold_record import FoldRecord
+from miscnn_tf.runs.fold import Fold, FoldRecord, write_fold2disk
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 from miscnn_tf.runs.score_table import with_sample
@@ -174,7 +173,7 @@ def test_an_interrupted_training_goes(tmp_path: Path) -> None:
 
 
 def test_predictions_and_maps_with_their_pictures_go(tmp_path: Path, data_io: Data_IO) -> None:
-    from miscnn_tf.data_loading.formats.map_file import write_map
+    from miscnn_tf.data_loading.formats.nifti_writer import write_map
 
     for index in ("case_0", "case_1"):
         predict(data_io, index)

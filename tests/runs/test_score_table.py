@@ -6,7 +6,16 @@ import pytest
 
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.scores import score_label_maps
-from miscnn_tf.runs.score_table import columns, read_scores, with_sample, write_scores
+from miscnn_tf.runs.score_table import (
+    columns,
+    is_difference,
+    is_share,
+    measured,
+    read_scores,
+    score_title,
+    with_sample,
+    write_scores,
+)
 
 
 def scored(rng, spacing=(1.0, 1.0, 2.0), index="case, \"one\"\nof 'two' ü"):
@@ -72,3 +81,25 @@ def test_a_damaged_table_is_named(tmp_path, text):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(MissingDataError, match="detailed_validation"):
         read_scores(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "title"),
+    [
+        ("dice", "Dice"),
+        ("hd95_voxels", "HD95 (voxels)"),
+        ("nsd_2.5mm", "surface Dice at 2.5 mm"),
+        ("area_difference_mm2", "area difference (mm²)"),
+        ("volume_truth_ml", "volume, truth (ml)"),
+        ("something", "something"),
+    ],
+)
+def test_titles(column, title):
+    assert score_title(column) == title
+
+
+def test_kinds_of_scores():
+    names = ["fold", "sample_id", "class", "dice", "volume_truth_ml", "volume_difference_ml", "hd95_mm", "nsd_1mm"]
+    assert measured(names) == ["dice", "volume_difference_ml", "hd95_mm", "nsd_1mm"]
+    assert [name for name in names if is_share(name)] == ["dice", "nsd_1mm"]
+    assert [name for name in names if is_difference(name)] == ["volume_difference_ml"]

@@ -27,6 +27,7 @@ except ImportError:  # not a POSIX system
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.atomic_files import is_abandoned, make_folder, remove_abandoned_temporaries
+from miscnn_tf._base.messages import size_text
 from miscnn_tf.data_loading.cache.sample_files import (
     SAMPLE_FILE,
     TEMPORARY_ENDING,
@@ -323,7 +324,7 @@ class PreparedStore:
             advice = "" if self.persistent else ", or give the preprocessor a larger memory budget"
             raise StorageError(
                 f"the prepared-sample store in {self.root} cannot take the sample {index!r}, which needs "
-                f"{_bytes(sample) / 2**20:.1f} MB: {error}. Make room there or choose another folder{advice}"
+                f"{size_text(_bytes(sample), 'MB')}: {error}. Make room there or choose another folder{advice}"
             ) from error
         self._remove_old_versions(index, folder)
         return folder

@@ -29,6 +29,7 @@ import numpy as np
 from pydantic import Field
 
 from miscnn_tf._base.atomic_files import UNFINISHED, make_folder, put_in_place, temporary_beside
+from miscnn_tf._base.messages import size_text
 from miscnn_tf._base.opening import read_bounded
 from miscnn_tf._base.plain_files import LARGEST, read_array
 from miscnn_tf._base.plain_limits import MOST_DIGITS, parse_json, shown
@@ -122,8 +123,8 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True, *, 
     text = json.dumps(content)
     if len(text) > LARGEST:
         raise UnstorableError(
-            f"sample {sample.index!r}: the values besides arrays take {_megabytes(len(text))}, but at most "
-            f"{_megabytes(LARGEST)} can be stored on disk; use arrays"
+            f"sample {sample.index!r}: the values besides arrays take {size_text(len(text), 'MB')}, but at most "
+            f"{size_text(LARGEST, 'MB')} can be stored on disk; use arrays"
         )
     needed = sum(array.nbytes for array in arrays.values())
     for attempt in reversed(range(_ATTEMPTS)):
@@ -144,7 +145,8 @@ def write_sample(folder: str | Path, sample: Sample, overwrite: bool = True, *, 
                 continue  # another process has removed the parent
             raise StorageError(
                 f"could not write the sample {sample.index!r} to {folder}: {error.strerror or error}. It needs "
-                f"{_megabytes(needed)}; make room or choose another folder, and run again. Earlier files are complete"
+                f"{size_text(needed, 'MB')}; make room or choose another folder, and run again. Earlier files are "
+                "complete"
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -398,8 +400,8 @@ def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder.parent).free
     if needed > free:
         raise StorageError(
-            f"could not write {folder}: it needs {_megabytes(needed)}, but only {_megabytes(free)} are free there; "
-            "make room or choose another folder, and run again. Files written before are complete"
+            f"could not write {folder}: it needs {size_text(needed, 'MB')}, but only {size_text(free, 'MB')} are free "
+            "there; make room or choose another folder, and run again. Files written before are complete"
         )
 
 
@@ -409,7 +411,3 @@ def _damaged(folder: Path, reason: object) -> DataError:
 
 def _whole(index: Hashable) -> int | None:
     return int(index) if isinstance(index, int | np.integer) and not isinstance(index, bool) else None
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 2**20:.1f} MB"

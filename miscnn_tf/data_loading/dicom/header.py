@@ -13,8 +13,7 @@ from typing import Any
 
 from miscnn_tf._base.opening import open_regular
 from miscnn_tf.data_loading.dicom.distinctions import DISTINCTIONS, Distinctions, distinctions_of, frame_distinctions
-from miscnn_tf.data_loading.dicom.extra import require_dicom
-from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom
+from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)

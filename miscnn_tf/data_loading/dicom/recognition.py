@@ -1,12 +1,14 @@
-"""Detection of DICOM files from their first bytes, without pydicom."""
+"""Detection of DICOM files from their first bytes, without pydicom; detection of the extra ``dicom``."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Literal
 
 from miscnn_tf._base.opening import open_regular
+from miscnn_tf.errors import MissingExtraError
 
 #: Endings of files that are meant to be DICOM, in any case of letters.
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
@@ -74,3 +76,21 @@ def _tag(header: bytes, order: Literal["little", "big"]) -> tuple[int, int] | No
     if len(header) < 4:
         return None
     return int.from_bytes(header[:2], order), int.from_bytes(header[2:4], order)
+
+
+def require_dicom() -> None:
+    """Check that the extra is installed, without importing it.
+
+    Raises:
+        MissingExtraError: If a package is missing.
+    """
+    for name in ("pydicom", "highdicom", "shapely"):
+        if not _is_installed(name):
+            raise MissingExtraError(f"DICOM files need the package {name}: pip install 'miscnn_tf[dicom]'")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False

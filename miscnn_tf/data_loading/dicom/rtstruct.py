@@ -19,11 +19,10 @@ import numpy as np
 
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf._base.opening import open_regular
-from miscnn_tf.data_loading.dicom.contour_items import contour_kind, contour_points, why_not_drawn
-from miscnn_tf.data_loading.dicom.contours import fill_contours
-from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.contours import contour_kind, contour_points, fill_contours, why_not_drawn
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
 from miscnn_tf.data_loading.dicom.nesting import ambiguous, nest
+from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import Grid
 from miscnn_tf.data_loading.geometry import GRID_TOLERANCE
 from miscnn_tf.errors import DataError

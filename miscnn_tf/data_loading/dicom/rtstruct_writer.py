@@ -11,8 +11,8 @@ import numpy as np
 
 from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf.data_loading.dicom.contours import trace_contours
-from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
+from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS, Grid
 from miscnn_tf.data_loading.dicom.writing import (

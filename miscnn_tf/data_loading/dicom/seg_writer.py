@@ -12,7 +12,7 @@ import numpy as np
 
 import miscnn_tf
 from miscnn_tf._base.atomic_files import atomic_path
-from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.dicom.writing import (
     MANUFACTURER,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import miscnn_tf
-from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import Grid
 from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.errors import ConfigurationError, DataError

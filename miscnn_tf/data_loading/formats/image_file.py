@@ -15,8 +15,7 @@ from miscnn_tf._base.opening import open_regular
 from miscnn_tf.data_loading.formats import authorship
 from miscnn_tf.data_loading.formats._pictures import bmp, jpeg, png, tiff
 from miscnn_tf.data_loading.formats._pictures.meaning import as_image, as_labels
-from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored
-from miscnn_tf.data_loading.formats._pictures.upright import turned
+from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, turned
 from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError
 
 A = TypeVar("A")

@@ -17,9 +17,8 @@ from miscnn_tf._base.atomic_files import inside
 from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.data_loading._discovery.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
-from miscnn_tf.data_loading.dicom.extra import require_dicom
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
-from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom
+from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
 from miscnn_tf.data_loading.dicom.rtstruct import read_rtstruct, roi_mask, roi_names
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
 from miscnn_tf.data_loading.dicom.seg import read_seg, segment_masks, segment_names

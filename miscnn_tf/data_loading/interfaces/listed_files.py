@@ -81,14 +81,14 @@ class ListedFiles_interface(Abstract_IO):
 
     def __init__(
         self,
-        channels: int | None,
-        classes: int | None,
-        three_dim: bool | None,
-        pattern: str | None,
-        part: str,
-        label_map: Mapping[int, int] | None,
-        class_names: Sequence[str] | None,
-        file_ending: str | None,
+        channels: int | None = None,
+        classes: int | None = None,
+        three_dim: bool | None = None,
+        pattern: str | None = None,
+        part: str = "training",
+        label_map: Mapping[int, int] | None = None,
+        class_names: Sequence[str] | None = None,
+        file_ending: str | None = None,
     ) -> None:
         if part not in PARTS:
             raise ConfigurationError(f"part={part!r}: choose one of {', '.join(PARTS)}.{did_you_mean(part, PARTS)}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ from dicom_series import make_series, random_volume, save_series
 from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from miscnn_tf.data_loading.dicom import recognition
 from miscnn_tf.data_loading.dicom.header import read_header
 from miscnn_tf.data_loading.dicom.recognition import begins_like_dicom, is_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files, scan_folder
 from miscnn_tf.data_loading.dicom.volume import read_volume
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.layouts import recognise
-from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.errors import DataError, MissingDataError, MissingExtraError
 
 
 def without_preamble(path, name, *, meta=False):
@@ -134,3 +138,65 @@ def test_a_file_that_is_named_like_the_slices_but_not_dicom_is_reported(tmp_path
     with pytest.warns(UserWarning, match="IM6: not DICOM and left out, but named like the slices") as told:
         assert len(scan_folder(tmp_path).series) == 1
     assert "notes" not in str(told[0].message)
+
+
+# Python finds no package of this name, as if it were not installed.
+HIDE = """
+    import sys
+    class Hidden:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in {"pydicom", "highdicom"}:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    sys.meta_path.insert(0, Hidden())
+"""
+
+
+def run(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(HIDE) + textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_missing_package_and_the_extra_are_named(monkeypatch):
+    monkeypatch.setattr(recognition.importlib.util, "find_spec", lambda name: None if name == "highdicom" else object())
+    with pytest.raises(MissingExtraError, match=r"need the package highdicom: pip install 'miscnn_tf\[dicom\]'"):
+        recognition.require_dicom()
+
+
+def test_everything_else_works_without_it():
+    run(
+        """
+        import miscnn_tf.data_loading.dicom, miscnn_tf.data_loading.interfaces as interfaces
+        import miscnn_tf.datasets
+        from miscnn_tf.errors import MissingExtraError
+        assert interfaces.get_data_interface_from_file_term(".dcm") is interfaces.DICOM_interface
+        for call in (interfaces.DICOM_interface, lambda: miscnn_tf.datasets.write_lctsc_phantoms("never")):
+            try:
+                call()
+            except MissingExtraError as error:
+                assert "pip install 'miscnn_tf[dicom]'" in str(error), error
+            else:
+                raise AssertionError("nothing was said")
+        """
+    )
+
+
+def test_highdicom_is_not_imported_before_it_is_needed():
+    script = """
+        import sys
+        import miscnn_tf.data_loading.interfaces, miscnn_tf.data_loading.dicom, miscnn_tf.datasets
+        # nibabel looks for pydicom itself.
+        assert "highdicom" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
+
+
+def test_nothing_needs_an_older_pydicom():
+    import pydicom
+
+    assert int(pydicom.__version__.partition(".")[0]) >= 3

@@ -14,9 +14,8 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from miscnn_tf._base.configuration import get_config
-from miscnn_tf.data_loading.cache import volume_cache
-from miscnn_tf.data_loading.cache.volume_cache import VolumeCache
-from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
+from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface, nifti_slicer_io
+from miscnn_tf.data_loading.interfaces.nifti_slicer_io import VolumeCache
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -44,14 +43,14 @@ def volumes(tmp_path, rng):
 def reads(monkeypatch) -> list:
     """Counts the volumes that are decoded."""
     found = []
-    original = volume_cache.read_voxels
+    original = nifti_slicer_io.read_voxels
 
     def read(info):
         found.append(info.path.name)
         time.sleep(0.02)  # time enough for another thread to begin as well
         return original(info)
 
-    monkeypatch.setattr(volume_cache, "read_voxels", read)
+    monkeypatch.setattr(nifti_slicer_io, "read_voxels", read)
     return found
 
 

@@ -12,8 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from miscnn_tf._base.opening import open_regular
-from miscnn_tf.data_loading.formats._pictures.claims import check_claim
-from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, has_colours
+from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, check_claim, has_colours
 from miscnn_tf.errors import DataError
 
 SIGNATURE = b"BM"

@@ -12,9 +12,14 @@ import imagecodecs
 import numpy as np
 
 from miscnn_tf._base.opening import open_regular
-from miscnn_tf.data_loading.formats._pictures.claims import DEFLATE_RATIO, check_claim
-from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, has_colours
-from miscnn_tf.data_loading.formats._pictures.upright import find_orientation
+from miscnn_tf.data_loading.formats._pictures.picture import (
+    DEFLATE_RATIO,
+    Picture,
+    Stored,
+    check_claim,
+    find_orientation,
+    has_colours,
+)
 from miscnn_tf.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

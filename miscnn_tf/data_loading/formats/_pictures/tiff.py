@@ -9,16 +9,14 @@ import numpy as np
 import tifffile
 
 from miscnn_tf._base.opening import open_regular
-from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, has_colours
-from miscnn_tf.data_loading.formats._pictures.tiff_directories import Tags, only_image, page_at
-from miscnn_tf.data_loading.formats._pictures.tiff_planes import check_one_plane
+from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, checked_orientation, has_colours
+from miscnn_tf.data_loading.formats._pictures.tiff_directories import Tags, check_one_plane, only_image, page_at
 from miscnn_tf.data_loading.formats._pictures.tiff_segments import (
     LOSSLESS,
     check_compression,
     check_segments,
     read_segments,
 )
-from miscnn_tf.data_loading.formats._pictures.upright import checked_orientation
 from miscnn_tf.errors import DataError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

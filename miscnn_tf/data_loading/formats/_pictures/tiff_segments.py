@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from miscnn_tf.data_loading.formats._pictures.claims import ALWAYS_ALLOWED, DEFLATE_RATIO, check_claim
 from miscnn_tf.data_loading.formats._pictures.jpeg import check_whole
+from miscnn_tf.data_loading.formats._pictures.picture import ALWAYS_ALLOWED, DEFLATE_RATIO, check_claim
 from miscnn_tf.data_loading.formats._pictures.tiff_directories import Tags
 from miscnn_tf.errors import DataError
 

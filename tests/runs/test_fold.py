@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.runs.fold import Fold
-from miscnn_tf.runs.fold_record import FoldRecord, matching_record, read_record
+from miscnn_tf.runs.fold import Fold, FoldRecord, matching_record, read_record
 from miscnn_tf.runs.model_settings import training_settings
 from miscnn_tf.runs.names import RECORD_FILE
 

@@ -1,19 +1,41 @@
-"""Writing of phantom volumes as DICOM CT series whose bytes depend on the arguments only."""
+"""Writing of phantom volumes as NIfTI files and DICOM CT series whose bytes depend on the arguments only."""
 
 from __future__ import annotations
 
+import gzip
 from datetime import datetime
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from miscnn_tf._base.atomic_files import atomic_path
-from miscnn_tf.data_loading.dicom.extra import require_dicom
+from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS
 from miscnn_tf.data_loading.dicom.writing import new_dataset, new_uids
 from miscnn_tf.data_loading.geometry import spacing_of
 
 _INTERCEPT = -1024
+
+
+def write_volume(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write a volume with equal qform and sform, atomically, and create its folder.
+
+    Args:
+        path: The file, which ends in ``.nii.gz``.
+        array: Voxels ``(x, y, z)``, in the type to be stored.
+        affine: 4x4, voxel index to mm (right, anterior, superior).
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    image = nib.Nifti1Image(array, affine)
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        # No time in the gzip header, so that files are reproducible.
+        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
 
 
 def write_ct_series(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from dicom_series import make_rtstruct, make_series, save_series, square
+from small_data import write_cases
 
 from miscnn_tf.cli.main import main
-from miscnn_tf.cli.one_line_warnings import one_line_warnings
+from miscnn_tf.cli.terminal import one_line_warnings
 from miscnn_tf.errors import RepeatedWarning
 
 
@@ -62,3 +67,59 @@ def test_verify_tells_them_once(patients) -> None:
     for _ in range(2):  # and again, when it is asked again
         told = [one.message for one in verify(data_io).findings if "not in structure_dict" in one.message]
         assert len(told) == 1
+
+
+# Each runs in a process of its own: pytest puts its own file behind standard error.
+HEADER = "import os, sys\nfrom miscnn_tf.cli.terminal import held_back_stderr\n"
+
+
+def stderr_of(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", HEADER + code], capture_output=True, text=True, check=False).stderr
+
+
+def test_native_output_is_held_back_and_later_output_is_not() -> None:
+    shown = stderr_of(
+        "with held_back_stderr():\n    os.write(2, b'from C++')\n    print('from Python', file=sys.stderr)\n"
+        "print('after', file=sys.stderr)"
+    )
+    assert shown.strip() == "after"
+
+
+def test_it_comes_out_when_the_block_fails() -> None:
+    shown = stderr_of(
+        "with held_back_stderr():\n    os.write(2, b'cannot load libcuda\\n')\n    raise ImportError('x')"
+    )
+    assert shown.startswith("cannot load libcuda\n")
+    assert "ImportError: x" in shown
+
+
+def test_nothing_is_held_back_when_asked_not_to() -> None:
+    assert stderr_of("with held_back_stderr(hold=False):\n    os.write(2, b'seen')") == "seen"
+
+
+def test_without_a_file_behind_standard_error() -> None:
+    assert stderr_of("sys.stderr = None\nwith held_back_stderr():\n    os.write(2, b'seen')") == "seen"
+
+
+def test_no_file_descriptor_is_lost() -> None:
+    code = (
+        "def count():\n    return len(os.listdir('/proc/self/fd'))\n"
+        "before = count()\nfor _ in range(3):\n    with held_back_stderr():\n        pass\n"
+        "print(count() - before, file=sys.stderr)"
+    )
+    if os.path.isdir("/proc/self/fd"):
+        assert stderr_of(code).strip() == "0"
+
+
+def test_a_terminal_without_these_letters_shows_what_it_can(tmp_path: Path) -> None:
+    write_cases(tmp_path, 2)
+    for command in ("verify", "data_exp"):
+        done = subprocess.run(
+            [sys.executable, "-m", "miscnn_tf", command, str(tmp_path)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"2 samples" in done.stdout
+        assert b"????" in done.stdout

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading.formats.map_file import write_map
+from miscnn_tf.data_loading.formats.nifti_writer import write_map
 from miscnn_tf.data_loading.sample import Sample
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 
-from miscnn_tf.datasets.volume_file import write_volume
+from miscnn_tf.datasets.scan_files import write_volume
 
 
 def test_what_is_written_is_read_by_nibabel_and_the_bytes_do_not_depend_on_the_time(tmp_path, rng):
