@@ -253,7 +253,6 @@ def scores_table(summary: Mapping[str, Any], names: Sequence[str]) -> str:
         names: Names of the classes, background first.
 
     Example:
-        >>> from miscnn_tf.runs.score_summary import summarise
         >>> rows = [{"sample_id": "a", "class": 1, "dice": 0.8, "iou": 0.7}]
         >>> print(scores_table(summarise(rows), ["background", "kidney"]))
         class   score  mean ± SD [95 % CI]  median  cases  infinite  undefined
