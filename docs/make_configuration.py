@@ -16,7 +16,8 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, miscnn_data_interfaces
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.split_validation import split_validation
-from miscnn_tf.experiment.build import _ATTRIBUTES, default_of, known_losses, known_metrics
+from miscnn_tf.experiment.build import _ATTRIBUTES, default_of
+from miscnn_tf.experiment.build_network import known_losses, known_metrics
 from miscnn_tf.experiment.schema import Data, Experiment, Table, layouts
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model import Neural_Network

@@ -125,3 +125,23 @@ def sequence(values: Any, argument: str) -> tuple[Any, ...]:
     if not result:
         raise ConfigurationError(f"{argument} must be a tuple of numbers, got {values!r}")
     return result
+
+
+def callback_list(callbacks: Any) -> list[Any]:
+    """Return a new list of the Keras callbacks that a user passes.
+
+    Raises:
+        ConfigurationError: If they are not a list of Keras callbacks.
+    """
+    listed = list(callbacks) if isinstance(callbacks, Iterable) and not isinstance(callbacks, str) else None
+    if listed == []:
+        return []
+    # Imported here, since it imports TensorFlow; whoever has made a callback has imported it.
+    from keras.callbacks import Callback
+
+    wrong = [one for one in listed or () if not isinstance(one, Callback)]
+    if listed is None or wrong:
+        found = callbacks if listed is None else wrong[0]
+        hint = "; add parentheses to the class" if isinstance(found, type) else ""
+        raise ConfigurationError(f"callbacks must be a list of Keras callbacks, got {found!r}{hint}")
+    return listed

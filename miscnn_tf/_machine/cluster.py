@@ -92,12 +92,6 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     return Cluster(tuple(address for _, _, address in addresses), places[own])
 
 
-def is_chief() -> bool:
-    """Return True if this process writes files: the only one, or the first of several cluster nodes."""
-    cluster = read_cluster()
-    return cluster is None or cluster.is_chief
-
-
 def _is_job(addresses: Any) -> bool:
     return isinstance(addresses, list) and all(
         isinstance(address, str)

@@ -23,7 +23,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from miscnn_tf.cli.data_options import add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.cli.data_options import add_data_arguments, data_folder
 from miscnn_tf.cli.terminal import forgive_encoding
 
 
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Summarise a data set, and return 1 if a sample could not be read."""
+    from miscnn_tf.cli.data_set import describe_data, open_data
     from miscnn_tf.explore.data_exploration import explore
     from miscnn_tf.explore.exploration_tables import exploration_text, export_exploration
 

@@ -30,6 +30,7 @@ from typing import Any
 import miscnn_tf
 from miscnn_tf._base.messages import size_text
 from miscnn_tf._machine import processor as machine
+from miscnn_tf._machine.cluster import TF_CONFIG
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.cli.terminal import forgive_encoding
 
@@ -175,7 +176,7 @@ def _sections(report: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, 
                 ("strategy", f"{hardware['strategy']}, {hardware['devices_used']} device(s)"),
                 ("precision", hardware["precision"]),
                 ("XLA", "on" if hardware["xla"] else "off"),
-                *([("TF_CONFIG", hardware["cluster"])] if hardware.get("cluster") else []),
+                *([(TF_CONFIG, hardware["cluster"])] if hardware.get("cluster") else []),
             ],
         )
     yield "devices", list(_device_rows(report))

@@ -59,9 +59,9 @@ def run_init(
     interface = make_interface(checked.data)
     data_io = Data_IO(interface, checked.data.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
-    found_in = getattr(interface, "found_in", None)
+    found_in = "" if interface.found_in is None else f": {interface.found_in}"
     print(
-        f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{f': {found_in}' if found_in else ''}",
+        f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{found_in}",
         flush=True,
     )
     fingerprint = take_fingerprint(data_io)
@@ -74,11 +74,10 @@ def run_init(
     data["classes"] = Choice(interface.classes, "background included")
     if interface.class_names is not None:
         data["class_names"] = Choice(list(interface.class_names), "")
-    label_map = getattr(interface, "label_map", None)
-    if label_map:
+    if interface.label_map:
         values = ", ".join(map(str, interface.values_of_classes()))
         data["label_map"] = Choice(
-            {str(old): new for old, new in label_map.items()},
+            {str(old): new for old, new in interface.label_map.items()},
             f"classes of values in the label maps; predictions are written with the values {values}",
         )
     settings = {**_settings(interface), **given["data"].get("settings", {})}

@@ -15,15 +15,14 @@ from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import run_split, writer_of
 from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.experiment.build import (
-    make_callbacks,
     make_cross_validation,
     make_data_io,
-    make_model,
     make_preprocessor,
     make_split,
     make_training,
     number_of_folds,
 )
+from miscnn_tf.experiment.build_network import make_callbacks, make_model
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, REPORT_FILE, SUMMARY_FILE

@@ -12,16 +12,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from miscnn_tf.evaluation import cross_validation, leave_one_out, split_validation
 from miscnn_tf.evaluation.options import ValidationOptions
-
-if TYPE_CHECKING:
-    # Type checkers do not support callable modules.
-    from miscnn_tf.evaluation.cross_validation import cross_validation
-    from miscnn_tf.evaluation.leave_one_out import leave_one_out
-    from miscnn_tf.evaluation.split_validation import split_validation
-else:
-    from miscnn_tf.evaluation import cross_validation, leave_one_out, split_validation
 
 __all__ = ["ValidationOptions", "cross_validation", "leave_one_out", "split_validation"]

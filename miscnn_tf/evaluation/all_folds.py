@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf.errors import ConfigurationError
@@ -17,6 +17,7 @@ from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
+from miscnn_tf.evaluation.trainable import Trainable
 from miscnn_tf.runs.cleanup import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold, matching_record, read_record
 from miscnn_tf.runs.folder_lock import locked_folder
@@ -25,15 +26,12 @@ from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.tables import History
 from miscnn_tf.runs.writer import Writer
 
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
-
 logger = logging.getLogger(__name__)
 
 
 def run_folds(
     folds: Sequence[Fold],
-    model: Neural_Network,
+    model: Trainable,
     evaluation_path: str | Path,
     options: ValidationOptions,
     executor: Executor | None = None,
@@ -68,7 +66,7 @@ def run_folds(
 
 def _run_folds(
     folds: Sequence[Fold],
-    model: Neural_Network,
+    model: Trainable,
     root: Path,
     options: ValidationOptions,
     executor: Executor | None,
@@ -92,7 +90,7 @@ def _run_folds(
     return histories
 
 
-def finish_folds(root: Path, model: Neural_Network, options: ValidationOptions) -> None:
+def finish_folds(root: Path, model: Trainable, options: ValidationOptions) -> None:
     """Write the summary of the finished folds, and the report.
 
     Args:
@@ -111,7 +109,7 @@ def finish_folds(root: Path, model: Neural_Network, options: ValidationOptions) 
 
 
 def begin_folds(
-    root: Path, folds: Sequence[Fold], model: Neural_Network, options: ValidationOptions, settings: Mapping[str, Any]
+    root: Path, folds: Sequence[Fold], model: Trainable, options: ValidationOptions, settings: Mapping[str, Any]
 ) -> None:
     """Prepare the run folder of folds: keep, move or delete the results in it, and write the run record.
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.data_io import Data_IO
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
 from miscnn_tf.evaluation.folds import Labelling, check_samples, make_folds
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
+from miscnn_tf.evaluation.trainable import Trainable
 from miscnn_tf.runs.cleanup import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold, load_disk2fold, read_fold, read_record, write_fold2disk
 from miscnn_tf.runs.folder_lock import locked_folder, move_aside
@@ -25,14 +26,12 @@ from miscnn_tf.runs.writer import Writer
 if TYPE_CHECKING:
     from keras.callbacks import Callback
 
-    from miscnn_tf.neural_network.model import Neural_Network
-
 __all__ = ["ValidationOptions", "cross_validation", "load_disk2fold", "run_fold", "split_folds", "write_fold2disk"]
 
 
 def cross_validation(
     sample_list: Sequence[Hashable],
-    model: Neural_Network,
+    model: Trainable,
     k_fold: int = 3,
     epochs: int = 20,
     iterations: int | None = None,
@@ -198,7 +197,7 @@ def _write_splits(root: Path, folds: Sequence[Fold], resume: bool, archive: bool
 
 def run_fold(
     fold: int,
-    model: Neural_Network,
+    model: Trainable,
     epochs: int = 20,
     iterations: int | None = None,
     evaluation_path: str | Path = "evaluation",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Hashable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
 from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import write_results
+from miscnn_tf.evaluation.trainable import Predicting
 from miscnn_tf.runs.cleanup import remove_predictions
 from miscnn_tf.runs.kept_predictions import KeptPredictions
 from miscnn_tf.runs.names import RESULT_FILES, SCORES_FILE
@@ -29,9 +30,6 @@ from miscnn_tf.runs.score_table import with_sample, write_scores
 from miscnn_tf.runs.tables import backup_evaluation
 from miscnn_tf.runs.writer import Writer
 
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
-
 __all__ = ["compute_dice", "detailed_validation", "mean_dice"]
 
 logger = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 def detailed_validation(
     validation_samples: Sequence[Hashable],
-    model: Neural_Network,
+    model: Predicting,
     evaluation_path: str | Path,
     *,
     tolerance_mm: float = 1.0,
@@ -120,7 +118,7 @@ def detailed_validation(
     return scores
 
 
-def _begin(folder: Path, model: Neural_Network, save_predictions: bool) -> KeptPredictions | None:
+def _begin(folder: Path, model: Predicting, save_predictions: bool) -> KeptPredictions | None:
     """Remove the results of other weights, and return the predictions in the folder."""
     make_folder(folder)
     for name in RESULT_FILES:
@@ -132,13 +130,13 @@ def _begin(folder: Path, model: Neural_Network, save_predictions: bool) -> KeptP
     return None
 
 
-def _predicted(model: Neural_Network, index: Hashable) -> np.ndarray:
+def _predicted(model: Predicting, index: Hashable) -> np.ndarray:
     predictions = model.predict([index], return_output=True)
     assert predictions is not None  # return_output=True
     return predictions[0]
 
 
-def _truth(model: Neural_Network, index: Hashable) -> np.ndarray:
+def _truth(model: Predicting, index: Hashable) -> np.ndarray:
     # From the interface, since the image is only needed for the prediction.
     truth = model.preprocessor.data_io.interface.load_segmentation(index)
     highest = np.max(truth)
@@ -151,7 +149,7 @@ def _truth(model: Neural_Network, index: Hashable) -> np.ndarray:
 
 
 def _measured(
-    model: Neural_Network, index: Hashable, truth: np.ndarray, prediction: np.ndarray, tolerance_mm: float
+    model: Predicting, index: Hashable, truth: np.ndarray, prediction: np.ndarray, tolerance_mm: float
 ) -> list[Row]:
     """Return the scores of a sample, a row per class."""
     interface = model.preprocessor.data_io.interface

@@ -6,14 +6,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from miscnn_tf._base.arguments import callback_list
 from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.options import ValidationOptions
+from miscnn_tf.evaluation.trainable import Connected, Trainable, require_trainable, resumable
+from miscnn_tf.runs.best_model import restore_weights
 from miscnn_tf.runs.cleanup import remove_results
 from miscnn_tf.runs.fold import Fold, FoldRecord, holds_another_run, matching_record, read_fold, write_fold2disk
 from miscnn_tf.runs.folder_lock import move_aside
@@ -22,14 +25,11 @@ from miscnn_tf.runs.score_table import read_scores
 from miscnn_tf.runs.tables import History, backup_history
 from miscnn_tf.runs.writer import Writer
 
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
-
 logger = logging.getLogger(__name__)
 
 
 def run_split(
-    fold: Fold, model: Neural_Network, folder: Path, options: ValidationOptions, writer: Writer | None = None
+    fold: Fold, model: Trainable, folder: Path, options: ValidationOptions, writer: Writer | None = None
 ) -> History:
     """Train a model afresh on one side of a split and evaluate it on the other.
 
@@ -63,7 +63,7 @@ def run_split(
         return _run_split(fold, model, folder, options, writer)
 
 
-def _run_split(fold: Fold, model: Neural_Network, folder: Path, options: ValidationOptions, writer: Writer) -> History:
+def _run_split(fold: Fold, model: Trainable, folder: Path, options: ValidationOptions, writer: Writer) -> History:
     settings = options.settings(model)
     record, everywhere = writer.agree(lambda: _finished(fold, folder, settings, options))
     if not everywhere:
@@ -79,7 +79,7 @@ def _run_split(fold: Fold, model: Neural_Network, folder: Path, options: Validat
     return record.history
 
 
-def _evaluate(record: FoldRecord, fold: Fold, model: Neural_Network, folder: Path, options: ValidationOptions) -> None:
+def _evaluate(record: FoldRecord, fold: Fold, model: Trainable, folder: Path, options: ValidationOptions) -> None:
     """Draw the curves of a finished training, and evaluate the best model on the validation samples."""
     (folder / STATE_FILE).unlink(missing_ok=True)
     if options.draw_figures:
@@ -107,7 +107,7 @@ def _evaluate(record: FoldRecord, fold: Fold, model: Neural_Network, folder: Pat
     (folder / TEMPORARY_MODEL_FILE).unlink(missing_ok=True)
 
 
-def restore_best(model: Neural_Network, folder: Path, *, kept_only: bool = True) -> None:
+def restore_best(model: Trainable, folder: Path, *, kept_only: bool = True) -> None:
     """Give a model the best weights of a fold, if the folder has them.
 
     Args:
@@ -115,45 +115,28 @@ def restore_best(model: Neural_Network, folder: Path, *, kept_only: bool = True)
         folder: The folder of the fold.
         kept_only: Ignore a model file that is only there until the evaluation.
     """
-    # Imported here, since it imports TensorFlow.
-    from miscnn_tf.neural_network.checkpoint import restore_weights
-
     best = _best_model(folder, kept_only)
     if best is not None:
         restore_weights(model, best)
 
 
-def writer_of(model: Any) -> Writer:
+def writer_of(model: Trainable) -> Writer:
     """Return the writer of a run of a model; one per run."""
-    hardware = getattr(model, "hardware", None)  # a model of another kind trains in one process
-    return Writer(None if hardware is None else hardware.workers.together)
+    return Writer(model.together if isinstance(model, Connected) else None)
 
 
-def check_run(model: Any, options: ValidationOptions) -> None:
+def check_run(model: Trainable, options: ValidationOptions) -> None:
     """Find mistakes before anything runs.
 
     Raises:
         ConfigurationError: If the model lacks a member that a fold needs, or a callback is invalid.
     """
-    from miscnn_tf.neural_network.callbacks import callback_list
-
-    for method in ("evaluate", "predict", "reset"):
-        if not callable(getattr(model, method, None)):
-            raise ConfigurationError(
-                f"model is a {type(model).__name__} without {method}(); pass a miscnn_tf.Neural_Network as second "
-                "argument"
-            )
-    for attribute in ("learning_rate", "metrics"):
-        if not hasattr(model, attribute):
-            raise ConfigurationError(
-                f"model is a {type(model).__name__} without {attribute}; pass a miscnn_tf.Neural_Network. The members "
-                "of a group are trained by its own evaluate()"
-            )
+    require_trainable(model)
     callback_list(options.callbacks)
 
 
 def archive_another_run(
-    folders: Mapping[int, Path], folds: Sequence[Fold], model: Neural_Network, root: Path, options: ValidationOptions
+    folders: Mapping[int, Path], folds: Sequence[Fold], model: Trainable, root: Path, options: ValidationOptions
 ) -> None:
     """Move the results in `root` to a dated folder if they are those of another run, or without ``resume``.
 
@@ -169,9 +152,11 @@ def archive_another_run(
     """
 
     def state_settings() -> dict[str, Any]:
-
-        settings = model.snapshot().training_settings()
-        return {**settings, "epochs": options.epochs, "iterations": options.iterations}
+        return {
+            **resumable(model).state_settings(),
+            "epochs": options.epochs,
+            "iterations": options.iterations,
+        }
 
     if not options.resume or holds_another_run(folders, folds, options.settings(model), state_settings):
         move_aside(root)
@@ -179,22 +164,17 @@ def archive_another_run(
 
 def _train(
     fold: Fold,
-    model: Neural_Network,
+    model: Trainable,
     folder: Path,
     settings: dict[str, Any],
     options: ValidationOptions,
     writer: Writer,
 ) -> FoldRecord:
-    from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
-    from miscnn_tf.neural_network.model import Neural_Network
-
     all_callbacks = [*options.callbacks]
-    # Models of other kinds do not support it.
-    if options.backup_every and isinstance(model, Neural_Network):
-        all_callbacks.append(TrainingState(folder, options.backup_every, keep=True))
-        interrupted = options.resume and (folder / STATE_FILE).is_file()
-    else:
-        interrupted = False
+    state = resumable(model).training_state(folder, options.backup_every) if options.backup_every else None
+    if state is not None:
+        all_callbacks.append(state)
+    interrupted = state is not None and options.resume and (folder / STATE_FILE).is_file()
 
     def begin() -> None:
         make_folder(folder)
@@ -212,7 +192,7 @@ def _train(
         model.learning_rate = rate
     best = options.best_file
     if best is not None and fold.validation:
-        all_callbacks.append(BestModel(model, folder / best))
+        all_callbacks.append(resumable(model).best_model(folder / best))
     logger.info(
         "%s: training on %s, validating on %d", folder, plural(len(fold.training), "sample"), len(fold.validation)
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,13 +11,11 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_shares import Labelling, shares, units
+from miscnn_tf.evaluation.trainable import Predicting
 from miscnn_tf.runs.fold import Fold
 
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
 
-
-def check_samples(sample_list: Sequence[Hashable], model: Neural_Network | None = None) -> list[Hashable]:
+def check_samples(sample_list: Sequence[Hashable], model: Predicting | None = None) -> list[Hashable]:
     """Return `sample_list` as a new list of plain names without mistakes.
 
     Args:

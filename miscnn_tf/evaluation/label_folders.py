@@ -383,10 +383,9 @@ def _compare(
     if truth.data_io is not None:
         interface = truth.data_io.interface
         # Labels of a data set are classes already. Predictions hold the values of its files, or classes.
-        own = getattr(interface, "label_map", None)
-        reading = reading_map(own, interface.values_of_classes())
+        reading = reading_map(interface.label_map, interface.values_of_classes())
         require_below(predicted, "predictions", reading or {}, interface.classes)
-        return _Comparison(interface.classes, own, None, reading, ignored)
+        return _Comparison(interface.classes, interface.label_map, None, reading, ignored)
     given = normalised_label_map(label_map, MOST_CLASSES if classes is None else classes)
     meaning = meaning_of(true, predicted, classes, given)
     whole = None

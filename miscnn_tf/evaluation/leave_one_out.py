@@ -13,19 +13,18 @@ from miscnn_tf.evaluation.all_folds import run_folds
 from miscnn_tf.evaluation.fold_run import check_run
 from miscnn_tf.evaluation.folds import check_samples, leave_one_out_folds
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options
+from miscnn_tf.evaluation.trainable import Trainable
 from miscnn_tf.runs.tables import History
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
-
-    from miscnn_tf.neural_network.model import Neural_Network
 
 __all__ = ["leave_one_out"]
 
 
 def leave_one_out(
     sample_list: Sequence[Hashable],
-    model: Neural_Network,
+    model: Trainable,
     epochs: int = 20,
     iterations: int | None = None,
     callbacks: Sequence[Callback] = (),

@@ -13,21 +13,20 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from miscnn_tf._machine.cluster import TF_CONFIG
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.fold_run import run_split
 from miscnn_tf.evaluation.options import ValidationOptions
+from miscnn_tf.evaluation.trainable import Sendable, Trainable
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.runs.fold import Fold
 from miscnn_tf.runs.names import RECORD_FILE
 from miscnn_tf.runs.tables import History
 from miscnn_tf.runs.writer import Writer
-
-if TYPE_CHECKING:
-    from miscnn_tf.neural_network.model import Neural_Network
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class Recipe:
         weights: The initial weights, from which each fold starts.
     """
 
-    cls: type[Neural_Network]
+    cls: type[Sendable]
     preprocessor: Preprocessor
     loss: Any
     metrics: tuple[Any, ...]
@@ -56,7 +55,7 @@ class Recipe:
     weights: list[np.ndarray]
 
     @classmethod
-    def of(cls, network: Neural_Network) -> Recipe:
+    def of(cls, network: Sendable) -> Recipe:
         """Return the recipe of a network."""
         attributes = network.attributes_to_send()
         preprocessor, loss, metrics = (attributes.pop(name) for name in ("preprocessor", "loss", "metrics"))
@@ -69,7 +68,7 @@ class Recipe:
             network.initialization_weights,
         )
 
-    def make(self) -> Neural_Network:
+    def make(self) -> Any:
         """Build the network."""
         # The folder of prepared samples of each run is removed at the end of the program.
         data_io = copy.copy(self.preprocessor.data_io)
@@ -105,28 +104,26 @@ class _Job:
     recipe: Recipe
 
 
-def check_executor(executor: Executor, model: Neural_Network, writer: Writer) -> None:
+def check_executor(executor: Executor, model: Trainable, writer: Writer) -> None:
     """Require an executor that can run folds of a model, before anything runs.
 
     Raises:
         ConfigurationError: If it is not an executor, or forks this process; if the model is not a `Neural_Network`; or
             if several cluster nodes train together.
     """
-    from miscnn_tf.neural_network.model import Neural_Network
-
     if not callable(getattr(executor, "submit", None)):
         raise ConfigurationError(
             f"executor={executor!r} must be a concurrent.futures.Executor, such as a ProcessPoolExecutor, or "
             "client.get_executor() of a Dask client"
         )
-    if not isinstance(model, Neural_Network):
+    if not isinstance(model, Sendable):
         raise ConfigurationError(
             f"model is a {type(model).__name__}, but executors can only be sent a Neural_Network; leave executor out"
         )
     if not writer.is_alone:
         raise ConfigurationError(
-            "an executor runs folds beside each other, but the environment variable TF_CONFIG makes all machines train "
-            "one network together; unset TF_CONFIG, or leave executor out"
+            f"an executor runs folds beside each other, but the environment variable {TF_CONFIG} makes all machines "
+            f"train one network together; unset {TF_CONFIG}, or leave executor out"
         )
     context = getattr(executor, "_mp_context", None)
     if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":
@@ -139,7 +136,7 @@ def check_executor(executor: Executor, model: Neural_Network, writer: Writer) ->
 def run_remotely(
     folds: Sequence[Fold],
     folders: Sequence[Path],
-    model: Neural_Network,
+    model: Trainable,
     options: ValidationOptions,
     executor: Executor,
 ) -> list[History]:
@@ -160,6 +157,7 @@ def run_remotely(
         TrainingError: If a fold failed; the message has its number. Waiting folds are cancelled.
     """
     options = replace(options, callbacks=tuple(_unbound(callback) for callback in options.callbacks))
+    assert isinstance(model, Sendable)  # check_executor() has checked it
     recipe = Recipe.of(model)
     _require_sendable(recipe, options)
     jobs = [
@@ -230,8 +228,6 @@ def _require_sendable(recipe: Recipe, options: ValidationOptions) -> None:
     """Pickle each part separately, so that the message names the part that cannot be sent."""
     import keras
 
-    from miscnn_tf.neural_network.model import Neural_Network
-
     preprocessor = recipe.preprocessor
     parts: dict[str, Any] = {
         f"the class {recipe.cls.__name__}": recipe.cls,
@@ -248,7 +244,7 @@ def _require_sendable(recipe: Recipe, options: ValidationOptions) -> None:
     for name, part in parts.items():
         # A copy of a model would not be trained.
         held = [part, *getattr(part, "__dict__", {}).values()]
-        if any(isinstance(value, keras.Model | Neural_Network) for value in held):
+        if any(isinstance(value, keras.Model | Sendable) for value in held):
             raise ConfigurationError(f"{name} holds a model, which is not trained in the worker; leave it out")
         try:
             pickle.dumps(part)

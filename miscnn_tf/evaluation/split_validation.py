@@ -12,6 +12,7 @@ from miscnn_tf.evaluation.fold_run import check_run, run_split, writer_of
 from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
+from miscnn_tf.evaluation.trainable import Trainable
 from miscnn_tf.runs.cleanup import remove_results
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.tables import History
@@ -19,14 +20,12 @@ from miscnn_tf.runs.tables import History
 if TYPE_CHECKING:
     from keras.callbacks import Callback
 
-    from miscnn_tf.neural_network.model import Neural_Network
-
 __all__ = ["split_validation"]
 
 
 def split_validation(
     sample_list: Sequence[Hashable],
-    model: Neural_Network,
+    model: Trainable,
     percentage: float = 0.2,
     epochs: int = 20,
     iterations: int | None = None,
@@ -112,7 +111,7 @@ def split_validation(
     return history if return_output else None
 
 
-def _finish(folder: Path, model: Neural_Network, facts: dict[str, Any], options: ValidationOptions) -> None:
+def _finish(folder: Path, model: Trainable, facts: dict[str, Any], options: ValidationOptions) -> None:
     write_run_record(folder, "training", model, settings=facts)
     if options.report:
         write_report_if_possible(folder, model.preprocessor.data_io)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.evaluation.trainable import Trainable, resumable
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ STARTS: Final = ("initial", "weights")
 
 
 @contextmanager
-def starting_weights(model: Any, start: str = "initial") -> Iterator[None]:
+def starting_weights(model: Trainable, start: str = "initial") -> Iterator[None]:
     """Make ``model.reset()`` return to the weights that `start` names.
 
     Args:
@@ -30,7 +31,7 @@ def starting_weights(model: Any, start: str = "initial") -> Iterator[None]:
     if start not in STARTS:
         raise ConfigurationError(f"start={start!r} must be one of {', '.join(map(repr, STARTS))}")
     if start == "initial":
-        epochs = getattr(model, "epochs_trained", 0)
+        epochs = resumable(model).epochs_trained
         if epochs:
             logger.warning(
                 "the model was trained for %s, but each training starts from its initial weights. Pass start='weights' "
@@ -39,11 +40,5 @@ def starting_weights(model: Any, start: str = "initial") -> Iterator[None]:
             )
         yield
         return
-    if not hasattr(model, "start_from"):
-        raise ConfigurationError(f"start='weights' needs a miscnn_tf.Neural_Network, got a {type(model).__name__}")
-    before = {name: getattr(model, name) for name in ("initialization_weights", "start_digest")}
-    model.start_from(model.model.get_weights())
-    try:
+    with resumable(model).starting_from_current_weights():
         yield
-    finally:
-        vars(model).update(before)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -18,18 +18,10 @@ from miscnn_tf.experiment.schema import (
     UNLIMITED_EPOCHS,
     Data,
     Experiment,
-    Named,
     Split,
-    check_arguments,
-    make_named,
 )
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.runs.fold import Fold, load_disk2fold
-
-if TYPE_CHECKING:
-    from keras.callbacks import Callback
-
-    from miscnn_tf.neural_network.model import Neural_Network
 
 #: Keys of attributes of the Preprocessor that are not constructor arguments.
 _ATTRIBUTES = {
@@ -170,66 +162,6 @@ def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
     return preprocessor
 
 
-# ---------------------------------------------------------------- network
-
-
-def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Network:
-    """Create the network. This imports TensorFlow.
-
-    Raises:
-        ConfigurationError: If a name is unknown, or an argument is invalid.
-    """
-    from miscnn_tf.neural_network.architecture import architectures
-    from miscnn_tf.neural_network.model import Neural_Network
-
-    network = experiment.network
-    arguments = network.given(
-        "learning_rate", "precision", "deterministic", "jit_compile", "multi_gpu", "workers", "batch_queue_size", "seed"
-    )
-    if network.architecture is not None:
-        arguments["architecture"] = _in_table(
-            lambda named: make_named(architectures, named.name, named.arguments, "architecture"), network.architecture
-        )
-    if network.loss is not None:
-        arguments["loss"] = _in_table(_make_loss, network.loss)
-    if network.metrics is not None:
-        arguments["metrics"] = [_in_table(_make_metric, metric) for metric in network.metrics]
-    if network.optimizer is not None:
-        rate = arguments.get("learning_rate", default_of(Neural_Network, "learning_rate"))
-        arguments["optimizer"] = _in_table(lambda named: _make_optimizer(named, rate), network.optimizer)
-    model = Neural_Network(preprocessor, **arguments)
-    if network.shuffle_batches is not None:
-        model.shuffle_batches = network.shuffle_batches
-    if network.weights is not None:
-        model.load(network.weights, head=network.load_head is not False)
-        model.start_from(model.model.get_weights())
-        model.reset()
-    return model
-
-
-def make_callbacks(experiment: Experiment, validates: bool) -> list[Callback]:
-    """Create callbacks for the time limit, the learning-rate schedule, and early stopping.
-
-    Args:
-        experiment: The configuration.
-        validates: Monitor the loss of validation samples instead of the training loss.
-    """
-    import keras
-
-    from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
-
-    network = experiment.network
-    callbacks: list[Callback] = []
-    if network.schedule == "polynomial":
-        callbacks.append(PolynomialDecay(minutes=network.minutes))
-    if network.minutes is not None:
-        callbacks.append(TimeLimit(network.minutes))
-    if network.patience is not None:
-        monitor = "val_loss" if validates else "loss"
-        callbacks.append(keras.callbacks.EarlyStopping(monitor=monitor, mode="min", patience=network.patience))
-    return callbacks
-
-
 def make_training(experiment: Experiment) -> dict[str, Any]:
     """Return the arguments of a training: epochs and iterations."""
     from miscnn_tf.evaluation.cross_validation import cross_validation
@@ -239,73 +171,3 @@ def make_training(experiment: Experiment) -> dict[str, Any]:
     if epochs is None:
         epochs = default_of(cross_validation, "epochs") if network.minutes is None else UNLIMITED_EPOCHS
     return {"epochs": epochs, "iterations": network.iterations}
-
-
-def known_losses() -> Mapping[str, Any]:
-    """Return all losses by name. This imports Keras."""
-    from miscnn_tf.neural_network.losses import dice_weighted, losses
-
-    return {**losses, "dice_weighted": dice_weighted}  # not in the registry, because it has no defaults
-
-
-def known_metrics() -> Mapping[str, Any]:
-    """Return all metrics by name, including losses. This imports Keras."""
-    from miscnn_tf.neural_network import metrics
-
-    return {name: getattr(metrics, name) for name in metrics.__all__ if name != "identify_axis"}
-
-
-def _in_table(make: Callable[[Named], Any], named: Named) -> Any:
-    try:
-        return make(named)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"[network] {error}") from error
-
-
-def _make_optimizer(named: Named, rate: float) -> Any:
-    from miscnn_tf.neural_network.optimizer import known_optimizers
-
-    arguments = {**named.arguments, "learning_rate": rate}
-    return make_named(known_optimizers(), named.name.lower(), arguments, "optimizer")
-
-
-def _make_loss(named: Named) -> Any:
-    return _make_function(known_losses(), named, "loss")
-
-
-def _make_metric(named: Named) -> Any:
-    return _make_function(known_metrics(), named, "metric")
-
-
-def _make_function(known: Mapping[str, Any], named: Named, kind: str) -> Any:
-    """Return a loss or metric, with settings if there are any."""
-    from miscnn_tf.neural_network.losses import ConfiguredLoss
-
-    found = known.get(named.name)
-    if found is None:
-        if not named.arguments:
-            return _keras_function(named.name, known, kind)
-        make_named(known, named.name, named.arguments, kind)  # raises an error with the known names
-    if isinstance(found, ConfiguredLoss):
-        # A call with settings returns a new loss; the settings are the constructor arguments of its class.
-        check_arguments(type(found), named.arguments, f"the {kind} {named.name!r}")
-        return found(**named.arguments) if named.arguments else found
-    needed = isinstance(found, type) or named.name == "dice_weighted"
-    if needed:
-        return make_named(known, named.name, named.arguments, kind)
-    if named.arguments:
-        raise ConfigurationError(f"the {kind} {named.name!r} has no settings; write its name without a table")
-    return found
-
-
-def _keras_function(name: str, known: Mapping[str, Any], kind: str) -> Any:
-    import keras
-
-    find = keras.losses.get if kind == "loss" else keras.metrics.get
-    try:
-        function = find(name)
-    except ValueError:
-        function = None
-    if function is None:
-        make_named(known, name, {}, kind)
-    return function

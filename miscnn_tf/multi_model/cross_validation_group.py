@@ -222,7 +222,7 @@ class CrossValidationGroup(Model_Group):
         return group
 
     def _folds_of(self, sample_list: Sequence[Hashable]) -> list[Fold]:
-        samples = check_samples(sample_list, self)  # type: ignore[arg-type]  # it asks for the preprocessor only
+        samples = check_samples(sample_list, self)
         if isinstance(self.folds, int):
             return make_folds(samples, self.folds, self.seed)
         missing = {name for fold in self.folds for name in (*fold.training, *fold.validation)} ^ set(samples)

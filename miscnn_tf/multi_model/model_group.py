@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.atomic_files import make_folder
-from miscnn_tf._machine.cluster import is_chief, read_cluster
 from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
@@ -32,6 +31,7 @@ from miscnn_tf.multi_model.model import METHODS, Model
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare
+from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -378,7 +378,7 @@ class Model_Group(Model):
         """Write the group into ``<file_path>/group_<id>/``: its members, and ``metadata.json``, which lists them.
 
         An earlier dump of this group there is replaced once the new one is complete. Of several machines that train
-        together (``TF_CONFIG``), the first one writes it.
+        together, the first one writes it.
 
         Args:
             file_path: A folder; created if missing.
@@ -386,16 +386,13 @@ class Model_Group(Model):
         Raises:
             StorageError: If it cannot be written.
         """
-        if is_chief():
-            metadata = {
-                "kind": self.kind,
-                "id": self.id,
-                "verify_preprocessor": self.verify_preprocessor,
-                "description": self.description(),
-            }
-            group_file.write(file_path, self.models, metadata)
-        else:
-            logger.info("%s: %s is written by the first worker", read_cluster(), file_path)
+        metadata = {
+            "kind": self.kind,
+            "id": self.id,
+            "verify_preprocessor": self.verify_preprocessor,
+            "description": self.description(),
+        }
+        Writer().write_file(file_path, lambda: group_file.write(file_path, self.models, metadata))
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
         """Read a dump into this group: the weights of each member, and the ids.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,21 +31,6 @@ class CheckedCallback(keras.callbacks.Callback):
         Raises:
             ConfigurationError: If it does not fit the model or the training.
         """
-
-
-def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Return a new list of the callbacks that a user passes.
-
-    Raises:
-        ConfigurationError: If they are not a list of Keras callbacks.
-    """
-    listed = list(callbacks) if isinstance(callbacks, Iterable) and not isinstance(callbacks, str) else None
-    wrong = [one for one in listed or () if not isinstance(one, keras.callbacks.Callback)]
-    if listed is None or wrong:
-        found = callbacks if listed is None else wrong[0]
-        hint = "; add parentheses to the class" if isinstance(found, type) else ""
-        raise ConfigurationError(f"callbacks must be a list of Keras callbacks, got {found!r}{hint}")
-    return listed
 
 
 def require_working(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, validates: bool) -> None:

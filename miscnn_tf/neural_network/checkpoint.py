@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import keras
 
-from miscnn_tf._base.atomic_files import atomic_path
-from miscnn_tf._machine.cluster import is_chief
-from miscnn_tf.errors import ConfigurationError, ModelFileError
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.callbacks import CheckedCallback
 from miscnn_tf.neural_network.model_description import ENDINGS
 from miscnn_tf.neural_network.training_state import TrainingState
+from miscnn_tf.runs.best_model import BestEpoch, Saved, restore_weights
 
 __all__ = ["BestModel", "TrainingState", "restore_weights"]
 
-logger = logging.getLogger(__name__)
 
-
-class Saved(Protocol):
-    """Network with a model file, such as `Neural_Network`."""
-
-    @property
-    def model(self) -> keras.Model:
-        """Keras model."""
-
-    def dump(self, file_path: str | Path) -> None:
-        """Write the model file."""
-
-
-class BestModel(CheckedCallback):
+class BestModel(BestEpoch, CheckedCallback):
     """Callback that writes the model file whenever a monitored value is better than before.
 
     Unlike Keras' ``ModelCheckpoint`` it writes this package's model file (``Neural_Network.dump``), which predicts on
@@ -60,15 +41,8 @@ class BestModel(CheckedCallback):
     """
 
     def __init__(self, network: Saved, path: str | Path, monitor: str = "val_loss", mode: str = "min") -> None:
-        super().__init__()
-        if mode not in ("min", "max"):
-            raise ConfigurationError(f"mode={mode!r} must be 'min' or 'max': whether low or high {monitor} is better")
-        self.network = network
-        self.path = Path(path)
-        self.monitor = monitor
-        self.mode = mode
-        self.best: float | None = None
-        self.best_epoch: int | None = None
+        CheckedCallback.__init__(self)
+        BestEpoch.__init__(self, network, path, monitor, mode)
 
     def check(self, model: keras.Model, validates: bool) -> None:
         """Raise an error if the value will not exist, or the file has a wrong ending.
@@ -83,74 +57,3 @@ class BestModel(CheckedCallback):
             )
         if self.path.suffix not in ENDINGS:
             raise ConfigurationError(f"BestModel: the model file {self.path} must end in {' or '.join(ENDINGS)}")
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Forget the previous training."""
-        self.best = self.best_epoch = None
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Write the model if this epoch is the best so far.
-
-        Raises:
-            ConfigurationError: If the logs do not hold the value.
-            StorageError: If the file cannot be written.
-        """
-        logs = logs or {}
-        if self.monitor not in logs:
-            raise ConfigurationError(
-                f"BestModel monitors {self.monitor!r}, but the training has {', '.join(sorted(logs)) or 'no values'}. "
-                "Values that begin with val_ need validation samples (Neural_Network.evaluate)"
-            )
-        value = float(logs[self.monitor])
-        if not math.isfinite(value):
-            logger.warning("epoch %d: %s is %s; this epoch's model is not kept", epoch + 1, self.monitor, value)
-            return
-        if self.best is not None and not (value < self.best if self.mode == "min" else value > self.best):
-            return
-        if is_chief():
-            with atomic_path(self.path) as temporary:
-                self.network.dump(str(temporary))
-        self.best, self.best_epoch = value, epoch
-
-    def get_state(self) -> dict[str, Any]:
-        """Return the best value so far, for `TrainingState`."""
-        return {"best": self.best, "best_epoch": self.best_epoch}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Set the return value of `get_state`; without the model file, the next epoch is the best."""
-        if self.path.is_file():
-            self.best, self.best_epoch = state["best"], state["best_epoch"]
-        elif state["best"] is not None:
-            logger.warning(
-                "%s, the best model so far, does not exist any more; the best of the next epochs replaces it", self.path
-            )
-
-
-def restore_weights(network: Saved, path: str | Path) -> None:
-    """Set the weights of a network from a model file of the same architecture.
-
-    Unlike ``Neural_Network.load`` it builds no new Keras model, so that custom layers need not be registered, and
-    compiles nothing.
-
-    Args:
-        network: The network.
-        path: The file, ``….keras``.
-
-    Raises:
-        ModelFileError: If the file cannot be read, or its weights do not fit the network.
-
-    Example:
-        >>> restore_weights(model, "evaluation/fold_0/model.keras")  # doctest: +SKIP
-    """
-    try:
-        with warnings.catch_warnings():
-            # An optimizer without steps cannot take the file's state, which is not needed.
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
-            network.model.load_weights(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged files cause errors from KeyError to NotImplementedError
-        raise ModelFileError(
-            f"the weights in {path} could not be read into this network: {error}. The file is damaged or of another "
-            "architecture; train again"
-        ) from error

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from miscnn_tf._machine.cluster import Cluster, read_cluster
+from miscnn_tf._machine.cluster import TF_CONFIG, Cluster, read_cluster
 from miscnn_tf._machine.onednn import VARIABLE, comes_too_late, cpu_flags
 from miscnn_tf._machine.processor import NVIDIA_TRACES
 from miscnn_tf.errors import ConfigurationError
@@ -345,7 +345,7 @@ def _warn_of_slow_kernels() -> None:
 
 def _devices(gpus: Sequence[Any], replicas: int, cluster: Cluster | None) -> str:
     if cluster is not None:
-        return f"{cluster} (TF_CONFIG), {replicas} {'GPUs' if gpus else 'CPUs'} in all"
+        return f"{cluster} ({TF_CONFIG}), {replicas} {'GPUs' if gpus else 'CPUs'} in all"
     if not gpus:
         return "CPU" if replicas == 1 else f"{replicas} CPU devices"
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,12 +19,12 @@ from tqdm import tqdm
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.atomic_files import make_folder
-from miscnn_tf._machine.cluster import is_chief
 from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, require_architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
+from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
 from miscnn_tf.neural_network.class_weights import ClassWeight
 from miscnn_tf.neural_network.compiled_model import CompiledModel
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
@@ -49,6 +50,7 @@ from miscnn_tf.processing.assembling import assemble
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Prepare
+from miscnn_tf.runs.writer import Together, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -321,6 +323,16 @@ class Neural_Network:
         self.initialization_weights = list(weights)
         self.start_digest = digest.hexdigest()
 
+    @contextmanager
+    def starting_from_current_weights(self) -> Iterator[None]:
+        """Make `reset` return to the current weights, inside the ``with`` statement."""
+        initial, digest = self.initialization_weights, self.start_digest
+        self.start_from(self.model.get_weights())
+        try:
+            yield
+        finally:
+            self.initialization_weights, self.start_digest = initial, digest
+
     # ---------------------------------------------------------------- training
 
     def train(
@@ -392,6 +404,28 @@ class Neural_Network:
             verbose=self.verbose,
         )
         return Training(settings, self._compiled, self.snapshot(), self.plan, self.patch_predictor, self._adopt).run()
+
+    def best_model(self, path: Path) -> keras.callbacks.Callback:
+        """Return a callback that writes the model of the epoch with the lowest ``val_loss``."""
+        return BestModel(self, path)
+
+    def training_state(self, folder: Path, every: int) -> keras.callbacks.Callback:
+        """Return a callback that saves the state of a training, so that the training can be continued.
+
+        Args:
+            folder: Folder of the state.
+            every: Number of epochs between two backups.
+        """
+        return TrainingState(folder, every, keep=True)
+
+    def state_settings(self) -> dict[str, Any]:
+        """Return the settings of the network in the state of a training."""
+        return self.snapshot().training_settings()
+
+    @property
+    def together(self) -> Together:
+        """Connection to the other machines that train this network."""
+        return self.hardware.workers.together
 
     def _adopt(self, progress: Progress) -> None:
         self.trained_on, self.epochs_trained = progress.trained_on, progress.epochs_trained
@@ -653,7 +687,7 @@ class Neural_Network:
     def dump(self, file_path: str | Path) -> None:
         """Write everything that is needed to predict new scans or to continue training: see `miscnn_tf.load_model`.
 
-        Of several machines that train together (``TF_CONFIG``), the first one writes it.
+        Of several machines that train together, the first one writes it.
 
         Args:
             file_path: Ends in ``.keras``, ``.h5`` or ``.hdf5``.
@@ -662,17 +696,14 @@ class Neural_Network:
             ConfigurationError: If it has another ending.
             StorageError: If the file cannot be written.
         """
-        if is_chief():
-            write_model(self.model, self.snapshot().to_json(), file_path)
-        else:
-            logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
+        Writer().write_file(file_path, lambda: write_model(self.model, self.snapshot().to_json(), file_path))
 
     def export_onnx(self, file_path: str | Path) -> None:
         """Write the network for ONNX runtimes, which need neither Python nor TensorFlow (extra ``onnx``).
 
         The network maps float32 ``(batch, x, y[, z], channels)`` to probabilities ``(batch, x, y[, z], classes)``. Its
-        preprocessing is in the file's metadata under ``"miscnn_tf"``, as JSON. Of several machines that train together
-        (``TF_CONFIG``), the first one writes it.
+        preprocessing is in the file's metadata under ``"miscnn_tf"``, as JSON. Of several machines that train together,
+        the first one writes it.
 
         Args:
             file_path: Ends in ``.onnx``.
@@ -687,10 +718,7 @@ class Neural_Network:
             >>> session = onnxruntime.InferenceSession("model.onnx")  # doctest: +SKIP
             >>> (probabilities,) = session.run(None, {"image": patches})  # doctest: +SKIP
         """
-        if is_chief():
-            write_onnx(self.in_float32(), self.snapshot().to_json(), file_path)
-        else:
-            logger.info("%s: %s is written by the first worker", self.hardware.cluster, file_path)
+        Writer().write_file(file_path, lambda: write_onnx(self.in_float32(), self.snapshot().to_json(), file_path))
 
     def load(
         self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None, *, head: bool = True

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.arguments import callback_list, whole_number
 from miscnn_tf._base.messages import plural, some_of
+from miscnn_tf._machine.cluster import TF_CONFIG
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
-from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, callback_list, require_working
+from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, require_working
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compiled_model import CompiledModel
 from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
@@ -406,7 +407,7 @@ def _require_a_share_for_each_device(replicas: int, batch_size: int) -> None:
     if batch_size < replicas:
         raise ConfigurationError(
             f"batch_size={batch_size} is less than the {replicas} devices: each needs a share of the batch. Use a "
-            f"batch_size of {replicas} or a multiple of it, or fewer devices (multi_gpu=False; without TF_CONFIG)"
+            f"batch_size of {replicas} or a multiple of it, or fewer devices (multi_gpu=False; without {TF_CONFIG})"
         )
     if batch_size % replicas:
         logger.warning(

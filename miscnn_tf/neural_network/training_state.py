@@ -15,7 +15,6 @@ import numpy as np
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.atomic_files import make_folder
-from miscnn_tf._machine.cluster import is_chief
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.runs.names import STATE_FILE
@@ -26,6 +25,7 @@ from miscnn_tf.runs.training_state_file import (
     without_arrays,
     write_state,
 )
+from miscnn_tf.runs.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +138,8 @@ class TrainingState(keras.callbacks.Callback):
         # JSON types, as in the file.
         self._settings = json.loads(json.dumps(settings, default=_number))
         self._position = Position(first, 0, 0, seed)
-        if is_chief():
-            make_folder(self.folder)  # fails before the first epoch, not after it
+        # An error is raised before the first epoch, not after it.
+        Writer().write(lambda: make_folder(self.folder), wait=False)
         if not self.path.is_file():
             return self._position
         description = read_description(self.path)
@@ -177,14 +177,14 @@ class TrainingState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Write the state."""
         done = epoch + 1
-        if is_chief() and (done % self.every == 0 or done == self._epochs or self.model.stop_training):
-            self._write(done)
+        if done % self.every == 0 or done == self._epochs or self.model.stop_training:
+            Writer().write(lambda: self._write(done), wait=False)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Remove the file."""
         self._begun = False
-        if not self.keep and is_chief():
-            self.path.unlink(missing_ok=True)
+        if not self.keep:
+            Writer().write(lambda: self.path.unlink(missing_ok=True), wait=False)
 
     def _write(self, done: int) -> None:
         variables = _variables(self.model)

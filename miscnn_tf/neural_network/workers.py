@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf._machine.cluster import Cluster
+from miscnn_tf._machine.cluster import TF_CONFIG, Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def _strategy(cluster: Cluster) -> tf.distribute.Strategy:
         if "must be configured at program startup" not in str(error):
             raise
         raise ConfigurationError(
-            "TF_CONFIG is set, but TensorFlow was in use before the Neural_Network was made, and cannot connect the "
+            f"{TF_CONFIG} is set, but TensorFlow was in use before the Neural_Network was made, and cannot connect the "
             "workers any more. Make the first Neural_Network of the program before anything else uses TensorFlow. "
             "Objects of keras.metrics use it, too: set the network's metrics afterwards, in network.hardware.scope()"
         ) from error
@@ -59,7 +59,7 @@ def _strategy(cluster: Cluster) -> tf.distribute.Strategy:
             raise
         raise ConfigurationError(
             f"{cluster} cannot listen at {cluster.addresses[cluster.index]}: its port is in use, perhaps by an earlier "
-            "run that is still active. Choose another port in the TF_CONFIG of all workers"
+            f"run that is still active. Choose another port in the {TF_CONFIG} of all workers"
         ) from error
 
 

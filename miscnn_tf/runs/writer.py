@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from miscnn_tf._machine.cluster import read_cluster
 from miscnn_tf.runs.folder_lock import locked_folder
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -37,9 +40,9 @@ class Writer:
     """
 
     def __init__(self, together: Together | None = None) -> None:
-        cluster = read_cluster()
-        self.is_alone = cluster is None
-        self.is_chief = cluster is None or cluster.is_chief
+        self._cluster = read_cluster()
+        self.is_alone = self._cluster is None
+        self.is_chief = self._cluster is None or self._cluster.is_chief
         self._together = together or _alone
 
     def write(self, act: Callable[[], T], *, wait: bool = True) -> T | None:
@@ -60,6 +63,18 @@ class Writer:
             return act() if self.is_chief else None
 
         return self._together(act_if_chief)[0] if wait else act_if_chief()
+
+    def write_file(self, path: str | Path, act: Callable[[], object]) -> None:
+        """Write one file or folder on the first node; the other nodes log who writes it, and do not wait.
+
+        Args:
+            path: The file or folder, for the log.
+            act: Writes it.
+        """
+        if self.is_chief:
+            act()
+        else:
+            logger.info("%s: %s is written by the first worker", self._cluster, path)
 
     @contextmanager
     def locked(self, folder: str | Path) -> Iterator[None]:

@@ -12,15 +12,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from miscnn_tf.xai import certaintymap, gradcam
-
-if TYPE_CHECKING:
-    # A type checker sees the function: it does not know that a module can be called.
-    from miscnn_tf.xai.occlusion_sensitivity import occlusion_sensitivity
-else:
-    from miscnn_tf.xai import occlusion_sensitivity
+from miscnn_tf.xai import certaintymap, gradcam, occlusion_sensitivity
 from miscnn_tf.xai.certaintymap import compute_certaintymap
 from miscnn_tf.xai.gradcam import compute_gradient_heatmap
 

@@ -11,7 +11,8 @@ from layout_data import labels_of, save_image
 from small_data import write_cases, write_volume
 
 from miscnn_tf.cli import main as cli
-from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder, describe_data, open_data
+from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder
+from miscnn_tf.cli.data_set import describe_data, open_data
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, miscnn_data_interfaces
 from miscnn_tf.errors import DataError
 

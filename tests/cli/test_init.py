@@ -86,7 +86,8 @@ def test_no_tensorflow_is_needed(experiment: Path, tmp_path: Path) -> None:
 def test_hippocampus_from_the_folder_to_a_network(hippocampus: Path, tmp_path: Path) -> None:
     """What init writes can be built as it stands."""
     assert init(hippocampus / "cases", "-o", tmp_path / "hippocampus.toml") == 0
-    from miscnn_tf.experiment.build import make_data_io, make_model, make_preprocessor
+    from miscnn_tf.experiment.build import make_data_io, make_preprocessor
+    from miscnn_tf.experiment.build_network import make_model
 
     made = read_experiment(tmp_path / "hippocampus.toml", ["network.architecture.n_filters=1"])
     model = make_model(made, make_preprocessor(made, make_data_io(made, tmp_path)))

@@ -4,7 +4,6 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -444,6 +443,6 @@ def test_a_fold_waits_until_the_first_machine_has_written_the_splits(
             split_folds(names(model), 3, tmp_path)
         return act(), np.array([numbers()])
 
-    model.hardware = SimpleNamespace(workers=SimpleNamespace(together=together))
+    model.together = together
     assert run_fold(1, model, 2, evaluation_path=tmp_path)["val_loss"] == [0.9, 0.5]
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"sample_list.json"}

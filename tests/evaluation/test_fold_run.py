@@ -1,7 +1,5 @@
 """A fold on machines that train together."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -35,7 +33,7 @@ def test_a_fold_that_only_some_machines_find_finished_is_trained_by_none(fake_mo
     trained = len(model.calls)
 
     def other_finds(finished):
-        model.hardware = SimpleNamespace(workers=Workers(OtherTells(finished), Cluster(("a:1", "b:2"), 0)))
+        model.together = Workers(OtherTells(finished), Cluster(("a:1", "b:2"), 0)).together
 
     other_finds(not finished_here)
     with pytest.raises(ConfigurationError, match="finished on some of the machines that train together"):

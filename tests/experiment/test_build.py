@@ -11,17 +11,14 @@ from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
 from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.experiment.build import (
-    known_losses,
-    known_metrics,
-    make_callbacks,
     make_cross_validation,
     make_data_io,
-    make_model,
     make_preprocessor,
     make_split,
     make_training,
     number_of_folds,
 )
+from miscnn_tf.experiment.build_network import known_losses, known_metrics, make_callbacks, make_model
 from miscnn_tf.experiment.schema import UNLIMITED_EPOCHS, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -199,7 +196,7 @@ def test_the_weights_of_another_network_are_the_start_of_each_training(toy_io, t
 
 
 def test_every_loss_and_metric_can_be_named() -> None:
-    from miscnn_tf.experiment.build import _make_loss, _make_metric
+    from miscnn_tf.experiment.build_network import _make_loss, _make_metric
     from miscnn_tf.experiment.schema import Named
     from miscnn_tf.neural_network import losses
 

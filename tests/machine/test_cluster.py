@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from miscnn_tf._machine.cluster import is_chief, read_cluster
+from miscnn_tf._machine.cluster import read_cluster
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.runs.writer import Writer
 
 WORKERS = {"worker": ["10.0.0.1:1234", "10.0.0.2:1234"]}
 
@@ -23,7 +24,7 @@ def test_a_worker_knows_its_place(index, chief, monkeypatch):
     assert (cluster.index, cluster.is_chief) == (int(index), chief)
     assert str(cluster) == f"worker {int(index) + 1} of 2"
     monkeypatch.setenv("TF_CONFIG", told["TF_CONFIG"])
-    assert is_chief() is chief
+    assert Writer().is_chief is chief
 
 
 def test_addresses_of_ipv6_stand_in_brackets():
@@ -45,7 +46,7 @@ def test_a_chief_comes_first_as_in_tensorflow():
 def test_one_worker_trains_alone(told, monkeypatch):
     assert read_cluster(told) is None
     monkeypatch.setenv("TF_CONFIG", told.get("TF_CONFIG", ""))
-    assert is_chief()
+    assert Writer().is_chief
 
 
 @pytest.mark.parametrize(

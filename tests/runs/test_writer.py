@@ -56,6 +56,15 @@ def test_another_node_does_nothing(tmp_path, second_node):
     assert waited == [True, True]
 
 
+def test_a_file_is_written_by_the_first_node_and_the_others_log_it(tmp_path, second_node, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="miscnn_tf.runs.writer")
+    Writer().write_file("model.keras", lambda: pytest.fail("wrote"))
+    assert "worker 2 of 2: model.keras is written by the first worker" in caplog.text
+    monkeypatch.delenv("TF_CONFIG")
+    Writer().write_file("model.keras", (tmp_path / "model.keras").touch)
+    assert (tmp_path / "model.keras").exists()
+
+
 def test_a_failure_is_raised_and_nothing_is_locked(tmp_path):
     writer = Writer()
     with pytest.raises(ZeroDivisionError):

@@ -37,6 +37,8 @@ class Abstract_IO(ABC):
         class_names: Names of the classes for tables, legends and reports, background first; None: their numbers.
             Can be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is stored
             in model files.
+        label_map: Classes of values in the segmentations that differ from their class; None: all are equal.
+        found_in: Description of folders that were chosen by their names, for messages; None if there are none.
         layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
             not listed there.
         recognition_order: `find_interface` asks interfaces with a lower number first. Those of this package have 10 to
@@ -46,6 +48,8 @@ class Abstract_IO(ABC):
     layout_description: ClassVar[str] = ""
     recognition_order: ClassVar[int] = 0
     class_names: Sequence[str] | None = None
+    label_map: Mapping[int, int] | None = None
+    found_in: str | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
         # None if a subclass derives it from the data.
