@@ -222,6 +222,21 @@ def test_only_the_network_and_what_runs_it_import_tensorflow():
     assert bad == []
 
 
+def test_every_import_of_the_package_leads_to_a_module():
+    """mypy takes a missing module of ours for a library without types; imports in functions fail only when they run."""
+
+    def is_module(file: Path) -> bool:
+        return file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()
+
+    bad = []
+    for path in PACKAGE.rglob("*.py"):
+        for name, line in imports(path):  # of a module, or of something in it
+            file = ROOT / name.replace(".", "/")
+            if name.startswith("miscnn_tf.") and not is_module(file) and not is_module(file.parent):
+                bad.append(f"{path.relative_to(ROOT)}:{line}: {name}")
+    assert bad == []
+
+
 def private_names(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line, module and name of each private name of the package that a test imports, reads or patches in a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
