@@ -166,5 +166,5 @@ def test_every_writer_of_the_package_names_its_files_in_one_place() -> None:
     }
     # Removal gives a prepared sample a temporary name; a user's file is set aside, with nothing written.
     assert found == {
-        "data_loading/storage.py", "data_loading/cache/sample_files.py", "runs/kept_predictions.py",
+        "_base/atomic_files.py", "data_loading/cache/sample_files.py", "runs/kept_predictions.py",
     }  # fmt: skip

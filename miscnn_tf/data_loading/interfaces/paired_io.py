@@ -101,7 +101,16 @@ a folder of images beside a folder of masks
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:
-        super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
+        super().__init__(
+            channels,
+            classes,
+            three_dim,
+            pattern,
+            part=part,
+            label_map=label_map,
+            class_names=class_names,
+            file_ending=file_ending,
+        )
         self.image_folder = image_folder
         self.mask_folder = mask_folder
 
