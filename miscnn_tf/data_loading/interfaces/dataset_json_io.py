@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -86,6 +86,21 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
   imagesTr/case_00.nii.gz         or case_00_0000.nii.gz, case_00_0001.nii.gz, …
   labelsTr/case_00.nii.gz"""
     recognition_order: ClassVar[int] = 10
+
+    # The further arguments are keyword-only here.
+    def __init__(
+        self,
+        channels: int | None = None,
+        classes: int | None = None,
+        three_dim: bool | None = None,
+        pattern: str | None = None,
+        *,
+        part: str = "training",
+        label_map: Mapping[int, int] | None = None,
+        class_names: Sequence[str] | None = None,
+        file_ending: str | None = None,
+    ) -> None:
+        super().__init__(channels, classes, three_dim, pattern, part, label_map, class_names, file_ending)
 
     @classmethod
     def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:

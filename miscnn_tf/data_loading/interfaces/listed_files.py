@@ -85,7 +85,6 @@ class ListedFiles_interface(Abstract_IO):
         classes: int | None = None,
         three_dim: bool | None = None,
         pattern: str | None = None,
-        *,
         part: str = "training",
         label_map: Mapping[int, int] | None = None,
         class_names: Sequence[str] | None = None,
