@@ -117,7 +117,11 @@ def restore_best(model: Trainable, folder: Path, *, kept_only: bool = True) -> N
     """
     best = _best_model(folder, kept_only)
     if best is not None:
+        # The file also holds the optimizer, with the learning rate of the best epoch.
+        rate = model.learning_rate
         restore_weights(model, best)
+        if model.learning_rate != rate:
+            model.learning_rate = rate
 
 
 def writer_of(model: Trainable) -> Writer:

@@ -15,6 +15,7 @@ import pytest
 import miscnn_tf
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.evaluation import cross_validation
+from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.neural_network.checkpoint import TrainingState
 from miscnn_tf.neural_network.optimizer import OptimizerRecipe, known_optimizers
 
@@ -363,3 +364,14 @@ def test_half_precision_wraps_the_optimizer_and_knows_it_again(make_network):
     network.train(CASES, epochs=1)
     assert is_the_same(network.copy().optimizer)
     assert network.learning_rate == 0.02
+
+
+def test_each_fold_starts_with_the_learning_rate_of_the_first(make_network, tmp_path):
+    """Defect: reading the best weights of a fold also read the rate of its epoch, which the next fold started with."""
+    network, rates = make_network(learning_rate=0.01), []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: rates.append(float(network.model.optimizer.learning_rate))
+    )
+    cross_validation(CASES, network, 2, 3, evaluation_path=tmp_path, callbacks=[watch, PolynomialDecay()])
+    assert rates == pytest.approx([0.01, 0.01])
+    assert network.learning_rate == pytest.approx(0.01)
