@@ -95,7 +95,8 @@ class Volume:
         image = self.preprocessor.prepare_sample_subfunctions(INDEX).img_data
         assert isinstance(image, np.memmap)
         image.base.madvise(mmap.MADV_DONTNEED)  # releases the pages of this process; the system follows
-        descriptor = os.open(image.filename, os.O_RDONLY)
+        (file,) = Path(self.preprocessor.data_io.batch_path).rglob("image.npy")
+        descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
