@@ -380,3 +380,8 @@ def _names(code: CodeType) -> set[str]:
     """Return the names of globals and attributes in the code of a function and its inner functions."""
     inner = (_names(part) for part in code.co_consts if isinstance(part, CodeType))
     return set(code.co_names).union(*inner)
+
+
+def is_lambda(function: Any) -> bool:
+    """Return True for a lambda, which has no name to be stored."""
+    return getattr(function, "__name__", None) == "<lambda>"

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import inside, make_folder
 from miscnn_tf._base.configuration import fingerprint
+from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
 from miscnn_tf.data_loading.data_io import Data_IO

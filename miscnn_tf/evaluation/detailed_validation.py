@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf._base.callable_module import make_callable
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.sample import memory_for

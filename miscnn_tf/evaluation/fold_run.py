@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf._base.arguments import callback_list
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation

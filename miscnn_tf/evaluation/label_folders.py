@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import bare_mask, composed, is_nifti, stem_of

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
 from miscnn_tf.runs.names import FIGURE_FILE
 from miscnn_tf.runs.score_summary import finite

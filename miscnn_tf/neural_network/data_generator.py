@@ -17,10 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf.data_loading.labels import label_dtype
+from miscnn_tf.data_loading.labels import label_dtype, one_hot
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, Share, TrainingBatches
-from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
 

@@ -20,7 +20,7 @@ from miscnn_tf._machine.cluster import TF_CONFIG, Cluster, read_cluster
 from miscnn_tf._machine.onednn import VARIABLE, comes_too_late, cpu_flags
 from miscnn_tf._machine.processor import NVIDIA_TRACES
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.workers import Workers, cluster_strategy
+from miscnn_tf.neural_network.cluster_nodes import Workers, cluster_strategy
 from miscnn_tf.processing.batches import Share
 
 logger = logging.getLogger(__name__)

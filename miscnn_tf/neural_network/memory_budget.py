@@ -14,9 +14,8 @@ from miscnn_tf._machine.resident_memory import PeakWatch, resident_bytes
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import MemoryBudgetError
-from miscnn_tf.processing.assembling import assemble
+from miscnn_tf.processing.assembling import assemble, assembling_bytes, most_sections, preparation_bytes
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
-from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections, preparation_bytes
 from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Predictor

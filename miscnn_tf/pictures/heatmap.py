@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.pictures.overlay import overlay

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf._base.atomic_files import atomic_path, inside, make_folder, watched_writes
+from miscnn_tf._base.files import atomic_path, inside, make_folder, watched_writes
 from miscnn_tf._base.plain_files import write_json
 from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS

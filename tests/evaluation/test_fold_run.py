@@ -7,7 +7,7 @@ from miscnn_tf._machine.cluster import Cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_run import run_split
 from miscnn_tf.evaluation.options import ValidationOptions
-from miscnn_tf.neural_network.workers import Workers
+from miscnn_tf.neural_network.cluster_nodes import Workers
 from miscnn_tf.runs.fold import Fold
 
 

@@ -235,7 +235,7 @@ def test_a_prediction_is_noted_before_it_has_its_name(tmp_path, monkeypatch):
             seen.append(json.loads((tmp_path / "predictions" / "made_by.json").read_text())["files"])
         replace(source, target)
 
-    monkeypatch.setattr("miscnn_tf._base.atomic_files.os.replace", watch)
+    monkeypatch.setattr("miscnn_tf._base.files.os.replace", watch)
     kept.save("a", np.ones((6, 6), np.uint8))
     assert [list(files) for files in seen] == [["a.npy"]]
 

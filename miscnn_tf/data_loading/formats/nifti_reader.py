@@ -19,7 +19,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from miscnn_tf._base.opening import file_size, first_bytes, open_regular, open_unpacked, size_in_trailer
+from miscnn_tf._base.files import file_size, first_bytes, open_regular, open_unpacked, size_in_trailer
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.errors import DataError
 

@@ -13,7 +13,7 @@ import numpy as np
 from miscnn_tf._base.arguments import flag, whole_number
 from miscnn_tf._base.configuration import fingerprint
 from miscnn_tf._base.messages import did_you_mean
-from miscnn_tf.data_loading._discovery.sample_folders import first_image
+from miscnn_tf.data_loading.file_names import first_image
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, Labelled, detect_classes, structures_of
 from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype

@@ -16,7 +16,6 @@ from miscnn_tf.data_loading._discovery.dataset_json import (
     find_dataset_json,
     read_description,
 )
-from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
     composed,
@@ -24,6 +23,7 @@ from miscnn_tf.data_loading.file_names import (
     ending_of,
     folder_entries,
     is_nifti,
+    list_files,
     visible_files,
     warn_of_others,
     without_ending,

@@ -10,11 +10,20 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf._base import configuration
-from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.files import inside
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading._discovery.image_forms import usual_nifti_form
-from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
-from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, visible_files, warn_of_others, without_ending
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    find_nifti,
+    find_samples,
+    folder_below,
+    list_files,
+    sample_folder,
+    visible_files,
+    warn_of_others,
+    without_ending,
+)
 from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, check_size, read_info, read_voxels
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import (

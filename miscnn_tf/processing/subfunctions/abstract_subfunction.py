@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf._base.configuration import plain
+from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.interpolation import SLAB_BYTES
-from miscnn_tf.processing.one_hot import decide_labels
-from miscnn_tf.processing.patching.slab_rows import SlabRows
+from miscnn_tf.processing.patching.blending import SlabRows
 
 __all__ = ["Abstract_Subfunction", "ImageSpec", "decide_labels"]
 
