@@ -18,7 +18,6 @@ from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.errors import StorageError
-from miscnn_tf.runs.cleanup import remove_predictions
 from miscnn_tf.runs.model_settings import weights_digest
 from miscnn_tf.runs.names import MARK_FILE, PREDICTIONS_FOLDER
 from miscnn_tf.runs.prediction_files import (
@@ -29,6 +28,7 @@ from miscnn_tf.runs.prediction_files import (
     recorded_digests,
     was_written_here,
 )
+from miscnn_tf.runs.written_files import remove_predictions
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
-from miscnn_tf.runs.cleanup import remove_predictions
 from miscnn_tf.runs.kept_predictions import KeptPredictions
 from miscnn_tf.runs.prediction_files import load_prediction
+from miscnn_tf.runs.written_files import remove_predictions
 
 
 class Model:

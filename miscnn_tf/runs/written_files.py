@@ -1,4 +1,4 @@
-"""Search for the files that earlier runs wrote, and their removal.
+"""Find and remove the files that earlier runs wrote.
 
 A file is only removed if both its name and its content identify it as written by this package and unchanged. Links are
 not followed.
