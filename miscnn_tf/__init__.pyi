@@ -20,6 +20,7 @@ from .evaluation.cross_validation import cross_validation as cross_validation
 from .evaluation.leave_one_out import leave_one_out as leave_one_out
 from .evaluation.options import ValidationOptions as ValidationOptions
 from .evaluation.split_validation import split_validation as split_validation
+from .cli.planned_run import plan as plan
 from .multi_model import (
     CrossValidationGroup as CrossValidationGroup,
     Model_Group as Model_Group,

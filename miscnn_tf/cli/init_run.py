@@ -28,6 +28,7 @@ def run_init(
     memory_gb: float | None = None,
     changes: Sequence[str] = (),
     overwrite: bool = False,
+    minutes: float | None = None,
 ) -> Experiment:
     """Analyse a data set, and write a configuration and the fingerprint.
 
@@ -38,6 +39,7 @@ def run_init(
         memory_gb: Memory for a training step; None: depends on the machine.
         changes: Values that are set, not detected: ``"data.classes=3"``.
         overwrite: Replace an existing file.
+        minutes: Time limit of the training; None for a number of epochs.
 
     Returns:
         The configuration.
@@ -67,7 +69,7 @@ def run_init(
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()
-    plan = make_plan(fingerprint, machine, names)
+    plan = make_plan(fingerprint, machine, names, minutes)
 
     data = {"path": Choice(_shown_path(checked.data.path, output), ""), "layout": Choice(name, "layout of the files")}
     data["channels"] = Choice(interface.channels, "")
