@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -19,6 +20,11 @@ import miscnn_tf
 
 PACKAGE = Path(miscnn_tf.__file__).parent
 ROOT = PACKAGE.parent
+
+#: The benchmark of the structure, which counts import circles.
+_spec = importlib.util.spec_from_file_location("structure", ROOT / "benchmarks" / "structure.py")
+structure = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(structure)
 
 #: Declared, but imported by no module of the package.
 NOT_IMPORTED: dict[str, str] = {}
@@ -222,6 +228,44 @@ def test_only_the_network_and_what_runs_it_import_tensorflow():
     assert bad == []
 
 
+def test_importing_these_modules_above_the_network_loads_tensorflow():
+    started = {
+        structure.module(path): {name for name, _ in imports(path, at_start=True)} for path in PACKAGE.rglob("*.py")
+    }
+    heavy = {
+        name for name, found in started.items() if any(re.match(r"(tensorflow|keras)\b", other) for other in found)
+    }
+
+    def loaded(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = {start}
+        while waiting:
+            parts = waiting.pop().split(".")
+            # Importing a.b.c runs a and a.b; its last part may be a class or a function.
+            new = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & started.keys() - seen
+            seen |= new
+            waiting |= {other for name in new for other in started[name]}
+        return seen
+
+    above = [name for name in started if not name.startswith("miscnn_tf.neural_network")]
+    loading = {name.removeprefix("miscnn_tf.") for name in above if loaded(name) & heavy}
+    assert loading == {"experiment.build_network", "cli.demo_run", "cli.training_run", "cli.prediction_run"}
+
+
+def test_the_architecture_page_lists_the_files_that_ask_for_the_class_of_an_interface():
+    asking = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass")
+        if re.search(r"_interface\b|Abstract_IO\b", ast.unparse(node.args[1]))
+    }
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paragraph = re.search(r"Six files ask for the\sclass of an interface:(.*?)arrays in memory", page, re.DOTALL)
+    assert set(re.findall(r"`(\S+\.py)`", paragraph[1])) == asking
+    assert len(asking) == 6
+
+
 def test_every_import_of_the_package_leads_to_a_module():
     """mypy takes a missing module of ours for a library without types; imports in functions fail only when they run."""
 
@@ -323,6 +367,10 @@ def test_the_paths_that_contributors_are_shown_exist():
     paths = re.findall(r"`((?:miscnn_tf|tests)/[\w/.]+)`", text)
     assert len(paths) > 12
     assert [path for path in paths if not (ROOT / path).exists()] == []
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`(\w+/[\w/.*]*)`", text)
+    assert len(paths) > 50
+    assert [path for path in paths if not [*PACKAGE.rglob(path), *ROOT.glob(path)]] == []
 
 
 def test_the_workflow_runs_the_lowest_and_the_newest_python():

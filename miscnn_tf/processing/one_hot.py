@@ -1,4 +1,7 @@
-"""Conversion of class probabilities to labels, and of labels to one-hot."""
+"""Conversion of class probabilities to labels, and of labels to one-hot.
+
+`decide_labels` decides the labels of every prediction from class probabilities; `postprocessing` chooses on which grid.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Bring class probabilities from the network's grid to a prediction on the grid of the original image."""
+"""Bring class probabilities from the network's grid to a prediction on the grid of the original image.
+
+`decision_step` chooses where the labels are decided: where a step resamples,
+`interpolation.resize_probabilities_to_labels` decides them, otherwise `one_hot.decide_labels` on each slab.
+"""
 
 from __future__ import annotations
 
