@@ -322,7 +322,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     old = [target for target in targets if os.path.exists(target)]
     if before is None and old and not overwrite:
         raise ConfigurationError(
-            f"{output} holds files that 'miscnn-tf predict' did not write, called as the predictions would be: "
+            f"{output} contains files with the names of the predictions that 'miscnn-tf predict' did not write: "
             f"{some_of((path.name for path in old), 3)}. Choose another folder, or replace them with --overwrite"
         )
     if before is not None and not overwrite:
