@@ -1,4 +1,8 @@
-"""Communication of machines that train one network together."""
+"""Communication of machines that train one network together.
+
+These workers are processes on cluster nodes. Loader threads, whose number is the argument ``workers`` of
+`Neural_Network`, are in `data_generator`.
+"""
 
 from __future__ import annotations
 

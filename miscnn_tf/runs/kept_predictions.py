@@ -39,9 +39,9 @@ _ENDINGS = (*file_names.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy",
 class KeptPredictions:
     """Label maps in a folder, predicted by the model with its current weights, in the format of its interface.
 
-    Predictions of the same weights and settings are used again, so that an interrupted evaluation can be continued;
-    those of other weights are removed first. Only files that this package wrote and that are unchanged since are used,
-    replaced or removed. Any other file with the name of a prediction is renamed.
+    Predictions made with the same weights and settings are reused, so that an interrupted evaluation can be continued;
+    those from other weights are removed first. Only files that this package wrote and that are unchanged since then are
+    used, replaced or removed. Any other file with the name of a prediction is renamed.
 
     Predictions are ``.npy`` files for data in memory and for custom interfaces that cannot save.
 

@@ -225,7 +225,7 @@ def class_locations(labels: np.ndarray, classes: int, rng: np.random.Generator, 
         labels: Label map ``(x, y[, z])`` of integers, in any memory order; may be a memory map.
         classes: Number of classes, background (0) included. Labels outside ``1 … classes - 1`` are left out.
         rng: Source of the random numbers.
-        limit: Most voxels per class; a class with fewer is listed completely.
+        limit: Maximum number of voxels per class; all voxels of smaller classes are returned.
 
     Returns:
         int32 array ``(n, 1 + axes)``: the class, then the voxel. Rows are sorted by class; a class that does not occur
