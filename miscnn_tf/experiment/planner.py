@@ -132,9 +132,7 @@ def make_plan(
         "patchwise-crop", "random patches in training, all patches of a grid in prediction"
     )
     preprocessing["patch_shape"] = Choice(list(patch), patch_reason)
-    preprocessing["overlap"] = Choice(
-        [size // 2 for size in patch], "half the patch; less is faster, but seams may be visible"
-    )
+    preprocessing["overlap"] = Choice(0.5, "half the patch; less is faster, but seams may be visible")
     sides = [name for name in class_names if _SIDES.search(name.lower())]
     mirror = Choice(True, "flips along all axes; set it to false if left and right differ")
     if sides:

@@ -77,8 +77,8 @@ class Preprocessor:
             machine's.
 
     Attributes:
-        patchwise_overlap: Overlap of neighbouring grid patches in voxels per axis, default ``(0, 0, 0)``. For
-            prediction, half of the patch is usual.
+        patchwise_overlap: Overlap of neighbouring grid patches per axis, in voxels or as a fraction of the patch
+            (``0.5``), default ``(0, 0, 0)``. For prediction, half of the patch is usual.
         patchwise_blending: How overlapping predictions are merged: ``"gaussian"`` (the middle of a patch counts more,
             as in nnU-Net) or ``"average"``.
         patchwise_skip_blanks: Leave out training patches that hold nothing but `patchwise_skip_class`, default False.
@@ -98,7 +98,7 @@ class Preprocessor:
         >>> pre_processor = Preprocessor(
         ...     data_io, batch_size=2, analysis="patchwise-crop", patch_shape=(80, 160, 160)
         ... )  # doctest: +SKIP
-        >>> pre_processor.patchwise_overlap = (40, 80, 80)  # doctest: +SKIP
+        >>> pre_processor.patchwise_overlap = 0.5  # doctest: +SKIP
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Preprocessor:
             _quarter_of_memory() if cache_bytes is None else byte_count(cache_bytes, "cache_bytes", least=0)
         )
 
-        self.patchwise_overlap: tuple[int, ...] | int = (0, 0, 0)
+        self.patchwise_overlap: tuple[float, ...] | float = (0, 0, 0)
         self.patchwise_blending = "gaussian"
         self.patchwise_skip_blanks = False
         self.patchwise_skip_class = 0

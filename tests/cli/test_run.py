@@ -20,7 +20,6 @@ SMALL = {
     "network.iterations": 2,
     "network.epochs": 2,
     "preprocessing.patch_shape": [8, 16, 16],
-    "preprocessing.overlap": [4, 8, 8],
     "preprocessing.spacing": [11, 9, 9],
     "network.precision": "float32",
 }
