@@ -56,9 +56,7 @@ def _overlap(value: Any) -> list[int] | float:
     if isinstance(value, float) and 0 < value < 1:
         return value
     if not isinstance(value, list):
-        raise ValueError(
-            f"overlap must be a fraction of the patch such as 0.5, or a list of voxels, got {shown(value)}"
-        )
+        raise ValueError(f"{shown(value)} is neither a fraction of the patch such as 0.5, nor a list of voxels")
     for number, one in enumerate(value, start=1):
         if type(one) is not int or one < 0:
             raise ValueError(f"entry {number} must be a whole number, at least 0, got {shown(one)}")
