@@ -1,4 +1,4 @@
-"""Batches for training: a Keras sequence, loader threads that make them in advance, and the pipeline that ``fit`` reads.
+"""Batches for training: a Keras sequence, loader threads that prepare them, and the pipeline that ``fit`` reads.
 
 The number of loader threads is the argument ``workers`` of `Neural_Network`; `Training` passes it to `Feed`.
 """
