@@ -251,7 +251,7 @@ def test_few_files_read_the_cluster_from_the_environment():
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         for module, _ in imports(path)
-        if module == "miscnn_tf._machine.cluster.read_cluster"
+        if module == "miscnn_tf._machine.tf_config.read_cluster"
     }
     assert readers == {"runs/writer.py", "neural_network/device_probe.py", "neural_network/hardware.py"}
     messages = {
@@ -261,7 +261,7 @@ def test_few_files_read_the_cluster_from_the_environment():
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "TF_CONFIG" in node.value
         if '"""' not in (ast.get_source_segment(path.read_text(encoding="utf-8"), node) or "")
     }
-    assert messages == {"_machine/cluster.py"}  # others use its constant
+    assert messages == {"_machine/tf_config.py"}  # others use its constant
 
 
 def test_only_the_network_and_what_runs_it_import_tensorflow():

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf._machine.cluster import TF_CONFIG, Cluster
+from miscnn_tf._machine.tf_config import TF_CONFIG, Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 
 logger = logging.getLogger(__name__)
