@@ -57,6 +57,7 @@ from .processing.subfunctions import (
     TransformHU as TransformHU,
 )
 from .report.run_page import write_report as write_report
+from .pictures.sample_picture import show as show
 from .pictures.visualizer import visualize_samples as visualize_samples
 from .xai.certaintymap import compute_certaintymap as compute_certaintymap
 from .xai.gradcam import compute_gradient_heatmap as compute_gradient_heatmap
