@@ -37,10 +37,7 @@ extensions = [
     # Beside this file:
     "offline_math",
     "command_line",
-    "known_names",
 ]
-# A name in a docstring that does not exist is a warning.
-nitpicky = True
 exclude_patterns = ["extensions", "pictures"]
 # Two classes of the API share a short name (`Architecture`): the first one is linked.
 suppress_warnings = ["ref.python"]

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from sphinx import addnodes
 from sphinx.util.inventory import InventoryFile
 
 import miscnn_tf
@@ -143,29 +142,6 @@ def test_every_name_of_the_api_pages_exists_and_every_public_name_is_on_one(site
     documented = {id(found) for found in map(find, site.names) if found is not None}
     missing = [f"{module}.{name}" for module, name in public_names() if id(find(f"{module}.{name}")) not in documented]
     assert missing == []
-
-
-@pytest.mark.parametrize(
-    ("name", "exists"),
-    [
-        ("cache_bytes", True),  # argument
-        ("mp_threads", True),  # attribute
-        ("PatchPlan", True),  # class of another module that is used there
-        ("assembling.assemble", True),  # beside the module
-        ("processing.assembling.assemble", True),
-        ("numpy.ndarray", True),
-        ("Draws", False),  # only in a docstring
-        ("assembling.put_together", False),
-        ("numpy.no_such_name", False),
-        ("the network's input", False),
-    ],
-)
-def test_names_without_a_page_must_exist(name, exists):
-    accept = runpy.run_path(str(DOCS / "extensions" / "known_names.py"))["accept"]
-    text, reference = addnodes.desc_name(), addnodes.pending_xref(refdomain="py", reftarget=name)
-    signature = addnodes.desc_signature(module="miscnn_tf", fullname="Preprocessor.plan")
-    addnodes.desc("", signature, addnodes.desc_content("", reference), domain="py")
-    assert accept(None, None, reference, text) is (text if exists else None)
 
 
 @pytest.mark.parametrize("name", ["Data_IO", "Preprocessor", "Data_Augmentation", "Neural_Network"])
