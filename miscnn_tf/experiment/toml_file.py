@@ -377,7 +377,7 @@ def describe_data(fingerprint: Fingerprint, class_names: Sequence[str], channels
     )
     lines = [
         f"{plural(fingerprint.cases, 'sample')} in {path}: {kind}, {ranges} voxels{size}",
-        f"Classes, share of the voxels, number of samples with them of {len(fingerprint.measured)}: {shares}",
+        f"Share of each class, and samples that contain it, of {len(fingerprint.measured)} measured: {shares}",
     ]
     return [part for line in lines for part in textwrap.wrap(line, _WIDTH)]
 
