@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo, and return the exit code."""
-    start_tensorflow(arguments.verbose)
+    start_tensorflow()
     from miscnn_tf.cli.demo_run import run_demo
 
     summary = run_demo(arguments.output, arguments.cases, arguments.epochs, arguments.seed)

@@ -10,6 +10,7 @@ import sys
 from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
+from miscnn_tf._machine.tensorflow_messages import LOG_LEVEL
 from miscnn_tf.cli.interruption import (
     INTERRUPTED,
     MESSAGE,
@@ -124,11 +125,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _OneLine(logging.Formatter):
+    """Formats records like the errors of the command line: ``miscnn-tf: warning: …``."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        source = "" if record.name.partition(".")[0] == "miscnn_tf" else f"{record.name}: "
+        return f"miscnn-tf: {record.levelname.lower()}: {source}{record.message}"
+
+
 def _set_up_logging(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s") if verbose else _OneLine())
+    logging.basicConfig(handlers=[handler])
     # This package only: matplotlib and others log a lot at DEBUG.
     logging.getLogger("miscnn_tf").setLevel(level)
-    if verbose < 2:
-        # Hide TensorFlow's start-up messages about CPU instructions, unless the user has set the level.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's information and warnings are hidden, unless they are asked for here or in the environment.
+    os.environ.setdefault(LOG_LEVEL, "0" if verbose > 1 else "2")
