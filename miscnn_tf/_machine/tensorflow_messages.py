@@ -17,7 +17,8 @@ from types import ModuleType
 
 from miscnn_tf._machine.processor import NVIDIA_TRACES
 
-#: Environment variable with TensorFlow's log level. If it is "0", nothing is removed.
+#: Environment variable with TensorFlow's log level: "1" hides information, "2" warnings too. With "0" nothing is
+#: removed.
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 # The two formats: "E0000 00:00:1796094611.204767   31506 util.cc:131] oneDNN …" and
@@ -72,7 +73,10 @@ def without_known_messages() -> Iterator[None]:
 
 
 def filter_import_of_tensorflow() -> None:
-    """Remove known lines from the import of TensorFlow, whichever module imports it first."""
+    """Remove known lines from the import of TensorFlow, whichever module imports it first.
+
+    Information is hidden later on as well, unless the environment sets the log level.
+    """
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -126,5 +130,6 @@ class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader  # the module shows no trace of this one
+        os.environ.setdefault(LOG_LEVEL, "1")
         with without_known_messages():
             self._loader.exec_module(module)

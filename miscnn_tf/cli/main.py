@@ -34,7 +34,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "demo": Command("train a small 3D U-Net on synthetic CT scans, in a few minutes", "miscnn_tf.cli.demo"),
+    "demo": Command("train a small 3D U-Net on synthetic CT scans, in about two minutes", "miscnn_tf.cli.demo"),
     "init": Command("analyse a data set, and write a configuration for it", "miscnn_tf.cli.init"),
     "verify": Command("check every sample of a data set, and list all faults", "miscnn_tf.cli.verify"),
     "data_exp": Command("summarise a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),

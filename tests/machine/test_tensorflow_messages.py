@@ -131,6 +131,8 @@ import tensorflow as tf
 from miscnn_tf.neural_network.hardware import choose_hardware
 choose_hardware(deterministic=True)
 tf.function(tf.transpose)(tf.zeros((3, 3), tf.int32))  # prints a line, otherwise
+signature = tf.TensorSpec((), tf.int32)
+list(tf.data.Dataset.from_generator(lambda: iter([1]), output_signature=signature))  # prints information, otherwise
 assert tf.__spec__.loader is tf.__loader__
 assert type(tf.__loader__).__module__ == "_frozen_importlib_external"
 """
