@@ -22,7 +22,9 @@ DOCS = ROOT / "docs"
 #: What is made smaller, so that it takes seconds: what the guides say, and what is run instead.
 SMALLER = {
     r'write_lctsc_phantoms\("patients", cases=6\)': 'write_lctsc_phantoms("patients", 6, (8, 24, 24), progress=False)',
-    r'write_kits_phantoms\("data", cases=24\)': 'write_kits_phantoms("data", 4, (16, 32, 40), progress=False)',
+    r'write_kits_phantoms\("data", cases=24, shape=\(24, 56, 80\), tumours=1\)': (
+        'write_kits_phantoms("data", 4, (16, 32, 40), progress=False)'
+    ),
     r"samples\[:18\], samples\[18:\]": "samples[:3], samples[3:]",
     r"samples\[0:80\]": "samples[0:3]",
     r"samples\[80:100\]": "samples[3:4]",
@@ -30,10 +32,11 @@ SMALLER = {
     r"samples\[80:\]": "samples[3:]",
     r"case_00020": "case_00003",
     r"Resampling\(\([\d., ]+\)\)": "Resampling((14, 12, 12))",
-    r"patch_shape=\((32, 48, 64|48, 128, 128)\)": "patch_shape=(8, 16, 16)",
+    r"patch_shape=\((16, 40, 48|32, 48, 64|48, 128, 128)\)": "patch_shape=(8, 16, 16)",
     r"patch_shape=\(128, 128, 128\)": "patch_shape=(16, 16, 16)",
-    r"patchwise_overlap = \(16, 24, 32\)": "patchwise_overlap = (4, 8, 8)",
+    r"patchwise_overlap = \((8, 20, 24|16, 24, 32)\)": "patchwise_overlap = (4, 8, 8)",
     r"Architecture\((n_filters=\d+, depth=\d)?\)": "Architecture(n_filters=2, depth=2)",
+    r"n_filters=8, depth=3, batch_normalization": "n_filters=2, depth=2, batch_normalization",
     # The landing page says no architecture.
     r"Neural_Network\(pre_processor, loss=": "Neural_Network(pre_processor, Architecture(n_filters=2, depth=2), loss=",
     r"UNet_plain\(\)": "UNet_plain(feature_maps=(2, 4))",

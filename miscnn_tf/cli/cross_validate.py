@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = run_folder(experiment, arguments.config, "cross-validation", arguments.output)
     with alone_in(folder):
         check_folder(folder, experiment, "cross-validation", arguments.fresh, arguments.archive)
-        start_tensorflow(arguments.verbose)
+        start_tensorflow()
         from miscnn_tf.cli.training_run import run_cross_validation
 
         run_cross_validation(experiment, folder, arguments.fresh)

@@ -19,7 +19,10 @@ from miscnn_tf.cli.argument_types import whole_number
 from miscnn_tf.cli.terminal import start_tensorflow
 
 DEFAULT_CASES = 24
-DEFAULT_EPOCHS = 30
+DEFAULT_EPOCHS = 20
+OPENING = """\
+In about two minutes you will see how a small 3D U-Net, trained here on synthetic CT scans, finds kidneys and tumours in
+scans that it was not trained with: as a table of Dice scores and as a page with pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo, and return the exit code."""
-    start_tensorflow(arguments.verbose)
+    print(OPENING, end="\n\n", flush=True)
+    start_tensorflow()
     from miscnn_tf.cli.demo_run import run_demo
 
     summary = run_demo(arguments.output, arguments.cases, arguments.epochs, arguments.seed)

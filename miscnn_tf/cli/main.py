@@ -10,6 +10,7 @@ import sys
 from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
+from miscnn_tf._machine.tensorflow_messages import LOG_LEVEL
 from miscnn_tf.cli.interruption import (
     INTERRUPTED,
     MESSAGE,
@@ -33,7 +34,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "demo": Command("train a small 3D U-Net on synthetic CT scans, in a few minutes", "miscnn_tf.cli.demo"),
+    "demo": Command("train a small 3D U-Net on synthetic CT scans, in about two minutes", "miscnn_tf.cli.demo"),
     "run": Command("plan, train, score and predict with one command", "miscnn_tf.cli.run"),
     "look": Command("write a page with pictures and statistics of a data set", "miscnn_tf.cli.look"),
     "init": Command("analyse a data set, and write a configuration for it", "miscnn_tf.cli.init"),
@@ -126,11 +127,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _OneLine(logging.Formatter):
+    """Formats records like the errors of the command line: ``miscnn-tf: warning: …``."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        source = "" if record.name.partition(".")[0] == "miscnn_tf" else f"{record.name}: "
+        return f"miscnn-tf: {record.levelname.lower()}: {source}{record.message}"
+
+
 def _set_up_logging(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s") if verbose else _OneLine())
+    logging.basicConfig(handlers=[handler])
     # This package only: matplotlib and others log a lot at DEBUG.
     logging.getLogger("miscnn_tf").setLevel(level)
-    if verbose < 2:
-        # Hide TensorFlow's start-up messages about CPU instructions, unless the user has set the level.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's information and warnings are hidden, unless they are asked for here or in the environment.
+    os.environ.setdefault(LOG_LEVEL, "0" if verbose > 1 else "2")

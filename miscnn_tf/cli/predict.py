@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and return the exit code."""
-    start_tensorflow(arguments.verbose)
+    start_tensorflow()
     from miscnn_tf.cli.prediction_run import run_prediction
 
     run_prediction(

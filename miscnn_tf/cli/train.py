@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = run_folder(experiment, arguments.config, "training", arguments.output)
     with alone_in(folder):
         check_folder(folder, experiment, "training", arguments.fresh, arguments.archive)
-        start_tensorflow(arguments.verbose)
+        start_tensorflow()
         from miscnn_tf.cli.training_run import run_training
 
         run_training(experiment, folder, arguments.fresh)

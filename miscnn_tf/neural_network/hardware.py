@@ -16,8 +16,9 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from miscnn_tf._machine.onednn import VARIABLE, comes_too_late, cpu_flags
+from miscnn_tf._machine.onednn import VARIABLE, comes_too_late, computes, cpu_flags
 from miscnn_tf._machine.processor import NVIDIA_TRACES
+from miscnn_tf._machine.tensorflow_messages import without_known_messages
 from miscnn_tf._machine.tf_config import TF_CONFIG, Cluster, read_cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.cluster_nodes import Workers, cluster_strategy
@@ -154,6 +155,7 @@ def choose_hardware(
     if jit_compile not in ("auto", True, False):
         raise ConfigurationError(f"jit_compile={jit_compile!r} must be 'auto', True or False")
     cluster = read_cluster()
+    _first_search_for_devices()
     gpus = tf.config.get_visible_devices("GPU")
     if deterministic:
         _be_deterministic(gpus)
@@ -165,6 +167,7 @@ def choose_hardware(
     # TensorFlow can set up communication only before its first operation.
     strategy = _strategy(multi_gpu, gpus) if cluster is None else cluster_strategy(cluster)
     replicas = strategy.num_replicas_in_sync
+    _first_use_of_onednn()
 
     if precision != "auto":
         chosen, why = precision, "as asked for"
@@ -227,6 +230,25 @@ def is_lack_of_device_memory(error: tf.errors.OpError) -> bool:
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return not any(words in message for words in _OUT_OF_FILES)
     return any(words in message for words in _OUT_OF_MEMORY)
+
+
+@functools.cache
+def _first_search_for_devices() -> None:
+    with without_known_messages():
+        tf.config.list_physical_devices()
+
+
+@functools.cache
+def _first_use_of_onednn() -> None:
+    """Have oneDNN's missing types reported here, not in the middle of the first epoch.
+
+    TensorFlow logs an error, once per process, when a graph first has an operation for which oneDNN has no kernel on
+    this processor: transposed whole numbers without AVX-512. Another kernel computes it.
+    """
+    if not computes():
+        return
+    with without_known_messages(), tf.device("CPU:0"):
+        tf.function(tf.transpose)(tf.zeros((2, 2), tf.int32))
 
 
 def _be_deterministic(gpus: Sequence[Any]) -> None:

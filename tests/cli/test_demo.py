@@ -3,9 +3,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,22 +20,81 @@ from miscnn_tf.cli import demo
 from miscnn_tf.cli import main as cli
 from miscnn_tf.errors import StorageError
 
-SMALL = {"cases": 4, "epochs": 2, "shape": (16, 36, 48), "patch_shape": (16, 32, 32), "steps_per_epoch": 2}
+SMALL = {"shape": (16, 36, 48), "patch_shape": (16, 32, 32), "steps_per_epoch": 2}
 
 
 @pytest.fixture(scope="module")
-def small_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def folder_and_terminal(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("demo") / "results"
     return folder, run_in_new_process(folder)
 
 
-def run_in_new_process(folder: Path) -> dict[str, Any]:
-    """As the command does; here TensorFlow was used already, and orders its operations as it likes."""
-    code = f"from miscnn_tf.cli.demo_run import run_demo; run_demo({str(folder)!r}, seed=3, **{SMALL!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def small_demo(
+    folder_and_terminal: tuple[Path, subprocess.CompletedProcess[str]],
+) -> tuple[Path, dict[str, Any]]:
+    folder, _ = folder_and_terminal
+    return folder, read_summary(folder)
+
+
+def run_in_new_process(folder: Path) -> subprocess.CompletedProcess[str]:
+    """As the command does; here TensorFlow was used already, and orders its operations as it likes.
+
+    The processor pretends to be one without AVX-512, for which TensorFlow reports an error that is none.
+    """
+    code = f"""
+import sys
+from functools import partial
+from miscnn_tf.cli import demo_run, main as cli
+demo_run.run_demo = partial(demo_run.run_demo, **{SMALL!r})
+sys.exit(cli.main(["demo", "--output", {str(folder)!r}, "--cases", "4", "--epochs", "3", "--seed", "3"]))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return summary
+
+
+def test_the_terminal_shows_nothing_that_is_not_ours(
+    folder_and_terminal: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = folder_and_terminal
+    step = r"2/2 - \d+s - .*step - dice_soft: .* - loss: .* - val_dice_soft: .* - val_loss: .* - data_wait: .*"
+    expected = [
+        *map(re.escape, demo.OPENING.splitlines()),
+        "",
+        re.escape(f"Writing 4 phantom scans to {folder / 'data'}"),
+        r"Training on 3 scans, 3 epochs \(CPU; float32 .*\)",
+        "Epoch 1/3",
+        step,
+        "Epoch 2/3",
+        step,
+        r"The result is expected in about [\d.]+ (seconds|minutes), at \d\d:\d\d:\d\d",
+        "Epoch 3/3",
+        step,
+        re.escape(f"Segmenting 1 held-out scan to {folder / 'predictions'}"),
+        "",
+        r"Dice +kidney +tumour",
+        r"case_00003 .*",
+        r"mean .*",
+        "",
+        r"Done in .* minutes\. Open the results in a browser: file://.*/index.html",
+    ]
+    lines = done.stdout.splitlines()
+    wrong = [(line, want) for line, want in zip(lines, expected, strict=True) if not re.fullmatch(want, line)]
+    assert wrong == []
+    assert [line for line in re.split("[\r\n]+", done.stderr) if line and not line.startswith("Predicting: ")] == []
 
 
 def test_everything_is_written(small_demo: tuple[Path, dict[str, Any]]) -> None:
@@ -50,7 +111,7 @@ def test_everything_is_written(small_demo: tuple[Path, dict[str, Any]]) -> None:
     assert summary["held_out_cases"] == ["case_00003"]
     assert summary["training_cases"] == ["case_00000", "case_00001", "case_00002"]
     assert summary["status"] == "finished"
-    assert len(summary["history"]["loss"]) == len(summary["history"]["val_loss"]) == 2
+    assert len(summary["history"]["loss"]) == len(summary["history"]["val_loss"]) == 3
 
 
 def test_predictions_lie_on_the_scans(small_demo: tuple[Path, dict[str, Any]]) -> None:
@@ -113,7 +174,8 @@ def test_the_page_needs_no_network_and_its_links_lead_somewhere(small_demo: tupl
 
 def test_same_seed_same_numbers(small_demo: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, summary = small_demo
-    again = run_in_new_process(tmp_path / "again")
+    run_in_new_process(tmp_path / "again")
+    again = read_summary(tmp_path / "again")
     # How long something took is no result.
     for run in (summary["history"], again["history"]):
         run.pop("data_wait", None)
@@ -197,12 +259,18 @@ def test_defaults_are_what_the_help_says() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_reaches_its_dice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo as a newcomer runs it: issue 2 asks for a mean kidney Dice of at least 0.90."""
+def test_the_demo_reaches_its_dice_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo as a newcomer runs it: a mean kidney Dice of at least 0.90 within 2.5 minutes of two cores.
+
+    Processor time is measured, since others may use the machine.
+    """
+    begin = time.process_time()
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 0
+    assert time.process_time() - begin < 2 * 150
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["mean_dice"]["kidney"] >= 0.90
     assert len(summary["held_out_cases"]) == 6
+    assert all(row["tumour"] is not None for row in summary["dice"].values())  # each has one
     assert math.isclose(
         summary["mean_dice"]["kidney"], np.mean([row["kidney"] for row in summary["dice"].values()]), abs_tol=1e-5
     )

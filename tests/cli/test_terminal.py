@@ -69,46 +69,32 @@ def test_verify_tells_them_once(patients) -> None:
         assert len(told) == 1
 
 
-# Each runs in a process of its own: pytest puts its own file behind standard error.
-HEADER = "import os, sys\nfrom miscnn_tf.cli.terminal import held_back_stderr\n"
+def test_a_warning_names_no_module_unless_it_is_another_library_or_asked_for() -> None:
+    def shown(*options: str) -> str:
+        code = (
+            "import logging, sys, types, warnings\nimport miscnn_tf.cli.main as cli\n"
+            "def run(arguments):\n"
+            "    warnings.warn('the folder\\nis empty')\n"
+            "    logging.getLogger('miscnn_tf.runs').warning('a second')\n"
+            "    logging.getLogger('miscnn_tf.runs').info('a detail')\n"
+            "    logging.getLogger('nibabel.global').warning('a third')\n"
+            "    return 0\n"
+            "module = types.ModuleType('talker', 'Talks.')\n"
+            "module.add_arguments, module.run = lambda parser: None, run\n"
+            "sys.modules['talker'] = module\n"
+            "cli.COMMANDS['talk'] = cli.Command('talk', 'talker')\n"
+            f"sys.exit(cli.main(['talk', *{options!r}]))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == ""
+        return done.stderr
 
-
-def stderr_of(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", HEADER + code], capture_output=True, text=True, check=False).stderr
-
-
-def test_native_output_is_held_back_and_later_output_is_not() -> None:
-    shown = stderr_of(
-        "with held_back_stderr():\n    os.write(2, b'from C++')\n    print('from Python', file=sys.stderr)\n"
-        "print('after', file=sys.stderr)"
-    )
-    assert shown.strip() == "after"
-
-
-def test_it_comes_out_when_the_block_fails() -> None:
-    shown = stderr_of(
-        "with held_back_stderr():\n    os.write(2, b'cannot load libcuda\\n')\n    raise ImportError('x')"
-    )
-    assert shown.startswith("cannot load libcuda\n")
-    assert "ImportError: x" in shown
-
-
-def test_nothing_is_held_back_when_asked_not_to() -> None:
-    assert stderr_of("with held_back_stderr(hold=False):\n    os.write(2, b'seen')") == "seen"
-
-
-def test_without_a_file_behind_standard_error() -> None:
-    assert stderr_of("sys.stderr = None\nwith held_back_stderr():\n    os.write(2, b'seen')") == "seen"
-
-
-def test_no_file_descriptor_is_lost() -> None:
-    code = (
-        "def count():\n    return len(os.listdir('/proc/self/fd'))\n"
-        "before = count()\nfor _ in range(3):\n    with held_back_stderr():\n        pass\n"
-        "print(count() - before, file=sys.stderr)"
-    )
-    if os.path.isdir("/proc/self/fd"):
-        assert stderr_of(code).strip() == "0"
+    assert shown().splitlines() == [
+        "miscnn-tf: warning: the folder is empty",
+        "miscnn-tf: warning: a second",
+        "miscnn-tf: warning: nibabel.global: a third",
+    ]
+    assert "INFO miscnn_tf.runs: a detail" in shown("-v").splitlines()
 
 
 def test_a_terminal_without_these_letters_shows_what_it_can(tmp_path: Path) -> None:
