@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings=arguments.set,
     )
     print(f"\n{planned.expectation()}\n", flush=True)
-    start_tensorflow(arguments.verbose)
+    start_tensorflow()
     planned.train()
     if arguments.images is not None:
         print()
