@@ -305,6 +305,13 @@ def test_other_cases_are_opened_by_tab_key_and_link(opened, make_run):
         one.get_attribute("data-panel") for one in browser.find_elements(By.CLASS_NAME, "panel") if one.is_displayed()
     ]
     assert shown == ["truth"]
+    # Not stretched: the picture is square, its frame is not.
+    frame, style = browser.execute_script(
+        "const c = document.querySelector('[data-panel=truth] canvas');"
+        "return [[c.clientWidth, c.clientHeight], getComputedStyle(c).objectFit]"
+    )
+    assert frame[0] > 1.2 * frame[1]
+    assert style == "contain"
 
 
 @pytest.mark.parametrize("two_dim", [False, True], ids=["3D", "2D"])

@@ -69,6 +69,13 @@ def test_pictures_need_no_program_only_the_folder(make_run, two_dim, tmp_path):
     assert len(page.cases[0]["pictures"]["slices"]) == (1 if two_dim else 12)
 
 
+def test_images_have_pixels_and_areas_in_all_texts(make_run):
+    text = Page(write_report(make_run(two_dim=True))).text.lower()
+    assert "pixel" in text
+    for word in ("voxel", "volume", "slice"):
+        assert word not in text
+
+
 def test_data_that_are_gone_are_told(make_run, tmp_path):
     folder = make_run()
     shutil.rmtree(tmp_path / "data")

@@ -382,7 +382,7 @@ def test_what_changes_between_looking_and_removing_stays(tmp_path: Path, evaluat
     removed, failed = remove(found)
     assert {path.relative_to(evaluation).parts[0] for path, _ in failed} == {"fold_0", "fold_1"}
     assert (evaluation / "fold_0" / "model.keras").read_bytes() == b"somebody trains anew"
-    assert len(files_below(moved)) == 10
+    assert len(files_below(moved)) == 11
     assert removed == len(found.ours) - len(failed)
 
 

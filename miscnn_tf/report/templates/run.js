@@ -377,8 +377,6 @@
       panel.hidden = !has[panel.dataset.panel];
       panelsShown += !panel.hidden;
       const frame = find(".frame", panel);
-      frame.classList.toggle("wide", pictures.width >= pictures.height);
-      frame.classList.toggle("high", pictures.width < pictures.height);
       ["left", "right", "top", "bottom"].forEach((side, place) => {
         find(`.${side}`, frame).textContent = pictures.sides ? pictures.sides[place] : "";
       });
