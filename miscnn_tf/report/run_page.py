@@ -142,9 +142,8 @@ def write_page(
         no_pictures=problem,
         palette=palette,
         differences=differences,
-        flat=bool(cases)
-        and all(case["pictures"]["plane"] is None and case["pictures"]["total"] == 1 for case in cases),
-        refresh=None if refresh is None else max(_LEAST_REFRESH, min(_MOST_REFRESH, math.ceil(refresh))),
+        flat=all(case["pictures"]["total"] == 1 for case in cases),
+        refresh=None if refresh is None else _pause(refresh, bool(cases)),
         status=None if refresh is None else _status(run),
         endings=_endings(run),
         summary_columns=measured(columns(run.rows)),
@@ -472,13 +471,18 @@ def _readable(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def _pause(seconds: float, pictures: bool) -> int:
+    """Return the seconds after which the browser loads the page again; pictures are looked at, and stay longer."""
+    return _MOST_REFRESH if pictures else max(_LEAST_REFRESH, min(_MOST_REFRESH, math.ceil(seconds)))
+
+
 def _status(run: RunFolder) -> dict[str, Any]:
     """Return the state of an unfinished run: its fold and epoch, the remaining time, and the best epoch so far."""
     folds = max(len(run.folds), number_of_folds(run.record, run.folder))
     latest = max(run.folds, key=lambda fold: fold.progress.written if fold.progress else "")
     progress = latest.progress
     open_folds = folds - sum(fold.finished for fold in run.folds)
-    where = "" if latest.number is None else f"Fold {latest.number + 1} of {folds}"
+    where = "" if latest.number is None else f"Fold {latest.number} ({latest.number + 1} of {folds})"
     if progress is None:
         return {"where": where, "share": 0.0, "lines": ["The training begins."], "written": ""}
     if progress.epochs >= _UNLIMITED_EPOCHS:

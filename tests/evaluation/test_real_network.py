@@ -127,9 +127,9 @@ def test_history_and_report_show_a_cross_validation_while_it_runs(model, tmp_pat
     cross_validation(samples, model, 2, 5, 2, tmp_path, callbacks=[watch, stop])
     # A header and a line for each epoch, fold by fold.
     assert watch.lines == [[], [2], [3], [3, 2]]
-    assert "Fold 1 of 2, 0 of 5 epochs" in watch.pages[0]
-    assert "Fold 1 of 2, 1 of 5 epochs" in watch.pages[1]
-    assert "Fold 2 of 2, 1 of 5 epochs" in watch.pages[3]
+    assert "Fold 0 (1 of 2), 0 of 5 epochs" in watch.pages[0]
+    assert "Fold 0 (1 of 2), 1 of 5 epochs" in watch.pages[1]
+    assert "Fold 1 (2 of 2), 1 of 5 epochs" in watch.pages[3]
     for page in watch.pages:
         assert 'http-equiv="refresh"' in page
     for page in watch.pages[2:]:

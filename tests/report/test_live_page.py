@@ -31,7 +31,7 @@ def unfinished(make_run):
 def test_fold_epoch_time_and_best_epoch_are_on_the_page(unfinished):
     text = write_page(unfinished, draw=False, refresh=30).path.read_text(encoding="utf-8")
     for part in (
-        '<meta http-equiv="refresh" content="30">', "Fold 2 of 3, 4 of 10 epochs",
+        '<meta http-equiv="refresh" content="30">', "Fold 1 (2 of 3), 4 of 10 epochs",
         # Two folds are open: the rest of this one, and 4 + 6 epochs of 30 s.
         "Remaining time: about 3 min 00 s, for all folds 8 min 00 s, without the predictions at the end.",
         "Best epoch so far: 2, with the validation loss 0.7.", "State of 03:12:55 UTC", "3-fold cross-validation",
@@ -60,6 +60,7 @@ def test_a_live_page_keeps_the_pictures_of_finished_folds(unfinished):
     drawn = write_page(unfinished)
     live = write_page(unfinished, draw=False, refresh=5)
     assert live.cases == live.kept == drawn.cases == 4
+    assert '<meta http-equiv="refresh" content="60">' in live.path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("seconds", "refresh"), [(0.2, 5), (7.2, 8), (900, 60)])
@@ -80,7 +81,7 @@ def test_before_the_first_epoch_and_without_a_record_there_is_a_page(unfinished)
 def test_a_time_limit_hides_the_number_of_epochs(unfinished):
     TrainingProgress(4, 1_000_000, 30.0, 180.0, None, WRITTEN).write(unfinished / "fold_1")
     text = write_page(unfinished, draw=False, refresh=5).path.read_text(encoding="utf-8")
-    assert "Fold 2 of 3, 4 epochs" in text
+    assert "Fold 1 (2 of 3), 4 epochs" in text
     assert 'style="width: 40.0%"' in text  # 4 epochs of 30 s, and 180 s left
 
 
