@@ -1,6 +1,6 @@
 """Batches for training: a Keras sequence, loader threads that prepare them, and the pipeline that ``fit`` reads.
 
-The number of loader threads is the argument ``workers`` of `Neural_Network`; `Training` passes it to `Feed`.
+The number of loader threads is the argument ``workers`` of `Neural_Network`; `training.Training` passes it to `Feed`.
 """
 
 from __future__ import annotations

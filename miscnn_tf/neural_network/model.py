@@ -242,7 +242,7 @@ class Neural_Network:
 
     @property
     def window_shape(self) -> tuple[int | None, ...]:
-        """Spatial shape of the network's input: the patch, or None in each axis for whole images."""
+        """Spatial shape of the network's input, that of a patch or, for whole images, None in each axis."""
         return self.preprocessor.checked_patch_shape() or (None,) * (3 if self.three_dim else 2)
 
     @property

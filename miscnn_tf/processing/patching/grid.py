@@ -25,7 +25,7 @@ class PatchLocation:
 
     Args:
         start: First voxel, one integer per spatial axis. It may be negative, and the patch may reach beyond the image:
-            see `miscnn_tf.processing.patching.patch_plan.read_region`.
+            see `miscnn_tf.processing.patching.region.read_region`.
         shape: Number of voxels per spatial axis.
 
     Example:
@@ -288,7 +288,7 @@ def draw_start(
     rare class is seen as often as a frequent one; the uniform patches show foreground away from the centre).
 
     If the image is smaller than the patch, the start is negative, so that the image is in the patch's middle, as
-    `batchgenerators`' ``pad_nd_image`` would pad it; `read_region` fills the rest.
+    batchgenerators' ``pad_nd_image`` would pad it; `region.read_region` fills the rest.
 
     Args:
         rng: Source of the random numbers.
