@@ -11,7 +11,7 @@ Examples:
 Files in the run folder:
   fold_0/ …              for each fold the files of 'miscnn-tf train'
   scores.csv             the scores of all samples; summary.json: their means
-  report.html            a page with all results
+  report.html            a page with curves and remaining time during the training, later with all results
   cross_validation.toml  the configuration
 """
 

@@ -5,9 +5,11 @@ external resources, which can be moved and sent, and opens in every browser, als
 results: without scores only the curves, without images no pictures. The slices of the cases can be browsed, and the
 table of scores can be sorted.
 
-A training and a cross-validation write their page at the end; this command writes it again.
+A training and a cross-validation renew their page after each epoch; this command writes it again. Pictures of cases
+whose data or predictions are missing are kept from the earlier page.
 
   miscnn-tf report evaluation
+  miscnn-tf report evaluation --data /mnt/scans
   miscnn-tf report evaluation/fold_0 -o fold_0.html --open
 """
 
@@ -17,6 +19,8 @@ import argparse
 import webbrowser
 from pathlib import Path
 
+from miscnn_tf._base.messages import plural
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf report``."""
@@ -24,15 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the page to write (default: report.html in RUN)"
     )
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="the data of the run, if they are not where they were (run.json)"
+    )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page; returns the exit code."""
-    from miscnn_tf.report.run_page import write_report
+    from miscnn_tf.report.run_page import write_page
 
-    page = write_report(arguments.run_folder, arguments.output).resolve()
-    print(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    written = write_page(arguments.run_folder, arguments.output, data=arguments.data)
+    page = written.path.resolve()
+    print(f"Written: {page} ({page.stat().st_size / 1e6:.1f} MB, pictures of {plural(written.cases, 'case')})")
+    if written.problem is not None:
+        print(f"Pictures: {written.problem}")
     if not arguments.open:
         print(f"Open it in a browser: {page.as_uri()}")
     elif not webbrowser.open(page.as_uri()):

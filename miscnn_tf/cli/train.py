@@ -14,7 +14,7 @@ Files in the run folder:
   model.keras        the model with its preprocessing, for 'miscnn-tf predict'
   history.tsv        loss and metrics of each epoch, and validation.*.png, their curves
   scores.csv         Dice, HD95 and other scores of each validation sample and class; summary.json: their means
-  report.html        a page with all results and pictures
+  report.html        a page with curves and remaining time during the training, later with all results and pictures
   predictions/       segmentations of the validation samples by the model
   training.toml      the configuration
 """

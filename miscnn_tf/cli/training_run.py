@@ -54,6 +54,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
         f"({model.hardware.description}) in {folder}",
         flush=True,
     )
+    _announce_page(folder)
     settings = {**make_training(experiment), **_training_keys(experiment)}
     # Before the training, for a report of an interrupted one.
     writer.write(
@@ -80,6 +81,7 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
     writer.write(lambda: claim(folder, experiment, "cross-validation"))
     options = _options(experiment, True, fresh)
     print(f"{folds} folds of {len(samples)} samples ({model.hardware.description}) in {folder}", flush=True)
+    _announce_page(folder)
     cross_validation(samples, model, evaluation_path=folder, options=options, **make_cross_validation(experiment))
     if not writer.is_chief:
         print(f"{model.hardware.cluster}: trained. The first worker evaluates and writes the results")
@@ -125,6 +127,12 @@ def _prediction_with(folder: Path) -> str:
 def _print_scores(folder: Path, names: Sequence[str]) -> None:
     summary = read_summary(folder / SUMMARY_FILE)
     print(f"\n{scores_table(summary, names)}")
+
+
+def _announce_page(folder: Path) -> None:
+    print(
+        f"Curves and remaining time, from the first epoch on: {(folder / REPORT_FILE).resolve().as_uri()}", flush=True
+    )
 
 
 def _print_page(page: Path | None) -> None:

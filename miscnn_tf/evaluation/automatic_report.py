@@ -1,4 +1,4 @@
-"""Writing of the report page at the end of a run."""
+"""Writing of the report page during and at the end of a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ from pathlib import Path
 from miscnn_tf.data_loading.data_io import Data_IO
 
 logger = logging.getLogger(__name__)
+
+
+def renew_report(folder: str | Path, seconds: float | None) -> None:
+    """Write ``report.html`` during a training, in milliseconds: without reading images.
+
+    Args:
+        folder: The run folder.
+        seconds: Time until the next renewal, after which a browser loads the page again; None: the training has ended.
+    """
+    # Imported here, since it is slow and not needed to run a model.
+    from miscnn_tf.report.run_page import write_page
+
+    write_page(folder, draw=False, refresh=seconds)
 
 
 def write_report_if_possible(folder: str | Path, data_io: Data_IO) -> Path | None:

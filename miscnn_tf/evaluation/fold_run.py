@@ -11,16 +11,29 @@ from typing import Any
 from miscnn_tf._base.arguments import callback_list
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
-from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, TrainingError
+from miscnn_tf.evaluation.automatic_report import renew_report
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.options import ValidationOptions
-from miscnn_tf.evaluation.trainable import Connected, Trainable, require_trainable, resumable
+from miscnn_tf.evaluation.trainable import Connected, Trainable, logged, require_trainable, resumable
 from miscnn_tf.runs.best_model import restore_weights
 from miscnn_tf.runs.earlier_files import remove_results
+from miscnn_tf.runs.epoch_log import Renewal
 from miscnn_tf.runs.fold import Fold, FoldRecord, holds_another_run, matching_record, read_fold, write_fold2disk
 from miscnn_tf.runs.folder_lock import move_aside
-from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, SAMPLES_FILE, SCORES_FILE, STATE_FILE, TEMPORARY_MODEL_FILE
+from miscnn_tf.runs.names import (
+    HISTORY_FILE,
+    MODEL_FILE,
+    SAMPLES_FILE,
+    SCORES_FILE,
+    STATE_FILE,
+    TEMPORARY_MODEL_FILE,
+    fold_folders,
+    is_fold_folder,
+)
+from miscnn_tf.runs.run_folder import number_of_folds
+from miscnn_tf.runs.run_record import read_run_record
 from miscnn_tf.runs.score_table import read_scores
 from miscnn_tf.runs.tables import History, backup_history
 from miscnn_tf.runs.writer import Writer
@@ -197,16 +210,28 @@ def _train(
     best = options.best_file
     if best is not None and fold.validation:
         all_callbacks.append(resumable(model).best_model(folder / best))
+    renew = _renewal(folder) if options.report else None
+    log, listener = logged(model).training_log(folder, options.epochs, options.callbacks, renew)
+    all_callbacks.append(listener)
+    numbers = _numbers(folder)
+    bar = None if numbers is None else logged(model).fold_progress(*numbers)
+    if bar is not None:
+        all_callbacks.append(bar)
     logger.info(
         "%s: training on %s, validating on %d", folder, plural(len(fold.training), "sample"), len(fold.validation)
     )
     arguments: dict[str, Any] = {"epochs": options.epochs, "iterations": options.iterations, "callbacks": all_callbacks}
     if options.class_weight is not None:
         arguments["class_weight"] = options.class_weight
-    if fold.validation:
-        result = model.evaluate(list(fold.training), list(fold.validation), **arguments)
-    else:
-        result = model.train(list(fold.training), **arguments)
+    try:
+        if fold.validation:
+            result = model.evaluate(list(fold.training), list(fold.validation), **arguments)
+        else:
+            result = model.train(list(fold.training), **arguments)
+    except BaseException as error:
+        log.interrupt(error)
+        raise
+    log.finish()
     history = {name: [float(value) for value in values] for name, values in result.history.items()}
     record = FoldRecord(fold, settings, history)
 
@@ -224,6 +249,24 @@ def _train(
 
     writer.write(finish)
     return record
+
+
+def _renewal(folder: Path) -> Renewal:
+    """Return a function that renews the report of the run to which the folder of a training belongs."""
+    return lambda seconds: renew_report(folder.parent if is_fold_folder(folder) else folder, seconds)
+
+
+def _numbers(folder: Path) -> tuple[int, int] | None:
+    """Return the number of a fold from its folder, and that of all folds of the run; None for another folder."""
+    root = folder.parent
+    number = next((number for number, path in fold_folders(root).items() if path.name == folder.name), None)
+    if number is None:
+        return None
+    try:
+        record: dict[str, Any] | None = read_run_record(root)
+    except (MissingDataError, DataError):  # it is written by the last fold, or reported by the report
+        record = None
+    return number, number_of_folds(record, root)
 
 
 def _finished(fold: Fold, folder: Path, settings: dict[str, Any], options: ValidationOptions) -> FoldRecord | None:

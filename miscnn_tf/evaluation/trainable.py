@@ -12,6 +12,7 @@ import numpy as np
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.runs.best_model import BestEpoch
+from miscnn_tf.runs.epoch_log import EpochLog, Renewal
 from miscnn_tf.runs.writer import Together
 
 if TYPE_CHECKING:
@@ -111,6 +112,19 @@ class Resumable(Protocol):
 
 
 @runtime_checkable
+class Logged(Protocol):
+    """A model whose training tells its time limit and the reason of its end: a `Neural_Network`."""
+
+    def training_log(
+        self, folder: Path, epochs: int, others: Sequence[Callback], renew: Renewal | None
+    ) -> tuple[EpochLog, Callback]:
+        """Return a log that writes history, progress and report of a training, and its callback."""
+
+    def fold_progress(self, fold: int, folds: int) -> Callback | None:
+        """Return a progress bar that shows the number of the fold; None if the model shows none of Keras'."""
+
+
+@runtime_checkable
 class Sendable(Protocol):
     """A model that another process can build from its attributes: a `Neural_Network`.
 
@@ -155,6 +169,23 @@ class _NotResumable:
         )
 
 
+class _NotLogged:
+    """Defaults for a model that is not `Logged`."""
+
+    def training_log(
+        self, folder: Path, epochs: int, others: Sequence[Callback], renew: Renewal | None
+    ) -> tuple[EpochLog, Callback]:
+        # Imported here, since it imports TensorFlow.
+        from keras.callbacks import LambdaCallback
+
+        log = EpochLog(folder, epochs, renew)
+        hooks = {"on_train_begin": log.on_train_begin, "on_epoch_begin": log.on_epoch_begin}
+        return log, LambdaCallback(**hooks, on_epoch_end=log.on_epoch_end)
+
+    def fold_progress(self, fold: int, folds: int) -> None:
+        return None
+
+
 #: Methods and attributes without which a model cannot be trained; it may lack the others.
 METHODS: Final = ("evaluate", "predict", "reset")
 ATTRIBUTES: Final = ("learning_rate", "metrics")
@@ -163,6 +194,11 @@ ATTRIBUTES: Final = ("learning_rate", "metrics")
 def resumable(model: Trainable) -> Resumable:
     """Return the model, or the defaults if it is not `Resumable`."""
     return model if isinstance(model, Resumable) else _NotResumable(model)
+
+
+def logged(model: Trainable) -> Logged:
+    """Return the model, or the defaults if it is not `Logged`."""
+    return model if isinstance(model, Logged) else _NotLogged()
 
 
 def require_trainable(model: Any) -> None:

@@ -82,13 +82,18 @@ class TimeLimit(keras.callbacks.Callback):
         self.minutes = positive(minutes, "minutes")
         self._begin = 0.0
 
+    @property
+    def seconds_left(self) -> float:
+        """Remaining time of the current training; 0 or less if it is over."""
+        return self._begin + 60 * self.minutes - time.monotonic()
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
         self._begin = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Stop the training if the time is over."""
-        if time.monotonic() - self._begin >= 60 * self.minutes:
+        if self.seconds_left <= 0:
             self.model.stop_training = True
 
     def get_state(self) -> dict[str, Any]:

@@ -48,10 +48,12 @@ from miscnn_tf.neural_network.prediction import (
 )
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings
+from miscnn_tf.neural_network.training_log import FoldProgress, TrainingLog
 from miscnn_tf.processing.assembling import assemble
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Prepare
+from miscnn_tf.runs.epoch_log import EpochLog, Renewal
 from miscnn_tf.runs.writer import Together, Writer
 
 logger = logging.getLogger(__name__)
@@ -434,6 +436,28 @@ class Neural_Network(Represented):
             every: Number of epochs between two backups.
         """
         return TrainingState(folder, every, keep=True)
+
+    def training_log(
+        self,
+        folder: Path,
+        epochs: int,
+        others: Sequence[keras.callbacks.Callback],
+        renew: Renewal | None,
+    ) -> tuple[EpochLog, keras.callbacks.Callback]:
+        """Return a log that writes the history, the progress and the report of a training, and its callback.
+
+        Args:
+            folder: Folder of the training.
+            epochs: Number of epochs.
+            others: The other callbacks.
+            renew: Writes the report.
+        """
+        log = TrainingLog(folder, epochs, others, renew)
+        return log, log
+
+    def fold_progress(self, fold: int, folds: int) -> keras.callbacks.Callback:
+        """Return a progress bar that shows the number of the fold."""
+        return FoldProgress(fold, folds)
 
     def state_settings(self) -> dict[str, Any]:
         """Return the settings of the network in the state of a training."""

@@ -37,10 +37,14 @@ DPI: Final = 110
 _SHADES = ((0, 0.0), (255, 0.55), (0, 0.5))
 
 
-def class_colours(classes: int) -> np.ndarray:
+def class_colours(classes: int, palette: Sequence[str] = OKABE_ITO) -> np.ndarray:
     """Return a colour per class: uint8 array ``(classes, 3)``, black for the background (0).
 
     Classes 8 to 14 have lighter and 15 to 21 darker colours of 1 to 7; from 22 on colours are repeated.
+
+    Args:
+        classes: Number of classes, background included.
+        palette: The colours of classes 1 to 7.
 
     Example:
         >>> class_colours(2).tolist()
@@ -48,8 +52,8 @@ def class_colours(classes: int) -> np.ndarray:
     """
     colours: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
     for number in range(classes - 1):
-        colour = bytes.fromhex(OKABE_ITO[number % len(OKABE_ITO)][1:])
-        grey, share = _SHADES[number // len(OKABE_ITO) % len(_SHADES)]
+        colour = bytes.fromhex(palette[number % len(palette)][1:])
+        grey, share = _SHADES[number // len(palette) % len(_SHADES)]
         colours.append(tuple(grey * share + (1 - share) * value for value in colour))
     return np.rint(colours).astype(np.uint8)
 

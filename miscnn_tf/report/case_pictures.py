@@ -18,6 +18,7 @@ from PIL import Image
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
 from miscnn_tf.errors import DataError, MissingDataError
+from miscnn_tf.pictures.contrast import main_colours
 from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View, close_up, levels_around
 from miscnn_tf.runs.prediction_files import load_prediction
@@ -30,6 +31,14 @@ MOST_SLICES = 40
 _QUALITY, _QUALITY_OF_SMALL, _SMALL = 82, 94, 128
 # Number of the worst cases, and of the best.
 _AT_EACH_END = 3
+# Grey values for the intensities below the usual window, and for those above it.
+_OUTSIDE = 48
+# Intensities outside the window by less than this share of it are not kept.
+_LEAST_ROOM = 0.05
+# Percentiles of the least and largest intensities that are kept.
+_ENDS = (0.05, 99.95)
+# Hounsfield units of lung and air begin below this.
+_AIR = -500
 # Slices beside the structure that are shown on both sides.
 _RIM = 2
 
@@ -173,7 +182,9 @@ def draw_slices(
         ``"number"`` in the array, ``"image"`` (a ``data:`` URL, or None), ``"truth"`` and
         ``"prediction"`` (see `pack_labels`, or None); ``"total"`` slices of the volume; ``"start"``, the index in
         ``"slices"`` of the one with the largest structure; ``"sides"``, the letters at the left, right, top and bottom
-        (None if unknown); ``"plane"``, the orientation of the slices.
+        (None if unknown); ``"plane"``, the orientation of the slices (None for a 2D image); ``"scale"``, the
+        intensities in the pictures (see `_scale_of`; None for colour images); ``"colours"``, the main colours of a
+        colour image (None for others).
     """
     maps = {
         name: labels for name, labels in (("truth", case.truth), ("prediction", case.prediction)) if labels is not None
@@ -181,7 +192,7 @@ def draw_slices(
     shape = next(iter(maps.values())).shape
     view = View.of(shape, case.spacing, case.affine)
     turned = {name: view.turn(labels) for name, labels in maps.items()}
-    chosen = _chosen(list(turned.values()), most_slices)
+    chosen = _chosen(turned, most_slices)
     # Only the chosen slices from here, since a CT is large.
     turned = {name: labels[chosen] for name, labels in turned.items()}
     marked = np.any([labels > 0 for labels in turned.values()], axis=0)
@@ -190,20 +201,21 @@ def draw_slices(
     turned = {name: labels[:, *box] for name, labels in turned.items()}
     image = None if case.image is None else view.turn(case.image)[chosen][:, *box]
     colour = image is not None and image.ndim == 4
-    levels = None if image is None or colour else levels_around(image, marked)
+    scale = None if image is None or colour else _scale_of(image, levels_around(image, marked))
     rows, columns = marked.shape[1:]
     width, height = _pixels(rows * view.row_mm, columns * view.column_mm, min(view.row_mm, view.column_mm), most_pixels)
-    pictures = [None if image is None else _picture(image[one], levels, (width, height)) for one in range(len(chosen))]
+    pictures = [None if image is None else _picture(image[one], scale, (width, height)) for one in range(len(chosen))]
     packed = {
         name: [pack_labels(_scaled(labels[one], width, height)) for one in range(len(chosen))]
         for name, labels in turned.items()
     }
+    area = _area(turned)
+    start = int(np.argmax(area))
     # Label maps of an untrained network are noise, which takes more than the pictures.
     size = sum(len(picture) for picture in pictures if picture) + sum(map(len, chain(*packed.values())))
     kept = list(range(len(chosen)))
     if most_bytes is not None and size > most_bytes:
-        kept = _evenly(kept, max(1, int(len(kept) * most_bytes / size)))
-    area = marked.sum(axis=(1, 2))
+        kept = _with(_evenly(kept, max(1, int(len(kept) * most_bytes / size))), start, area)
     return {
         "width": width,
         "height": height,
@@ -217,6 +229,8 @@ def draw_slices(
         ],
         "total": view.slices,
         "start": int(np.argmax(area[kept])),
+        "scale": scale,
+        "colours": None if image is None or not colour else main_colours(overlay(image[start], None, 1)).tolist(),
         "sides": _sides(view, case.affine),
         "plane": _plane(case.affine) if len(shape) == 3 else None,
     }
@@ -273,13 +287,28 @@ def _read(problems: list[str], what: str, read: Any) -> Any:
         return None
 
 
-def _chosen(maps: Sequence[np.ndarray], most: int) -> np.ndarray:
+def _chosen(maps: Mapping[str, np.ndarray], most: int) -> np.ndarray:
     """Return the slices with the structure and a few around it; all slices without a structure."""
-    filled = np.flatnonzero(np.any([labels.any(axis=(1, 2)) for labels in maps], axis=0))
-    slices = len(maps[0])
+    with_structure = np.any([labels.any(axis=(1, 2)) for labels in maps.values()], axis=0)
+    filled, slices = np.flatnonzero(with_structure), len(with_structure)
     low, high = (int(filled[0]), int(filled[-1])) if filled.size else (0, slices - 1)
     span = list(range(max(0, low - _RIM), min(slices, high + 1 + _RIM)))
-    return np.array(_evenly(span, most))
+    area = _area(maps)
+    return np.array(_with(_evenly(span, most), int(np.argmax(area)), area))
+
+
+def _area(maps: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the size of the structure in each slice: that of the truth, or of the prediction if there is none."""
+    areas = [np.count_nonzero(labels, axis=(1, 2)) for labels in maps.values()]
+    return next((area for area in areas if area.any()), areas[0])
+
+
+def _with(items: list[int], wanted: int, area: np.ndarray) -> list[int]:
+    """Put a slice in the place of the nearest one, unless one of the same size is among them."""
+    if area[wanted] <= area[items].max():
+        return items
+    nearest = min(range(len(items)), key=lambda place: abs(items[place] - wanted))
+    return [*items[:nearest], wanted, *items[nearest + 1 :]]
 
 
 def _evenly(items: Sequence[int], most: int) -> list[int]:
@@ -296,9 +325,38 @@ def _pixels(height_mm: float, width_mm: float, smallest_mm: float, most: int) ->
     return max(1, round(width_mm / pixel)), max(1, round(height_mm / pixel))
 
 
-def _picture(image: np.ndarray, levels: tuple[float, float] | None, size: tuple[int, int]) -> str:
-    shown = overlay(image, None, 1, levels=levels)
-    picture = Image.fromarray(shown if image.ndim == 3 else np.ascontiguousarray(shown[..., 0]))
+def _scale_of(image: np.ndarray, levels: tuple[float, float]) -> dict[str, Any]:
+    """Return the intensities that the grey values of the pictures mean, with most of them for the usual window.
+
+    The page changes the window; a CT has 4000 intensities, and a picture 256 grey values.
+
+    Args:
+        image: The part of the image that is shown.
+        levels: The intensities that are shown as black and white at first.
+
+    Returns:
+        Plain data: ``"greys"``, ascending grey values, and their ``"values"``, between which the relation is linear;
+        ``"levels"``; ``"modality"``, ``"CT"`` if the intensities look like Hounsfield units, otherwise None.
+    """
+    finite_values = image[np.isfinite(image)]
+    low, high = (float(value) for value in np.percentile(finite_values, _ENDS)) if finite_values.size else levels
+    black, white = levels
+    room = _LEAST_ROOM * (white - black)
+    greys, values = [0, 255], [black, white]
+    if low < black - room:
+        greys, values = [0, _OUTSIDE, 255], [low, black, white]
+    if high > white + room:
+        greys, values = [*greys[:-1], 255 - _OUTSIDE, 255], [*values, high]
+    is_ct = low <= _AIR and high - low >= 500
+    return {"greys": greys, "values": values, "levels": [black, white], "modality": "CT" if is_ct else None}
+
+
+def _picture(image: np.ndarray, scale: Mapping[str, Any] | None, size: tuple[int, int]) -> str:
+    if scale is None:
+        picture = Image.fromarray(overlay(image, None, 1))
+    else:
+        values = np.nan_to_num(image.astype(np.float32), nan=scale["values"][0])
+        picture = Image.fromarray(np.rint(np.interp(values, scale["values"], scale["greys"])).astype(np.uint8))
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -103,7 +103,7 @@ def _environment() -> Environment:
     )
     environment.filters["dice"] = _format_dice
     environment.filters["address"] = _relative_address
-    environment.filters["minutes"] = _format_seconds
+    environment.filters["minutes"] = format_duration
     environment.filters["number"] = format_score
     return environment
 
@@ -149,8 +149,17 @@ def _format_dice(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _format_seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+def format_duration(seconds: float) -> str:
+    """Format a duration.
+
+    Example:
+        >>> [format_duration(seconds) for seconds in (45.3, 130, 4000)]
+        ['45 s', '2 min 10 s', '1 h 06 min']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _relative_address(path: str) -> str:

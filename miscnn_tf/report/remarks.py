@@ -21,17 +21,18 @@ _MOST_NAMES = 4
 _LEAST_GAP = 0.05
 
 
-def remarks(run: RunFolder) -> list[str]:
+def remarks(run: RunFolder, *, goes_on: bool = False) -> list[str]:
     """Return sentences on conspicuous results, the most serious first.
 
     Args:
         run: The run.
+        goes_on: Leave out remarks on unfinished trainings, because they are running.
     """
-    found = [*run.problems, *_not_predicted(run), *_unfinished(run), *_broken_trainings(run)]
+    found = [*run.problems, *_not_predicted(run), *([] if goes_on else _unfinished(run)), *_broken_trainings(run)]
     for label in run.labels:
         if label:
             found += _missed(run, label)
-    return [*found, *_outliers(rank_cases(run.rows)), *_courses(run), *_waits(run)]
+    return [*found, *_outliers(rank_cases(run.rows)), *([] if goes_on else _courses(run)), *_waits(run)]
 
 
 def _not_predicted(run: RunFolder) -> Iterator[str]:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.files import atomic_path
+from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, outline_colour
 from miscnn_tf.pictures.overlay import OKABE_ITO
 from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
-from miscnn_tf.report.page import format_score, render_page, script_source, setting_rows
+from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, read_pictures
+from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
-from miscnn_tf.runs.run_folder import RunFolder, read_run_folder
+from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
 from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title
+from miscnn_tf.runs.training_progress import TrainingProgress
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +41,11 @@ _MOST_ROWS = 4000
 _MOST_FIGURES = 4
 # Whole turns of the colours: those of higher labels are found by their remainder.
 _MOST_COLOURS = 32 * len(OKABE_ITO)
+# As many epochs are never trained: a time limit ends the training.
+_UNLIMITED_EPOCHS = 100_000
+# Seconds between two loads of the page of an unfinished run by the browser.
+_LEAST_REFRESH, _MOST_REFRESH = 5, 60
 _FIRST = ("dice", "nsd", "hd95", "assd", "sensitivity", "precision", "volume", "area")
-# Colours that remain distinct with colour blindness, and from grey; same as the overlays of utils.visualizer.
-_MISSED, _EXTRA, _MIXED_UP = "#56B4E9", "#D55E00", "#CC79A7"
 
 
 def write_report(folder: str | Path, output: str | Path | None = None, *, data_io: Data_IO | None = None) -> Path:
@@ -64,21 +74,78 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, data_i
         >>> write_report("evaluation")  # doctest: +SKIP
         PosixPath('evaluation/report.html')
     """
+    return write_page(folder, output, data_io=data_io).path
+
+
+@dataclass(frozen=True)
+class WrittenPage:
+    """Report page that was written.
+
+    Attributes:
+        path: The file.
+        cases: Number of cases with pictures.
+        kept: Number of those whose pictures are those of the earlier page.
+        problem: Sentence with the reason for missing and for kept pictures; None if there is none.
+    """
+
+    path: Path
+    cases: int
+    kept: int
+    problem: str | None
+
+
+def write_page(
+    folder: str | Path,
+    output: str | Path | None = None,
+    *,
+    data_io: Data_IO | None = None,
+    data: str | Path | None = None,
+    draw: bool = True,
+    refresh: float | None = None,
+) -> WrittenPage:
+    """Write the report page of a run, as `write_report` does.
+
+    Pictures that cannot be drawn, because images or predictions are missing, are taken from the earlier page at
+    `output` or in the folder, if the scores of their cases have not changed since.
+
+    Args:
+        folder: The folder of the run.
+        output: The file; by default ``report.html`` in the folder.
+        data_io: Source of the cases; by default that in ``run.json``.
+        data: Folder of the data, if it is not that in ``run.json``.
+        draw: Draw pictures, which takes seconds; otherwise only those of the earlier page are shown.
+        refresh: Seconds after which a browser loads the page again, because the run goes on.
+
+    Raises:
+        MissingDataError: If the folder is not that of a run, or `data` does not exist.
+        DataError: If `data` has none of the cases.
+        StorageError: If the page cannot be written.
+    """
     run = read_run_folder(folder)
     path = Path(output) if output is not None else run.folder / REPORT_FILE
     script, script_hash = script_source("run.js")
-    cases, no_pictures = _cases(run, data_io)
+    earlier = {**read_pictures(run.folder / REPORT_FILE), **read_pictures(path)}
+    if data is not None:
+        data_io = _rebuilt_data(run, data)
+    cases, kept, problem = _cases(run, data_io, earlier) if draw else _kept_cases(run, earlier)
+    if data is not None and problem is not None and kept == len(cases):
+        raise DataError(f"no case can be shown with the data in {data}: {problem} Nothing was written")
+    palette, differences = _colours(run, [case["pictures"] for case in cases])
     html = render_page(
         "run.html",
         title=_title(run),
         run=run,
         about=_about(run),
         headline=_headline(run),
-        remarks=remarks(run),
+        remarks=remarks(run, goes_on=refresh is not None),
         cases=cases,
-        no_pictures=no_pictures,
-        palette=_palette(run),
-        differences={"missed": _MISSED, "extra": _EXTRA, "other": _MIXED_UP},
+        no_pictures=problem,
+        palette=palette,
+        differences=differences,
+        flat=all(case["pictures"]["total"] == 1 for case in cases),
+        refresh=None if refresh is None else _pause(refresh, bool(cases)),
+        status=None if refresh is None else _status(run),
+        endings=_endings(run),
         summary_columns=measured(columns(run.rows)),
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
@@ -94,9 +161,10 @@ def write_report(folder: str | Path, output: str | Path | None = None, *, data_i
         script=script,
         script_hash=script_hash,
     )
-    with atomic_path(path) as temporary:
+    # A page that is renewed anyway need not survive a power failure.
+    with atomic_path(path, durable=refresh is None) as temporary:
         temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
-    return path
+    return WrittenPage(path, len(cases), kept, problem)
 
 
 def _title(run: RunFolder) -> str:
@@ -108,7 +176,7 @@ def _title(run: RunFolder) -> str:
         return f"Training, validated on {cases} {'case' if cases == 1 else 'cases'}" if cases else "Training"
     if ((run.record or {}).get("settings") or {}).get("leave_one_out"):
         return f"Leave-one-out validation{of_cases}"
-    return f"{len(run.folds)}-fold cross-validation{of_cases}"
+    return f"{max(len(run.folds), number_of_folds(run.record, run.folder))}-fold cross-validation{of_cases}"
 
 
 def _about(run: RunFolder) -> str:
@@ -173,20 +241,39 @@ def _interval(figures: Mapping[str, Any], share: bool) -> str:
 # ---------------------------------------------------------------- cases
 
 
-def _cases(run: RunFolder, data_io: Data_IO | None) -> tuple[list[dict[str, Any]], str | None]:
-    """Draw the chosen cases, one in memory at a time; also return the reason for missing pictures."""
+def _kept_cases(run: RunFolder, earlier: Mapping[Key, dict[str, Any]]) -> tuple[list[dict[str, Any]], int, str | None]:
+    """Return the chosen cases of which the earlier page has pictures."""
+    found = ((case, _earlier(run, case, earlier)) for case in choose_cases(rank_cases(run.rows)))
+    shown = [_described(run, case, pictures) for case, pictures in found if pictures is not None]
+    return shown, len(shown), None
+
+
+def _cases(
+    run: RunFolder, data_io: Data_IO | None, earlier: Mapping[Key, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], int, str | None]:
+    """Draw the chosen cases, one in memory at a time.
+
+    Args:
+        run: The run.
+        data_io: Source of the cases; by default that in ``run.json``.
+        earlier: Pictures of an earlier page, for cases of which less can be drawn now.
+
+    Returns:
+        The cases, the number of those with earlier pictures, and the reason for missing and for earlier pictures.
+    """
     chosen = choose_cases(rank_cases(run.rows))
     if not chosen:
-        return [], None
+        return [], 0, None
     try:
         data_io = data_io or _rebuilt_data(run)
-    except (MissingDataError, DataError, ConfigurationError, OSError) as reason:
-        return [], str(reason)
-    except Exception as reason:  # of an interface that a third party registered
-        return [], f"{type(reason).__name__}: {reason}"
+    except Exception as reason:  # an interface that a third party registered may raise any error
+        shown, kept, _ = _kept_cases(run, earlier)
+        return shown, kept, _problem(len(chosen), len(shown), kept, _text_of(reason))
     known = {str(index): index for index in data_io.indices_list}
-    shown, reasons = [], []
+    shown, reasons, kept = [], [], 0
     for case in tqdm(chosen, desc="Pictures of cases", unit="case", disable=None, leave=False):
+        before = _earlier(run, case, earlier)
+        pictures: dict[str, Any] | None = None
         try:
             if case.name not in known:
                 raise MissingDataError(f"the data in {data_io.input_path} no longer contain the case {case.name!r}")
@@ -196,12 +283,46 @@ def _cases(run: RunFolder, data_io: Data_IO | None) -> tuple[list[dict[str, Any]
             del loaded  # free the memory before the next one is read
         except Exception as reason:  # interfaces may raise any error, which must not prevent the page
             logger.info("no pictures of %s: %s", case.name, reason)
-            reasons.append(f"{case.name}: {reason}")
-            continue
-        shown.append(_described(run, case, pictures))
-    if reasons and not shown:
-        return [], reasons[0]
-    return shown, f"{len(reasons)} of {len(chosen)} cases cannot be shown. {reasons[0]}" if reasons else None
+            reasons.append(f"{case.name}: {_text_of(reason)}")
+        if before is not None and (pictures is None or parts_of(pictures) < parts_of(before)):
+            if pictures is not None:
+                reasons.append(f"{case.name}: {' '.join(pictures['problems'])}")
+            pictures, kept = before, kept + 1
+        if pictures is not None:
+            shown.append(_described(run, case, pictures))
+    return shown, kept, _problem(len(chosen), len(shown), kept, reasons[0]) if reasons else None
+
+
+def _earlier(run: RunFolder, case: RankedCase, earlier: Mapping[Key, dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the pictures of a case in an earlier page, if its scores have not changed since."""
+    keys = (key_of(case.fold, case.name, _dice(run, case), scores) for scores in (_digest(run, case), None))
+    return next((earlier[key] for key in keys if key in earlier), None)
+
+
+def _digest(run: RunFolder, case: RankedCase) -> str:
+    return digest_of([row for row in run.rows if (row.get("fold"), row["sample_id"]) == (case.fold, case.name)])
+
+
+def _text_of(reason: Exception) -> str:
+    known = isinstance(reason, MissingDataError | DataError | ConfigurationError | OSError)
+    return str(reason) if known else f"{type(reason).__name__}: {reason}"
+
+
+def _problem(chosen: int, shown: int, kept: int, reason: str) -> str:
+    """Return a sentence on cases without pictures, or with those of an earlier page."""
+    parts = []
+    if kept:
+        parts.append(f"The pictures of {kept} of {plural(chosen, 'case')} are those of the earlier page.")
+    if 0 < shown < chosen:
+        parts.append(f"{chosen - shown} of {plural(chosen, 'case')} cannot be shown.")
+    return " ".join([*parts, f"{reason.rstrip('.')}."])
+
+
+def _dice(run: RunFolder, case: RankedCase) -> list[dict[str, Any]]:
+    return [
+        {"name": run.name_of(label), "dice": format_score(dice, True), "label": label}
+        for label, dice in case.dice.items()
+    ]
 
 
 def _described(run: RunFolder, case: RankedCase, pictures: dict[str, Any]) -> dict[str, Any]:
@@ -210,37 +331,52 @@ def _described(run: RunFolder, case: RankedCase, pictures: dict[str, Any]) -> di
         "name": case.name,
         "place": case.place,
         "mean": format_score(case.mean, True),
-        "dice": [
-            {"name": run.name_of(label), "dice": format_score(dice, True), "label": label}
-            for label, dice in case.dice.items()
-        ],
+        "dice": _dice(run, case),
+        "scores": _digest(run, case),
         "pictures": pictures,
     }
 
 
-def _rebuilt_data(run: RunFolder) -> Data_IO:
-    data = (run.record or {}).get("data")
-    if not data or not isinstance(data.get("interface"), dict):
+def _rebuilt_data(run: RunFolder, folder: str | Path | None = None) -> Data_IO:
+    """Return the source of the cases that is recorded in ``run.json``, in this folder if it is given."""
+    if folder is not None and not Path(folder).is_dir():
+        raise MissingDataError(f"the folder of the data, {folder}, does not exist; correct it")
+    data = (run.record or {}).get("data") or {}
+    described = data.get("interface")
+    interface = build_interface(described, class_names=data.get("class_names")) if isinstance(described, dict) else None
+    if folder is not None:
+        return Data_IO(interface or find_interface(folder), folder)
+    if not isinstance(described, dict):
         raise MissingDataError(
-            f"{run.folder / RUN_FILE} does not contain the path of the data; pass the data with "
-            "write_report(folder, data_io=…)"
+            f"{run.folder / RUN_FILE} does not contain the path of the data; pass it to miscnn-tf report --data, or "
+            "the data to write_report(folder, data_io=…)"
         )
-    interface = build_interface(data["interface"], class_names=data.get("class_names"))
     if interface is None:
         raise MissingDataError(
-            f"the data were read by {data['interface'].get('class_name')}, which cannot be rebuilt without your "
-            "program; call write_report(folder, data_io=data_io) there"
+            f"the data were read by {described.get('class_name')}, which cannot be rebuilt without your program; call "
+            "write_report(folder, data_io=data_io) there"
         )
     return Data_IO(interface, data.get("input_path") or "")
 
 
-def _palette(run: RunFolder) -> list[dict[str, Any]]:
-    """Return the classes but the background, with their colours."""
+def _colours(run: RunFolder, pictures: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the classes but the background with their colours, and the colours of differences and outlines."""
     most = min(max([*run.labels, len(run.class_names) - 1, 1]), _MOST_COLOURS)
-    return [
-        {"label": label, "name": run.name_of(label), "colour": OKABE_ITO[(label - 1) % len(OKABE_ITO)]}
-        for label in range(1, most + 1)
+    found = [colour for one in pictures for colour in one["colours"] or ()]
+    below = np.array(found, np.uint8) if found else None
+    classes = colours_over(most + 1, below)[1:]
+    names = ["#{:02X}{:02X}{:02X}".format(*colour) for colour in classes.tolist()]
+    palette = [
+        {"label": label, "name": run.name_of(label), "colour": colour} for label, colour in enumerate(names, start=1)
     ]
+    missed, extra, other = difference_colours(classes, below)
+    return palette, {
+        "missed": missed,
+        "extra": extra,
+        "other": other,
+        "outline": outline_colour(below),
+        "opacity": OPACITY,
+    }
 
 
 # ---------------------------------------------------------------- scores
@@ -333,6 +469,72 @@ def _curves(run: RunFolder) -> list[dict[str, Any]]:
 def _readable(name: str) -> str:
     words = name.replace("_", " ")
     return words[:1].upper() + words[1:]
+
+
+def _pause(seconds: float, pictures: bool) -> int:
+    """Return the seconds after which the browser loads the page again; pictures are looked at, and stay longer."""
+    return _MOST_REFRESH if pictures else max(_LEAST_REFRESH, min(_MOST_REFRESH, math.ceil(seconds)))
+
+
+def _status(run: RunFolder) -> dict[str, Any]:
+    """Return the state of an unfinished run: its fold and epoch, the remaining time, and the best epoch so far."""
+    folds = max(len(run.folds), number_of_folds(run.record, run.folder))
+    latest = max(run.folds, key=lambda fold: fold.progress.written if fold.progress else "")
+    progress = latest.progress
+    open_folds = folds - sum(fold.finished for fold in run.folds)
+    where = "" if latest.number is None else f"Fold {latest.number} ({latest.number + 1} of {folds})"
+    if progress is None:
+        return {"where": where, "share": 0.0, "lines": ["The training begins."], "written": ""}
+    if progress.epochs >= _UNLIMITED_EPOCHS:
+        epochs = plural(progress.epoch, "epoch")
+    else:
+        epochs = f"{progress.epoch} of {plural(progress.epochs, 'epoch')}"
+    lines = []
+    each, left = progress.seconds_per_epoch, progress.seconds_left
+    share = progress.epoch / progress.epochs
+    if progress.stopped is not None:
+        share = 1.0
+        lines.append(f"{progress.stopped} The validation cases are predicted next.")
+    elif left is not None and each is not None:
+        share = progress.epoch * each / (progress.epoch * each + left)
+        more = (
+            "" if open_folds < 2 else f", for all folds {format_duration(_whole_run(left, progress, each, open_folds))}"
+        )
+        lines.append(f"Remaining time: about {format_duration(left)}{more}, without the predictions at the end.")
+    best = _best_epoch(latest)
+    if best is not None:
+        lines.append(f"Best epoch so far: {best[0]}, with the validation loss {best[1]:.4g}.")
+    return {
+        "where": ", ".join(part for part in (where, epochs) if part),
+        "share": share,
+        "lines": lines,
+        "written": progress.written,
+    }
+
+
+def _whole_run(left: float, progress: TrainingProgress, each: float, open_folds: int) -> float:
+    """Return the remaining time of all open folds, of which each takes as long as this one."""
+    return left + (open_folds - 1) * (progress.epoch * each + left)
+
+
+def _best_epoch(fold: FoldResult) -> tuple[int, float] | None:
+    """Return the epoch of the lowest validation loss, from 1, and that loss."""
+    losses = [
+        (loss, epoch) for epoch, loss in enumerate(fold.history.get("val_loss", ()), start=1) if math.isfinite(loss)
+    ]
+    return (min(losses)[1], min(losses)[0]) if losses else None
+
+
+def _endings(run: RunFolder) -> list[str]:
+    """Return why each training ended, and its best epoch."""
+    sentences = []
+    for fold in run.folds:
+        best = _best_epoch(fold)
+        if fold.progress is not None and fold.progress.stopped is not None:
+            name = "" if fold.number is None else f"Fold {fold.number}: "
+            kept = "" if best is None else f" The best epoch is {best[0]}, with the validation loss {best[1]:.4g}."
+            sentences.append(f"{name}{fold.progress.stopped}{kept}")
+    return sentences
 
 
 # ---------------------------------------------------------------- how it was made

@@ -27,6 +27,7 @@ from miscnn_tf.runs.fold import read_fold, read_record
 from miscnn_tf.runs.folder_lock import holder_of
 from miscnn_tf.runs.prediction_files import recorded_digests, was_written_here
 from miscnn_tf.runs.score_table import read_scores
+from miscnn_tf.runs.training_progress import read_progress
 
 Check = Callable[[Path], Any]
 
@@ -150,6 +151,7 @@ def remove_results(folder: Path) -> None:
         names.RECORD_FILE,
         names.STATE_FILE,
         names.HISTORY_FILE,
+        names.PROGRESS_FILE,
         names.MODEL_FILE,
         names.TEMPORARY_MODEL_FILE,
         names.EVALUATION_FILE,
@@ -419,6 +421,7 @@ _RECORDS: Final[dict[str, Check]] = {
 _RESULTS: Final[dict[str, Check]] = {
     names.STATE_FILE: _holds("description.npy"),
     names.HISTORY_FILE: _begins_with("epoch\t"),
+    names.PROGRESS_FILE: lambda path: read_progress(path.parent),
     names.MODEL_FILE: _holds("miscnn_tf.json"),
     names.TEMPORARY_MODEL_FILE: _holds("miscnn_tf.json"),
     names.EVALUATION_FILE: _begins_with("sample_id\tdice_class-0"),

@@ -14,6 +14,8 @@ KEPT_CONFIGURATIONS: Final = {"training": "training.toml", "cross-validation": "
 SAMPLES_FILE: Final = "sample_list.json"
 #: Loss and metrics, a row per epoch.
 HISTORY_FILE: Final = "history.tsv"
+#: Remaining time of a training, and the reason of its end.
+PROGRESS_FILE: Final = "progress.json"
 #: The state of an unfinished training, with which it can be continued.
 STATE_FILE: Final = "training_state.npz"
 #: The best model.

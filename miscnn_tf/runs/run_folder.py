@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from miscnn_tf.runs.run_record import read_run_record
 from miscnn_tf.runs.score_summary import read_summary, summarise
 from miscnn_tf.runs.score_table import read_scores
 from miscnn_tf.runs.tables import History, read_history
+from miscnn_tf.runs.training_progress import TrainingProgress, read_progress
 
 #: Files that mark the folder of a run, or of a fold.
 _SIGNS = (RUN_FILE, RECORD_FILE, HISTORY_FILE, SCORES_FILE, SUMMARY_FILE, EVALUATION_FILE, SAMPLES_FILE)
@@ -45,6 +46,7 @@ class FoldResult:
         validation: Number of validation samples; None if unknown.
         finished: Whether it is complete.
         predictions: Folder of its predictions, which need not exist.
+        progress: Its progress; None if unknown.
     """
 
     number: int | None
@@ -54,6 +56,7 @@ class FoldResult:
     validation: int | None
     finished: bool
     predictions: Path
+    progress: TrainingProgress | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,12 @@ class RunFolder:
         """Return the folder of the predictions of a fold's cases."""
         found = next((one for one in self.folds if one.number == fold), None)
         return found.predictions if found is not None else self.folder / PREDICTIONS_FOLDER
+
+
+def number_of_folds(record: Mapping[str, Any] | None, root: Path) -> int:
+    """Return the number of folds of a run: that of its record, or that of the folders if there is none."""
+    folds = ((record or {}).get("settings") or {}).get("folds")
+    return folds if isinstance(folds, int) else len(fold_folders(root))
 
 
 def read_run_folder(folder: str | Path) -> RunFolder:
@@ -159,7 +168,8 @@ def _fold(folder: Path, number: int | None, predictions: Path, problems: list[st
     training, validation = (None if side is None else len(side) for side in sides)
     record = _tried(problems, lambda: read_record(folder), None)
     finished = record is not None or (number is None and not (folder / SAMPLES_FILE).is_file())
-    return FoldResult(number, folder, history, training, validation, finished, predictions)
+    progress = _tried(problems, lambda: read_progress(folder), None)
+    return FoldResult(number, folder, history, training, validation, finished, predictions, progress)
 
 
 def _rows(root: Path, numbered: Sequence[tuple[int, Path]], problems: list[str]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from miscnn_tf._base.messages import text_table
 from miscnn_tf._base.plain_files import read_json
 from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.runs.score_table import DEFINITIONS, KEYS, columns
+from miscnn_tf.runs.score_table import KEYS, columns, definitions
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
@@ -171,7 +171,7 @@ def _settings(scores: Iterable[str]) -> dict[str, Any]:
         "surface_dice_tolerance": [{"length": float(match[1]), "unit": match[2]} for match in tolerances],
         "confidence_interval": {"of": "mean", "method": "bootstrap over cases, BCa", "level": _CONFIDENCE,
                                 "resamples": _RESAMPLES, "seed": _SEED},
-        "definitions": DEFINITIONS,
+        "definitions": definitions(scores),
         "versions": {"miscnn_tf": miscnn_tf.__version__, **{name: version(name) for name in ("numpy", "scipy")}},
     }  # fmt: skip
 

@@ -133,8 +133,26 @@ def score_title(name: str) -> str:
         return _NAMES.get(name, name)
     if stem == "nsd":
         tolerance = unit.rstrip("abcdefghijklmnopqrstuvwxyz")
-        return f"{_NAMES[stem]} at {tolerance} {unit.removeprefix(tolerance)}"
+        length = unit.removeprefix(tolerance)
+        return f"{_NAMES[stem]} at {tolerance} {length.removesuffix('s') if tolerance == '1' else length}"
     return f"{_NAMES.get(stem, stem)} ({_UNITS.get(unit, unit)})"
+
+
+def definitions(names: Iterable[str]) -> dict[str, str]:
+    """Return the definitions of scores, in pixels and areas for those of 2D images.
+
+    Args:
+        names: The columns of the scores.
+
+    Example:
+        >>> list(definitions(["dice", "area_truth_mm2"]))[5], definitions(["dice", "area_truth_mm2"])["dice"][:49]
+        ('area', '2 TP / (2 TP + FP + FN), counted in pixels; NaN i')
+    """
+    if not any(name.startswith("area_") for name in names):
+        return DEFINITIONS
+    return {
+        "area" if name == "volume" else name: text.replace("voxels", "pixels") for name, text in DEFINITIONS.items()
+    }
 
 
 def is_share(name: str) -> bool:

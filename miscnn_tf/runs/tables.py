@@ -32,12 +32,25 @@ def backup_history(history: Mapping[str, Sequence[float]] | Any, evaluation_path
     Example:
         >>> backup_history({"loss": [1.5, 1.25], "val_loss": [1.75, 1.5]}, "evaluation/fold_0")  # doctest: +SKIP
     """
-    columns: Mapping[str, Sequence[float]] = getattr(history, "history", history)
-    rows = [["epoch", *columns]]
+    write_history(getattr(history, "history", history), evaluation_path)
+
+
+def write_history(history: Mapping[str, Sequence[float]], folder: str | Path, *, durable: bool = True) -> None:
+    """Write the table of `backup_history`.
+
+    Args:
+        history: The values per epoch of each metric by its name.
+        folder: The folder; created if missing.
+        durable: Whether the table must survive a power failure.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    rows = [["epoch", *history]]
     # A metric that is not computed in every epoch leaves its last cells empty.
-    for epoch, values in enumerate(zip_longest(*columns.values()), start=1):
+    for epoch, values in enumerate(zip_longest(*history.values()), start=1):
         rows.append([str(epoch), *map(_cell, values)])
-    _write(Path(evaluation_path) / HISTORY_FILE, _table(rows))
+    _write(Path(folder) / HISTORY_FILE, _table(rows), durable)
 
 
 def read_history(path: str | Path) -> History:
@@ -55,7 +68,7 @@ def read_history(path: str | Path) -> History:
         names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
         return {name: [real_cell(row[name]) if row[name] else math.nan for row in rows] for name in names}
     except MissingDataError:
-        raise MissingDataError(f"the file {path} does not exist; a training writes it at its end") from None
+        raise MissingDataError(f"the file {path} does not exist; a training writes it after each epoch") from None
     except (ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
@@ -117,6 +130,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
+def _write(path: Path, text: str, durable: bool = True) -> None:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

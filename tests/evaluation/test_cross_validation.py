@@ -15,7 +15,7 @@ from miscnn_tf.evaluation.cross_validation import load_disk2fold, run_fold, spli
 from miscnn_tf.runs.run_record import read_run_record
 
 #: Files that tell when and where a run was.
-TOLD = ("run.json", "report.html")
+TOLD = ("run.json", "report.html", "progress.json")
 
 
 def names(model) -> list[str]:
@@ -75,7 +75,7 @@ def test_results_lie_where_they_should(fake_model, tmp_path):
     for number, folder in enumerate(sorted(tmp_path.glob("fold_*"))):
         assert {path.name for path in folder.iterdir()} == {
             "sample_list.json", "history.tsv", "model.keras", "validation.loss.png", "detailed_validation.tsv",
-            "scores.csv", "scores.png", "summary.json", "predictions", "completed.json",
+            "scores.csv", "scores.png", "summary.json", "predictions", "completed.json", "progress.json",
         }  # fmt: skip
         split = json.loads((folder / "sample_list.json").read_text())
         assert split == {"TRAINING": model.calls[number]["training"], "VALIDATION": model.calls[number]["validation"]}
@@ -115,7 +115,7 @@ def test_callers_lists_are_never_changed(fake_model, tmp_path):
     cross_validation(samples, model, epochs=1, evaluation_path=tmp_path / "default")
     assert samples == before
     assert callbacks == []
-    assert [len(call["callbacks"]) for call in model.calls] == [1] * 6
+    assert [len(call["callbacks"]) for call in model.calls] == [2] * 6
 
 
 def test_callers_callbacks_run_in_each_fold(fake_model, tmp_path):

@@ -15,7 +15,7 @@ def test_each_sample_is_left_out_once(fake_model, tmp_path):
     for number in range(4):
         assert {path.name for path in (tmp_path / f"fold_{number}").iterdir()} == {
             "sample_list.json", "history.tsv", "detailed_validation.tsv", "scores.csv", "summary.json",
-            "predictions", "completed.json", "model.keras",
+            "predictions", "completed.json", "progress.json", "model.keras",
         }  # fmt: skip
 
 

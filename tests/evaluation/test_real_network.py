@@ -16,7 +16,7 @@ from fold_workers import weights
 import miscnn_tf
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation import cross_validation
+from miscnn_tf.evaluation import cross_validation, split_validation
 from miscnn_tf.evaluation.cross_validation import run_fold, split_folds
 from miscnn_tf.neural_network.architecture.unet.plain import Architecture
 from miscnn_tf.neural_network.checkpoint import restore_weights
@@ -99,6 +99,63 @@ class Interrupt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if len(self.epochs) == self.number:
             raise KeyboardInterrupt
+
+
+class Watch(keras.callbacks.Callback):
+    """Reads the files of a run as they are at the end of each epoch's first step."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.root = root
+        self.lines, self.pages = [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.lines.append([len(path.read_text().splitlines()) for path in sorted(self.root.glob("fold_*/history.tsv"))])
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not batch:
+            self.pages.append((self.root / "report.html").read_text(encoding="utf-8"))
+
+
+def test_history_and_report_show_a_cross_validation_while_it_runs(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("miscnn_tf.runs.epoch_log._PAUSE", 0.0)
+    monkeypatch.setattr("miscnn_tf.runs.epoch_log._LARGEST_SHARE", 1e9)
+    model.verbose = 2
+    samples = model.preprocessor.data_io.get_indiceslist()
+    watch = Watch(tmp_path)
+    stop = keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9)  # nothing is an improvement
+    cross_validation(samples, model, 2, 5, 2, tmp_path, callbacks=[watch, stop])
+    # A header and a line for each epoch, fold by fold.
+    assert watch.lines == [[], [2], [3], [3, 2]]
+    assert "Fold 0 (1 of 2), 0 of 5 epochs" in watch.pages[0]
+    assert "Fold 0 (1 of 2), 1 of 5 epochs" in watch.pages[1]
+    assert "Fold 1 (2 of 2), 1 of 5 epochs" in watch.pages[3]
+    for page in watch.pages:
+        assert 'http-equiv="refresh"' in page
+    for page in watch.pages[2:]:
+        assert "Fold 0: loss did not improve for 1 epoch (early stopping)." in page
+    last = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'http-equiv="refresh"' not in last
+    assert "Fold 1: loss did not improve for 1 epoch (early stopping)." in last
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if line.startswith("Fold")] == [
+        "Fold 1/2 - Epoch 1/5", "Fold 1/2 - Epoch 2/5", "Fold 2/2 - Epoch 1/5", "Fold 2/2 - Epoch 2/5",
+    ]  # fmt: skip
+
+
+def test_an_interruption_is_on_the_page_and_the_rest_of_the_history_follows(model, tmp_path):
+    samples = model.preprocessor.data_io.get_indiceslist()
+    with pytest.raises(KeyboardInterrupt):
+        split_validation(samples, model, epochs=4, iterations=2, evaluation_path=tmp_path, callbacks=[Interrupt(3)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Interrupted in epoch 3; the same call continues it." in page
+    assert 'http-equiv="refresh"' not in page
+    before = (tmp_path / "history.tsv").read_text()
+    assert len(before.splitlines()) == 3
+    split_validation(samples, model, epochs=4, iterations=2, evaluation_path=tmp_path)
+    assert (tmp_path / "history.tsv").read_text().startswith(before)
+    assert len((tmp_path / "history.tsv").read_text().splitlines()) == 5
+    assert "All 4 epochs are trained." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_interrupted_fold_goes_on_with_its_epoch(model, tmp_path):

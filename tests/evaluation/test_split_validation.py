@@ -29,7 +29,7 @@ def test_save_models_saves_the_best(fake_model, tmp_path):
     split_validation(list(model.truth), model, epochs=3, evaluation_path=tmp_path, save_models=True)
     assert json.loads((tmp_path / "model.keras").read_text()) == {"weight": 1}
     assert {path.name for path in tmp_path.iterdir()} == {
-        "model.keras", "history.tsv", "sample_list.json", "completed.json", "run.json", "report.html",
+        "model.keras", "history.tsv", "sample_list.json", "completed.json", "progress.json", "run.json", "report.html",
     }  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miscnn_tf.report.run_page import write_report
+from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.report.run_page import write_page, write_report
+from miscnn_tf.runs.training_progress import TrainingProgress
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -24,6 +26,7 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900",
 )  # fmt: skip
+AFFINE = np.diag([-1.0, 1.0, 3.0, 1.0])
 HOSTILE = "<img src=x onerror=document.title=1>'\"&"
 
 
@@ -93,6 +96,14 @@ def pixels(browser, panel: str) -> np.ndarray:
     return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
 
 
+def painted(picture: np.ndarray, colour: str) -> np.ndarray:
+    """Where a picture has the hue of a colour."""
+    wanted = np.array(list(bytes.fromhex(colour[1:])), float)
+    hues = [one - one.mean(axis=-1, keepdims=True) for one in (picture.astype(float), wanted)]
+    lengths = [np.linalg.norm(one, axis=-1) for one in hues]
+    return (hues[0] @ hues[1] > 0.95 * lengths[0] * lengths[1]) & (lengths[0] > 40)
+
+
 def column(browser, number: int) -> list[str]:
     script = (
         "return [...document.querySelectorAll('#table tbody tr:not([hidden])')]"
@@ -145,9 +156,8 @@ def test_the_pictures_show_truth_and_prediction_where_they_are(opened, make_run)
     stage = browser.find_element(By.ID, "stage")
     while shown_slice(browser) < 7:
         stage.send_keys(Keys.ARROW_RIGHT)
-    truth, difference = pixels(browser, "truth").astype(int), pixels(browser, "difference").astype(int)
-    orange = (truth[..., 0] - truth[..., 2]) > 40  # #E69F00
-    blue = (truth[..., 2] - truth[..., 0]) > 40  # #56B4E9
+    truth, difference = pixels(browser, "truth"), pixels(browser, "difference")
+    orange, blue = painted(truth, "#E69F00"), painted(truth, "#56B4E9")
     # Rows run from anterior down to posterior, columns to the patient's left, as radiologists look: the array's first
     # axis points to the left, its second one to anterior. Shown are 32 mm at least around the structure.
     rows, columns = np.nonzero(orange | blue)
@@ -156,14 +166,86 @@ def test_the_pictures_show_truth_and_prediction_where_they_are(opened, make_run)
     assert rows.max() <= 16 * scale + 2
     assert 0 < blue.sum() < orange.sum()
     assert blue.sum() == pytest.approx(4 * 4 * scale**2, rel=0.1)
-    missed = (difference[..., 2] - difference[..., 0]) > 60
-    other = ((difference[..., 0] - difference[..., 1]) > 40) & ((difference[..., 2] - difference[..., 1]) > 20)
+    differences = browser.execute_script(
+        "return JSON.parse(document.querySelector('#colours').textContent).differences"
+    )
+    missed, other = painted(difference, differences["missed"]), painted(difference, differences["other"])
     assert missed.sum() == pytest.approx(2 * 12 * scale**2, rel=0.15)
     assert other.sum() == pytest.approx(4 * 4 * scale**2, rel=0.15)
     assert abs(np.nonzero(missed)[1].mean() - columns.min()) < 4 * scale
     letters = [browser.find_element(By.CSS_SELECTOR, f"[data-panel=image] .{side}").text for side in
                ("left", "right", "top", "bottom")]  # fmt: skip
     assert letters == ["R", "L", "A", "P"]
+
+
+def test_level_and_width_of_the_window_are_changed_by_sliders_presets_and_mouse(opened, make_run, tmp_path):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    folder = make_run(["a", "b", "c"])
+    for name in ("a", "b", "c"):  # Hounsfield units: air, the body, bone
+        path = tmp_path / "data" / name / "imaging.nii.gz"
+        image = np.full((24, 20, 16), 40, np.int16)
+        image[:3], image[-3:] = -1000, 1200
+        image[4:20, 4:16, 4:12] = 120
+        write_nifti(path, image, {"affine": AFFINE})
+    browser = opened(write_report(folder))
+    shown_slice(browser)
+    preset, level, width = (browser.find_element(By.ID, name) for name in ("preset", "level", "width"))
+    assert Select(preset).first_selected_option.text == "automatic"
+    usual = pixels(browser, "image")
+    Select(preset).select_by_visible_text("bone")
+    assert browser.find_element(By.ID, "level-text").text == "400 HU"
+    assert browser.find_element(By.ID, "width-text").text == "1800 HU"
+    bone = pixels(browser, "image")
+    # -500 is black and 1300 white, linear between: the body is dark, bone bright, and both grey.
+    middle = bone[bone.shape[0] // 2, :, 0]
+    assert np.median(middle) == pytest.approx(255 * (120 + 500) / 1800, abs=12)
+    assert middle.max() == pytest.approx(255 * (1200 + 500) / 1800, abs=12)
+    assert middle.min() < 6
+    level.send_keys(Keys.ARROW_RIGHT)
+    assert Select(preset).first_selected_option.text == "own"
+    width.send_keys(Keys.END)
+    assert pixels(browser, "image").std() < bone.std()
+    canvas = browser.find_element(By.CSS_SELECTOR, "[data-panel=image] canvas")
+    before = browser.find_element(By.ID, "level-text").text
+    ActionChains(browser).move_to_element(canvas).click_and_hold().move_by_offset(-60, 30).release().perform()
+    assert browser.find_element(By.ID, "level-text").text != before
+    # The next case has its own window; the first one keeps its.
+    tabs = browser.find_elements(By.CSS_SELECTOR, "[role=tab]")
+    tabs[1].click()
+    assert Select(preset).first_selected_option.text == "automatic"
+    tabs[0].click()
+    assert Select(preset).first_selected_option.text == "own"
+    ActionChains(browser).double_click(canvas).perform()
+    assert Select(preset).first_selected_option.text == "automatic"
+    assert np.array_equal(pixels(browser, "image"), usual)
+
+
+def test_images_speak_of_images_and_have_no_slices(opened, make_run):
+    from selenium.webdriver.common.by import By
+
+    browser = opened(write_report(make_run(two_dim=True)))
+    shown_slice(browser)
+    visible = browser.find_element(By.TAG_NAME, "main").text.lower()
+    for word in ("slice", "voxel", "volume"):
+        assert word not in visible
+    assert "slice" not in browser.find_element(By.CSS_SELECTOR, "[data-panel=image] canvas").get_attribute("aria-label")
+    assert browser.find_element(By.ID, "window").is_displayed()  # of grey images
+    assert [option.text for option in browser.find_elements(By.CSS_SELECTOR, "#preset option:not([hidden])")] == [
+        "automatic", "own",
+    ]  # fmt: skip
+
+
+def test_a_page_of_a_killed_run_says_that_it_is_old(opened, make_run):
+    from selenium.webdriver.common.by import By
+
+    folder = make_run()
+    (folder / "fold_1" / "completed.json").unlink()
+    TrainingProgress(4, 10, 2.0, 12.0, None, "2026-01-01T00:00:00+00:00").write(folder / "fold_1")
+    browser = opened(write_page(folder, draw=False, refresh=60).path)
+    assert "minutes ago" in browser.find_element(By.ID, "age").text
 
 
 def test_the_table_sorts_and_filters(opened, make_run):
@@ -223,6 +305,13 @@ def test_other_cases_are_opened_by_tab_key_and_link(opened, make_run):
         one.get_attribute("data-panel") for one in browser.find_elements(By.CLASS_NAME, "panel") if one.is_displayed()
     ]
     assert shown == ["truth"]
+    # Not stretched: the picture is square, its frame is not.
+    frame, style = browser.execute_script(
+        "const c = document.querySelector('[data-panel=truth] canvas');"
+        "return [[c.clientWidth, c.clientHeight], getComputedStyle(c).objectFit]"
+    )
+    assert frame[0] > 1.2 * frame[1]
+    assert style == "contain"
 
 
 @pytest.mark.parametrize("two_dim", [False, True], ids=["3D", "2D"])

@@ -109,6 +109,61 @@ def test_every_orientation_shows_the_same_picture_with_the_right_letters(order, 
     assert len(drawn["slices"]) == 6
 
 
+def test_the_slice_with_most_of_the_truth_is_shown_first_even_between_those_at_equal_distances():
+    labels = np.zeros((40, 40, 200), np.uint8)
+    labels[18:22, 18:22, 20:180] = 1
+    labels[10:30, 10:30, 93] = 1
+    prediction = np.zeros_like(labels)
+    prediction[2:38, 2:38, 150] = 1  # a false alarm is not where to look first
+    drawn = draw_slices(Case(100.0 * labels, labels, prediction, (1.0,) * 3, None, 1, []), most_slices=20)
+    assert drawn["slices"][drawn["start"]]["number"] == 93
+    assert len(drawn["slices"]) == 20
+    numbers = [one["number"] for one in drawn["slices"]]
+    assert numbers == sorted(numbers)
+    size = sum(len(one[name]) for one in drawn["slices"] for name in ("image", "truth", "prediction"))
+    few = draw_slices(
+        Case(100.0 * labels, labels, prediction, (1.0,) * 3, None, 1, []), most_slices=20, most_bytes=size // 4
+    )
+    assert few["slices"][few["start"]]["number"] == 93
+    # Without a truth, the prediction tells.
+    drawn = draw_slices(Case(100.0 * labels, None, prediction, (1.0,) * 3, None, 1, []))
+    assert drawn["slices"][drawn["start"]]["number"] == 150
+
+
+def test_intensities_can_be_read_back_from_the_pictures_over_their_whole_range(rng):
+    # Air, lung, water to liver, bone and metal in bands of eight columns.
+    bands = np.repeat([-1000, -800, 0, 60, 120, 400, 1200, 3000], 8).astype(np.int16)
+    image = np.broadcast_to(bands[:, None, None], (64, 64, 3)).copy()
+    labels = np.zeros(image.shape, np.uint8)
+    labels[16:40, 16:40] = 1
+    drawn = draw_slices(case(labels, image))
+    scale = drawn["scale"]
+    assert scale["modality"] == "CT"
+    greys = picture(drawn["slices"][0]["image"])[..., 1]
+    values = np.interp(greys, scale["greys"], scale["values"])
+    error = np.abs(np.median(values, axis=0) - np.repeat(bands, drawn["width"] // 64))
+    black, white = scale["levels"]
+    usual = (bands >= black) & (bands <= white)
+    assert usual.sum() >= 24
+    # 160 grey values for the usual window, 48 on each side, less the error of the compression.
+    assert error[usual].max() <= 4 * (white - black) / 160
+    assert error.max() <= 4 * max(black + 1000, 3000 - white) / 48
+
+
+def test_images_of_other_kinds_have_their_own_scale():
+    labels = np.zeros((16, 16, 4), np.uint8)
+    labels[4:12, 4:12] = 1
+    rng = np.random.default_rng(0)
+    scale = draw_slices(case(labels, rng.normal(0, 1, labels.shape)))["scale"]
+    assert scale["modality"] is None
+    assert scale["greys"][0] == 0
+    assert scale["greys"][-1] == 255
+    assert scale["values"] == sorted(scale["values"])
+    flat = draw_slices(case(labels, np.full(labels.shape, 7.0)))["scale"]
+    assert flat["greys"] == [0, 255]
+    assert flat["values"][0] < flat["values"][1]
+
+
 def test_colour_images_and_single_slices():
     labels = np.zeros((30, 20), np.uint8)
     labels[5:10, 5:10] = 1
@@ -121,6 +176,8 @@ def test_colour_images_and_single_slices():
     assert shown[..., 1].mean() < 20
     assert drawn["slices"][0]["prediction"] is None
     assert drawn["sides"] is None
+    assert drawn["scale"] is None
+    assert [200, 0, 0] in drawn["colours"]
 
 
 def test_empty_label_maps_and_constant_images_give_pictures():

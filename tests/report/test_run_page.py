@@ -4,11 +4,10 @@ import json
 import math
 import re
 import shutil
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from report_pages import Page
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -17,42 +16,6 @@ from miscnn_tf.report.page import script_source
 from miscnn_tf.report.run_page import write_report
 
 HOSTILE = '<script>alert("x")</script>&\'"<img src=x onerror=alert(1)>'
-
-
-class Page(HTMLParser):
-    """The text of a page outside scripts and styles, its elements, and the data of its cases."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.data: dict[str, object] = {}
-        self._inside: tuple[str, dict[str, str | None]] | None = None
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("script", "style"):
-            self._inside = (tag, dict(attrs))
-
-    def handle_endtag(self, tag):
-        if tag in ("script", "style"):
-            self._inside = None
-
-    def handle_data(self, data):
-        if self._inside is None:
-            self.text += f" {data}"
-        elif self._inside[1].get("type") == "application/json":
-            self.data[str(self._inside[1]["id"])] = json.loads(data)
-
-    @property
-    def cases(self):
-        return [content for name, content in self.data.items() if re.fullmatch(r"case-\d+", name)]
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.elements)
 
 
 def test_the_page_has_all_that_the_run_has(make_run):
@@ -104,6 +67,13 @@ def test_pictures_need_no_program_only_the_folder(make_run, two_dim, tmp_path):
     assert len(page.cases) == 7
     assert all(case["pictures"]["slices"][0]["prediction"] for case in page.cases)
     assert len(page.cases[0]["pictures"]["slices"]) == (1 if two_dim else 12)
+
+
+def test_images_have_pixels_and_areas_in_all_texts(make_run):
+    text = Page(write_report(make_run(two_dim=True))).text.lower()
+    assert "pixel" in text
+    for word in ("voxel", "volume", "slice"):
+        assert word not in text
 
 
 def test_data_that_are_gone_are_told(make_run, tmp_path):

@@ -34,6 +34,7 @@ from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 from miscnn_tf.runs.score_table import with_sample
 from miscnn_tf.runs.tables import backup_evaluation, backup_history
+from miscnn_tf.runs.training_progress import TrainingProgress
 
 HISTORY = {"loss": [0.9, 0.5], "val_loss": [0.8, 0.6], "dice_soft": [0.1, 0.2], "val_dice_soft": [0.1, 0.3]}
 
@@ -58,6 +59,7 @@ def write_model(path: Path, member: str = "miscnn_tf.json") -> Path:
 def write_fold(folder: Path) -> Path:
     """All that a finished fold leaves behind."""
     folder.mkdir(parents=True)
+    TrainingProgress(2, 2, 1.5, None, "All 2 epochs are trained.", "2026-12-01T03:12:55+00:00").write(folder)
     fold = Fold(("case_0",), ("case_1",))
     write_fold2disk(folder / "sample_list.json", fold.training, fold.validation)
     backup_history(HISTORY, folder)
@@ -380,7 +382,7 @@ def test_what_changes_between_looking_and_removing_stays(tmp_path: Path, evaluat
     removed, failed = remove(found)
     assert {path.relative_to(evaluation).parts[0] for path, _ in failed} == {"fold_0", "fold_1"}
     assert (evaluation / "fold_0" / "model.keras").read_bytes() == b"somebody trains anew"
-    assert len(files_below(moved)) == 10
+    assert len(files_below(moved)) == 11
     assert removed == len(found.ours) - len(failed)
 
 

@@ -89,6 +89,8 @@ def test_a_missing_table_is_named(tmp_path):
         ("dice", "Dice"),
         ("hd95_voxels", "HD95 (voxels)"),
         ("nsd_2.5mm", "surface Dice at 2.5 mm"),
+        ("nsd_1pixels", "surface Dice at 1 pixel"),
+        ("nsd_2pixels", "surface Dice at 2 pixels"),
         ("area_difference_mm2", "area difference (mm²)"),
         ("volume_truth_ml", "volume, truth (ml)"),
         ("something", "something"),

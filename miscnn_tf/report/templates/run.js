@@ -4,6 +4,18 @@
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
+  // ------------------------------------------------------------ the state of a run that goes on
+
+  const status = find(".status");
+  if (status && status.dataset.written) {
+    const seconds = (Date.now() - Date.parse(status.dataset.written)) / 1000;
+    if (seconds > 10 * Number(status.dataset.refresh) + 60) {
+      status.classList.add("old");
+      find("#age").textContent = `The page was last renewed ${Math.round(seconds / 60)} minutes ago: an epoch or a prediction ` +
+        "takes long, or the program was ended. The same call continues the run; miscnn-tf report writes the page anew.";
+    }
+  }
+
   // ------------------------------------------------------------ the table of scores
 
   const table = find("#table");
@@ -72,6 +84,7 @@
   const colours = classes.map((one) => rgb(one.colour));
   const colourOf = (label) => colours[(label - 1) % colours.length];
   const [missed, extra, other] = [differences.missed, differences.extra, differences.other].map(rgb);
+  const outline = packed(rgb(differences.outline), 240);
 
   const stage = find("#stage");
   const panels = find(".panels", viewer);
@@ -137,13 +150,14 @@
 
   // The colour of each pixel of a panel that lies over the image; 0 where there is none.
   function layer(kind, maps, size, scale) {
-    const { width, height } = size;
+    const { width, height, colours: isColour } = size;
     const [across, down] = [width * scale, height * scale];
     const pixels = new Uint32Array(across * down);
     const { truth, prediction } = maps;
     const shown = kind === "truth" ? truth : prediction;
     const only = outlines.checked;
-    const fill = classes.map((_, number) => packed(colours[number], 118));
+    const opacity = Math.round(255 * (isColour ? differences.opacity : 0.46));
+    const fill = classes.map((_, number) => packed(colours[number], opacity));
     const line = classes.map((_, number) => packed(colours[number], 255));
     const thick = Math.max(1, Math.round(Math.max(across, down) / 420));
     const at = (labels, x, y) => labels[Math.min(height - 1, (y / scale) | 0) * width + Math.min(width - 1, (x / scale) | 0)];
@@ -167,7 +181,7 @@
         }
         if (kind === "prediction" && truth) {
           const real = at(truth, x, y);
-          if (real && border(truth, x, y, real)) pixels[place] = 0xf0ffffff;
+          if (real && border(truth, x, y, real)) pixels[place] = outline;
         }
       }
     }
@@ -175,6 +189,32 @@
   }
 
   const spare = document.createElement("canvas");
+  const grey = document.createElement("canvas");
+
+  // A picture in the window of its case. Its grey values mean intensities, linear between those of the scale.
+  function windowed(picture, { pictures, shown }) {
+    if (!picture || !picture.complete || !picture.naturalWidth) return null;
+    if (!shown) return picture;
+    const { greys, values } = pictures.scale;
+    const [low, high] = shown;
+    const table = new Uint8ClampedArray(256);
+    for (let part = 0, code = 0; code < 256; code++) {
+      while (part < greys.length - 2 && code > greys[part + 1]) part++;
+      const share = (code - greys[part]) / (greys[part + 1] - greys[part]);
+      const value = values[part] + share * (values[part + 1] - values[part]);
+      table[code] = 255 * (value - low) / (high - low);
+    }
+    grey.width = pictures.width;
+    grey.height = pictures.height;
+    const context = grey.getContext("2d", { willReadFrequently: true });
+    context.drawImage(picture, 0, 0, grey.width, grey.height);
+    const image = context.getImageData(0, 0, grey.width, grey.height);
+    for (let place = 0; place < image.data.length; place += 4) {
+      image.data[place] = image.data[place + 1] = image.data[place + 2] = table[image.data[place + 1]];
+    }
+    context.putImageData(image, 0, 0);
+    return grey;
+  }
 
   function draw(canvas, kind, picture, maps, size, longest) {
     const scale = Math.max(1, Math.ceil(longest / Math.max(size.width, size.height)));
@@ -184,9 +224,7 @@
     context.fillStyle = "#000";
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingQuality = "high";
-    if (picture && picture.complete && picture.naturalWidth) {
-      context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    }
+    if (picture) context.drawImage(picture, 0, 0, canvas.width, canvas.height);
     const needed = { truth: maps.truth, prediction: maps.prediction, difference: maps.truth && maps.prediction };
     if (kind === "image" || !needed[kind]) return;
     spare.width = canvas.width;
@@ -200,13 +238,15 @@
     const slice = pictures.slices[position];
     const picture = pictureOf(slice);
     const maps = mapsOf(slice, pictures);
+    const place = pictures.slices.length > 1 ? `, slice ${slice.number}` : "";
     const paint = () => {
       if (current.pictures.slices[position] !== slice) return;  // paged on meanwhile
+      const source = windowed(picture, current);
       for (const panel of all(".panel", panels)) {
         if (panel.hidden || (panels.classList.contains("one") && !panel.classList.contains("chosen"))) continue;
         const canvas = find("canvas", panel);
-        draw(canvas, panel.dataset.panel, picture, maps, pictures, 560);
-        canvas.setAttribute("aria-label", `${find("figcaption", panel).textContent.trim()}, ${name}, slice ${slice.number}`);
+        draw(canvas, panel.dataset.panel, source, maps, pictures, 560);
+        canvas.setAttribute("aria-label", `${find("figcaption", panel).textContent.trim()}, ${name}${place}`);
       }
       viewer.dataset.painted = slice.number;
     };
@@ -250,9 +290,76 @@
     return true;
   }
 
+  // ------------------------------------------------------------ level and width of the window
+
+  const tools = find("#window");
+  const [preset, level, width] = ["#preset", "#level", "#width"].map((id) => find(id));
+  const presets = { soft: [40, 400], lung: [-600, 1500], bone: [400, 1800], brain: [40, 80], liver: [60, 160] };
+
+  // What is shown as black and white at first; null for colour images, which have no window.
+  const usual = ({ scale }) => (scale ? [...scale.levels] : null);
+
+  function number(value, span) {
+    return span >= 20 ? String(Math.round(value)) : value.toPrecision(3);
+  }
+
+  function showWindow() {
+    tools.hidden = !current.shown;
+    panels.classList.toggle("windowed", !tools.hidden);
+    if (tools.hidden) return;
+    const { values, modality } = current.pictures.scale;
+    const [low, high] = current.shown;
+    const span = values[values.length - 1] - values[0];
+    const unit = modality === "CT" ? " HU" : "";
+    for (const [input, least, most, value] of [
+      [level, values[0], values[values.length - 1], (low + high) / 2], [width, span / 100, 1.5 * span, high - low],
+    ]) {
+      input.min = least;
+      input.max = most;
+      input.step = span / 500;
+      input.value = value;
+      input.setAttribute("aria-valuetext", number(value, span) + unit);
+      find(`#${input.id}-text`).textContent = number(value, span) + unit;
+    }
+    for (const option of preset.options) option.hidden = option.disabled = option.value in presets && modality !== "CT";
+    const same = (one, other) => Math.abs(one - other) < span / 1000;
+    const fits = (name) => {
+      const [middle, whole] = presets[name] || [];
+      const [black, white] = name in presets ? [middle - whole / 2, middle + whole / 2] : usual(current.pictures);
+      return same(low, black) && same(high, white);
+    };
+    preset.value = ["usual", ...Object.keys(presets)].find((name) => (name === "usual" || modality === "CT") && fits(name)) || "own";
+  }
+
+  function setWindow(middle, whole) {
+    const { values } = current.pictures.scale;
+    const [least, most] = [values[0], values[values.length - 1]];
+    const half = Math.max(whole, (most - least) / 1000) / 2;
+    const centre = Math.min(most, Math.max(least, middle));
+    current.shown = [centre - half, centre + half];
+    showWindow();
+    show();
+  }
+
+  function resetWindow() {
+    current.shown = usual(current.pictures);
+    showWindow();
+    show();
+  }
+
+  for (const input of [level, width]) {
+    input.addEventListener("input", () => setWindow(
+      input === level ? Number(level.value) : (current.shown[0] + current.shown[1]) / 2,
+      input === width ? Number(width.value) : current.shown[1] - current.shown[0],
+    ));
+  }
+  preset.addEventListener("change", () => (preset.value in presets ? setWindow(...presets[preset.value]) : resetWindow()));
+
   function open(number) {
     current = load(number);
     const { pictures } = current;
+    if (current.shown === undefined) current.shown = usual(pictures);
+    showWindow();
     current.errors ??= pictures.slices.map((slice) => differing(slice, pictures));
     tabs.forEach((tab, place) => {
       tab.setAttribute("aria-selected", String(place === number));
@@ -270,8 +377,6 @@
       panel.hidden = !has[panel.dataset.panel];
       panelsShown += !panel.hidden;
       const frame = find(".frame", panel);
-      frame.classList.toggle("wide", pictures.width >= pictures.height);
-      frame.classList.toggle("high", pictures.width < pictures.height);
       ["left", "right", "top", "bottom"].forEach((side, place) => {
         find(`.${side}`, frame).textContent = pictures.sides ? pictures.sides[place] : "";
       });
@@ -317,7 +422,7 @@
     });
   });
   stage.addEventListener("keydown", (event) => {
-    if (event.target.matches("input") || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.matches("input, select") || event.ctrlKey || event.altKey || event.metaKey) return;
     const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
     if (event.key in steps) move(position + steps[event.key]);
     else if (event.key === "Home") move(0);
@@ -342,12 +447,30 @@
     if (move(position - step)) event.preventDefault();
   }, { passive: false });
 
+  // A finger pages; the mouse changes the window, as in viewers of radiologists: up and down its level, left and right
+  // its width.
   let began = null;
-  panels.addEventListener("pointerdown", (event) => { began = event.pointerType === "mouse" ? null : [event.clientX, position]; });
+  panels.addEventListener("pointerdown", (event) => {
+    const isMouse = event.pointerType === "mouse";
+    if (event.target.closest("button") || (isMouse && (event.button !== 0 || !current.shown))) return;
+    began = { isMouse, x: event.clientX, y: event.clientY, position, shown: current.shown };
+    if (isMouse) {
+      event.preventDefault();
+      stage.focus({ preventScroll: true });
+      panels.setPointerCapture(event.pointerId);
+    }
+  });
   panels.addEventListener("pointermove", (event) => {
-    if (began) move(began[1] + Math.round((event.clientX - began[0]) / 12));
+    if (!began) return;
+    const [across, down] = [event.clientX - began.x, event.clientY - began.y];
+    if (!began.isMouse) return move(began.position + Math.round(across / 12));
+    const [low, high] = began.shown;
+    setWindow((low + high) / 2 + (down / 300) * (high - low), (high - low) * Math.exp(across / 300));
   });
   for (const end of ["pointerup", "pointercancel"]) panels.addEventListener(end, () => { began = null; });
+  panels.addEventListener("dblclick", (event) => {
+    if (current.shown && !event.target.closest("button")) resetWindow();
+  });
   window.addEventListener("resize", () => { if (current) drawErrors(); });
 
   all("a[data-case]").forEach((link) => link.addEventListener("click", () => open(Number(link.dataset.case))));
@@ -360,7 +483,8 @@
     const picture = pictureOf(slice);
     const paint = () => {
       const canvas = find("canvas", tabs[number]);
-      draw(canvas, slice.prediction === null ? "truth" : "prediction", picture, mapsOf(slice, pictures), pictures, 88);
+      const source = windowed(picture, { pictures, shown: usual(pictures) });
+      draw(canvas, slice.prediction === null ? "truth" : "prediction", source, mapsOf(slice, pictures), pictures, 88);
       // Square, cut at the longer side.
       canvas.style.objectFit = "cover";
       setTimeout(thumbnails, 0, number + 1);
