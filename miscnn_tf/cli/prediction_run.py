@@ -21,7 +21,8 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
-from miscnn_tf.data_loading.formats.image_file import LOSSY
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats.volumes import prediction_ending
 from miscnn_tf.data_loading.interfaces import (
     NIFTI_interface,
     NIFTIslicer_interface,
@@ -352,10 +353,12 @@ def _print_numbers(all_images: int, done: int, output: Path) -> None:
 
 
 def _ending(source: ImageSource, probabilities: bool) -> str:
-    """Return the ending of the prediction of an image: that of the image if it is lossless."""
-    if source.is_nifti or source.is_dicom or source.paths[0].is_dir():
+    """Return the ending of the prediction of an image: that of its format if it is lossless."""
+    if source.is_dicom or not source.files:
         return ".nii.gz"
+    if source.is_volume:
+        return prediction_ending(ending_of(source.files[0]))
     if probabilities:
         return ".npy"
     ending = ending_of(source.paths[0])
-    return ".png" if ending.lstrip(".") in LOSSY else ending
+    return ending if ending.lstrip(".") in LOSSLESS else ".png"
