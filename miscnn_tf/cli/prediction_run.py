@@ -31,6 +31,7 @@ from miscnn_tf.data_loading.interfaces import (
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
+from miscnn_tf.data_loading.label_keys import as_key
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.multi_model.group_file import METADATA
@@ -147,7 +148,8 @@ def run_prediction(
     values = None if probabilities else label_values_of(interface)
     if values is not None:
         named = zip(values, interface.names_of_classes(), strict=True)
-        print(f"Values in the label maps: {some_of((f'{value} ({name})' for value, name in named), 12)}", flush=True)
+        shown = some_of((f"{as_key(value)} ({name})" for value, name in named), 12)
+        print(f"Values in the label maps: {shown}", flush=True)
     with nullcontext() if _names_a_file(output) else locked_folder(output):
         if sources is None:
             return _predict_data_set(model, Path(images), output, probabilities, overwrite, memory)

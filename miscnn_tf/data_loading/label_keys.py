@@ -17,7 +17,7 @@ LabelMap = Mapping[int, int] | Mapping[str, int]
 
 _COLOURS: Final = 2**30  # the colours fit into int32
 _THRESHOLDS: Final = 2**40
-_TEXT = re.compile(r"(-?[0-9]{1,18})|#([0-9a-fA-F]{6})|([0-9]{1,5})\+|(nonzero)")
+_TEXT = re.compile(r"(-?[0-9]{1,18})|#([0-9a-fA-F]{6})|([1-9][0-9]{0,4})\+|(nonzero)")
 
 
 class LabelKey(int):

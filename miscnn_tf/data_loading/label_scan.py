@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from skimage import measure
+from scipy import ndimage
 from tqdm import tqdm
 
 from miscnn_tf._base.messages import some_of
@@ -34,7 +34,9 @@ _MANY = 30
 # A data set numbers objects if the highest label differs between samples and at least this share is in one piece.
 _FEWEST_OBJECTS = 8
 _SHARE_IN_ONE_PIECE = 0.9
-_LARGEST_SEARCHED = 2**26
+# Voxels in the bounding boxes of all labels, and labels in all, whose connected pieces are counted: about a second.
+_LARGEST_SEARCHED = 2**24
+_LABELS_SEARCHED = 100
 # Masks with blurred edges: most of the foreground is white.
 _BLURRED_SHARE = 0.5
 _MOST_COLOURS = 40
@@ -220,14 +222,15 @@ def _objects_in_one_piece(labels: np.ndarray, counts: Mapping[int, int], examine
     """Return whether each label is one connected object; empty if they are few, or enough were examined."""
     numbers = sorted(counts.keys() - {0})
     numbered = numbers == list(range(1, len(numbers) + 1))
-    if not numbered or len(numbers) < 2 or examined >= _MOST_VALUES or labels.size > _LARGEST_SEARCHED:
+    if not numbered or len(numbers) < _FEWEST_OBJECTS or examined >= _LABELS_SEARCHED:
         return []
-    whole = np.asarray(labels).astype(np.int32)
-    pieces = measure.label(whole, background=0)
-    # A pair for each piece: its label occurs once if it is in one piece.
-    pairs = np.unique(np.stack([pieces.ravel(), whole.ravel()]), axis=1)
-    of_label = np.bincount(pairs[1][pairs[0] > 0], minlength=len(numbers) + 1)
-    return [bool(of_label[number] == 1) for number in numbers]
+    whole = np.rint(labels).astype(np.int32, copy=False)
+    places = ndimage.find_objects(whole)
+    if sum(whole[place].size for place in places) > _LARGEST_SEARCHED:
+        return []
+    neighbours = np.ones((3,) * whole.ndim, bool)
+    pairs = zip(numbers, places, strict=True)
+    return [bool(ndimage.label(whole[place] == number, neighbours)[1] == 1) for number, place in pairs]
 
 
 def count_values(labels: np.ndarray, most: int | None = _MOST_VALUES) -> dict[int, int]:

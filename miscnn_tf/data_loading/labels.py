@@ -11,7 +11,7 @@ import numpy as np
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.plain_limits import shown
-from miscnn_tf.data_loading.label_keys import as_key, class_of, has_colours, parse_key
+from miscnn_tf.data_loading.label_keys import NONZERO, as_key, class_of, has_colours, is_threshold, parse_key
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
 
@@ -53,6 +53,10 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
         ) from None
     if len(numbers) < len(label_map):
         raise ConfigurationError(f"label_map names a value twice, as a number and as text; got {shown(label_map)}")
+    if NONZERO in numbers and any(map(is_threshold, numbers)):
+        raise ConfigurationError(
+            f"label_map has both nonzero and a threshold; got {shown(label_map)}. Give thresholds only"
+        )
     for old, new in numbers.items():
         if not 0 <= new < classes:
             raise ConfigurationError(

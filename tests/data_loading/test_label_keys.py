@@ -20,6 +20,8 @@ from miscnn_tf.data_loading.label_keys import (
     colour_keys,
     colour_map,
     colours_of,
+    is_colour,
+    is_threshold,
     parse_key,
 )
 from miscnn_tf.data_loading.label_values import class_values, label_map_of, reading_map, to_values
@@ -29,7 +31,7 @@ from miscnn_tf.errors import ConfigurationError, LabelError
 RED, GREEN = parse_key("#ff0000"), parse_key("#00FF00")
 
 
-@pytest.mark.parametrize("text", ["0", "255", "-7", "nonzero", "128+", "0+", "#000000", "#12abef"])
+@pytest.mark.parametrize("text", ["0", "255", "-7", "nonzero", "128+", "1+", "#000000", "#12abef"])
 def test_a_key_is_shown_as_it_is_written(text):
     key = parse_key(text)
     assert (str(key), f"{key}") == (text, text)
@@ -40,7 +42,7 @@ def test_a_key_is_shown_as_it_is_written(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1.5", "1_0", "red", "#fff", "#gggggg", "+128", "-1+", "128 +", "123456+", "Nonzero"]
+    "text", ["", "1.5", "1_0", "red", "#fff", "#gggggg", "+128", "-1+", "0+", "128 +", "123456+", "Nonzero"]
 )
 def test_other_texts_are_no_keys(text):
     with pytest.raises(ValueError, match=r"is not a value, a colour \(#ff0000\), a threshold \(128\+\) or nonzero"):
@@ -54,6 +56,8 @@ def test_nonzero_is_one_class():
     np.testing.assert_array_equal(check_labels(labels, 2, "a", {"nonzero": 1}), labels > 0)
     np.testing.assert_array_equal(check_labels(labels, 3, "a", {"nonzero": 1, 7: 2}), [[0, 1, 2], [1, 0, 1]])
     assert class_values({NONZERO: 1}, 2) == (0, 1)
+    with pytest.raises(ConfigurationError, match="both nonzero and a threshold"):
+        normalised_label_map({"nonzero": 1, "128+": 1}, 2)
 
 
 def test_values_from_a_threshold_are_a_class():
@@ -68,10 +72,12 @@ def test_values_from_a_threshold_are_a_class():
 
 @given(
     st.dictionaries(
-        st.one_of(st.sampled_from([NONZERO, RED, GREEN, BLACK]), st.integers(0, 300).map(lambda n: parse_key(f"{n}+"))),
+        st.one_of(
+            st.sampled_from([NONZERO, RED, GREEN, BLACK]), st.integers(1, 300).map(lambda least: parse_key(f"{least}+"))
+        ),
         st.integers(0, 3),
         min_size=1,
-    ).filter(lambda held: len({key >= 2**40 for key in held}) == 1)
+    ).filter(lambda held: len({is_colour(key) + 2 * is_threshold(key) for key in held}) == 1)
 )
 def test_predictions_are_read_back(label_map):
     """What is written for a class is read as this class, whatever the label map."""

@@ -15,8 +15,13 @@ from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import read_any_mask, read_mask, was_written_here, write_mask
-from miscnn_tf.data_loading.interfaces import Image_interface
-from miscnn_tf.data_loading.interfaces.description import label_values_of
+from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface
+from miscnn_tf.data_loading.interfaces.description import (
+    build_interface,
+    describe_interface,
+    label_values_of,
+    with_label_values,
+)
 from miscnn_tf.data_loading.label_keys import colour_keys
 from miscnn_tf.data_loading.layouts import find_interface
 from miscnn_tf.errors import DataError
@@ -246,6 +251,12 @@ def test_organs_are_no_objects(tmp_path):
     assert find_interface(tmp_path).classes == 7
 
 
+def test_many_organs_are_no_objects(tmp_path, caplog):
+    """All samples have the same 12 labels, each in one piece."""
+    root = data_set(tmp_path, lambda path, number: objects_mask(path, 2), mask_name="{}")
+    assert find_interface(root).classes == 14
+
+
 def colour_mask(path: Path, number: int) -> None:
     Image.fromarray(COLOURS[shapes(number)]).save(path.with_suffix(".png"))
 
@@ -299,6 +310,18 @@ def test_palettes_are_indices_unless_the_label_map_names_colours(tmp_path):
     np.testing.assert_array_equal(chosen.load_segmentation("a"), shapes(0) == 1)
 
 
+def test_palettes_that_differ_between_masks_are_warned_of(tmp_path):
+    """Programs order a palette by frequency: the same index means another class in the next mask."""
+    for number, name in enumerate("ab"):
+        picture = Image.fromarray(shapes(0), mode="P")
+        picture.putpalette(COLOURS[:: 1 - 2 * number].ravel().tolist())
+        save_image(tmp_path / "imgs" / f"{name}.png", image(0))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        picture.save(tmp_path / "masks" / f"{name}.png")
+    with pytest.warns(UserWarning, match=r"b\.png: the palette index 0 is #0080ff, but #000000 in .*a\.png"):
+        find_interface(tmp_path)
+
+
 def test_smooth_colour_masks_are_refused(tmp_path):
     def save(path: Path, number: int) -> None:
         Image.fromarray(COLOURS[shapes(number)]).filter(ImageFilter.GaussianBlur(1)).save(path.with_suffix(".png"))
@@ -330,9 +353,13 @@ def test_colours_are_written_in_the_format_of_the_ending(tmp_path):
         np.testing.assert_array_equal(read_any_mask(tmp_path / f"a.{ending}"), keys)
 
 
-def test_the_model_keeps_a_label_map_of_colours(tmp_path):
-    from miscnn_tf.data_loading.interfaces.description import build_interface, describe_interface
+def test_volumes_get_class_numbers_from_a_model_of_colours():
+    values = label_values_of(Image_interface(classes=2, label_map={"#ff0000": 1}))
+    assert with_label_values(NIFTI_interface(classes=2), values).label_map is None
+    assert label_values_of(with_label_values(Image_interface(classes=2), values)) == values
 
+
+def test_the_model_keeps_a_label_map_of_colours():
     interface = Image_interface(classes=2, label_map={"#ff0000": 1})
     description = describe_interface(interface)
     assert description["config"]["label_map"] == {"#ff0000": 1}

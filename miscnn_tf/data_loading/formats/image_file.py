@@ -69,6 +69,15 @@ def is_coloured(path: str | Path) -> bool:
     return _open(path).coloured
 
 
+def palette_of(path: str | Path) -> np.ndarray | None:
+    """Return the colours of the indices ``(n, 3)`` that a PNG, TIFF or BMP file stores; None if it has no palette.
+
+    Raises:
+        DataError: If it is not a readable image.
+    """
+    return _open(path).palette
+
+
 def read_colours(path: str | Path, img_type: str) -> np.ndarray:
     """Read an image, and turn it upright by its Orientation tag.
 

@@ -17,6 +17,7 @@ from miscnn_tf.data_loading.interfaces import (
     miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.label_keys import has_colours
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
 from miscnn_tf.errors import ConfigurationError
 
@@ -110,7 +111,8 @@ def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> A
             f"label_values={values!r} must be {interface.classes} different whole numbers, one per class"
         )
     cls, config = type(interface), get_config(interface)
-    if "label_map" not in config:
+    # Volumes cannot hold colours; they get class numbers.
+    if "label_map" not in config or (has_colours(values) and not interface.writes_file_termination(".png")):
         return interface
     made: Abstract_IO = cls(**{**config, "label_map": label_map_of(values)})
     made.class_names = interface.class_names

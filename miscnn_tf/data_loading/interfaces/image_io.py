@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -24,11 +25,11 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
     prediction_to_write,
     stat_fingerprint,
 )
-from miscnn_tf.data_loading.label_keys import LabelMap, is_colour, is_threshold
+from miscnn_tf.data_loading.label_keys import LabelMap, as_key, colour_keys, is_colour, is_threshold
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError, RepeatedWarning
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ a folder per sample, with images
         self.label_map = normalised_label_map(label_map, classes)
         self._require_storable(self._prediction_ending)
         self.data_directory: Path | None = None
+        # Colour of each palette index, and the first mask with it.
+        self.palette_colours: dict[int, tuple[str, Path]] = {}
 
     @classmethod
     def find_image(cls, folder: Path) -> Path | None:
@@ -170,7 +173,11 @@ a folder per sample, with images
     def stored_labels(self, index: Hashable) -> np.ndarray:
         """Return the stored values of the mask, regardless of `classes` and `label_map`."""
         path = self.segmentation_path(index)
-        return image_file.read_any_mask(path) if self.label_map is None else image_file.read_mask(path, self.label_map)
+        if self.label_map is not None:
+            return image_file.read_mask(path, self.label_map)
+        labels = image_file.read_any_mask(path)
+        self._compare_palettes(path, labels)
+        return labels
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read a stored prediction: labels ``(rows, columns)``, or probabilities ``(rows, columns, classes)``.
@@ -312,6 +319,27 @@ a folder per sample, with images
         wanted = image_file.spellings(self.img_format) if self.img_format in MASKS else []
         lossy = LOSSY if any(map(is_threshold, self.label_map or ())) else ()
         return _first(folder, "segmentation", [*wanted, *MASKS, *lossy])
+
+    def _compare_palettes(self, path: Path, labels: np.ndarray) -> None:
+        """Warn if the same palette index has different colours in two masks: programs order palettes as they like."""
+        palette = image_file.palette_of(path)
+        if palette is None:
+            return
+        for index in np.unique(labels).tolist():
+            if index >= len(palette):
+                continue
+            colour = str(as_key(colour_keys(palette[index].astype(np.uint8))[()]))
+            before, other = self.palette_colours.setdefault(index, (colour, path))
+            if before != colour:
+                warnings.warn(
+                    RepeatedWarning(
+                        f"{path}: the palette index {index} is {colour}, but {before} in {other}. Palette indices are "
+                        "read as labels; if the colours are the classes, give them, label_map="
+                        f"{{{before!r}: 1, …}}",
+                        key="palettes of masks",
+                    ),
+                    stacklevel=4,
+                )
 
     @property
     def _prediction_ending(self) -> str:

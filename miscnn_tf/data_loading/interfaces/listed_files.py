@@ -104,6 +104,7 @@ class ListedFiles_interface(Abstract_IO):
         # Given arguments also apply to the next folder; detected ones do not.
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
+        self.palette_colours: dict[int, tuple[str, Path]] = {}
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -356,6 +357,7 @@ class _ListedImages(Image_interface):
         img_type = "rgb" if owner.channels == 3 else "grayscale"
         super().__init__(owner.classes, img_type, ending, label_map=owner.label_map)
         self.owner = owner
+        self.palette_colours = owner.palette_colours
 
     def image_path(self, index: Hashable) -> Path:
         images = self.owner._sample(index).images

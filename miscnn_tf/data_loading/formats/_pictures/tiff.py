@@ -100,7 +100,8 @@ def open_tiff(path: str | Path, file: BinaryIO) -> Picture:
         )
 
     coloured = has_colours(layout.palette) if layout.palette is not None else layout.channels > 1
-    return Picture(size, orientation, coloured, read, lossy=lossy_compression(layout), software=software)
+    lossy = lossy_compression(layout)
+    return Picture(size, orientation, coloured, read, lossy=lossy, software=software, palette=layout.palette)
 
 
 def lossy_compression(layout: PageLayout) -> str | None:
