@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=label_pair(),
         action="append",
         metavar="VALUE=LABEL",
-        help="class of a value in the files, for instance 255=1; may be repeated",
+        help="class of a value in the files, for instance 255=1, nonzero=1 or 128+=1; may be repeated",
     )
     parser.add_argument(
         "--ignore",

@@ -217,6 +217,9 @@ def test_numbered_objects_are_recognised_and_merged(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "number objects (cells, lesions): up to 15 labels" in error
     assert "--label-map nonzero=1" in error
+    assert cli.main(["verify", str(root)]) == 1
+    assert "--label-map nonzero=1" in capsys.readouterr().err
+    assert cli.main(["verify", str(root), "--label-map", "nonzero=1"]) == 0
     assert cli.main(["init", str(root), "-o", str(config), "--label-map", "nonzero=1"]) == 0
     assert "nonzero = 1" in config.read_text()
     made = read_experiment(config)

@@ -338,7 +338,9 @@ a folder per sample, with NIfTI files
         if not self.three_dim:
             if "spacing" in facts:
                 facts["spacing"] = facts["spacing"][:2]
-            facts["file_axes"] = min(len(info.shape), 3)
+            # An array (x, y, 3) is an image in colours.
+            colours = info.form()[0] > 1 and len(info.shape) == 3
+            facts["file_axes"] = 2 if colours else min(len(info.shape), 3)
         return facts
 
     def _image_shape(self, info: VolumeInfo) -> tuple[int, ...]:
