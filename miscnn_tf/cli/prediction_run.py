@@ -356,10 +356,10 @@ def _print_numbers(all_images: int, done: int, output: Path) -> None:
 
 def _ending(source: ImageSource, probabilities: bool) -> str:
     """Return the ending of the prediction of an image: that of its format if it is lossless."""
+    if source.files and source.is_volume:
+        return prediction_ending(ending_of(source.files[0]))
     if source.is_dicom or not source.files:
         return ".nii.gz"
-    if source.is_volume:
-        return prediction_ending(ending_of(source.files[0]))
     if probabilities:
         return ".npy"
     ending = ending_of(source.paths[0])
