@@ -23,7 +23,7 @@ from miscnn_tf.data_loading.interfaces.description import (
     with_label_values,
 )
 from miscnn_tf.data_loading.label_keys import colour_keys
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.label_folders import evaluate_label_maps, find_label_maps
 from miscnn_tf.experiment.build import make_interface

@@ -19,7 +19,7 @@ from miscnn_tf.data_loading.grid_repair import resample_label_maps
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term
 from miscnn_tf.data_loading.interfaces.description import interface_for
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import NIFTIslicer_interface
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.label_folders import evaluate_label_maps, find_label_maps
 from miscnn_tf.experiment.toml_file import read_experiment
