@@ -110,8 +110,10 @@ def test_gif_images_and_sample_folders(tmp_path):
         grey_gif(tmp_path / name / "segmentation", number)
     interface = find_interface(tmp_path)
     assert (interface.img_format, interface.channels, interface.classes) == ("gif", 1, 2)
-    found, _ = interface.load_image("b") if interface.initialize(tmp_path) else (None, None)
-    np.testing.assert_array_equal(found, image(1)[..., 0])
+    assert interface.initialize(tmp_path) == list(NAMES)
+    np.testing.assert_array_equal(interface.load_image("b")[0], image(1)[..., 0])
+    assert interface.check_file_termination(".gif")
+    assert not interface.writes_file_termination(".gif")
 
 
 @pytest.mark.parametrize("interlace", [0, 1])

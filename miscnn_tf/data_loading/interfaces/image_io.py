@@ -206,7 +206,7 @@ a folder per sample, with images
         return termination.lower().startswith(".") and termination.lower()[1:] in IMAGES
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Return True if files with this ending are images.
+        """Return True if files with this ending are images of a format that is written; GIF is only read.
 
         Raises:
             ConfigurationError: If the format cannot hold the values of the label map.
@@ -214,7 +214,7 @@ a folder per sample, with images
         ending = termination.lower().lstrip(".")
         if ending in LOSSLESS:
             self._require_storable(ending)
-        return self.check_file_termination(termination)
+        return self.check_file_termination(termination) and (ending in LOSSLESS or ending in LOSSY)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample by its headers: files exist, masks are lossless, sizes are equal.
