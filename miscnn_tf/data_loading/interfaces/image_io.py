@@ -328,7 +328,7 @@ a folder per sample, with images
         for index in np.unique(labels).tolist():
             if index >= len(palette):
                 continue
-            colour = str(as_key(colour_keys(palette[index].astype(np.uint8))[()]))
+            colour = str(as_key(int(colour_keys(palette[index].astype(np.uint8)))))
             before, other = self.palette_colours.setdefault(index, (colour, path))
             if before != colour:
                 warnings.warn(
