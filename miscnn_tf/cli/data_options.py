@@ -45,7 +45,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="VALUE=CLASS",
-        help="classes of values in the label maps, '--label-map 255=1'; other values stay unchanged",
+        help="classes of values in the label maps, '--label-map 255=1'; nonzero=1 for all values but 0, 128+=1 for 128 "
+        "and above, '#ff0000=1' for a colour; other values stay unchanged",
     )
     group.add_argument(
         "--structures",

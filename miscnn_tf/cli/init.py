@@ -10,7 +10,7 @@ a DICOM series and RTSTRUCT or SEG files.
 
 Examples:
   miscnn-tf init scans -o experiment.toml
-  miscnn-tf init cells -o cells.toml --set data.label_map="{255 = 1}"
+  miscnn-tf init cells -o cells.toml --label-map nonzero=1
   miscnn-tf init DRIVE/training -o vessels.toml --set data.settings.mask_folder="'1st_manual'"
   miscnn-tf init patients -o lungs.toml --set data.settings.structure_dict="{Lung_L = 1, Lung_R = 2}"
 """
@@ -21,7 +21,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from miscnn_tf.cli.argument_types import memory_size
+from miscnn_tf.cli.argument_types import label_pair, memory_size
 from miscnn_tf.cli.data_options import type_name
 
 
@@ -50,6 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "at most half of this machine's)",
     )
     parser.add_argument(
+        "--label-map",
+        "--label_map",
+        type=label_pair(),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="VALUE=CLASS",
+        help="classes of values in the label maps, '--label-map 255=1'; nonzero=1 for all values but 0, 128+=1 for 128 "
+        "and above, '#ff0000=1' for a colour",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -64,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.cli.init_run import run_init
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
-    run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, arguments.set, arguments.overwrite)
+    changes = [*(f"data.label_map.{value}={label}" for value, label in arguments.label_map), *arguments.set]
+    run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, changes, arguments.overwrite)
     print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import io
 import logging
 import os
@@ -95,7 +94,7 @@ def start_tensorflow() -> None:
     """Import TensorFlow, which takes seconds."""
     if "tensorflow" not in sys.modules:
         print("Starting TensorFlow …", flush=True)
-    importlib.import_module("miscnn_tf.neural_network.hardware")
+    from miscnn_tf.neural_network import hardware  # noqa: F401 - imports TensorFlow without its messages
 
 
 def forgive_encoding() -> None:
