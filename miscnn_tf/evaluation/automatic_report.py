@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -49,6 +50,8 @@ def write_report_if_possible(folder: str | Path, data_io: Data_IO) -> Path | Non
             folder, type(reason).__name__, reason, shlex.quote(str(folder)),
             exc_info=logger.isEnabledFor(logging.DEBUG),
         )  # fmt: skip
+        with suppress(Exception):  # the reason has been reported
+            renew_report(folder, None)  # a page that reports a running training would be wrong
         return None
     logger.info("report: %s", path)
     return path

@@ -124,7 +124,8 @@ def write_page(
     run = read_run_folder(folder)
     path = Path(output) if output is not None else run.folder / REPORT_FILE
     script, script_hash = script_source("run.js")
-    earlier = {**read_pictures(run.folder / REPORT_FILE), **read_pictures(path)}
+    pages = dict.fromkeys([run.folder / REPORT_FILE, path]) if run.rows else {}
+    earlier = {key: pictures for page in pages for key, pictures in read_pictures(page).items()}
     if data is not None:
         data_io = _rebuilt_data(run, data)
     cases, kept, problem = _cases(run, data_io, earlier) if draw else _kept_cases(run, earlier)

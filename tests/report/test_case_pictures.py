@@ -159,6 +159,8 @@ def test_images_of_other_kinds_have_their_own_scale():
     assert scale["greys"][0] == 0
     assert scale["greys"][-1] == 255
     assert scale["values"] == sorted(scale["values"])
+    masks = draw_slices(case(labels, labels.astype(bool)))["scale"]
+    assert (masks["levels"][0], masks["levels"][1]) == (masks["values"][0], masks["values"][-1])
     flat = draw_slices(case(labels, np.full(labels.shape, 7.0)))["scale"]
     assert flat["greys"] == [0, 255]
     assert flat["values"][0] < flat["values"][1]
