@@ -148,8 +148,9 @@ def jpeg_mask(path: Path, number: int) -> None:
 
 def test_jpeg_masks_need_a_threshold_and_are_warned_of(tmp_path):
     root = data_set(tmp_path, jpeg_mask, ".png")
-    with pytest.raises(DataError, match=r"JPEG-compressed, which changes labels.*--label-map 128\+=1"):
+    with pytest.raises(DataError, match=r"JPEG-compressed, which changes labels.*--label-map 128\+=1") as caught:
         find_interface(root)
+    assert str(caught.value).count("JPEG-compressed") == 1
     with pytest.warns(UserWarning, match="JPEG-compressed, so its edges are inexact; its values are separated by the"):
         interface = find_interface(root, label_map={"128+": 1})
     assert interface.classes == 2
