@@ -14,6 +14,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from miscnn_tf._base.messages import some_of
+from miscnn_tf.data_loading.formats.image_file import LossyMaskError
 from miscnn_tf.data_loading.label_keys import as_key, class_of, colour_map, has_colours, has_rules
 from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
@@ -162,6 +163,8 @@ def scan_labels(interface: Labelled, indices: Iterable[Hashable], most: int | No
             logger.debug("%s", error)
             without.append(index)
             continue
+        except LossyMaskError:
+            raise  # the others usually are, too
         except DataError as error:
             bad.append(str(error))
             continue

@@ -148,8 +148,9 @@ def jpeg_mask(path: Path, number: int) -> None:
 
 def test_jpeg_masks_need_a_threshold_and_are_warned_of(tmp_path):
     root = data_set(tmp_path, jpeg_mask, ".png")
-    with pytest.raises(DataError, match=r"JPEG-compressed, which changes labels.*--label-map 128\+=1"):
+    with pytest.raises(DataError, match=r"JPEG-compressed, which changes labels.*--label-map 128\+=1") as caught:
         find_interface(root)
+    assert str(caught.value).count("JPEG-compressed") == 1
     with pytest.warns(UserWarning, match="JPEG-compressed, so its edges are inexact; its values are separated by the"):
         interface = find_interface(root, label_map={"128+": 1})
     assert interface.classes == 2
@@ -289,6 +290,18 @@ def test_masks_with_a_colour_per_class(tmp_path, ending, capsys):
         assert was_written_here(stored) == (ending != ".bmp")
     evaluate_label_maps(find_label_maps(tmp_path / "out"), find_label_maps(tmp_path / "out"), tmp_path / "scores")
     assert {row["dice"] for row in read_scores(tmp_path / "scores" / "scores.csv")} == {1.0}
+
+
+def test_the_order_of_colours_is_chosen(tmp_path):
+    root = data_set(tmp_path / "data", colour_mask, ".png")
+    config = tmp_path / "a.toml"
+    chosen = ["--label-map", "#ff0000=1", "#0080ff=2"]
+    assert cli.main(["init", str(root), "-o", str(config), *chosen]) == 0
+    made = read_experiment(config)
+    assert (made.data.classes, made.data.label_map) == (3, {"#ff0000": 1, "#0080ff": 2})
+    interface = make_interface(made.data)
+    interface.initialize(root)
+    np.testing.assert_array_equal(interface.load_segmentation("b"), shapes(1))
 
 
 def test_colours_with_a_mask_that_has_none(tmp_path):

@@ -18,7 +18,7 @@ from miscnn_tf._base.plain_files import read_array
 from miscnn_tf.data_loading._discovery.image_forms import have_colours
 from miscnn_tf.data_loading.file_names import find_file, find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.formats import image_file
-from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS
+from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS, LossyMaskError
 from miscnn_tf.data_loading.interfaces.abstract_io import (
     Abstract_IO,
     prediction_labels,
@@ -296,7 +296,7 @@ a folder per sample, with images
             return path
         lossy = _first(folder, "segmentation", list(LOSSY))
         if lossy is not None:
-            raise DataError(
+            raise LossyMaskError(
                 f"{lossy}: the mask is in a lossy format, which changes labels; save it without loss as "
                 "segmentation.png (the images may stay as they are), or separate its values by a threshold, "
                 "--label-map 128+=1 (Python: label_map={'128+': 1})"

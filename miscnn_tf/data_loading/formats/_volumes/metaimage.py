@@ -121,7 +121,7 @@ def write(path: Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
         raw.writelines(packed)
 
 
-FORMAT: Final[VolumeFormat] = VolumeFormat("MetaImage", (".mha", ".mhd"), ".mha", read_info, write)
+FORMAT: Final[VolumeFormat] = VolumeFormat("MetaImage", (".mha", ".mhd"), ".mha", read_info, write, headers=(".mhd",))
 
 
 def _listed(values: np.ndarray) -> str:

@@ -130,7 +130,7 @@ def write(path: Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
                 packed.write(np.ascontiguousarray(plane).data.cast("B"))
 
 
-FORMAT: Final[VolumeFormat] = VolumeFormat("NRRD", (".nrrd", ".nhdr"), ".nrrd", read_info, write)
+FORMAT: Final[VolumeFormat] = VolumeFormat("NRRD", (".nrrd", ".nhdr"), ".nrrd", read_info, write, headers=(".nhdr",))
 
 
 def _vector(values: np.ndarray) -> str:
