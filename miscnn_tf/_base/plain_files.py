@@ -17,8 +17,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from miscnn_tf._base.atomic_files import atomic_path
-from miscnn_tf._base.opening import open_regular, read_bounded
+from miscnn_tf._base.files import atomic_path, open_regular, read_bounded
 from miscnn_tf._base.plain_limits import parse_json, real, shown
 from miscnn_tf.errors import DataError, MissingDataError
 

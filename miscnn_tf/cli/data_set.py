@@ -7,7 +7,7 @@ import argparse
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.data_options import data_folder
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.layouts import find_interface_despite_errors
+from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:

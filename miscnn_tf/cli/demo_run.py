@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from miscnn_tf import Data_Augmentation, Data_IO, Neural_Network, Preprocessor
-from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf._base.configuration import get_config
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf.data_loading.interfaces import NIFTI_interface

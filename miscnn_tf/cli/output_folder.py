@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError, StorageError
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.experiment.toml_file import changed_keys, keep_configuration, read_experiment

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import atomic_path, inside, make_folder
+from miscnn_tf._base.files import atomic_path, inside, make_folder
 from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf._base.plain_files import read_arrays
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_voxels
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti

@@ -20,8 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.messages import some_of
-from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.file_names import list_files
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIslicer_interface
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample, memory_for

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.datasets.scan_files import write_volume
 from miscnn_tf.datasets.scan_grid import smooth_field
 from miscnn_tf.errors import ConfigurationError

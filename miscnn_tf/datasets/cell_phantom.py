@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import atomic_path, make_folder
+from miscnn_tf._base.files import atomic_path, make_folder
 from miscnn_tf.datasets.scan_grid import smooth_field
 from miscnn_tf.errors import ConfigurationError
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.datasets.abdomen import Patient, draw_abdomen, draw_kidneys
 from miscnn_tf.datasets.canvas import Canvas
 from miscnn_tf.datasets.scan_files import write_volume

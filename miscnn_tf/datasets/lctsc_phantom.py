@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.rtstruct_writer import write_rtstruct
 from miscnn_tf.datasets.canvas import Canvas

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS
 from miscnn_tf.data_loading.dicom.writing import new_dataset, new_uids

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.fold_run import archive_another_run, restore_best, run_split, writer_of
@@ -18,7 +18,7 @@ from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.evaluation.trainable import Trainable
-from miscnn_tf.runs.cleanup import remove_results, remove_summary
+from miscnn_tf.runs.earlier_files import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold, matching_record, read_record
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import SAMPLES_FILE, fold_folder, fold_folders

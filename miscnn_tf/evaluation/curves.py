@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.runs.names import curve_file
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
 from miscnn_tf._base.callable_module import make_callable
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.sample import memory_for
@@ -22,7 +22,7 @@ from miscnn_tf.evaluation.folds import check_samples
 from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.trainable import Predicting
-from miscnn_tf.runs.cleanup import remove_predictions
+from miscnn_tf.runs.earlier_files import remove_predictions
 from miscnn_tf.runs.kept_predictions import KeptPredictions
 from miscnn_tf.runs.names import RESULT_FILES, SCORES_FILE
 from miscnn_tf.runs.score_summary import summary_table

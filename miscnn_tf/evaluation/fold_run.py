@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf._base.arguments import callback_list
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
@@ -17,7 +17,7 @@ from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.evaluation.trainable import Connected, Trainable, require_trainable, resumable
 from miscnn_tf.runs.best_model import restore_weights
-from miscnn_tf.runs.cleanup import remove_results
+from miscnn_tf.runs.earlier_files import remove_results
 from miscnn_tf.runs.fold import Fold, FoldRecord, holds_another_run, matching_record, read_fold, write_fold2disk
 from miscnn_tf.runs.folder_lock import move_aside
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, SAMPLES_FILE, SCORES_FILE, STATE_FILE, TEMPORARY_MODEL_FILE

@@ -13,9 +13,8 @@ from typing import Any, Final
 import tomlkit
 from pydantic import ValidationError
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path, read_bounded
 from miscnn_tf._base.messages import did_you_mean, plural
-from miscnn_tf._base.opening import read_bounded
 from miscnn_tf._base.plain_limits import key_name, real, shown, walk
 from miscnn_tf._base.typed_data import wanted as wanted_by
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError

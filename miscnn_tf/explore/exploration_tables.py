@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from miscnn_tf._base.atomic_files import atomic_path, make_folder
+from miscnn_tf._base.files import atomic_path, make_folder
 from miscnn_tf._base.messages import plural, size_text, some_of, text_table
 from miscnn_tf.explore.data_exploration import CaseFacts, Exploration, RunningStatistics, case_rows, class_rows
 from miscnn_tf.pictures.overlay import OKABE_ITO

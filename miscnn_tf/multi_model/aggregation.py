@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from miscnn_tf.data_loading.labels import check_labels, label_dtype
+from miscnn_tf.data_loading.labels import check_labels, decide_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.processing.one_hot import decide_labels
 from miscnn_tf.registry import Registry
 
 #: ``aggregation_func(sample, [prediction, …]) -> prediction``

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import miscnn_tf
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf._base.atomic_files import (
+from miscnn_tf._base.files import (
     atomic_path,
     make_folder,
     remove_abandoned_temporaries,
     temporary_beside,
 )
+from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
-from miscnn_tf.processing.one_hot import decide_labels
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare, Segmenter
 
@@ -34,7 +34,7 @@ class MemberPredictions:
         models: The members.
         index: Name of the sample; None for an image that belongs to no data set.
         prepare: Prepares the sample for a preprocessor; it is called once for each preprocessor.
-        budget: Limit of the memory for `mean`.
+        budget: Memory limit for `mean`.
     """
 
     def __init__(

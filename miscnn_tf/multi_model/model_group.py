@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
@@ -328,7 +328,7 @@ class Model_Group(Model):
             extended: Details that an interface reads with an image, such as ``"spacing"`` and ``"affine"``.
             function: The aggregation function.
             activation_output: Class probabilities instead of labels.
-            budget: Limit of the memory.
+            budget: Memory limit.
         """
 
         def prepare(preprocessor: Preprocessor) -> Sample:

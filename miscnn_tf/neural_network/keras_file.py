@@ -19,8 +19,8 @@ import h5py
 import keras
 import numpy as np
 
-from miscnn_tf._base.atomic_files import atomic_path
 from miscnn_tf._base.configuration import plain
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.fine_tuning import fitting_weights

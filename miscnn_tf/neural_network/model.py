@@ -18,7 +18,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
@@ -26,13 +26,12 @@ from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
 from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
 from miscnn_tf.neural_network.class_weights import ClassWeight
-from miscnn_tf.neural_network.compiled_model import CompiledModel
+from miscnn_tf.neural_network.compiled_model import CompiledModel, TrainableSet
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
 from miscnn_tf.neural_network.keras_file import read_weights, write_model
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.neural_network.metrics import dice_soft, get_all
-from miscnn_tf.neural_network.model_state import TrainableSet
 from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot
 from miscnn_tf.neural_network.onnx_file import write_onnx
 from miscnn_tf.neural_network.optimizer import DEFAULT_RATE, OptimizerSettings, unwrapped, valid_rate
@@ -241,7 +240,7 @@ class Neural_Network:
 
     @property
     def window_shape(self) -> tuple[int | None, ...]:
-        """Spatial shape of the network's input: the patch, or None in each axis for whole images."""
+        """Spatial shape of the network's input, that of a patch or, for whole images, None in each axis."""
         return self.preprocessor.checked_patch_shape() or (None,) * (3 if self.three_dim else 2)
 
     @property
@@ -442,7 +441,7 @@ class Neural_Network:
     ) -> list[np.ndarray] | None:
         """Segment samples.
 
-        Where the augmentation's ``infaug`` is set, each prediction is the mean over the image as it is and flipped
+        If the augmentation's ``infaug`` is set, each prediction is the mean over the image as it is and flipped
         along each axis of ``infaug_flip_list``: more exact where the network was trained with ``mirror=True``, and that
         many times slower.
 
@@ -450,24 +449,24 @@ class Neural_Network:
             sample_list: Names of the samples, or one name.
             return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
             activation_output: Class probabilities instead of labels.
-            memory_budget: How much resident memory this process may have, in bytes or as text such as ``"4GB"``; None
-                for what the machine has free. What will be needed is estimated before; where it is more, the image is
-                predicted in sections, which gives the same result but takes longer.
+            memory_budget: Maximum resident memory of this process, in bytes or as text such as ``"4GB"``; by default
+                the free memory. If the estimate is higher, the image is predicted in sections, which gives the same
+                result but takes longer.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
             ``(x, y[, z], classes)``, each in the shape of its original image.
 
         Raises:
-            MemoryBudgetError: If not even that is enough; the message says how much would be. Without a budget it is a
-                warning.
+            MemoryBudgetError: If the budget is too small even so; the message contains the required size. Without a
+                budget it is a warning.
         """
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
         data_io.check(indices, load_seg=False)
         if not return_output:
-            make_folder(data_io.output_path)  # an unwritable one is told now, not after the first prediction
+            make_folder(data_io.output_path)  # report an unwritable folder before the first prediction
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
             sample = self.prepared(index, budget)
@@ -513,7 +512,7 @@ class Neural_Network:
 
         Args:
             image: ``(x, y[, z][, channels])``.
-            spacing: Voxel size in mm per axis; needed where a subfunction resamples.
+            spacing: Voxel size in mm per axis; required if a subfunction resamples.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`; `image` is part of it.
 
@@ -537,14 +536,14 @@ class Neural_Network:
         """Segment an image file, and write the result in the image's own geometry.
 
         Args:
-            image_path: The image, in a format that the model's interface reads (or that its ending tells); a list of
-                files for an image whose channels lie in one file each.
+            image_path: The image, in a format that the model's interface reads or that has a known ending; a list of
+                files if each channel is in a file of its own.
             output_path: Where to write the labels, in the values of the training's label maps; None only returns them.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`.
 
         Returns:
-            What was written, labels as class numbers.
+            The prediction; labels as class numbers.
 
         Example:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
@@ -552,7 +551,7 @@ class Neural_Network:
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
         if output_path is not None:
-            # What keeps the result from being written is told before it is computed.
+            # Report before the computation what prevents the result from being written.
             if not activation_output:
                 require_ending(interface, output_path)
             make_folder(Path(output_path).parent)
@@ -578,7 +577,7 @@ class Neural_Network:
 
         Args:
             index: The sample's name.
-            memory_budget: Limit of the memory.
+            memory_budget: Memory limit.
         """
         return prepared_sample(self.preprocessor, index, memory_budget)
 
@@ -595,8 +594,8 @@ class Neural_Network:
         Args:
             sample: Result of `prepared`.
             activation_output: Return class probabilities instead of labels.
-            flips: Whether to take the mean over the image as it is and flipped along each axis of ``infaug_flip_list``;
-                None: as the augmentation's ``infaug``.
+            flips: Return the mean over the image as it is and flipped along each axis of ``infaug_flip_list``. None:
+                as the augmentation's ``infaug``.
             memory_budget: Limit of the process' memory.
 
         Returns:
@@ -627,7 +626,7 @@ class Neural_Network:
         return predicted_patches(self.patch_predictor(), self.plan, sample, axes, numbers)
 
     def views(self, ndim: int) -> int:
-        """Return the number of predictions that each patch is the mean of.
+        """Return the number of predictions averaged for each patch.
 
         It is 1, or with ``infaug`` one more for each axis of its list.
 

@@ -13,7 +13,7 @@ import h5py
 from pydantic import BeforeValidator, Field, create_model
 
 from miscnn_tf._base.configuration import build
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf._base.plain_limits import parse_json
 from miscnn_tf._base.typed_data import Described, Document, require
 from miscnn_tf.data_loading.data_io import Data_IO

@@ -21,6 +21,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
+from miscnn_tf.neural_network.compiled_model import TrainableSet
 from miscnn_tf.neural_network.keras_file import read_model
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.neural_network.model_description import (
@@ -30,7 +31,6 @@ from miscnn_tf.neural_network.model_description import (
     read_metadata,
     reading,
 )
-from miscnn_tf.neural_network.model_state import TrainableSet
 from miscnn_tf.neural_network.optimizer import OptimizerRecipe
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import miscnn_tf
-from miscnn_tf._base.configuration import comparable, describe, get_config, plain
+from miscnn_tf._base.configuration import comparable, describe, get_config, is_lambda, plain
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
@@ -137,11 +137,6 @@ def describe_known(instance: object, registry: Registry[Any]) -> dict[str, Any]:
     except ConfigurationError as reason:  # a finished training must not be lost
         logger.warning("the model file will not hold the settings of %s: %s", name, reason)
         return {"class_name": name, "config": None}
-
-
-def is_lambda(function: Any) -> bool:
-    """Return True for a lambda, which has no name to be stored."""
-    return getattr(function, "__name__", None) == "<lambda>"
 
 
 def _with_partial(function: Any, serialised: Any) -> Any:

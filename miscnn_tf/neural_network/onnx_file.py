@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
 
 _METADATA_KEY = "miscnn_tf"

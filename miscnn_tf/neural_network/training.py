@@ -14,21 +14,22 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf._base.arguments import callback_list, whole_number
+from miscnn_tf._base.configuration import is_lambda
 from miscnn_tf._base.messages import plural, some_of
-from miscnn_tf._machine.cluster import TF_CONFIG
 from miscnn_tf._machine.system_memory import system_memory
+from miscnn_tf._machine.tf_config import TF_CONFIG
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, require_working
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector
 from miscnn_tf.neural_network.compiled_model import CompiledModel
 from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
 from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
-from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot, is_lambda
+from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot
 from miscnn_tf.neural_network.training_state import Position, TrainingState
+from miscnn_tf.processing.assembling import assembling_bytes, most_sections
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
-from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections
+from miscnn_tf.processing.preparation import Surveyed
 from miscnn_tf.processing.preprocessor import Preprocessor
-from miscnn_tf.processing.survey import Surveyed
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.runs.names import STATE_FILE

@@ -15,7 +15,7 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import KDTree
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View
 

@@ -10,15 +10,15 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View, displayed, hide_frame, spaced, window_levels
 
-#: Perceptually uniform (Smith & van der Walt 2015): equal steps of the value look like equal steps.
+#: Perceptually uniform colormap, in which equal steps of the value look like equal steps (Smith & van der Walt 2015).
 SEQUENTIAL = "inferno"
-#: Diverging, for signed maps: white is 0.
+#: Diverging colormap for signed maps, in which 0 is white.
 DIVERGING = "RdBu_r"
 
 

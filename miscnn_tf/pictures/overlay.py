@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch as LegendPatch
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.geometry import spacing_of
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.pictures.slices import (

@@ -13,16 +13,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from miscnn_tf._base.arguments import positive, spacings, whole_number
-from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.files import inside
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
-from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, chosen_classes, count_voxels, label_dtype
+from miscnn_tf.data_loading.labels import (
+    MOST_CLASSES,
+    check_labels,
+    chosen_classes,
+    count_voxels,
+    decide_labels,
+    label_dtype,
+)
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.animation import Sheet, overlay_palette, panel_size, write_gif
 from miscnn_tf.pictures.overlay import OKABE_ITO, class_colours, overlay
 from miscnn_tf.pictures.slices import View, displayed, interesting_slices, levels_around, window_levels
-from miscnn_tf.processing.one_hot import decide_labels
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

@@ -15,11 +15,19 @@ from miscnn_tf._base.arguments import flag
 from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.errors import ConfigurationError, DataError
-from miscnn_tf.processing.augmentation import draw
-from miscnn_tf.processing.augmentation.drawn_augmentation import Augmentation, image_at, segmentation_at
+from miscnn_tf.processing.augmentation.drawn_augmentation import (
+    Augmentation,
+    draw_around_one,
+    draw_factors,
+    draw_seed,
+    draw_uniform,
+    happens,
+    image_at,
+    segmentation_at,
+)
 from miscnn_tf.processing.augmentation.intensity import Brightness, Contrast, Gamma, Intensity, Noise
 from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
-from miscnn_tf.processing.patching.sampling import draw_start
+from miscnn_tf.processing.patching.grid import draw_start
 from miscnn_tf.registry import Registry
 
 #: Subclasses of `Data_Augmentation` by their names in model files.
@@ -371,19 +379,19 @@ class Data_Augmentation:
     def _draw_mirror(self, rng: np.random.Generator, ndim: int) -> tuple[int, ...]:
         if not self.mirror:
             return ()
-        return tuple(axis for axis in sorted(set(self.config_mirror_axes)) if axis < ndim and draw.happens(rng, 0.5))
+        return tuple(axis for axis in sorted(set(self.config_mirror_axes)) if axis < ndim and happens(rng, 0.5))
 
     def _draw_spatial(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Spatial | None:
         probability = self.config_p_per_sample
         elastic, angles, scale = None, None, None
-        if self.elastic_deform and draw.happens(rng, probability):
-            alpha = draw.uniform(rng, self.config_elastic_deform_alpha)
-            elastic = Elastic(alpha, draw.uniform(rng, self.config_elastic_deform_sigma), draw.seed(rng))
-        if self.rotations and draw.happens(rng, probability):
+        if self.elastic_deform and happens(rng, probability):
+            alpha = draw_uniform(rng, self.config_elastic_deform_alpha)
+            elastic = Elastic(alpha, draw_uniform(rng, self.config_elastic_deform_sigma), draw_seed(rng))
+        if self.rotations and happens(rng, probability):
             ranges = [self.config_rotations_angleX, self.config_rotations_angleY, self.config_rotations_angleZ]
-            angles = tuple(draw.uniform(rng, limits) for limits in (ranges if len(shape) == 3 else ranges[:1]))
-        if self.scaling and draw.happens(rng, probability):
-            scale = draw.around_one(rng, self.config_scaling_range)
+            angles = tuple(draw_uniform(rng, limits) for limits in (ranges if len(shape) == 3 else ranges[:1]))
+        if self.scaling and happens(rng, probability):
+            scale = draw_around_one(rng, self.config_scaling_range)
         if elastic is None and angles is None and scale is None:
             return None
         return Spatial(shape, angles, scale, elastic)
@@ -391,15 +399,15 @@ class Data_Augmentation:
     def _draw_intensity(self, rng: np.random.Generator, channels: int) -> tuple[Intensity, ...]:
         probability, each = self.config_p_per_sample, bool(self.coloraug_per_channel)
         drawn: list[Intensity] = []
-        if self.brightness and draw.happens(rng, probability):
-            drawn.append(Brightness(draw.factors(rng, self.config_brightness_range, channels, each, centred=False)))
-        if self.contrast and draw.happens(rng, probability):
-            factors = draw.factors(rng, self.config_contrast_range, channels, each, centred=True)
+        if self.brightness and happens(rng, probability):
+            drawn.append(Brightness(draw_factors(rng, self.config_brightness_range, channels, each, centred=False)))
+        if self.contrast and happens(rng, probability):
+            factors = draw_factors(rng, self.config_contrast_range, channels, each, centred=True)
             drawn.append(Contrast(factors, bool(self.config_contrast_preserverange)))
-        if self.gamma and draw.happens(rng, probability):
-            drawn.append(Gamma(draw.factors(rng, self.config_gamma_range, channels, each, centred=True), each))
-        if self.gaussian_noise and draw.happens(rng, probability):
-            drawn.append(Noise(draw.uniform(rng, self.config_gaussian_noise_range), draw.seed(rng)))
+        if self.gamma and happens(rng, probability):
+            drawn.append(Gamma(draw_factors(rng, self.config_gamma_range, channels, each, centred=True), each))
+        if self.gaussian_noise and happens(rng, probability):
+            drawn.append(Noise(draw_uniform(rng, self.config_gaussian_noise_range), draw_seed(rng)))
         return tuple(drawn)
 
     @staticmethod

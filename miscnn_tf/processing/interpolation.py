@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage, sparse
 
-from miscnn_tf.data_loading.labels import label_dtype
+from miscnn_tf.data_loading.labels import decide_labels, label_dtype
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.one_hot import decide_labels
 
 #: Maximum size of a slab in bytes of float32, at least one plane of voxels. Larger slabs were not faster.
 SLAB_BYTES = 16 * 2**20

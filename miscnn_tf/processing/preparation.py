@@ -1,4 +1,7 @@
-"""Prepare a sample from its files, and compute the key under which the prepared sample is stored."""
+"""Prepare a sample from its files, and compute the key under which the prepared sample is stored.
+
+All prepared samples are surveyed before a training: small ones, and classes that are missing or rare, are reported.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miscnn_tf import __version__
-from miscnn_tf._base.configuration import code_fingerprint, describe, fingerprint, plain
+from miscnn_tf._base.configuration import class_digest, describe, digest, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
-from miscnn_tf.processing.patching.sampling import class_locations
+from miscnn_tf.processing.patching.grid import class_locations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,10 @@ logger = logging.getLogger(__name__)
 LOCATIONS_PER_CLASS = 1000
 
 _RUN = uuid.uuid4().hex
+
+
+#: A class with a smaller share of all voxels is reported as rare.
+RARE_SHARE = 1e-5
 
 
 def run_subfunctions(sample: Sample, subfunctions: Sequence[Abstract_Subfunction], training: bool) -> None:
@@ -203,7 +210,7 @@ class PreparationKey:
             for part, identity in zip(parts, identities, strict=True)
             if "unique" in identity
         }
-        self._settings = fingerprint(
+        self._settings = digest(
             __version__,
             LOCATIONS_PER_CLASS,
             "grids",  # in the details since 0.2
@@ -249,7 +256,7 @@ class PreparationKey:
             source = f"unknown source, run {self.data_io.seed}"
         else:
             self._sources[index] = source
-        return fingerprint(self._settings, source, str(index), load_seg)
+        return digest(self._settings, source, str(index), load_seg)
 
 
 def _identity(instance: object) -> dict[str, Any]:
@@ -260,7 +267,7 @@ def _identity(instance: object) -> dict[str, Any]:
         logger.info("%s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
     # The code is looked at each time: IPython's autoreload, or running a notebook's cell again, changes a class in use.
-    return {**description, "code": code_fingerprint(type(instance))}
+    return {**description, "code": class_digest(type(instance))}
 
 
 def _attributes(subfunction: Abstract_Subfunction) -> dict[str, Any]:
@@ -277,3 +284,60 @@ def _unique(instance: object) -> str:
     # A change of plain attributes changes the result. The address is unique within a process only: in the next process
     # another instance may have it, and would find the samples of this one on disk.
     return f"{_RUN} {id(instance)} {sorted((name, repr(value)) for name, value in vars(instance).items())}"
+
+
+class Surveyed(NamedTuple):
+    """Summary of a prepared sample.
+
+    Attributes:
+        name: Name (index) of the sample.
+        shape: Spatial shape of the prepared image.
+        original: Spatial shape of the image as it was read.
+        voxels: Voxels per class; None without a label map.
+    """
+
+    name: Hashable
+    shape: tuple[int, ...]
+    original: tuple[int, ...]
+    voxels: Sequence[int] | None
+
+
+def survey(sample: Sample) -> Surveyed:
+    """Return the summary of a prepared sample."""
+    return Surveyed(sample.index, sample.img_data.shape[:-1], sample.shape[:-1], sample.details.get("voxels"))
+
+
+def remarks(samples: Sequence[Surveyed], patch_shape: tuple[int, ...] | None) -> list[str]:
+    """Return remarks for the user, one sentence or two each.
+
+    Args:
+        samples: All samples of the training.
+        patch_shape: Spatial shape of the patches; None for whole images.
+    """
+    found = []
+    if patch_shape is not None:
+        # Some padding is normal: patches are as large as the median image, and divisible.
+        small = [sample for sample in samples if any(2 * n < m for n, m in zip(sample.shape, patch_shape, strict=True))]
+        if small:
+            found.append(
+                f"{len(small)} of {len(samples)} samples are less than half as large as patch_shape={patch_shape}, "
+                f"such as {small[0].name!r} with {small[0].shape} voxels: they are padded for the network, and "
+                "predictions are cropped back. A smaller patch_shape is faster"
+            )
+    labelled = [sample.voxels for sample in samples if sample.voxels is not None]
+    if labelled:
+        counts = np.array(labelled, np.int64)
+        total = int(counts.sum())
+        for label in range(1, counts.shape[1]):
+            voxels, cases = int(counts[:, label].sum()), int(np.count_nonzero(counts[:, label]))
+            if voxels == 0:
+                found.append(
+                    f"class {label} has no voxel in any of the {len(labelled)} samples, so it cannot be learned; check "
+                    "classes and label_map of the interface"
+                )
+            elif voxels < RARE_SHARE * total:
+                found.append(
+                    f"class {label} is rare: {voxels} of {total} voxels, in {cases} of {len(labelled)} samples. If its "
+                    "Dice stays at 0, raise patchwise_foreground of the Preprocessor, or use class_weight"
+                )
+    return found

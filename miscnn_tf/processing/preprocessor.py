@@ -18,19 +18,18 @@ from miscnn_tf._base.arguments import byte_count, sizes, whole_number
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.labels import one_hot
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.assembling import Patches, assemble
 from miscnn_tf.processing.batches import Batch, PredictionBatches, Share, TrainingBatches
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.main_script import can_be_imported_by_workers
-from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.parallel_preparation import prepare_in_parallel
 from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.patching.patch_plan import ANALYSES, PatchPlan, checked_overlap, checked_patch_shape, cut
-from miscnn_tf.processing.preparation import PreparationKey, complete, prepare_sample
+from miscnn_tf.processing.preparation import PreparationKey, Surveyed, complete, prepare_sample, remarks, survey
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
-from miscnn_tf.processing.survey import Surveyed, remarks, survey
 
 logger = logging.getLogger(__name__)
 

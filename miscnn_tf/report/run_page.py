@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError

@@ -28,7 +28,7 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-from miscnn_tf._base.atomic_files import atomic_path, make_folder, put_in_place, remove_abandoned_temporaries
+from miscnn_tf._base.files import atomic_path, make_folder, put_in_place, remove_abandoned_temporaries
 from miscnn_tf._base.holder import Holder, this_process
 from miscnn_tf._base.plain_limits import parse_json
 from miscnn_tf.errors import DataError, FolderInUseError, StorageError

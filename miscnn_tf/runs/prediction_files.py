@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf._base.atomic_files import inside
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import inside, open_regular
 from miscnn_tf._base.plain_files import read_array, read_json, write_json
 from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.data_loading.data_io import Data_IO

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf._base.atomic_files import atomic_path, make_folder
+from miscnn_tf._base.files import atomic_path, make_folder
 from miscnn_tf._base.plain_files import read_table, real_cell
 from miscnn_tf._base.plain_limits import shown
 from miscnn_tf.errors import DataError, MissingDataError

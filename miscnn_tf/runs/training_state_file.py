@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf._base.plain_files import read_arrays
 from miscnn_tf._base.plain_limits import parse_json
 from miscnn_tf._base.typed_data import Document, require

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import inside, make_folder
+from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf.data_loading.formats.nifti_writer import write_map
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miscnn_tf._base.atomic_files import (
+from miscnn_tf._base.files import (
     atomic_path,
     inside,
     is_abandoned,
@@ -82,7 +82,7 @@ def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miscnn_tf._base.atomic_files.os.access", lambda *_: False)
+    monkeypatch.setattr("miscnn_tf._base.files.os.access", lambda *_: False)
     with pytest.raises(StorageError, match="not writable"):
         make_folder(tmp_path)
 
@@ -189,7 +189,7 @@ def test_a_disk_that_fails_to_synchronize_is_an_error_and_the_old_file_stays(
 
     target = tmp_path / "x.txt"
     target.write_text("old")
-    monkeypatch.setattr("miscnn_tf._base.atomic_files.os.fsync", fail)
+    monkeypatch.setattr("miscnn_tf._base.files.os.fsync", fail)
     with pytest.raises(StorageError, match="Input/output error"), atomic_path(target) as temporary:
         temporary.write_text("new")
     assert target.read_text() == "old"
@@ -203,7 +203,7 @@ def test_file_systems_that_cannot_synchronize_are_written_to(
     def cannot(descriptor: int) -> None:
         raise OSError(number, "not supported")
 
-    monkeypatch.setattr("miscnn_tf._base.atomic_files.os.fsync", cannot)
+    monkeypatch.setattr("miscnn_tf._base.files.os.fsync", cannot)
     with atomic_path(tmp_path / "x.txt") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "x.txt").read_text() == "new"

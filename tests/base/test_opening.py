@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf.errors import DataError, MissingDataError
 
 

@@ -12,7 +12,7 @@ import pytest
 from dicom_series import ORIENTATIONS, make_series, random_volume, save_series
 from fold_workers import network
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.plain_files import write_json
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, write_sample
@@ -166,5 +166,5 @@ def test_every_writer_of_the_package_names_its_files_in_one_place() -> None:
     }
     # Removal gives a prepared sample a temporary name; a user's file is set aside, with nothing written.
     assert found == {
-        "_base/atomic_files.py", "data_loading/cache/sample_files.py", "runs/kept_predictions.py",
+        "_base/files.py", "data_loading/cache/sample_files.py", "runs/kept_predictions.py",
     }  # fmt: skip

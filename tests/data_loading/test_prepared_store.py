@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miscnn_tf._base.atomic_files import temporary_beside
+from miscnn_tf._base.files import temporary_beside
 from miscnn_tf._base.holder import this_process
 from miscnn_tf.data_loading.cache import prepared_store, sample_files
 from miscnn_tf.data_loading.cache.prepared_store import VERSIONS_KEPT, PreparedStore

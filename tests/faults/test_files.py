@@ -16,6 +16,7 @@ from processes import hear_interrupts
 from small_data import write_case, write_cases
 
 from miscnn_tf import Data_IO
+from miscnn_tf._base import files
 from miscnn_tf.cli.main import main
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.verification import verify
@@ -190,7 +191,6 @@ def test_a_link_to_itself_in_a_folder_of_files(
 def test_an_error_of_the_system_while_reading_one_file(
     code: int, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
-    import miscnn_tf._base.opening as opening
 
     opened = os.open
 
@@ -199,7 +199,7 @@ def test_an_error_of_the_system_while_reading_one_file(
             raise OSError(code, os.strerror(code), str(path))
         return opened(path, *arguments, **options)
 
-    monkeypatch.setattr(opening.os, "open", failing)
+    monkeypatch.setattr(files.os, "open", failing)
     status, error = predicted(capsys, model, data, tmp_path / "out")
     assert status == 1
     assert f"cannot be read ({os.strerror(code)})" in error
@@ -243,7 +243,7 @@ def test_a_model_without_permission_is_not_called_damaged(
     def forbidden(path: object, *arguments: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr("miscnn_tf._base.opening.os.open", forbidden)
+    monkeypatch.setattr("miscnn_tf._base.files.os.open", forbidden)
     with pytest.raises(ModelFileError) as raised:
         read_metadata(path)
     assert str(raised.value) == f"{path}: cannot be read (Permission denied); check its type and permissions"

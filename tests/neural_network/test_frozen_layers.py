@@ -14,7 +14,7 @@ import miscnn_tf
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.evaluation import cross_validation
 from miscnn_tf.neural_network.checkpoint import TrainingState
-from miscnn_tf.neural_network.model_state import TrainableSet
+from miscnn_tf.neural_network.compiled_model import TrainableSet
 
 CASES = [f"case_{number}" for number in range(4)]
 SMALL = {"data": {"shape": (12, 12)}, "learning_rate": 0.01}

@@ -16,8 +16,8 @@ from miscnn_tf.neural_network import memory_budget
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, network_bytes
 from miscnn_tf.neural_network.prediction import PatchPredictor
+from miscnn_tf.processing.assembling import assembling_bytes
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.prediction_memory import assembling_bytes
 from miscnn_tf.processing.subfunctions import Normalization, Padding, Resampling
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"

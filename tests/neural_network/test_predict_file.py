@@ -15,7 +15,7 @@ from dicom_series import make_series, save_series
 from PIL import Image
 
 import miscnn_tf
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.interfaces import DICOM_interface, Dictionary_interface, Image_interface, NIFTI_interface
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO

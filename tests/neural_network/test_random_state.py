@@ -7,7 +7,7 @@ import pytest
 from small_network import SmallNetwork
 
 from miscnn_tf import Neural_Network, Preprocessor
-from miscnn_tf.neural_network.model_state import random_state
+from miscnn_tf.neural_network.compiled_model import random_state
 
 
 @pytest.fixture

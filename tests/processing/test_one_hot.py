@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 
-from miscnn_tf.processing.one_hot import decide_labels
+from miscnn_tf.data_loading.labels import decide_labels
 
 
 def test_the_most_probable_class_and_of_ties_the_lowest(rng):

@@ -9,8 +9,8 @@ from skimage.transform import resize
 
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.assembling import undo_subfunctions
 from miscnn_tf.processing.patching.blending import Slab
-from miscnn_tf.processing.postprocessing import undo_subfunctions
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.subfunctions import resampling
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

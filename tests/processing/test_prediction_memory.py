@@ -10,9 +10,9 @@ import pytest
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.processing import interpolation, prediction_memory
+from miscnn_tf.processing import assembling, interpolation
+from miscnn_tf.processing.assembling import assembling_bytes, most_sections, preparation_bytes
 from miscnn_tf.processing.patching import blending
-from miscnn_tf.processing.prediction_memory import assembling_bytes, most_sections, preparation_bytes
 from miscnn_tf.processing.preparation import complete, run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions import (
@@ -37,7 +37,7 @@ def small_slabs(monkeypatch):
     size = 2**15
     monkeypatch.setattr(abstract_subfunction, "SLAB_BYTES", size)
     monkeypatch.setattr(normalization_module, "_SLAB_BYTES", size)
-    monkeypatch.setattr(prediction_memory, "PIECE_BYTES", size)
+    monkeypatch.setattr(assembling, "PIECE_BYTES", size)
     monkeypatch.setattr(blending, "PIECE_BYTES", size)
     for name in ("resize_probabilities_to_labels", "resize_image", "resized_slabs", "resizing_bytes"):
         function = getattr(interpolation, name)

@@ -16,11 +16,11 @@ from toy import Broken, Killed, ToyInterface
 
 import miscnn_tf
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
+from miscnn_tf.data_loading.labels import one_hot
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.assembling import assemble_maps, maps_to_image
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.one_hot import one_hot
 from miscnn_tf.processing.patching.blending import Slab
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor

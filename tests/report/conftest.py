@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miscnn_tf._base.atomic_files import make_folder
+from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces import Image_interface, NIFTI_interface

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from miscnn_tf._base.atomic_files import temporary_beside
+from miscnn_tf._base.files import temporary_beside
 from miscnn_tf._base.holder import Holder, this_process
 from miscnn_tf.errors import FolderInUseError, StorageError
 from miscnn_tf.runs import folder_lock

@@ -26,7 +26,7 @@ except ImportError:  # not a POSIX system
     resource = None  # type: ignore[assignment]
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf._base.atomic_files import is_abandoned, make_folder, remove_abandoned_temporaries
+from miscnn_tf._base.files import is_abandoned, make_folder, remove_abandoned_temporaries
 from miscnn_tf._base.messages import size_text
 from miscnn_tf.data_loading.cache.sample_files import (
     SAMPLE_FILE,

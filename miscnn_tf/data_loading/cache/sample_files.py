@@ -28,9 +28,8 @@ from urllib.parse import quote
 import numpy as np
 from pydantic import Field
 
-from miscnn_tf._base.atomic_files import UNFINISHED, make_folder, put_in_place, temporary_beside
+from miscnn_tf._base.files import UNFINISHED, make_folder, put_in_place, read_bounded, temporary_beside
 from miscnn_tf._base.messages import size_text
-from miscnn_tf._base.opening import read_bounded
 from miscnn_tf._base.plain_files import LARGEST, read_array
 from miscnn_tf._base.plain_limits import MOST_DIGITS, parse_json, shown
 from miscnn_tf._base.typed_data import Document, require

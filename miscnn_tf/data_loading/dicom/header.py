@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf.data_loading.dicom.distinctions import DISTINCTIONS, Distinctions, distinctions_of, frame_distinctions
 from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
 from miscnn_tf.errors import DataError

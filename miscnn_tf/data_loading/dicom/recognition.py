@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf.errors import MissingExtraError
 
 #: Endings of files that are meant to be DICOM, in any case of letters.

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.files import open_regular
 from miscnn_tf._base.messages import plural, some_of
-from miscnn_tf._base.opening import open_regular
 from miscnn_tf.data_loading.dicom.contours import contour_kind, contour_points, fill_contours, why_not_drawn
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
 from miscnn_tf.data_loading.dicom.nesting import ambiguous, nest

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.contours import trace_contours
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
 from miscnn_tf.data_loading.dicom.recognition import require_dicom

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf._base.files import open_regular
 from miscnn_tf._base.messages import some_of
-from miscnn_tf._base.opening import open_regular
 from miscnn_tf.data_loading.dicom.header import SEGMENTATIONS, Header, Plane, read_header
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS, Grid

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import miscnn_tf
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.dicom.writing import (

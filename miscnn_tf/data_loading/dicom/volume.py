@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf.data_loading.dicom.header import Header
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series_grid import Grid

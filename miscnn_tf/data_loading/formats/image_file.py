@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from miscnn_tf._base.atomic_files import atomic_path
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import atomic_path, open_regular
 from miscnn_tf.data_loading.formats import authorship
 from miscnn_tf.data_loading.formats._pictures import bmp, jpeg, png, tiff
 from miscnn_tf.data_loading.formats._pictures.meaning import as_image, as_labels

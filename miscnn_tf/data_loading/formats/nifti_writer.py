@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 from isal import igzip
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.file_names import is_nifti
 from miscnn_tf.data_loading.formats import authorship

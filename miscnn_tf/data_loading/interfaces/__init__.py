@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from miscnn_tf._base.atomic_files import atomic_path
+from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
 from miscnn_tf.data_loading.interfaces.dicom_io import DICOM_interface

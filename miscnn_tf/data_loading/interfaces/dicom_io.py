@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf._base import configuration
-from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import did_you_mean
-from miscnn_tf.data_loading._discovery.sample_folders import find_samples, sample_folder
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
 from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
@@ -39,7 +38,7 @@ from miscnn_tf.data_loading.dicom.structures import (
     normalised_structure_dict,
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
-from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, is_nifti
+from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, find_samples, is_nifti, sample_folder
 from miscnn_tf.data_loading.formats.nifti_reader import read_info, read_voxels
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
@@ -329,7 +328,7 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         meaning = [self.mask_background, structures, self.annotation_tag, self.label_map, self.series]
         if self.modality is not None or self.frames is not None:
             meaning += [self.modality, self.frames]
-        return configuration.fingerprint(files, meaning)
+        return configuration.digest(files, meaning)
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read a series at any path, as `load_image` does.

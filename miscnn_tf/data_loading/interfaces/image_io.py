@@ -11,12 +11,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf._base import configuration
-from miscnn_tf._base.atomic_files import atomic_path, inside
+from miscnn_tf._base.files import atomic_path, inside
 from miscnn_tf._base.messages import some_of
 from miscnn_tf._base.plain_files import read_array
 from miscnn_tf.data_loading._discovery.image_forms import have_colours
-from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
-from miscnn_tf.data_loading.file_names import find_file
+from miscnn_tf.data_loading.file_names import find_file, find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
 from miscnn_tf.data_loading.interfaces.abstract_io import (
@@ -224,7 +223,7 @@ a folder per sample, with images
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
         files = self.source_paths(index, input_path)
-        return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
+        return configuration.digest(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
         """Read an image at any path, as `load_image` does.

@@ -13,8 +13,7 @@ import numpy as np
 from miscnn_tf._base import configuration
 from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf.data_loading._discovery.image_forms import have_colours, usual_nifti_form
-from miscnn_tf.data_loading._discovery.sample_folders import matches, name_expression
-from miscnn_tf.data_loading.file_names import composed, is_nifti
+from miscnn_tf.data_loading.file_names import composed, is_nifti, matches, name_expression
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
@@ -279,7 +278,7 @@ class ListedFiles_interface(Abstract_IO):
             if given is None:
                 raise ConfigurationError(
                     f"{root} does not define the number of classes: give classes, or use "
-                    "miscnn_tf.data_loading.layouts.find_interface, which reads the segmentations"
+                    "miscnn_tf.data_loading.layout_detection.find_interface, which reads the segmentations"
                 )
             self.classes = len(given)
         if self.class_names is None and names is not None and len(names) == self.classes:

@@ -10,11 +10,20 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf._base import configuration
-from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.files import inside
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading._discovery.image_forms import usual_nifti_form
-from miscnn_tf.data_loading._discovery.sample_folders import find_samples, folder_below, list_files, sample_folder
-from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, visible_files, warn_of_others, without_ending
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    find_nifti,
+    find_samples,
+    folder_below,
+    list_files,
+    sample_folder,
+    visible_files,
+    warn_of_others,
+    without_ending,
+)
 from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, check_size, read_info, read_voxels
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import (
@@ -206,7 +215,7 @@ a folder per sample, with NIfTI files
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
         files = self.source_paths(index, input_path)
-        return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
+        return configuration.digest(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read an image at any path, as `load_image` does.

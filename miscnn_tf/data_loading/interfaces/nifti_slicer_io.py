@@ -12,11 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf._base.arguments import byte_count
-from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading import geometry
-from miscnn_tf.data_loading._discovery.sample_folders import sample_folder
-from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti
+from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, sample_folder
 from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, map_voxels, read_info, read_voxels, scaled_values
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write

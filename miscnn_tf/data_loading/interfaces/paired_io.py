@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from miscnn_tf._base.atomic_files import inside
+from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
-from miscnn_tf.data_loading._discovery.sample_folders import list_files
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
     bare_mask,
@@ -19,6 +18,7 @@ from miscnn_tf.data_loading.file_names import (
     distinct,
     folder_entries,
     is_nifti,
+    list_files,
     pair,
     visible_files,
     without_ending,

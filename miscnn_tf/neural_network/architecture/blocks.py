@@ -8,14 +8,15 @@ from typing import Any, Literal
 import keras
 
 from miscnn_tf.neural_network.architecture.layers import (
+    BatchNormalization,
     Conv2D,
     Conv2DTranspose,
     Conv3D,
     Conv3DTranspose,
+    InstanceNormalization,
     LinearUpsampling,
     MaxPooling3D,
 )
-from miscnn_tf.neural_network.architecture.normalization import BatchNormalization, InstanceNormalization
 
 __all__ = [
     "attention_gate",

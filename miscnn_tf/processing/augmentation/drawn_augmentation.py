@@ -1,7 +1,11 @@
-"""Drawn augmentation of one sample, which can be applied any number of times."""
+"""Drawn augmentation of one sample, which can be applied any number of times.
+
+Its parameters are drawn with the distributions of batchgenerators' transforms, from a given generator.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +14,59 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.augmentation.intensity import Intensity
 from miscnn_tf.processing.augmentation.spatial import Spatial
 from miscnn_tf.processing.patching.region import read_region
+
+#: Two numbers, the lower one first.
+Range = Sequence[float]
+
+
+def happens(rng: np.random.Generator, probability: float) -> bool:
+    """Draw True with this probability."""
+    return bool(rng.random() < probability)
+
+
+def draw_uniform(rng: np.random.Generator, limits: Range) -> float:
+    """Draw a number uniformly between the two limits."""
+    low, high = limits
+    return float(low + (high - low) * rng.random())
+
+
+def draw_around_one(rng: np.random.Generator, limits: Range) -> float:
+    """Draw a factor: half of the draws are below 1, half above, each half uniform within the limits.
+
+    This is how batchgenerators draws scaling, contrast and gamma: (0.3, 3.0) enlarges as often as it reduces. If both
+    limits are on the same side of 1, the draw is uniform between them.
+
+    Example:
+        >>> 0.5 <= draw_around_one(np.random.default_rng(0), (0.5, 2.0)) <= 2.0
+        True
+    """
+    low, high = limits
+    if low >= 1 or high <= 1:
+        return draw_uniform(rng, limits)
+    return draw_uniform(rng, (low, 1.0) if rng.random() < 0.5 else (1.0, high))
+
+
+def draw_factors(
+    rng: np.random.Generator, limits: Range, channels: int, per_channel: bool, centred: bool
+) -> tuple[float, ...]:
+    """Draw a factor for each channel, or one for all of them.
+
+    Args:
+        rng: Source of the random numbers.
+        limits: Lowest and highest factor.
+        channels: Number of channels.
+        per_channel: Draw a factor for each channel.
+        centred: Draw with `draw_around_one` rather than uniformly.
+    """
+    draw = draw_around_one if centred else draw_uniform
+    if per_channel:
+        return tuple(draw(rng, limits) for _ in range(channels))
+    return (draw(rng, limits),) * channels
+
+
+def draw_seed(rng: np.random.Generator) -> int:
+    """Draw the seed of an array of random numbers, which is generated when the augmentation is applied."""
+    return int(rng.integers(2**63))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ import numpy as np
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
-from miscnn_tf.processing.patching.grid import PatchGrid, padded_shape
+from miscnn_tf.processing.patching.grid import PatchGrid, draw_start, padded_shape
 from miscnn_tf.processing.patching.region import read_region
-from miscnn_tf.processing.patching.sampling import draw_start
 
 ANALYSES: Final = ("fullimage", "patchwise-crop", "patchwise-grid")
 

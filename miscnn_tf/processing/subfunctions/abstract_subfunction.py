@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf._base.configuration import plain
+from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.interpolation import SLAB_BYTES
-from miscnn_tf.processing.one_hot import decide_labels
-from miscnn_tf.processing.patching.slab_rows import SlabRows
+from miscnn_tf.processing.patching.blending import SlabRows
 
 __all__ = ["Abstract_Subfunction", "ImageSpec", "decide_labels"]
 
@@ -81,7 +81,7 @@ class Abstract_Subfunction(ABC):
             than resampling labels. Default: False.
         streams: The step can be undone on an array that never exists as a whole, only as slabs along its first axis.
             `postprocessing` returns its argument or a box of it, ``prediction[2:-2, 2:-2]``, and uses nothing but its
-            `shape`, its `ndim` and slices; with `interpolates`, `postprocess_to_labels` reads its rows in order.
+            ``shape``, its ``ndim`` and slices; with `interpolates`, `postprocess_to_labels` reads its rows in order.
             Default: True for a step that does not define `postprocessing`, otherwise False.
         same_image_in_training: `preprocessing` makes the same image with ``training=True`` and ``training=False``, so
             that a sample prepared for training is used in prediction. Default: False.

@@ -20,7 +20,7 @@ from miscnn_tf.processing.interpolation import (
     resize_probabilities_to_labels,
     resizing_bytes,
 )
-from miscnn_tf.processing.patching.slab_rows import SlabRows
+from miscnn_tf.processing.patching.blending import SlabRows
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec
 
 

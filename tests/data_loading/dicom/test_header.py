@@ -62,7 +62,7 @@ def test_a_slice_that_is_empty_or_may_not_be_read_is_not_passed_over(tmp_path, r
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("miscnn_tf._base.opening.os.open", refuse)
+    monkeypatch.setattr("miscnn_tf._base.files.os.open", refuse)
     with pytest.raises(DataError, match=r"000000\.dcm: cannot be read \(Permission denied\)"):
         scan_folder(tmp_path / "other")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from miscnn_tf.neural_network.architecture.normalization import BatchNormalization, InstanceNormalization
+from miscnn_tf.neural_network.architecture.layers import BatchNormalization, InstanceNormalization
 
 TOLERANCES = [("float32", 1e-5), ("mixed_bfloat16", 2e-2)]
 

@@ -19,8 +19,7 @@ from scipy import ndimage
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.augmentation.drawn_augmentation import Augmentation
 from miscnn_tf.processing.augmentation.intensity import Brightness, Gamma, Noise
-from miscnn_tf.processing.augmentation.spatial import Elastic, Spatial
-from miscnn_tf.processing.augmentation.spline import ORDER
+from miscnn_tf.processing.augmentation.spatial import ORDER, Elastic, Spatial
 
 SIZE = {2: 120, 3: 72}
 # White noise is the hardest image to interpolate.

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from miscnn_tf.processing.augmentation.spatial import Spatial
-from miscnn_tf.processing.augmentation.spline import ORDER, resample_axes
+from miscnn_tf.processing.augmentation.spatial import ORDER, Spatial, resample_axes
 
 
 @pytest.fixture(params=[(30, 25), (18, 20, 15)], ids=["2D", "3D"])

@@ -10,8 +10,7 @@ import pytest
 from batchgenerators.augmentations.spatial_transformations import augment_spatial
 from scipy import ndimage
 
-from miscnn_tf.processing.augmentation.spatial import MARGIN, Elastic, Spatial
-from miscnn_tf.processing.augmentation.spline import ORDER
+from miscnn_tf.processing.augmentation.spatial import MARGIN, ORDER, Elastic, Spatial
 
 SURROUNDINGS = 40
 PATCHES = [(20, 24), (14, 18, 12)]

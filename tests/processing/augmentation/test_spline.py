@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from miscnn_tf.processing.augmentation import spline
-from miscnn_tf.processing.augmentation.spatial import Spatial
+from miscnn_tf.processing.augmentation.spatial import ORDER, Spatial, coefficients, sample_rows
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=3), st.integers(0, 9))
@@ -17,26 +16,26 @@ from miscnn_tf.processing.augmentation.spatial import Spatial
 def test_coefficients_are_those_of_scipy(shape, seed):
     image = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     before = image.copy()
-    ours = spline.coefficients(image)
+    ours = coefficients(image)
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
-    np.testing.assert_allclose(ours, ndimage.spline_filter(image.astype(float), order=spline.ORDER), atol=2e-5)
+    np.testing.assert_allclose(ours, ndimage.spline_filter(image.astype(float), order=ORDER), atol=2e-5)
     np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float64])
 def test_any_type_and_memory_layout(kind, rng):
     image = np.asfortranarray(rng.integers(0, 200, size=(9, 8, 7)).astype(kind))
-    expected = ndimage.spline_filter(image.astype(float), order=spline.ORDER)
-    np.testing.assert_allclose(spline.coefficients(image), expected, rtol=1e-5, atol=1e-3)
+    expected = ndimage.spline_filter(image.astype(float), order=ORDER)
+    np.testing.assert_allclose(coefficients(image), expected, rtol=1e-5, atol=1e-3)
 
 
 def test_an_offset_far_above_the_contrast(rng):
     image = (1e4 + rng.normal(size=(20, 20, 20))).astype(np.float32)
     places = [np.arange(2.0, 17.0)] * 3
-    value = spline.coefficients(image)
+    value = coefficients(image)
     for wanted in reversed(places):
-        value = spline.sample_rows(np.ascontiguousarray(np.moveaxis(value, -1, 0)), wanted)
+        value = sample_rows(np.ascontiguousarray(np.moveaxis(value, -1, 0)), wanted)
     np.testing.assert_allclose(value, image[2:17, 2:17, 2:17], atol=0.05)
 
 
@@ -86,5 +85,5 @@ def test_the_margin_is_enough_for_white_noise(rng):
     inner = image[20:-20, 20:-20, np.newaxis]
     places = np.stack(np.meshgrid(*[np.arange(20.0) - 9.5] * 2, indexing="ij"))
     places = np.tensordot(spatial.matrix, places, 1) + 9.5 - np.reshape(start, (2, 1, 1)) + 20
-    expected = ndimage.map_coordinates(image.astype(float), places, order=spline.ORDER)
+    expected = ndimage.map_coordinates(image.astype(float), places, order=ORDER)
     np.testing.assert_allclose(spatial.image(inner)[..., 0], expected, atol=1e-3)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, hypergeom
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching import sampling
+from miscnn_tf.processing.patching import grid
+from miscnn_tf.processing.patching.grid import class_locations, draw_start
 from miscnn_tf.processing.patching.region import read_region
-from miscnn_tf.processing.patching.sampling import class_locations, draw_start
 
 # The seeds are fixed, so that these tests either always pass or never do.
 UNLIKELY = 1e-3
@@ -57,7 +57,7 @@ def test_few_voxels_are_listed_completely():
 
 @pytest.mark.parametrize("chunk", [1, 30, 2**20])
 def test_every_voxel_is_drawn_equally_often(monkeypatch, chunk):
-    monkeypatch.setattr(sampling, "CHUNK_VOXELS", chunk)
+    monkeypatch.setattr(grid, "CHUNK_VOXELS", chunk)
     labels = np.zeros((10, 10), np.uint8, order="F")
     labels[2:9, 1:9] = 1
     labels[0] = 2
@@ -79,7 +79,7 @@ def test_every_voxel_is_drawn_equally_often(monkeypatch, chunk):
 
 def test_subsets_are_uniform_over_chunks(monkeypatch):
     """How many of the drawn voxels fall into the first chunk follows the hypergeometric distribution."""
-    monkeypatch.setattr(sampling, "CHUNK_VOXELS", 1)
+    monkeypatch.setattr(grid, "CHUNK_VOXELS", 1)
     labels = np.ones((4, 5), np.uint8)
     generator = np.random.default_rng(6)
     rounds = 2000

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.processing.patching.blending import Slab
-from miscnn_tf.processing.patching.slab_rows import SlabRows
+from miscnn_tf.processing.patching.blending import Slab, SlabRows
 
 
 def in_slabs(values, sizes):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import miscnn_tf
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
+from miscnn_tf.processing.assembling import undo_subfunctions
 from miscnn_tf.processing.patching.blending import Slab
-from miscnn_tf.processing.postprocessing import undo_subfunctions
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions import (

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import simplejpeg
 
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, check_claim, find_orientation
 from miscnn_tf.errors import DataError
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
-from miscnn_tf._base.opening import open_regular
+from miscnn_tf._base.files import open_regular
 from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, checked_orientation, has_colours
 from miscnn_tf.data_loading.formats._pictures.tiff_directories import Tags, check_one_plane, only_image, page_at
 from miscnn_tf.data_loading.formats._pictures.tiff_segments import (

@@ -10,7 +10,7 @@ import keras
 from miscnn_tf._base.arguments import number, sizes
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.blocks import convolution, normalise
-from miscnn_tf.neural_network.architecture.normalization import InstanceNormalization
+from miscnn_tf.neural_network.architecture.layers import InstanceNormalization
 from miscnn_tf.neural_network.architecture.unet.family import UNet, known_activation
 
 #: Negative slope of nnU-Net's leaky ReLU.

@@ -27,8 +27,8 @@ from miscnn_tf.evaluation.curves import plot_validation
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
 from miscnn_tf.experiment.toml_file import check_experiment, keep_configuration
-from miscnn_tf.runs import cleanup
-from miscnn_tf.runs.cleanup import Traces, find_batches, find_predictions, remove
+from miscnn_tf.runs import earlier_files as cleanup
+from miscnn_tf.runs.earlier_files import Traces, find_batches, find_predictions, remove
 from miscnn_tf.runs.fold import Fold, FoldRecord, write_fold2disk
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS

@@ -1,4 +1,4 @@
-"""Search for the files that earlier runs wrote, and their removal.
+"""Find and remove the files that earlier runs wrote.
 
 A file is only removed if both its name and its content identify it as written by this package and unchanged. Links are
 not followed.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from miscnn_tf._base.atomic_files import is_abandoned
+from miscnn_tf._base.files import is_abandoned
 from miscnn_tf._base.plain_files import read_json
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, TEMPORARY_ENDING, read_sample
 from miscnn_tf.data_loading.formats import image_file, nifti_writer

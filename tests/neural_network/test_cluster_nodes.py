@@ -13,10 +13,10 @@ import tensorflow as tf
 from distributed_training import free_ports
 from processes import hear_interrupts, wait_until
 
-from miscnn_tf._machine.cluster import Cluster
+from miscnn_tf._machine.tf_config import Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
-from miscnn_tf.neural_network import workers as module
-from miscnn_tf.neural_network.workers import Workers
+from miscnn_tf.neural_network import cluster_nodes as module
+from miscnn_tf.neural_network.cluster_nodes import Workers
 
 CLUSTER = Cluster(("a:1", "b:2"), 0)
 
