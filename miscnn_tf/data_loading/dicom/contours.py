@@ -155,9 +155,9 @@ def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
         channels.append((edges.points[begin, 1], begin, opposite))
     kept = order[needed[order]]
     parts = np.split(kept, np.searchsorted(loop_of[kept], np.arange(1, len(starts)))) if len(starts) > 1 else [kept]
-    joined = {}
+    joined: dict[int, int] = {}
     for _, begin, opposite in sorted(channels):
-        hole, outer = loop_of[begin], loop_of[opposite]
+        hole, outer = int(loop_of[begin]), int(loop_of[opposite])
         outer = joined.get(outer, outer)
         turned = np.roll(parts[hole], -int(np.flatnonzero(parts[hole] == begin)[0]))
         at = int(np.flatnonzero(parts[outer] == opposite)[0])
