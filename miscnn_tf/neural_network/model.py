@@ -18,6 +18,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.deprecation import deprecated, renamed_argument
 from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
@@ -108,6 +109,7 @@ class Neural_Network:
     #: Name of the class in the files of a group of models.
     kind = "Neural_Network"
 
+    @renamed_argument("learninig_rate", "learning_rate", since="0.3", removed_in="1.0")
     def __init__(
         self,
         preprocessor: Preprocessor,
@@ -252,6 +254,17 @@ class Neural_Network:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._compiled.set_rate(valid_rate(value))
+
+    @property
+    @deprecated("learning_rate", since="0.3", removed_in="1.0")
+    def learninig_rate(self) -> float:
+        """Learning rate, in the spelling of MIScnn 1.1."""
+        return self.learning_rate
+
+    @learninig_rate.setter
+    @deprecated("learning_rate", since="0.3", removed_in="1.0")
+    def learninig_rate(self, value: float) -> None:
+        self.learning_rate = value
 
     @property
     def optimizer(self) -> keras.optimizers.Optimizer:
