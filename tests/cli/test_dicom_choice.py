@@ -12,6 +12,8 @@ from dicom_series import make_rtstruct, make_series, random_volume, save_series,
 from miscnn_tf import Data_IO
 from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading.interfaces import DICOM_interface
+from miscnn_tf.experiment.build import make_interface
+from miscnn_tf.experiment.toml_file import read_experiment
 from miscnn_tf.runs.score_summary import read_summary
 
 
@@ -78,6 +80,9 @@ def test_init_prints_the_structures_and_writes_them(planned: Path, tmp_path: Pat
     data = tomllib.loads(file.read_text())["data"]
     assert data["settings"]["structure_dict"] == {"Heart": 1, "Lung": 2}
     assert data["class_names"] == ["background", "Heart", "Lung"]
+    again = make_interface(read_experiment(file).data)
+    assert again.structure_labels() == {"Heart": 1, "Lung": 2}
+    assert again.names_of_classes() == ("background", "Heart", "Lung")
 
 
 def test_verify_prints_the_structures_and_every_overlap(planned: Path, capsys) -> None:
