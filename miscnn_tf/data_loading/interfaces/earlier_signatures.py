@@ -16,7 +16,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 _INDEX = ("index", "i", "idx", "sample_index")
 
 
-def prediction_writer(save_prediction: Callable[..., None]) -> Callable[[Sample, str | Path], None]:
+def with_current_arguments(save_prediction: Callable[..., None]) -> Callable[[Sample, str | Path], None]:
     """Return an interface's `save_prediction`, callable with a sample and a path also if it has earlier arguments.
 
     MIScnn 1.1 and 1.2 called ``save_prediction(pred, index)`` or ``save_prediction(pred, index, output_path)`` with the
@@ -28,7 +28,7 @@ def prediction_writer(save_prediction: Callable[..., None]) -> Callable[[Sample,
     Example:
         >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
         >>> interface = NIFTI_interface()
-        >>> prediction_writer(interface.save_prediction) == interface.save_prediction
+        >>> with_current_arguments(interface.save_prediction) == interface.save_prediction
         True
     """
     try:

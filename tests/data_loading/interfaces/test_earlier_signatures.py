@@ -10,7 +10,7 @@ from toy import ToyInterface
 
 from miscnn_tf import Data_IO
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
-from miscnn_tf.data_loading.interfaces.earlier_signatures import prediction_writer
+from miscnn_tf.data_loading.interfaces.earlier_signatures import with_current_arguments
 
 
 def with_method(method):
@@ -76,5 +76,5 @@ def test_todays_arguments_work_without_a_word(tmp_path):
 
 def test_own_interfaces_are_called_as_they_are():
     method = NIFTI_interface().save_prediction
-    assert prediction_writer(method) == method
-    assert prediction_writer(print) is print
+    assert with_current_arguments(method) == method
+    assert with_current_arguments(print) is print
