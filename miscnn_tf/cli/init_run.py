@@ -10,6 +10,7 @@ from typing import Any
 
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
+from miscnn_tf.cli.data_set import structure_table
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -66,6 +67,8 @@ def run_init(
         f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{found_in}",
         flush=True,
     )
+    if structures := structure_table(interface):
+        print(structures, flush=True)
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()

@@ -106,7 +106,7 @@ def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
             return _of_all_samples(trained) or own
     # Layouts may distinguish samples with and without segmentations; use all.
     values = label_values_of(trained)
-    return find_interface(
+    interface = find_interface(
         path,
         channels=trained.channels,
         classes=trained.classes,
@@ -114,6 +114,9 @@ def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
         label_map=None if values is None else label_map_of(values),
         part="all",
     )
+    if trained.class_names is not None:
+        interface.class_names = trained.class_names
+    return interface
 
 
 def _of_all_samples(trained: Abstract_IO) -> Abstract_IO | None:

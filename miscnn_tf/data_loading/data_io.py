@@ -21,6 +21,7 @@ from miscnn_tf._base.plain_files import read_arrays
 from miscnn_tf._base.representation import Represented
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.interfaces.earlier_signatures import with_current_arguments
 from miscnn_tf.data_loading.labels import (
     MOST_CLASSES,
     LabelWarning,
@@ -177,7 +178,7 @@ class Data_IO(Represented):
         make_folder(self.output_path)
         try:
             with memory_for(sample.index, "writing its prediction", lambda: sample.shape):
-                self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text
+                with_current_arguments(self.interface.save_prediction)(sample, self.output_path)
         except OSError as error:
             if isinstance(error, MiscnnError) or error.errno not in _WRITE_ERRORS:
                 raise

@@ -59,8 +59,8 @@ class Labelled(Protocol):
     def stored_labels(self, index: Hashable) -> np.ndarray:
         """Return the label map of a sample with the values in the file."""
 
-    def get_ROI_names(self, index: Hashable) -> list[list[Any]]:
-        """Return number and name of each structure in the segmentation of a sample."""
+    def named_structures(self, index: Hashable) -> dict[str, str | None]:
+        """Return the names of the structures in a sample, with the reason to leave one out."""
 
 
 @dataclass
@@ -189,35 +189,49 @@ def scan_labels(interface: Labelled, indices: Iterable[Hashable], most: int | No
     return found
 
 
-def structures_of(interface: Labelled, indices: Iterable[Hashable], where: str) -> dict[str, int]:
+def structures_of(
+    interface: Labelled, indices: Iterable[Hashable], where: str
+) -> tuple[dict[str, int], dict[str, str]]:
     """Number named structures (the ROIs of an RTSTRUCT) in alphabetical order.
 
-    This requires that all samples with an annotation have the same few structures.
+    This requires that all samples with an annotation have the same few structures. Structures that are left out, such
+    as the outline of the patient, do not count, unless there are no others.
 
     Args:
         interface: An initialised interface that overrides `get_ROI_names`.
         indices: Names of samples.
         where: The data, for messages.
 
+    Returns:
+        The label of each structure, and the reason for each that is left out.
+
     Raises:
         MissingDataError: If no sample has an annotation.
         DataError: If not all samples have the same structures, or there are many; the message shows the argument.
     """
     names: Counter[str] = Counter()
+    left_out: dict[str, str] = {}
     annotated, trouble = 0, None
     for index in tqdm(list(indices), desc="Looking for structures", delay=_PROGRESS_AFTER, disable=None, leave=False):
         try:
-            names.update({str(name).strip() for _, name in interface.get_ROI_names(index)})
+            found_here = interface.named_structures(index)
             annotated += 1
         except DataError as error:  # the check of the samples reports it
             trouble = trouble or error
+            continue
+        names.update(found_here.keys())
+        left_out |= {name: reason for name, reason in found_here.items() if reason is not None}
     if trouble is not None and not annotated:
         raise type(trouble)(f"{where}: no structures can be read; give classes to predict only. {trouble}")
+    if left_out.keys() == names.keys():
+        left_out = {}
+    for name in left_out:
+        del names[name]
     everywhere = sorted(name for name, number in names.items() if number == annotated)
     structures = {name: label for label, name in enumerate(everywhere or sorted(names), start=1)}
     if everywhere and len(everywhere) == len(names) <= _SHOWN:
         logger.info("%s: the structures are numbered: structure_dict=%s", where, structures)
-        return structures
+        return structures, left_out
     found = some_of((f"{name} (in {number} of {annotated})" for name, number in sorted(names.items())), _LISTED)
     raise DataError(
         f"{where}: the structures are {found}; choose some and give their labels, for instance "

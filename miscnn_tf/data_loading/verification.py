@@ -24,6 +24,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import list_files
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIslicer_interface
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
+from miscnn_tf.data_loading.overlapping_masks import OverlapWarning
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import GridError, LabelError, MemoryBudgetError, MiscnnError, MissingDataError, RepeatedWarning
 
@@ -43,6 +44,7 @@ SUSPICIOUS: Final[dict[str, str]] = {
     "constant": "image of a single value",
     "duplicate": "the same image more than once",
     "class": "classes that no sample has",
+    "overlap": "structures that overlap",
     "warning": "other warnings while reading",
 }
 
@@ -152,7 +154,7 @@ def verify(data_io: Data_IO, *, labels: bool = True, quick: bool = False) -> Ver
             verification.findings += findings
             for warning in kept():
                 # The check of the headers and the reading may both report it.
-                key = (None, warning.key) if isinstance(warning, RepeatedWarning) else (index, str(warning))
+                key = _key(index, warning)
                 if key not in reported:
                     reported.add(key)
                     verification.findings.append(_of_warning(index, warning))
@@ -346,8 +348,17 @@ def _of_error(index: Hashable, error: Exception) -> Finding:
     return Finding(index, kind, text if isinstance(error, MiscnnError) else f"{type(error).__name__}: {text}")
 
 
+def _key(index: Hashable, warning: Warning) -> Hashable:
+    """Return what warnings have in common of which one is reported."""
+    # Overlaps of the same structures have another number of voxels in each sample.
+    if isinstance(warning, RepeatedWarning) and not isinstance(warning, OverlapWarning):
+        return (None, warning.key)
+    return (index, str(warning))
+
+
 def _of_warning(index: Hashable, warning: Warning) -> Finding:
-    kind = "not finite" if isinstance(warning, NotFiniteWarning) else "warning"
+    kinds = {NotFiniteWarning: "not finite", OverlapWarning: "overlap"}
+    kind = next((name for cls, name in kinds.items() if isinstance(warning, cls)), "warning")
     return Finding(index, kind, " ".join(str(warning).split()))
 
 

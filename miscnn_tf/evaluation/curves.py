@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf._base.files import atomic_path
+from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import curve_file
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,11 @@ VALIDATION_COLOUR = "#D55E00"
 
 
 def plot_validation(
-    history: Any, metrics: Iterable[str | Callable[..., Any]] | None, evaluation_directory: str | Path
+    history: Any,
+    metrics: Iterable[str | Callable[..., Any]] | None,
+    evaluation_directory: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
 ) -> list[Path]:
     """Draw loss and metrics of training and validation by epoch, a PNG each.
 
@@ -32,6 +37,7 @@ def plot_validation(
         metrics: The model's metrics, as names, functions or Keras metrics. A warning is logged for those that are not
             in the history.
         evaluation_directory: Folder for ``validation.loss.png`` and ``validation.<metric>.png``; created if missing.
+        class_names: Names of the classes, background first, for the metrics of one class.
 
     Returns:
         The written files.
@@ -50,7 +56,7 @@ def plot_validation(
         if name not in curves:
             logger.warning("no curve of %r is drawn: the history has only %s", name, ", ".join(map(repr, curves)))
             continue
-        figure = draw_curves(name, curves[name], curves.get(f"val_{name}"))
+        figure = draw_curves(name, curves[name], curves.get(f"val_{name}"), class_names=class_names)
         path = Path(evaluation_directory) / curve_file(name)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=120)
@@ -58,13 +64,20 @@ def plot_validation(
     return written
 
 
-def draw_curves(name: str, training: Sequence[float], validation: Sequence[float] | None = None) -> Figure:
+def draw_curves(
+    name: str,
+    training: Sequence[float],
+    validation: Sequence[float] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> Figure:
     """Draw one quantity by epoch, counted from 1, and mark the lowest validation loss.
 
     Args:
         name: Name of the quantity, for the axis ("loss").
         training: A value per epoch; NaN leaves a gap.
         validation: The values of the validation samples.
+        class_names: Names of the classes, background first, for the metrics of one class.
 
     Returns:
         A matplotlib Figure that is not registered with pyplot and need not be closed.
@@ -91,7 +104,7 @@ def draw_curves(name: str, training: Sequence[float], validation: Sequence[float
                 label=f"lowest: {least:.3g} (epoch {epoch})",
             )
     axes.set_xlabel("epoch")
-    axes.set_ylabel(name.replace("_", " "))
+    axes.set_ylabel(quantity_title(name, class_names))
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, len(training) + 0.5)
     axes.spines[["top", "right"]].set_visible(False)

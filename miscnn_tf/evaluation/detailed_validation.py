@@ -14,7 +14,7 @@ from tqdm import tqdm
 from miscnn_tf._base.callable_module import make_callable
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
-from miscnn_tf.data_loading.interfaces.description import label_values_of
+from miscnn_tf.data_loading.interfaces.description import class_names_of, label_values_of
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
@@ -110,8 +110,9 @@ def detailed_validation(
         scores[index] = [row["dice"] for row in case]
         rows += with_sample(case, index)
         writer.write(partial(write_tables, index))
-    values = label_values_of(model.preprocessor.data_io.interface)
-    facts = {} if values is None else {"label_values": values}
+    interface = model.preprocessor.data_io.interface
+    known = {"class_names": class_names_of(interface), "label_values": label_values_of(interface)}
+    facts = {name: value for name, value in known.items() if value is not None}
     summary = writer.write(lambda: write_results(folder, rows, draw_figures=draw_figures, facts=facts))
     if summary is not None:
         logger.info("%s: scores of %s\n%s", folder, plural(len(samples), "case"), summary_table(summary))

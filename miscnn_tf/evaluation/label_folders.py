@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.data_loading.sample import memory_for
-from miscnn_tf.errors import DataError, MiscnnError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.value_sets import meaning_of, require_below
@@ -267,6 +267,8 @@ def evaluate_label_maps(
     ignore: Iterable[int] = (),
     tolerance_mm: float = 1.0,
     draw_figures: bool = False,
+    class_names: Sequence[str] | None = None,
+    images: Data_IO | None = None,
 ) -> dict[str, Any]:
     """Score predictions against the truth, without a network.
 
@@ -283,6 +285,8 @@ def evaluate_label_maps(
         ignore: Values in the truth's files that mark voxels to exclude.
         tolerance_mm: Tolerance of the normalised surface Dice.
         draw_figures: Draw box plots.
+        class_names: Names of the classes, background first; None: those of the data set of the truth.
+        images: Images of the cases, for the voxel size of label maps that do not store one.
 
     Returns:
         The content of ``summary.json`` (`summary.summarise`), with ``"cases_without_prediction"``, ``{"number": 1,
@@ -307,6 +311,14 @@ def evaluate_label_maps(
     grids = check_pairs(pairs)
     ignored = sorted(set(ignore))
     comparison = _compare(pairs, truth, classes, label_map, ignored)
+    names = truth.class_names if class_names is None else class_names
+    if names is not None and len(names) != comparison.classes:
+        raise ConfigurationError(
+            f"class_names={tuple(names)!r} are {len(names)} names, but there are {comparison.classes} classes with the "
+            "background; give a name for each"
+        )
+    if images is not None:
+        grids = _with_spacing(grids, images)
     rows: list[dict[str, Any]] = []
     for name, (prediction, true) in tqdm(pairs.items(), desc="Scores per case", unit="case", disable=None):
         with memory_for(name, "its scores", grids[name].shape):
@@ -320,6 +332,8 @@ def evaluate_label_maps(
     compared = {id(true) for _, true in pairs.values()}
     missing = [name for name, true in truth.maps.items() if id(true) not in compared]
     facts: dict[str, Any] = {"cases_without_prediction": {"number": len(missing), "names": missing}}
+    if names is not None:
+        facts["class_names"] = [str(name) for name in names]
     if comparison.label_map:
         facts["label_map"] = {str(value): label for value, label in comparison.label_map.items()}
     if ignored:
@@ -327,6 +341,33 @@ def evaluate_label_maps(
     if output is not None:
         return write_results(output, rows, draw_figures=draw_figures, facts=facts)
     return summarise(rows) | facts
+
+
+def _with_spacing(grids: Mapping[str, Grid], images: Data_IO) -> dict[str, Grid]:
+    """Add the voxel size of the images to grids without one.
+
+    Raises:
+        DataError: If a case has no image, or its shape is another one.
+    """
+    of_name = {composed(str(index)): index for index in images.get_indiceslist()}
+    found = {}
+    for name, grid in grids.items():
+        if name not in of_name:
+            raise DataError(
+                f"{images.input_path} has no image of the case {name}; it has {some_of(of_name)}. Rename it, or name "
+                "another folder of images"
+            )
+        shape = images.interface.load_shape(of_name[name])
+        if shape != grid.shape:
+            raise DataError(
+                f"{name}: the image in {images.input_path} has the shape {shape}, the label map {grid.shape}; name the "
+                "folder of the images on which the label maps were drawn"
+            )
+        spacing = images.interface.load_extended(of_name[name]).get("spacing")
+        if grid.spacing is None and spacing is not None:
+            grid = replace(grid, spacing=tuple(float(size) for size in spacing))
+        found[name] = grid
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,23 @@ from matplotlib.ticker import MaxNLocator
 
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.evaluation.curves import TRAINING_COLOUR, VALIDATION_COLOUR
+from miscnn_tf.runs.class_titles import name_of_class
 from miscnn_tf.runs.names import FIGURE_FILE
 from miscnn_tf.runs.score_summary import finite
 from miscnn_tf.runs.score_table import columns, is_difference, is_share, measured, score_title
 
+_LONGEST_LEVEL = 9
 
-def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) -> Path:
+
+def plot_scores(
+    rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path, class_names: Sequence[str] | None = None
+) -> Path:
     """Draw box plots of the scores of cases, a panel per score and a box per class, as ``scores.png``.
 
     Args:
         rows: Rows of `scores.score_label_maps`, or of ``scores.csv`` (`runs.score_table.read_scores`).
         evaluation_path: Folder of the figure; created if missing.
+        class_names: Names of the classes, background first; None for their numbers.
 
     Returns:
         The file.
@@ -37,13 +43,13 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) 
         PosixPath('evaluation/scores.png')
     """
     path = Path(evaluation_path) / FIGURE_FILE
-    figure = draw_scores(rows)
+    figure = draw_scores(rows, class_names)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
     return path
 
 
-def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_scores(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str] | None = None) -> Figure:
     """Draw a panel per score: boxes between the quartiles, median, whiskers of 1.5 box lengths, and all samples.
 
     The background is omitted if there are other classes. Infinite and undefined scores have no point; the number of
@@ -51,6 +57,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
         rows: Rows of `scores.score_label_maps`.
+        class_names: Names of the classes, background first; None for their numbers.
 
     Returns:
         A matplotlib Figure that is not registered with pyplot and need not be closed.
@@ -67,13 +74,13 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         values = [[row[name] for row in shown if row["class"] == label and name in row] for label in labels]
-        _draw_panel(axes, name, labels, values)
+        _draw_panel(axes, name, [name_of_class(class_names, label) for label in labels], values)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     return figure
 
 
-def _draw_panel(axes: Axes, name: str, labels: Sequence[int], values: Sequence[Sequence[float]]) -> None:
+def _draw_panel(axes: Axes, name: str, labels: Sequence[str], values: Sequence[Sequence[float]]) -> None:
     # The horizontal scatter of the points has no meaning; it is the same in each figure.
     scatter = np.random.default_rng(0)
     ticks = []
@@ -96,8 +103,12 @@ def _draw_panel(axes: Axes, name: str, labels: Sequence[int], values: Sequence[S
                 markeredgewidth=0,
             )  # fmt: skip
         infinite = sum(map(np.isinf, all_values))
-        ticks.append(f"{label}\n{infinite}×∞" if infinite else str(label))
+        ticks.append(f"{label}\n{infinite}×∞" if infinite else label)
+    # Names that are longer than a number need more than the width of a box.
+    slanted = max(map(len, labels), default=0) > _LONGEST_LEVEL
     axes.set_xticks(range(len(labels)), ticks)
+    if slanted:
+        axes.tick_params(axis="x", labelrotation=40)
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.set_xlabel("class")
     axes.set_ylabel(score_title(name))

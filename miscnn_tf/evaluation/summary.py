@@ -60,8 +60,8 @@ def write_results(
         folder: The folder; created if missing.
         rows: Rows of `scores.score_label_maps` with ``"sample_id"``.
         draw_figures: Also draw box plots.
-        facts: Further entries of ``summary.json``, plain data: ``"label_values"``, the value of each class in the label
-            maps if it is not the class's number.
+        facts: Further entries of ``summary.json``, plain data: ``"class_names"``; ``"label_values"``, the value of each
+            class in the label maps if it is not the class's number.
 
     Returns:
         The content of ``summary.json``, which is written last (`summarise`).
@@ -75,7 +75,7 @@ def write_results(
         # Imported here, since importing matplotlib is slow.
         from miscnn_tf.evaluation.score_figures import plot_scores
 
-        plot_scores(rows, folder)
+        plot_scores(rows, folder, (facts or {}).get("class_names"))
     summary = summarise(rows) | dict(facts or {})
     write_json(folder / SUMMARY_FILE, summary)
     return summary
@@ -86,8 +86,7 @@ def _facts_of_folds(root: Path) -> dict[str, Any]:
     for _, path in _score_files(root):
         with suppress(DataError):  # missing in an unfinished fold
             summary = read_summary(path.parent / SUMMARY_FILE)
-            if "label_values" in summary:
-                return {"label_values": summary["label_values"]}
+            return {name: summary[name] for name in ("class_names", "label_values") if name in summary}
     return {}
 
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.deprecation import deprecated, renamed_argument
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.representation import Represented, changed_arguments
@@ -113,6 +114,7 @@ class Neural_Network(Represented):
     #: Name of the class in the files of a group of models.
     kind = "Neural_Network"
 
+    @renamed_argument("learninig_rate", "learning_rate", since="0.3", removed_in="1.0")
     def __init__(
         self,
         preprocessor: Preprocessor,
@@ -272,6 +274,17 @@ class Neural_Network(Represented):
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._compiled.set_rate(valid_rate(value))
+
+    @property
+    @deprecated("learning_rate", since="0.3", removed_in="1.0")
+    def learninig_rate(self) -> float:
+        """Learning rate, in the spelling of MIScnn 1.1."""
+        return self.learning_rate
+
+    @learninig_rate.setter
+    @deprecated("learning_rate", since="0.3", removed_in="1.0")
+    def learninig_rate(self, value: float) -> None:
+        self.learning_rate = value
 
     @property
     def optimizer(self) -> keras.optimizers.Optimizer:

@@ -27,6 +27,7 @@ from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, 
 from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, read_pictures
 from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
+from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
@@ -455,12 +456,13 @@ def _curves(run: RunFolder) -> list[dict[str, Any]]:
     groups = []
     for name in ordered:
         limits = shared_range(histories, name)
+        heading = _readable(quantity_title(name, run.class_names))
         charts: list[LineChart] = []
         for fold in run.folds:
             if name in fold.history or f"val_{name}" in fold.history:
-                title = _readable(name) if fold.number is None else f"Fold {fold.number}"
+                title = heading if fold.number is None else f"Fold {fold.number}"
                 charts.append(line_chart(title, name, fold.history, limits))
-        groups.append({"name": _readable(name), "charts": charts})
+        groups.append({"name": heading, "charts": charts})
     if all(fold.number is None for fold in run.folds):
         # With a single training, each quantity is one chart, which has its name.
         return [{"name": None, "charts": [chart for group in groups for chart in group["charts"]]}] if groups else []

@@ -89,7 +89,8 @@ class RunFolder:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, as far as they are known."""
-        names = ((self.record or {}).get("data") or {}).get("class_names")
+        # The summary of scores has names even if the data set is unknown.
+        names = (self.summary or {}).get("class_names") or ((self.record or {}).get("data") or {}).get("class_names")
         return [str(name) for name in names] if isinstance(names, list) else []
 
     def name_of(self, label: int) -> str:
@@ -199,6 +200,8 @@ def _summary(root: Path, rows: list[dict[str, Any]], problems: list[str]) -> dic
         missing = stored.get("cases_without_prediction")
         if missing:
             computed["cases_without_prediction"] = missing["names"]
+        if stored.get("class_names"):
+            computed["class_names"] = stored["class_names"]
         definitions = stored["settings"].get("definitions")
         if definitions:
             # The settings of the stored scores, which may differ from current ones.

@@ -21,6 +21,7 @@ from miscnn_tf._base.messages import text_table
 from miscnn_tf._base.plain_files import read_json
 from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.runs.class_titles import name_of_class
 from miscnn_tf.runs.score_table import KEYS, columns, definitions
 
 _CONFIDENCE = 0.95
@@ -59,6 +60,7 @@ class _Summary(Document):
     classes: dict[Annotated[str, Field(pattern="^[0-9]{1,6}$")], dict[str, _Figures]]
     settings: _Settings
     cases_without_prediction: _Missing | None = None
+    class_names: list[str] | None = None
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
@@ -260,7 +262,7 @@ def scores_table(summary: Mapping[str, Any], names: Sequence[str]) -> str:
         kidney  dice   0.8                     0.8      1         0          0
     """
     shown = {
-        names[int(label)] if int(label) < len(names) else label: {
+        name_of_class(names, int(label)): {
             name: figures for name, figures in scores.items() if name.partition("_")[0] in _SHOWN
         }
         for label, scores in summary["classes"].items()

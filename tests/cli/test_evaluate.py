@@ -15,6 +15,7 @@ from miscnn_tf.cli import main as cli
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.report.run_page import write_report
 from miscnn_tf.runs.run_record import read_run_record
+from miscnn_tf.runs.score_summary import read_summary
 from miscnn_tf.runs.score_table import read_scores
 
 
@@ -294,3 +295,58 @@ def test_predictions_that_are_missing_are_counted_in_the_summary_and_on_the_page
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", out) == 0
     assert json.loads((out / "summary.json").read_text())["cases_without_prediction"] == {"number": 0, "names": []}
     assert "prediction and no scores" not in write_report(out).read_text(encoding="utf-8")
+
+
+def test_names_reach_the_table_the_summary_the_figure_and_the_page(cases, tmp_path: Path, capsys) -> None:
+    names = ["background", "box", "lid"]
+    plain, named = tmp_path / "plain", tmp_path / "named"
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", plain) == 0
+    assert "lid" not in capsys.readouterr().out
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", named, "--names", *names) == 0
+    assert "lid" in capsys.readouterr().out
+    assert read_summary(named / "summary.json")["class_names"] == names
+    assert (named / "scores.csv").read_text() == (plain / "scores.csv").read_text()
+    assert (named / "scores.png").read_bytes() != (plain / "scores.png").read_bytes()
+    assert "lid" in write_report(named).read_text(encoding="utf-8")
+
+
+def test_names_must_be_as_many_as_the_classes(cases, tmp_path: Path, capsys) -> None:
+    command = [tmp_path / "pred", tmp_path / "truth", "--classes", 3, "--names", "background", "box"]
+    assert evaluate(*command) == 1
+    assert "are 2 names, but there are 3 classes" in " ".join(capsys.readouterr().err.split())
+    # Without --classes, the names are the classes: the label 2 has none.
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "--names", "background", "box") == 1
+
+
+def test_names_and_images_of_a_model(experiment: Path, trained: Path, tmp_path: Path, capsys) -> None:
+    data = experiment.parent / "data"
+    for folder in sorted(data.iterdir()):
+        for kind in ("pred", "truth"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shutil.copy(folder / "segmentation.nii.gz", tmp_path / kind / f"{folder.name}.nii.gz")
+    out = tmp_path / "out"
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", out, "--model", trained, "--images", data) == 0
+    assert "tumour" in capsys.readouterr().out
+    assert read_summary(out / "summary.json")["class_names"] == ["background", "kidney", "tumour"]
+    assert read_run_record(out)["data"]["input_path"] == str(data)
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "data:image/webp" in page
+
+
+def test_images_give_masks_their_voxel_size(tmp_path: Path, rng: np.random.Generator, capsys) -> None:
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        for folder in ("pred", "truth"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(rng.integers(0, 2, (9, 9)).astype(np.uint8)).save(tmp_path / folder / f"{name}.png")
+        image = nib.Nifti1Image(rng.normal(size=(9, 9)).astype(np.float32), np.diag([0.5, 0.5, 1, 1]))
+        nib.save(image, tmp_path / "images" / f"{name}.nii.gz")
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "voxels") == 0
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "-o", tmp_path / "mm", "--images", tmp_path / "images") == 0
+    voxels, mm = (read_scores(tmp_path / name / "scores.csv") for name in ("voxels", "mm"))
+    pairs = [(one["hd95_mm"], other["hd95_pixels"]) for one, other in zip(mm, voxels, strict=True) if one["class"]]
+    assert len(pairs) == 2
+    assert [in_mm for in_mm, _ in pairs] == pytest.approx([0.5 * in_pixels for _, in_pixels in pairs])
+    (tmp_path / "images" / "b.nii.gz").unlink()
+    assert evaluate(tmp_path / "pred", tmp_path / "truth", "--images", tmp_path / "images") == 1
+    assert "no image of the case b" in " ".join(capsys.readouterr().err.split())

@@ -97,3 +97,10 @@ def test_an_earlier_picture_stays_whole_when_writing_fails(tmp_path, monkeypatch
         plot_validation(HISTORY, [], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["validation.loss.png"]
     assert (tmp_path / "validation.loss.png").read_bytes() == b"earlier"
+
+
+def test_the_metric_of_a_class_has_its_name():
+    figure = draw_curves("dice_class-2", [0.1, 0.2], class_names=["background", "kidney", "tumour"])
+    assert figure.axes[0].get_ylabel() == "dice, tumour"
+    assert draw_curves("dice_class-2", [0.1, 0.2]).axes[0].get_ylabel() == "dice class-2"
+    assert draw_curves("dice_soft", [0.1], class_names=["a", "b"]).axes[0].get_ylabel() == "dice soft"

@@ -9,6 +9,9 @@ import pytest
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.detailed_validation import compute_dice, detailed_validation, mean_dice
 from miscnn_tf.evaluation.scores import score_label_maps
+from miscnn_tf.evaluation.summary import write_summary
+from miscnn_tf.runs.run_folder import read_run_folder
+from miscnn_tf.runs.score_summary import read_summary
 from miscnn_tf.runs.score_table import read_scores
 
 
@@ -163,3 +166,14 @@ def test_of_several_machines_the_first_one_writes(fake_model, tmp_path, become_s
     become_second_worker()
     assert detailed_validation(samples, model, tmp_path / "second") == expected
     assert not (tmp_path / "second").exists()
+
+
+def test_the_names_of_the_interface_are_in_the_summary(fake_model, tmp_path):
+    model = fake_model(2)
+    model.preprocessor.data_io.interface.class_names = ("background", "kidney", "tumour")
+    detailed_validation(model.preprocessor.data_io.indices_list, model, tmp_path / "fold_0")
+    assert read_summary(tmp_path / "fold_0" / "summary.json")["class_names"] == ["background", "kidney", "tumour"]
+    # From there they come into the summary of all folds.
+    write_summary(tmp_path)
+    assert read_summary(tmp_path / "summary.json")["class_names"] == ["background", "kidney", "tumour"]
+    assert read_run_folder(tmp_path).name_of(2) == "tumour"

@@ -87,3 +87,15 @@ def test_an_earlier_picture_stays_whole_when_writing_fails(rng, tmp_path, monkey
     with pytest.raises(StorageError, match=r"scores\.png.*No space"):
         plot_scores(rows(rng), tmp_path)
     assert (tmp_path / "scores.png").read_bytes() == b"earlier"
+
+
+def test_classes_have_their_names_where_they_are_known(rng, tmp_path):
+    scores = rows(rng)
+    for names, shown in (
+        (["background", "kidney", "tumour"], ["kidney", "tumour"]),
+        (["background", "left kidney", " "], ["left kidney", "2"]),
+        (["background"], ["1", "2"]),
+    ):
+        axes = draw_scores(scores, names).axes[0]
+        assert [label.get_text() for label in axes.get_xticklabels()] == shown
+    assert plot_scores(scores, tmp_path / "a", names).read_bytes() == plot_scores(scores, tmp_path / "b").read_bytes()

@@ -6,10 +6,10 @@ Points are ``(row, column)``; whole numbers are the centres of pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from skimage.measure import find_contours
 
 from miscnn_tf.data_loading.dicom.nesting import Nesting, nest
 
@@ -136,36 +136,115 @@ def trace_contours(mask: np.ndarray) -> list[np.ndarray]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return []
-    # Most of a slice is outside the mask.
-    first = np.array([rows[0], columns[0]])
-    padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float32)
-    loops = [contour[:-1] - 1 + first for contour in find_contours(padded, 0.5)]
-    outer = [loop for loop in loops if not _is_hole(loop, mask)]
-    # A hole's leftmost point looks along its row at the next contour to the left: one that begins further left.
-    holes = sorted((loop for loop in loops if _is_hole(loop, mask)), key=lambda loop: float(loop[:, 1].min()))
-    for hole in holes:
-        start = int(np.argmin(hole[:, 1]))
-        row, column = hole[start]
-        left = int(np.ceil(column)) - 1
-        while left >= 0 and mask[int(row), left]:
-            left -= 1
-        opposite = np.array([row, left + 0.5])
-        for number, loop in enumerate(outer):
-            at = np.flatnonzero((loop == opposite).all(axis=1))
-            if at.size:
-                turned = np.roll(hole, -start, axis=0)
-                parts = [loop[: at[0] + 1], turned, turned[:1], loop[at[0] :]]
-                outer[number] = np.concatenate(parts)
-                break
-        else:
-            raise AssertionError(f"a hole at row {row}, column {column} has no contour around it")
-    return [_without_needless_points(loop) for loop in outer]
+    # Most of a slice is outside the mask. A margin makes the steps below safe.
+    inside = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    edges = _Edges.around(inside)
+    order, starts = _loops(edges.following)
+    loop_of = np.empty(len(order), np.int64)
+    loop_of[order] = np.repeat(np.arange(len(starts)), np.diff([*starts, len(order)]))
+    needed = edges.turns()
+    # Clockwise around an area, with rows downwards; counter-clockwise around a hole.
+    holes = np.flatnonzero(np.add.reduceat(edges.doubled_areas()[order], starts) > 0)
+    channels = []
+    for hole in holes.tolist():
+        members = order[starts[hole] : starts[hole + 1] if hole + 1 < len(starts) else None]
+        begin = members[np.argmin(edges.points[members, 1])]
+        # A hole's leftmost point looks along its row at the next contour to the left: one that begins further left.
+        opposite = edges.left_of(begin, inside)
+        needed[[begin, opposite]] = True
+        channels.append((edges.points[begin, 1], begin, opposite))
+    kept = order[needed[order]]
+    parts = np.split(kept, np.searchsorted(loop_of[kept], np.arange(1, len(starts)))) if len(starts) > 1 else [kept]
+    joined: dict[int, int] = {}
+    for _, begin, opposite in sorted(channels):
+        hole, outer = int(loop_of[begin]), int(loop_of[opposite])
+        outer = joined.get(outer, outer)
+        turned = np.roll(parts[hole], -int(np.flatnonzero(parts[hole] == begin)[0]))
+        at = int(np.flatnonzero(parts[outer] == opposite)[0])
+        parts[outer] = np.concatenate([parts[outer][: at + 1], turned, turned[:1], parts[outer][at:]])
+        joined[hole] = outer
+    corner = (rows[0] - 1, columns[0] - 1)
+    joints = set(joined.values())
+    loops = [(number, edges.points[part] + corner) for number, part in enumerate(parts) if number not in joined]
+    return [_without_needless_points(loop) if number in joints else loop for number, loop in loops]
 
 
-def _is_hole(loop: np.ndarray, mask: np.ndarray) -> bool:
-    """Return True if the pixel beside the leftmost point of a loop, on its inner side, is outside the mask."""
-    row, column = loop[int(np.argmin(loop[:, 1]))]
-    return not mask[int(row), int(np.ceil(column))]
+@dataclass(frozen=True)
+class _Edges:
+    """Edges between the pixels inside and outside a mask, each with the area on its right-hand side.
+
+    Attributes:
+        inner: Pixel on the inner side, a flat index.
+        points: Centre ``(row, column)``.
+        following: Index of the next edge around the area. Areas that meet in a corner are separate.
+        keys: ``side * pixels + inner`` of each edge, ascending. The side of the outer pixel: 0 right, 1 below, 2 left,
+            3 above.
+        width: Number of columns of the mask.
+    """
+
+    inner: np.ndarray
+    points: np.ndarray
+    following: np.ndarray
+    keys: np.ndarray
+    width: int
+
+    @classmethod
+    def around(cls, inside: np.ndarray) -> _Edges:
+        """Find the edges of a mask whose margin is outside."""
+        width = inside.shape[1]
+        flat = inside.ravel()
+        towards = np.array([1, width, -1, -width])
+        # Without the first and last row, whose neighbours would be beyond the array.
+        low, high = width, flat.size - width
+        found = [np.flatnonzero(flat[low:high] > flat[low + step : high + step]) + low for step in towards]
+        inner, side = np.concatenate(found), np.repeat(np.arange(4), [len(one) for one in found])
+        keys = side * flat.size + inner
+        # With the area on the right, the way ahead is the outward direction turned right by 90 degrees.
+        ahead = towards[(side + 1) % 4]
+        right, left = flat[inner + ahead], flat[inner + towards[side] + ahead]
+        next_inner = inner + np.where(right, ahead + np.where(left, towards[side], 0), 0)
+        next_side = (side + np.where(right, np.where(left, 3, 0), 1)) % 4
+        following = np.searchsorted(keys, next_side * flat.size + next_inner)
+        rows, columns = np.divmod(inner, width)
+        half = np.array([(0, 0.5), (0.5, 0), (0, -0.5), (-0.5, 0)])
+        points = np.stack([rows, columns], axis=1) + half[side]
+        return cls(inner, points, following, keys, width)
+
+    def turns(self) -> np.ndarray:
+        """Return True for the points at which the direction changes."""
+        ahead = self.points[self.following] - self.points
+        behind = np.empty_like(ahead)
+        behind[self.following] = ahead
+        return np.asarray((ahead != behind).any(axis=1))
+
+    def doubled_areas(self) -> np.ndarray:
+        """Return the part of each edge in twice the signed area of its loop."""
+        rows, columns = self.points.T
+        return rows * columns[self.following] - rows[self.following] * columns
+
+    def left_of(self, edge: int, inside: np.ndarray) -> int:
+        """Return the edge at which the run of inner pixels ends that extends to the left of an edge."""
+        row, column = divmod(int(self.inner[edge]), self.width)
+        run = int(np.argmin(inside[row, column::-1]))
+        return int(np.searchsorted(self.keys, 2 * inside.size + self.inner[edge] - run + 1))
+
+
+def _loops(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges in the order of their loops, and the position at which each loop starts."""
+    onward = following.tolist()
+    order: list[int] = []
+    starts = []
+    add = order.append
+    for edge in range(len(onward)):
+        if onward[edge] < 0:
+            continue
+        starts.append(len(order))
+        # This runs once per edge of a volume, a million times.
+        while (after := onward[edge]) >= 0:
+            onward[edge] = -1
+            add(edge)
+            edge = after
+    return np.array(order), np.array(starts)
 
 
 def _without_needless_points(loop: np.ndarray) -> np.ndarray:

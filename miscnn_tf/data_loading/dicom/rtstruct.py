@@ -11,7 +11,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,13 @@ class StructureSet:
         names: Names of the structures by ROINumber.
         frames: FrameOfReferenceUID of each structure's coordinates by ROINumber, "" where the file has none.
         contours: Items of ContourSequence, as pydicom's datasets, by ROINumber.
+        kinds: RTROIInterpretedType of structures by ROINumber, "EXTERNAL" for the outline of the patient.
     """
 
     names: dict[int, str]
     frames: dict[int, str]
     contours: dict[int, list[Any]]
+    kinds: dict[int, str] = field(default_factory=dict)
 
 
 def read_rtstruct(path: Path) -> StructureSet:
@@ -72,6 +74,7 @@ def read_rtstruct(path: Path) -> StructureSet:
         # pydicom parses sequences on first use; parsing them here lets errors name the file.
         names, frames = _listed(dataset)
         contours = _contours(dataset)
+        kinds = _kinds(dataset)
     except DataError:
         raise
     except Exception as error:  # damaged files may raise any error in the parser
@@ -89,7 +92,7 @@ def read_rtstruct(path: Path) -> StructureSet:
                 UserWarning,
                 stacklevel=3,
             )
-    return StructureSet(names, frames, {number: contours.get(number, []) for number in names})
+    return StructureSet(names, frames, {number: contours.get(number, []) for number in names}, kinds)
 
 
 def _require_whole(dataset: Any) -> None:
@@ -135,6 +138,20 @@ def _contours(dataset: Any) -> dict[int | None, list[Any]]:
             _require_whole(contour)
             found.append(contour)
     return contours
+
+
+def _kinds(dataset: Any) -> dict[int, str]:
+    """Return the RTROIInterpretedType of each structure that has one."""
+    kinds = {}
+    for item in dataset.get("RTROIObservationsSequence") or ():
+        try:
+            number = _number(item, "ReferencedROINumber", "an item of RTROIObservationsSequence")
+        except ValueError as error:  # the voxels do not depend on it, and the outline also has a name
+            logger.info("the type of a structure is ignored: %s", error)
+            continue
+        if number is not None and (kind := str(item.get("RTROIInterpretedType") or "").strip()):
+            kinds[number] = kind
+    return kinds
 
 
 def _number(item: Any, keyword: str, of: str) -> int | None:

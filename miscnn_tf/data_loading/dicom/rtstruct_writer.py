@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.contours import trace_contours
@@ -24,8 +26,8 @@ from miscnn_tf.data_loading.dicom.writing import (
     source_headers,
 )
 
-_CONTOUR_DATA = 0x30060050
 _LONGEST_EXPLICIT = 0xFFFE
+_PROGRESS_AFTER = 2.0  # seconds
 _STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 # A hundredth of a micrometre is far below any voxel size, and DICOM's decimal strings have at most 16 characters.
 _DECIMALS = 5
@@ -69,6 +71,7 @@ def write_rtstruct(
         >>> write_rtstruct("rtstruct.dcm", labels, "LCTSC-Train-S1-001/ct", {1: "Heart"})  # doctest: +SKIP
     """
     require_dicom()
+    from pydicom.charset import convert_encodings
     from pydicom.dataset import Dataset
     from pydicom.uid import ImplicitVRLittleEndian
 
@@ -88,8 +91,23 @@ def write_rtstruct(
     dataset.ApprovalStatus = "UNAPPROVED"
     dataset.ReferencedFrameOfReferenceSequence = [_references(sources, dataset.FrameOfReferenceUID)]
     dataset.StructureSetROISequence, dataset.ROIContourSequence, dataset.RTROIObservationsSequence = [], [], []
-    of_file = dict(zip(grid.files, sources, strict=True))
-    for number, (value, name) in enumerate(short_names(names).items(), start=1):
+    structures = list(enumerate(short_names(names).items(), start=1))
+    contours = _Contours(grid, dict(zip(grid.files, sources, strict=True)))
+    drawn = [
+        (number, position)
+        for number, (value, _) in structures
+        for position in np.flatnonzero((labels == value).any(axis=(1, 2))).tolist()
+    ]
+    values = {number: value for number, (value, _) in structures}
+    for number, position in tqdm(
+        drawn, desc="Tracing contours", unit="slice", delay=_PROGRESS_AFTER, disable=None, leave=False
+    ):
+        contours.add(number, position, labels[position] == values[number])
+    implicit = contours.longest > _LONGEST_EXPLICIT
+    if implicit:
+        # With explicit VR, a longer value would need the type UN, which few programs read.
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    for number, (_, name) in structures:
         roi = Dataset()
         roi.ROINumber = number
         roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID
@@ -99,22 +117,16 @@ def write_rtstruct(
         item = Dataset()
         item.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
         item.ReferencedROINumber = number
-        contours = _contours(labels == value, grid, of_file)
-        if contours:
-            item.ContourSequence = contours
+        if number in contours:
+            contours.store(number, item, implicit=implicit)
         dataset.ROIContourSequence.append(item)
         observation = Dataset()
         observation.ObservationNumber = observation.ReferencedROINumber = number
         observation.RTROIInterpretedType = "ORGAN"
         observation.ROIInterpreter = ""
         dataset.RTROIObservationsSequence.append(observation)
-    if any(
-        len(contour.get_item(_CONTOUR_DATA).value) > _LONGEST_EXPLICIT
-        for item in dataset.ROIContourSequence
-        for contour in item.get("ContourSequence", ())
-    ):
-        # With explicit VR, a longer value would need the type UN, which few programs read.
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    # Otherwise pydicom parses the contours again to look for elements of ambiguous VR.
+    dataset.set_original_encoding(implicit, True, convert_encodings(dataset.SpecificCharacterSet))
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
     return Path(path)
@@ -151,33 +163,97 @@ def _references(sources: Sequence[Any], frame_of_reference: str) -> Any:
     return reference
 
 
-def _coordinates(points: np.ndarray) -> Any:
-    """Store points as raw text: pydicom would create and validate an object for each number, which is slow."""
-    from pydicom.dataelem import RawDataElement
-    from pydicom.tag import Tag
+class _Contours:
+    """Contours of the structures, as the bytes of a ContourSequence.
 
-    # As text, without the rounding errors of binary fractions: 12.3, not 12.29999999999.
-    texts = (f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".") for value in points.ravel().tolist())
-    value = "\\".join(texts).encode("ascii")
-    value += b" " * (len(value) % 2)
-    return RawDataElement(Tag(_CONTOUR_DATA), "DS", len(value), value, 0, False, True, True)
+    pydicom would create and validate an object for each number and each element: 15,000 contours take 20 seconds then.
 
+    Attributes:
+        longest: Length of the longest ContourData in bytes.
+    """
 
-def _contours(mask: np.ndarray, grid: Grid, sources: Mapping[str, Any]) -> list[Any]:
-    from pydicom.dataset import Dataset
+    def __init__(self, grid: Grid, sources: Mapping[str, Any]) -> None:
+        self._grid = grid
+        self._sources = sources
+        self._to_millimetres = LPS_TO_RAS @ grid.affine
+        self._of: dict[int, list[tuple[int, int, bytes]]] = {}
+        self._beginnings: dict[tuple[int, bool], bytes] = {}
+        self.longest = 0
 
-    to_millimetres = LPS_TO_RAS @ grid.affine
-    items = []
-    for position in np.flatnonzero(mask.any(axis=(1, 2))):
-        header, plane = grid.planes[position]
-        frame = plane.frame + 1 if header.frames > 1 else None
-        for polygon in trace_contours(mask[position]):
-            index = np.insert(polygon, 0, position, axis=1)
-            points = index @ to_millimetres[:3, :3].T + to_millimetres[:3, 3]
+    def __contains__(self, number: int) -> bool:
+        return number in self._of
+
+    def add(self, number: int, position: int, mask: np.ndarray) -> None:
+        """Trace the contours of a structure on a slice."""
+        polygons = trace_contours(mask)
+        index = np.insert(np.concatenate(polygons), 0, position, axis=1)
+        texts = _texts(index @ self._to_millimetres[:3, :3].T + self._to_millimetres[:3, 3])
+        ends = np.cumsum([3 * len(polygon) for polygon in polygons]).tolist()
+        for start, end in zip([0, *ends], ends, strict=False):
+            data = "\\".join(texts[start:end]).encode("ascii")
+            self._of.setdefault(number, []).append((position, (end - start) // 3, data))
+            self.longest = max(self.longest, len(data))
+
+    def store(self, number: int, item: Any, *, implicit: bool) -> None:
+        """Put the contours of a structure into its item of ROIContourSequence."""
+        from pydicom.charset import default_encoding
+        from pydicom.dataelem import RawDataElement
+        from pydicom.tag import Tag
+
+        parts = []
+        for position, points, data in self._of[number]:
+            fields = (
+                self._beginning(position, implicit),
+                _element(_NUMBER_OF_CONTOUR_POINTS, b"IS", str(points).encode("ascii"), implicit),
+                _element(_CONTOUR_DATA, b"DS", data, implicit),
+            )
+            parts += [_ITEM, sum(map(len, fields)).to_bytes(4, "little"), *fields]
+        value = b"".join(parts)
+        tag = Tag("ContourSequence")
+        item[tag] = RawDataElement(tag, "SQ", len(value), value, 0, implicit, True, True)
+        # pydicom then writes the bytes as they are.
+        item.set_original_encoding(implicit, True, default_encoding)
+
+    def _beginning(self, position: int, implicit: bool) -> bytes:
+        """Return the first elements of the contours on a slice: the image and the type."""
+        from pydicom.dataset import Dataset
+        from pydicom.filebase import DicomBytesIO
+        from pydicom.filewriter import write_dataset
+
+        if (position, implicit) not in self._beginnings:
+            header, plane = self._grid.planes[position]
+            frame = plane.frame + 1 if header.frames > 1 else None
             contour = Dataset()
-            contour.ContourImageSequence = [_image_reference(sources[str(header.path)], frame)]
+            contour.ContourImageSequence = [_image_reference(self._sources[str(header.path)], frame)]
             contour.ContourGeometricType = "CLOSED_PLANAR"
-            contour.NumberOfContourPoints = len(points)
-            contour[_CONTOUR_DATA] = _coordinates(points)
-            items.append(contour)
-    return items
+            stream = DicomBytesIO()
+            stream.is_implicit_VR, stream.is_little_endian = implicit, True
+            write_dataset(stream, contour)
+            self._beginnings[position, implicit] = stream.getvalue()
+        return self._beginnings[position, implicit]
+
+
+# Group and element as they are in a file.
+_ITEM = bytes.fromhex("feff00e0")
+_NUMBER_OF_CONTOUR_POINTS = bytes.fromhex("06304600")
+_CONTOUR_DATA = bytes.fromhex("06305000")
+
+
+def _element(tag: bytes, vr: bytes, value: bytes, implicit: bool) -> bytes:
+    """Encode an element of text."""
+    value += b" " * (len(value) % 2)
+    return tag + (len(value).to_bytes(4, "little") if implicit else vr + len(value).to_bytes(2, "little")) + value
+
+
+def _texts(points: np.ndarray) -> list[str]:
+    """Return coordinates as text without the rounding errors of binary fractions: 12.3, not 12.29999999999."""
+    scaled = np.rint(points.ravel() * 10**_DECIMALS).astype(np.int64)
+    different, places = np.unique(scaled, return_inverse=True)
+    taken: list[str] = np.array(list(map(_text, different.tolist())), object)[places].tolist()
+    return taken
+
+
+# Few of the coordinates differ, unless the slices are oblique.
+@lru_cache(2**16)
+def _text(scaled: int) -> str:
+    return f"{scaled / 10**_DECIMALS:.{_DECIMALS}f}".rstrip("0").rstrip(".")

@@ -1,21 +1,43 @@
-"""Conversion of named structures (ROIs of an RTSTRUCT, segments of a SEG) to one label map."""
+"""Choice of the named structures (ROIs of an RTSTRUCT, segments of a SEG) that become labels."""
 
 from __future__ import annotations
 
-import logging
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miscnn_tf._base.messages import did_you_mean, some_of
-from miscnn_tf.data_loading.labels import label_dtype
 from miscnn_tf.errors import ConfigurationError, DataError, RepeatedWarning
 
-logger = logging.getLogger(__name__)
+# Names of the patient's outline in planning systems: BODY, External, Skin, body_contour, Outer contour 1.
+_OUTLINE = re.compile(
+    r"((body|external|skin)([ _-]?(contour|outline|surface))?|(patient|outer)[ _-]?(contour|outline))[ _-]?\d*",
+    re.IGNORECASE,
+)
+_EXTERNAL = "EXTERNAL"
+
+
+def why_left_out(name: str, kind: str = "") -> str | None:
+    """Return the reason to leave a structure out unless it is asked for; None for the others.
+
+    The outline of the patient surrounds all organs. It is not an organ to learn.
+
+    Args:
+        name: Its name.
+        kind: RTROIInterpretedType, for an RTSTRUCT.
+
+    Example:
+        >>> why_left_out("Outline_1", "EXTERNAL"), why_left_out("BODY"), why_left_out("Vertebral_body")
+        ('outline of the patient (type EXTERNAL)', 'outline of the patient, by its name', None)
+    """
+    if kind.strip().upper() == _EXTERNAL:
+        return f"outline of the patient (type {_EXTERNAL})"
+    return "outline of the patient, by its name" if _OUTLINE.fullmatch(name.strip()) else None
 
 
 def normalised_structure_dict(structure_dict: Mapping[Any, Any] | None, classes: int) -> dict[str, int]:
@@ -43,7 +65,7 @@ def normalised_structure_dict(structure_dict: Mapping[Any, Any] | None, classes:
 
 
 def choose_structures(
-    found: Mapping[int, str], structure_dict: Mapping[str, int], path: Path
+    found: Mapping[int, str], structure_dict: Mapping[str, int], path: Path, left_out: Container[str] = ()
 ) -> list[tuple[int, str, int]]:
     """Choose the structures in `structure_dict`; return number, name and label in its order.
 
@@ -51,6 +73,7 @@ def choose_structures(
         found: Name of each structure in the file, by its number.
         structure_dict: Name and label of the wanted structures.
         path: The file, for messages.
+        left_out: Names of structures that are left out knowingly, without a warning.
 
     Raises:
         DataError: If the file holds none of them.
@@ -60,7 +83,8 @@ def choose_structures(
     """
     names = {number: name.strip() for number, name in found.items()}
     if not structure_dict:
-        example = {name: label for label, name in enumerate(names.values(), start=1)}
+        organs = [name for name in names.values() if why_left_out(name) is None] or names.values()
+        example = {name: label for label, name in enumerate(organs, start=1)}
         raise DataError(
             f"{path}: the labels of the structures are not defined; make the interface with "
             f"structure_dict={example or {'Heart': 1}}, or a part of it"
@@ -85,7 +109,11 @@ def choose_structures(
             stacklevel=4,
         )
     unknown = sorted(
-        {name or f"structure {number} (without a name)" for number, name in names.items() if name not in structure_dict}
+        {
+            name or f"structure {number} (without a name)"
+            for number, name in names.items()
+            if name not in structure_dict and name not in left_out
+        }
     )
     if unknown:
         warnings.warn(
@@ -104,18 +132,3 @@ def choose_structures(
             stacklevel=4,
         )
     return chosen
-
-
-def merge_structures(
-    masks: Iterable[tuple[str, int, np.ndarray]], shape: tuple[int, ...], classes: int, background: int, path: Path
-) -> np.ndarray:
-    """Merge masks into one label map; where they overlap, the later one takes precedence."""
-    labels = np.full(shape, background, label_dtype(classes))
-    taken = np.zeros(shape, bool)
-    for name, label, mask in masks:
-        overlap = int(np.count_nonzero(taken & mask))
-        if overlap:
-            logger.info("%s: %s overlaps earlier structures in %d voxels and takes precedence", path, name, overlap)
-        taken |= mask
-        labels[mask] = label
-    return labels

@@ -45,7 +45,9 @@ def checked_labels(labels: np.ndarray, names: Mapping[int, str], grid: Grid, pat
         DataError: If it holds no labels, its shape is not the grid's, or a label has no name.
         ConfigurationError: If a name is empty or occurs twice.
     """
-    labels = check_labels(labels, _MOST_LABELS, path)
+    labels = np.asarray(labels)
+    # Bytes stay bytes, without a copy of the volume.
+    labels = check_labels(labels, 2**8 if labels.dtype == np.uint8 else _MOST_LABELS, path)
     if labels.shape != grid.shape:
         raise DataError(
             f"{path}: the label map has the shape {labels.shape}, but {grid.where} has {grid.shape} (slices, rows, "

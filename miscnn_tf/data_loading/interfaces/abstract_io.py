@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -40,6 +41,7 @@ class Abstract_IO(Constructed, ABC):
             in model files.
         label_map: Classes of values in the segmentations that differ from their class; None: all are equal.
         found_in: Description of folders that were chosen by their names, for messages; None if there are none.
+        structures_left_out: Structures that `from_folder` left out, with the reasons.
         layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
             not listed there.
         recognition_order: `find_interface` asks interfaces with a lower number first. Those of this package have 10 to
@@ -51,6 +53,7 @@ class Abstract_IO(Constructed, ABC):
     class_names: Sequence[str] | None = None
     label_map: Mapping[int, int] | None = None
     found_in: str | None = None
+    structures_left_out: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
         # None if a subclass derives it from the data.
@@ -119,13 +122,16 @@ class Abstract_IO(Constructed, ABC):
         if "classes" in settings or not cls.has_named_structures():
             return cls.from_settings(settings)
         structures = settings.get("structure_dict")
+        left_out: Mapping[str, str] = {}
         if not structures:
             probe = cls.from_settings({**settings, "classes": ANY_CLASSES})
-            structures = structures_of(probe, probe.initialize(str(folder)), str(folder))
+            structures, left_out = structures_of(probe, probe.initialize(str(folder)), str(folder))
         if not isinstance(structures, Mapping):
             raise ConfigurationError(f"structure_dict must be a dict such as {{'Heart': 1}}, got {structures!r}")
         labels = [label for label in structures.values() if isinstance(label, int)]
-        return cls.from_settings({**settings, "structure_dict": structures, "classes": max([1, *labels]) + 1})
+        made = cls.from_settings({**settings, "structure_dict": structures, "classes": max([1, *labels]) + 1})
+        made.structures_left_out = left_out
+        return made
 
     @classmethod
     def from_labels(cls, folder: Path, arguments: Mapping[str, Any], reader: Labelled | None = None) -> Self:
@@ -180,6 +186,17 @@ class Abstract_IO(Constructed, ABC):
     def get_ROI_names(self, index: Hashable) -> list[list[Any]]:
         """Return number and name of each structure in a sample's segmentation, ``[[1, "Heart"]]``; none by default."""
         return []
+
+    def named_structures(self, index: Hashable) -> dict[str, str | None]:
+        """Return the names of the structures in a sample's segmentation.
+
+        Each has the reason to leave it out unless it is asked for; None, by default, for structures to learn.
+        """
+        return {str(name).strip(): None for _, name in self.get_ROI_names(index)}
+
+    def structure_labels(self) -> dict[str, int]:
+        """Return the label of each named structure that is read; none by default."""
+        return {}
 
     def writes_file_termination(self, termination: str) -> bool:
         """Return True if `write_file` writes files with this ending; by default those of this format."""

@@ -157,6 +157,7 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
             type(interface).__name__,
         )
     general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
+    general.class_names = class_names_of(interface)
     return with_label_values(general, label_values_of(interface))
 
 

@@ -34,8 +34,8 @@ from miscnn_tf.data_loading.dicom.series import (
 from miscnn_tf.data_loading.dicom.series_grid import Grid, make_grid
 from miscnn_tf.data_loading.dicom.structures import (
     choose_structures,
-    merge_structures,
     normalised_structure_dict,
+    why_left_out,
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, find_samples, is_nifti, sample_folder
@@ -46,6 +46,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, predictio
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values, completed, to_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
+from miscnn_tf.data_loading.overlapping_masks import merge_masks
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -53,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 #: Formats of predictions, and the ending of the file.
 PREDICTION_FORMATS = {"nifti": ENDINGS[0], "seg": ".dcm", "rtstruct": ".dcm"}
+
+# In digests, as label maps of earlier versions differ where structures overlap.
+_SMALL_OVER_LARGE = "smaller structures are kept"
 
 _FILES_LOOKED_AT = 50
 # A series has hundreds of files.
@@ -81,8 +85,8 @@ class DICOM_interface(Abstract_IO):
         three_dim: Whether the samples are volumes; False for single images ``(row, column)``.
         mask_background: Label of the voxels that belong to no structure.
         structure_dict: Names of structures of an RTSTRUCT, or segments of a SEG, and their labels:
-            ``{"Heart": 1}``. Several names may have one label; where structures overlap, the later entry takes
-            precedence. Optional for a SEG, whose segment numbers are the labels by default.
+            ``{"Heart": 1}``. Several names may have one label; where structures overlap, the smaller one is kept,
+            with a warning. Optional for a SEG, whose segment numbers are the labels by default.
         annotation_tag: Part of the name of the annotation's folder (or file), if a sample holds several.
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
         label_map: Mapping of the labels to classes, ``{2: 1}``; others are kept. NIfTI predictions hold the labels
@@ -304,6 +308,21 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         annotation = self._annotated(index)[1]
         return [[number, name] for number, name in self._names(annotation)[1].items()]
 
+    def named_structures(self, index: Hashable) -> dict[str, str | None]:
+        """Return the names of a sample's structures, with the reason for the outline of the patient to be left out.
+
+        Raises:
+            MissingDataError: If the sample has no annotation.
+        """
+        annotation = self._annotated(index)[1]
+        content, names = self._names(annotation)
+        kinds = content.kinds if annotation.sop_class == RTSTRUCT else {}
+        return {name.strip(): why_left_out(name, kinds.get(number, "")) for number, name in names.items()}
+
+    def structure_labels(self) -> dict[str, int]:
+        """Return `structure_dict`."""
+        return dict(self.structure_dict)
+
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample without decoding its images: complete slices and files, and a matching annotation.
 
@@ -318,16 +337,23 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         annotation = self._annotated(index)[1]
         _, names = self._names(annotation)
         if self.structure_dict or annotation.sop_class == RTSTRUCT:
-            choose_structures(names, self.structure_dict, annotation.path)
+            choose_structures(names, self.structure_dict, annotation.path, self.structures_left_out)
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files and of the settings of the label map; None without a folder."""
         files = super().fingerprint(index, str(input_path))
         if files is None:
             return None
-        # The order matters where structures overlap.
+        # The order matters where structures of one size overlap.
         structures = list(self.structure_dict.items())
-        meaning = [self.mask_background, structures, self.annotation_tag, self.label_map, self.series]
+        meaning = [
+            _SMALL_OVER_LARGE,
+            self.mask_background,
+            structures,
+            self.annotation_tag,
+            self.label_map,
+            self.series,
+        ]
         if self.modality is not None or self.frames is not None:
             meaning += [self.modality, self.frames]
         return configuration.digest(files, meaning)
@@ -497,16 +523,16 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         path = annotation.path
         is_rtstruct = annotation.sop_class == RTSTRUCT
         if labels_of is None and (self.structure_dict or is_rtstruct):
-            chosen = choose_structures(names, self.structure_dict, path)
+            chosen = choose_structures(names, self.structure_dict, path, self.structures_left_out)
         else:
             chosen = [(number, name, labels_of[number] if labels_of else number) for number, name in names.items()]
         if is_rtstruct:
             masks = ((name, label, roi_mask(content, number, grid, path)) for number, name, label in chosen)
         else:
             of_number = segment_masks(content, grid, path, {number for number, _, _ in chosen})
-            masks = ((name, label, of_number[number]) for number, name, label in chosen)
+            masks = ((name, label, of_number.pop(number)) for number, name, label in chosen)
         highest = max([self.classes, *(label + 1 for _, _, label in chosen)])
-        return merge_structures(masks, grid.shape, highest, self.mask_background, path)
+        return merge_masks(masks, grid.shape, highest, self.mask_background, path)
 
     def _read_dicom_prediction(self, path: Path, grid: Grid) -> np.ndarray:
         header = read_header(path)
@@ -530,12 +556,13 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         return {label: names[label] for label in self._structure_numbers()}
 
     def _named_classes(self) -> tuple[str, ...] | None:
-        """Return the class names, if `structure_dict` has one for each but the background."""
-        by_label = {label: name for name, label in self.structure_dict.items()}
-        if (
-            self.label_map
-            or set(by_label) != set(self._structure_numbers())
-            or len(by_label) < len(self.structure_dict)
-        ):
+        """Return the class names by `structure_dict`; None if it has no name for any class but the background."""
+        names: dict[int, list[str]] = {}
+        for name, label in self.structure_dict.items():
+            names.setdefault((self.label_map or {}).get(label, label), []).append(name)
+        if not names.keys() - {self.mask_background}:
             return None
-        return tuple(by_label.get(label, "background") for label in range(self.classes))
+        background = {self.mask_background: ["background"]}
+        numbered = {label: [f"class {label}"] for label in range(self.classes)}
+        named = numbered | names | background
+        return tuple(" and ".join(named[label]) for label in range(self.classes))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.path import Path as Polygon
-from scipy.ndimage import gaussian_filter
-from skimage.measure import grid_points_in_poly, label
+from scipy.ndimage import binary_fill_holes, gaussian_filter
+from skimage.measure import find_contours, grid_points_in_poly, label
 
 from miscnn_tf.data_loading.dicom.contours import fill_contours, trace_contours
 
@@ -108,6 +108,22 @@ def test_an_organ_with_holes_comes_back_exactly_and_as_one_contour_per_part(rng)
     np.testing.assert_array_equal(fill_contours(contours, mask.shape), mask)
     assert len(contours) == label(mask, connectivity=1).max()
     assert all(np.isin(contour % 1, (0, 0.5)).all() for contour in contours)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_without_holes_the_contours_are_those_of_scikit_image(mask):
+    mask = binary_fill_holes(mask, structure=np.ones((3, 3)))
+    outlines = find_contours(np.pad(mask, 1).astype(float), 0.5)
+    # Points within straight lines are left out.
+    ways = [np.diff(outline, axis=0) for outline in outlines]
+    wanted = [
+        outline[:-1][(way != np.roll(way, 1, axis=0)).any(axis=1)] - 1
+        for outline, way in zip(outlines, ways, strict=True)
+    ]
+    found = trace_contours(mask)
+    assert sorted(len(one) for one in found) == sorted(len(one) for one in wanted)
+    assert {frozenset(map(tuple, one)) for one in found} == {frozenset(map(tuple, one)) for one in wanted}
 
 
 def test_a_large_square_has_few_points():

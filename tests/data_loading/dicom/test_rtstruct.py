@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from dicom_series import ORIENTATIONS, make_rtstruct, make_series, random_volume, save_series, square
+from dicom_series import ORIENTATIONS, group, make_rtstruct, make_series, random_volume, save_series, square
 from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -466,3 +466,22 @@ def test_a_point_beside_the_plane_does_not_move_the_contour_off_its_slice(tmp_pa
     mask, told = heart(sample(tmp_path, rng, change, contours=[(3, BOX), (3, square(14.5, 17.5))])[0])
     assert told == []
     np.testing.assert_array_equal(mask, block((3, slice(3, 13), slice(3, 13)), (3, slice(15, 18), slice(15, 18))))
+
+
+def test_the_types_of_structures_are_read_and_damaged_ones_ignored(tmp_path, rng):
+    series = make_series(random_volume(rng, (3, 8, 8)))
+    dataset = make_rtstruct(series, {"Heart": [(1, square(1.5, 5.5))], "Outline": [(1, square(0.5, 6.5))]})
+    dataset.RTROIObservationsSequence = [
+        group(ObservationNumber=1, ReferencedROINumber=8, RTROIInterpretedType="EXTERNAL")[0],
+        group(ObservationNumber=2, ReferencedROINumber=7, RTROIInterpretedType="")[0],
+        group(ObservationNumber=3, RTROIInterpretedType="ORGAN")[0],
+        group(ObservationNumber=4, ReferencedROINumber=77, RTROIInterpretedType="ORGAN")[0],
+    ]
+    dataset.save_as(tmp_path / "rt.dcm", enforce_file_format=True)
+    path = tmp_path / "rt.dcm"
+    assert read_rtstruct(path).kinds == {8: "EXTERNAL", 77: "ORGAN"}
+    assert read_rtstruct(path).names == {7: "Heart", 8: "Outline"}
+    stored = path.read_bytes()
+    assert stored.count(b"\x84\x00IS\x02\x0077") == 1
+    path.write_bytes(stored.replace(b"\x84\x00IS\x02\x0077", b"\x84\x00IS\x02\x00xx"))
+    assert read_rtstruct(path).kinds == {8: "EXTERNAL"}

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from dicom_checks import dicom_errors
 from dicom_series import ORIENTATIONS, make_series, random_volume, save_series
+from pydicom.values import converters
 from scipy.ndimage import gaussian_filter
 
 from miscnn_tf.data_loading.dicom import write_rtstruct
@@ -129,3 +130,47 @@ def test_coordinates_are_in_the_file_as_pydicom_would_write_them(tmp_path, rng):
     assert longest > 2**16
     np.testing.assert_array_equal(read_back(path, tmp_path / "ct", volume.shape), volume)
     assert not dicom_errors(path)
+
+
+def test_pydicom_neither_makes_nor_parses_the_numbers_which_would_take_twenty_seconds(
+    tmp_path, series, labels, monkeypatch
+):
+    # Long enough for what only contours hold.
+    parsed = []
+    for vr in ("DS", "SQ"):
+        before = converters[vr]
+
+        def watched(raw, *rest, before=before, vr=vr):
+            if len(getattr(raw, "value", raw) or b"") > 200:
+                parsed.append(vr)
+            return before(raw, *rest)
+
+        monkeypatch.setitem(converters, vr, watched)
+    path = write_rtstruct(tmp_path / "rt.dcm", labels, series[0], NAMES)
+    assert not parsed
+    assert [len(item.ContourSequence) > 3 for item in pydicom.dcmread(path).ROIContourSequence] == [True, True]
+    assert "SQ" in parsed  # by reading it
+
+
+def test_the_bytes_of_the_contours_are_those_that_pydicom_writes(tmp_path, series, labels):
+    path = write_rtstruct(tmp_path / "rt.dcm", labels, series[0], NAMES)
+    dataset = pydicom.dcmread(path)
+    numbers = [contour.NumberOfContourPoints for item in dataset.ROIContourSequence for contour in item.ContourSequence]
+    dataset.save_as(tmp_path / "again.dcm", enforce_file_format=True)
+    again = pydicom.dcmread(tmp_path / "again.dcm")
+    assert again == pydicom.dcmread(path)
+    assert len(numbers) > 10
+    np.testing.assert_array_equal(read_back(tmp_path / "again.dcm", series[0]), labels)
+
+
+def test_progress_is_shown_slice_by_slice(tmp_path, series, labels, monkeypatch):
+    seen = {}
+
+    def bar(items, **how):
+        seen.update(how, items=list(items))
+        return seen["items"]
+
+    monkeypatch.setattr("miscnn_tf.data_loading.dicom.rtstruct_writer.tqdm", bar)
+    write_rtstruct(tmp_path / "rt.dcm", labels, series[0], NAMES)
+    assert len(seen["items"]) == sum((labels == value).any(axis=(1, 2)).sum() for value in NAMES)
+    assert (seen["unit"], seen["delay"], seen["disable"]) == ("slice", 2.0, None)

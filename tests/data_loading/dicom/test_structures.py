@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading.dicom.structures import choose_structures, merge_structures, normalised_structure_dict
+from miscnn_tf.data_loading.dicom.structures import choose_structures, normalised_structure_dict, why_left_out
 from miscnn_tf.errors import ConfigurationError, DataError
 
 PATH = Path("rt.dcm")
@@ -63,9 +63,31 @@ def test_without_a_dict_the_error_says_what_it_could_be():
         choose_structures({1: "Heart", 2: "Lung"}, {}, PATH)
 
 
-def test_where_they_overlap_the_later_one_wins():
-    first, second = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
-    labels = merge_structures([("a", 1, first), ("b", 2, second)], (4,), 3, 0, PATH)
-    assert labels.tolist() == [1, 2, 2, 0]
-    assert labels.dtype == np.uint8
-    assert merge_structures([("a", 0, first)], (4,), 3, 2, PATH).tolist() == [0, 0, 2, 2]
+def test_structures_that_are_left_out_knowingly_are_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choose_structures({1: "Heart", 2: "BODY"}, {"Heart": 1}, PATH, {"BODY": "outline"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BODY", "Body", " external ", "Skin", "SKIN 1", "body_contour", "Outer Contour", "External_2", "Patient outline"],
+)
+def test_the_outline_of_the_patient_is_known_by_its_name(name):
+    assert why_left_out(name) == "outline of the patient, by its name"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Heart", "Vertebral_Body", "Skin_Rash", "patient", "outer", "External_Iliac", "body4x"]
+)
+def test_other_names_are_organs(name):
+    assert why_left_out(name) is None
+    assert why_left_out(name, "ORGAN") is None
+    assert why_left_out(name, "EXTERNAL ") == "outline of the patient (type EXTERNAL)"
+
+
+def test_the_example_of_the_error_has_no_outline():
+    with pytest.raises(DataError, match=r"structure_dict=\{'Heart': 1\}, or"):
+        choose_structures({1: "BODY", 2: "Heart"}, {}, PATH)
+    with pytest.raises(DataError, match=r"structure_dict=\{'BODY': 1\}, or"):
+        choose_structures({1: "BODY"}, {}, PATH)

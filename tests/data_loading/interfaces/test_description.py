@@ -2,8 +2,19 @@ import numpy as np
 import pytest
 from toy import ToyInterface
 
-from miscnn_tf.data_loading.interfaces import Dictionary_interface, Image_interface, NIFTIslicer_interface
-from miscnn_tf.data_loading.interfaces.description import build_interface, class_names_of, describe_interface
+from miscnn_tf.data_loading.interfaces import (
+    DICOM_interface,
+    Dictionary_interface,
+    Image_interface,
+    NIFTI_interface,
+    NIFTIslicer_interface,
+)
+from miscnn_tf.data_loading.interfaces.description import (
+    build_interface,
+    class_names_of,
+    describe_interface,
+    interface_for,
+)
 from miscnn_tf.errors import ConfigurationError
 
 
@@ -47,3 +58,14 @@ def test_names_of_classes_of_any_object():
     assert class_names_of(interface) is None
     interface.class_names = ("a", 2)
     assert class_names_of(interface) == ["a", "2"]
+
+
+def test_an_interface_for_other_files_has_the_names_of_the_training(tmp_path):
+    """Defect: segments of a SEG were called "class 1" if the model was trained on NIfTI files with names."""
+    trained = NIFTI_interface(classes=3)
+    trained.class_names = ("background", "kidney", "tumour")
+    found = interface_for(trained, tmp_path / "slice.dcm")
+    assert isinstance(found, DICOM_interface)
+    assert found.names_of_classes() == ("background", "kidney", "tumour")
+    trained.class_names = None
+    assert interface_for(trained, tmp_path / "slice.dcm").class_names is None

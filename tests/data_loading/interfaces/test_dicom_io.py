@@ -8,8 +8,10 @@ import pickle
 import shutil
 import warnings
 
+import highdicom as hd
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_checks import dicom_errors
@@ -24,6 +26,8 @@ from dicom_series import (
     save_series,
     square,
 )
+from pydicom.sr.codedict import codes
+from skimage.draw import polygon2mask
 
 from miscnn_tf import Data_IO
 from miscnn_tf._base.configuration import get_config
@@ -31,7 +35,9 @@ from miscnn_tf.data_loading.cache.sample_files import read_sample, write_sample
 from miscnn_tf.data_loading.dicom import write_seg
 from miscnn_tf.data_loading.interfaces import DICOM_interface
 from miscnn_tf.data_loading.layout_detection import find_interface
+from miscnn_tf.data_loading.overlapping_masks import OverlapWarning
 from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 SHAPE = (6, 20, 24)
@@ -100,11 +106,11 @@ class TestReading:
         assert found.keys() == wanted.keys()
         np.testing.assert_array_equal(found["affine"], wanted["affine"])
 
-    def test_structures_become_labels_and_the_later_one_wins(self, data):
-        labels = ready(data[0]).load_segmentation("P-001")
+    @pytest.mark.parametrize("structures", [STRUCTURES, {"Lung": 2, "Heart": 1}])
+    def test_structures_become_labels_and_the_smaller_one_is_kept(self, data, structures):
+        with pytest.warns(OverlapWarning, match=r"Lung in Heart \(1 voxel\)\. Leave"):
+            labels = ready(data[0], structure_dict=structures).load_segmentation("P-001")
         np.testing.assert_array_equal(labels, expected_labels())
-        turned = ready(data[0], structure_dict={"Lung": 2, "Heart": 1}).load_segmentation("P-001")
-        assert turned[2, 9, 9] == 1
 
     def test_the_background_may_have_any_label_and_labels_may_be_mapped(self, data):
         interface = ready(data[0], mask_background=2, structure_dict={"Heart": 0, "Lung": 1}, label_map={1: 0})
@@ -251,6 +257,100 @@ class TestChecks:
         assert ready(data[0]).fingerprint("P-009", data[0]) is None
 
 
+OUTLINE = [(n, square(0.5, 18.5)) for n in range(6)]
+ORGANS = {"Heart": [(n, square(3.5, 9.5)) for n in (1, 2)], "Lung": [(2, square(10.5, 14.5))]}
+
+
+def planned(folder, rng, outline, kind=None):
+    """A case of radiotherapy: organs, and the outline of the patient, which sorts after or before them."""
+    rois = {**ORGANS, outline: OUTLINE}
+    stored, series = make_case(folder, rng, rois)
+    path = next(folder.rglob("1.0-*/*.dcm"))
+    dataset = pydicom.dcmread(path)
+    dataset.RTROIObservationsSequence = [
+        group(ObservationNumber=n, ReferencedROINumber=n, RTROIInterpretedType=of, ROIInterpreter="")[0]
+        for n, of in zip((7, 8, 9), ("ORGAN", "ORGAN", kind or "ORGAN"), strict=True)
+    ]
+    dataset.save_as(path)
+    return stored, series
+
+
+class TestOutlineOfThePatient:
+    @pytest.mark.parametrize(("name", "kind"), [("BODY", None), ("skin", None), ("Zzz", "EXTERNAL"), ("A", "EXTERNAL")])
+    def test_it_is_left_out_by_default_and_the_organs_are_as_scikit_image_draws_them(self, tmp_path, rng, name, kind):
+        for index in ("P-1", "P-2"):
+            planned(tmp_path / index, rng, name, kind)
+        interface = find_interface(tmp_path)
+        assert interface.structure_dict == STRUCTURES
+        assert list(interface.structures_left_out) == [name]
+        interface.initialize(tmp_path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            labels = interface.load_segmentation("P-1")
+            interface.check("P-1")
+        wanted = np.zeros(SHAPE, np.uint8)
+        for label, contours in enumerate(ORGANS.values(), start=1):
+            for at, corners in contours:
+                wanted[at][polygon2mask(SHAPE[1:], np.array(corners))] = label
+        np.testing.assert_array_equal(labels, wanted)
+
+    def test_a_structure_dict_may_name_it_and_it_erases_nothing(self, tmp_path, rng):
+        planned(tmp_path / "P-1", rng, "External", "EXTERNAL")
+        interface = find_interface(tmp_path, structure_dict={"Heart": 1, "Lung": 2, "External": 3})
+        interface.initialize(tmp_path)
+        with pytest.warns(OverlapWarning, match=r"Lung in External \(16 voxels\)") as caught:
+            labels = interface.load_segmentation("P-1")
+        assert np.bincount(labels.ravel()).tolist() == [6 * (20 * 24 - 18 * 18), 72, 16, 6 * 18 * 18 - 72 - 16]
+        assert "Heart in External (72 voxels)" in str(caught[0].message)
+
+    def test_it_is_learned_if_there_is_nothing_else(self, tmp_path, rng):
+        make_case(tmp_path / "P-1", rng, {"Skin": OUTLINE})
+        assert find_interface(tmp_path).structure_dict == {"Skin": 1}
+
+    def test_verify_names_the_overlaps_of_each_sample(self, tmp_path, rng):
+        for index in ("P-1", "P-2"):
+            planned(tmp_path / index, rng, "External")
+        structures = {"Heart": 1, "Lung": 2, "External": 3}
+        found = verify(Data_IO(find_interface(tmp_path, structure_dict=structures), tmp_path))
+        assert found.of_kind("overlap") == ["P-1", "P-2"]
+        assert not found.bad
+        assert not verify(Data_IO(find_interface(tmp_path), tmp_path)).findings
+
+    def test_overlapping_segments_of_a_seg_follow_the_same_rule(self, tmp_path, rng):
+        _, series = make_case(tmp_path / "P-1", rng)
+        shutil.rmtree(next((tmp_path / "P-1").rglob("*simplified*")))
+        body, organ = np.ones(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+        organ[1:3, 4:10, 4:10] = 1
+        description = {
+            "segmented_property_category": codes.SCT.AnatomicalStructure,
+            "segmented_property_type": codes.SCT.Heart,
+            "algorithm_type": "MANUAL",
+        }
+        segments = [
+            hd.seg.SegmentDescription(number, name, **description) for number, name in enumerate(["Heart", "Shell"], 1)
+        ]
+        hd.seg.Segmentation(
+            source_images=sorted(series, key=lambda one: one.ImagePositionPatient[2]),
+            pixel_array=np.stack([organ, body], axis=-1),
+            segmentation_type="BINARY",
+            segment_descriptions=segments,
+            series_instance_uid=hd.UID(),
+            series_number=9,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="tests",
+            manufacturer_model_name="tests",
+            software_versions="1",
+            device_serial_number="1",
+        ).save_as(tmp_path / "P-1" / "seg.dcm")
+        interface = find_interface(tmp_path)
+        assert interface.structure_dict == {"Heart": 1, "Shell": 2}
+        interface.initialize(tmp_path)
+        with pytest.warns(OverlapWarning, match=r"Heart in Shell \(72 voxels\)"):
+            labels = interface.load_segmentation("P-1")
+        np.testing.assert_array_equal(labels, np.where(organ, 1, 2))
+
+
 class TestRadiographsAndFrames:
     def test_a_folder_of_radiographs_is_read_as_2d(self, tmp_path, rng):
         pictures = random_volume(rng, (2, 20, 24))
@@ -338,9 +438,11 @@ class TestSettings:
     def test_the_structures_name_the_classes(self):
         assert ready_names({"Heart": 1, "Lung": 2}) == ("background", "Heart", "Lung")
         assert ready_names({"Heart": 1, "Lung": 0}, mask_background=2) == ("Lung", "Heart", "background")
-        # Two names for one class, or none, name nothing.
-        assert ready_names({"Heart": 1, "Cor": 1, "Lung": 2}) == ("0", "1", "2")
-        assert ready_names({"Heart": 1}) == ("0", "1", "2")
+        assert ready_names({"Lung_L": 1, "Lung_R": 1, "Heart": 2}) == ("background", "Lung_L and Lung_R", "Heart")
+        assert ready_names({"Heart": 1}) == ("background", "Heart", "class 2")
+        assert ready_names({"Heart": 1, "Cavity": 0}) == ("background", "Heart", "class 2")
+        assert ready_names({"Heart": 1, "Lung": 2}, label_map={2: 1}) == ("background", "Heart and Lung", "class 2")
+        assert ready_names({}) == ("0", "1", "2")
 
     def test_endings(self):
         assert DICOM_interface.check_file_termination(".dcm")
