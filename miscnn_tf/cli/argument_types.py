@@ -1,8 +1,7 @@
-"""Argument types and options shared by several commands."""
+"""Argument types shared by several commands."""
 
 from __future__ import annotations
 
-import argparse
 import math
 
 from miscnn_tf._base.arguments import byte_count
@@ -64,40 +63,16 @@ class memory_size:
 
 
 class label_pair:
-    """Argument type: a value in the files and its label, ``255=1``.
+    """Argument type: a value in the files and its class, ``255=1``.
 
     Example:
         >>> label_pair()("255=1")
         (255, 1)
     """
 
-    __name__ = "VALUE=LABEL pair, such as 255=1,"
+    __name__ = "VALUE=CLASS pair, such as 255=1,"
 
     def __call__(self, text: str) -> tuple[int, int]:
-        """Return the value and the label, or raise a ValueError."""
+        """Return the value and the class, or raise a ValueError."""
         value, _, label = text.partition("=")
         return int(value), int(label)
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``train`` and ``cross-validate`` for the configuration and the run folder."""
-    parser.add_argument("config", metavar="CONFIG", help="configuration file (TOML); create one with 'miscnn-tf init'")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a value of the file, for instance --set network.epochs=5; may be repeated",
-    )
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="the run folder (default: see [output] in CONFIG)")
-    parser.add_argument(
-        "--fresh",
-        action="store_true",
-        help="delete the results of an earlier run in the run folder; otherwise an interrupted run is resumed",
-    )
-    parser.add_argument(
-        "--archive",
-        action="store_true",
-        help="move the results of another run in the run folder to a new folder beside it, with the date in its name; "
-        "with --fresh, also those of the same run",
-    )

@@ -10,9 +10,9 @@ a DICOM series and RTSTRUCT or SEG files.
 
 Examples:
   miscnn-tf init scans -o experiment.toml
-  miscnn-tf init cells -o cells.toml --set data.label_map="{255 = 1}"
-  miscnn-tf init DRIVE/training -o vessels.toml --set data.settings.mask_folder="'1st_manual'"
-  miscnn-tf init patients -o lungs.toml --set data.settings.structure_dict="{Lung_L = 1, Lung_R = 2}"
+  miscnn-tf init cells -o cells.toml --label-map 255=1
+  miscnn-tf init DRIVE/training -o vessels.toml --mask-folder 1st_manual
+  miscnn-tf init patients -o lungs.toml --structures Lung_L=1 Lung_R=2 --set network.epochs=20
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import shlex
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import memory_size
-from miscnn_tf.cli.data_options import type_name
+from miscnn_tf.cli.data_options import add_data_arguments, data_folder, given_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf init``."""
-    parser.add_argument("folder", metavar="FOLDER", help="the data set")
+    add_data_arguments(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -37,24 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the configuration to write (default: %(default)s)",
     )
     parser.add_argument(
-        "--layout",
-        type=type_name,
-        metavar="NAME",
-        help="layout of the files: NIFTI, IMG, DICOM, … (default: detected)",
-    )
-    parser.add_argument(
         "--memory",
         type=memory_size(),
         metavar="GB",
         help="memory for a training step, in GB or with a unit, such as 512MB (default: 8 with an NVIDIA GPU, else 4, "
         "at most half of this machine's)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a value instead of detecting it, for instance --set data.classes=3; may be repeated",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing configuration")
 
@@ -64,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.cli.init_run import run_init
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
-    run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, arguments.set, arguments.overwrite)
+    given = given_tables(arguments)
+    run_init(data_folder(arguments), arguments.output, given, memory_gb, arguments.overwrite)
     print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0
