@@ -117,7 +117,7 @@ def _written(name: str, literal: str, options: Collection[str]) -> str | None:
         return None
     key = _KEYS[name]
     option = _OPTION_OF.get(key)
-    if option in options:
+    if option is not None and option in options:
         values = [f"{old}={new}" for old, new in value.items()] if isinstance(value, Mapping) else [str(value)]
         return " ".join([option, *map(shlex.quote, values), *(["…"] if more else [])])
     return f"--set {shlex.quote(f'data.{key}={_toml(value)}')}" if "--set" in options else None
