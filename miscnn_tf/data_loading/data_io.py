@@ -151,8 +151,12 @@ class Data_IO:
         """Load all samples into memory at the same time; see `sample_loader`."""
         return [self.sample_loader(index, load_seg=load_seg, load_pred=load_pred) for index in self.indices_list]
 
-    def save_prediction(self, sample: Sample) -> None:
+    def save_prediction(self, sample: Sample, write: Callable[[Sample], None] | None = None) -> None:
         """Write ``sample.pred_data`` to `output_path` in the interface's format.
+
+        Args:
+            sample: The sample.
+            write: Writes it instead of the interface: see `prediction_formats.prediction_writer`.
 
         Raises:
             ConfigurationError: If the sample has no prediction.
@@ -167,7 +171,10 @@ class Data_IO:
         make_folder(self.output_path)
         try:
             with memory_for(sample.index, "writing its prediction", lambda: sample.shape):
-                self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text
+                if write is not None:
+                    write(sample)
+                else:
+                    self.interface.save_prediction(sample, self.output_path)  # type: ignore[arg-type]  # Path or text
         except OSError as error:
             if isinstance(error, MiscnnError) or error.errno not in _WRITE_ERRORS:
                 raise

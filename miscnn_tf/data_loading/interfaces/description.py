@@ -152,23 +152,8 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
             type(interface).__name__,
         )
     general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
+    general.class_names = class_names_of(interface)
     return with_label_values(general, label_values_of(interface))
-
-
-def require_ending(interface: Abstract_IO, path: str | Path) -> None:
-    """Require that an interface writes files with this ending.
-
-    Raises:
-        ConfigurationError: If it does not.
-    """
-    ending = _ending(Path(path))
-    # Interfaces that are not derived from Abstract_IO have only the older of the two methods.
-    writes = getattr(interface, "writes_file_termination", interface.check_file_termination)
-    if not writes(ending):
-        raise ConfigurationError(
-            f"output_path={str(path)!r}: {type(interface).__name__} writes no files that end in {ending!r}; give the "
-            "result the ending of its image"
-        )
 
 
 def general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
