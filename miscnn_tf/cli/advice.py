@@ -21,11 +21,18 @@ _KEYS: Final[dict[str, str]] = {
     **{name: name for name in ("three_dim", "class_names")},
     **{name: f"settings.{name}" for name in ("part", "slice_axis", "img_type", "img_format")},
 }
-_OPTION_OF: Final = {option.key: name for name, option in DATA_OPTIONS.items()}
+# Arguments of predictions, which are not keys of a configuration.
+_OF_PREDICTIONS: Final = {
+    "file_format": "--format",
+    "values": "--values",
+    "threshold": "--threshold",
+    "memory_budget": "--memory",
+}
+_OPTION_OF: Final = {option.key: name for name, option in DATA_OPTIONS.items()} | _OF_PREDICTIONS
 # These words also state facts, "with classes=3 labels are 0 to 2"; they are replaced only in advice.
 _ALSO_FACTS: Final = ("channels", "classes", "slice_axis")
 
-_NAMES: Final = "|".join(_KEYS)
+_NAMES: Final = "|".join([*_KEYS, *_OF_PREDICTIONS])
 _GIVEN: Final = re.compile(
     rf"(?P<before>make (?:it|the interface) with |give |and |or )?(?P<call>\b\w+_interface\()?"
     rf"(?<![\w.'\"/-])(?P<name>{_NAMES})="
@@ -115,12 +122,14 @@ def _written(name: str, literal: str, options: Collection[str]) -> str | None:
         value = ast.literal_eval(literal.replace(", …}", "}"))
     except (SyntaxError, ValueError):
         return None
-    key = _KEYS[name]
+    key = _KEYS.get(name, name)
     option = _OPTION_OF.get(key)
     if option is not None and option in options:
         values = [f"{old}={new}" for old, new in value.items()] if isinstance(value, Mapping) else [str(value)]
         return " ".join([option, *map(shlex.quote, values), *(["…"] if more else [])])
-    return f"--set {shlex.quote(f'data.{key}={_toml(value)}')}" if "--set" in options else None
+    if "--set" not in options or name in _OF_PREDICTIONS:
+        return None
+    return f"--set {shlex.quote(f'data.{key}={_toml(value)}')}"
 
 
 def _toml(value: Any) -> str:

@@ -46,6 +46,24 @@ class positive_number:
         return number
 
 
+class share:
+    """Argument type: a number between 0 and 1, without these two.
+
+    Example:
+        >>> share()("0.3")
+        0.3
+    """
+
+    __name__ = "number between 0 and 1"
+
+    def __call__(self, text: str) -> float:
+        """Return the number, or raise a ValueError."""
+        number = float(text)
+        if not 0 < number < 1:
+            raise ValueError
+        return number
+
+
 class memory_size:
     """Argument type: a number of bytes, given in GB or with a unit.
 

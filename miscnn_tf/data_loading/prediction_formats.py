@@ -251,15 +251,16 @@ def prediction_writer(
     else:
         known = (one for one in (*PREDICTION_FORMATS.values(), _ARRAYS) if ending in one.endings)
         chosen = next(known, None)
-    # Interfaces of DICOM have a format of their own for .dcm, and those of users for other endings.
-    if chosen is None or (file_format is None and ending == ".dcm" and _writes(interface, path)):
-        if not activation_output and not _writes(interface, path):
-            raise ConfigurationError(
-                f"{path}: {type(interface).__name__} writes no files that end in {ending!r}; give the result the "
-                "ending of its image, or .nii.gz"
-            )
+    if chosen is not None:
+        chosen.require(interface, sample, path, activation_output)
+    elif not activation_output and not _writes(interface, path):
+        raise ConfigurationError(
+            f"{path}: {type(interface).__name__} writes no files that end in {ending!r}; give the result the ending of "
+            "its image, or .nii.gz"
+        )
+    # Interfaces of DICOM have a usual format for .dcm, and those of users write other endings.
+    if chosen is None or (file_format is None and ending == ".dcm"):
         return lambda predicted: interface.write_file(predicted, path)
-    chosen.require(interface, sample, path, activation_output)
     return lambda predicted: chosen.write(interface, predicted, path)
 
 

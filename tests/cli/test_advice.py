@@ -17,7 +17,7 @@ from miscnn_tf.cli import main as cli
 from miscnn_tf.cli.advice import CommandFormatter, for_command
 from miscnn_tf.cli.data_options import DATA_OPTIONS, add_data_arguments, given_tables
 
-ALL = {*DATA_OPTIONS, "--set"}
+ALL = {*DATA_OPTIONS, "--set", "--format", "--values"}
 #: Python in a message: an argument with a value, a call, or a class of ours.
 PYTHON = re.compile(
     r"\b(label_map|three_dim|series|modality|frames|structure_dict|annotation_tag|mask_folder|image_folder|part|"
@@ -38,6 +38,8 @@ PYTHON = re.compile(
         ("make it with channels=3, or correct", "use --channels 3, or correct"),
         ("give label_map={255: 0} and classes=3", "give --label-map 255=0 and --classes 3"),
         ("part='all' includes images", "--set 'data.settings.part=\"all\"' includes images"),
+        ("write class numbers with values='index', or", "write class numbers with --values index, or"),
+        ("file_format='seg': predictions of", "--format seg: predictions of"),
         ("with classes=3 labels are 0 to 2", "with classes=3 labels are 0 to 2"),
         ("Correct the names in structure_dict", "Correct the names in --structures"),
         ("or give mask_folder", "or give --mask-folder"),

@@ -26,7 +26,7 @@ OWN = {
     "data_exp": {"--no-labels", "--cases", "--export"},
     "train": {"--fresh", "--archive", "--continue-from"},
     "cross-validate": {"--fresh", "--archive"},
-    "predict": {"--probabilities"},
+    "predict": {"--format", "--probabilities", "--threshold", "--values", "--overlay"},
     "evaluate": {"--ignore", "--tolerance"},
     "report": {"--open"},
     "doctor": {"--json"},
