@@ -9,7 +9,7 @@ from typing import Any
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.data_options import data_folder, given_tables
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.layouts import find_interface_despite_errors
+from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.build import data_settings
 from miscnn_tf.experiment.schema import Experiment

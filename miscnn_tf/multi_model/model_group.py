@@ -349,7 +349,7 @@ class Model_Group(Model):
             original: The image as it was read; it is not changed.
             function: The aggregation function.
             output: What is predicted.
-            budget: Limit of the memory.
+            budget: Memory limit.
         """
 
         def prepare(preprocessor: Preprocessor) -> Sample:
