@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from isal import igzip, isal_zlib
 
@@ -332,6 +333,59 @@ def open_unpacked(path: Path) -> Iterator[BinaryIO]:
             yield unpacked  # type: ignore[misc]
 
 
+@contextmanager
+def open_packed(path: Path, start: int, packing: str) -> Iterator[BinaryIO]:
+    """Open the data that begin at a position of a file, unpacked; checksums are compared at their end.
+
+    Args:
+        path: The file.
+        start: Position of the data, bytes.
+        packing: "raw", "gzip" or "zlib".
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is not a regular file, or the data are damaged. This includes errors within the context.
+    """
+    with open_regular(path, 0) as raw:
+        try:
+            raw.seek(start)
+            if packing == "raw":
+                yield raw
+            elif packing == "gzip":
+                with igzip.IGzipFile(fileobj=raw, mode="rb") as unpacked:
+                    yield unpacked  # type: ignore[misc]
+            else:
+                yield cast(BinaryIO, _Inflated(raw))
+        except _GZIP_ERRORS as error:
+            raise DataError(
+                f"{path}: the compressed data are truncated or damaged ({error}); copy or download the file again"
+            ) from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+class _Inflated(io.RawIOBase):
+    """Unpacked bytes of a zlib stream."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._unpacker = isal_zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._unpacker.eof:
+            packed = self._unpacker.unconsumed_tail or self._raw.read(_PACKED_PIECE)
+            if not packed:
+                raise EOFError("the compressed stream ends early")
+            data = self._unpacker.decompress(packed, len(target))
+            if data:
+                target[: len(data)] = data
+                return len(data)
+        return 0
+
+
 def first_bytes(path: Path, size: int) -> bytes:
     """Read the beginning of the unpacked file, without unpacking more than needed.
 
@@ -368,9 +422,10 @@ def file_size(path: Path) -> int:
 
 def size_in_trailer(path: Path) -> int:
     """Return the size of the last gzip member by its last four bytes, modulo 2**32."""
-    with _open_raw(path) as (raw, _):
-        raw.seek(-4, os.SEEK_END)
-        return int(struct.unpack("<I", read_up_to(raw, 4))[0])
+    with open_regular(path, 0) as raw:
+        raw.seek(-min(4, os.fstat(raw.fileno()).st_size), os.SEEK_END)
+        tail = read_up_to(raw, 4)
+    return int.from_bytes(tail, "little")
 
 
 @contextmanager

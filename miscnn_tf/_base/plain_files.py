@@ -29,6 +29,8 @@ _LARGEST_TABLE: Final = 256 * 2**20
 _WHOLE: Final = re.compile(r"[0-9]{1,6}")
 _REAL: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|-?inf")
 _ENDING = ".npy"
+# Deflate compresses by at most 1032 to 1.
+_DEFLATE_LIMIT, _SLACK = 1040, 2**16
 _STREAM_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
 
 
@@ -174,6 +176,72 @@ def read_arrays(path: str | Path, advice: str, names: Iterable[str] | None = Non
                 return {name.removesuffix(_ENDING): _member(archive, name) for name in wanted}
         except (*_STREAM_ERRORS, zlib.error) as error:
             raise DataError(f"{path} is damaged ({error}); {advice}") from error
+
+
+def array_form(path: str | Path, advice: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and type of each array in a ``.npz`` file by name, or of the array in a ``.npy`` file as ``""``.
+
+    Args:
+        path: The file.
+        advice: Advice for a damaged file, for the message.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is damaged, or holds Python objects.
+
+    Example:
+        >>> array_form("labels.npy", "save it again")  # doctest: +SKIP
+        {'': ((64, 64, 30), dtype('uint8'))}
+    """
+    with open_regular(path) as file:
+        try:
+            if str(path).lower().endswith(_ENDING):
+                shape, _, dtype = _header(file)
+                start = file.tell()
+                _require_length(shape, dtype, file.seek(0, 2) - start)
+                return {"": (shape, dtype)}
+            found = {}
+            with zipfile.ZipFile(file) as archive:
+                for info in archive.infolist():
+                    with archive.open(info) as stream:
+                        shape, _, dtype = _header(stream)
+                        _require_length(shape, dtype, info.file_size - stream.tell())
+                    found[info.filename.removesuffix(_ENDING)] = (shape, dtype)
+            return found
+        except (*_STREAM_ERRORS, zlib.error) as error:
+            raise DataError(f"{path} is damaged ({error}); {advice}") from error
+
+
+def read_packed_arrays(path: str | Path, advice: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an ``.npz`` file, compressed (``numpy.savez_compressed``) or not.
+
+    Args:
+        path: The file.
+        advice: Advice for a damaged file, for the message.
+        names: The arrays to read.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        DataError: If it is damaged, or claims more bytes than its compressed size can hold.
+    """
+    with open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return {name: _packed_member(archive, f"{name}{_ENDING}") for name in names}
+        except (*_STREAM_ERRORS, zlib.error) as error:
+            raise DataError(f"{path} is damaged ({error}); {advice}") from error
+
+
+def _packed_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed by method {info.compress_type}, not Deflate")
+    if info.file_size > info.compress_size * _DEFLATE_LIMIT + _SLACK:
+        raise ValueError(f"{name} claims {info.file_size} bytes in {info.compress_size} compressed ones")
+    with archive.open(info) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+        stream.read()  # to the end, where the checksum is compared
+    return array
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -81,16 +81,18 @@ class memory_size:
 
 
 class label_pair:
-    """Argument type: a value in the files and its class, ``255=1``.
+    """Argument type: a value in the files and its class, ``255=1``; or ``nonzero=1``, ``128+=1``, ``#ff0000=1``.
 
     Example:
-        >>> label_pair()("255=1")
-        (255, 1)
+        >>> label_pair()("255=1"), label_pair()("nonzero=1")
+        ((255, 1), ('nonzero', 1))
     """
 
-    __name__ = "VALUE=CLASS pair, such as 255=1,"
+    __name__ = "VALUE=CLASS pair, such as 255=1 or nonzero=1,"
 
     def __call__(self, text: str) -> tuple[int, int]:
         """Return the value and the class, or raise a ValueError."""
+        from miscnn_tf.data_loading.label_keys import parse_key
+
         value, _, label = text.partition("=")
-        return int(value), int(label)
+        return parse_key(value.strip()), int(label)

@@ -82,7 +82,8 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
         _several(
             "VALUE=CLASS",
             label_pair(),
-            "class of a value in the label maps, such as 255=1; other values are kept; may be repeated",
+            "class of a value in the label maps, such as 255=1; nonzero=1 for all values but 0, 128+=1 for 128 and "
+            "above, '#ff0000=1' for a colour; other values are kept; may be repeated",
         ),
         ("--label_map",),
     ),

@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
+    from miscnn_tf.data_loading.label_keys import parse_key
     from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
     from miscnn_tf.runs.names import SCORES_FILE
     from miscnn_tf.runs.run_record import write_run_record
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Images and names of the classes for the report.
     classes = 1 + max(map(int, summary["classes"]))
     names = pair(predictions, truth)
-    understood = {int(value): label for value, label in summary.get("label_map", {}).items()}
+    understood = {parse_key(value): label for value, label in summary.get("label_map", {}).items()}
     of_data_set = {**dict.fromkeys(arguments.ignore, 0), **understood} or None
     data_io = truth.data_io or data_set_around(arguments.truth, names, classes, of_data_set)
     if arguments.output is not None:

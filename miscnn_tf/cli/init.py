@@ -10,7 +10,7 @@ a DICOM series and RTSTRUCT or SEG files.
 
 Examples:
   miscnn-tf init scans -o experiment.toml
-  miscnn-tf init cells -o cells.toml --label-map 255=1
+  miscnn-tf init cells -o cells.toml --label-map nonzero=1
   miscnn-tf init DRIVE/training -o vessels.toml --mask-folder 1st_manual
   miscnn-tf init patients -o lungs.toml --structures Lung_L=1 Lung_R=2 --set network.epochs=20
 """

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
-from miscnn_tf.data_loading.file_names import ending_of, is_nifti, stem_of
+from miscnn_tf.data_loading.file_names import ending_of, stem_of
+from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, is_volume
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import label_values_of
@@ -21,7 +22,7 @@ from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 #: nnU-Net's names of files with one channel each.
-_CHANNEL: Final = re.compile(r"(.+)_(\d{4})(\.nii(?:\.gz)?)", re.IGNORECASE)
+_CHANNEL: Final = re.compile(rf"(.+)_(\d{{4}})({'|'.join(map(re.escape, VOLUME_ENDINGS))})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class ImageSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The image files; for a folder, the NIfTI files of a sample."""
+        """The image files; for a folder, the volumes of a sample."""
         return tuple(file for path in self.paths for file in (image_files(path) if path.is_dir() else (path,)))
 
     @property
-    def is_nifti(self) -> bool:
-        """True for NIfTI files, and a folder with them."""
-        return is_nifti(self.paths[0]) or bool(image_files(self.paths[0]))
+    def is_volume(self) -> bool:
+        """True for volumes, and a folder with them."""
+        return is_volume(self.files[0])
 
     @property
     def is_dicom(self) -> bool:

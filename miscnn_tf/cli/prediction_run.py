@@ -21,7 +21,8 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images, with_settings
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
-from miscnn_tf.data_loading.formats.image_file import LOSSY
+from miscnn_tf.data_loading.formats.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats.volumes import prediction_ending
 from miscnn_tf.data_loading.interfaces import (
     NIFTI_interface,
     NIFTIslicer_interface,
@@ -30,7 +31,8 @@ from miscnn_tf.data_loading.interfaces import (
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
 from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
-from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, prediction_ending, saved_in_values
+from miscnn_tf.data_loading.label_keys import as_key
+from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, format_ending, saved_in_values
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.multi_model.group_file import METADATA
@@ -154,7 +156,8 @@ def run_prediction(
     values = _label_values(interface, result)
     if values is not None:
         named = zip(values, interface.names_of_classes(), strict=True)
-        print(f"Values in the label maps: {some_of((f'{value} ({name})' for value, name in named), 12)}", flush=True)
+        shown = some_of((f"{as_key(value)} ({name})" for value, name in named), 12)
+        print(f"Values in the label maps: {shown}", flush=True)
     with nullcontext() if _names_a_file(output) else locked_folder(output):
         if sources is None:
             return _predict_data_set(model, Path(images), output, result, overwrite, memory, data)
@@ -351,7 +354,7 @@ def _is_there(data_io: Data_IO, name: Hashable, result: PredictionOutput) -> boo
     """Return True if a sample has a readable prediction of this kind."""
     if result.file_format is not None:
         # It is complete: files get their names when they are. The interface may not read this format.
-        return os.path.exists(inside(data_io.output_path, name, prediction_ending(result.file_format)))
+        return os.path.exists(inside(data_io.output_path, name, format_ending(result.file_format)))
     try:
         array = data_io.interface.load_prediction(name, str(data_io.output_path))
     except MissingDataError:
@@ -426,12 +429,14 @@ def _print_numbers(all_images: int, done: int, output: Path) -> None:
 
 
 def _ending(source: ImageSource, result: PredictionOutput) -> str:
-    """Return the ending of the prediction of an image: by default that of the image if it is lossless."""
+    """Return the ending of the prediction of an image: by default that of its format if it is lossless."""
     if result.file_format is not None:
-        return prediction_ending(result.file_format)
-    if source.is_nifti or source.is_dicom or source.paths[0].is_dir():
+        return format_ending(result.file_format)
+    if source.is_dicom or not source.files:
         return ".nii.gz"
+    if source.is_volume:
+        return prediction_ending(ending_of(source.files[0]))
     if result.activation_output:
         return ".npy"
     ending = ending_of(source.paths[0])
-    return ".png" if ending.lstrip(".") in LOSSY else ending
+    return ending if ending.lstrip(".") in LOSSLESS else ".png"

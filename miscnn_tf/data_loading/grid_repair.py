@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_voxels
-from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.file_names import ending_of, stem_of
+from miscnn_tf.data_loading.formats.volume_info import VolumeInfo
+from miscnn_tf.data_loading.formats.volumes import WRITTEN, prediction_ending, read_voxels, write_volume
 from miscnn_tf.data_loading.interfaces.listed_files import ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.errors import ConfigurationError, MiscnnError
@@ -45,7 +46,7 @@ def resample_label_maps(data_io: Data_IO, indices: Sequence[Hashable], folder: s
     and 0 outside. The copies have the same relative paths in `folder` as the originals in the data folder.
 
     Args:
-        data_io: The data set; its files are NIfTI.
+        data_io: The data set; its files store an affine, as NIfTI does.
         indices: The samples.
         folder: A new or empty folder outside the data.
 
@@ -110,8 +111,10 @@ def _resample(interface: Any, index: Hashable, root: Path, folder: Path) -> Repa
         labels = read_voxels(segmentation).reshape(_spatial(segmentation), order="F")
     except MiscnnError as error:
         return Repaired(index, None, str(error))
+    if image.affine is None or segmentation.affine is None:
+        return Repaired(index, None, f"{segmentation.path} or its image does not store its position in space")
     result = resample_labels(labels, segmentation.affine, _spatial(image), image.affine)
-    before, after = _foreground(labels, segmentation), _foreground(result, image)
+    before, after = _foreground(labels, segmentation.affine), _foreground(result, image.affine)
     share = after / before if before else 1.0
     if not after and before:
         return Repaired(
@@ -121,20 +124,22 @@ def _resample(interface: Any, index: Hashable, root: Path, folder: Path) -> Repa
             "probably wrong; copy the image's affine into it if the voxels match",
         )
     path = folder / _below(segmentation.path, root)
+    if ending_of(path) not in WRITTEN:
+        path = path.with_name(stem_of(path) + prediction_ending(ending_of(path)))
     shape = (image.shape + (1,))[:3] if len(image.shape) > 2 else image.shape
-    write_nifti(path, result.reshape(shape, order="A"), image.geometry())
+    write_volume(path, result.reshape(shape, order="A"), image.geometry())
     if share < LEAST_KEPT:
         return Repaired(index, path, f"only {share:.0%} of the foreground is inside the image; check the label map")
     return Repaired(index, path)
 
 
-def _spatial(info: NiftiInfo) -> tuple[int, ...]:
+def _spatial(info: VolumeInfo) -> tuple[int, ...]:
     return (info.shape + (1, 1))[:3]
 
 
-def _foreground(labels: np.ndarray, info: NiftiInfo) -> float:
+def _foreground(labels: np.ndarray, affine: np.ndarray) -> float:
     """Return the volume of the foreground in mm³."""
-    return float(np.count_nonzero(labels)) * abs(float(np.linalg.det(info.affine[:3, :3])))
+    return float(np.count_nonzero(labels)) * abs(float(np.linalg.det(affine[:3, :3])))
 
 
 def _below(path: Path, root: Path) -> Path:

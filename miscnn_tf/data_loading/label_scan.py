@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from scipy import ndimage
 from tqdm import tqdm
 
 from miscnn_tf._base.messages import some_of
+from miscnn_tf.data_loading.label_keys import as_key, class_of, colour_map, has_colours, has_rules
 from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
@@ -29,6 +31,18 @@ _SHOWN = 10
 _LISTED = 20
 #: Anatomical data sets usually have fewer classes; more are probably numbered objects.
 _MANY = 30
+# A data set numbers objects if the highest label differs between samples and at least this share is in one piece.
+_FEWEST_OBJECTS = 8
+_SHARE_IN_ONE_PIECE = 0.9
+# Voxels in the bounding boxes of all labels, and labels in all, whose connected pieces are counted: about a second.
+_LARGEST_SEARCHED = 2**24
+_LABELS_SEARCHED = 100
+# Masks with blurred edges: most of the foreground is white.
+_BLURRED_SHARE = 0.5
+_MOST_COLOURS = 40
+
+_THRESHOLD = "--label-map 128+=1 (Python: label_map={'128+': 1})"
+_ONE_CLASS = "--label-map nonzero=1 (Python: label_map={'nonzero': 1})"
 
 
 class Labelled(Protocol):
@@ -51,13 +65,19 @@ class FoundLabels:
     Attributes:
         voxels: Number of voxels with each value.
         first: First sample that holds the value.
+        highest: Highest label of each sample, if its labels have no gap.
+        in_one_piece: Whether each label that was examined is one connected object.
     """
 
     voxels: dict[int, int] = field(default_factory=dict)
     first: dict[int, Hashable] = field(default_factory=dict)
+    highest: list[int | None] = field(default_factory=list)
+    in_one_piece: list[bool] = field(default_factory=list)
 
     def add(self, index: Hashable, counts: dict[int, int]) -> None:
         """Add a sample's voxels."""
+        labels = sorted(counts.keys() - {0})
+        self.highest.append(len(labels) if labels == list(range(1, len(labels) + 1)) else None)
         for value, count in counts.items():
             self.voxels[value] = self.voxels.get(value, 0) + count
             self.first.setdefault(value, index)
@@ -65,7 +85,31 @@ class FoundLabels:
     @property
     def values(self) -> list[int]:
         """The values, sorted."""
-        return sorted(self.voxels)
+        return [as_key(value) for value in sorted(self.voxels)]
+
+    @property
+    def are_objects(self) -> bool:
+        """True if the labels number objects: from 1 without gaps, up to a number that differs, each in one piece."""
+        numbers = {number for number in self.highest if number is not None}
+        return (
+            None not in self.highest
+            and max(numbers, default=0) >= _FEWEST_OBJECTS
+            and len(numbers) > 1
+            and bool(self.in_one_piece)
+            and sum(self.in_one_piece) >= _SHARE_IN_ONE_PIECE * len(self.in_one_piece)
+        )
+
+    @property
+    def are_blurred(self) -> bool:
+        """True if the values are those of a mask of 0 and 255 with smooth edges."""
+        white, between = self.voxels.get(255, 0), [value for value in self.voxels if 0 < value < 255]
+        shades = sum(self.voxels[value] for value in between)
+        return (
+            self.values[-1:] == [255]
+            and len(between) >= _SHOWN
+            and shades < _BLURRED_SHARE * (white + shades)
+            and white > max(self.voxels[value] for value in between)
+        )
 
 
 def detect_classes(
@@ -84,10 +128,12 @@ def detect_classes(
     """
     indices = interface.initialize(str(folder))
     logger.info("%s does not define the classes; reading the segmentations", folder)
-    return classes_of(scan_labels(interface, indices), str(folder), label_map)
+    mapping = normalised_label_map(label_map, ANY_CLASSES)
+    most = None if has_rules(mapping) else _MOST_VALUES
+    return classes_of(scan_labels(interface, indices, most), str(folder), mapping)
 
 
-def scan_labels(interface: Labelled, indices: Iterable[Hashable]) -> FoundLabels:
+def scan_labels(interface: Labelled, indices: Iterable[Hashable], most: int | None = _MOST_VALUES) -> FoundLabels:
     """Read the segmentation of every sample once, and count the voxels of each value.
 
     All samples are read, since a rare class may be in only one of them.
@@ -95,11 +141,12 @@ def scan_labels(interface: Labelled, indices: Iterable[Hashable]) -> FoundLabels
     Args:
         interface: An initialised interface.
         indices: Names of samples.
+        most: The most different values of a segmentation; None for any number.
 
     Raises:
         MissingDataError: If no sample has a segmentation.
-        DataError: If some are damaged, or hold values that are not whole numbers, or more than 1000 different ones; the
-            message names the first 20 of them.
+        DataError: If some are damaged, or hold values that are not whole numbers, or more than `most` different ones;
+            the message names the first 20 of them.
     """
     found = FoundLabels()
     names = list(indices)
@@ -115,7 +162,9 @@ def scan_labels(interface: Labelled, indices: Iterable[Hashable]) -> FoundLabels
             bad.append(str(error))
             continue
         try:
-            found.add(index, count_values(labels))
+            counts = count_values(labels, most)
+            found.add(index, counts)
+            found.in_one_piece += _objects_in_one_piece(labels, counts, len(found.in_one_piece))
         except DataError as error:
             bad.append(f"sample {index!r}: {error}")
     if bad:
@@ -169,14 +218,30 @@ def structures_of(interface: Labelled, indices: Iterable[Hashable], where: str) 
     )
 
 
-def count_values(labels: np.ndarray) -> dict[int, int]:
+def _objects_in_one_piece(labels: np.ndarray, counts: Mapping[int, int], examined: int) -> list[bool]:
+    """Return whether each label is one connected object; empty if they are few, or enough were examined."""
+    numbers = sorted(counts.keys() - {0})
+    numbered = numbers == list(range(1, len(numbers) + 1))
+    if not numbered or len(numbers) < _FEWEST_OBJECTS or examined >= _LABELS_SEARCHED:
+        return []
+    whole = np.rint(labels).astype(np.int32, copy=False)
+    places = ndimage.find_objects(whole)
+    if sum(whole[place].size for place in places) > _LARGEST_SEARCHED:
+        return []
+    neighbours = np.ones((3,) * whole.ndim, bool)
+    pairs = zip(numbers, places, strict=True)
+    return [bool(ndimage.label(whole[place] == number, neighbours)[1] == 1) for number, place in pairs]
+
+
+def count_values(labels: np.ndarray, most: int | None = _MOST_VALUES) -> dict[int, int]:
     """Count the voxels of each value, without a copy of the array.
 
     Args:
         labels: Numbers of any type and shape.
+        most: The most different values; None for any number.
 
     Raises:
-        DataError: If there are values that are not whole numbers, or more than 1000 different ones.
+        DataError: If there are values that are not whole numbers, or more than `most` different ones.
 
     Example:
         >>> count_values(np.array([[0, 255], [255, 255]], np.uint8))
@@ -202,12 +267,29 @@ def count_values(labels: np.ndarray) -> dict[int, int]:
             values = np.rint(values)
         for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(number)
-        if len(counts) > _MOST_VALUES:
+        if most is not None and len(counts) > most:
+            if has_colours(counts):
+                raise DataError(
+                    f"the mask holds more than {most} colours: is it the image, or are its edges smoothed or "
+                    "compressed? Save it with one colour per class, as PNG without smoothing"
+                )
             raise DataError(
-                f"the label map holds more than {_MOST_VALUES} different values; is it the image? Labels are "
-                "0 for the background, 1, 2, … for the classes"
+                f"the label map holds more than {most} different values; is it the image? Labels are "
+                f"0 for the background, 1, 2, … for the classes; if it numbers objects, merge them: {_ONE_CLASS}"
             )
     return counts
+
+
+def _colours_of_classes(found: FoundLabels, where: str) -> dict[int, int]:
+    """Return the label map of masks with a colour per class."""
+    mapping = colour_map(found.values, found.voxels)
+    if len(mapping) > _MOST_COLOURS:
+        raise DataError(
+            f"{where}: the masks hold {len(mapping)} colours ({some_of(mapping, _SHOWN)}): their edges are smoothed or "
+            "compressed with loss, or they are not masks. Save them with one colour per class, as PNG without smoothing"
+        )
+    logger.info("%s: the masks have a colour per class; they are read with label_map=%s", where, mapping)
+    return mapping
 
 
 def classes_of(
@@ -231,8 +313,22 @@ def classes_of(
     if mapping is None and values in ([0, 255], [0, 2**16 - 1]):
         mapping = {values[1]: 1}
         logger.info("%s: the masks hold 0 and %d; they are read with label_map=%s", where, values[1], mapping)
+    if mapping is None and has_colours(values):
+        mapping = _colours_of_classes(found, where)
+    if mapping is None and found.are_blurred:
+        raise DataError(
+            f"{where}: the masks hold {len(values)} values between 0 and 255, but mostly 0 and 255: their edges are "
+            f"smoothed or were compressed with loss. Separate the values by a threshold, {_THRESHOLD}, or save the "
+            "masks with 0 and 255 alone"
+        )
+    if mapping is None and found.are_objects:
+        raise DataError(
+            f"{where}: the segmentations number objects (cells, lesions): up to {values[-1]} labels, not the same "
+            f"number in all samples, each in one piece. Merge them into one class: {_ONE_CLASS}; or give classes if "
+            "each number is a class"
+        )
     mapping = None if mapping is None else completed(mapping, values)
-    labels = sorted({(mapping or {}).get(value, value) for value in values})
+    labels = sorted({class_of(value, mapping) for value in values})
     if labels in ([0], []):
         raise DataError(
             f"{where}: the segmentations hold only background; check that these are the right files, and give "
@@ -243,8 +339,8 @@ def classes_of(
         if len(labels) > _MANY:
             logger.warning(
                 "%s: the segmentations hold the values 0 to %d, so that %d classes are assumed. If they number objects "
-                "(cells, lesions), merge them into one class: label_map={2: 1, 3: 1, …}",
-                *(where, labels[-1], len(labels)),
+                "(cells, lesions), merge them into one class: %s",
+                *(where, labels[-1], len(labels), _ONE_CLASS),
             )
         return len(labels), mapping
     shown = ", ".join(f"{value} (in {found.first[value]!r})" for value in values[:_SHOWN])
@@ -254,11 +350,17 @@ def classes_of(
         raise DataError(
             f"{where}: the masks hold {len(values)} values between {values[0]} and 255 ({shown}{more}): they were "
             "resized smoothly, or compressed with loss. Save them again with nearest-neighbour interpolation, as PNG "
-            "or TIFF; or give classes and a label_map for all values"
+            f"or TIFF; or separate the values by a threshold, {_THRESHOLD}"
         )
     ignored = likely_ignored(values) if mapping is None else None
     hint = "" if ignored is None else f' ({ignored} beside other labels most likely means "ignore": background then)'
     mapped = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
+    if len(values) > _MANY and mapping is None:
+        raise DataError(
+            f"{where}: the segmentations hold {len(values)} values ({shown}{more}), but classes are numbered 0, 1, 2, "
+            f"… without gaps. If they number objects (cells, lesions), merge them into one class: {_ONE_CLASS}; "
+            "otherwise give a label_map for all values"
+        )
     raise DataError(
         f"{where}: the segmentations hold the values {shown}{more}{mapped}, but classes are numbered 0, 1, 2, … "
         f"without gaps. Map the values, for instance with label_map={proposed_label_map(values)}{hint}, or give "

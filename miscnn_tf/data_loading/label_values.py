@@ -12,6 +12,15 @@ from typing import Final
 
 import numpy as np
 
+from miscnn_tf.data_loading.label_keys import (
+    BLACK,
+    NONZERO,
+    as_key,
+    has_colours,
+    has_rules,
+    is_threshold,
+    least_value,
+)
 from miscnn_tf.errors import ConfigurationError, LabelError
 
 #: Values that commonly mark voxels to ignore in unsigned masks with other labels.
@@ -24,15 +33,21 @@ def mapped_values(label_map: Mapping[int, int] | None) -> dict[int, int]:
     """Return the value that is written for each class in a label map.
 
     It is the class's number if the label map contains it (``{1: 1, 2: 1}``), otherwise the least value of the class,
-    preferring values that are not negative. The background is 0 unless the label map maps 0 to another class.
+    preferring values that are not negative. The background is 0 unless the label map maps 0 to another class. Classes
+    above a threshold are written as 255, or the threshold, and that of ``nonzero`` as its number. Among colours, the
+    background is black unless another colour is mapped to it.
 
     Example:
         >>> mapped_values({255: 1}), mapped_values({4: 3}), mapped_values({1: 0, 2: 1})
         ({1: 255}, {3: 4}, {0: 0, 1: 2})
     """
     chosen: dict[int, int] = {}
-    for value, label in sorted((label_map or {}).items(), key=lambda pair: (pair[0] < 0, pair[0])):
-        chosen.setdefault(label, value)
+    highest = max((key for key in label_map or {} if is_threshold(key)), default=None)
+    for key, label in sorted((label_map or {}).items(), key=lambda pair: (pair[0] < 0, pair[0])):
+        value = label if key == NONZERO else least_value(key) if is_threshold(key) else key
+        chosen.setdefault(label, max(value, IGNORED_VALUES[0]) if key == highest else value)
+    if label_map is not None and has_colours(label_map):
+        return chosen if 0 in chosen or BLACK in label_map else {0: BLACK, **chosen}
     for label in chosen:
         if label_map is not None and (label_map.get(label) == label or (label == 0 and 0 not in label_map)):
             chosen[label] = label
@@ -55,9 +70,18 @@ def class_values(label_map: Mapping[int, int] | None, classes: int) -> tuple[int
     """
     chosen = mapped_values(label_map)
     taken = set(chosen.values())
-    unused = (value for value in count(classes) if value not in taken and value not in (label_map or {}))
+    unused = (
+        as_key(value)
+        for value in count(BLACK if has_colours(label_map) else classes)
+        if value not in taken and value not in (label_map or {})
+    )
     return tuple(
-        chosen[label] if label in chosen else label if label not in taken else next(unused) for label in range(classes)
+        chosen[label]
+        if label in chosen
+        else label
+        if label not in taken and not has_colours(label_map)
+        else next(unused)
+        for label in range(classes)
     )
 
 
@@ -73,8 +97,8 @@ def label_map_of(values: Sequence[int]) -> dict[int, int] | None:
         >>> label_map_of((0, 255)), label_map_of((0, 1, 2, 4)), label_map_of((0, 1))
         ({255: 1}, {4: 3}, None)
     """
-    label_map = {value: label for label, value in enumerate(values) if value != label}
-    if values[0] != 0 and 0 not in values:
+    label_map = {as_key(value): label for label, value in enumerate(values) if value != label}
+    if values[0] != 0 and 0 not in values and not has_colours(values):
         # 0 is a second value of a class that is written as its own number.
         same = next(label for label, value in enumerate(values) if label and value == label)
         label_map |= {0: same, same: same}
@@ -91,7 +115,10 @@ def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> d
         return None
     own = {label: label for label in label_map.values()}
     others = {value: value if 0 <= value < len(values) else label for value, label in label_map.items()}
-    return own | others | {value: label for label, value in enumerate(values) if value in label_map or value != label}
+    written = dict(zip(values, range(len(values)), strict=True))
+    if not has_rules(label_map):
+        written = {value: label for value, label in written.items() if value in label_map or value != label}
+    return own | others | written
 
 
 def values_dtype(values: Iterable[int]) -> np.dtype:
@@ -153,6 +180,8 @@ def unmapped_beside_mapped(label_map: Mapping[int, int] | None) -> list[int]:
         >>> unmapped_beside_mapped({2: 1}), unmapped_beside_mapped({1: 1, 2: 1}), unmapped_beside_mapped({255: 0})
         ([1], [], [])
     """
+    if has_rules(label_map) or has_colours(label_map):
+        return []  # all values have an entry
     return sorted({label for label in (label_map or {}).values() if label > 0 and label not in (label_map or {})})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.plain_limits import shown
+from miscnn_tf.data_loading.label_keys import NONZERO, as_key, class_of, has_colours, is_threshold, parse_key
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
 
@@ -22,7 +22,6 @@ WHOLE_TOLERANCE = 1e-3
 
 _WIDEST_TABLE = 2**16
 _SHOWN = 8
-_DIGITS = re.compile(r"-?[0-9]{1,18}")
 # Number of values per step, which fit into the processor's cache.
 _CHUNK = 2**14
 
@@ -36,10 +35,12 @@ class LabelWarning(UserWarning):
 
 
 def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> dict[int, int] | None:
-    """Check a label map, and convert text keys (from JSON) and values to integers; labels must be below `classes`.
+    """Check a label map, and convert text keys and values to integers; labels must be below `classes`.
+
+    Keys are values of the files, or texts of `label_keys.parse_key`: a colour, a threshold, or ``"nonzero"``.
 
     Raises:
-        ConfigurationError: If an entry is not an integer, or its label is not a class.
+        ConfigurationError: If an entry is not of this kind, or its label is not a class.
     """
     if not label_map:
         return None
@@ -47,10 +48,15 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
         numbers = {_whole_label(old, text=True): _whole_label(new) for old, new in label_map.items()}
     except (AttributeError, TypeError, ValueError, OverflowError):
         raise ConfigurationError(
-            f"label_map must map integers to integers, e.g. {{255: 1}}; got {shown(label_map)}"
+            f"label_map must map integers to integers, e.g. {{255: 1}}; got {shown(label_map)}. Keys may also be "
+            "colours ('#ff0000'), a threshold ('128+') or 'nonzero'"
         ) from None
     if len(numbers) < len(label_map):
         raise ConfigurationError(f"label_map names a value twice, as a number and as text; got {shown(label_map)}")
+    if NONZERO in numbers and any(map(is_threshold, numbers)):
+        raise ConfigurationError(
+            f"label_map has both nonzero and a threshold; got {shown(label_map)}. Give thresholds only"
+        )
     for old, new in numbers.items():
         if not 0 <= new < classes:
             raise ConfigurationError(
@@ -60,14 +66,14 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
 
 
 def _whole_label(value: Any, *, text: bool = False) -> int:
-    """Parse a label: plain digits or a whole float only, while `int` accepts ``"1_0"`` and ``1.7``."""
+    """Parse a label: plain digits or a whole float only, while `int` accepts ``"1_0"`` and ``1.7``; or a key."""
     if isinstance(value, str):
-        if not text or not _DIGITS.fullmatch(value):
+        if not text:
             raise ValueError(value)
-        return int(value)
+        return parse_key(value)
     if isinstance(value, bool) or int(value) != value:
         raise ValueError(value)
-    return int(value)
+    return as_key(value) if text else int(value)
 
 
 def label_dtype(classes: int) -> type[np.uint8] | type[np.uint16]:
@@ -316,7 +322,7 @@ def _mapped(
     else:
         values, positions = np.unique(array, return_inverse=True)
         positions = positions.reshape(array.shape)
-    table = np.array([mapping.get(int(value), int(value)) for value in values])
+    table = np.array([class_of(int(value), mapping) for value in values])
     wrong = (table < 0) | (table >= classes)
     if wrong.any():
         used = wrong[positions]
@@ -350,6 +356,14 @@ def _highest_class(array: np.ndarray, classes: int) -> int:
 def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path, highest_class: int = 0) -> LabelError:
     found = np.unique(values)
     shown = ", ".join(map(label_text, found[:_SHOWN]))
+    if has_colours(found.tolist()):
+        keys = [as_key(value) for value in found]
+        return LabelError(
+            f"{where}: the mask holds the {'colour' if len(keys) == 1 else 'colours'} "
+            f"{', '.join(map(str, keys[:_SHOWN]))}{f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''} "
+            f"({values.size} pixels), which label_map does not name; add each with its class, "
+            f"label_map={{{keys[0]!r}: 1}}, or correct the file"
+        )
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     fractional = found.dtype.kind == "f" and bool(is_odd(found).any())
     allowed = "labels are whole numbers" if classes is None else f"with classes={classes} labels are 0 to {classes - 1}"

@@ -14,7 +14,9 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.file_names import distinct, folder_entries
 from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.listed_files import PARTS
+from miscnn_tf.data_loading.label_keys import LabelMap, class_of
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, count_values
+from miscnn_tf.data_loading.labels import normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ def find_interface(
     classes: int | None = None,
     three_dim: bool | None = None,
     pattern: str | None = None,
-    label_map: Mapping[int, int] | None = None,
+    label_map: LabelMap | None = None,
     **settings: Any,
 ) -> Abstract_IO:
     """Detect the layout of a folder of data, and make the interface that reads it.
@@ -67,7 +69,8 @@ def find_interface(
         classes: Number of classes, background included.
         three_dim: Whether the images are volumes.
         pattern: Regular expression that a sample's whole name must match; None takes all.
-        label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept.
+        label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept. Keys may also be a
+            threshold, ``{"128+": 1}``, ``{"nonzero": 1}``, or colours, ``{"#ff0000": 1}``.
         **settings: Further arguments of the interface, such as ``part="test"`` or ``structure_dict``; and
             ``class_names``, a name per class, for any of them.
 
@@ -204,7 +207,7 @@ def find_interface_despite_errors(
     channels: int | None = None,
     classes: int | None = None,
     pattern: str | None = None,
-    label_map: Mapping[int, int] | None = None,
+    label_map: LabelMap | None = None,
     **settings: Any,
 ) -> Abstract_IO:
     """Detect the interface like `find_interface`, but take the classes from the majority of the label maps.
@@ -241,7 +244,7 @@ def find_interface_despite_errors(
         if classes is not None or name is None or miscnn_data_interfaces.get(name).has_named_structures():
             raise
         interface = find_interface(root, name, classes=ANY_CLASSES, label_map=label_map, **given)
-        usual = usual_classes(_values(interface, root), label_map)
+        usual = usual_classes(_values(interface, root), normalised_label_map(label_map, ANY_CLASSES))
         if usual is None:
             raise
         classes, label_map = usual
@@ -265,7 +268,7 @@ def usual_classes(
     usual = {value for value, number in often.items() if 2 * number >= len(held)} - {0}
     if label_map is None and usual in ({255}, {2**16 - 1}):
         label_map = {usual.pop(): 1}
-    labels = {(label_map or {}).get(value, value) for value in often}
+    labels = {class_of(value, label_map) for value in often}
     classes = 0
     while classes in labels:
         classes += 1

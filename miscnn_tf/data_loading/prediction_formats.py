@@ -200,11 +200,11 @@ def require_choices(file_format: str | None, values: str) -> None:
         raise ConfigurationError(unknown_name("values", values, VALUES))
 
 
-def prediction_ending(file_format: str) -> str:
+def format_ending(file_format: str) -> str:
     """Return the usual ending of a format.
 
     Example:
-        >>> prediction_ending("nifti"), prediction_ending("rtstruct")
+        >>> format_ending("nifti"), format_ending("rtstruct")
         ('.nii.gz', '.dcm')
     """
     return PREDICTION_FORMATS[file_format].endings[0]

@@ -15,10 +15,10 @@ from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.file_names import bare_mask, composed, is_nifti, stem_of
+from miscnn_tf.data_loading.file_names import bare_mask, composed, stem_of
 from miscnn_tf.data_loading.formats import image_file
-from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.formats.nifti_reader import read_info, read_voxels
+from miscnn_tf.data_loading.formats.image_file import IMAGES
+from miscnn_tf.data_loading.formats.volumes import is_volume, read_info, read_voxels
 from miscnn_tf.data_loading.geometry import grid_difference
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
@@ -37,7 +37,7 @@ from miscnn_tf.runs.score_table import with_sample, write_scores
 
 logger = logging.getLogger(__name__)
 
-_IMAGE_ENDINGS = tuple(f".{ending}" for ending in LOSSLESS + LOSSY)
+_IMAGE_ENDINGS = tuple(f".{ending}" for ending in IMAGES)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LabelFile:
 
     def grid(self) -> Grid:
         """Read its grid from the header."""
-        if not is_nifti(self.path):
+        if not is_volume(self.path):
             return Grid(image_file.check_mask(self.path))
         info = read_info(self.path)
         shape = info.shape[:3] + tuple(size for size in info.shape[3:] if size > 1)
@@ -73,7 +73,8 @@ class LabelFile:
                 "probabilities, predict again without --probabilities"
             )
         flat = shape[2:] in ((), (1,))
-        return Grid(shape[:2] if flat else shape, info.affine, tuple(info.spacing[: 2 if flat else 3]))
+        spacing = None if info.spacing is None else tuple(float(size) for size in info.spacing[: 2 if flat else 3])
+        return Grid(shape[:2] if flat else shape, info.affine, spacing)
 
     def stored_values(self) -> np.ndarray:
         """Read the stored values."""
@@ -81,8 +82,8 @@ class LabelFile:
 
     def values(self) -> np.ndarray:
         """Read the stored values."""
-        if not is_nifti(self.path):
-            return image_file.read_mask(self.path)
+        if not is_volume(self.path):
+            return image_file.read_any_mask(self.path)
         return read_voxels(read_info(self.path)).reshape(self.grid().shape, order="F")
 
     def __str__(self) -> str:
@@ -406,4 +407,4 @@ def _difference(truth: Grid, prediction: Grid) -> str | None:
 
 
 def _is_image(path: Path) -> bool:
-    return is_nifti(path) or path.suffix.lower() in _IMAGE_ENDINGS
+    return is_volume(path) or path.suffix.lower() in _IMAGE_ENDINGS

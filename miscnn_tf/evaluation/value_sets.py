@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from miscnn_tf._base.messages import some_of
+from miscnn_tf.data_loading.label_keys import class_of, colour_map, has_colours
 from miscnn_tf.data_loading.label_scan import FoundLabels
 from miscnn_tf.data_loading.label_values import IGNORED_VALUES, likely_ignored
 from miscnn_tf.data_loading.labels import MOST_CLASSES
@@ -73,8 +74,8 @@ def meaning_of(
         )
     for kind, labels in found.items():
         require_below(labels, kind, mapping, MOST_CLASSES)
-    known = {mapping.get(value, value) for value in truth.values}
-    foreign = [value for value in predictions.values if mapping.get(value, value) not in known]
+    known = {class_of(value, mapping) for value in truth.values}
+    foreign = [value for value in predictions.values if class_of(value, mapping) not in known]
     if foreign:
         raise LabelError(
             f"the predictions hold the values {_shown(predictions)}, the truth {_shown(truth)}"
@@ -92,7 +93,9 @@ def meaning_of(
 
 
 def _of_mask(truth: FoundLabels, predictions: FoundLabels, classes: int | None) -> dict[int, int]:
-    """Return the label map of masks of 0 and 255; empty if the truth is not such a mask."""
+    """Return the label map of masks of 0 and 255, or of colours; empty if the truth is not such a mask."""
+    if has_colours(truth.values):
+        return colour_map(truth.values, truth.voxels)
     foreground = [value for value in truth.values if value != 0]
     if len(foreground) != 1 or foreground[0] not in IGNORED_VALUES or (classes or 2) > foreground[0]:
         return {}
@@ -113,7 +116,7 @@ def require_below(found: FoundLabels, kind: str, mapping: Mapping[int, int], cla
     Raises:
         LabelError: If one has none; the message shows the option of ``miscnn-tf evaluate`` that maps it.
     """
-    beyond = [value for value in found.values if not 0 <= mapping.get(value, value) < classes]
+    beyond = [value for value in found.values if not 0 <= class_of(value, mapping) < classes]
     if not beyond:
         return
     where = found.first.get(beyond[0], kind)
@@ -134,7 +137,7 @@ def require_below(found: FoundLabels, kind: str, mapping: Mapping[int, int], cla
 
 def _advice(foreign: Sequence[int], truth: FoundLabels, predictions: FoundLabels, mapping: Mapping[int, int]) -> str:
     """Return the advice for values that only predictions hold."""
-    only_true = sorted({mapping.get(value, value) for value in truth.values} - set(predictions.values))
+    only_true = sorted({class_of(value, mapping) for value in truth.values} - set(predictions.values))
     ignored = likely_ignored(predictions.values)
     foreground = [value for value in truth.values if value != 0]
     if foreign == [1] and len(foreground) == 1:

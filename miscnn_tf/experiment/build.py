@@ -10,6 +10,7 @@ from typing import Any
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.label_keys import parse_key
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.folds import check_samples, leave_out, make_folds
@@ -56,7 +57,7 @@ def data_settings(data: Data) -> dict[str, Any]:
     return {
         "name": None if data.layout == AUTO else data.layout,
         **{name: getattr(data, name) for name in ("channels", "classes", "three_dim", "pattern", "class_names")},
-        "label_map": None if data.label_map is None else {int(old): new for old, new in data.label_map.items()},
+        "label_map": None if data.label_map is None else {parse_key(old): new for old, new in data.label_map.items()},
         **data.settings,
     }
 

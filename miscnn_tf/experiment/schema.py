@@ -19,6 +19,7 @@ from miscnn_tf._base.configuration import make
 from miscnn_tf._base.messages import did_you_mean, unknown_name
 from miscnn_tf._base.plain_limits import shown
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.data_loading.label_keys import parse_key
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
@@ -129,7 +130,8 @@ class Data(Table):
     )
     label_map: dict[str, int] | None = Field(
         default=None,
-        description="Labels for values in the segmentations, `{255 = 1}`; other values are kept. Predictions are "
+        description="Labels for values in the segmentations, `{255 = 1}`; other values are kept. Also for all values "
+        'but 0, `{nonzero = 1}`, from a threshold, `{"128+" = 1}`, and of colours, `{"#ff0000" = 1}`. Predictions are '
         "written in the same values.",
     )
     settings: dict[str, Any] = Field(
@@ -145,8 +147,13 @@ class Data(Table):
     @classmethod
     def _has_numbers(cls, value: dict[str, int] | None) -> dict[str, int] | None:
         for key in value or {}:
-            if not re.fullmatch(r"-?\d+", key):
-                raise ValueError(f"{key!r} is not a whole number; write it like {{255 = 1}}")
+            try:
+                parse_key(key)
+            except ValueError:
+                raise ValueError(
+                    f'{key!r} is not a whole number; write it like {{255 = 1}}, {{nonzero = 1}}, {{"128+" = 1}} or '
+                    f'{{"#ff0000" = 1}}'
+                ) from None
         return value
 
     @model_validator(mode="after")

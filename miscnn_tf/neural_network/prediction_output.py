@@ -16,7 +16,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.prediction_formats import (
     Write,
-    prediction_ending,
+    format_ending,
     prediction_writer,
     require_choices,
     saved_in_values,
@@ -91,7 +91,7 @@ class PredictionOutput:
             ConfigurationError: If the prediction cannot be written in this format.
         """
         if self.file_format is not None:
-            path = inside(data_io.output_path, sample.index, prediction_ending(self.file_format))
+            path = inside(data_io.output_path, sample.index, format_ending(self.file_format))
             return self._writer(data_io.interface, sample, path)
         interface = saved_in_values(data_io.interface, self.values)
         if interface is data_io.interface:

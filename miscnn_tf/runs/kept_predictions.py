@@ -14,8 +14,8 @@ import numpy as np
 
 from miscnn_tf._base.files import atomic_path, inside, make_folder, watched_writes
 from miscnn_tf._base.plain_files import write_json
-from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats.volumes import WRITTEN
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.errors import StorageError
 from miscnn_tf.runs.earlier_files import remove_predictions
@@ -33,7 +33,7 @@ from miscnn_tf.runs.prediction_files import (
 logger = logging.getLogger(__name__)
 
 # Possible endings of a sample's prediction.
-_ENDINGS = (*file_names.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")
+_ENDINGS = tuple(dict.fromkeys((*WRITTEN, *(f".{ending}" for ending in LOSSLESS), ".npy", ".dcm")))
 
 
 class KeptPredictions:

@@ -15,14 +15,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from miscnn_tf.data_loading.formats.nifti_reader import (
-    NiftiInfo,
-    check_size,
-    map_voxels,
-    read_info,
-    read_voxels,
-    scaled_values,
-)
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info
+from miscnn_tf.data_loading.formats.volumes import check_size, read_voxels
+from miscnn_tf.data_loading.formats.voxel_file import map_voxels, scaled_values
 from tests.fuzzing import Fuzzed, bit_flips, fuzz, how_many, mutated, mutations, truncations
 
 SHAPE = (3, 4, 5)

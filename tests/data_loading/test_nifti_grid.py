@@ -12,8 +12,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, read_info
 from miscnn_tf.data_loading.formats.nifti_writer import was_written_here, write_nifti
+from miscnn_tf.data_loading.formats.volumes import read_voxels
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, NIFTIslicer_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError

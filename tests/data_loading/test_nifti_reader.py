@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
-from miscnn_tf.data_loading.formats import nifti_reader
-from miscnn_tf.data_loading.formats.nifti_reader import check_size, map_voxels, read_info, read_voxels, scaled_values
+from miscnn_tf.data_loading.formats import voxel_file
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats.volumes import check_size, read_voxels
+from miscnn_tf.data_loading.formats.voxel_file import map_voxels, scaled_values
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 AFFINE = np.diag([0.7, 0.9, 3.0, 1.0])
@@ -72,7 +74,7 @@ class TestReading:
 
     @pytest.mark.parametrize("chunk", [64, 2**23])
     def test_scaled_values_are_float32_and_nibabels(self, tmp_path, chunk, monkeypatch):
-        monkeypatch.setattr(nifti_reader, "_CHUNK", chunk)
+        monkeypatch.setattr(voxel_file, "_CHUNK", chunk)
         image = nibabel.Nifti1Image(ramp() * 7, AFFINE)
         image.header.set_slope_inter(0.5, -1024)
         nibabel.save(image, tmp_path / "a.nii.gz")
@@ -86,7 +88,7 @@ class TestReading:
         path = tmp_path_factory.mktemp("x") / "a.nii.gz"
         save(path, ramp(tuple(shape), np.int32))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nifti_reader, "_CHUNK", chunk)
+            patch.setattr(voxel_file, "_CHUNK", chunk)
             found = read_voxels(read_info(path))
         expected = np.asanyarray(nibabel.load(path).dataobj)
         np.testing.assert_array_equal(found.ravel("F"), expected.ravel("F"))
@@ -94,7 +96,7 @@ class TestReading:
 
     def test_members_without_a_trusted_size(self, tmp_path, monkeypatch):
         """Concatenated gzip members end in the last one's size only: memory then grows with what was read."""
-        monkeypatch.setattr(nifti_reader, "_TRUSTED", 100)
+        monkeypatch.setattr(voxel_file, "_TRUSTED", 100)
         plain = save(tmp_path / "a.nii", ramp((10, 11, 12))).read_bytes()
         path = tmp_path / "a.nii.gz"
         path.write_bytes(b"".join(gzip.compress(plain[i : i + 500]) for i in range(0, len(plain), 500)))
@@ -180,7 +182,7 @@ class TestHostileFiles:
     @pytest.mark.parametrize("most_trailing", [2**28, 10**6])
     def test_a_damaged_header_that_claims_less_is_noticed_by_the_checksum(self, tmp_path, monkeypatch, most_trailing):
         """Half the slices would be left, and the checksum is behind the other half."""
-        monkeypatch.setattr(nifti_reader, "_MOST_TRAILING", most_trailing)
+        monkeypatch.setattr(voxel_file, "_MOST_TRAILING", most_trailing)
         path = save(tmp_path / "a.nii.gz", np.zeros((100, 100, 160), np.int16))
         original = gzip.decompress(path.read_bytes())
         patched(path, 40, struct.pack("<4h", 3, 100, 100, 10))

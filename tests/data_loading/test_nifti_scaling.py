@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miscnn_tf import Data_IO, Preprocessor
-from miscnn_tf.data_loading.formats import nifti_reader
-from miscnn_tf.data_loading.formats.nifti_reader import map_voxels, read_info, read_voxels, scaled_values
+from miscnn_tf.data_loading.formats import voxel_file
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
+from miscnn_tf.data_loading.formats.volumes import read_voxels
+from miscnn_tf.data_loading.formats.voxel_file import map_voxels, scaled_values
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, NIFTIslicer_interface
 from miscnn_tf.errors import DataError
 
@@ -122,7 +124,7 @@ def test_every_type_slope_and_byte_order_against_nibabel(
     expected = as_nibabel(path)
     info = read_info(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nifti_reader, "_CHUNK", chunk)
+        patch.setattr(voxel_file, "_CHUNK", chunk)
         whole = read_voxels(info)
     assert info.scaled == (
         (scaling[0] not in (0, 1) and not math.isnan(scaling[0])) or scaling == (1, scaling[1]) != (1, 0)

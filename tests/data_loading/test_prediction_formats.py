@@ -19,7 +19,7 @@ from miscnn_tf.data_loading.interfaces import (
     Paired_interface,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, prediction_ending, prediction_writer
+from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, format_ending, prediction_writer
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 
@@ -322,7 +322,7 @@ def test_values_of_an_own_interface_are_not_changed_silently(tmp_path: Path) -> 
 
 
 def test_every_format_has_an_ending() -> None:
-    assert {name: prediction_ending(name) for name in PREDICTION_FORMATS} == {
+    assert {name: format_ending(name) for name in PREDICTION_FORMATS} == {
         "nifti": ".nii.gz",
         "png": ".png",
         "seg": ".dcm",

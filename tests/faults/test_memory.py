@@ -9,7 +9,7 @@ from toy import ToyInterface
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.cli.main import main
-from miscnn_tf.data_loading.formats import nifti_reader
+from miscnn_tf.data_loading.formats import voxel_file
 from miscnn_tf.data_loading.interfaces import NIFTI_interface
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import MemoryBudgetError
@@ -19,14 +19,14 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 @pytest.fixture
 def no_memory_for_case_1(monkeypatch):
     """The voxels of one image do not fit into memory."""
-    read = nifti_reader.open_unpacked
+    read = voxel_file.open_unpacked
 
     def opened(path, *arguments):
         if "case_1" in str(path) and "imaging" in str(path):
             too_much()
         return read(path, *arguments)
 
-    monkeypatch.setattr(nifti_reader, "open_unpacked", opened)
+    monkeypatch.setattr(voxel_file, "open_unpacked", opened)
 
 
 def test_memory_error_of_one_image_does_not_stop_predict(data, model, tmp_path, capsys, no_memory_for_case_1):

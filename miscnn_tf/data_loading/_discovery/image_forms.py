@@ -9,7 +9,7 @@ from pathlib import Path
 
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading.formats import image_file
-from miscnn_tf.data_loading.formats.nifti_reader import read_info
+from miscnn_tf.data_loading.formats.volumes import read_info
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -20,10 +20,9 @@ _MOST = 50
 
 
 def nifti_form(paths: Sequence[Path]) -> tuple[int, bool]:
-    """Return the number of channels of an image in one NIfTI file or one per channel, and whether it is a volume."""
-    shape = read_info(paths[0]).shape
-    channels = len(paths) if len(paths) > 1 else shape[3] if len(shape) > 3 else 1
-    return channels, len(shape) > 2 and shape[2] > 1
+    """Return the number of channels of an image in one file of a volume or one per channel, and whether it is 3D."""
+    channels, three_dim = read_info(paths[0]).form()
+    return len(paths) if len(paths) > 1 else channels, three_dim
 
 
 def usual_nifti_form(
@@ -39,7 +38,7 @@ def usual_nifti_form(
     Args:
         names: Names of samples; at most 50 of them, spread evenly, are read. Unreadable ones are skipped: `check`
             lists them all.
-        paths_of: Returns the NIfTI files of a sample.
+        paths_of: Returns the files of a sample, which are volumes.
         where: The data, for messages.
         channels: Number of channels, if known.
         three_dim: Whether they are volumes, if known.

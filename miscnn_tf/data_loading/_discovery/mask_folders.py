@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from miscnn_tf.data_loading.file_names import (
-    ENDINGS,
     bare_mask,
     composed,
     distinct,
     folder_entries,
-    is_nifti,
     pair,
     visible_files,
     without_ending,
 )
 from miscnn_tf.data_loading.formats import image_file
-from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.formats.nifti_reader import read_info
+from miscnn_tf.data_loading.formats.image_file import LOSSY, MASKS
+from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, is_volume, read_info
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -39,8 +37,7 @@ _NO_MASKS = re.compile(
     r"|thumb(?:nail)?s?)(?:[-_ .].*)?|(?:images?|imgs?)[-_ .](?:orig(?:inals?)?|raw|old|resized|small|large)",
     re.IGNORECASE,
 )
-# GIF cannot be read, but the masks of DRIVE are GIF files: their folder still counts.
-_LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".gif")
+_LOSSLESS = (*VOLUME_ENDINGS, *(f".{ending}" for ending in MASKS))
 _ANY = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
 _CHANNEL = re.compile(r"(.+)_\d{4}")
 _COMPARED = 3
@@ -105,13 +102,20 @@ def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]
     stems = ((without_ending(path.name, endings), path) for path in visible_files(folder))
     masks = {composed(stem): path for stem, path in stems if stem}
     # Several channel files share a mask.
-    bare = {match[1]: path for name, path in images.items() if (match := _CHANNEL.fullmatch(name)) and is_nifti(path)}
+    bare = {
+        match[1]: path for name, path in images.items() if (match := _CHANNEL.fullmatch(name)) and _may_be_channel(path)
+    }
     names = set(images) if set(images) & set(masks) else {*images, *bare}
     try:
         return {image: masks[mask] for image, mask in pair(names, masks).masks.items()}
     except DataError:  # an image may match two masks; either shows that the folder matches
         either = {form: path for stem, path in masks.items() for form in (stem, bare_mask(stem))}
         return {name: either[name] for name in names if name in either}
+
+
+def _may_be_channel(path: Path) -> bool:
+    """Return True for a volume; the ending is enough here, since TIFF files are not opened for it."""
+    return without_ending(path.name, VOLUME_ENDINGS) is not None
 
 
 def _same_size(folder: Path, images: Mapping[str, Path]) -> bool:
@@ -127,4 +131,4 @@ def _same_size(folder: Path, images: Mapping[str, Path]) -> bool:
 
 
 def _size(path: Path) -> tuple[int, ...]:
-    return read_info(path).shape[:3] if is_nifti(path) else image_file.image_size(path)
+    return read_info(path).shape[:3] if is_volume(path) else image_file.image_size(path)

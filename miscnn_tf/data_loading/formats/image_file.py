@@ -1,8 +1,9 @@
-"""Reader and writer of PNG, TIFF, JPEG and BMP files, as arrays of rows and columns in the depth of the file."""
+"""Reader and writer of PNG, TIFF, JPEG, BMP and GIF files, as arrays of rows and columns in the depth of the file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,17 +13,22 @@ from PIL.PngImagePlugin import PngInfo
 
 from miscnn_tf._base.files import atomic_path, open_regular
 from miscnn_tf.data_loading.formats import authorship
-from miscnn_tf.data_loading.formats._pictures import bmp, jpeg, png, tiff
-from miscnn_tf.data_loading.formats._pictures.meaning import as_image, as_labels
+from miscnn_tf.data_loading.formats._pictures import bmp, gif, jpeg, png, tiff
+from miscnn_tf.data_loading.formats._pictures.meaning import as_colours, as_image, as_labels, as_values
 from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, turned
-from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError
+from miscnn_tf.data_loading.label_keys import colours_of, has_colours, is_colour, is_threshold
+from miscnn_tf.errors import ConfigurationError, DataError, MemoryBudgetError, RepeatedWarning
 
 A = TypeVar("A")
 
-#: Formats that keep every value, and so may hold masks.
+#: Formats that keep every value and are written.
 LOSSLESS = ("png", "tif", "tiff", "bmp")
+#: Formats of masks that are read.
+MASKS = (*LOSSLESS, "gif")
 #: Formats that change values.
 LOSSY = ("jpg", "jpeg")
+#: Formats of images that are read.
+IMAGES = (*MASKS, *LOSSY)
 
 _TWINS = {"tif": "tiff", "tiff": "tif", "jpg": "jpeg", "jpeg": "jpg"}
 _PNG_SOFTWARE, _TIFF_SOFTWARE = "Software", 305
@@ -31,6 +37,7 @@ _OPENERS = {
     **dict.fromkeys(tiff.SIGNATURES, tiff.open_tiff),
     jpeg.SIGNATURE: jpeg.open_jpeg,
     bmp.SIGNATURE: bmp.open_bmp,
+    **dict.fromkeys(gif.SIGNATURES, gif.open_gif),
 }
 # ITU-R BT.601, as Pillow and scikit-image's predecessors weigh the colours.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -62,6 +69,15 @@ def is_coloured(path: str | Path) -> bool:
     return _open(path).coloured
 
 
+def palette_of(path: str | Path) -> np.ndarray | None:
+    """Return the colours of the indices ``(n, 3)`` that a PNG, TIFF or BMP file stores; None if it has no palette.
+
+    Raises:
+        DataError: If it is not a readable image.
+    """
+    return _open(path).palette
+
+
 def read_colours(path: str | Path, img_type: str) -> np.ndarray:
     """Read an image, and turn it upright by its Orientation tag.
 
@@ -85,31 +101,50 @@ def read_colours(path: str | Path, img_type: str) -> np.ndarray:
     return array if array.ndim == 3 else np.repeat(array[..., np.newaxis], 3, axis=-1)
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, label_map: Mapping[int, int] | None = None) -> np.ndarray:
     """Read the values of a label map: palette indices, grey values, or the one value of three equal colours.
 
     The values are the stored ones, regardless of PhotometricInterpretation, turned upright by the Orientation tag.
 
+    Args:
+        path: The file.
+        label_map: The label map by which the values are read. If it names colours, they are returned as
+            `label_keys.colour_keys`; with a threshold, masks that were compressed with loss are read.
+
     Returns:
-        ``(rows, columns)`` of the file's type.
+        ``(rows, columns)`` of the file's type; int32 for colours.
 
     Raises:
         MissingDataError: If the file does not exist.
         DataError: If it cannot be read, is compressed with loss, is a colour image, or may have its labels in the
             alpha channel.
         MemoryBudgetError: If it does not fit into memory.
+
+    Warns:
+        RepeatedWarning: If it was compressed with loss.
     """
-    picture = _open_mask(path)
-    return turned(_meaning(path, picture, as_labels), picture.orientation)
+    picture = _open_mask(path, label_map)
+    meaning = as_colours if has_colours(label_map) else as_labels
+    return turned(_meaning(path, picture, meaning), picture.orientation)
 
 
-def check_mask(path: str | Path) -> tuple[int, int]:
+def read_any_mask(path: str | Path) -> np.ndarray:
+    """Read the values of a label map like `read_mask`, before it is known whether they are colours.
+
+    Raises:
+        DataError: As for `read_mask`.
+    """
+    picture = _open_mask(path, None)
+    return turned(_meaning(path, picture, as_values), picture.orientation)
+
+
+def check_mask(path: str | Path, label_map: Mapping[int, int] | None = None) -> tuple[int, int]:
     """Return rows and columns of a mask from its header, after applying its Orientation tag.
 
     Raises:
-        DataError: If it is compressed with loss, or cannot be read.
+        DataError: If it is compressed with loss and `label_map` has no threshold, or cannot be read.
     """
-    return _open_mask(path).size
+    return _open_mask(path, label_map).size
 
 
 def write_mask(path: str | Path, labels: np.ndarray) -> None:
@@ -117,7 +152,7 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
 
     Args:
         path: Ends in one of `LOSSLESS`.
-        labels: ``(rows, columns)``, uint8 or uint16.
+        labels: ``(rows, columns)``, uint8 or uint16; or int32, where `label_keys.colour_keys` become colours.
 
     Raises:
         ConfigurationError: If the format cannot hold them.
@@ -127,6 +162,8 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
     ending = path.suffix.lower().lstrip(".")
     if ending not in LOSSLESS:
         raise ConfigurationError(f"{path}: the format changes labels; name the file .png, .tif or .bmp")
+    if labels.dtype == np.int32 and labels.size and is_colour(int(labels.max())):
+        labels = colours_of(labels)
     if ending == "bmp" and labels.dtype != np.uint8:
         raise ConfigurationError(f"{path}: BMP holds 256 labels at most; choose img_format='png'")
     line = authorship.mark(authorship.checksum_of([str(labels.shape).encode(), labels]))
@@ -160,7 +197,7 @@ def was_written_here(path: str | Path) -> bool:
     line = written_by(path)
     if not authorship.is_mark(line):
         return False
-    labels = read_mask(path)
+    labels = _meaning(path, _open(path), lambda stored, _: stored.samples)
     return authorship.matches(line, authorship.checksum_of([str(labels.shape).encode(), labels]))
 
 
@@ -177,16 +214,27 @@ def _open(path: str | Path) -> Picture:
                 except Exception as error:  # damaged headers may raise any error in the parsers
                     raise _damaged(path, error) from error
     raise DataError(
-        f"{path}: not a readable image (its content is not PNG, TIFF, JPEG or BMP); save it again as PNG or TIFF"
+        f"{path}: not a readable image (its content is not PNG, TIFF, JPEG, BMP or GIF); save it again as PNG or TIFF"
     )
 
 
-def _open_mask(path: str | Path) -> Picture:
+def _open_mask(path: str | Path, label_map: Mapping[int, int] | None) -> Picture:
     picture = _open(path)
-    if picture.lossy is not None:
+    if picture.lossy is None:
+        return picture
+    if not any(map(is_threshold, label_map or ())):
         raise DataError(
-            f"{path}: the mask is {picture.lossy}-compressed, which changes labels; save it as PNG, TIFF or BMP"
+            f"{path}: the mask is {picture.lossy}-compressed, which changes labels; save it as PNG, TIFF or BMP, or "
+            "separate its values by a threshold, --label-map 128+=1 (Python: label_map={'128+': 1})"
         )
+    warnings.warn(
+        RepeatedWarning(
+            f"{path}: the mask is {picture.lossy}-compressed, so its edges are inexact; its values are separated by "
+            "the threshold of label_map. Masks in PNG, TIFF or BMP are exact",
+            key="masks compressed with loss",
+        ),
+        stacklevel=3,
+    )
     return picture
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from miscnn_tf._base.files import file_size, first_bytes, open_regular, open_unpacked, size_in_trailer
+from miscnn_tf._base.files import first_bytes
 from miscnn_tf.data_loading import geometry
+from miscnn_tf.data_loading.formats.volume_info import VoxelGrid
+from miscnn_tf.data_loading.formats.voxel_file import VoxelFile
 from miscnn_tf.errors import DataError
 
 #: Bits of ``xyzt_units`` for the unit of length; the others are for that of time.
@@ -39,18 +41,10 @@ _quiet.setLevel(logging.ERROR)
 _HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _MOST_AXES = 7
 
-_CHUNK = 2**23
-# Deflate compresses by at most 1032 to 1; larger claims are refused without reading the file.
-_DEFLATE_LIMIT = 1040
-_TRUSTED = 2**24
-_SLACK = 2**16
-_MOST_TRAILING = 2**28
-_FLOAT64_BYTES = 8
-
 
 @dataclass(frozen=True)
-class NiftiGrid:
-    """Voxel grid in millimetres.
+class NiftiGrid(VoxelGrid):
+    """Voxel grid in millimetres, and the fields of the header that describe it.
 
     Attributes:
         affine: 4x4, voxel to millimetres.
@@ -67,6 +61,12 @@ class NiftiGrid:
     qform_code: int
     sform_code: int
     xyzt_units: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `write_nifti` needs, as plain data and arrays."""
+        facts = super().facts()
+        facts |= {name: getattr(self, name) for name in ("qform_code", "sform_code", "xyzt_units")}
+        return facts if self.qform is None else {**facts, "qform": self.qform.copy()}
 
 
 def in_millimetres(xyzt_units: int) -> float | None:
@@ -197,25 +197,9 @@ def _spacing(header: Any, affine: np.ndarray, millimetres: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class NiftiInfo:
-    """Header of a NIfTI file, in millimetres.
+class NiftiInfo(VoxelFile):
+    """Header of a NIfTI file."""
 
-    Attributes:
-        path: The file.
-        shape: Shape as stored, ``(x, y[, z[, channels]])``.
-        stored_dtype: Type of the voxels in the file, with its byte order.
-        offset: Position of the first voxel, bytes.
-        slope: Factor of the stored values.
-        inter: Offset that is added to them.
-        grid: Voxel grid.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    stored_dtype: np.dtype
-    offset: int
-    slope: float
-    inter: float
     grid: NiftiGrid
 
     @property
@@ -228,45 +212,6 @@ class NiftiInfo:
         """Voxel size of the three spatial axes, mm."""
         return self.grid.spacing
 
-    @property
-    def compressed(self) -> bool:
-        """True if the file is gzipped."""
-        return self.path.name.lower().endswith(".gz")
-
-    @property
-    def scaled(self) -> bool:
-        """True if stored values and voxel values differ."""
-        return (self.slope, self.inter) != (1.0, 0.0)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the array that `read_voxels` returns: the file's integer type, otherwise float32."""
-        native = self.stored_dtype.newbyteorder("=")
-        return np.dtype(np.float32) if self.scaled or native.kind == "f" else native
-
-    @property
-    def voxels(self) -> int:
-        """Number of stored values, channels included."""
-        return math.prod(self.shape)
-
-    @property
-    def claimed(self) -> int:
-        """Size of the whole (unpacked) file according to the header, bytes."""
-        return self.offset + self.voxels * self.stored_dtype.itemsize
-
-    def geometry(self) -> dict[str, Any]:
-        """Return the facts that `write_nifti` needs, as plain data and arrays."""
-        facts: dict[str, Any] = {
-            "affine": self.affine.copy(),
-            "spacing": self.spacing.copy(),
-            "qform_code": self.grid.qform_code,
-            "sform_code": self.grid.sform_code,
-            "xyzt_units": self.grid.xyzt_units,
-        }
-        if self.grid.qform is not None:
-            facts["qform"] = self.grid.qform.copy()
-        return facts
-
 
 def read_info(path: str | Path) -> NiftiInfo:
     """Read the header of a NIfTI file (a few hundred bytes).
@@ -276,7 +221,20 @@ def read_info(path: str | Path) -> NiftiInfo:
         DataError: If it is not a NIfTI file, or holds voxels that are not an image (RGB, complex numbers).
     """
     path = Path(path)
-    stored = stored_header(path)
+    return info_of(stored_header(path), path)
+
+
+def info_of(stored: Any, path: Path, data_path: Path | None = None) -> NiftiInfo:
+    """Return the facts of a header.
+
+    Args:
+        stored: The header as stored.
+        path: Its file.
+        data_path: File of the voxels, if it is another one, which is not compressed.
+
+    Raises:
+        DataError: If fields are damaged, or the voxels are not an image.
+    """
     header = stored.copy()
     try:
         header.check_fix(logger=_quiet)
@@ -284,6 +242,27 @@ def read_info(path: str | Path) -> NiftiInfo:
         dtype = header.get_data_dtype()
     except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
         raise DataError(f"{path}: the NIfTI header is damaged ({error}); export the file again") from error
+    check_type_and_shape(dtype, shape, path)
+    slope, inter = _scaling(stored, path)
+    return NiftiInfo(
+        path=path,
+        shape=without_empty_axes(shape),
+        grid=read_grid(header, stored, shape, path),
+        stored_dtype=dtype,
+        offset=int(stored["vox_offset"]),
+        slope=slope,
+        inter=inter,
+        data_path=data_path,
+        packing="" if data_path is None else "raw",
+    )
+
+
+def check_type_and_shape(dtype: np.dtype, shape: tuple[int, ...], path: Path) -> None:
+    """Check that voxels are numbers, and that there are some.
+
+    Raises:
+        DataError: If not.
+    """
     if dtype.kind not in "iuf":
         kind = "RGB colours" if dtype.fields else "complex numbers" if dtype.kind == "c" else str(dtype)
         raise DataError(
@@ -294,16 +273,6 @@ def read_info(path: str | Path) -> NiftiInfo:
         raise DataError(
             f"{path}: the shape in the header is {shape}, but each axis needs at least one voxel; export the file again"
         )
-    slope, inter = _scaling(stored, path)
-    return NiftiInfo(
-        path=path,
-        shape=_without_empty_axes(shape),
-        stored_dtype=dtype,
-        offset=int(stored["vox_offset"]),
-        slope=slope,
-        inter=inter,
-        grid=read_grid(header, stored, shape, path),
-    )
 
 
 def stored_header(path: Path) -> Any:
@@ -313,6 +282,23 @@ def stored_header(path: Path) -> Any:
         MissingDataError: If the file does not exist.
         DataError: If the file does not begin with the header of a NIfTI file.
     """
+    size, order, start = header_start(path)
+    if (start[344:347] if size == 348 else start[4:7]) in (b"ni1", b"ni2"):
+        raise DataError(f"{path}: this is the header of an .hdr/.img pair; name the header .hdr, or convert the pair")
+    header = _HEADERS[size](start[:size], endianness=order, check=False)
+    check_axes_field(header, path)
+    offset, least = float(header["vox_offset"]), header.single_vox_offset
+    if not (math.isfinite(offset) and offset.is_integer() and offset >= least):
+        # Including 0, for which nibabel reads from byte 0, niftilib and ITK from byte 348.
+        raise DataError(
+            f"{path}: vox_offset, the position of the voxels, is {offset:.9g}, but must be a whole number of at least "
+            f"{least}; export the file again"
+        )
+    return header
+
+
+def header_start(path: Path) -> tuple[int, str, bytes]:
+    """Return size and byte order of a header, and the beginning of its file."""
     start = first_bytes(path, max(_HEADERS))
     order = next(
         (each for each in "<>" if len(start) >= 4 and struct.unpack(f"{each}i", start[:4])[0] in _HEADERS), None
@@ -324,23 +310,21 @@ def stored_header(path: Path) -> Any:
         raise DataError(
             f"{path}: the file ends within its header ({len(start)} of {size} bytes); copy or export it again"
         )
-    if (start[344:347] if size == 348 else start[4:7]) in (b"ni1", b"ni2"):
-        raise DataError(f"{path}: this is the header of an .hdr/.img pair; convert the pair to one .nii.gz file")
-    header = _HEADERS[size](start[:size], endianness=order, check=False)
+    return size, order, start
+
+
+def check_axes_field(header: Any, path: Path) -> None:
+    """Check the number of axes in a header as stored, without which nibabel cannot parse the shape.
+
+    Raises:
+        DataError: If it is not 1 to 7.
+    """
     axes = int(header["dim"][0])
     if not 1 <= axes <= _MOST_AXES:
         raise DataError(
             f"{path}: the NIfTI header is damaged (dim[0], the number of axes of the shape, is {axes}, not 1 to "
             f"{_MOST_AXES}); export the file again"
         )
-    offset, least = float(header["vox_offset"]), header.single_vox_offset
-    if not (math.isfinite(offset) and offset.is_integer() and offset >= least):
-        # Including 0, for which nibabel reads from byte 0, niftilib and ITK from byte 348.
-        raise DataError(
-            f"{path}: vox_offset, the position of the voxels, is {offset:.9g}, but must be a whole number of at least "
-            f"{least}; export the file again"
-        )
-    return header
 
 
 def _scaling(header: Any, path: Path) -> tuple[float, float]:
@@ -356,155 +340,10 @@ def _scaling(header: Any, path: Path) -> tuple[float, float]:
     return slope, inter
 
 
-def _without_empty_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+def without_empty_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Reduce to at most four axes: remove trailing axes of 1, and a time axis of 1 before a vector axis."""
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) > 4:
         shape = shape[:3] + tuple(size for size in shape[3:] if size > 1)
     return shape
-
-
-def check_size(info: NiftiInfo) -> None:
-    """Check that the file holds as much data as its header declares.
-
-    The last bytes of compressed files hold their unpacked size; only if it does not match is the file unpacked, in
-    pieces.
-
-    Raises:
-        DataError: If it does not.
-    """
-    _check_claim(info)
-    if info.compressed and not _trailer_fits(info):
-        with open_unpacked(info.path) as stream:
-            _skip(stream, info, info.claimed)
-
-
-def read_voxels(info: NiftiInfo) -> np.ndarray:
-    """Read the voxels in one pass through the file, into an array of the final type.
-
-    Memory grows with the data in the file, not with the size that the header declares.
-
-    Returns:
-        Array of ``info.shape`` and ``info.dtype``, in the file's (Fortran) order.
-
-    Raises:
-        DataError: If the file is truncated, damaged, or smaller than its header claims.
-    """
-    _check_claim(info)
-    trusted = not info.compressed or _trailer_fits(info)
-    flat = np.empty(info.voxels if trusted else min(info.voxels, _TRUSTED), info.dtype)
-    direct = not info.scaled and info.dtype == info.stored_dtype
-    piece = max(1, _CHUNK // (info.stored_dtype.itemsize if direct else _FLOAT64_BYTES))
-    scratch = None if direct else np.empty(min(info.voxels, piece), info.stored_dtype)
-    done = 0
-    with open_unpacked(info.path) as stream:
-        _skip(stream, info, info.offset)
-        while done < info.voxels:
-            if done == flat.size:
-                flat = np.concatenate([flat, np.empty(min(flat.size, info.voxels - flat.size), info.dtype)])
-            part = flat[done : done + piece]
-            source = part if scratch is None else scratch[: part.size]
-            _fill(stream, source, info, done)
-            if scratch is not None:
-                _convert(source, part, info)
-            done += part.size
-        if info.compressed:
-            _read_to_end(stream, info)
-    return flat.reshape(info.shape, order="F")
-
-
-def map_voxels(info: NiftiInfo) -> np.ndarray:
-    """Map the stored values of an uncompressed file, read-only, without scaling and in the file's byte order.
-
-    Raises:
-        DataError: If the file is smaller than its header claims.
-    """
-    check_size(info)
-    with open_regular(info.path, 0) as raw:
-        return np.memmap(raw, info.stored_dtype, "r", offset=info.offset, shape=info.shape, order="F")
-
-
-def scaled_values(stored: np.ndarray, info: NiftiInfo) -> np.ndarray:
-    """Convert a part of `map_voxels` to voxel values, in a new array of ``info.dtype``."""
-    values = np.empty(stored.shape, info.dtype)
-    _convert(stored, values, info)
-    return values
-
-
-def stored_bytes(info: NiftiInfo) -> Iterator[bytes]:
-    """Yield the stored values as bytes, in pieces, as far as the file holds them."""
-    with open_unpacked(info.path) as stream:
-        _skip(stream, info, info.offset)
-        left = info.claimed - info.offset
-        while left and (part := stream.read(min(left, _CHUNK))):
-            left -= len(part)
-            yield part
-
-
-def _check_claim(info: NiftiInfo) -> None:
-    size = file_size(info.path)
-    if info.compressed and info.claimed > size * _DEFLATE_LIMIT + _SLACK:
-        raise _too_short(info, None)
-    if not info.compressed and info.claimed > size:
-        raise _too_short(info, size)
-
-
-def _trailer_fits(info: NiftiInfo) -> bool:
-    return size_in_trailer(info.path) == info.claimed % 2**32
-
-
-def _skip(stream: BinaryIO, info: NiftiInfo, size: int) -> None:
-    left = size
-    while left:
-        part = len(stream.read(min(left, _CHUNK)))
-        if not part:
-            raise _too_short(info, size - left)
-        left -= part
-
-
-def _fill(stream: BinaryIO, target: np.ndarray, info: NiftiInfo, done: int) -> None:
-    view = memoryview(target.data).cast("B")
-    filled = 0
-    while filled < len(view):
-        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]
-        if not count:
-            raise _too_short(info, info.offset + done * info.stored_dtype.itemsize + filled)
-        filled += count
-
-
-def _read_to_end(stream: BinaryIO, info: NiftiInfo) -> None:
-    """Read the rest of the file after the voxels, so that gzip compares its checksum.
-
-    With a damaged header, much more than a few bytes may follow. There is a limit, since a kilobyte may expand to a
-    megabyte.
-    """
-    limit = max(_MOST_TRAILING, info.claimed)
-    piece = bytearray(_SLACK)
-    found = 0
-    while count := stream.readinto(piece):  # type: ignore[attr-defined]
-        found += count
-        if found > limit:
-            raise DataError(
-                f"{info.path}: the header declares far less data than the file holds (shape {info.shape} of "
-                f"{info.stored_dtype.name}, {info.claimed} bytes; more than {limit} bytes follow): the header is "
-                "damaged; copy or export the file again"
-            )
-
-
-def _convert(source: np.ndarray, target: np.ndarray, info: NiftiInfo) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        if info.scaled:
-            # In float64, in pieces, so that large integers times a slope keep the precision of float32.
-            np.copyto(target, source.astype(np.float64) * info.slope + info.inter, casting="same_kind")
-        else:
-            np.copyto(target, source, casting="same_kind")
-
-
-def _too_short(info: NiftiInfo, held: int | None) -> DataError:
-    claim = f"shape {info.shape} of {info.stored_dtype.name}, {info.claimed} bytes"
-    found = f"the file holds {held}" if held is not None else "a file of this size cannot hold that"
-    return DataError(
-        f"{info.path}: the header declares more data than the file holds ({claim}; {found}): the file is truncated or "
-        "its header damaged; copy or export it again"
-    )

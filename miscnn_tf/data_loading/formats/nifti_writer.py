@@ -19,9 +19,9 @@ from miscnn_tf.data_loading.formats.nifti_reader import (
     MILLIMETRES,
     in_millimetres,
     read_info,
-    stored_bytes,
     stored_header,
 )
+from miscnn_tf.data_loading.formats.voxel_file import stored_bytes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 

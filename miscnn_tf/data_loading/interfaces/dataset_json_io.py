@@ -17,19 +17,19 @@ from miscnn_tf.data_loading._discovery.dataset_json import (
     read_description,
 )
 from miscnn_tf.data_loading.file_names import (
-    ENDINGS,
     composed,
     distinct,
     ending_of,
     folder_entries,
-    is_nifti,
     list_files,
     visible_files,
     warn_of_others,
     without_ending,
 )
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
+from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, format_of, prediction_ending
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
         pattern: str | None = None,
         *,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:
@@ -138,7 +138,10 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
                     "part='training' or part='test'"
                 )
             samples |= test
-        return FoundFiles(samples, disk.endings[0], channels, self._class_names(description))
+        first = next((files.images[0] for files in samples.values()), None)
+        ending = disk.endings[0] if first is None else ending_of(first)
+        written = ending if ending in _IMAGES else prediction_ending(ending)
+        return FoundFiles(samples, written, channels, self._class_names(description))
 
     def _class_names(self, description: DatasetDescription | None) -> tuple[str, ...] | None:
         if description is None:
@@ -152,10 +155,12 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
             return None
 
     def _endings(self, root: Path, description: DatasetDescription | None) -> tuple[str, ...]:
-        """Return the endings of image files: those of NIfTI, unless ``dataset.json`` names another one."""
+        """Return the endings of image files: those of volumes, unless ``dataset.json`` names another one."""
         ending = None if description is None else description.file_ending
-        if ending is None or is_nifti(ending):
-            return ENDINGS
+        if ending is None:
+            return VOLUME_ENDINGS
+        if ending in VOLUME_ENDINGS:
+            return format_of(f"x{ending}").endings
         if ending in _IMAGES:
             return (ending,)
         assert description is not None
@@ -340,7 +345,7 @@ def _without_gaps(disk: _Disk, there: Mapping[int, Path], case: str, channels: i
     """Return the files of all channels; missing ones by their expected name."""
     one = next(iter(there.values()))
     # Colours of a PNG are three channels in one file.
-    least = (channels or 1) if is_nifti(one) else 1
+    least = 1 if one.name.lower().endswith(_IMAGES) else channels or 1
     numbers = range(max(max(there) + 1, least))
     return tuple(there.get(number, one.with_name(f"{case}_{number:04d}{ending_of(one)}")) for number in numbers)
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf._base.configuration import build, get_config
+from miscnn_tf.data_loading.formats.volumes import is_volume
 from miscnn_tf.data_loading.interfaces import (
     DICOM_interface,
     Image_interface,
+    NIFTI_interface,
     get_data_interface_from_file_term,
     miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.label_keys import has_colours
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
 from miscnn_tf.errors import ConfigurationError
 
@@ -87,7 +90,7 @@ def label_values_of(interface: object) -> list[int] | None:
     # Interfaces that are not derived from Abstract_IO may lack the method.
     ask = getattr(interface, "values_of_classes", None)
     values = None if ask is None else ask()
-    return None if values is None or are_class_numbers(values) else list(values)
+    return None if values is None or are_class_numbers(values) else [int(value) for value in values]
 
 
 def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> Abstract_IO:
@@ -108,7 +111,8 @@ def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> A
             f"label_values={values!r} must be {interface.classes} different whole numbers, one per class"
         )
     cls, config = type(interface), get_config(interface)
-    if "label_map" not in config:
+    # Volumes cannot hold colours; they get class numbers.
+    if "label_map" not in config or (has_colours(values) and not interface.writes_file_termination(".png")):
         return interface
     made: Abstract_IO = cls(**{**config, "label_map": label_map_of(values)})
     made.class_names = interface.class_names
@@ -137,10 +141,11 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
         raise ConfigurationError("image_path is an empty list; pass a file, or one file per channel")
     first = Path(parts[0])
     ending = _ending(first)
-    knows = first.is_dir() or interface.check_file_termination(ending)
+    # TIFF files are images or volumes.
+    found = NIFTI_interface if is_volume(first) else get_data_interface_from_file_term(ending)
+    knows = first.is_dir() or interface.check_file_termination(ending) or found is type(interface)
     if knows and type(interface).read_file is not Abstract_IO.read_file:
         return interface
-    found = get_data_interface_from_file_term(ending)
     if found is None:
         raise ConfigurationError(f"no interface reads {first}: its ending {ending!r} is not known")
     if (found is DICOM_interface) != isinstance(interface, DICOM_interface):

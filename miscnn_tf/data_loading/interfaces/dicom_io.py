@@ -39,9 +39,11 @@ from miscnn_tf.data_loading.dicom.structures import (
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, find_samples, is_nifti, sample_folder
-from miscnn_tf.data_loading.formats.nifti_reader import read_info, read_voxels
+from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats.volumes import read_voxels
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values, completed
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
@@ -119,7 +121,7 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         annotation_tag: str | None = None,
         *,
         pattern: str | None = None,
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         series: str | None = None,
         prediction_format: str = "nifti",
         modality: str | None = None,

@@ -13,6 +13,7 @@ from miscnn_tf._base import configuration
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
@@ -48,7 +49,7 @@ class Dictionary_interface(Abstract_IO):
         classes: int = 2,
         three_dim: bool = True,
         *,
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
     ) -> None:
         super().__init__(channels=channels, classes=classes, three_dim=three_dim)
         if not isinstance(dictionary, MutableMapping):

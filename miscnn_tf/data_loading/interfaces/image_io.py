@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -17,17 +18,18 @@ from miscnn_tf._base.plain_files import read_array
 from miscnn_tf.data_loading._discovery.image_forms import have_colours
 from miscnn_tf.data_loading.file_names import find_file, find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.formats import image_file
-from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS
 from miscnn_tf.data_loading.interfaces.abstract_io import (
     Abstract_IO,
     prediction_labels,
     prediction_to_write,
     stat_fingerprint,
 )
+from miscnn_tf.data_loading.label_keys import LabelMap, as_key, colour_keys, is_colour, is_threshold
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError, RepeatedWarning
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +40,24 @@ _LIMITS_OF_TIFF = (-(2**31), 2**31 - 1)
 
 
 class Image_interface(Abstract_IO):
-    """Interface for 2D images in PNG, TIFF, JPEG or BMP files, as arrays of ``(rows, columns)``.
+    """Interface for 2D images in PNG, TIFF, JPEG, BMP or GIF files, as arrays of ``(rows, columns)``.
 
     A sample is a folder with ``imaging.<fmt>`` and, for training, ``segmentation.<fmt>``. Depth is kept (8, 16 and 32
-    bits, float32). Masks are grey values or palette indices in a lossless format: masks of JPEG images must be PNG,
-    TIFF or BMP. Images and masks are turned upright by their Orientation tag; predictions are upright, without the tag.
+    bits, float32). Masks are grey values or palette indices in a lossless format, PNG, TIFF, BMP or GIF; colours with a
+    label map of colours, ``{"#ff0000": 1}``; and JPEG with one that has a threshold, ``{"128+": 1}``. Images and masks
+    are turned upright by their Orientation tag; predictions are upright, without the tag.
 
-    Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG data), grey values that are the labels, 16 bits
-    where they need them; activation output is ``<output_path>/<index>.npy``, float32 ``(rows, columns, classes)``.
+    Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG and GIF data), grey values that are the labels,
+    with 16 bits where they need them, or colours; activation output is ``<output_path>/<index>.npy``, float32 ``(rows,
+    columns, classes)``.
 
     Args:
         classes: Number of classes, background included.
         img_type: "grayscale" (1 channel; colours become luminance) or "rgb" (3 channels).
-        img_format: "png", "tif", "tiff", "bmp", "jpg" or "jpeg".
+        img_format: "png", "tif", "tiff", "bmp", "gif", "jpg" or "jpeg".
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
-        label_map: Labels for values in the masks, ``{255: 1}``; other values are kept. Predictions are written in the
-            same values.
+        label_map: Labels for values or colours in the masks, ``{255: 1}``; other values are kept. Predictions are
+            written in the same values or colours.
 
     Example:
         >>> interface = Image_interface(classes=2, img_type="rgb", img_format="tif", label_map={255: 1})
@@ -74,13 +78,13 @@ a folder per sample, with images
         img_format: str = "png",
         pattern: str | None = None,
         *,
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
     ) -> None:
         if img_type not in _CHANNELS:
             raise ConfigurationError(f"img_type={img_type!r}: choose one of {', '.join(_CHANNELS)}")
         ending = str(img_format).lower().lstrip(".")
-        if ending not in LOSSLESS + LOSSY:
-            raise ConfigurationError(f"img_format={img_format!r}: choose one of {', '.join(LOSSLESS + LOSSY)}")
+        if ending not in IMAGES:
+            raise ConfigurationError(f"img_format={img_format!r}: choose one of {', '.join(IMAGES)}")
         super().__init__(channels=_CHANNELS[img_type], classes=classes, three_dim=False)
         self.img_type = img_type
         self.img_format = ending
@@ -88,11 +92,13 @@ a folder per sample, with images
         self.label_map = normalised_label_map(label_map, classes)
         self._require_storable(self._prediction_ending)
         self.data_directory: Path | None = None
+        # Colour of each palette index, and the first mask with it.
+        self.palette_colours: dict[int, tuple[str, Path]] = {}
 
     @classmethod
     def find_image(cls, folder: Path) -> Path | None:
         """Return ``imaging.<ending>`` of a sample's folder, in any of the formats; None if it is missing."""
-        return _first(folder, "imaging", [*LOSSLESS, *LOSSY])
+        return _first(folder, "imaging", list(IMAGES))
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -162,11 +168,16 @@ a folder per sample, with images
             DataError: If it was compressed with loss, or its values are not labels below `classes`.
         """
         path = self.segmentation_path(index)
-        return check_labels(image_file.read_mask(path), self.classes, path, self.label_map)
+        return check_labels(image_file.read_mask(path, self.label_map), self.classes, path, self.label_map)
 
     def stored_labels(self, index: Hashable) -> np.ndarray:
         """Return the stored values of the mask, regardless of `classes` and `label_map`."""
-        return image_file.read_mask(self.segmentation_path(index))
+        path = self.segmentation_path(index)
+        if self.label_map is not None:
+            return image_file.read_mask(path, self.label_map)
+        labels = image_file.read_any_mask(path)
+        self._compare_palettes(path, labels)
+        return labels
 
     def load_prediction(self, index: Hashable, output_path: str | Path) -> np.ndarray:
         """Read a stored prediction: labels ``(rows, columns)``, or probabilities ``(rows, columns, classes)``.
@@ -176,7 +187,7 @@ a folder per sample, with images
         """
         labels, activation = self._prediction_paths(index, output_path)
         if labels.is_file():
-            stored = image_file.read_mask(labels)
+            stored = image_file.read_mask(labels, self.label_map)
             return prediction_labels(stored, self.classes, labels, self.label_map, self.values_of_classes())
         if not activation.is_file():
             raise MissingDataError(f"prediction {labels} does not exist; predict {index!r} first")
@@ -192,7 +203,7 @@ a folder per sample, with images
     @staticmethod
     def check_file_termination(termination: str) -> bool:
         """Return True if files with this ending (``".png"``) are images."""
-        return termination.lower().startswith(".") and termination.lower()[1:] in LOSSLESS + LOSSY
+        return termination.lower().startswith(".") and termination.lower()[1:] in IMAGES
 
     def writes_file_termination(self, termination: str) -> bool:
         """Return True if files with this ending are images.
@@ -216,7 +227,7 @@ a folder per sample, with images
         if not load_seg:
             return
         mask = self.segmentation_path(index)
-        other = image_file.check_mask(mask)
+        other = image_file.check_mask(mask, self.label_map)
         if size != other:
             raise GridError(f"{mask} is {other} (rows, columns), {image} is {size}; they must be the same size")
 
@@ -287,7 +298,8 @@ a folder per sample, with images
         if lossy is not None:
             raise DataError(
                 f"{lossy}: the mask is in a lossy format, which changes labels; save it without loss as "
-                "segmentation.png (the images may stay as they are)"
+                "segmentation.png (the images may stay as they are), or separate its values by a threshold, "
+                "--label-map 128+=1 (Python: label_map={'128+': 1})"
             )
         wanted = self.img_format if self.img_format in LOSSLESS else "png"
         raise MissingDataError(
@@ -304,8 +316,30 @@ a folder per sample, with images
         return _first(folder, "imaging", image_file.spellings(self.img_format))
 
     def _mask_in(self, folder: Path) -> Path | None:
-        wanted = image_file.spellings(self.img_format) if self.img_format in LOSSLESS else []
-        return _first(folder, "segmentation", [*wanted, *LOSSLESS])
+        wanted = image_file.spellings(self.img_format) if self.img_format in MASKS else []
+        lossy = LOSSY if any(map(is_threshold, self.label_map or ())) else ()
+        return _first(folder, "segmentation", [*wanted, *MASKS, *lossy])
+
+    def _compare_palettes(self, path: Path, labels: np.ndarray) -> None:
+        """Warn if the same palette index has different colours in two masks: programs order palettes as they like."""
+        palette = image_file.palette_of(path)
+        if palette is None:
+            return
+        for index in np.unique(labels).tolist():
+            if index >= len(palette):
+                continue
+            colour = str(as_key(colour_keys(palette[index].astype(np.uint8))[()]))
+            before, other = self.palette_colours.setdefault(index, (colour, path))
+            if before != colour:
+                warnings.warn(
+                    RepeatedWarning(
+                        f"{path}: the palette index {index} is {colour}, but {before} in {other}. Palette indices are "
+                        "read as labels; if the colours are the classes, give them, label_map="
+                        f"{{{before!r}: 1, …}}",
+                        key="palettes of masks",
+                    ),
+                    stacklevel=4,
+                )
 
     @property
     def _prediction_ending(self) -> str:
@@ -316,7 +350,7 @@ a folder per sample, with images
 
     def _require_storable(self, ending: str) -> None:
         """Refuse a label map whose values a format cannot hold, before predicting."""
-        values = mapped_values(self.label_map).values()
+        values = [value for value in mapped_values(self.label_map).values() if not is_colour(value)]
         low, high = _LIMITS.get(ending, _LIMITS_OF_TIFF)
         beyond = sorted(value for value in values if not low <= value <= high)
         if beyond:

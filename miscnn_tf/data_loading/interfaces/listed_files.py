@@ -13,10 +13,12 @@ import numpy as np
 from miscnn_tf._base import configuration
 from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf.data_loading._discovery.image_forms import have_colours, usual_nifti_form
-from miscnn_tf.data_loading.file_names import composed, is_nifti, matches, name_expression
+from miscnn_tf.data_loading.file_names import composed, ending_of, matches, name_expression
+from miscnn_tf.data_loading.formats.volumes import is_volume
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import normalised_label_map
@@ -62,9 +64,9 @@ class FoundFiles:
 class ListedFiles_interface(Abstract_IO):
     """Base class of interfaces for layouts that list each sample's files explicitly.
 
-    A subclass finds the files; they are read and written by `NIFTI_interface` or, images of two dimensions in other
-    formats, by `Image_interface`. `initialize` sets arguments that are None from the data; they are stored in model
-    files, so that the interface can be rebuilt without the data.
+    A subclass finds the files; volumes are read and written by `NIFTI_interface`, other images by `Image_interface`.
+    `initialize` sets arguments that are None from the data; they are stored in model files, so that the interface can
+    be rebuilt without the data.
 
     Args:
         channels: Number of channels.
@@ -85,7 +87,7 @@ class ListedFiles_interface(Abstract_IO):
         three_dim: bool | None = None,
         pattern: str | None = None,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:
@@ -102,6 +104,7 @@ class ListedFiles_interface(Abstract_IO):
         # Given arguments also apply to the next folder; detected ones do not.
         self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
         self._files: dict[Hashable, SampleFiles] = {}
+        self.palette_colours: dict[int, tuple[str, Path]] = {}
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -209,7 +212,7 @@ class ListedFiles_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Return True if files with this ending can be read: NIfTI, PNG, TIFF, BMP, JPEG."""
+        """Return True if files with this ending can be read: NIfTI, NRRD, …, PNG, TIFF, BMP, JPEG, GIF."""
         return NIFTI_interface.check_file_termination(termination) or Image_interface.check_file_termination(
             termination
         )
@@ -231,13 +234,13 @@ class ListedFiles_interface(Abstract_IO):
         return self.reader.fingerprint(index, str(input_path))
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image at any path, as `load_image` does; a list of NIfTI files has one channel each."""
+        """Read an image at any path, as `load_image` does; a list of volumes has one channel each."""
         first = path if isinstance(path, str | Path) else next(iter(path), "")
         reader = self._reader_of(first)
         return reader.read_file(path)  # type: ignore[arg-type]  # each reader checks the type itself
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
-        """Write ``sample.pred_data`` to a NIfTI or image file, atomically, in the image's geometry."""
+        """Write ``sample.pred_data`` to a volume or image file, atomically, in the image's geometry."""
         self._reader_of(path).write_file(sample, path)
 
     @property
@@ -247,7 +250,7 @@ class ListedFiles_interface(Abstract_IO):
 
     def _reader_of(self, path: str | Path) -> NIFTI_interface | Image_interface:
         """Return the reader of a file that need not be in the data set."""
-        ending = Path(path).suffix.lower()
+        ending = ending_of(Path(path))
         image = Image_interface.check_file_termination(ending) and self.three_dim is False
         return self._reader_for(ending if image else self.file_ending if Path(path).is_dir() else ".nii.gz")
 
@@ -258,9 +261,10 @@ class ListedFiles_interface(Abstract_IO):
                 f"{type(self).__name__} does not know {', '.join(missing) or 'its files'} yet: call "
                 "initialize(input_path), or use Data_IO"
             )
-        if is_nifti(ending):
-            return _ListedNifti(self)
-        return _ListedImages(self, ending)
+        stack = bool(self.three_dim) and ending in (".tif", ".tiff")
+        if Image_interface.check_file_termination(ending) and not stack:
+            return _ListedImages(self, ending)
+        return _ListedVolumes(self)
 
     def _fill_in(self, found: FoundFiles, root: Path) -> None:
         """Set all arguments that were not given, from the layout or from the images' headers."""
@@ -289,7 +293,7 @@ class ListedFiles_interface(Abstract_IO):
     def _look_at_images(self, root: Path) -> tuple[int, bool]:
         """Detect the number of channels, and whether the images are volumes."""
         files = {name: sample.images for name, sample in self._files.items()}
-        if is_nifti(next(iter(files.values()))[0]):
+        if is_volume(next(iter(files.values()))[0]):
             return usual_nifti_form(files, files.__getitem__, root, channels=self.channels, three_dim=self.three_dim)
         # With `channels` given, the choice between grey and colours is made.
         coloured = have_colours(files, lambda name: files[name][0], root, warn=self.channels is None)
@@ -323,8 +327,8 @@ class ListedFiles_interface(Abstract_IO):
         return [path for path in paths if path.is_file()]
 
 
-class _ListedNifti(NIFTI_interface):
-    """Reader and writer of the NIfTI files of an interface's table."""
+class _ListedVolumes(NIFTI_interface):
+    """Reader and writer of the volumes of an interface's table."""
 
     def __init__(self, owner: ListedFiles_interface) -> None:
         super().__init__(owner.channels, owner.classes, owner.three_dim, label_map=owner.label_map)
@@ -353,13 +357,14 @@ class _ListedImages(Image_interface):
         img_type = "rgb" if owner.channels == 3 else "grayscale"
         super().__init__(owner.classes, img_type, ending, label_map=owner.label_map)
         self.owner = owner
+        self.palette_colours = owner.palette_colours
 
     def image_path(self, index: Hashable) -> Path:
         images = self.owner._sample(index).images
         if len(images) > 1:
             raise DataError(
                 f"{images[0]} is one of {len(images)} files of the sample {index!r}; one file per channel is "
-                "supported for NIfTI only: convert them, or save colours as one image"
+                "supported for volumes only: convert them, or save colours as one image"
             )
         return images[0]
 

@@ -1,4 +1,4 @@
-"""Interface for NIfTI volumes: a folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``."""
+"""Interface for volumes: a folder per sample with ``imaging.nii.gz`` and ``segmentation.nii.gz``, or other formats."""
 
 from __future__ import annotations
 
@@ -15,23 +15,35 @@ from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading._discovery.image_forms import usual_nifti_form
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
-    find_nifti,
+    ending_of,
+    find_file,
     find_samples,
     folder_below,
     list_files,
     sample_folder,
     visible_files,
     warn_of_others,
-    without_ending,
 )
-from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, check_size, read_info, read_voxels
-from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats.volume_info import VolumeInfo
+from miscnn_tf.data_loading.formats.volumes import (
+    VOLUME_ENDINGS,
+    WRITTEN,
+    check_size,
+    files_of,
+    find_volume,
+    prediction_ending,
+    read_info,
+    read_voxels,
+    volume_stem,
+    write_volume,
+)
 from miscnn_tf.data_loading.interfaces.abstract_io import (
     Abstract_IO,
     prediction_labels,
     prediction_to_write,
     stat_fingerprint,
 )
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
@@ -41,17 +53,17 @@ _MODALITY = re.compile(r"imaging_(\d{4})", re.IGNORECASE | re.ASCII)
 
 
 class NIFTI_interface(Abstract_IO):
-    """Interface for volumes (or 2D images) in NIfTI files, compressed or not.
+    """Interface for volumes (or 2D images) in NIfTI files, compressed or not, and in other formats of volumes.
 
-    A sample is a folder with ``imaging.nii.gz`` and, for training, ``segmentation.nii.gz``; or ``.nii``. Several
-    channels are the fourth axis of the image, or a file each: ``imaging_0000.nii.gz``, ``imaging_0001.nii.gz``, …,
-    all on one grid.
+    A sample is a folder with ``imaging.nii.gz`` and, for training, ``segmentation.nii.gz``; or ``.nii``, ``.nrrd``,
+    ``.mha``, ``.mhd``, ``.mgz``, ``.hdr`` with ``.img``, a TIFF stack, ``.npy``, ``.npz``. Several channels are the
+    fourth axis of the image, or a file each: ``imaging_0000.nii.gz``, ``imaging_0001.nii.gz``, …, all on one grid.
 
     ``scl_slope`` and ``scl_inter`` are applied to images and label maps. Affine and spacing are converted to
     millimetres.
 
-    Predictions are ``<output_path>/<index>.nii.gz`` with the image's affine, qform, sform and unit: integer labels, or
-    with activation output the class probabilities as float32 along a fourth axis.
+    Predictions are ``<output_path>/<index>.nii.gz`` with the image's affine, qform, sform and unit, or in the format of
+    the image: integer labels, or with activation output the class probabilities as float32 along a fourth axis.
 
     Args:
         channels: Number of channels.
@@ -71,7 +83,7 @@ class NIFTI_interface(Abstract_IO):
 
     layout_description: ClassVar[str] = """\
 a folder per sample, with NIfTI files
-  case_00/imaging.nii.gz          or imaging_0000.nii.gz, imaging_0001.nii.gz, …
+  case_00/imaging.nii.gz          or imaging_0000.nii.gz, imaging_0001.nii.gz, …; .nrrd, .mha, .mgz, …
   case_00/segmentation.nii.gz"""
     recognition_order: ClassVar[int] = 20
 
@@ -82,7 +94,7 @@ a folder per sample, with NIfTI files
         three_dim: bool = True,
         pattern: str | None = None,
         *,
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
     ) -> None:
         super().__init__(channels=channels, classes=classes, three_dim=three_dim)
         self.pattern = pattern
@@ -178,17 +190,22 @@ a folder per sample, with NIfTI files
         return prediction_labels(array, self.classes, path, self.label_map, self.values_of_classes())
 
     def save_prediction(self, sample: Sample, output_path: str | Path) -> None:
-        """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, atomically.
+        """Write ``sample.pred_data`` to ``<output_path>/<index>.nii.gz``, or in the image's format, atomically.
 
         Raises:
             StorageError: If it cannot be written.
         """
-        self.write_file(sample, inside(output_path, sample.index, ENDINGS[0]))
+        ending = sample.extended.get("file_ending", ENDINGS[0])
+        self.write_file(sample, inside(output_path, sample.index, ending))
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Return True if the ending is ``.nii`` or ``.nii.gz``."""
-        return termination.lower() in ENDINGS
+        """Return True if the ending is that of a volume: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``, …."""
+        return termination.lower() in VOLUME_ENDINGS
+
+    def writes_file_termination(self, termination: str) -> bool:
+        """Return True if `write_file` writes files with this ending."""
+        return termination.lower() in WRITTEN
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample by its headers: complete files, channels, dimension, grid.
@@ -214,14 +231,14 @@ a folder per sample, with NIfTI files
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
-        files = self.source_paths(index, input_path)
+        files = [file for path in self.source_paths(index, input_path) for file in files_of(path)]
         return configuration.digest(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read an image at any path, as `load_image` does.
 
         Args:
-            path: A ``.nii.gz`` or ``.nii`` file; a list of them, one per channel; or a folder with ``imaging.nii.gz``
+            path: A volume in any of the formats; a list of them, one per channel; or a folder with ``imaging.nii.gz``
                 or ``imaging_0000.nii.gz``, ….
         """
         if not isinstance(path, str | Path):
@@ -231,7 +248,7 @@ a folder per sample, with NIfTI files
         return self._read_image(self._checked([read_info(path)]))
 
     def write_file(self, sample: Sample, path: str | Path) -> None:
-        """Write ``sample.pred_data`` to a ``.nii.gz`` or ``.nii`` file in the image's geometry, atomically.
+        """Write ``sample.pred_data`` to a file in the image's geometry and the format of the ending, atomically.
 
         The geometry is taken from ``sample.extended``, as set by `load_image` or `read_file`. Labels are written in the
         values of the segmentation files, as uint8 or a wider type if needed, on the image's axes; probabilities as
@@ -241,9 +258,9 @@ a folder per sample, with NIfTI files
         # A slice that is (x, y, 1) in its file is written in that shape, so that viewers can overlay it.
         if not sample.three_dim and (activation or sample.extended.get("file_axes", 2) == 3):
             array = array[:, :, np.newaxis]
-        write_nifti(path, array, sample.extended)
+        write_volume(path, array, sample.extended)
 
-    def image_infos(self, index: Hashable) -> list[NiftiInfo]:
+    def image_infos(self, index: Hashable) -> list[VolumeInfo]:
         """Return the headers of a sample's image files, after checking them against this interface and each other.
 
         Raises:
@@ -269,7 +286,7 @@ a folder per sample, with NIfTI files
             MissingDataError: If it is missing.
         """
         folder = sample_folder(self.data_directory, index, self)
-        path = find_nifti(folder / "segmentation", any_case=True)
+        path = find_volume(folder / "segmentation", any_case=True)
         if path is None:
             raise MissingDataError(
                 f"{folder} holds no segmentation.nii.gz (found: {list_files(folder)}); add it, or leave {index!r} out "
@@ -280,10 +297,10 @@ a folder per sample, with NIfTI files
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         """Return all files of a sample that exist."""
         folder = folder_below(input_path, index)
-        segmentation = find_nifti(folder / "segmentation", any_case=True)
+        segmentation = find_volume(folder / "segmentation", any_case=True)
         return image_files(folder) + ([segmentation] if segmentation else [])
 
-    def _checked(self, infos: list[NiftiInfo]) -> list[NiftiInfo]:
+    def _checked(self, infos: list[VolumeInfo]) -> list[VolumeInfo]:
         """Check that the files of one image have this interface's dimension and channels, on one grid."""
         if len(infos) == 1:
             check_axes(self._image_shape(infos[0]), self.three_dim, self.channels, infos[0].path)
@@ -299,7 +316,7 @@ a folder per sample, with NIfTI files
         check_axes((*self.label_shape(infos[0]), len(infos)), self.three_dim, self.channels, infos[0].path.parent)
         return infos
 
-    def _read_image(self, infos: list[NiftiInfo]) -> tuple[np.ndarray, dict[str, Any]]:
+    def _read_image(self, infos: list[VolumeInfo]) -> tuple[np.ndarray, dict[str, Any]]:
         first = infos[0]
         if len(infos) == 1:
             image = read_voxels(first).reshape(self._image_shape(first), order="F")
@@ -312,21 +329,25 @@ a folder per sample, with NIfTI files
                 image[..., channel] = check_image(read_voxels(info), info.path).reshape(image.shape[:-1], order="F")
         return image, self._extended(first)
 
-    def _extended(self, info: NiftiInfo) -> dict[str, Any]:
+    def _extended(self, info: VolumeInfo) -> dict[str, Any]:
         facts = info.geometry()
         facts["type"] = "nifti"
+        written = prediction_ending(ending_of(info.path))
+        if written != ENDINGS[0]:
+            facts |= {"type": written[1:], "file_ending": written}
         if not self.three_dim:
-            facts["spacing"] = facts["spacing"][:2]
+            if "spacing" in facts:
+                facts["spacing"] = facts["spacing"][:2]
             facts["file_axes"] = min(len(info.shape), 3)
         return facts
 
-    def _image_shape(self, info: NiftiInfo) -> tuple[int, ...]:
+    def _image_shape(self, info: VolumeInfo) -> tuple[int, ...]:
         shape = info.shape
         if not self.three_dim and len(shape) > 2 and shape[2] == 1:
             return shape[:2] + shape[3:]
         return shape
 
-    def label_shape(self, info: NiftiInfo) -> tuple[int, ...]:
+    def label_shape(self, info: VolumeInfo) -> tuple[int, ...]:
         """Return the spatial shape of a file that has one value per voxel.
 
         Raises:
@@ -342,7 +363,7 @@ a folder per sample, with NIfTI files
             )
         return shape
 
-    def segmentation_info(self, index: Hashable) -> NiftiInfo:
+    def segmentation_info(self, index: Hashable) -> VolumeInfo:
         """Return the header of a sample's segmentation.
 
         Raises:
@@ -356,21 +377,21 @@ a folder per sample, with NIfTI files
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the image files of a folder: ``imaging.nii[.gz]``, else all ``imaging_<4 digits>.nii[.gz]``, sorted.
+    """List the image files of a folder: ``imaging.nii.gz``, else all ``imaging_<4 digits>.nii.gz``, sorted; or others.
 
     Names are compared case-insensitively. If a channel exists twice, or files of both forms exist, a warning names the
     ones that are read.
     """
     if not folder.is_dir():
         return []
-    single = find_nifti(folder / "imaging", any_case=True)
-    stems = {path: without_ending(path.name, ENDINGS) or "" for path in visible_files(folder)}
-    numbers = {path: match[1] for path, stem in stems.items() if (match := _MODALITY.fullmatch(stem))}
+    single = find_volume(folder / "imaging", any_case=True)
+    named = [path for path in visible_files(folder) if path.name.lower().startswith("imaging_")]
+    numbers = {path: match[1] for path in named if (match := _MODALITY.fullmatch(volume_stem(path) or ""))}
     if single is not None:
         if numbers:
             warn_of_others(single, numbers)
         return [single]
-    channels = (find_nifti(folder / f"imaging_{number}", any_case=True) for number in sorted(set(numbers.values())))
+    channels = (find_volume(folder / f"imaging_{number}", any_case=True) for number in sorted(set(numbers.values())))
     return [path for path in channels if path is not None]
 
 
@@ -400,12 +421,13 @@ def _image_paths(folder: Path) -> list[Path]:
 
 
 def find_prediction(index: Hashable, output_path: str | Path) -> Path:
-    """Find the file of a prediction, ``<output_path>/<index>.nii[.gz]``, with the ending in any case of letters.
+    """Find the file of a prediction, ``<output_path>/<index>.nii.gz`` or in another format, in any case of letters.
 
     Raises:
         MissingDataError: If it is missing.
     """
-    path = find_nifti(inside(output_path, index))
+    stem = inside(output_path, index)
+    path = find_file(stem.parent, stem.name, WRITTEN)
     if path is None:
         raise MissingDataError(
             f"prediction {inside(output_path, index, ENDINGS[0])} does not exist; predict {index!r} first"
@@ -413,6 +435,9 @@ def find_prediction(index: Hashable, output_path: str | Path) -> Path:
     return path
 
 
-def _grid_difference(first: NiftiInfo, second: NiftiInfo) -> str | None:
+def _grid_difference(first: VolumeInfo, second: VolumeInfo) -> str | None:
     shapes = ((first.shape + (1, 1))[:3], (second.shape + (1, 1))[:3])
+    # A format without a position in space is on the grid of any other of its shape.
+    if first.affine is None or second.affine is None:
+        return geometry.grid_difference(shapes[0], np.eye(4), shapes[1], np.eye(4))
     return geometry.grid_difference(shapes[0], first.affine, shapes[1], second.affine)

@@ -16,10 +16,13 @@ from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading import geometry
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, sample_folder
-from miscnn_tf.data_loading.formats.nifti_reader import NiftiInfo, map_voxels, read_info, read_voxels, scaled_values
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats.volume_info import VolumeInfo
+from miscnn_tf.data_loading.formats.volumes import read_info, read_voxels
+from miscnn_tf.data_loading.formats.voxel_file import VoxelFile, map_voxels, scaled_values
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface, find_prediction, with_usual_form
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.data_loading.label_values import class_values, to_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
@@ -45,7 +48,7 @@ class VolumeCache:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[str, int, int], tuple[NiftiInfo, np.ndarray]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int, int], tuple[VolumeInfo, np.ndarray]] = OrderedDict()
         self._locks: dict[tuple[str, int, int], threading.Lock] = {}
 
     @property
@@ -53,13 +56,15 @@ class VolumeCache:
         """Bytes of decoded voxels in the cache."""
         return sum(_cost(volume) for _, volume in self._held.values())
 
-    def plane(self, path: Path, axis: int, position: int) -> tuple[NiftiInfo, np.ndarray]:
+    def plane(self, path: Path, axis: int, position: int) -> tuple[VolumeInfo, np.ndarray]:
         """Return the header of a volume, and a copy of one of its slices without the sliced axis."""
         info, volume = self._volume(path)
         part = volume[(slice(None),) * axis + (position,)]
-        return info, scaled_values(part, info) if isinstance(volume, np.memmap) else np.ascontiguousarray(part)
+        if isinstance(info, VoxelFile) and isinstance(volume, np.memmap):
+            return info, scaled_values(part, info)
+        return info, np.ascontiguousarray(part)
 
-    def _volume(self, path: Path) -> tuple[NiftiInfo, np.ndarray]:
+    def _volume(self, path: Path) -> tuple[VolumeInfo, np.ndarray]:
         try:
             status = os.stat(path)
         except FileNotFoundError:
@@ -77,7 +82,7 @@ class VolumeCache:
                     return self._held[key]
             try:
                 info = read_info(path)
-                volume = read_voxels(info) if info.compressed else map_voxels(info)
+                volume = map_voxels(info) if isinstance(info, VoxelFile) and info.mappable else read_voxels(info)
             finally:
                 with self._lock:
                     self._locks.pop(key, None)
@@ -130,7 +135,7 @@ class NIFTIslicer_interface(Abstract_IO):
         classes: int = 2,
         pattern: str | None = None,
         *,
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         cache_bytes: int | str = 2**30,
     ) -> None:
         super().__init__(channels=channels, classes=classes, three_dim=False)
@@ -336,25 +341,26 @@ class NIFTIslicer_interface(Abstract_IO):
             sample_folder(self.data_directory, folder, self)
         return folder, int(position)
 
-    def _in_range(self, index: Hashable, position: int, info: NiftiInfo) -> None:
+    def _in_range(self, index: Hashable, position: int, info: VolumeInfo) -> None:
         slices = info.shape[self.slice_axis]
         if position >= slices:
             raise DataError(f"{index!r}: {info.path} has slices 0 to {slices - 1} along axis {self.slice_axis}")
 
-    def _extended(self, info: NiftiInfo, position: int) -> dict[str, Any]:
+    def _extended(self, info: VolumeInfo, position: int) -> dict[str, Any]:
         facts = info.geometry()
         start = [0, 0, 0]
         start[self.slice_axis] = position
         for form in ("affine", "qform"):
             if form in facts:
                 facts[form] = geometry.shifted_affine(facts[form], start)
-        facts["spacing"] = np.delete(facts["spacing"], self.slice_axis)
+        if "spacing" in facts:
+            facts["spacing"] = np.delete(facts["spacing"], self.slice_axis)
         # Without qform and sform, viewers place a file by its shape, which is wrong for a slice.
-        if not facts["qform_code"] and not facts["sform_code"]:
+        if not facts.get("qform_code") and not facts.get("sform_code"):
             facts["qform_code"] = facts["sform_code"] = 1
         return {**facts, "type": "nifti_slice", "slice_axis": self.slice_axis, "slice": position}
 
-    def _only_slice(self, info: NiftiInfo) -> np.ndarray:
+    def _only_slice(self, info: VolumeInfo) -> np.ndarray:
         shape = info.shape
         flat = len(shape) == 2
         if not flat and shape[self.slice_axis] != 1:

@@ -12,19 +12,20 @@ from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
 from miscnn_tf.data_loading.file_names import (
-    ENDINGS,
     bare_mask,
     composed,
     distinct,
+    ending_of,
     folder_entries,
-    is_nifti,
     list_files,
     pair,
     visible_files,
     without_ending,
 )
-from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
+from miscnn_tf.data_loading.formats.image_file import LOSSY, MASKS
+from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, prediction_ending
 from miscnn_tf.data_loading.interfaces.listed_files import PARTS, FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 #: Names of folders of images, case-insensitively.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 
-_READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
-_LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS))
+_LOSSLESS = (*VOLUME_ENDINGS, *(f".{ending}" for ending in MASKS))
+_READ = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -97,7 +98,7 @@ a folder of images beside a folder of masks
         image_folder: str | None = None,
         mask_folder: str | None = None,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:
@@ -317,12 +318,12 @@ def _deeper(root: Path, images: Path) -> str:
 def _channel_groups(
     images: Iterable[str], masks: Iterable[str], paths: Mapping[str, Path]
 ) -> dict[str, tuple[str, ...]]:
-    """Group NIfTI images ``x_0000``, ``x_0001``, … that share a mask ``x``."""
+    """Group volumes ``x_0000``, ``x_0001``, … that share a mask ``x``."""
     wanted = set(masks)
     groups: dict[str, list[str]] = {}
     for name in sorted(images):
         match = _CHANNEL.fullmatch(name)
-        if match and match[1] in wanted and is_nifti(paths[name]):
+        if match and match[1] in wanted and _is_volume(paths[name]):
             groups.setdefault(match[1], []).append(name)
     for name, parts in groups.items():
         if parts != [f"{name}_{number:04d}" for number in range(len(parts))]:
@@ -334,9 +335,9 @@ def _channel_groups(
 
 
 def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
-    """Group NIfTI images that are all named ``x_0000``, ``x_0001``, …, like nnU-Net's test cases; empty otherwise."""
+    """Group volumes that are all named ``x_0000``, ``x_0001``, …, like nnU-Net's test cases; empty otherwise."""
     matches = [_CHANNEL.fullmatch(name) for name in images]
-    if not all(match and is_nifti(images[match[0]]) for match in matches):
+    if not all(match and _is_volume(images[match[0]]) for match in matches):
         return {}
     names = {match[1] for match in matches if match}
     if not all(f"{name}_0000" in images for name in names):
@@ -345,11 +346,16 @@ def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]
 
 
 def _ending(paths: Sequence[Path], where: str) -> str:
-    nifti = {is_nifti(path) for path in paths}
-    if nifti == {True}:
-        return ENDINGS[0]
-    if nifti == {True, False}:
-        first = next(path.name for path in paths if is_nifti(path) is not is_nifti(paths[0]))
-        raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep NIfTI and others apart")
+    volumes = {_is_volume(path) for path in paths}
+    if volumes == {True, False}:
+        first = next(path.name for path in paths if _is_volume(path) is not _is_volume(paths[0]))
+        raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep volumes and images apart")
+    if volumes == {True}:
+        return prediction_ending(ending_of(paths[0]))
     endings = {path.suffix.lower() for path in paths}
     return endings.pop() if len(endings) == 1 else ".png"
+
+
+def _is_volume(path: Path) -> bool:
+    """Return True for a volume by its ending; TIFF stacks are told from images later, by their headers."""
+    return without_ending(path.name, VOLUME_ENDINGS) is not None

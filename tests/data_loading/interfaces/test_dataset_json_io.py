@@ -212,7 +212,7 @@ class TestNnUNet:
         save_image(tmp_path / "labelsTr" / "a.png", labels_of("a", (6, 9)))
         names = {"0": "x", "1": "y", "2": "z"}
         write_description(tmp_path, NNUNET | {"channel_names": names, "file_ending": ".png"})
-        with pytest.raises(DataError, match=r"a_0000\.png is one of 3 files.*supported for NIfTI only"):
+        with pytest.raises(DataError, match=r"a_0000\.png is one of 3 files.*supported for volumes only"):
             opened(tmp_path).check("a")
 
     def test_two_channels_in_png_files_are_refused(self, tmp_path):
@@ -385,7 +385,7 @@ class TestBadData:
         with pytest.raises(DataError, match=r"hippocampus_304\.nii\.gz: the label map holds 2 .*label_map=\{2: 1\}"):
             opened(tmp_path).load_segmentation("hippocampus_304")
 
-    @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz.zip"])
+    @pytest.mark.parametrize("ending", [".vtk", ".dcm", ".nii.gz.zip"])
     def test_other_formats_say_what_to_convert(self, tmp_path, ending):
         write_nnunet(tmp_path, NNUNET | {"file_ending": ending})
         with pytest.raises(DataError, match=r"not supported\. Convert them to \.nii\.gz, for instance with SimpleITK"):

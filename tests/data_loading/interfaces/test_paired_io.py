@@ -253,13 +253,13 @@ class TestTroubles:
     def test_no_images(self, tmp_path):
         (tmp_path / "images").mkdir()
         (tmp_path / "masks").mkdir()
-        (tmp_path / "images" / "a.gif").write_bytes(b"GIF89a")
-        with pytest.raises(MissingDataError, match=r"images holds no images \(found: a\.gif\) that end in \.nii\.gz"):
+        (tmp_path / "images" / "a.webp").write_bytes(b"GIF89a")
+        with pytest.raises(MissingDataError, match=r"images holds no images \(found: a\.webp\) that end in \.nii\.gz"):
             opened(tmp_path)
         save_image(tmp_path / "images" / "a.jpg", np.zeros(SIZE, np.uint8))
-        (tmp_path / "masks" / "a_mask.gif").write_bytes(b"GIF89a")
+        (tmp_path / "masks" / "a_mask.webp").write_bytes(b"GIF89a")
         with pytest.raises(
-            MissingDataError, match=r"masks holds no masks \(found: a_mask\.gif\) that end in .*; convert others"
+            MissingDataError, match=r"masks holds no masks \(found: a_mask\.webp\) that end in .*; convert others"
         ):
             opened(tmp_path)
 

@@ -62,7 +62,7 @@ def open_bmp(path: str | Path, file: BinaryIO) -> Picture:
             f"the file has {held}; copy or save it again"
         )
     coloured = has_colours(head.palette) if head.bits <= 8 else True
-    return Picture(head.size, 1, coloured, lambda: _read(path, head))
+    return Picture(head.size, 1, coloured, lambda: _read(path, head), palette=head.palette if head.bits <= 8 else None)
 
 
 def _header(path: str | Path, file: BinaryIO) -> _Header:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from miscnn_tf.data_loading.formats._pictures.picture import Stored, has_colours
+from miscnn_tf.data_loading.label_keys import colour_keys
 from miscnn_tf.errors import DataError
 
 _ROWS = 256  # at a time, so that temporary arrays stay smaller than the image
@@ -36,7 +38,7 @@ def as_image(stored: Stored, path: str | Path) -> np.ndarray:
         samples = samples.dtype.type(2**stored.bits - 1) - samples
     if stored.bits < 8:
         samples = samples * np.uint8(255 // (2**stored.bits - 1))
-    return samples if stored.calibration is None else _calibrated(samples, *stored.calibration)
+    return samples if stored.calibration is None else calibrated(samples, *stored.calibration)
 
 
 def as_labels(stored: Stored, path: str | Path) -> np.ndarray:
@@ -51,7 +53,7 @@ def as_labels(stored: Stored, path: str | Path) -> np.ndarray:
     if stored.model == "cmyk" or (labels.ndim == 3 and not (labels == labels[..., :1]).all()):
         raise DataError(
             f"{path}: the mask is a colour image, whose labels are ambiguous; save it as grey values "
-            "or palette indices 0, 1, 2, …"
+            "or palette indices 0, 1, 2, …, or give each colour a class, label_map={'#ff0000': 1}"
         )
     if stored.calibration is not None:
         raise DataError(
@@ -62,6 +64,35 @@ def as_labels(stored: Stored, path: str | Path) -> np.ndarray:
     if stored.alpha is not None:
         _check_alpha(labels, stored, path)
     return labels
+
+
+def as_values(stored: Stored, path: str | Path) -> np.ndarray:
+    """Convert to labels like `as_labels`, or to the keys of colours if the file is in colours.
+
+    Raises:
+        DataError: As for `as_labels` and `as_colours`.
+    """
+    samples = stored.samples
+    coloured = stored.model == "rgb" and samples.ndim == 3 and not (samples == samples[..., :1]).all()
+    return as_colours(stored, path) if coloured else as_labels(stored, path)
+
+
+def as_colours(stored: Stored, path: str | Path) -> np.ndarray:
+    """Convert to the keys of colours ``(rows, columns)``; grey values are colours with three equal parts.
+
+    Raises:
+        DataError: If the colours have more than 8 bits, or the labels could be in the transparency.
+    """
+    colours = as_image(replace(stored, alpha=None, premultiplied=False), path)
+    if colours.dtype == np.uint16 and not (colours % 257).any():
+        colours = (colours // 257).astype(np.uint8)
+    if colours.dtype != np.uint8:
+        raise DataError(f"{path}: the colours of the mask are {colours.dtype}, not 8 bits; save it as PNG with 8 bits")
+    if colours.ndim == 2:
+        colours = np.repeat(colours[..., np.newaxis], 3, axis=-1)
+    if stored.alpha is not None:
+        _check_alpha(colours.max(axis=-1), stored, path)
+    return colour_keys(colours)
 
 
 def _check_alpha(labels: np.ndarray, stored: Stored, path: str | Path) -> None:
@@ -133,7 +164,8 @@ def _unmultiplied(samples: np.ndarray, alpha: np.ndarray, bits: int) -> np.ndarr
     return plain
 
 
-def _calibrated(samples: np.ndarray, offset: float, factor: float) -> np.ndarray:
+def calibrated(samples: np.ndarray, offset: float, factor: float) -> np.ndarray:
+    """Return ``offset + factor * samples``: int32 for shifted integers of at most 16 bits, otherwise float32."""
     whole = samples.dtype.kind in "ui" and samples.dtype.itemsize <= 2 and factor == 1 and offset == int(offset)
     if whole and abs(offset) < 2**30:
         return samples.astype(np.int32) + np.int32(offset)

@@ -129,6 +129,7 @@ class Picture:
         read: Reads the samples.
         lossy: The compression, where it changes values.
         software: The program that the file names as its writer.
+        palette: Colours of the indices ``(n, 3)``, if the samples are indices.
     """
 
     stored_size: tuple[int, int]
@@ -137,6 +138,7 @@ class Picture:
     read: Callable[[], Stored]
     lossy: str | None = None
     software: str | None = None
+    palette: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:

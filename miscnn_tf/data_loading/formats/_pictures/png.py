@@ -89,7 +89,14 @@ def open_png(path: str | Path, file: BinaryIO) -> Picture:
         alpha = None if transparent is None else _alpha_of_key(path, samples, transparent, bits)
         return Stored(samples, "rgb" if colour_type == 2 else "grey", bits, alpha=alpha)
 
-    return Picture((rows, columns), find_orientation(path, exif, xmp), coloured, read, software=software)
+    return Picture(
+        (rows, columns),
+        find_orientation(path, exif, xmp),
+        coloured,
+        read,
+        software=software,
+        palette=palette if colour_type == 3 else None,
+    )
 
 
 def _chunks(path: str | Path, file: BinaryIO, pixels: bool) -> Iterator[tuple[bytes, bytes, int]]:

@@ -95,11 +95,11 @@ def page_at(tiff: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
     return page
 
 
-def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int:
-    """Find the directory of the image: the only one that is not a thumbnail, pyramid level or mask.
+def images_of(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> list[int]:
+    """Find the directories of images: those that are not thumbnails, pyramid levels or masks.
 
     Raises:
-        DataError: If there are several, or none, or the directories are damaged.
+        DataError: If there are none, or the directories are damaged.
     """
     directories = _directories(path, file, tiff)
     if len(tiff.pages) != len(directories):
@@ -110,13 +110,23 @@ def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int
         _check_tags(path, page, codes)
         if not page.subfiletype & (_REDUCED | _MASK):
             found.append(number)
+    if not found:
+        raise DataError(f"{path}: NewSubfileType marks every page as a thumbnail or mask; save the image itself")
+    return found
+
+
+def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int:
+    """Find the directory of the image: the only one that is not a thumbnail, pyramid level or mask.
+
+    Raises:
+        DataError: If there are several, or none, or the directories are damaged.
+    """
+    found = images_of(path, file, tiff)
     if len(found) > 1:
         raise DataError(
             f"{path}: the file holds {len(found)} pages, but a sample is one image; save each page as a sample, or the "
             "stack as NIfTI"
         )
-    if not found:
-        raise DataError(f"{path}: NewSubfileType marks every page as a thumbnail or mask; save the image itself")
     page = page_at(tiff, found[0])
     for child in page.pages or ():
         assert isinstance(child, tifffile.TiffPage)
@@ -189,7 +199,7 @@ def check_one_plane(path: str | Path, page: tifffile.TiffPage) -> tuple[float, f
             values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
             for key in ("images", "slices", "frames", "channels"):
                 planes[f"the ImageJ description ({key}={values.get(key)})"] = int(values.get(key, "1"))
-            calibration = _calibration(path, values)
+            calibration = calibration_of(path, values)
         elif text.lstrip().startswith("{") and '"shape"' in text:
             planes[f"the description {text[:60]}"] = _shaped_planes(text, page)
         elif "<OME" in text:
@@ -213,7 +223,12 @@ def _count(page: tifffile.TiffPage, code: int) -> int:
     return 1 if tag is None else tag.count
 
 
-def _calibration(path: str | Path, values: dict[str, str]) -> tuple[float, float] | None:
+def calibration_of(path: str | Path, values: dict[str, str]) -> tuple[float, float] | None:
+    """Return offset and factor of ImageJ's calibration of the values; None without one.
+
+    Raises:
+        DataError: If it is not a straight line.
+    """
     if "cf" not in values:
         return None
     try:
