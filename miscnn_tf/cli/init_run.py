@@ -53,6 +53,10 @@ def run_init(
         raise ConfigurationError(f"-o {output}: the name of a configuration must end in .toml")
     # Report mistakes in the given values before reading the data, which may take minutes.
     checked = check_given(given)
+    if {"architecture", "loss", "metrics", "optimizer"} & given.get("network", {}).keys():
+        from miscnn_tf.experiment.build_network import require_parts  # imports TensorFlow
+
+        require_parts(checked)
     interface = make_interface(checked.data)
     data_io = Data_IO(interface, checked.data.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout

@@ -14,6 +14,7 @@ skipped, so that repeating an interrupted command resumes it.
 
 Formats of the predictions; by default that of the ending of OUT, or of the images:
   nifti        .nii.gz, for volumes and images
+  nrrd         .nrrd, for volumes and images
   png          .png (or .tif, .bmp), for images of two dimensions
   seg          .dcm, for a DICOM series
   rtstruct     .dcm, for a DICOM series
@@ -34,7 +35,7 @@ from miscnn_tf.cli.data_options import add_data_option, given_data
 from miscnn_tf.cli.terminal import start_tensorflow
 
 # The names are repeated here, because the module that defines them imports all formats.
-FORMATS = ("nifti", "png", "seg", "rtstruct")
+FORMATS = ("nifti", "nrrd", "png", "seg", "rtstruct")
 VALUES = ("mask", "index")
 
 

@@ -45,6 +45,10 @@ _THRESHOLD = "--label-map 128+=1 (Python: label_map={'128+': 1})"
 _ONE_CLASS = "--label-map nonzero=1 (Python: label_map={'nonzero': 1})"
 
 
+class MaskValuesError(DataError):
+    """Error of masks whose values are not classes throughout: shades of smooth edges, or numbers of objects."""
+
+
 class Labelled(Protocol):
     """The part of an interface that reads segmentations."""
 
@@ -316,13 +320,13 @@ def classes_of(
     if mapping is None and has_colours(values):
         mapping = _colours_of_classes(found, where)
     if mapping is None and found.are_blurred:
-        raise DataError(
+        raise MaskValuesError(
             f"{where}: the masks hold {len(values)} values between 0 and 255, but mostly 0 and 255: their edges are "
             f"smoothed or were compressed with loss. Separate the values by a threshold, {_THRESHOLD}, or save the "
             "masks with 0 and 255 alone"
         )
     if mapping is None and found.are_objects:
-        raise DataError(
+        raise MaskValuesError(
             f"{where}: the segmentations number objects (cells, lesions): up to {values[-1]} labels, not the same "
             f"number in all samples, each in one piece. Merge them into one class: {_ONE_CLASS}; or give classes if "
             "each number is a class"

@@ -15,7 +15,7 @@ from miscnn_tf.data_loading.file_names import distinct, folder_entries
 from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.listed_files import PARTS
 from miscnn_tf.data_loading.label_keys import LabelMap, class_of
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, count_values
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, MaskValuesError, count_values
 from miscnn_tf.data_loading.labels import normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
 
@@ -240,6 +240,8 @@ def find_interface_despite_errors(
             classes = 2  # not used
     try:
         return find_interface(root, name, classes=classes, label_map=label_map, **given)
+    except MaskValuesError:
+        raise
     except DataError as error:
         if classes is not None or name is None or miscnn_data_interfaces.get(name).has_named_structures():
             raise

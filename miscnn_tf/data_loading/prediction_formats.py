@@ -14,9 +14,10 @@ from miscnn_tf._base.files import atomic_path
 from miscnn_tf._base.messages import unknown_name
 from miscnn_tf.data_loading.file_names import ENDINGS, ending_of
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS, write_mask
-from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
+from miscnn_tf.data_loading.formats.volumes import write_volume
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_to_write
 from miscnn_tf.data_loading.interfaces.description import label_values_of
+from miscnn_tf.data_loading.label_keys import has_colours
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 
@@ -28,7 +29,6 @@ Write = Callable[[Sample], None]
 
 # Kinds of samples (``extended["type"]``) whose arrays have rows and columns as first axes, as pictures have.
 _ROWS_FIRST: Final = ("image", "dicom")
-_OF_NIFTI: Final = ("nifti", "nifti_slice")
 
 
 class PredictionFormat(ABC):
@@ -57,25 +57,15 @@ class PredictionFormat(ABC):
 
 
 class _Volumes(PredictionFormat):
-    """Volumes with an affine, and class probabilities as their fourth axis.
-
-    Args:
-        name: Name of the format.
-        endings: Endings of its files.
-        write_volume: Writes an array ``(x, y[, z[, classes]])`` in the geometry of ``sample.extended``.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        endings: tuple[str, ...],
-        write_volume: Callable[[Path, np.ndarray, Mapping[str, Any]], None],
-    ) -> None:
-        super().__init__(name, endings)
-        self._write_volume = write_volume
+    """Volumes with an affine, and class probabilities as their fourth axis."""
 
     def require(self, interface: Abstract_IO, sample: Sample, path: Path, activation_output: bool) -> None:
-        """Accept every sample."""
+        """Require values, not colours."""
+        if not activation_output and has_colours(_values(interface)):
+            raise ConfigurationError(
+                f"{path}: the values of the label maps are colours, which {ending_of(path)} files cannot hold; write "
+                "class numbers with values='index', or name the file .png"
+            )
 
     def write(self, interface: Abstract_IO, sample: Sample, path: Path) -> None:
         """Write by the interface if it does, otherwise in the geometry that it read."""
@@ -92,7 +82,7 @@ class _Volumes(PredictionFormat):
                 array = np.expand_dims(array, int(facts["slice_axis"]))
             elif activation or facts.get("file_axes", 2) == 3:
                 array = array[:, :, np.newaxis]
-        self._write_volume(path, array, facts)
+        write_volume(path, array, facts)
 
 
 def _placed_picture(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +95,9 @@ class _Pictures(PredictionFormat):
     """Grey values of one image of two dimensions."""
 
     def require(self, interface: Abstract_IO, sample: Sample, path: Path, activation_output: bool) -> None:
-        """Require labels of two dimensions that the format can hold."""
+        """Require labels of two dimensions that the format can hold; stacks are written by the interface."""
+        if sample.three_dim and _writes(interface, path):
+            return
         if activation_output:
             raise ConfigurationError(
                 f"{path}: an image file cannot hold class probabilities; name the file .npy or .nii.gz"
@@ -137,7 +129,9 @@ class _Pictures(PredictionFormat):
 
     @staticmethod
     def _is_of_interface(interface: Abstract_IO, sample: Sample, path: Path) -> bool:
-        return sample.extended.get("type") not in _OF_NIFTI and _writes(interface, path)
+        # Slices in files of volumes have columns first.
+        of_volume = sample.extended.get("type") in ("nifti", "nifti_slice") or "file_ending" in sample.extended
+        return (sample.three_dim or not of_volume) and _writes(interface, path)
 
 
 class _Arrays(PredictionFormat):
@@ -179,13 +173,20 @@ class _Annotations(PredictionFormat):
 PREDICTION_FORMATS: Final[dict[str, PredictionFormat]] = {
     one.name: one
     for one in (
-        _Volumes("nifti", ENDINGS, write_nifti),
+        _Volumes("nifti", ENDINGS),
+        _Volumes("nrrd", (".nrrd",)),
         _Pictures("png", (".png", *(f".{ending}" for ending in LOSSLESS if ending != "png"))),
         _Annotations("seg", (".dcm",)),
         _Annotations("rtstruct", (".dcm",)),
     )
 }
-_ARRAYS: Final = _Arrays("npy", (".npy",))
+#: Formats that only the ending of a file chooses.
+_BY_ENDING: Final = (
+    *PREDICTION_FORMATS.values(),
+    _Volumes("metaimage", (".mha",)),
+    _Volumes("mgh", (".mgz", ".mgh")),
+    _Arrays("npy", (".npy",)),
+)
 
 
 def require_choices(file_format: str | None, values: str) -> None:
@@ -249,8 +250,7 @@ def prediction_writer(
                 f"{' or '.join(PREDICTION_FORMATS[file_format].endings)}; correct the name or the format"
             )
     else:
-        known = (one for one in (*PREDICTION_FORMATS.values(), _ARRAYS) if ending in one.endings)
-        chosen = next(known, None)
+        chosen = next((one for one in _BY_ENDING if ending in one.endings), None)
     if chosen is not None:
         chosen.require(interface, sample, path, activation_output)
     elif not activation_output and not _writes(interface, path):

@@ -457,8 +457,8 @@ class Neural_Network:
             memory_budget: Maximum resident memory of this process, in bytes or as text such as ``"4GB"``; by default
                 the free memory. If the estimate is higher, the image is predicted in sections, which gives the same
                 result but takes longer.
-            file_format: Format of the files: "nifti", "png" (images of two dimensions), "seg" or "rtstruct" (DICOM);
-                None: that of the interface.
+            file_format: Format of the files: "nifti", "nrrd", "png" (images of two dimensions), "seg" or "rtstruct"
+                (DICOM); None: that of the interface.
             values: Values in the files: "mask" for those of the training's label maps, "index" for class numbers.
             threshold: Of two classes, choose the foreground where its probability is above this number, instead of
                 0.5. Of more classes, the background's probability is multiplied by the threshold T and that of all
@@ -562,8 +562,8 @@ class Neural_Network:
         Args:
             image_path: The image, in a format that the model's interface reads or that has a known ending; a list of
                 files if each channel is in a file of its own.
-            output_path: Where to write the result. Its ending chooses the format: ``.nii.gz``, ``.png``, ``.npy``, or
-                ``.dcm`` for a DICOM series. None only returns the result.
+            output_path: The file to write. Its ending chooses the format: ``.nii.gz``, ``.nrrd``, ``.png``, ``.npy``,
+                or ``.dcm`` for a DICOM series. None only returns the result.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`, like all that follow.
             file_format: Format of the file; None: by its ending. "seg" and "rtstruct" share the ending ``.dcm``.

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layout_data import save_image
-from miscnn_tf.data_loading.layout_detection import find_interface
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
@@ -24,6 +23,7 @@ from miscnn_tf.data_loading.interfaces.description import (
     with_label_values,
 )
 from miscnn_tf.data_loading.label_keys import colour_keys
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.label_folders import evaluate_label_maps, find_label_maps
 from miscnn_tf.experiment.build import make_interface
@@ -217,6 +217,9 @@ def test_numbered_objects_are_recognised_and_merged(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "number objects (cells, lesions): up to 15 labels" in error
     assert "--label-map nonzero=1" in error
+    assert cli.main(["verify", str(root)]) == 1
+    assert "--label-map nonzero=1" in capsys.readouterr().err
+    assert cli.main(["verify", str(root), "--label-map", "nonzero=1"]) == 0
     assert cli.main(["init", str(root), "-o", str(config), "--label-map", "nonzero=1"]) == 0
     assert "nonzero = 1" in config.read_text()
     made = read_experiment(config)

@@ -99,17 +99,19 @@ def sort(points: object) -> np.ndarray:
 
 @pytest.mark.parametrize("turn", AFFINES)
 @pytest.mark.parametrize("interface", [NIFTI_interface, Paired_interface])
-def test_nifti_is_where_simpleitk_has_the_scan(interface, turn: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nifti", "nrrd"])
+def test_a_volume_is_where_simpleitk_has_the_scan(interface, name: str, turn: str, tmp_path: Path) -> None:
     scan = save_scan(tmp_path / "scan.nii.gz", AFFINES[turn])
     labels = labels_in(SHAPE)
     made = interface(channels=1, classes=3, three_dim=True)
     if isinstance(made, Paired_interface):
         made.file_ending = ".nii.gz"
-    path = write(made, predicted(made, scan, labels), tmp_path / "seg.nii.gz", file_format="nifti")
-    written, image = nib.load(path), sitk.ReadImage(scan)
-    np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
-    np.testing.assert_allclose(written.affine, AFFINES[turn], atol=1e-5)
-    seg = sitk.ReadImage(path)
+    path = write(made, predicted(made, scan, labels), tmp_path / f"seg{format_ending(name)}", file_format=name)
+    image, seg = sitk.ReadImage(scan), sitk.ReadImage(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(seg).T, labels)
+    if name == "nifti":
+        np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), labels)
+        np.testing.assert_allclose(nib.load(path).affine, AFFINES[turn], atol=1e-5)
     np.testing.assert_allclose(seg.GetDirection(), image.GetDirection(), atol=1e-5)
     np.testing.assert_allclose(seg.GetOrigin(), image.GetOrigin(), atol=1e-4)
     expected = np.argwhere(labels == 2) @ AFFINES[turn][:3, :3].T + AFFINES[turn][:3, 3]
@@ -142,10 +144,12 @@ def test_formats_of_a_dicom_series_are_where_it_is(orientation: str, tmp_path: P
     seg = pydicom.dcmread(write(interface, sample, tmp_path / "seg.dcm", file_format="seg"))
     assert [one.SegmentLabel for one in seg.SegmentSequence] == ["heart", "lung"]
     nifti = sitk.ReadImage(write(interface, sample, tmp_path / "seg.nii.gz", file_format="nifti"))
+    nrrd = sitk.ReadImage(write(interface, sample, tmp_path / "seg.nrrd", file_format="nrrd"))
     rtstruct = pydicom.dcmread(write(interface, sample, tmp_path / "rt.dcm", file_format="rtstruct"))
     assert rtstruct.Modality == "RTSTRUCT"
     for label in (1, 2):
         np.testing.assert_allclose(places(nifti, label), expected(label), atol=2e-3)
+        np.testing.assert_allclose(places(nrrd, label), expected(label), atol=2e-3)
         np.testing.assert_allclose(seg_places(seg, label), expected(label), atol=2e-3)
         for contour in rtstruct.ROIContourSequence[label - 1].ContourSequence:
             points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
@@ -180,12 +184,13 @@ def seg_places(seg: pydicom.Dataset, number: int) -> np.ndarray:
 # ---------------------------------------------------------------- images of two dimensions
 
 
-def test_an_image_as_nifti_lies_where_simpleitk_places_the_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_an_image_as_volume_lies_where_simpleitk_places_the_image(ending: str, tmp_path: Path) -> None:
     picture = save_picture(tmp_path / "cell.png")
     labels = labels_in((8, 6))
     for made in (Image_interface(classes=3), paired(3)):
         sample = predicted(made, picture, labels)
-        written = sitk.ReadImage(write(made, sample, tmp_path / "a.nii.gz"))
+        written = sitk.ReadImage(write(made, sample, tmp_path / f"a{ending}"))
         image = sitk.ReadImage(picture)
         np.testing.assert_array_equal(sitk.GetArrayFromImage(written), labels)
         assert written.GetSize() == image.GetSize()
@@ -258,6 +263,18 @@ def test_values_of_the_masks_or_class_numbers(values: str, name: str, tmp_path: 
     assert made.label_map == {255: 1, 128: 2}
 
 
+def test_colours_of_masks_are_not_written_as_numbers(tmp_path: Path) -> None:
+    made = Image_interface(classes=2, label_map={"#ff0000": 1})
+    labels = labels_in((8, 6), 2)
+    sample = predicted(made, save_picture(tmp_path / "cell.png"), labels)
+    with pytest.raises(ConfigurationError, match=r"are colours, which \.nii\.gz files cannot hold.*values='index'"):
+        prediction_writer(made, sample, tmp_path / "a.nii.gz")
+    path = write(made, sample, tmp_path / "a.nii.gz", values="index")
+    np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj).T, labels)
+    with Image.open(write(made, sample, tmp_path / "a.png")) as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), labels[..., None] * np.array([255, 0, 0]))
+
+
 def test_values_that_a_picture_cannot_hold(tmp_path: Path) -> None:
     made = NIFTI_interface(classes=2, three_dim=False, label_map={-5: 1})
     labels = labels_in(SHAPE[:2], 2)
@@ -324,6 +341,7 @@ def test_values_of_an_own_interface_are_not_changed_silently(tmp_path: Path) -> 
 def test_every_format_has_an_ending() -> None:
     assert {name: format_ending(name) for name in PREDICTION_FORMATS} == {
         "nifti": ".nii.gz",
+        "nrrd": ".nrrd",
         "png": ".png",
         "seg": ".dcm",
         "rtstruct": ".dcm",

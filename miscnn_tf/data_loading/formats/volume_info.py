@@ -86,6 +86,11 @@ class VolumeInfo(ABC):
         """Voxel size of the three spatial axes, mm; None if it is unknown."""
         return self.grid.spacing
 
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Number of voxels along three axes, without channels."""
+        return (*self.shape, 1, 1)[:3]
+
     def geometry(self) -> dict[str, Any]:
         """Return what the writer of a format needs, as plain data and arrays."""
         return self.grid.facts()

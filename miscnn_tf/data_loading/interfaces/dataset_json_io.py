@@ -54,9 +54,10 @@ class DatasetJSON_interface(ListedFiles_interface):
 
     A sample is named like its files, without the channel: ``"hippocampus_001"``. The samples are those that
     ``dataset.json`` lists (the Decathlon, nnU-Net 1), or else those in the folders (nnU-Net 2). Hidden files, such as
-    those that macOS adds to archives, are left out. Files are NIfTI; two-dimensional ones may be PNG, TIFF or BMP.
+    those that macOS adds to archives, are left out. Files are volumes, NIfTI or ``.nrrd``, ``.mha``, ``.mgz``, …;
+    two-dimensional ones may be PNG, TIFF or BMP.
 
-    Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry (``.png`` and so on for such data).
+    Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry, or in the format of the images.
 
     Channels, classes and their names come from ``dataset.json`` when `initialize` reads it, unless they are given. They
     are stored in model files, which therefore work without ``dataset.json``.

@@ -338,7 +338,9 @@ a folder per sample, with NIfTI files
         if not self.three_dim:
             if "spacing" in facts:
                 facts["spacing"] = facts["spacing"][:2]
-            facts["file_axes"] = min(len(info.shape), 3)
+            # An array (x, y, 3) is an image in colours.
+            colours = info.form()[0] > 1 and len(info.shape) == 3
+            facts["file_axes"] = 2 if colours else min(len(info.shape), 3)
         return facts
 
     def _image_shape(self, info: VolumeInfo) -> tuple[int, ...]:
@@ -436,7 +438,7 @@ def find_prediction(index: Hashable, output_path: str | Path) -> Path:
 
 
 def _grid_difference(first: VolumeInfo, second: VolumeInfo) -> str | None:
-    shapes = ((first.shape + (1, 1))[:3], (second.shape + (1, 1))[:3])
+    shapes = (first.spatial_shape, second.spatial_shape)
     # A format without a position in space is on the grid of any other of its shape.
     if first.affine is None or second.affine is None:
         return geometry.grid_difference(shapes[0], np.eye(4), shapes[1], np.eye(4))

@@ -51,17 +51,17 @@ class Paired_interface(ListedFiles_interface):
             cell_01.png   or cell_01_mask.png, cell_01-seg.tif, …; img_01.png has mask_01.png
             cell_02.png
 
-    Images are PNG, TIFF, BMP or JPEG (masks without loss: no JPEG), grey or in colours; or NIfTI, with several channels
-    as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Both may be in one folder if the masks are
-    recognisable by their names; with ``part="all"``, images alone may be in the data folder itself. A sample is named
-    like its image without the ending. Masks of 0 and 255 need ``label_map={255: 1}``.
+    Images are PNG, TIFF, BMP, JPEG or GIF, grey or in colours; or volumes, NIfTI, ``.nrrd``, ``.mha``, ``.mgz``, TIFF
+    stacks, …, with several channels as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Masks are read as by
+    `Image_interface` or `NIFTI_interface`. Both may be in one folder if the masks are recognisable by their names; with
+    ``part="all"``, images alone may be in the data folder itself. A sample is named like its image without the ending.
+    Masks of 0 and 255 need ``label_map={255: 1}``.
 
     The chosen folders are logged, and stored in the attribute ``found_in``. If the files of several folders match the
     images, `initialize` raises an error, and `mask_folder` must be given: DRIVE has the field of view in ``mask/`` and
     the vessels in ``1st_manual/``.
 
-    Predictions are ``<output_path>/<name>.nii.gz`` for NIfTI; for images in the images' format, or PNG if that is
-    lossy.
+    Predictions are ``<output_path>/<name>.nii.gz``, or in the format of the images, or PNG if that is lossy.
 
     Args:
         channels: 1, 3 for colours, or more (NIfTI); None: from the images' headers.

@@ -10,7 +10,6 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 from layout_data import image_of, labels_of, oblique, write_description
-from miscnn_tf.data_loading.layout_detection import find_interface
 
 from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -20,6 +19,7 @@ from miscnn_tf.data_loading.grid_repair import resample_label_maps
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term
 from miscnn_tf.data_loading.interfaces.description import interface_for
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import NIFTIslicer_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import DataError
 from miscnn_tf.evaluation.label_folders import evaluate_label_maps, find_label_maps
 from miscnn_tf.experiment.toml_file import read_experiment
@@ -132,6 +132,12 @@ def test_train_and_predict_files_of_another_format(tmp_path):
     model.predict_file(tmp_path / "new.mha", tmp_path / "new_seg.mha")
     np.testing.assert_array_equal(read_voxels(read_info(tmp_path / "new_seg.mha")), read_voxels(found))
     assert grid_difference(SHAPE, oblique(), SHAPE, read_info(tmp_path / "new_seg.mha").affine, 1e-3) is None
+    model.dump(tmp_path / "model.keras")
+    for ending in (".mhd", ".mgz", ".npy"):
+        save(tmp_path / "scans" / f"{ending[1:]}{ending}", image_of("case_3", shape=SHAPE), oblique())
+    assert cli.main(["predict", str(tmp_path / "model.keras"), str(tmp_path / "scans"), str(tmp_path / "cli")]) == 0
+    for name in ("mhd.mha", "mgz.mgz", "npy.npy"):
+        np.testing.assert_array_equal(read_voxels(read_info(tmp_path / "cli" / name)), read_voxels(found))
 
 
 def test_masks_on_another_grid_are_reported_and_repaired(tmp_path):
@@ -156,6 +162,21 @@ def test_channels_in_a_file_each(tmp_path):
     data_io = Data_IO(interface, tmp_path)
     data_io.check(NAMES)
     np.testing.assert_array_equal(data_io.sample_loader("case_2").img_data[..., 1], image_of("case_2", 1, SHAPE))
+
+
+def test_arrays_in_colours(tmp_path):
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "imaging.npy", image_of(name, shape=(9, 7, 3)).astype(np.uint8))
+        np.save(tmp_path / name / "segmentation.npy", labels_of(name, (9, 7)))
+    interface = find_interface(tmp_path)
+    assert (interface.channels, interface.three_dim) == (3, False)
+    data_io = Data_IO(interface, tmp_path, output_path=str(tmp_path / "out"))
+    data_io.check(NAMES)
+    sample = data_io.sample_loader("case_1")
+    sample.add_prediction(sample.seg_data[..., 0])
+    data_io.save_prediction(sample)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "case_1.npy"), labels_of("case_1", (9, 7)))
 
 
 def test_a_changed_data_file_is_noticed(tmp_path):

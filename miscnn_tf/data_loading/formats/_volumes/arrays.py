@@ -56,9 +56,16 @@ class ArrayInfo(VolumeInfo):
 
     def form(self) -> tuple[int, bool]:
         """Return the number of channels, and whether it is a volume; (x, y, 3) and (x, y, 4) are colours."""
-        if len(self.shape) == 3 and self.shape[2] in _COLOURS:
-            return self.shape[2], False
-        return super().form()
+        return (self.shape[2], False) if self._in_colours else super().form()
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Number of voxels along three axes, without channels."""
+        return (*self.shape[:2], 1) if self._in_colours else super().spatial_shape
+
+    @property
+    def _in_colours(self) -> bool:
+        return len(self.shape) == 3 and self.shape[2] in _COLOURS
 
 
 def read_info(path: Path) -> ArrayInfo:
