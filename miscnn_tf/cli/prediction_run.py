@@ -432,10 +432,10 @@ def _ending(source: ImageSource, result: PredictionOutput) -> str:
     """Return the ending of the prediction of an image: by default that of its format if it is lossless."""
     if result.file_format is not None:
         return format_ending(result.file_format)
+    if source.files and source.is_volume:
+        return prediction_ending(ending_of(source.files[0]))
     if source.is_dicom or not source.files:
         return ".nii.gz"
-    if source.is_volume:
-        return prediction_ending(ending_of(source.files[0]))
     if result.activation_output:
         return ".npy"
     ending = ending_of(source.paths[0])

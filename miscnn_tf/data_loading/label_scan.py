@@ -14,6 +14,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from miscnn_tf._base.messages import some_of
+from miscnn_tf.data_loading.formats.image_file import LossyMaskError
 from miscnn_tf.data_loading.label_keys import as_key, class_of, colour_map, has_colours, has_rules
 from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
@@ -37,8 +38,8 @@ _SHARE_IN_ONE_PIECE = 0.9
 # Voxels in the bounding boxes of all labels, and labels in all, whose connected pieces are counted: about a second.
 _LARGEST_SEARCHED = 2**24
 _LABELS_SEARCHED = 100
-# Masks with blurred edges: most of the foreground is white.
-_BLURRED_SHARE = 0.5
+# Masks with blurred edges: white is the most frequent value, even in thin structures.
+_BLURRED_SHARE = 0.8
 _MOST_COLOURS = 40
 
 _THRESHOLD = "--label-map 128+=1 (Python: label_map={'128+': 1})"
@@ -162,6 +163,8 @@ def scan_labels(interface: Labelled, indices: Iterable[Hashable], most: int | No
             logger.debug("%s", error)
             without.append(index)
             continue
+        except LossyMaskError:
+            raise  # the others usually are, too
         except DataError as error:
             bad.append(str(error))
             continue

@@ -110,8 +110,10 @@ def test_gif_images_and_sample_folders(tmp_path):
         grey_gif(tmp_path / name / "segmentation", number)
     interface = find_interface(tmp_path)
     assert (interface.img_format, interface.channels, interface.classes) == ("gif", 1, 2)
-    found, _ = interface.load_image("b") if interface.initialize(tmp_path) else (None, None)
-    np.testing.assert_array_equal(found, image(1)[..., 0])
+    assert interface.initialize(tmp_path) == list(NAMES)
+    np.testing.assert_array_equal(interface.load_image("b")[0], image(1)[..., 0])
+    assert interface.check_file_termination(".gif")
+    assert not interface.writes_file_termination(".gif")
 
 
 @pytest.mark.parametrize("interlace", [0, 1])
@@ -146,8 +148,9 @@ def jpeg_mask(path: Path, number: int) -> None:
 
 def test_jpeg_masks_need_a_threshold_and_are_warned_of(tmp_path):
     root = data_set(tmp_path, jpeg_mask, ".png")
-    with pytest.raises(DataError, match=r"JPEG-compressed, which changes labels.*--label-map 128\+=1"):
+    with pytest.raises(DataError, match=r"JPEG-compressed, which changes labels.*--label-map 128\+=1") as caught:
         find_interface(root)
+    assert str(caught.value).count("JPEG-compressed") == 1
     with pytest.warns(UserWarning, match="JPEG-compressed, so its edges are inexact; its values are separated by the"):
         interface = find_interface(root, label_map={"128+": 1})
     assert interface.classes == 2

@@ -225,7 +225,7 @@ def test_predict_stops_when_the_disk_is_full(
         written.append(arguments)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("miscnn_tf.data_loading.interfaces.nifti_io.write_nifti", full)
+    monkeypatch.setattr("miscnn_tf.data_loading.interfaces.nifti_io.write_volume", full)
     code, error = predicted(capsys, model, data, tmp_path / "out")
     assert code == 1
     assert "case_0" in error

@@ -11,6 +11,7 @@ import pytest
 from toy import ToyInterface
 
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.formats.volumes import write_volume
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
@@ -221,6 +222,27 @@ def test_predictions_of_earlier_versions_are_used_again(tmp_path):
     mark.write_text(json.dumps({"made_by": json.loads(mark.read_text())["made_by"]}))
     detailed_validation(["case_0"], model, tmp_path)
     assert model.predicted == ["case_0"]
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mgz", ".npy", ".tif"])
+def test_predictions_in_the_format_of_the_data(tmp_path, ending):
+    """Formats without room for a mark: used again, and removed with the weights that made them."""
+    labels = np.zeros((6, 7, 5), np.uint8)
+    labels[2:4] = 1
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write_volume(tmp_path / "data" / name / f"imaging{ending}", labels * np.uint8(9), {})
+        write_volume(tmp_path / "data" / name / f"segmentation{ending}", labels, {})
+    model = Model(NIFTI_interface(), place=tmp_path / "data")
+    detailed_validation(["a", "b"], model, tmp_path / "scores")
+    (tmp_path / "scores" / "summary.json").unlink()
+    detailed_validation(["a", "b"], model, tmp_path / "scores")
+    assert model.predicted == ["a", "b"]
+    folder = tmp_path / "scores" / "predictions"
+    assert sorted(path.name for path in folder.iterdir()) == [f"a{ending}", f"b{ending}", "made_by.json"]
+    (folder / f"b{ending}").write_bytes(b"corrected by hand")
+    remove_predictions(tmp_path / "scores")
+    assert [path.name for path in folder.iterdir() if path.name != "made_by.json"] == [f"b{ending}"]
 
 
 def test_a_prediction_is_noted_before_it_has_its_name(tmp_path, monkeypatch):

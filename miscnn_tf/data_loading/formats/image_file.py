@@ -44,6 +44,10 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _ROWS = 256  # at a time, since float32 colours take four times the memory of 8-bit ones
 
 
+class LossyMaskError(DataError):
+    """Error of a mask that was compressed with loss, without a threshold to read it by."""
+
+
 def spellings(image_format: str) -> list[str]:
     """Return the endings of a format: ``["tif", "tiff"]`` for ``"tif"``."""
     return [image_format] + ([_TWINS[image_format]] if image_format in _TWINS else [])
@@ -223,7 +227,7 @@ def _open_mask(path: str | Path, label_map: Mapping[int, int] | None) -> Picture
     if picture.lossy is None:
         return picture
     if not any(map(is_threshold, label_map or ())):
-        raise DataError(
+        raise LossyMaskError(
             f"{path}: the mask is {picture.lossy}-compressed, which changes labels; save it as PNG, TIFF or BMP, or "
             "separate its values by a threshold, --label-map 128+=1 (Python: label_map={'128+': 1})"
         )

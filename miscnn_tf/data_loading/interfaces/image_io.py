@@ -18,7 +18,7 @@ from miscnn_tf._base.plain_files import read_array
 from miscnn_tf.data_loading._discovery.image_forms import have_colours
 from miscnn_tf.data_loading.file_names import find_file, find_samples, folder_below, list_files, sample_folder
 from miscnn_tf.data_loading.formats import image_file
-from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS
+from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS, LossyMaskError
 from miscnn_tf.data_loading.interfaces.abstract_io import (
     Abstract_IO,
     prediction_labels,
@@ -206,7 +206,7 @@ a folder per sample, with images
         return termination.lower().startswith(".") and termination.lower()[1:] in IMAGES
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Return True if files with this ending are images.
+        """Return True if files with this ending are images of a format that is written; GIF is only read.
 
         Raises:
             ConfigurationError: If the format cannot hold the values of the label map.
@@ -214,7 +214,7 @@ a folder per sample, with images
         ending = termination.lower().lstrip(".")
         if ending in LOSSLESS:
             self._require_storable(ending)
-        return self.check_file_termination(termination)
+        return self.check_file_termination(termination) and (ending in LOSSLESS or ending in LOSSY)
 
     def check(self, index: Hashable, load_seg: bool = True) -> None:
         """Check a sample by its headers: files exist, masks are lossless, sizes are equal.
@@ -296,7 +296,7 @@ a folder per sample, with images
             return path
         lossy = _first(folder, "segmentation", list(LOSSY))
         if lossy is not None:
-            raise DataError(
+            raise LossyMaskError(
                 f"{lossy}: the mask is in a lossy format, which changes labels; save it without loss as "
                 "segmentation.png (the images may stay as they are), or separate its values by a threshold, "
                 "--label-map 128+=1 (Python: label_map={'128+': 1})"
@@ -328,7 +328,7 @@ a folder per sample, with images
         for index in np.unique(labels).tolist():
             if index >= len(palette):
                 continue
-            colour = str(as_key(colour_keys(palette[index].astype(np.uint8))[()]))
+            colour = str(as_key(int(colour_keys(palette[index].astype(np.uint8)))))
             before, other = self.palette_colours.setdefault(index, (colour, path))
             if before != colour:
                 warnings.warn(

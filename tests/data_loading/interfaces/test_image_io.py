@@ -341,7 +341,7 @@ class TestBadFiles:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"img_type": "colour"}, "img_type='colour'"), ({"img_format": "gif"}, "img_format='gif'")],
+    [({"img_type": "colour"}, "img_type='colour'"), ({"img_format": "webp"}, "img_format='webp'")],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigurationError, match=message):

@@ -227,6 +227,10 @@ def test_nrrd_with_channels_before_and_after_the_axes(tmp_path):
     first = voxels(np.int16, (2, *SHAPE))
     path = nrrd(tmp_path / "a.nrrd", first, "kinds: vector domain domain domain\n")
     require_same(path, np.moveaxis(first, 0, -1), LPS)
+    for mark in ("none", "(nan,nan,nan)"):
+        steps = f"space: RAS\nspace directions: {mark} (1,0,0) (0,2,0) (0,0,3)\nspace origin: (1,2,3)\n"
+        affine = np.array([[1, 0, 0, 1], [0, 2, 0, 2], [0, 0, 3, 3], [0, 0, 0, 1.0]])
+        require_same(nrrd(tmp_path / "e.nrrd", first, steps), np.moveaxis(first, 0, -1), affine)
     last = voxels(np.int16, (*SHAPE, 3))
     require_same(nrrd(tmp_path / "b.nrrd", last, "kinds: domain domain domain list\n"), last, LPS)
     path = nrrd(tmp_path / "c.nrrd", first, "kinds: domain list domain domain\n")

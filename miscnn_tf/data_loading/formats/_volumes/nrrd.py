@@ -211,10 +211,12 @@ def _directions(fields: Mapping[str, str], dimension: int, path: Path) -> list[l
     if "space directions" not in fields:
         return None
     text = fields["space directions"]
-    steps = [
+    read = [
         None if match[1] is None else numbers(match[1].replace(",", " "), path, "space directions")
         for match in _VECTOR.finditer(text)
     ]
+    # Older writers mark an axis that is not spatial by NaN.
+    steps = [None if step is None or np.isnan(step).all() else step for step in read]
     if len(steps) != dimension or len({len(step) for step in steps if step is not None}) != 1:
         raise DataError(
             f"{path}: space directions is {text[:120]!r}, but {dimension} vectors of one length are needed; export the "
