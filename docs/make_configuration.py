@@ -53,7 +53,7 @@ clip = [-79, 304]
 spacing = [3.2, 1.6, 1.6]
 normalization = "z-score"
 patch_shape = [48, 128, 128]
-overlap = [24, 64, 64]
+overlap = 0.5
 
 [network]
 architecture = {name = "unet_standard", n_filters = 16, depth = 3}
@@ -121,6 +121,8 @@ def _kind(table: type[Table], key: str) -> str:
 
 def _words(schema: dict[str, Any], known: dict[str, Any]) -> str:
     options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    if len(options) > 1:
+        return " or ".join(_words(one, known) for one in options)
     (one,) = options
     if "$ref" in one:
         return "name, or table"

@@ -20,6 +20,7 @@ from .evaluation.cross_validation import cross_validation as cross_validation
 from .evaluation.leave_one_out import leave_one_out as leave_one_out
 from .evaluation.options import ValidationOptions as ValidationOptions
 from .evaluation.split_validation import split_validation as split_validation
+from .cli.planned_run import plan as plan
 from .multi_model import (
     CrossValidationGroup as CrossValidationGroup,
     Model_Group as Model_Group,
@@ -56,6 +57,7 @@ from .processing.subfunctions import (
     TransformHU as TransformHU,
 )
 from .report.run_page import write_report as write_report
+from .pictures.sample_picture import show as show
 from .pictures.visualizer import visualize_samples as visualize_samples
 from .xai.certaintymap import compute_certaintymap as compute_certaintymap
 from .xai.gradcam import compute_gradient_heatmap as compute_gradient_heatmap

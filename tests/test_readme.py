@@ -24,7 +24,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALLER = {
     "Resampling((3.2, 1.6, 1.6))": "Resampling((14, 12, 12))",
     "patch_shape=(48, 128, 128)": "patch_shape=(8, 16, 16)",
-    "patchwise_overlap = (24, 64, 64)": "patchwise_overlap = (4, 8, 8)",
     # The patch is too small for the default depth.
     "Neural_Network(pre_processor, loss": "Neural_Network(pre_processor, Architecture(n_filters=2, depth=2), loss",
     "samples[:80], epochs=50": "samples[:3], epochs=1",

@@ -11,7 +11,7 @@ import logging
 import re
 import shlex
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
 from miscnn_tf.cli.data_options import DATA_OPTIONS
 
@@ -129,17 +129,9 @@ def _written(name: str, literal: str, options: Collection[str]) -> str | None:
         return " ".join([option, *map(shlex.quote, values), *(["…"] if more else [])])
     if "--set" not in options or name in _OF_PREDICTIONS:
         return None
-    return f"--set {shlex.quote(f'data.{key}={_toml(value)}')}"
+    from miscnn_tf.experiment.toml_file import toml_value
 
-
-def _toml(value: Any) -> str:
-    import tomlkit
-
-    if isinstance(value, Mapping):
-        # As TOML's inline table: one of tomlkit's tables would take several lines.
-        pairs = (f"{tomlkit.key(str(old)).as_string()} = {_toml(new)}" for old, new in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    return tomlkit.item(value).as_string()
+    return f"--set {shlex.quote(f'data.{key}={toml_value(value)}')}"
 
 
 def _mentioned(match: re.Match[str], options: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from miscnn_tf.cli.argument_types import label_pair, whole_number
@@ -131,6 +131,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_mutually_exclusive_group(required=True)
     folder.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder of the data set")
     folder.add_argument("--data_dir", "--data-dir", dest="data_dir", metavar="FOLDER", help="the folder, as an option")
+    add_data_options(parser)
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options of `DATA_OPTIONS`, and ``--set``."""
     group = parser.add_argument_group("data", "All of these are detected by default.")
     for name in DATA_OPTIONS:
         add_data_option(group, name)
@@ -178,17 +183,41 @@ def given_tables(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigurationError: If a ``--set`` is invalid, or sets a key that an option sets as well.
     """
+    from miscnn_tf.experiment.toml_file import apply_changes
+
+    tables: dict[str, Any] = {"data": {"path": os.path.abspath(data_folder(arguments)), **given_data(arguments)}}
+    _require_once(tables["data"], arguments.set)
+    apply_changes(tables, arguments.set)
+    return tables
+
+
+def given_changes(arguments: argparse.Namespace) -> list[str]:
+    """Return the keys of a configuration that the data options and ``--set`` define, ``"data.classes=3"``.
+
+    Args:
+        arguments: The parsed options of `add_data_options`.
+
+    Raises:
+        ConfigurationError: If a ``--set`` sets a key that an option sets as well.
+    """
+    from miscnn_tf.experiment.toml_file import toml_value
+
+    data = given_data(arguments)
+    _require_once(data, arguments.set)
+    settings = data.pop("settings", {})
+    given = {**data, **{f"settings.{key}": value for key, value in settings.items()}}
+    return [*(f"data.{key}={toml_value(value)}" for key, value in given.items()), *arguments.set]
+
+
+def _require_once(data: Mapping[str, Any], changes: Sequence[str]) -> None:
     from miscnn_tf.errors import ConfigurationError
     from miscnn_tf.experiment.toml_file import apply_changes
 
     changed: dict[str, Any] = {}
-    apply_changes(changed, arguments.set)
-    tables: dict[str, Any] = {"data": {"path": os.path.abspath(data_folder(arguments)), **given_data(arguments)}}
-    twice = [f"data.{key}" for key in _keys(tables["data"]) if key in _keys(changed.get("data", {}))]
+    apply_changes(changed, changes)
+    twice = [f"data.{key}" for key in _keys(data) if key in _keys(changed.get("data", {}))]
     if twice:
         raise ConfigurationError(f"--set {twice[0]}: the key is set by an argument or option as well; keep one of them")
-    apply_changes(tables, arguments.set)
-    return tables
 
 
 def given_data(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def run_init(
     given: Mapping[str, Any],
     memory_gb: float | None = None,
     overwrite: bool = False,
+    minutes: float | None = None,
 ) -> Experiment:
     """Analyse a data set, and write a configuration and the fingerprint.
 
@@ -39,6 +40,7 @@ def run_init(
         given: Tables of keys that are set, not detected, with the path of the data set: see `given_tables`.
         memory_gb: Memory for a training step; None: depends on the machine.
         overwrite: Replace an existing file.
+        minutes: Time limit of the training; None for a number of epochs.
 
     Returns:
         The configuration.
@@ -68,7 +70,7 @@ def run_init(
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()
-    plan = make_plan(fingerprint, machine, names)
+    plan = make_plan(fingerprint, machine, names, minutes)
 
     data = {"path": Choice(_shown_path(checked.data.path, output), ""), "layout": Choice(name, "layout of the files")}
     data["channels"] = Choice(interface.channels, "")

@@ -35,6 +35,8 @@ class Command(NamedTuple):
 
 COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("train a small 3D U-Net on synthetic CT scans, in a few minutes", "miscnn_tf.cli.demo"),
+    "run": Command("plan, train, score and predict with one command", "miscnn_tf.cli.run"),
+    "look": Command("write a page with pictures and statistics of a data set", "miscnn_tf.cli.look"),
     "init": Command("analyse a data set, and write a configuration for it", "miscnn_tf.cli.init"),
     "verify": Command("check every sample of a data set, and list all faults", "miscnn_tf.cli.verify"),
     "data_exp": Command("summarise a data set: sizes, classes, intensities", "miscnn_tf.cli.data_exp"),

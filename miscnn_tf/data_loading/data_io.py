@@ -16,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.files import atomic_path, inside, make_folder
-from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf._base.plain_files import read_arrays
+from miscnn_tf._base.representation import Represented
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.labels import (
@@ -45,7 +46,7 @@ _READ_ERRORS = {
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-class Data_IO:
+class Data_IO(Represented):
     """Load samples through an interface, save predictions, and store batches and prepared samples on disk.
 
     Args:
@@ -89,6 +90,15 @@ class Data_IO:
         # Not from the global generators, which a script may seed: two runs of the script must not share names.
         self.seed: int = random.SystemRandom().randrange(10**12)
         self.indices_list: list[Hashable] = self._find_samples()
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "samples": f"{len(self.indices_list)}: {some_of(map(str, self.indices_list), 3)}",
+            "interface": repr(self.interface),
+            "input_path": self.input_path,
+            "output_path": self.output_path,
+            "batch_path": self.batch_path,
+        }
 
     def get_indiceslist(self) -> list[Hashable]:
         """Return the names of all samples, in a new list."""

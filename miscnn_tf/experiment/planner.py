@@ -35,6 +35,9 @@ _DEEPEST: Final = 4
 _BOTTLENECK: Final = 3.5
 _BATCH: Final = (2, 12)
 _SHARE_OF_DATA: Final = 0.05
+# Steps of an epoch of a training with a time limit.
+_STEPS_PER_MINUTE: Final = 5
+_FEWEST_STEPS: Final = 10
 # Memory for a training step in GB, if unknown: most GPUs have 8.
 _GPU_GB: Final = 8.0
 _CPU_GB: Final = 4.0
@@ -87,13 +90,16 @@ class Choice:
 Plan = dict[str, dict[str, Choice]]
 
 
-def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[str]) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint, machine: Machine, class_names: Sequence[str], minutes: float | None = None
+) -> Plan:
     """Propose a configuration, without the table ``[data]``.
 
     Args:
         fingerprint: The data set.
         machine: The hardware for the training.
         class_names: Names of the classes, background first. Images are not mirrored if a name contains left or right.
+        minutes: Time limit of the training, which then ends by it; None for a number of epochs.
 
     Returns:
         The choices.
@@ -111,7 +117,6 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
     filters = 32 if machine.gpu else 16
     patch, depth, patch_reason = plan_patch(shape, spacing or fingerprint.median_spacing, thick, filters, machine)
     batch, batch_reason = plan_batch(patch, filters, machine, fingerprint.cases * math.prod(shape))
-    epochs, iterations = (100, 250) if machine.gpu else (50, 100)
 
     preprocessing: dict[str, Choice] = {}
     if is_ct(fingerprint):
@@ -127,9 +132,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
         "patchwise-crop", "random patches in training, all patches of a grid in prediction"
     )
     preprocessing["patch_shape"] = Choice(list(patch), patch_reason)
-    preprocessing["overlap"] = Choice(
-        [size // 2 for size in patch], "half the patch; less is faster, but seams may be visible"
-    )
+    preprocessing["overlap"] = Choice(0.5, "half the patch; less is faster, but seams may be visible")
     sides = [name for name in class_names if _SIDES.search(name.lower())]
     mirror = Choice(True, "flips along all axes; set it to false if left and right differ")
     if sides:
@@ -157,11 +160,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
         "batch_size": Choice(batch, batch_reason),
         "learning_rate": Choice(0.001, "initial rate of the optimizer Adam"),
         "schedule": Choice("polynomial", "decreases to 0 at the end of the training"),
-        "epochs": Choice(epochs, "number of epochs; add minutes = 60 for a limit of one hour"),
-        "iterations": Choice(
-            iterations,
-            f"steps per epoch, {epochs * iterations} in total; more steps take longer and give better results",
-        ),
+        **_duration(machine, minutes),
         "seed": Choice(0, "the same seed gives the same weights and patches"),
     }
     split = {"validation_share": Choice(0.2, "a fifth of the samples; add groups if patients have several samples")}
@@ -171,6 +170,24 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, class_names: Sequence[
         folds = {}
     plan = {"split": split, "preprocessing": preprocessing, "augmentation": augmentation, "network": network}
     return plan | ({"cross_validation": folds} if folds else {})
+
+
+def _duration(machine: Machine, minutes: float | None) -> dict[str, Choice]:
+    epochs, iterations = (100, 250) if machine.gpu else (50, 100)
+    if minutes is None:
+        return {
+            "epochs": Choice(epochs, "number of epochs; add minutes = 60 for a limit of one hour"),
+            "iterations": Choice(
+                iterations,
+                f"steps per epoch, {epochs * iterations} in total; more steps take longer and give better results",
+            ),
+        }
+    # Validation and the choice of the best epoch need several epochs, also in a short training.
+    steps = max(_FEWEST_STEPS, min(iterations, round(_STEPS_PER_MINUTE * minutes * (1 if machine.gpu else 0.4))))
+    return {
+        "minutes": Choice(minutes, "time limit; the training ends by it, and the learning rate is lowered until then"),
+        "iterations": Choice(steps, "steps per epoch; the model is validated after each epoch"),
+    }
 
 
 def is_ct(fingerprint: Fingerprint) -> bool:

@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from miscnn_tf._base.arguments import byte_count
 from miscnn_tf._base.configuration import make
@@ -41,6 +51,25 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 PerAxis = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
+
+
+def _overlap(value: Any) -> list[int] | float:
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    if not isinstance(value, list):
+        raise ValueError(f"{shown(value)} is neither a fraction of the patch such as 0.5, nor a list of voxels")
+    for number, one in enumerate(value, start=1):
+        if type(one) is not int or one < 0:
+            raise ValueError(f"entry {number} must be a whole number, at least 0, got {shown(one)}")
+    return value
+
+
+# A union would report the mistakes of both types.
+Overlap = Annotated[
+    Any,
+    PlainValidator(_overlap),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "integer"}}]}),
+]
 
 
 def layouts() -> tuple[str, ...]:
@@ -253,9 +282,10 @@ class Preprocessing(Table):
         default=None,
         description="Size of a patch in voxels, after resampling, one number per axis. Not for `fullimage`.",
     )
-    overlap: list[Annotated[int, Field(ge=0)]] | None = Field(
+    overlap: Overlap | None = Field(
         default=None,
-        description="Overlap of patches in prediction in voxels, one number per axis. Half a patch is usual.",
+        description="Overlap of patches in prediction: a fraction of the patch, `0.5`, or voxels, one number per axis. "
+        "Half a patch is usual.",
     )
     blending: Annotated[str, _one_of(BLENDINGS, "blending")] | None = Field(
         default=None, description="How overlapping predictions are merged: `gaussian` or `average`."

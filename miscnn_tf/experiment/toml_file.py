@@ -197,7 +197,7 @@ def changed_keys(before: Experiment, now: Experiment, leave_out: Sequence[str] =
             continue
         if key in first and key in second and first[key] == second[key]:
             continue
-        old, new = (_toml(values[key]) if key in values else "not given" for values in (first, second))
+        old, new = (toml_value(values[key]) if key in values else "not given" for values in (first, second))
         found.append(f"{key} was {old}, now {new}")
     return found
 
@@ -448,13 +448,13 @@ def describe_data(fingerprint: Fingerprint, class_names: Sequence[str], channels
     )
     lines = [
         f"{plural(fingerprint.cases, 'sample')} in {path}: {kind}, {ranges} voxels{size}",
-        f"Classes, share of the voxels, number of samples with them of {len(fingerprint.measured)}: {shares}",
+        f"Share of each class, and samples that contain it, of {len(fingerprint.measured)} measured: {shares}",
     ]
     return [part for line in lines for part in textwrap.wrap(line, _WIDTH)]
 
 
 def _entry(key: str, choice: Choice) -> list[str]:
-    text = f"{key} = {_toml(choice.value)}"
+    text = f"{key} = {toml_value(choice.value)}"
     if not choice.reason:
         return [text]
     together = f"{text}  # {choice.reason}"
@@ -463,10 +463,17 @@ def _entry(key: str, choice: Choice) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(choice.reason, _WIDTH - 2)] + [text]
 
 
-def _toml(value: Any) -> str:
-    """Format a value as TOML, with inline tables."""
+def toml_value(value: Any) -> str:
+    """Format a value as TOML, with inline tables.
+
+    Example:
+        >>> toml_value({"name": "unet_standard", "depth": 3})
+        '{name = "unet_standard", depth = 3}'
+    """
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{tomlkit.key(key).as_string()} = {_toml(one)}" for key, one in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{tomlkit.key(key).as_string()} = {toml_value(one)}" for key, one in value.items()) + "}"
+        )
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return tomlkit.item(value).as_string()

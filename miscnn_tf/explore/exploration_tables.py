@@ -271,9 +271,9 @@ def export_exploration(exploration: Exploration, folder: str | Path) -> list[Pat
         written.append(_write_table(folder / "classes.csv", list(class_rows(exploration))))
     if any(statistics.count for statistics in exploration.intensities):
         written.append(_write_table(folder / "histogram.csv", _histogram_rows(exploration)))
-        written.append(_write_picture(folder / "histogram.png", _draw_histograms(exploration)))
+        written.append(_write_picture(folder / "histogram.png", draw_histograms(exploration)))
     if exploration.labelled:
-        written.append(_write_picture(folder / "classes.png", _draw_classes(exploration)))
+        written.append(_write_picture(folder / "classes.png", draw_classes(exploration)))
     return written
 
 
@@ -293,7 +293,8 @@ def _histogram_rows(exploration: Exploration) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw_histograms(exploration: Exploration) -> Figure:
+def draw_histograms(exploration: Exploration) -> Figure:
+    """Draw the histogram of the intensities of each channel, overall and per class."""
     channels = [number for number, statistics in enumerate(exploration.intensities) if statistics.count]
     figure = Figure(figsize=(8, 3.2 * len(channels)), layout="constrained")
     for axes, channel in zip(figure.subplots(len(channels), squeeze=False)[:, 0], channels, strict=True):
@@ -314,7 +315,7 @@ def _draw_histograms(exploration: Exploration) -> Figure:
     return figure
 
 
-def _draw_classes(exploration: Exploration) -> Figure:
+def draw_classes(exploration: Exploration) -> Figure:
     """Draw box plots of the share of each class in the samples."""
     names, shares = [], []
     for label, name in enumerate(exploration.class_names):

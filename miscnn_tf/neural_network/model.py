@@ -19,9 +19,12 @@ from tqdm import tqdm
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.files import make_folder
+from miscnn_tf._base.messages import plural
+from miscnn_tf._base.representation import Represented, changed_arguments
 from miscnn_tf.data_loading.interfaces.description import interface_for
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture, require_architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture as UNet_standard
 from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
@@ -60,7 +63,7 @@ Loss = str | Callable[[Any, Any], Any]
 _MADE = ("_compiled", "_predictor", "id", "trained_on", "epochs_trained", "initialization_weights")
 
 
-class Neural_Network:
+class Neural_Network(Represented):
     """Segmentation network that trains on the patches of a preprocessor and predicts whole images.
 
     Args:
@@ -152,6 +155,21 @@ class Neural_Network:
         settings = OptimizerSettings.of(optimizer, learning_rate)
         self._make(self._choose_hardware(), settings)
         self._compile()
+
+    def _description(self) -> dict[str, Any]:
+        name = architectures.name_of(type(self.architecture)) or type(self.architecture).__name__
+        window = " x ".join("any" if size is None else str(size) for size in self.window_shape)
+        return {
+            "architecture": f"{name} {changed_arguments(self.architecture) or ''}",
+            "input": f"{window} {'voxels' if self.three_dim else 'pixels'}, {plural(self.channels, 'channel')}",
+            "output": f"{self.classes} classes",
+            "weights": f"{self.model.count_params():,}",
+            "loss": _name_of(self.loss),
+            "metrics": ", ".join(map(_name_of, self.metrics)) or "none",
+            "optimizer": f"{type(self.optimizer).__name__}, learning rate {self.learning_rate:g}",
+            "hardware": self.hardware.description,
+            "trained": plural(self.epochs_trained, "epoch") if self.epochs_trained else "not yet",
+        }
 
     # ---------------------------------------------------------------- building
 
@@ -771,3 +789,7 @@ class Neural_Network:
         loaded = read_weights(file_path, self.model, self.snapshot(), custom_objects, head=head)
         self.take_over(loaded.values, loaded.epochs_trained)
         loaded.restore_optimizer(self.model, self.learning_rate)
+
+
+def _name_of(function: Any) -> str:
+    return function if isinstance(function, str) else str(getattr(function, "__name__", type(function).__name__))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,6 +30,8 @@ from miscnn_tf.pictures.slices import (
 # and from each other. Black is the background.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#0072B2")
 
+#: Pixels per inch of figures.
+DPI: Final = 110
 
 # Grey, and its share, that the colours of classes 1 to 7, 8 to 14 and 15 to 21 are mixed with.
 _SHADES = ((0, 0.0), (255, 0.55), (0, 0.5))
@@ -152,11 +154,35 @@ def draw_case(
         >>> draw_case(image, truth, prediction, "case_00000.png", (3.0, 0.8, 0.8), class_names=["", "kidney", "tumour"])
         ... # doctest: +SKIP
     """
+    if truth is None and prediction is None:
+        raise ConfigurationError("truth and prediction are both None; pass at least one label map to draw")
+    figure = case_figure(image, truth, prediction, spacing, title, class_names, affine, slices, outlines=outlines)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def case_figure(
+    image: np.ndarray,
+    truth: np.ndarray | None,
+    prediction: np.ndarray | None,
+    spacing: Sequence[float] | None = None,
+    title: str | None = None,
+    class_names: Sequence[str] | None = None,
+    affine: np.ndarray | None = None,
+    slices: int = 3,
+    *,
+    outlines: bool = False,
+) -> Figure:
+    """Draw the figure of `draw_case`; without label maps, slices of the image.
+
+    Args and errors are those of `draw_case`.
+    """
     given = {"ground truth": truth, "prediction": prediction}
     maps: dict[str, np.ndarray] = {name: labels for name, labels in given.items() if labels is not None}
-    if not maps:
-        raise ConfigurationError("truth and prediction are both None; pass at least one label map to draw")
-    axes = len(spacing) if spacing is not None else _spatial_axes(image, next(iter(maps.values())))
+    if spacing is not None:
+        axes = len(spacing)
+    else:
+        axes = _spatial_axes(image, next(iter(maps.values()))) if maps else 2 if affine is None else 3
     maps = {name: _without_channel(labels, axes) for name, labels in maps.items()}
     for name, labels in maps.items():
         if labels.shape != image.shape[:axes]:
@@ -171,13 +197,19 @@ def draw_case(
     view = View.of(image.shape[:axes], spacing, affine)
     image = view.turn(image)
     maps = {name: view.turn(labels) for name, labels in maps.items()}
-    classes = 1 + max(int(labels.max(initial=0)) for labels in maps.values())
+    classes = 1 + max((int(labels.max(initial=0)) for labels in maps.values()), default=0)
     classes = max(classes, len(class_names or ()), 2)
-    chosen = interesting_slices(list(maps.values()), slices)
-    crop = close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
-    image = image[chosen][:, *crop]
-    maps = {name: labels[chosen][:, *crop] for name, labels in maps.items()}
-    levels = None if colour else levels_around(image, np.any([labels > 0 for labels in maps.values()], axis=0))
+    if maps:
+        chosen = interesting_slices(list(maps.values()), slices)
+        crop = close_up(np.any([labels[chosen].any(axis=0) for labels in maps.values()], axis=0), view)
+        image = image[chosen][:, *crop]
+        maps = {name: labels[chosen][:, *crop] for name, labels in maps.items()}
+        levels = None if colour else levels_around(image, np.any([labels > 0 for labels in maps.values()], axis=0))
+    else:
+        count = min(slices, len(image))
+        chosen = [round((number + 0.5) * len(image) / count - 0.5) for number in range(count)]
+        image = image[chosen]
+        levels = None if colour else window_levels(image)
 
     panel = 2.6
     proportion = image.shape[1] * view.row_mm / (image.shape[2] * view.column_mm)
@@ -210,11 +242,12 @@ def draw_case(
     if len(maps) == 2:
         keys.append((LegendPatch(color="0.35"), Line2D([], [], color="white", linewidth=1.2)))
         names.append("outline of ground truth")
+    if not maps:
+        return figure
     legend = figure.legend(keys, names, loc="outside lower center", ncols=min(len(keys), 4), frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    return figure
 
 
 def _outline(axes: Axes, labels: np.ndarray, colour: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from miscnn_tf._base.arguments import byte_count, sizes, whole_number
+from miscnn_tf._base.representation import Represented
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -23,7 +24,7 @@ from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.assembling import Patches, assemble
 from miscnn_tf.processing.batches import Batch, PredictionBatches, Share, TrainingBatches
-from miscnn_tf.processing.data_augmentation import Data_Augmentation
+from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
 from miscnn_tf.processing.main_script import can_be_imported_by_workers
 from miscnn_tf.processing.parallel_preparation import prepare_in_parallel
 from miscnn_tf.processing.patching.blending import MODES
@@ -51,7 +52,7 @@ _DEFAULT_AUGMENTATION: Final = "default"
 _first_use = threading.Lock()
 
 
-class Preprocessor:
+class Preprocessor(Represented):
     """Prepare samples, cut patches, augment them, make batches, and undo all of it on predictions.
 
     Networks read its settings, as a `PatchPlan` each, and never change them: several can share a preprocessor.
@@ -77,8 +78,8 @@ class Preprocessor:
             machine's.
 
     Attributes:
-        patchwise_overlap: Overlap of neighbouring grid patches in voxels per axis, default ``(0, 0, 0)``. For
-            prediction, half of the patch is usual.
+        patchwise_overlap: Overlap of neighbouring grid patches per axis, in voxels or as a fraction of the patch
+            (``0.5``), default ``(0, 0, 0)``. For prediction, half of the patch is usual.
         patchwise_blending: How overlapping predictions are merged: ``"gaussian"`` (the middle of a patch counts more,
             as in nnU-Net) or ``"average"``.
         patchwise_skip_blanks: Leave out training patches that hold nothing but `patchwise_skip_class`, default False.
@@ -98,7 +99,7 @@ class Preprocessor:
         >>> pre_processor = Preprocessor(
         ...     data_io, batch_size=2, analysis="patchwise-crop", patch_shape=(80, 160, 160)
         ... )  # doctest: +SKIP
-        >>> pre_processor.patchwise_overlap = (40, 80, 80)  # doctest: +SKIP
+        >>> pre_processor.patchwise_overlap = 0.5  # doctest: +SKIP
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Preprocessor:
             _quarter_of_memory() if cache_bytes is None else byte_count(cache_bytes, "cache_bytes", least=0)
         )
 
-        self.patchwise_overlap: tuple[int, ...] | int = (0, 0, 0)
+        self.patchwise_overlap: tuple[float, ...] | float = (0, 0, 0)
         self.patchwise_blending = "gaussian"
         self.patchwise_skip_blanks = False
         self.patchwise_skip_class = 0
@@ -266,6 +267,22 @@ class Preprocessor:
         return False
 
     # ---------------------------------------------------------------- patches
+
+    def _description(self) -> dict[str, Any]:
+        augmentation = self.data_augmentation
+        enabled = [
+            name for name in SWITCHES if name != "cycles" and augmentation is not None and getattr(augmentation, name)
+        ]
+        return {
+            "samples": f"{len(self.data_io.indices_list)} in {self.data_io.input_path}",
+            "subfunctions": ", ".join(map(repr, self.subfunctions)) or "none",
+            "augmentation": ", ".join(enabled) or "none",
+            "analysis": self.analysis,
+            "patch_shape": self.patch_shape,
+            "patchwise_overlap": self.patchwise_overlap,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
 
     def plan(self, divisors: Sequence[int] | None = None) -> PatchPlan:
         """Return the present settings of patches as a value.

@@ -103,7 +103,7 @@ def test_the_types_in_the_help_are_registered() -> None:
 def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys, miscnn_tf.cli.main as cli\n"
-        "for name in ('verify', 'data_exp', 'cleanup', 'doctor'): cli.main([name, '--help'])\n"
+        "for name in ('verify', 'data_exp', 'cleanup', 'doctor', 'predict', 'run'): cli.main([name, '--help'])\n"
         "heavy = ('tensorflow', 'keras', 'numpy', 'scipy', 'matplotlib', 'nibabel', 'jinja2', 'packaging')\n"
         "print('HEAVY', [name for name in heavy if name in sys.modules])"
     )

@@ -9,9 +9,10 @@ import pytest
 from small_data import write_cases
 
 from miscnn_tf.cli import main as cli
-from miscnn_tf.cli.data_options import DATA_OPTIONS, given_tables
+from miscnn_tf.cli.data_options import DATA_OPTIONS, given_changes, given_tables
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.schema import Data
-from miscnn_tf.experiment.toml_file import read_experiment
+from miscnn_tf.experiment.toml_file import apply_changes, read_experiment
 
 #: Options of the data set, and those that several commands have.
 OF_DATA = {*DATA_OPTIONS, "--data_dir", "--data-dir", "--set"}
@@ -21,6 +22,8 @@ SHORT = {"--output": "-o", "--verbose": "-v", "--help": "-h", "--yes": "-y"}
 #: The options of each command that only it has. A new option is added here, unless it is in the sets above.
 OWN = {
     "demo": {"--cases", "--epochs", "--seed"},
+    "run": {"--minutes"},
+    "look": {"--open"},
     "init": set(),
     "verify": {"--quick", "--no-labels", "--fix-grids"},
     "data_exp": {"--no-labels", "--cases", "--export"},
@@ -33,7 +36,7 @@ OWN = {
     "cleanup": {"--batches", "--evaluation", "--predictions", "--only", "--dry-run", "--yes"},
 }
 #: Commands that read a data set take all its options.
-READ_DATA = ("init", "verify", "data_exp")
+READ_DATA = ("init", "verify", "data_exp", "look", "run")
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -52,7 +55,7 @@ def test_a_command_has_its_own_options_and_shared_ones_only(command: str) -> Non
     assert long - OF_DATA - SHARED == OWN[command]
     assert {name for name in shown if not name.startswith("--")} == {SHORT[name] for name in long if name in SHORT}
     if command in READ_DATA:
-        assert long >= OF_DATA
+        assert long >= OF_DATA - ({"--data_dir", "--data-dir"} if command == "run" else set())
 
 
 def test_every_command_is_in_the_table() -> None:
@@ -93,7 +96,7 @@ def test_every_option_of_data_is_a_key_of_the_configuration() -> None:
 )
 def test_earlier_names_still_work(earlier: list[str], now: list[str]) -> None:
     parser = commands()
-    for command in READ_DATA:
+    for command in ("init", "verify", "data_exp", "look"):
         before, after = (given_tables(parser[command].parse_args(["scans", *one])) for one in (earlier, now))
         assert before == after
         assert set(before["data"]) > {"path"}
@@ -109,6 +112,19 @@ def test_options_and_set_write_the_same_configuration(tmp_path: Path) -> None:
         made.append(read_experiment(tmp_path / f"{name}.toml"))
     assert made[0] == made[1]
     assert made[0].data.label_map == {"2": 1}
+
+
+def test_run_hands_the_options_on_as_keys() -> None:
+    given = ["run", "data", "--layout", "nifti", "--label-map", "255=1", "--series", "a 'b'", "--set", "network.seed=1"]
+    changes = given_changes(commands()["run"].parse_args(given[1:]))
+    tables: dict[str, object] = {}
+    apply_changes(tables, changes)
+    assert tables == {
+        "data": {"layout": "NIFTI", "label_map": {"255": 1}, "settings": {"series": "a 'b'"}},
+        "network": {"seed": 1},
+    }
+    with pytest.raises(ConfigurationError, match=r"--set data\.layout: the key is set"):
+        given_changes(commands()["run"].parse_args(["data", "--layout", "IMG", "--set", "data.layout=IMG"]))
 
 
 @pytest.mark.parametrize(

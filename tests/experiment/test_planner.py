@@ -51,7 +51,8 @@ def fits(plan: Plan, machine: Machine, axes: int) -> None:
     experiment = check_experiment({"data": {"path": "data"}, **tables}, "plan")
     architecture = tables["network"]["architecture"]
     patch, step = tables["preprocessing"]["patch_shape"], 2 ** architecture["depth"]
-    assert len(patch) == len(tables["preprocessing"]["overlap"]) == axes
+    assert len(patch) == axes
+    assert tables["preprocessing"]["overlap"] == 0.5
     assert all(size % step == 0 for size in patch)
     assert training_gb(patch, architecture["n_filters"], tables["network"]["batch_size"]) <= machine.memory_gb
     assert tables["network"]["batch_size"] >= 2

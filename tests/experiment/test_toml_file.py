@@ -106,7 +106,11 @@ def test_a_change_leaves_other_keys() -> None:
         (SMALL + "[network.loss]\nalpha = 3", "[network] loss.name is missing"),
         (SMALL + "clip = [1.0]", "[preprocessing] clip must be a list of at least 2"),
         (SMALL + "foreground = 2", "[preprocessing] foreground must be at most 1, got 2"),
-        (SMALL + "overlap = [1, 'x']", "[preprocessing] overlap, entry 2, must be a whole number, got 'x'"),
+        (
+            SMALL + "overlap = 1.5",
+            "[preprocessing] overlap: 1.5 is neither a fraction of the patch such as 0.5, nor",
+        ),
+        (SMALL + "overlap = [1, 'x']", "[preprocessing] overlap: entry 2 must be a whole number, at least 0, got 'x'"),
         (SMALL + "blending = 'gausian'", "the blending 'gausian' is unknown. Did you mean 'gaussian'? Known: "),
         (
             SMALL + "[[preprocessing.steps]]\nname = 'Cliping'",

@@ -124,6 +124,16 @@ def test_half_of_a_patch_may_be_a_float(toy_io):
     assert preprocessor.run("case_0", training=False)[0][0].shape[0] == 8
 
 
+@pytest.mark.parametrize("overlap", [0.5, (0.5, 0.5, 0.5), (4, 0.5, 0.5)])
+def test_a_fraction_follows_the_patch_shape(toy_io, overlap):
+    """Defect: after a change of patch_shape alone, the overlap no longer fitted, and had to be changed, too."""
+    preprocessor = make(toy_io(shape=(12, 12, 12)))
+    preprocessor.patchwise_overlap = overlap
+    assert preprocessor.plan().overlap == (4, 4, 4)
+    preprocessor.patch_shape = (12, 6, 5)
+    assert preprocessor.plan().overlap == ((4 if overlap == (4, 0.5, 0.5) else 6), 3, 2)
+
+
 @pytest.mark.parametrize("threads", [0, "two"])
 def test_the_number_of_threads_is_a_whole_number(toy_io, threads):
     preprocessor = make(toy_io())

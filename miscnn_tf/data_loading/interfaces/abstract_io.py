@@ -13,6 +13,7 @@ import numpy as np
 from miscnn_tf._base.arguments import flag, whole_number
 from miscnn_tf._base.configuration import digest
 from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.representation import Constructed
 from miscnn_tf.data_loading.file_names import first_image
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, Labelled, detect_classes, structures_of
 from miscnn_tf.data_loading.label_values import reading_map, to_values
@@ -21,7 +22,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 
 
-class Abstract_IO(ABC):
+class Abstract_IO(Constructed, ABC):
     """Base class of all data interfaces; subclass it to read a format or folder layout of your own.
 
     The abstract methods are needed. The others have a default that works for one folder per sample below the input

@@ -7,10 +7,11 @@ from typing import Any
 
 import keras
 
+from miscnn_tf._base.representation import Constructed
 from miscnn_tf.errors import ConfigurationError
 
 
-class Abstract_Architecture:
+class Abstract_Architecture(Constructed):
     """Base class of all architectures. Subclass it to build your own network.
 
     Implement **either** `create_model`, which handles 2D and 3D by the length of the input shape, **or**

@@ -214,20 +214,34 @@ def checked_patch_shape(patch_shape: Any, analysis: str, axes: int) -> tuple[int
 def checked_overlap(overlap: Any, patch_shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the overlap of neighbouring patches, one number per axis; empty for whole images.
 
+    Args:
+        overlap: Voxels, or fractions of the patch between 0 and 1, rounded down; one for all axes, or one per axis.
+        patch_shape: Spatial shape of the patches; None for whole images.
+
     Raises:
-        ConfigurationError: If it is not whole numbers below the patch's size.
+        ConfigurationError: If it is not whole numbers below the patch's size, or fractions of it.
+
+    Example:
+        >>> checked_overlap(0.5, (64, 64, 33)), checked_overlap((8, 8, 0.25), (64, 64, 32))
+        ((32, 32, 16), (8, 8, 8))
     """
     if patch_shape is None:
         return ()
     axes = len(patch_shape)
     listed = tuple(overlap)[:axes] if isinstance(overlap, Iterable) else (overlap,) * axes
+    if len(listed) == axes:
+        listed = tuple(map(_in_voxels, listed, patch_shape))
     whole = len(listed) == axes and _all_whole(listed)
     if not whole or any(not 0 <= n < size for n, size in zip(listed, patch_shape, strict=True)):
         raise ConfigurationError(
-            f"patchwise_overlap={overlap!r} needs {axes} whole numbers, one per axis, each from 0 to less "
-            f"than the patch's size ({patch_shape})"
+            f"patchwise_overlap={overlap!r} needs {axes} numbers, one per axis: voxels, from 0 to less "
+            f"than the patch's size ({patch_shape}), or a fraction of it between 0 and 1"
         )
     return tuple(int(n) for n in listed)
+
+
+def _in_voxels(overlap: Any, size: int) -> Any:
+    return int(float(overlap) * size) if isinstance(overlap, Real) and 0 < float(overlap) < 1 else overlap
 
 
 def _all_whole(values: Iterable[Any]) -> bool:

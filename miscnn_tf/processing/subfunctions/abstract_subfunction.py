@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf._base.configuration import plain
+from miscnn_tf._base.representation import Constructed
 from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
@@ -62,7 +63,7 @@ class ImageSpec:
         return math.prod(self.shape) * self.channels * self.dtype.itemsize
 
 
-class Abstract_Subfunction(ABC):
+class Abstract_Subfunction(Constructed, ABC):
     """Base class of all subfunctions; subclass it to write a step of your own.
 
     Only `preprocessing` is required, and `postprocessing` for a step that changes the grid. The other members describe

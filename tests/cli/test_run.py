@@ -1,0 +1,116 @@
+"""``miscnn-tf run`` and `miscnn_tf.plan`: from a folder to a trained network, predictions and a page."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import miscnn_tf
+from miscnn_tf.cli import main as cli
+from miscnn_tf.cli.planned_run import PlannedRun, plan
+from miscnn_tf.datasets import write_kits_phantoms
+from miscnn_tf.errors import ConfigurationError, MissingDataError
+
+SMALL = {
+    "network.architecture": {"name": "unet_standard", "n_filters": 2, "depth": 1},
+    "network.iterations": 2,
+    "network.epochs": 2,
+    "preprocessing.patch_shape": [8, 16, 16],
+    "preprocessing.spacing": [11, 9, 9],
+    "network.precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "scans"
+    write_kits_phantoms(folder, cases=3, shape=(16, 32, 40), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options() -> list[str]:
+    texts = {key: value for key, value in SMALL.items() if key != "network.architecture"}
+    architecture = "network.architecture={name='unet_standard',n_filters=2,depth=1}"
+    pairs = [architecture, *(f"{key}={value}" for key, value in texts.items())]
+    return [part for pair in pairs for part in ("--set", pair)]
+
+
+def test_one_command_trains_scores_and_predicts(data: Path, options, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(data / "case_00000" / "imaging.nii.gz", new / "patient.nii.gz")
+    command = ["run", str(data), str(new), "--minutes", "5", *options]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr().out
+    folder = tmp_path / "scans_run"
+    page = folder / "training" / "report.html"
+    assert "3 samples, layout NIFTI" in shown
+    assert shown.index("ends after 5 minutes") < shown.index("Training on")
+    assert shown.rstrip().endswith(page.as_uri())
+    assert page.stat().st_size > 10_000
+    segmented = nibabel.load(folder / "predictions" / "patient.nii.gz")
+    scan = nibabel.load(new / "patient.nii.gz")
+    assert segmented.shape == scan.shape
+    np.testing.assert_array_equal(segmented.affine, scan.affine)
+
+    weights = (folder / "training" / "model.keras").read_bytes()
+    assert cli.main(command) == 0  # goes on where it ended: nothing is done again
+    again = capsys.readouterr().out
+    assert "Using the plan" in again
+    assert "1 is there already" in again
+    assert (folder / "training" / "model.keras").read_bytes() == weights
+
+
+def test_another_plan_in_the_folder_is_not_used_silently(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    plan(data, 5, folder, settings=SMALL)
+    plan(data, None, folder)  # without a limit, that of the plan
+    for arguments, message in [
+        ({"minutes": 6}, "its time limit is 5.0, not 6 minutes"),
+        ({"layout": "DICOM"}, "its layout is NIFTI, not DICOM"),
+        ({"settings": {"network.epochs": 3}}, "another value than network.epochs=3"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message):
+            plan(data, output=folder, **arguments)
+    with pytest.raises(ConfigurationError, match="its data are"):
+        plan(tmp_path, output=folder)
+
+
+def test_mistakes_are_found_before_the_training(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", str(data), "missing"]) == 1
+    assert "NEW_IMAGES missing does not exist" in capsys.readouterr().err
+    assert cli.main(["run", "nothing"]) == 1
+    assert "nothing is not a folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MissingDataError, match="train the plan first"):
+        plan(data, 5, tmp_path / "out", settings=SMALL).predict(data)
+    with pytest.raises(ConfigurationError, match="minutes must be a positive number"):
+        plan(data, 0)
+
+
+def test_a_plan_prints_its_reasons(data: Path, tmp_path: Path) -> None:
+    run = miscnn_tf.plan(data, 20, tmp_path / "out")
+    assert "minutes = 20.0  # time limit" in str(run)
+    assert "CT in Hounsfield units" in str(run)
+    assert "not trained yet" in repr(run)
+    page = run._repr_html_()
+    assert page.count("<table>") == page.count("</table>") == 6
+    assert '<td style="text-align:left">minutes</td>' in page
+    assert "time limit" in page
+    text = run.configuration.read_text().replace("seed = 0", "seed = 7")
+    run.configuration.write_text(text)
+    assert PlannedRun(run.folder).experiment.network.seed == 7  # the file decides
+
+
+def test_an_interrupted_training_goes_on(data: Path, tmp_path: Path) -> None:
+    run = miscnn_tf.plan(data, 5, tmp_path / "out", settings=SMALL)
+    assert run.train() is run
+    assert run.is_trained
+    assert run.report() == run.report_file
