@@ -27,9 +27,6 @@ VALUES: Final = ("mask", "index")
 #: Writes the prediction of a sample to its file.
 Write = Callable[[Sample], None]
 
-# Kinds of samples (``extended["type"]``) whose arrays have rows and columns as first axes, as pictures have.
-_ROWS_FIRST: Final = ("image", "dicom")
-
 
 class PredictionFormat(ABC):
     """A file format of predictions.
@@ -124,14 +121,12 @@ class _Pictures(PredictionFormat):
             interface.write_file(sample, path)
             return
         labels, _ = prediction_to_write(sample, path, _values(interface))
-        labels = labels if sample.extended.get("type") in _ROWS_FIRST else labels.T
+        labels = labels.T if _is_of_volume(sample) else labels
         write_mask(path, labels.astype(np.uint8 if labels.max(initial=0) < 2**8 else np.uint16, copy=False))
 
     @staticmethod
     def _is_of_interface(interface: Abstract_IO, sample: Sample, path: Path) -> bool:
-        # Slices in files of volumes have columns first.
-        of_volume = sample.extended.get("type") in ("nifti", "nifti_slice") or "file_ending" in sample.extended
-        return (sample.three_dim or not of_volume) and _writes(interface, path)
+        return (sample.three_dim or not _is_of_volume(sample)) and _writes(interface, path)
 
 
 class _Arrays(PredictionFormat):
@@ -284,6 +279,11 @@ def _in_class_numbers(interface: Abstract_IO) -> Abstract_IO:
             f"{interface.values_of_classes()}; leave values out"
         )
     return numbered
+
+
+def _is_of_volume(sample: Sample) -> bool:
+    """Return True if a sample was read from a file of volumes, whose arrays have columns first, unlike pictures."""
+    return sample.extended.get("type") in ("nifti", "nifti_slice") or "file_ending" in sample.extended
 
 
 def _values(interface: Abstract_IO) -> Sequence[int]:

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.build import default_of
-from miscnn_tf.experiment.schema import Experiment, Named, Network, check_arguments, make_named
-from miscnn_tf.experiment.toml_file import listed_mistakes
+from miscnn_tf.experiment.schema import Experiment, Named, Network, check_arguments, listed_mistakes, make_named
 from miscnn_tf.neural_network import metrics
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit

@@ -22,7 +22,7 @@ from miscnn_tf._base.typed_data import wanted as wanted_by
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.experiment.fingerprint import Fingerprint
 from miscnn_tf.experiment.planner import Choice, Plan
-from miscnn_tf.experiment.schema import Experiment, Named, Table
+from miscnn_tf.experiment.schema import Experiment, Named, Table, listed_mistakes
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 
 #: Keys that hold a path relative to the folder of the file.
@@ -111,19 +111,6 @@ def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experimen
     from miscnn_tf.experiment.build_network import mistakes_of_parts
 
     raise ConfigurationError(listed_mistakes([*lines, *mistakes_of_parts(content.get("network"))], where))
-
-
-def listed_mistakes(lines: Sequence[str], where: str | Path) -> str:
-    """Return the message for mistakes in a configuration: one line, or a list.
-
-    Args:
-        lines: The mistakes, at least one.
-        where: The file.
-    """
-    lines = list(dict.fromkeys(lines))
-    if len(lines) == 1:
-        return f"{where}: {lines[0]}"
-    return f"{where} has {len(lines)} mistakes:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def write_experiment(experiment: Experiment, path: str | Path, comment: str) -> None:
