@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import html.parser
 import importlib
@@ -178,6 +179,8 @@ def test_every_command_and_option_is_on_the_page_of_the_command_line(site):
     for name, parser in parsers.items():
         assert f"miscnn-tf-{name.replace('_', '-')}" in site.pages["command_line.html"].anchors
         for action in parser._actions:
+            if action.help == argparse.SUPPRESS:
+                continue
             for option in action.option_strings:
                 assert option in text, f"{name} {option}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -19,14 +20,26 @@ def some_of(names: Iterable[object], most: int = 5) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """Return a hint, with a leading space, if a known name is similar; otherwise an empty string.
+    """Return a hint, with a leading space, if a known name is similar or abbreviated; otherwise an empty string.
 
     Example:
         >>> did_you_mean("unet_standart", ["unet_standard", "unet_plain"])
         " Did you mean 'unet_standard'?"
+        >>> did_you_mean("dice_ce", ["dice_soft_loss", "dice_crossentropy"])
+        " Did you mean 'dice_crossentropy'?"
     """
-    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+    names = [str(one) for one in known]
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.8)
+    near = near or [one for one in names if _abbreviates(str(name), one)] or difflib.get_close_matches(str(name), names)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _abbreviates(short: str, name: str) -> bool:
+    """Return True if each word of `short` is the first and some later letters of the word at its place in `name`."""
+    words, whole = short.lower().split("_"), name.lower().split("_")
+    return len(words) == len(whole) and all(
+        re.match(".*".join(map(re.escape, word)), long) for word, long in zip(words, whole, strict=True)
+    )
 
 
 def unknown_name(kind: str, name: object, known: Iterable[object]) -> str:

@@ -1,8 +1,7 @@
-"""Argument types and options shared by several commands."""
+"""Argument types shared by several commands."""
 
 from __future__ import annotations
 
-import argparse
 import math
 
 from miscnn_tf._base.arguments import byte_count
@@ -47,6 +46,24 @@ class positive_number:
         return number
 
 
+class share:
+    """Argument type: a number between 0 and 1, without these two.
+
+    Example:
+        >>> share()("0.3")
+        0.3
+    """
+
+    __name__ = "number between 0 and 1"
+
+    def __call__(self, text: str) -> float:
+        """Return the number, or raise a ValueError."""
+        number = float(text)
+        if not 0 < number < 1:
+            raise ValueError
+        return number
+
+
 class memory_size:
     """Argument type: a number of bytes, given in GB or with a unit.
 
@@ -64,42 +81,18 @@ class memory_size:
 
 
 class label_pair:
-    """Argument type: a value in the files and its label, ``255=1``; or ``nonzero=1``, ``128+=1``, ``#ff0000=1``.
+    """Argument type: a value in the files and its class, ``255=1``; or ``nonzero=1``, ``128+=1``, ``#ff0000=1``.
 
     Example:
         >>> label_pair()("255=1"), label_pair()("nonzero=1")
         ((255, 1), ('nonzero', 1))
     """
 
-    __name__ = "VALUE=LABEL pair, such as 255=1 or nonzero=1,"
+    __name__ = "VALUE=CLASS pair, such as 255=1 or nonzero=1,"
 
     def __call__(self, text: str) -> tuple[int, int]:
-        """Return the value and the label, or raise a ValueError."""
+        """Return the value and the class, or raise a ValueError."""
         from miscnn_tf.data_loading.label_keys import parse_key
 
         value, _, label = text.partition("=")
         return parse_key(value.strip()), int(label)
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``train`` and ``cross-validate`` for the configuration and the run folder."""
-    parser.add_argument("config", metavar="CONFIG", help="configuration file (TOML); create one with 'miscnn-tf init'")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a value of the file, for instance --set network.epochs=5; may be repeated",
-    )
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="the run folder (default: see [output] in CONFIG)")
-    parser.add_argument(
-        "--fresh",
-        action="store_true",
-        help="delete the results of an earlier run in the run folder; otherwise an interrupted run is resumed",
-    )
-    parser.add_argument(
-        "--archive",
-        action="store_true",
-        help="move the results of another run in the run folder to a new folder beside it, with the date in its name; "
-        "with --fresh, also those of the same run",
-    )

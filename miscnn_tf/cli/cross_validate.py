@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 
-from miscnn_tf.cli.argument_types import add_config_options
+from miscnn_tf.cli.config_options import add_config_options
 from miscnn_tf.cli.terminal import start_tensorflow
 
 

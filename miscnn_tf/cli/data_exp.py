@@ -23,6 +23,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from miscnn_tf.cli.advice import for_command
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder
 from miscnn_tf.cli.terminal import forgive_encoding
 
@@ -58,6 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print()
     for index, error in found.unreadable:
-        print(f"could not be read: {index}: {' '.join(str(error).split())}")
+        print(f"could not be read: {index}: {for_command(' '.join(str(error).split()), arguments.options)}")
     print(f"List all faults: miscnn-tf verify {shlex.quote(str(data_folder(arguments)))}")
     return 1

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from miscnn_tf._base.messages import plural, text_table
-from miscnn_tf.cli.data_options import data_folder
+from miscnn_tf.cli.data_options import data_folder, given_tables
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.experiment.build import data_settings
+from miscnn_tf.experiment.schema import Experiment
+from miscnn_tf.experiment.toml_file import check_experiment
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
@@ -20,28 +26,29 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
 
     Raises:
         DataError: If the folder has no data, or their layout cannot be detected.
+        ConfigurationError: If an option is invalid, or ``--set`` sets a key outside ``[data]``.
     """
+    tables = given_tables(arguments)
+    others = sorted(tables.keys() - {"data"})
+    if others:
+        raise ConfigurationError(f"--set {others[0]}.…: this command uses only keys of [data], such as data.classes=3")
     folder = data_folder(arguments)
-    of_layout = {
-        "structure_dict": dict(arguments.structures) if arguments.structures else None,
-        "annotation_tag": arguments.annotation_tag,
-        "series": arguments.series,
-        "modality": arguments.modality,
-        "frames": dict(arguments.frames) if arguments.frames else None,
-        "image_folder": arguments.image_folder,
-        "mask_folder": arguments.mask_folder,
-    }
-    interface = find_interface_despite_errors(
-        folder,
-        arguments.type,
-        labels=labels,
-        channels=arguments.channels,
-        classes=arguments.classes,
-        pattern=arguments.pattern,
-        label_map=dict(arguments.label_map) if arguments.label_map else None,
-        **{name: value for name, value in of_layout.items() if value is not None},
-    )
-    return Data_IO(interface, folder)
+    settings = data_settings(check_given(tables).data)
+    return Data_IO(find_interface_despite_errors(folder, labels=labels, **settings), folder)
+
+
+def check_given(tables: Mapping[str, Any]) -> Experiment:
+    """Check tables of a configuration in which those that are planned from the data may be missing.
+
+    Args:
+        tables: Result of `given_tables`.
+
+    Raises:
+        ConfigurationError: If there are mistakes; all are listed.
+    """
+    patches = tables.get("preprocessing", {}).get("patch_shape") is not None
+    preprocessing = {**({} if patches else {"analysis": "fullimage"}), **tables.get("preprocessing", {})}
+    return check_experiment({**tables, "preprocessing": preprocessing}, "the options")
 
 
 def describe_data(data_io: Data_IO) -> str:

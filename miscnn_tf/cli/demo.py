@@ -5,7 +5,7 @@ Write a small data set of CT-like phantoms (kidneys and kidney tumours, in the l
 
   data/           the scans and their true segmentations: case_00000/imaging.nii.gz, segmentation.nii.gz
   predictions/    segmentations of the held-out cases by the network, on the grids of the scans
-  model.keras     the trained network with its preprocessing: miscnn_tf.load_model("model.keras")
+  model.keras     the trained network with its preprocessing, for 'miscnn-tf predict'
   index.html      pictures, loss curve and scores; open it in a browser
   summary.json    the scores for programs
 """

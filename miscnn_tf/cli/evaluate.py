@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import argparse
 
-from miscnn_tf.cli.argument_types import label_pair, positive_number, whole_number
+from miscnn_tf.cli.argument_types import positive_number, whole_number
+from miscnn_tf.cli.data_options import add_data_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,19 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="folder for the tables (default: scores are only printed)"
     )
-    parser.add_argument(
-        "--classes",
-        type=whole_number(2),
-        metavar="N",
-        help="number of classes, background included (default: that of the label maps)",
-    )
-    parser.add_argument(
-        "--label-map",
-        type=label_pair(),
-        action="append",
-        metavar="VALUE=LABEL",
-        help="class of a value in the files, for instance 255=1, nonzero=1 or 128+=1; may be repeated",
-    )
+    add_data_option(parser, "--classes", type=whole_number(2))
+    add_data_option(parser, "--label-map", nargs=1)  # PRED or TRUTH may follow
     parser.add_argument(
         "--ignore",
         type=int,

@@ -11,8 +11,8 @@ a DICOM series and RTSTRUCT or SEG files.
 Examples:
   miscnn-tf init scans -o experiment.toml
   miscnn-tf init cells -o cells.toml --label-map nonzero=1
-  miscnn-tf init DRIVE/training -o vessels.toml --set data.settings.mask_folder="'1st_manual'"
-  miscnn-tf init patients -o lungs.toml --set data.settings.structure_dict="{Lung_L = 1, Lung_R = 2}"
+  miscnn-tf init DRIVE/training -o vessels.toml --mask-folder 1st_manual
+  miscnn-tf init patients -o lungs.toml --structures Lung_L=1 Lung_R=2 --set network.epochs=20
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import argparse
 import shlex
 from pathlib import Path
 
-from miscnn_tf.cli.argument_types import label_pair, memory_size
-from miscnn_tf.cli.data_options import type_name
+from miscnn_tf.cli.argument_types import memory_size
+from miscnn_tf.cli.data_options import add_data_arguments, data_folder, given_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf init``."""
-    parser.add_argument("folder", metavar="FOLDER", help="the data set")
+    add_data_arguments(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -37,35 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the configuration to write (default: %(default)s)",
     )
     parser.add_argument(
-        "--layout",
-        type=type_name,
-        metavar="NAME",
-        help="layout of the files: NIFTI, IMG, DICOM, … (default: detected)",
-    )
-    parser.add_argument(
         "--memory",
         type=memory_size(),
         metavar="GB",
         help="memory for a training step, in GB or with a unit, such as 512MB (default: 8 with an NVIDIA GPU, else 4, "
         "at most half of this machine's)",
-    )
-    parser.add_argument(
-        "--label-map",
-        "--label_map",
-        type=label_pair(),
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="VALUE=CLASS",
-        help="classes of values in the label maps, '--label-map 255=1'; nonzero=1 for all values but 0, 128+=1 for 128 "
-        "and above, '#ff0000=1' for a colour",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a value instead of detecting it, for instance --set data.classes=3; may be repeated",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing configuration")
 
@@ -75,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.cli.init_run import run_init
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
-    changes = [*(f"data.label_map.{value}={label}" for value, label in arguments.label_map), *arguments.set]
-    run_init(arguments.folder, arguments.output, arguments.layout, memory_gb, changes, arguments.overwrite)
+    given = given_tables(arguments)
+    run_init(data_folder(arguments), arguments.output, given, memory_gb, arguments.overwrite)
     print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

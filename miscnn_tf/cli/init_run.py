@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
-from miscnn_tf.cli.data_set import structure_table
+from miscnn_tf.cli.data_set import check_given, structure_table
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -18,27 +18,27 @@ from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface
 from miscnn_tf.experiment.fingerprint import take_fingerprint
 from miscnn_tf.experiment.planner import Choice, make_plan, this_machine, to_tables
-from miscnn_tf.experiment.schema import AUTO, Data, Experiment
-from miscnn_tf.experiment.toml_file import apply_changes, check_experiment, describe_data, plan_text, write_text
+from miscnn_tf.experiment.schema import Data, Experiment
+from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
+
+_GIVEN: Final = "set on the command line"
 
 
 def run_init(
     folder: str | Path,
     output: Path,
-    layout: str | None = None,
+    given: Mapping[str, Any],
     memory_gb: float | None = None,
-    changes: Sequence[str] = (),
     overwrite: bool = False,
     minutes: float | None = None,
 ) -> Experiment:
     """Analyse a data set, and write a configuration and the fingerprint.
 
     Args:
-        folder: The data set.
+        folder: The data set, as the user wrote it.
         output: The file to write.
-        layout: Name of the layout; None: detected.
+        given: Tables of keys that are set, not detected, with the path of the data set: see `given_tables`.
         memory_gb: Memory for a training step; None: depends on the machine.
-        changes: Values that are set, not detected: ``"data.classes=3"``.
         overwrite: Replace an existing file.
         minutes: Time limit of the training; None for a number of epochs.
 
@@ -53,12 +53,12 @@ def run_init(
         raise StorageError(f"{output} exists already; choose another name with -o, or replace it with --overwrite")
     if output.suffix != ".toml":
         raise ConfigurationError(f"-o {output}: the name of a configuration must end in .toml")
-    given: dict[str, Any] = {"data": {"path": os.path.abspath(folder), "layout": layout or AUTO}}
-    apply_changes(given, changes)
     # Report mistakes in the given values before reading the data, which may take minutes.
-    patches = given.get("preprocessing", {}).get("patch_shape") is not None
-    preprocessing = {**({} if patches else {"analysis": "fullimage"}), **given.get("preprocessing", {})}
-    checked = check_experiment({**given, "preprocessing": preprocessing}, "--set")
+    checked = check_given(given)
+    if {"architecture", "loss", "metrics", "optimizer"} & given.get("network", {}).keys():
+        from miscnn_tf.experiment.build_network import require_parts  # imports TensorFlow
+
+        require_parts(checked)
     interface = make_interface(checked.data)
     data_io = Data_IO(interface, checked.data.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
@@ -91,10 +91,10 @@ def run_init(
     for key, value in given["data"].items():
         # The label map of the interface also has other values of the files.
         if key not in ("path", "layout", "settings", "label_map"):
-            data[key] = Choice(value, "set by --set")
+            data[key] = Choice(value, _GIVEN)
     for table, keys in given.items():
         if table != "data":
-            plan.setdefault(table, {}).update({key: Choice(value, "set by --set") for key, value in keys.items()})
+            plan.setdefault(table, {}).update({key: Choice(value, _GIVEN) for key, value in keys.items()})
 
     experiment = check_experiment(
         {"data": {**{key: choice.value for key, choice in data.items()}, "path": checked.data.path}, **to_tables(plan)},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
@@ -86,51 +87,67 @@ def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
     return _with_channels(files, channels)
 
 
-def data_set_interface(path: str | Path, trained: Abstract_IO) -> Abstract_IO:
+def data_set_interface(path: str | Path, trained: Abstract_IO, data: Mapping[str, Any] | None = None) -> Abstract_IO:
     """Return the interface for a data set: that of the training if it finds samples, otherwise a detected one.
 
     Args:
         path: The folder.
         trained: The interface that the model was trained with.
+        data: Keys of ``[data]`` that override what is detected: "layout", "pattern" and "settings".
 
     Raises:
         DataError: If the layout of the folder is unknown, or its images do not fit the model.
     """
-    own = _of_all_samples(trained)
-    if own is not None:
+    given = dict(data or {})
+    layout, settings = given.pop("layout", None), {**given.pop("settings", {}), **given}
+    if layout in (None, miscnn_data_interfaces.name_of(type(trained))):
         try:
-            own.initialize(str(path))
+            own = _of_all_samples(trained, settings)
+            if own is not None:
+                own.initialize(str(path))
+                return _of_all_samples(trained, settings) or own
         except (DataError, ConfigurationError):
             pass  # another layout
-        else:
-            return _of_all_samples(trained) or own
     # Layouts may distinguish samples with and without segmentations; use all.
     values = label_values_of(trained)
     interface = find_interface(
         path,
+        layout,
         channels=trained.channels,
         classes=trained.classes,
         three_dim=trained.three_dim,
         label_map=None if values is None else label_map_of(values),
         part="all",
+        **settings,
     )
     if trained.class_names is not None:
         interface.class_names = trained.class_names
     return interface
 
 
-def _of_all_samples(trained: Abstract_IO) -> Abstract_IO | None:
-    """Return the interface of a training for all samples of a folder: without a pattern, with and without labels."""
+def with_settings(interface: Abstract_IO, settings: Mapping[str, Any]) -> Abstract_IO:
+    """Return a new interface with other arguments.
+
+    Raises:
+        ConfigurationError: If it does not have one of them.
+    """
+    changed = type(interface).from_settings({**get_config(interface), **settings})
+    changed.class_names = interface.class_names
+    return changed
+
+
+def _of_all_samples(trained: Abstract_IO, settings: Mapping[str, Any]) -> Abstract_IO | None:
+    """Return the interface of a training for all samples of a folder: with and without labels.
+
+    Args:
+        trained: The interface; its pattern is not used.
+        settings: Arguments that differ.
+    """
     if miscnn_data_interfaces.name_of(type(trained)) is None:
         return None
-    config = get_config(trained)
-    if "pattern" in config:
-        config["pattern"] = None
-    if "part" in config:
-        config["part"] = "all"
-    interface = type(trained)(**config)
-    interface.class_names = trained.class_names
-    return interface
+    taken = get_config(trained)
+    own = {name: value for name, value in {"pattern": None, "part": "all"}.items() if name in taken}
+    return with_settings(trained, {**own, **settings})
 
 
 def _with_channels(files: list[Path], channels: int) -> list[ImageSource]:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
 from miscnn_tf._machine.tensorflow_messages import LOG_LEVEL
+from miscnn_tf.cli.advice import CommandFormatter, for_command
 from miscnn_tf.cli.interruption import (
     INTERRUPTED,
     MESSAGE,
@@ -74,11 +75,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
+    parser = make_parser()
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = parser.parse_args(argv)
     except SystemExit as leaving:  # argparse has printed help or an error
         return leaving.code if isinstance(leaving.code, int) else USAGE
-    _set_up_logging(arguments.verbose)
+    if arguments.run is None:
+        parser.print_help()
+        return OK
+    _set_up_logging(arguments.verbose, arguments.options)
     try:
         with one_line_warnings(verbose=arguments.verbose > 0), errors_after_a_signal_as_interruptions():
             code = int(arguments.run(arguments))
@@ -86,7 +91,7 @@ def _run(argv: list[str] | None) -> int:
             return code
     except MiscnnError as error:
         logging.getLogger(__name__).debug("traceback of the error:", exc_info=True)
-        print(f"miscnn-tf: error: {error}", file=sys.stderr)
+        print(f"miscnn-tf: error: {for_command(str(error), arguments.options)}", file=sys.stderr)
         return FAILED
     except MemoryError as error:
         # For instance a table of a million samples; samples raise a MemoryBudgetError.
@@ -112,7 +117,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="'miscnn-tf COMMAND --help' explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"miscnn-tf {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, command in COMMANDS.items():
         module = importlib.import_module(command.module)
         sub = commands.add_parser(
@@ -123,22 +129,15 @@ def make_parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(sub)
         sub.add_argument("-v", "--verbose", action="count", default=0, help="log more (-vv: for debugging)")
-        sub.set_defaults(run=module.run)
+        options = frozenset(name for action in sub._actions for name in action.option_strings)
+        sub.set_defaults(run=module.run, options=options)
     return parser
 
 
-class _OneLine(logging.Formatter):
-    """Formats records like the errors of the command line: ``miscnn-tf: warning: …``."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        source = "" if record.name.partition(".")[0] == "miscnn_tf" else f"{record.name}: "
-        return f"miscnn-tf: {record.levelname.lower()}: {source}{record.message}"
-
-
-def _set_up_logging(verbose: int) -> None:
+def _set_up_logging(verbose: int, options: frozenset[str]) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s") if verbose else _OneLine())
+    handler.setFormatter(CommandFormatter(options, detailed=verbose > 0))
     logging.basicConfig(handlers=[handler])
     # This package only: matplotlib and others log a lot at DEBUG.
     logging.getLogger("miscnn_tf").setLevel(level)

@@ -15,7 +15,7 @@ from miscnn_tf.cli.init_run import run_init
 from miscnn_tf.cli.output_folder import alone_in, check_folder
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.experiment.schema import Experiment
-from miscnn_tf.experiment.toml_file import read_experiment, toml_value
+from miscnn_tf.experiment.toml_file import apply_changes, read_experiment, toml_value
 from miscnn_tf.report.run_page import write_report
 from miscnn_tf.runs.names import MODEL_FILE, RECORD_FILE, REPORT_FILE
 
@@ -83,7 +83,9 @@ def plan(
     if not Path(data).is_dir():
         raise MissingDataError(f"the data set {data} is not a folder; name the folder that contains the images")
     make_folder(folder)
-    run_init(data, file, layout, memory_gb, list(changes), minutes=MINUTES if limit is None else limit)
+    given: dict[str, Any] = {"data": {"path": os.path.abspath(data), **({} if layout is None else {"layout": layout})}}
+    apply_changes(given, list(changes))
+    run_init(data, file, given, memory_gb, minutes=MINUTES if limit is None else limit)
     return PlannedRun(folder)
 
 
@@ -158,13 +160,24 @@ class PlannedRun:
             run_training(self.experiment, self.training_folder, fresh)
         return self
 
-    def predict(self, images: str | Path, output: str | Path | None = None, **options: Any) -> list[Path]:
+    def predict(
+        self,
+        images: str | Path,
+        output: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        memory: int | None = None,
+        **options: Any,
+    ) -> list[Path]:
         """Segment images with the trained network.
 
         Args:
             images: An image file, a DICOM series, or a folder of images.
             output: File or folder for the predictions; by default ``predictions`` in the folder of the run.
-            options: Further arguments of ``miscnn-tf predict``: ``probabilities``, ``overwrite``, ``memory``.
+            overwrite: Replace existing predictions.
+            memory: Memory limit in bytes; None for the free memory.
+            options: Further arguments of `Neural_Network.predict`: ``activation_output``, ``file_format``, ``values``,
+                ``threshold``, ``overlay``.
 
         Returns:
             The written files; images with a prediction are skipped.
@@ -174,11 +187,14 @@ class PlannedRun:
             DataError: If images could not be segmented; all others were.
         """
         from miscnn_tf.cli.prediction_run import run_prediction  # imports TensorFlow
+        from miscnn_tf.neural_network.prediction_output import PredictionOutput
 
         if not self.model_file.is_file():
             raise MissingDataError(f"{self.training_folder} does not have a trained model; train the plan first")
         output = self.folder / PREDICTIONS_FOLDER if output is None else output
-        return run_prediction(self.training_folder, images, output, **options)
+        return run_prediction(
+            self.training_folder, images, output, PredictionOutput(**options), overwrite=overwrite, memory=memory
+        )
 
     def report(self) -> Path:
         """Write the page of the run, and return its path.

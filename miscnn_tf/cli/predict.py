@@ -12,9 +12,17 @@ IN is one of:
 OUT is a file for one image, or a folder for the predictions of several images. Images with a prediction in it are
 skipped, so that repeating an interrupted command resumes it.
 
+Formats of the predictions; by default that of the ending of OUT, or of the images:
+  nifti        .nii.gz, for volumes and images
+  nrrd         .nrrd, for volumes and images
+  png          .png (or .tif, .bmp), for images of two dimensions
+  seg          .dcm, for a DICOM series
+  rtstruct     .dcm, for a DICOM series
+
 Examples:
   miscnn-tf predict experiment_training/model.keras scan.nii.gz segmentation.nii.gz
-  miscnn-tf predict experiment_training new_scans predictions
+  miscnn-tf predict experiment_training new_scans predictions --overlay
+  miscnn-tf predict experiment_training patient/ct structures.dcm --format rtstruct
   miscnn-tf predict experiment_cross_validation new_scans predictions --probabilities
 """
 
@@ -22,8 +30,13 @@ from __future__ import annotations
 
 import argparse
 
-from miscnn_tf.cli.argument_types import memory_size
+from miscnn_tf.cli.argument_types import memory_size, share
+from miscnn_tf.cli.data_options import add_data_option, given_data
 from miscnn_tf.cli.terminal import start_tensorflow
+
+# The names are repeated here, because the module that defines them imports all formats.
+FORMATS = ("nifti", "nrrd", "png", "seg", "rtstruct")
+VALUES = ("mask", "index")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model file, or the folder of a run")
     parser.add_argument("images", metavar="IN", help="an image file, or a folder of images")
     parser.add_argument("output", metavar="OUT", help="the file to write, or a folder for several files")
+    parser.add_argument("--format", choices=FORMATS, help="format of the predictions")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="write the probabilities of all classes instead of labels: .nii.gz, or .npy for images such as PNG",
+    )
+    labels.add_argument(
+        "--threshold",
+        type=share(),
+        metavar="T",
+        help="two classes: choose the foreground where its probability is above T (default: 0.5). More classes: the "
+        "probability of the background is weighted by T and all others by 1 - T, and the most probable class is chosen",
+    )
     parser.add_argument(
-        "--probabilities", action="store_true", help="write the probabilities of all classes instead of labels"
+        "--values",
+        choices=VALUES,
+        default=VALUES[0],
+        help="values in label maps: those of the training's label maps, or class numbers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="also draw the outlines of the labels over the image, as overlays/….png beside the prediction",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace predictions in OUT")
     parser.add_argument(
@@ -42,19 +77,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="memory budget, in GB or with a unit, such as 512MB; large images are segmented slab by slab (default: "
         "the available memory)",
     )
+    group = parser.add_argument_group("data", "All of these are detected by default.")
+    for name in ("--layout", "--pattern", "--series", "--modality", "--frames", "--image-folder", "--mask-folder"):
+        add_data_option(group, name)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and return the exit code."""
     start_tensorflow()
     from miscnn_tf.cli.prediction_run import run_prediction
+    from miscnn_tf.neural_network.prediction_output import PredictionOutput
 
+    result = PredictionOutput(
+        arguments.probabilities, arguments.format, arguments.values, arguments.threshold, arguments.overlay
+    )
     run_prediction(
         arguments.model,
         arguments.images,
         arguments.output,
-        arguments.probabilities,
+        result,
         arguments.overwrite,
         arguments.memory,
+        given_data(arguments),
     )
     return 0

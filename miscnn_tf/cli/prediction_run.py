@@ -6,9 +6,9 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from miscnn_tf._base.configuration import digest
 from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf._base.messages import some_of
-from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
+from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images, with_settings
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
@@ -29,15 +29,17 @@ from miscnn_tf.data_loading.interfaces import (
     get_data_interface_from_file_term,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.description import label_values_of
+from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.label_keys import as_key
+from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, format_ending, saved_in_values
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
 from miscnn_tf.multi_model.group_file import METADATA
 from miscnn_tf.multi_model.loading import fold_model_files, load_fold_models, load_group
 from miscnn_tf.neural_network.model_description import interface_of
 from miscnn_tf.neural_network.model_file import load_model
+from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import MODEL_FILE, PREDICTION_RECORD_FILE, fold_folders
 from miscnn_tf.runs.prediction_files import read_prediction_record, write_prediction_record
@@ -112,9 +114,10 @@ def run_prediction(
     model_path: str | Path,
     images: str | Path,
     output: str | Path,
-    probabilities: bool = False,
+    result: PredictionOutput | None = None,
     overwrite: bool = False,
     memory: int | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Segment images.
 
@@ -122,9 +125,10 @@ def run_prediction(
         model_path: A model file, or the folder of a training, a cross-validation or a group.
         images: A file, a DICOM series, a folder of files, or a data set.
         output: A file, or a folder for a file per image.
-        probabilities: Class probabilities instead of labels.
+        result: What is written; None: labels in the usual format.
         overwrite: Replace existing predictions; otherwise their images are skipped.
         memory: Limit of the resident memory of the process, in bytes; None for the free memory.
+        data: Keys of ``[data]`` for the images, with which they are found and read; None: detected.
 
     Returns:
         The written files.
@@ -135,41 +139,46 @@ def run_prediction(
     """
     model = find_model(model_path)
     output = Path(output)
+    result, data = result or PredictionOutput(), data or {}
     interface = model.interface()
     if output.resolve() == Path(images).resolve():
         raise ConfigurationError(f"{output} is the image to be segmented; name another file or folder for the result")
-    sources = find_images(images, interface.channels)
+    # Layout and folders are those of a data set.
+    settings = data.get("settings", {})
+    of_data_set = {"layout", "pattern", "image_folder", "mask_folder"} & {*data, *settings}
+    sources = None if of_data_set else find_images(images, interface.channels)
     if _names_a_file(output):
         # One image, also if it is a folder: the study of a patient with its own folders.
         sources = [ImageSource(Path(images).resolve().name, (Path(images),))] if sources is None else sources
         if len(sources) > 1:
             raise ConfigurationError(f"{images} holds {len(sources)} images; name a folder for them, not {output}")
     print(f"Model: {model.description}", flush=True)
-    values = None if probabilities else label_values_of(interface)
+    values = _label_values(interface, result)
     if values is not None:
         named = zip(values, interface.names_of_classes(), strict=True)
         shown = some_of((f"{as_key(value)} ({name})" for value, name in named), 12)
         print(f"Values in the label maps: {shown}", flush=True)
     with nullcontext() if _names_a_file(output) else locked_folder(output):
         if sources is None:
-            return _predict_data_set(model, Path(images), output, probabilities, overwrite, memory)
-        return _predict_files(model, sources, output, probabilities, overwrite, memory)
+            return _predict_data_set(model, Path(images), output, result, overwrite, memory, data)
+        return _predict_files(model, sources, output, result, overwrite, memory, settings)
 
 
 def _predict_files(
     model: TrainedModel,
     sources: Sequence[ImageSource],
     output: Path,
-    probabilities: bool,
+    result: PredictionOutput,
     overwrite: bool,
     memory: int | None,
+    settings: Mapping[str, Any],
 ) -> list[Path]:
     single = _names_a_file(output)
-    targets = [output if single else output / f"{each.name}{_ending(each, probabilities)}" for each in sources]
+    targets = [output if single else output / f"{each.name}{_ending(each, result)}" for each in sources]
     _require_no_images(targets, (path for each in sources for path in each.files))
     _require_one_each(targets)
     if not single:
-        _claim(output, model, probabilities, overwrite, targets)
+        _claim(output, model, result, overwrite, [*targets, *_in_other_formats(output, sources)])
     wanted = [
         (source, target)
         for source, target in zip(sources, targets, strict=True)
@@ -183,40 +192,63 @@ def _predict_files(
     def predict(pair: tuple[ImageSource, Path]) -> Path:
         source, target = pair
         if isinstance(interface, NIFTIslicer_interface):
-            _predict_slices(loaded, interface, source, target, probabilities, memory)
-        else:
-            loaded.predict_file(source.source, target, activation_output=probabilities, memory_budget=memory)
+            _predict_slices(loaded, interface, source, target, result, memory)
+            return target
+        if settings:
+            reader = interface_for(interface, source.source)
+            loaded.preprocessor.data_io.interface = with_settings(reader, settings)
+        loaded.predict_file(
+            source.source, target, activation_output=result.activation_output, memory_budget=memory, **_written(result)
+        )
         return target
 
     return _each(wanted, predict, lambda pair: str(pair[0].paths[0]))
 
 
 def _predict_data_set(
-    model: TrainedModel, images: Path, output: Path, probabilities: bool, overwrite: bool, memory: int | None
+    model: TrainedModel,
+    images: Path,
+    output: Path,
+    result: PredictionOutput,
+    overwrite: bool,
+    memory: int | None,
+    data: Mapping[str, Any],
 ) -> list[Path]:
-    interface = data_set_interface(images, model.interface())
+    interface = saved_in_values(data_set_interface(images, model.interface(), data), result.values)
     slices = isinstance(interface, NIFTIslicer_interface)
+    if slices and result.file_format not in (None, "nifti"):
+        raise ConfigurationError(
+            f"file_format={result.file_format!r}: predictions of slices are put together to volumes, which are written "
+            "as NIfTI; leave the format out"
+        )
     predictions = output / "slices" if slices else output
     data_io = Data_IO(interface, images, output_path=str(predictions), batch_path=str(output / "batches"))
     names = data_io.get_indiceslist()
     there = _predictions_of(predictions, names)
     if output.resolve().is_relative_to(images.resolve()) and not (output / PREDICTION_RECORD_FILE).is_file():
         _require_no_images(there, there)  # they are files of the data set
-    _claim(output, model, probabilities, overwrite, there)
-    wanted = [name for name in names if overwrite or not _is_there(data_io, name, probabilities)]
+    _claim(output, model, result, overwrite, there)
+    wanted = [name for name in names if overwrite or not _is_there(data_io, name, result)]
     _print_numbers(len(names), len(names) - len(wanted), output)
     written: list[Path] = []
     if wanted:
         loaded = model.load(data_io)
 
+        # The interface writes the values, and the volumes have a picture each, not their slices.
+        written_as = _written(replace(result, values="mask", overlay=result.overlay and not slices))
+
         def predict(name: Hashable) -> Path:
-            loaded.predict([name], activation_output=probabilities, memory_budget=memory)
+            loaded.predict([name], activation_output=result.activation_output, memory_budget=memory, **written_as)
             return inside(predictions, name)
 
         written = _each(wanted, predict, repr)
     if isinstance(interface, NIFTIslicer_interface):
         volumes = dict.fromkeys(str(name).rpartition(SEPARATOR)[0] for name in names)
         written = [interface.assemble_volume(name, predictions, output / f"{name}.nii.gz") for name in volumes]
+        if result.overlay:
+            whole = Data_IO(_volumes_of(interface), images, output_path=output)
+            for name in volumes:
+                result.draw_sample(whole, name, whole.interface.load_prediction(name, str(output)))
     return written
 
 
@@ -225,21 +257,43 @@ def _predict_slices(
     interface: NIFTIslicer_interface,
     source: ImageSource,
     target: Path,
-    probabilities: bool,
+    result: PredictionOutput,
     memory: int | None,
 ) -> None:
     """Segment a volume with a model of slices."""
-    volumes = NIFTI_interface(interface.channels, interface.classes, label_map=interface.label_map)
+    volumes = _volumes_of(interface)
     image, extended = volumes.read_file(source.source)
     axis = interface.slice_axis
     spacing = np.delete(extended["spacing"], axis)
+    sample = Sample(source.name, image, interface.channels, interface.classes, extended, three_dim=True)
+    write = result.file_writer(volumes, sample, target)
+    decide = {"activation_output": result.activation_output, "threshold": result.threshold}
     planes = [
-        model.predict_array(image.take(place, axis), spacing, activation_output=probabilities, memory_budget=memory)
+        model.predict_array(image.take(place, axis), spacing, memory_budget=memory, **decide)
         for place in range(image.shape[axis])
     ]
-    sample = Sample(source.name, image, interface.channels, interface.classes, extended, three_dim=True)
-    sample.add_prediction(np.stack(planes, axis), activation_output=probabilities)
-    volumes.write_file(sample, target)
+    prediction = np.stack(planes, axis)
+    sample.add_prediction(prediction, activation_output=result.activation_output)
+    if write is not None:
+        write(sample)
+    result.draw_file(volumes, source.source, target, prediction)
+
+
+def _volumes_of(interface: NIFTIslicer_interface) -> NIFTI_interface:
+    """Return the interface of the volumes that slices are cut from."""
+    volumes = NIFTI_interface(interface.channels, interface.classes, label_map=interface.label_map)
+    volumes.class_names = interface.class_names
+    return volumes
+
+
+def _written(result: PredictionOutput) -> dict[str, Any]:
+    """Return the arguments of `predict` and `predict_file` about what is written."""
+    return {name: getattr(result, name) for name in ("file_format", "values", "threshold", "overlay")}
+
+
+def _label_values(interface: Abstract_IO, result: PredictionOutput) -> list[int] | None:
+    """Return the values in label maps; None for class numbers and class probabilities."""
+    return None if result.activation_output or result.values == "index" else label_values_of(interface)
 
 
 def _require_no_images(targets: Iterable[Path], images: Iterable[Path]) -> None:
@@ -296,8 +350,11 @@ def _concerns_all(error: Exception) -> bool:
     return not isinstance(cause, OSError) or cause.errno not in _OF_ONE_IMAGE
 
 
-def _is_there(data_io: Data_IO, name: Hashable, probabilities: bool) -> bool:
+def _is_there(data_io: Data_IO, name: Hashable, result: PredictionOutput) -> bool:
     """Return True if a sample has a readable prediction of this kind."""
+    if result.file_format is not None:
+        # It is complete: files get their names when they are. The interface may not read this format.
+        return os.path.exists(inside(data_io.output_path, name, format_ending(result.file_format)))
     try:
         array = data_io.interface.load_prediction(name, str(data_io.output_path))
     except MissingDataError:
@@ -305,18 +362,22 @@ def _is_there(data_io: Data_IO, name: Hashable, probabilities: bool) -> bool:
     except MiscnnError as error:
         logger.info("predicted again, since it cannot be read: %s", error)
         return False
-    return (array.ndim > (3 if data_io.interface.three_dim else 2)) == probabilities
+    return (array.ndim > (3 if data_io.interface.three_dim else 2)) == result.activation_output
 
 
-def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bool, targets: Sequence[Path]) -> None:
+def _claim(
+    output: Path, model: TrainedModel, result: PredictionOutput, overwrite: bool, targets: Sequence[Path]
+) -> None:
     """Record the model of the predictions in a folder, which must not be mixed with those of another model."""
     make_folder(output)
     record: dict[str, Any] = {
         "model": str(model.path.resolve()),
         "fingerprint": model.digest(),
-        "probabilities": probabilities,
+        "probabilities": result.activation_output,
     }
-    values = None if probabilities else label_values_of(model.interface())
+    given = {"format": result.file_format, "threshold": result.threshold}
+    record |= {name: value for name, value in given.items() if value is not None}
+    values = _label_values(model.interface(), result)
     if values is not None:
         record["label_values"] = values
     before = read_prediction_record(output)
@@ -335,7 +396,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
         )
     # Before the record: after an interruption, the old predictions must not count as finished.
     for target in old:
-        target.unlink()
+        target.unlink(missing_ok=True)
     write_prediction_record(output, record)
 
 
@@ -347,6 +408,19 @@ def _predictions_of(folder: Path, names: Sequence[Hashable]) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file() and stem_of(path) in wanted]
 
 
+def _in_other_formats(folder: Path, sources: Sequence[ImageSource]) -> list[Path]:
+    """Return earlier predictions of these images in any format, if a prediction recorded the folder."""
+    if not (folder / PREDICTION_RECORD_FILE).is_file():
+        return []
+    images = {os.path.realpath(path) for each in sources for path in each.files}
+    endings = {".npy", *(ending for one in PREDICTION_FORMATS.values() for ending in one.endings)}
+    return [
+        path
+        for path in _predictions_of(folder, [each.name for each in sources])
+        if ending_of(path) in endings and os.path.realpath(path) not in images
+    ]
+
+
 def _print_numbers(all_images: int, done: int, output: Path) -> None:
     text = f"{all_images} image{'s' if all_images != 1 else ''}, into {output}"
     if done:
@@ -354,13 +428,15 @@ def _print_numbers(all_images: int, done: int, output: Path) -> None:
     print(text, flush=True)
 
 
-def _ending(source: ImageSource, probabilities: bool) -> str:
-    """Return the ending of the prediction of an image: that of its format if it is lossless."""
+def _ending(source: ImageSource, result: PredictionOutput) -> str:
+    """Return the ending of the prediction of an image: by default that of its format if it is lossless."""
+    if result.file_format is not None:
+        return format_ending(result.file_format)
     if source.files and source.is_volume:
         return prediction_ending(ending_of(source.files[0]))
     if source.is_dicom or not source.files:
         return ".nii.gz"
-    if probabilities:
+    if result.activation_output:
         return ".npy"
     ending = ending_of(source.paths[0])
     return ending if ending.lstrip(".") in LOSSLESS else ".png"

@@ -9,7 +9,7 @@ The parts are also commands of their own: init (the plan), train, predict, repor
 Examples:
   miscnn-tf run scans
   miscnn-tf run scans new_scans --minutes 60
-  miscnn-tf run cells -o cells_run --set data.label_map="{255 = 1}"
+  miscnn-tf run cells -o cells_run --label-map 255=1
 
 Files in the output folder:
   experiment.toml    the plan, with a reason for each value; change it before the training, or to train again
@@ -23,7 +23,7 @@ import argparse
 from pathlib import Path
 
 from miscnn_tf.cli.argument_types import memory_size, positive_number
-from miscnn_tf.cli.data_options import type_name
+from miscnn_tf.cli.data_options import add_data_options, given_changes
 from miscnn_tf.cli.terminal import start_tensorflow
 
 
@@ -41,24 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FOLDER", help="the output folder (default: DATA_run in the current one)"
     )
     parser.add_argument(
-        "--layout",
-        type=type_name,
-        metavar="NAME",
-        help="layout of the files: NIFTI, IMG, DICOM, … (default: detected)",
-    )
-    parser.add_argument(
         "--memory",
         type=memory_size(),
         metavar="GB",
         help="memory for a training step, in GB or with a unit, such as 512MB (default: as for 'miscnn-tf init')",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a value of the plan instead of detecting it, for instance --set data.classes=3; may be repeated",
-    )
+    add_data_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,9 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.data,
         arguments.minutes,
         arguments.output,
-        layout=arguments.layout,
         memory_gb=None if arguments.memory is None else arguments.memory / 1e9,
-        settings=arguments.set,
+        settings=given_changes(arguments),
     )
     print(f"\n{planned.expectation()}\n", flush=True)
     start_tensorflow()

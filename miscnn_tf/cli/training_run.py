@@ -22,7 +22,7 @@ from miscnn_tf.experiment.build import (
     make_training,
     number_of_folds,
 )
-from miscnn_tf.experiment.build_network import make_callbacks, make_model
+from miscnn_tf.experiment.build_network import make_callbacks, make_model, require_parts
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, REPORT_FILE, SUMMARY_FILE
@@ -42,6 +42,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
         ConfigurationError: If the configuration is invalid, or the folder holds another run.
         DataError: If a sample cannot be used.
     """
+    require_parts(experiment)
     model = _make(experiment, folder)
     samples = model.preprocessor.data_io.get_indiceslist()
     fold = make_split(experiment, samples)
@@ -73,6 +74,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
 
 def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = False) -> None:
     """Train and evaluate a model per fold; arguments and errors are those of `run_training`."""
+    require_parts(experiment)
     model = _make(experiment, folder)
     samples = model.preprocessor.data_io.get_indiceslist()
     folds = number_of_folds(experiment, samples)

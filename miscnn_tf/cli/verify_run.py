@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import textwrap
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
 from miscnn_tf._base.messages import plural, text_table
+from miscnn_tf.cli.advice import for_command
 from miscnn_tf.cli.data_options import data_folder
 from miscnn_tf.cli.data_set import describe_data, open_data
 from miscnn_tf.cli.terminal import forgive_encoding
@@ -33,7 +34,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     print(describe_data(data_io), flush=True)
     found = verify(data_io, labels=not arguments.no_labels, quick=arguments.quick)
     for bad in (True, False):
-        _list(found, bad)
+        _list(found, bad, arguments.options)
     print()
     rows = [
         (text, str(len(found.of_kind(kind)))) for kind, text in {**BAD, **SUSPICIOUS}.items() if found.of_kind(kind)
@@ -44,15 +45,13 @@ def run_verify(arguments: argparse.Namespace) -> int:
     print()
     _print_wrapped(f"Grids are equal if corner voxels differ by at most {GRID_TOLERANCE:g} of the smallest voxel size.")
     if found.of_kind("labels"):
-        _print_wrapped(
-            "Labels are whole numbers from 0. Declare what others mean: --label-map 255=1 (Python: label_map={255: 1})"
-        )
+        _print_wrapped("Labels are whole numbers from 0. Declare the classes of other values: --label-map 255=1")
     _fix_grids(data_io, found.of_kind("grid"), arguments)
     return 1 if found.bad else 0
 
 
-def _list(found: Verification, bad: bool) -> None:
-    """Print the findings of one severity, grouped by sample."""
+def _list(found: Verification, bad: bool, options: Collection[str]) -> None:
+    """Print the findings of one severity, grouped by sample, with advice for a command with these options."""
     last: Hashable | None = object()
     for finding in found.findings:
         if finding.bad != bad:
@@ -60,7 +59,7 @@ def _list(found: Verification, bad: bool) -> None:
         if finding.index != last:
             last = finding.index
             print(f"\n{'BAD' if bad else 'look at'}  {'the whole data set' if last is None else last}")
-        print(_wrapped(finding.message))
+        print(_wrapped(for_command(finding.message, options)))
 
 
 def _wrapped(text: str, first: str = "  - ", others: str = "    ") -> str:
@@ -90,7 +89,7 @@ def _fix_grids(data_io: Data_IO, indices: list[Hashable], arguments: argparse.Na
     for one in done:
         print(f"{one.index}: {one.path or 'not resampled'}")
         if one.message:
-            print(_wrapped(one.message))
+            print(_wrapped(for_command(one.message, arguments.options)))
     written = sum(one.path is not None for one in done)
     _print_wrapped(
         f"{plural(written, 'label map')} resampled to {arguments.fix_grids}; the originals are unchanged. Check "

@@ -162,8 +162,12 @@ class Data_IO(Represented):
         """Load all samples into memory at the same time; see `sample_loader`."""
         return [self.sample_loader(index, load_seg=load_seg, load_pred=load_pred) for index in self.indices_list]
 
-    def save_prediction(self, sample: Sample) -> None:
+    def save_prediction(self, sample: Sample, write: Callable[[Sample], None] | None = None) -> None:
         """Write ``sample.pred_data`` to `output_path` in the interface's format.
+
+        Args:
+            sample: The sample.
+            write: Writes it instead of the interface: see `prediction_formats.prediction_writer`.
 
         Raises:
             ConfigurationError: If the sample has no prediction.
@@ -178,7 +182,10 @@ class Data_IO(Represented):
         make_folder(self.output_path)
         try:
             with memory_for(sample.index, "writing its prediction", lambda: sample.shape):
-                with_current_arguments(self.interface.save_prediction)(sample, self.output_path)
+                if write is None:
+                    with_current_arguments(self.interface.save_prediction)(sample, self.output_path)
+                else:
+                    write(sample)
         except OSError as error:
             if isinstance(error, MiscnnError) or error.errno not in _WRITE_ERRORS:
                 raise

@@ -49,13 +49,17 @@ def make_interface(data: Data) -> Abstract_IO:
     Raises:
         DataError: If the folder does not exist, or has another layout.
     """
-    return find_interface(
-        data.path,
-        None if data.layout == AUTO else data.layout,
+    return find_interface(data.path, **data_settings(data))
+
+
+def data_settings(data: Data) -> dict[str, Any]:
+    """Return the arguments of `find_interface` beside the folder."""
+    return {
+        "name": None if data.layout == AUTO else data.layout,
         **{name: getattr(data, name) for name in ("channels", "classes", "three_dim", "pattern", "class_names")},
-        label_map=None if data.label_map is None else {parse_key(old): new for old, new in data.label_map.items()},
+        "label_map": None if data.label_map is None else {parse_key(old): new for old, new in data.label_map.items()},
         **data.settings,
-    )
+    }
 
 
 def make_data_io(experiment: Experiment, folder: str | Path) -> Data_IO:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.build import default_of
-from miscnn_tf.experiment.schema import Experiment, Named, check_arguments, make_named
+from miscnn_tf.experiment.schema import Experiment, Named, Network, check_arguments, listed_mistakes, make_named
 from miscnn_tf.neural_network import metrics
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
@@ -18,6 +21,9 @@ from miscnn_tf.processing.preprocessor import Preprocessor
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
+
+#: Keys of objects that are looked up by name.
+PARTS: Final = frozenset(("architecture", "loss", "metrics", "optimizer"))
 
 
 def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Network:
@@ -30,17 +36,7 @@ def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Net
     arguments = network.given(
         "learning_rate", "precision", "deterministic", "jit_compile", "multi_gpu", "workers", "batch_queue_size", "seed"
     )
-    if network.architecture is not None:
-        arguments["architecture"] = _in_table(
-            lambda named: make_named(architectures, named.name, named.arguments, "architecture"), network.architecture
-        )
-    if network.loss is not None:
-        arguments["loss"] = _in_table(_make_loss, network.loss)
-    if network.metrics is not None:
-        arguments["metrics"] = [_in_table(_make_metric, metric) for metric in network.metrics]
-    if network.optimizer is not None:
-        rate = arguments.get("learning_rate", default_of(Neural_Network, "learning_rate"))
-        arguments["optimizer"] = _in_table(lambda named: _make_optimizer(named, rate), network.optimizer)
+    arguments |= _parts(network)
     model = Neural_Network(preprocessor, **arguments)
     if network.shuffle_batches is not None:
         model.shuffle_batches = network.shuffle_batches
@@ -49,6 +45,28 @@ def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Net
         model.start_from(model.model.get_weights())
         model.reset()
     return model
+
+
+def require_parts(experiment: Experiment) -> None:
+    """Require that architecture, loss, metrics and optimizer can be created, before the data are read.
+
+    Raises:
+        ConfigurationError: If any cannot; all are listed.
+    """
+    _parts(experiment.network)
+
+
+def mistakes_of_parts(network: Any) -> list[str]:
+    """Return the mistakes in architecture, loss, metrics and optimizer of a table ``[network]`` that may be invalid.
+
+    Args:
+        network: The table as it was read; keys of a wrong type are left out.
+    """
+    valid = {}
+    for key in PARTS & network.keys() if isinstance(network, Mapping) else ():
+        with suppress(ValidationError):
+            valid[key] = getattr(Network.model_validate({key: network[key]}), key)
+    return _made_parts(Network.model_construct(**valid))[1]
 
 
 def make_callbacks(experiment: Experiment, validates: bool) -> list[Callback]:
@@ -82,11 +100,37 @@ def known_metrics() -> Mapping[str, Any]:
     return {name: getattr(metrics, name) for name in metrics.__all__ if name != "identify_axis"}
 
 
-def _in_table(make: Callable[[Named], Any], named: Named) -> Any:
-    try:
-        return make(named)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"[network] {error}") from error
+def _parts(network: Network) -> dict[str, Any]:
+    made, mistakes = _made_parts(network)
+    if mistakes:
+        raise ConfigurationError(listed_mistakes(mistakes, "the configuration"))
+    return made
+
+
+def _made_parts(network: Network) -> tuple[dict[str, Any], list[str]]:
+    """Return the arguments of `Neural_Network` that are objects, and the mistakes in them."""
+    rate = default_of(Neural_Network, "learning_rate") if network.learning_rate is None else network.learning_rate
+    mistakes: list[str] = []
+
+    def made(make: Callable[[Named], Any], named: Named) -> Any:
+        try:
+            return make(named)
+        except ConfigurationError as error:
+            mistakes.append(f"[network] {error}")
+            return None
+
+    parts: dict[str, Any] = {}
+    if network.architecture is not None:
+        parts["architecture"] = made(
+            lambda named: make_named(architectures, named.name, named.arguments, "architecture"), network.architecture
+        )
+    if network.loss is not None:
+        parts["loss"] = made(_make_loss, network.loss)
+    if network.metrics is not None:
+        parts["metrics"] = [made(_make_metric, metric) for metric in network.metrics]
+    if network.optimizer is not None:
+        parts["optimizer"] = made(lambda named: _make_optimizer(named, rate), network.optimizer)
+    return parts, mistakes
 
 
 def _make_optimizer(named: Named, rate: float) -> Any:

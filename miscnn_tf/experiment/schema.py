@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import (
@@ -547,6 +548,19 @@ def make_named(known: Mapping[str, Any], name: str, arguments: Mapping[str, Any]
     check_arguments(known[name], arguments, f"the {kind} {name!r}")
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
     return make(known[name], arguments, f"the {kind} {name!r}")
+
+
+def listed_mistakes(lines: Sequence[str], where: str | Path) -> str:
+    """Return the message for mistakes in a configuration: one line, or a list.
+
+    Args:
+        lines: The mistakes, at least one.
+        where: The file.
+    """
+    lines = list(dict.fromkeys(lines))
+    if len(lines) == 1:
+        return f"{where}: {lines[0]}"
+    return f"{where} has {len(lines)} mistakes:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def check_arguments(function: Any, arguments: Mapping[str, Any], what: str) -> None:

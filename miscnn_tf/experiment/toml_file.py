@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 import shlex
 import textwrap
 import tomllib
@@ -20,7 +22,7 @@ from miscnn_tf._base.typed_data import wanted as wanted_by
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.experiment.fingerprint import Fingerprint
 from miscnn_tf.experiment.planner import Choice, Plan
-from miscnn_tf.experiment.schema import Experiment, Named, Table
+from miscnn_tf.experiment.schema import Experiment, Named, Table, listed_mistakes
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 
 #: Keys that hold a path relative to the folder of the file.
@@ -102,13 +104,13 @@ def check_experiment(content: Mapping[str, Any], where: str | Path) -> Experimen
     Raises:
         ConfigurationError: If there are mistakes; all are listed.
     """
-    try:
+    lines = [*_mistakes(content), *_wrong_weights(content)]
+    if not lines:
         return Experiment.model_validate(content)
-    except ValidationError as error:
-        lines = list(dict.fromkeys(_mistake(detail) for detail in error.errors(include_url=False)))
-    if len(lines) == 1:
-        raise ConfigurationError(f"{where}: {lines[0]}")
-    raise ConfigurationError(f"{where} has {len(lines)} mistakes:\n" + "\n".join(f"  {line}" for line in lines))
+    # Starting TensorFlow for the names of losses and other parts takes seconds; a correct file is not delayed.
+    from miscnn_tf.experiment.build_network import mistakes_of_parts
+
+    raise ConfigurationError(listed_mistakes([*lines, *mistakes_of_parts(content.get("network"))], where))
 
 
 def write_experiment(experiment: Experiment, path: str | Path, comment: str) -> None:
@@ -276,6 +278,62 @@ def _with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any
 
 
 # ---------------------------------------------------------------- mistakes
+
+
+def _mistakes(content: Mapping[str, Any]) -> list[str]:
+    """Return all mistakes that the schema finds.
+
+    A table is checked as a whole only if each of its keys is valid. Wrong keys are therefore removed, and the tables
+    are checked again, until nothing new is found.
+    """
+    tables = copy.deepcopy(dict(content))
+    lines: list[str] = []
+    removed: set[str] = set()
+    while True:
+        try:
+            Experiment.model_validate(tables)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        else:
+            return lines
+        new = [detail for detail in details if not _follows(detail, removed)]
+        lines += [_mistake(detail) for detail in new]
+        places = [detail["loc"] for detail in new if detail["type"] != "missing"]
+        gone = [_remove(tables, place) for place in places]
+        if not any(gone):
+            return lines
+        removed |= {str(place[1]) for place in places if len(place) > 1}
+
+
+def _follows(detail: Mapping[str, Any], removed: set[str]) -> bool:
+    """Return True if a mistake is a consequence of removed keys: one of them is missing, or the message names it."""
+    if detail["type"] == "missing":
+        return str(detail["loc"][-1]) in removed
+    words = set(re.findall(r"\w+", str(detail.get("ctx", {}).get("error", ""))))
+    return bool(removed & words)
+
+
+def _remove(content: dict[str, Any], place: tuple[int | str, ...]) -> bool:
+    """Remove a key of a table; False if the place is a whole table, or is not there."""
+    table = content.get(str(place[0])) if place else None
+    if len(place) < 2 or not isinstance(table, dict):
+        return False
+    return table.pop(place[1], None) is not None
+
+
+def _wrong_weights(content: Mapping[str, Any]) -> list[str]:
+    """Return the mistake of class weights that do not fit the classes, which are in another table."""
+    network, data = content.get("network"), content.get("data")
+    weights = network.get("class_weight") if isinstance(network, Mapping) else None
+    if not isinstance(weights, list) or not isinstance(data, Mapping):
+        return []
+    classes, names = data.get("classes"), data.get("class_names")
+    classes = len(names) if classes is None and isinstance(names, list) else classes
+    if isinstance(classes, int) and len(weights) != classes:
+        return [f"[network] class_weight has {plural(len(weights), 'weight')}, but there are {classes} classes"]
+    if weights and not any(weights):
+        return ["[network] class_weight is 0 for every class; give at least one class a positive weight"]
+    return []
 
 
 def _mistake(detail: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
+from miscnn_tf.neural_network.prediction import weighted
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare, Segmenter
 
@@ -53,12 +54,16 @@ class MemberPredictions:
             self._latest = preprocessor, self._prepare(preprocessor)
         return self._latest[1]
 
-    def mean(self, activation_output: bool) -> np.ndarray:
+    def mean(self, activation_output: bool, threshold: float | None = None) -> np.ndarray:
         """Compute the mean of the members' class probabilities, or its labels.
 
         Networks on one preprocessor are averaged patch by patch: that takes the memory of one network's prediction,
         whatever their number, and the label is decided after the mean was resampled, slab by slab. Of other models the
         sum and one member's probabilities on the original grid are held.
+
+        Args:
+            activation_output: Class probabilities instead of labels.
+            threshold: Decides labels: see `miscnn_tf.neural_network.prediction.weighted`.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
@@ -71,7 +76,7 @@ class MemberPredictions:
         alike = len(networks) == len(self.models) and len(_distinct(networks)) == 1
         # Networks of several depths pad whole images differently.
         if alike and all(network.plan == networks[0].plan for network in networks):
-            return self._mean_of_patches(networks, activation_output)
+            return self._mean_of_patches(networks, activation_output, threshold)
         if self.budget is not None:
             raise ConfigurationError(
                 "memory_budget is for groups of networks that share one preprocessor: they are averaged patch by "
@@ -79,14 +84,19 @@ class MemberPredictions:
             )
         # A generator's variable would hold each prediction until the next one is made.
         mean = running_mean(map(itemgetter(1), self.each(activation_output=True)))
-        return mean if activation_output else decide_labels(mean)
+        if activation_output:
+            return mean
+        (mean,) = weighted(iter([mean]), threshold)
+        return decide_labels(mean)
 
-    def _mean_of_patches(self, networks: Sequence[PatchSegmenter], activation_output: bool) -> np.ndarray:
+    def _mean_of_patches(
+        self, networks: Sequence[PatchSegmenter], activation_output: bool, threshold: float | None
+    ) -> np.ndarray:
         preprocessor = networks[0].preprocessor
         sample = self.prepared(preprocessor)
 
         def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-            return _means([network.predict_patches(sample, numbers) for network in networks])
+            return weighted(_means([network.predict_patches(sample, numbers) for network in networks]), threshold)
 
         streams = [(network.patch_predictor(), network.views(sample.ndim)) for network in networks]
         plan, steps = networks[0].plan, preprocessor.subfunctions

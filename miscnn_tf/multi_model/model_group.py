@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.files import make_folder
-from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
+from miscnn_tf.data_loading.interfaces.description import interface_for
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.multi_model import group_file
@@ -29,6 +29,7 @@ from miscnn_tf.multi_model.aggregation import (
 from miscnn_tf.multi_model.member_predictions import MemberPredictions
 from miscnn_tf.multi_model.model import METHODS, Model
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
+from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare
 from miscnn_tf.runs.writer import Writer
@@ -174,6 +175,10 @@ class Model_Group(Model):
         return_output: bool = False,
         *,
         memory_budget: int | str | None = None,
+        file_format: str | None = None,
+        values: str = "mask",
+        threshold: float | None = None,
+        overlay: bool = False,
     ) -> list[np.ndarray] | None:
         """Segment samples: the aggregate of what the members predict.
 
@@ -194,6 +199,10 @@ class Model_Group(Model):
             activation_output: Class probabilities instead of labels; for the majority the shares of the votes.
             return_output: Return the predictions; otherwise each is saved by the interface as soon as it is made.
             memory_budget: As in `Neural_Network.predict`; for the mean of networks that share a preprocessor.
+            file_format: As in `Neural_Network.predict`.
+            values: As in `Neural_Network.predict`.
+            threshold: As in `Neural_Network.predict`; for the mean.
+            overlay: As in `Neural_Network.predict`.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
@@ -204,7 +213,9 @@ class Model_Group(Model):
             DataError: If the function does not return a prediction of the image.
             MemoryBudgetError: If the budget is too small.
         """
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
         function = find_aggregation(aggregation_func)
+        _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
@@ -213,13 +224,16 @@ class Model_Group(Model):
             make_folder(data_io.output_path)
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
-            sample, prediction = self._predict_index(index, function, activation_output, budget)
+            sample, prediction = self._predict_index(index, function, output, budget)
             if return_output:
                 outputs.append(prediction)
                 continue
+            write = output.saver(data_io, sample)
             sample.add_prediction(prediction, activation_output=activation_output)
-            data_io.save_prediction(sample)
-            del sample, prediction
+            data_io.save_prediction(sample, write)
+            del sample
+            output.draw_sample(data_io, index, prediction)
+            del prediction
         return outputs if return_output else None
 
     def predict_array(
@@ -230,6 +244,7 @@ class Model_Group(Model):
         activation_output: bool = False,
         *,
         memory_budget: int | str | None = None,
+        threshold: float | None = None,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -239,14 +254,17 @@ class Model_Group(Model):
             aggregation_func: As in `predict`.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`; `image` is part of it.
+            threshold: As in `predict`.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
         """
+        output = PredictionOutput(activation_output, threshold=threshold)
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         function = find_aggregation(aggregation_func)
+        _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
-        return self._predict_image("array", np.asarray(image), extended, function, activation_output, budget)
+        return self._predict_image(self._sample("array", np.asarray(image), extended), function, output, budget)
 
     def predict_file(
         self,
@@ -256,36 +274,43 @@ class Model_Group(Model):
         activation_output: bool = False,
         *,
         memory_budget: int | str | None = None,
+        file_format: str | None = None,
+        values: str = "mask",
+        threshold: float | None = None,
+        overlay: bool = False,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
         Args:
             image_path: The image, in a format that the interface reads, or recognised by its ending; a list of files
                 for an image with one file per channel.
-            output_path: Where to write the result; None only returns it.
+            output_path: Where to write the result, in the format of its ending; None only returns it.
             aggregation_func: As in `predict`.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`.
+            file_format: As in `Neural_Network.predict_file`, like all that follow.
+            values: Values in the file, "mask" or "index".
+            threshold: Probability above which the foreground is chosen.
+            overlay: Also draw the outlines of the labels, to ``overlays/`` beside the result.
 
         Returns:
-            The written labels or probabilities.
+            The prediction; labels as class numbers.
 
         Example:
             >>> load_group("models").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
         function = find_aggregation(aggregation_func)
+        _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
-        if output_path is not None:
-            if not activation_output:
-                require_ending(interface, output_path)
-            make_folder(Path(output_path).parent)
-        image, extended = interface.read_file(image_path)
-        prediction = self._predict_image(str(image_path), image, extended, function, activation_output, budget)
-        if output_path is not None:
-            sample = self._sample(str(image_path), image, extended)
+        sample = self._sample(str(image_path), *interface.read_file(image_path))
+        write = output.file_writer(interface, sample, output_path)
+        prediction = self._predict_image(sample, function, output, budget)
+        if write is not None and output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
-            interface.write_file(sample, output_path)
+            write(sample)
+            output.draw_file(interface, image_path, output_path, prediction)
         return prediction
 
     def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:
@@ -293,14 +318,14 @@ class Model_Group(Model):
         return MemberPredictions(self.models, index, prepare).mean(activation_output)
 
     def _predict_index(
-        self, index: Hashable, function: AggregationFunction, activation_output: bool, budget: MemoryBudget | None
+        self, index: Hashable, function: AggregationFunction, output: PredictionOutput, budget: MemoryBudget | None
     ) -> tuple[Sample, np.ndarray]:
         def prepare(preprocessor: Preprocessor) -> Sample:
             return prepared_sample(preprocessor, index, budget)
 
         members = MemberPredictions(self.models, index, prepare, budget)
         if isinstance(function, Mean):
-            prediction = members.mean(activation_output)
+            prediction = members.mean(output.activation_output, output.threshold)
             return members.prepared(self.preprocessor), prediction
 
         def original() -> Sample:
@@ -308,38 +333,34 @@ class Model_Group(Model):
                 return members.prepared(self.preprocessor)  # ours do not read the image: it is not decoded again
             return self.preprocessor.data_io.sample_loader(index, load_seg=False)
 
-        prediction, sample = self._from_all(members, original, function, activation_output)
+        prediction, sample = self._from_all(members, original, function, output.activation_output)
         return sample, prediction
 
     def _predict_image(
         self,
-        name: str,
-        image: np.ndarray,
-        extended: Mapping[str, Any],
+        original: Sample,
         function: AggregationFunction,
-        activation_output: bool,
+        output: PredictionOutput,
         budget: MemoryBudget | None = None,
     ) -> np.ndarray:
         """Segment an image that belongs to no data set.
 
         Args:
-            name: Its name in messages.
-            image: ``(x, y[, z][, channels])``.
-            extended: Details that an interface reads with an image, such as ``"spacing"`` and ``"affine"``.
+            original: The image as it was read; it is not changed.
             function: The aggregation function.
-            activation_output: Class probabilities instead of labels.
+            output: What is predicted.
             budget: Memory limit.
         """
 
         def prepare(preprocessor: Preprocessor) -> Sample:
-            sample = self._sample(name, image, extended)
+            sample = self._sample(str(original.index), original.img_data, original.extended)
             prepare_image(sample, preprocessor.subfunctions, budget, kept=True)
             return sample
 
         members = MemberPredictions(self.models, None, prepare, budget)
         if isinstance(function, Mean):
-            return members.mean(activation_output)
-        return self._from_all(members, lambda: self._sample(name, image, extended), function, activation_output)[0]
+            return members.mean(output.activation_output, output.threshold)
+        return self._from_all(members, lambda: original, function, output.activation_output)[0]
 
     def _from_all(
         self,
@@ -456,6 +477,14 @@ def _budget(memory_budget: int | str | None, function: AggregationFunction) -> M
             "once. Leave it out"
         )
     return MemoryBudget(memory_budget)
+
+
+def _require_mean(function: AggregationFunction, threshold: float | None) -> None:
+    """Require the mean of class probabilities if there is a threshold for them."""
+    if threshold is not None and not isinstance(function, Mean):
+        raise ConfigurationError(
+            f"threshold={threshold} is for the mean of class probabilities; leave it out, or aggregate by the mean"
+        )
 
 
 def _checked_members(models: Sequence[Any], preprocessor: Preprocessor, verify: bool) -> list[Any]:

@@ -22,7 +22,7 @@ from miscnn_tf._base.deprecation import deprecated, renamed_argument
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.representation import Represented, changed_arguments
-from miscnn_tf.data_loading.interfaces.description import interface_for, require_ending
+from miscnn_tf.data_loading.interfaces.description import interface_for
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
@@ -47,6 +47,7 @@ from miscnn_tf.neural_network.prediction import (
     prediction_batch_size,
     view_axes,
 )
+from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings
 from miscnn_tf.neural_network.training_log import FoldProgress, TrainingLog
@@ -493,6 +494,10 @@ class Neural_Network(Represented):
         activation_output: bool = False,
         *,
         memory_budget: int | str | None = None,
+        file_format: str | None = None,
+        values: str = "mask",
+        threshold: float | None = None,
+        overlay: bool = False,
     ) -> list[np.ndarray] | None:
         """Segment samples.
 
@@ -507,6 +512,14 @@ class Neural_Network(Represented):
             memory_budget: Maximum resident memory of this process, in bytes or as text such as ``"4GB"``; by default
                 the free memory. If the estimate is higher, the image is predicted in sections, which gives the same
                 result but takes longer.
+            file_format: Format of the files: "nifti", "nrrd", "png" (images of two dimensions), "seg" or "rtstruct"
+                (DICOM); None: that of the interface.
+            values: Values in the files: "mask" for those of the training's label maps, "index" for class numbers.
+            threshold: Of two classes, choose the foreground where its probability is above this number, instead of
+                0.5. Of more classes, the background's probability is multiplied by the threshold T and that of all
+                others by 1 - T before the most probable class is chosen, so that lower ones give more foreground.
+            overlay: Also draw the outlines of the labels over the image, to ``overlays/<index>.png`` in the folder of
+                the predictions.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
@@ -516,6 +529,7 @@ class Neural_Network(Represented):
             MemoryBudgetError: If the budget is too small even so; the message contains the required size. Without a
                 budget it is a warning.
         """
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
@@ -525,13 +539,16 @@ class Neural_Network(Represented):
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
             sample = self.prepared(index, budget)
-            prediction = self.predict_sample(sample, activation_output, memory_budget=budget)
+            write = None if return_output else output.saver(data_io, sample)
+            prediction = self.predict_sample(sample, activation_output, memory_budget=budget, threshold=threshold)
             if return_output:
                 outputs.append(prediction)
                 continue
             sample.add_prediction(prediction, activation_output=activation_output)
-            data_io.save_prediction(sample)
-            del sample, prediction  # before the next ones are made: they are large
+            data_io.save_prediction(sample, write)
+            del sample
+            output.draw_sample(data_io, index, prediction)
+            del prediction  # before the next one is made: it is large
         return outputs if return_output else None
 
     def predict_augmentated(self, sample: Hashable) -> list[np.ndarray]:
@@ -562,6 +579,7 @@ class Neural_Network(Represented):
         activation_output: bool = False,
         *,
         memory_budget: int | str | None = None,
+        threshold: float | None = None,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -570,15 +588,17 @@ class Neural_Network(Represented):
             spacing: Voxel size in mm per axis; required if a subfunction resamples.
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`; `image` is part of it.
+            threshold: As in `predict`.
 
         Returns:
             Labels ``(x, y[, z])``, which are class numbers, or float32 probabilities ``(x, y[, z], classes)``.
         """
+        PredictionOutput(activation_output, threshold=threshold)
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
         prepare_image(sample, self.preprocessor.subfunctions, budget, kept=True)
-        return self.predict_sample(sample, activation_output, memory_budget=budget)
+        return self.predict_sample(sample, activation_output, memory_budget=budget, threshold=threshold)
 
     def predict_file(
         self,
@@ -587,15 +607,24 @@ class Neural_Network(Represented):
         activation_output: bool = False,
         *,
         memory_budget: int | str | None = None,
+        file_format: str | None = None,
+        values: str = "mask",
+        threshold: float | None = None,
+        overlay: bool = False,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
         Args:
             image_path: The image, in a format that the model's interface reads or that has a known ending; a list of
                 files if each channel is in a file of its own.
-            output_path: Where to write the labels, in the values of the training's label maps; None only returns them.
+            output_path: The file to write. Its ending chooses the format: ``.nii.gz``, ``.nrrd``, ``.png``, ``.npy``,
+                or ``.dcm`` for a DICOM series. None only returns the result.
             activation_output: Class probabilities instead of labels.
-            memory_budget: As in `predict`.
+            memory_budget: As in `predict`, like all that follow.
+            file_format: Format of the file; None: by its ending. "seg" and "rtstruct" share the ending ``.dcm``.
+            values: Values in the file, "mask" or "index".
+            threshold: Probability above which the foreground is chosen.
+            overlay: Also draw the outlines of the labels, to ``overlays/`` beside the result.
 
         Returns:
             The prediction; labels as class numbers.
@@ -603,23 +632,23 @@ class Neural_Network(Represented):
         Example:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
-        if output_path is not None:
-            # Report before the computation what prevents the result from being written.
-            if not activation_output:
-                require_ending(interface, output_path)
-            make_folder(Path(output_path).parent)
         with memory_for(str(image_path), "reading it"):
             image, extended = interface.read_file(image_path)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
         del image  # the subfunctions put others in its place
+        # Report before the computation what prevents the result from being written.
+        write = output.file_writer(interface, sample, output_path)
         prepare_image(sample, self.preprocessor.subfunctions, budget)
-        prediction = self.predict_sample(sample, activation_output, memory_budget=budget)
-        if output_path is not None:
+        prediction = self.predict_sample(sample, activation_output, memory_budget=budget, threshold=threshold)
+        if write is not None and output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
             with memory_for(sample.index, "writing its prediction", lambda: prediction.shape):
-                interface.write_file(sample, output_path)
+                write(sample)
+            del sample
+            output.draw_file(interface, image_path, output_path, prediction)
         return prediction
 
     @property
@@ -643,6 +672,7 @@ class Neural_Network(Represented):
         flips: bool | None = None,
         *,
         memory_budget: MemoryBudget | None = None,
+        threshold: float | None = None,
     ) -> np.ndarray:
         """Segment a sample that is already prepared.
 
@@ -652,6 +682,7 @@ class Neural_Network(Represented):
             flips: Return the mean over the image as it is and flipped along each axis of ``infaug_flip_list``. None:
                 as the augmentation's ``infaug``.
             memory_budget: Limit of the process' memory.
+            threshold: As in `predict`.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
@@ -659,7 +690,7 @@ class Neural_Network(Represented):
         axes = view_axes(self.preprocessor.data_augmentation, sample.ndim, flips)
         steps = self.preprocessor.subfunctions
         predictor = self.patch_predictor()
-        return predict_prepared(predictor, self.plan, steps, sample, axes, activation_output, memory_budget)
+        return predict_prepared(predictor, self.plan, steps, sample, axes, activation_output, memory_budget, threshold)
 
     def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:
         """Segment one image, given a function that prepares it: see `miscnn_tf.processing.segmenter.Segmenter`."""

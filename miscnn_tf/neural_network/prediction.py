@@ -134,6 +134,7 @@ def predict_prepared(
     axes: Sequence[int | None],
     activation_output: bool,
     budget: MemoryBudget | None = None,
+    threshold: float | None = None,
 ) -> np.ndarray:
     """Segment a prepared sample.
 
@@ -145,6 +146,7 @@ def predict_prepared(
         axes: The views of each patch: see `view_axes`.
         activation_output: Return class probabilities instead of labels.
         budget: Memory limit; None for what the machine has free.
+        threshold: Decides labels: see `weighted`.
 
     Returns:
         Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
@@ -152,7 +154,7 @@ def predict_prepared(
     begin = time.perf_counter()
 
     def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return predicted_patches(predictor, plan, sample, axes, numbers)
+        return weighted(predicted_patches(predictor, plan, sample, axes, numbers), threshold)
 
     with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
         streams = [(predictor, len(axes))]
@@ -180,6 +182,33 @@ def predicted_patches(
     """
     views = (_flip(image, axis) for image in plan.patches(sample, numbers) for axis in axes)
     return _merged(predictor(views), axes)
+
+
+def weighted(patches: Iterator[np.ndarray], threshold: float | None) -> Iterator[np.ndarray]:
+    """Weight class probabilities, so that the most probable class is the one that a threshold decides for.
+
+    The background is weighted by the threshold T, every other class by 1 - T. Of two classes, the foreground is chosen
+    where its probability is above T. The weights commute with blending and resampling, so that no whole map of
+    probabilities is needed.
+
+    Args:
+        patches: Class probabilities ``(x, y[, z], classes)``, which add up to 1.
+        threshold: The threshold, between 0 and 1; None leaves the patches as they are.
+
+    Example:
+        >>> patch = np.array([[[0.75, 0.25], [0.6, 0.4]]], np.float32)
+        >>> [one.argmax(axis=-1).tolist() for one in weighted(iter([patch]), 0.3)]
+        [[[0, 1]]]
+    """
+    if threshold is None:
+        yield from patches
+        return
+    for patch in patches:
+        weights = np.full(patch.shape[-1], 1 - threshold, np.float32)
+        weights[0] = threshold
+        patch = patch * weights
+        yield patch
+        del patch  # otherwise it stays in memory until the next one is predicted
 
 
 def view_axes(augmentation: Data_Augmentation | None, ndim: int, flips: bool | None = None) -> list[int | None]:

@@ -124,6 +124,8 @@ def draw_case(
     class_names: Sequence[str] | None = None,
     affine: np.ndarray | None = None,
     slices: int = 3,
+    *,
+    outlines: bool = False,
 ) -> None:
     """Draw slices through the structures of a sample: the image, the ground truth and the prediction.
 
@@ -145,6 +147,7 @@ def draw_case(
         class_names: A name per class, background first.
         affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates (NIfTI's).
         slices: Maximum number of slices of a volume.
+        outlines: Draw the outline of each class in its colour, instead of colouring its area.
 
     Raises:
         ConfigurationError: If both label maps are None, or the shapes differ.
@@ -157,7 +160,7 @@ def draw_case(
     """
     if truth is None and prediction is None:
         raise ConfigurationError("truth and prediction are both None; pass at least one label map to draw")
-    figure = case_figure(image, truth, prediction, spacing, title, class_names, affine, slices)
+    figure = case_figure(image, truth, prediction, spacing, title, class_names, affine, slices, outlines=outlines)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
 
@@ -171,6 +174,8 @@ def case_figure(
     class_names: Sequence[str] | None = None,
     affine: np.ndarray | None = None,
     slices: int = 3,
+    *,
+    outlines: bool = False,
 ) -> Figure:
     """Draw the figure of `draw_case`; without label maps, slices of the image.
 
@@ -218,14 +223,17 @@ def case_figure(
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for number, row in enumerate(grid):
         for panel_axes, name in zip(row, ("image", *maps), strict=True):
-            shown = maps[name][number] if name in maps else None
+            shown = maps[name][number] if name in maps and not outlines else None
             picture = overlay(image[number], shown, classes, levels=levels)
             panel_axes.imshow(picture, aspect=view.row_mm / view.column_mm, interpolation="nearest")
             hide_frame(panel_axes)
             if number == 0:
                 panel_axes.set_title(name, fontsize=10)
+            if outlines and name in maps:
+                for label in range(1, classes):
+                    _outline(panel_axes, maps[name][number] == label, class_colours(classes)[label] / 255.0)
             if name == "prediction" and "ground truth" in maps:
-                _outline(panel_axes, maps["ground truth"][number])
+                _outline(panel_axes, maps["ground truth"][number], "white")
         if axes == 3:
             row[0].set_ylabel(f"slice {view.number(chosen[number])}", fontsize=9)
     if title:
@@ -246,14 +254,14 @@ def case_figure(
     return figure
 
 
-def _outline(axes: Axes, labels: np.ndarray) -> None:
+def _outline(axes: Axes, labels: np.ndarray, colour: Any) -> None:
     """Draw the borders between labels along the edges of voxels."""
     padded = np.pad(labels.astype(np.int64), 1)
     upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
     level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
     lines = [((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)) for y, x in upright]
     lines += [((x - 0.5, y - 0.5), (x + 0.5, y - 0.5)) for y, x in level]
-    axes.add_collection(LineCollection(lines, colors="white", linewidths=0.8, capstyle="round"))
+    axes.add_collection(LineCollection(lines, colors=[colour], linewidths=0.8, capstyle="round"))
 
 
 def _spatial_axes(image: np.ndarray, labels: np.ndarray) -> int:

@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from miscnn_tf.cli.argument_types import add_config_options, label_pair, memory_size, positive_number, whole_number
+from miscnn_tf.cli.argument_types import label_pair, memory_size, positive_number, whole_number
+from miscnn_tf.cli.config_options import add_config_options
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from layout_data import labels_of, save_image
 from small_data import write_cases, write_volume
 
 from miscnn_tf.cli import main as cli
-from miscnn_tf.cli.data_options import TYPES, add_data_arguments, data_folder
+from miscnn_tf.cli.data_options import LAYOUTS, add_data_arguments, data_folder
 from miscnn_tf.cli.data_set import describe_data, open_data
 from miscnn_tf.data_loading.interfaces import NIFTI_interface, miscnn_data_interfaces
 from miscnn_tf.errors import DataError
@@ -97,13 +97,13 @@ def test_the_types_in_the_help_are_registered() -> None:
     from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 
     # DICOM's needs an extra, and is not there without it.
-    assert set(TYPES) - {"DICOM"} <= set(miscnn_data_interfaces)
+    assert set(LAYOUTS) - {"DICOM"} <= set(miscnn_data_interfaces)
 
 
 def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys, miscnn_tf.cli.main as cli\n"
-        "for name in ('verify', 'data_exp', 'cleanup', 'doctor'): cli.main([name, '--help'])\n"
+        "for name in ('verify', 'data_exp', 'cleanup', 'doctor', 'predict', 'run'): cli.main([name, '--help'])\n"
         "heavy = ('tensorflow', 'keras', 'numpy', 'scipy', 'matplotlib', 'nibabel', 'jinja2', 'packaging')\n"
         "print('HEAVY', [name for name in heavy if name in sys.modules])"
     )
@@ -125,7 +125,7 @@ def test_the_commands_need_no_tensorflow(command: str, tmp_path: Path) -> None:
 
 
 def test_types_in_any_letters_and_those_of_other_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert parse("data", "-t", "nifti").type == "NIFTI"
+    assert parse("data", "-t", "nifti").layout == "NIFTI"
     write_cases(tmp_path)
     monkeypatch.setitem(miscnn_data_interfaces, "my_format", NIFTI_interface)
     data_io = open_data(parse(str(tmp_path), "-t", "my_format", "--channels", "1", "--classes", "2"))

@@ -48,9 +48,9 @@ def test_modality_and_frames_go_from_init_into_the_configuration(patients: Path,
 def test_verify_chooses_modality_and_frames(patients: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["verify", str(patients), "--structures", "Heart=1"]
     assert cli.main(command) == 1
-    assert 'modality="CT"' in " ".join(capsys.readouterr().out.split())
+    assert "--modality CT" in " ".join(capsys.readouterr().out.split())
     assert cli.main([*command, "--modality", "CT"]) == 1
-    assert 'frames={"EchoTime": 1}' in " ".join(capsys.readouterr().out.split())
+    assert "--frames EchoTime=1" in " ".join(capsys.readouterr().out.split())
     assert cli.main([*command, "--modality", "CT", "--frames", "EchoTime=2"]) == 0
 
 

@@ -99,7 +99,7 @@ def test_the_folders_of_images_and_masks_are_printed_and_written(tmp_path: Path,
     write_pairs(tmp_path / "data", ("a", "b", "c", "d"), masks="1st_manual", size=(32, 32))
     path = tmp_path / "eyes.toml"
     assert init(tmp_path / "data", "-o", path) == 1
-    assert "mask_folder='1st_manual' or mask_folder='mask'" in capsys.readouterr().err
+    assert "choose one: --mask-folder 1st_manual or --mask-folder mask. " in capsys.readouterr().err
     assert init(tmp_path / "data", "-o", path, "--set", "data.settings.mask_folder='1st_manual'") == 0
     data = tmp_path / "data"
     assert f"layout PAIRED: images from {data / 'images'}, masks from {data / '1st_manual'}" in capsys.readouterr().out

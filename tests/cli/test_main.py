@@ -62,7 +62,6 @@ def test_interrupting_is_130(command: types.ModuleType, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "required: COMMAND"),
         (["dmeo"], "invalid choice: 'dmeo'"),
         (["demo", "--cases", "1"], "whole number of at least 2"),
         (["demo", "--epochs", "many"], "whole number of at least 1"),
@@ -81,6 +80,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == f"miscnn-tf {miscnn_tf.__version__}"
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out == shown
     assert all(name in shown for name in cli.COMMANDS)
     for name in cli.COMMANDS:
         assert cli.main([name, "--help"]) == 0

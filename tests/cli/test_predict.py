@@ -8,12 +8,18 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from dicom_series import make_series, save_series
+from PIL import Image
+from small_config import write_config
 
+from miscnn_tf import Neural_Network, Preprocessor, UNet_standard
 from miscnn_tf.cli import main as cli
 from miscnn_tf.cli import prediction_run
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces import NIFTIslicer_interface
+from miscnn_tf.data_loading.interfaces import DICOM_interface, NIFTIslicer_interface
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.model_file import load_model
 from miscnn_tf.report.run_page import write_report
 from miscnn_tf.runs.run_record import read_run_record
@@ -327,3 +333,186 @@ def test_predictions_of_class_numbers_are_not_continued_in_other_values(
     monkeypatch.setattr(prediction_run, "label_values_of", lambda interface: [0, 1, 4])
     assert predict(trained, tmp_path / "scans", tmp_path / "out") == 1
     assert "other values for the classes" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- format, threshold, values, overlay
+
+
+def test_a_threshold_moves_the_border_of_the_foreground(trained: Path, experiment: Path, tmp_path: Path) -> None:
+    """With three classes: the background is weighted by T, all others by 1 - T."""
+    model = load_model(trained / "model.keras")
+    probabilities = model.predict_file(scan(experiment, 0), activation_output=True)
+    for threshold in (0.2, 0.5, 0.9):
+        path = tmp_path / f"{threshold}.nii.gz"
+        assert predict(trained, scan(experiment, 0), path, "--threshold", threshold) == 0
+        weighted = probabilities * np.array([threshold, 1 - threshold, 1 - threshold])
+        ordered = np.sort(weighted, axis=-1)
+        decided = ordered[..., -1] - ordered[..., -2] > 1e-4  # rounding decides the others
+        assert decided.mean() > 0.9
+        np.testing.assert_array_equal(voxels(path)[decided], weighted.argmax(-1)[decided])
+    usual = model.predict_file(scan(experiment, 0))
+    np.testing.assert_array_equal(voxels(tmp_path / "0.5.nii.gz"), usual)
+    foreground = [(voxels(tmp_path / f"{one}.nii.gz") > 0).sum() for one in (0.2, 0.5, 0.9)]
+    assert foreground[0] > foreground[1] > foreground[2]
+
+
+def test_a_threshold_of_averaged_models(cross_validated: Path, experiment: Path, tmp_path: Path) -> None:
+    assert predict(cross_validated, scan(experiment, 0), tmp_path / "p.nii.gz", "--probabilities") == 0
+    assert predict(cross_validated, scan(experiment, 0), tmp_path / "t.nii.gz", "--threshold", 0.2) == 0
+    weighted = voxels(tmp_path / "p.nii.gz") * np.array([0.2, 0.8, 0.8])
+    ordered = np.sort(weighted, axis=-1)
+    decided = ordered[..., -1] - ordered[..., -2] > 1e-4
+    assert decided.mean() > 0.9
+    np.testing.assert_array_equal(voxels(tmp_path / "t.nii.gz")[decided], weighted.argmax(-1)[decided])
+
+
+@pytest.mark.parametrize("wrong", ["0", "1", "1.5", "nan", "half"])
+def test_a_threshold_is_between_0_and_1(wrong: str, trained: Path, tmp_path: Path, capsys) -> None:
+    assert predict(trained, "scan.nii.gz", tmp_path / "a.nii.gz", "--threshold", wrong) == 2
+    assert "number between 0 and 1" in capsys.readouterr().err
+    assert predict(trained, "scan.nii.gz", tmp_path / "a.nii.gz", "--threshold", "0.5", "--probabilities") == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_an_overlay_beside_each_result(trained: Path, experiment: Path, tmp_path: Path) -> None:
+    assert predict(trained, scan(experiment, 0), tmp_path / "seg.nii.gz", "--overlay") == 0
+    assert predict(trained, experiment.parent / "data", tmp_path / "out", "--overlay", "--probabilities") == 0
+    pictures = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    names = [f"case_0000{number}" for number in range(4)]
+    assert pictures == [*(f"out/overlays/{name}.png" for name in names), "overlays/seg.png"]
+    with Image.open(tmp_path / "overlays" / "seg.png") as one:
+        assert min(one.size) > 100
+    # The pictures do not stop the other commands on this folder.
+    assert predict(trained, experiment.parent / "data", tmp_path / "out", "--overlay", "--probabilities") == 0
+    assert predict(trained, experiment.parent / "data", tmp_path / "labels", "--overlay") == 0
+    assert cli.main(["evaluate", str(tmp_path / "labels"), str(experiment.parent / "data")]) == 0
+
+
+@pytest.fixture(scope="module")
+def of_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training on PNG files in folders of images and masks, beside them."""
+    folder = tmp_path_factory.mktemp("cells")
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / "data" / name).mkdir(parents=True)
+    for number in range(4):
+        mask = np.zeros((24, 18), np.uint8)
+        mask[4:12, 3:15] = 255
+        image = np.clip(mask * 0.6 + rng.normal(60, 20, mask.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / "data" / "images" / f"c{number}.png")
+        Image.fromarray(mask).save(folder / "data" / "masks" / f"c{number}.png")
+    write_config(
+        folder / "small.toml",
+        data={"path": "data", "classes": 2, "class_names": ["background", "cell"], "label_map": {"255": 1}},
+        preprocessing={"patch_shape": [8, 8]},
+    )
+    assert cli.main(["train", str(folder / "small.toml")]) == 0
+    return folder / "small_training"
+
+
+def test_probabilities_of_png_files(of_cells: Path, tmp_path: Path, capsys) -> None:
+    """Defect: .npy was refused, and .png as well."""
+    image = of_cells.parent / "data" / "images" / "c0.png"
+    model = load_model(of_cells / "model.keras")
+    probabilities = model.predict_file(image, activation_output=True)
+    for name in ("a.npy", "a.nii.gz"):
+        assert predict(of_cells, image, tmp_path / name, "--probabilities") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), probabilities)
+    np.testing.assert_array_equal(voxels(tmp_path / "a.nii.gz")[:, :, 0].swapaxes(0, 1), probabilities)
+    assert predict(of_cells, image, tmp_path / "a.png", "--probabilities") == 1
+    assert "name the file .npy or .nii.gz" in capsys.readouterr().err
+    for more in ([], ["--format", "nifti"]):
+        out = tmp_path / f"out{len(more)}"
+        assert predict(of_cells, of_cells.parent / "data", out, "--probabilities", *more) == 0
+        assert len(list(out.glob("c?.nii.gz" if more else "c?.npy"))) == 4
+
+
+@pytest.mark.parametrize("source", ["data", "data/images"])
+def test_values_and_formats_of_a_folder(of_cells: Path, tmp_path: Path, source: str, capsys) -> None:
+    """A folder of files and a data set give the same; what is there already is not made again."""
+    images, out = of_cells.parent / source, tmp_path / "out"
+    held = {}
+    for values, name in (("mask", "png"), ("index", "png"), ("index", "nifti")):
+        given = ["--format", name, "--values", values]
+        assert predict(of_cells, images, out, *given, *(["--overwrite"] if held else [])) == 0
+        assert predict(of_cells, images, out, *given) == 0
+        assert "4 are there already" in capsys.readouterr().out
+        path = out / f"c0.{'png' if name == 'png' else 'nii.gz'}"
+        held[values, name] = np.asarray(Image.open(path)) if name == "png" else voxels(path).T
+        assert {one.suffix for one in out.glob("c*")} == {path.suffix}  # none of the format before
+    assert set(np.unique(held["mask", "png"])) <= {0, 255}
+    np.testing.assert_array_equal(held["mask", "png"] // 255, held["index", "png"])
+    np.testing.assert_array_equal(held["index", "nifti"], held["index", "png"])
+    assert predict(of_cells, images, out, "--values", "mask") == 1
+    assert "with other values for the classes" in capsys.readouterr().err
+
+
+def test_a_threshold_of_two_classes_is_a_probability(of_cells: Path, tmp_path: Path) -> None:
+    image = of_cells.parent / "data" / "images" / "c0.png"
+    model = load_model(of_cells / "model.keras")
+    foreground = model.predict_file(image, activation_output=True)[..., 1]
+    threshold = float(np.quantile(foreground, 0.3))
+    clear = np.abs(foreground - threshold) > 1e-5
+    labels = model.predict_file(image, threshold=threshold)
+    np.testing.assert_array_equal(labels[clear], (foreground > threshold)[clear])
+    assert 0.6 < labels.mean() < 0.8
+    with pytest.raises(ConfigurationError, match=r"threshold=0\.3 decides labels"):
+        model.predict_file(image, activation_output=True, threshold=0.3)
+    with pytest.raises(ConfigurationError, match="threshold=2 must be between 0 and 1"):
+        model.predict_array(np.zeros((24, 18)), threshold=2)
+
+
+def test_formats_need_fitting_images(trained: Path, experiment: Path, tmp_path: Path, capsys) -> None:
+    for name, said in (
+        ("seg", "a DICOM SEG refers to the images of a DICOM series, but "),
+        ("rtstruct", "Segment the folder of the DICOM series instead"),
+        ("png", "these hold one image of two dimensions"),
+    ):
+        for images in (scan(experiment, 0), experiment.parent / "data"):
+            assert predict(trained, images, tmp_path / name, "--format", name) == 1
+            assert said in capsys.readouterr().err
+        assert list((tmp_path / name).rglob("*.dcm")) == list((tmp_path / name).rglob("*.png")) == []
+
+
+def test_the_series_of_a_patient_is_chosen(tmp_path: Path, capsys) -> None:
+    """A model of DICOM; RTSTRUCT and SEG of the same, with the names of the classes."""
+    rng = np.random.default_rng(0)
+    for modality in ("CT", "MR"):
+        series = make_series(rng.integers(0, 1000, (5, 12, 10)), Modality=modality, SeriesDescription=modality)
+        save_series(tmp_path / "patient" / modality, series)
+    interface = DICOM_interface(classes=3, structure_dict={"heart": 1, "lung": 2}, modality="CT")
+    data_io = Data_IO(interface, tmp_path)
+    preprocessor = Preprocessor(data_io, batch_size=1, subfunctions=[], patch_shape=(4, 8, 8), data_aug=None)
+    Neural_Network(preprocessor, UNet_standard(n_filters=1, depth=1), precision="float32").dump(tmp_path / "a.keras")
+    out = tmp_path / "out"
+    for name, made in (("seg", "SEG"), ("rtstruct", "RTSTRUCT")):
+        assert predict(tmp_path / "a.keras", tmp_path / "patient", out / f"{name}.dcm", "--format", name) == 0
+        assert pydicom.dcmread(out / f"{name}.dcm").Modality == made
+    assert [one.SegmentLabel for one in pydicom.dcmread(out / "seg.dcm").SegmentSequence] == ["heart", "lung"]
+    assert [one.ROIName for one in pydicom.dcmread(out / "rtstruct.dcm").StructureSetROISequence] == ["heart", "lung"]
+    given = ["--format", "seg", "--modality", "MR"]
+    assert predict(tmp_path / "a.keras", tmp_path / "patient", out / "mr.dcm", *given) == 0
+    uid = pydicom.dcmread(out / "mr.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID
+    assert uid == pydicom.dcmread(next((tmp_path / "patient" / "MR").iterdir())).SeriesInstanceUID
+    assert predict(tmp_path / "a.keras", tmp_path / "patient", out / "a.dcm", "--modality", "PT") == 1
+    assert "matches --modality PT" in capsys.readouterr().err
+
+
+def test_a_model_of_slices_writes_volumes_only(
+    trained: Path, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interface = NIFTIslicer_interface(slice_axis=2, classes=3, pattern="case_0000[01]", label_map={9: 2})
+    data_io = Data_IO(interface, experiment.parent / "data")
+    preprocessor = Preprocessor(data_io, batch_size=1, subfunctions=[], patch_shape=(8, 8), data_aug=None)
+    Neural_Network(preprocessor, UNet_standard(n_filters=1, depth=1)).dump(tmp_path / "slices.keras")
+    shutil.copytree(experiment.parent / "data" / "case_00001", tmp_path / "data" / "case_00001")
+    given = ["--overlay", "--values", "index", "--threshold", "0.3"]
+    assert predict(tmp_path / "slices.keras", tmp_path / "data", tmp_path / "out", *given) == 0
+    assert predict(tmp_path / "slices.keras", scan(experiment, 1), tmp_path / "one.nii.gz", *given) == 0
+    whole = voxels(tmp_path / "out" / "case_00001.nii.gz")
+    np.testing.assert_array_equal(whole, voxels(tmp_path / "one.nii.gz"))
+    assert set(np.unique(whole)) <= {0, 1, 2}
+    assert (tmp_path / "out" / "overlays" / "case_00001.png").is_file()
+    assert (tmp_path / "overlays" / "one.png").is_file()
+    assert predict(tmp_path / "slices.keras", tmp_path / "data", tmp_path / "png", "--format", "png") == 1
+    assert "--format png: predictions of slices are put together to volumes" in capsys.readouterr().err

@@ -66,9 +66,8 @@ def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path
         names = distinct([path.name for path in possible])
         raise DataError(
             f"{root} holds several possible folders of masks, {', '.join(names)}; choose one: "
-            f"{' or '.join(f'mask_folder={path.name!r}' for path in possible)} (mask_folder in [data.settings] of a "
-            "configuration, --mask-folder on the command line). Their file names match the images; one of them may "
-            "hold the field of view, or another annotator's masks"
+            f"{' or '.join(f'mask_folder={path.name!r}' for path in possible)}. Their file names match the images; one "
+            "of them may hold the field of view, or another annotator's masks"
         )
     return possible[0]
 

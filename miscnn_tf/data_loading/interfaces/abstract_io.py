@@ -44,12 +44,14 @@ class Abstract_IO(Constructed, ABC):
         structures_left_out: Structures that `from_folder` left out, with the reasons.
         layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
             not listed there.
+        writes_annotations: True if `write_annotation` is overridden.
         recognition_order: `find_interface` asks interfaces with a lower number first. Those of this package have 10 to
             50.
     """
 
     layout_description: ClassVar[str] = ""
     recognition_order: ClassVar[int] = 0
+    writes_annotations: ClassVar[bool] = False
     class_names: Sequence[str] | None = None
     label_map: Mapping[int, int] | None = None
     found_in: str | None = None
@@ -288,6 +290,16 @@ class Abstract_IO(Constructed, ABC):
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to one file, in the geometry of ``sample.extended``."""
         raise ConfigurationError(f"{type(self).__name__} cannot write single files; use save_prediction instead")
+
+    def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
+        """Write ``sample.pred_data`` as a DICOM annotation of the images that it was read from.
+
+        Args:
+            sample: A sample with labels.
+            path: Ends in ``.dcm``.
+            kind: "seg" or "rtstruct".
+        """
+        raise ConfigurationError(f"{path}: {type(self).__name__} reads no DICOM series, which a {kind} refers to")
 
 
 def stat_fingerprint(paths: list[Path]) -> str:

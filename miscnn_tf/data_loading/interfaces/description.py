@@ -161,22 +161,6 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
     return with_label_values(general, label_values_of(interface))
 
 
-def require_ending(interface: Abstract_IO, path: str | Path) -> None:
-    """Require that an interface writes files with this ending.
-
-    Raises:
-        ConfigurationError: If it does not.
-    """
-    ending = _ending(Path(path))
-    # Interfaces that are not derived from Abstract_IO have only the older of the two methods.
-    writes = getattr(interface, "writes_file_termination", interface.check_file_termination)
-    if not writes(ending):
-        raise ConfigurationError(
-            f"output_path={str(path)!r}: {type(interface).__name__} writes no files that end in {ending!r}; give the "
-            "result the ending of its image"
-        )
-
-
 def general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:
     """Build an interface of this package for images with these properties."""
     if issubclass(cls, Image_interface):

@@ -44,7 +44,7 @@ from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.formats.volumes import read_voxels
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_keys import LabelMap
-from miscnn_tf.data_loading.label_values import class_values, completed, to_values
+from miscnn_tf.data_loading.label_values import class_values, completed
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
 from miscnn_tf.data_loading.overlapping_masks import merge_masks
 from miscnn_tf.data_loading.sample import Sample
@@ -113,6 +113,7 @@ class DICOM_interface(Abstract_IO):
 a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere below it
   case_00/….dcm"""
     recognition_order: ClassVar[int] = 50
+    writes_annotations: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -380,14 +381,28 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
             StorageError: If it cannot be written.
         """
         path = Path(path)
-        array, activation = prediction_to_write(sample, path)
-        if is_nifti(path):
-            if activation and not sample.three_dim:
-                array = array[:, :, np.newaxis]
-            if not activation:
-                array = to_values(array, self.values_of_classes(), path)
-            write_nifti(path, array, sample.extended)
+        if not is_nifti(path):
+            self.write_annotation(sample, path, "rtstruct" if self.prediction_format == "rtstruct" else "seg")
             return
+        array, activation = prediction_to_write(sample, path, self.values_of_classes())
+        if activation and not sample.three_dim:
+            array = array[:, :, np.newaxis]
+        write_nifti(path, array, sample.extended)
+
+    def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
+        """Write ``sample.pred_data`` as SEG or RTSTRUCT on the grid of its series, atomically.
+
+        Args:
+            sample: A sample whose ``extended`` comes from `load_image` or `read_file`.
+            path: Ends in ``.dcm``.
+            kind: "seg" or "rtstruct".
+
+        Raises:
+            ConfigurationError: If it has class probabilities, or comes from elsewhere.
+            StorageError: If it cannot be written.
+        """
+        path = Path(path)
+        array, activation = prediction_to_write(sample, path)
         if path.suffix.lower() != ".dcm":
             raise ConfigurationError(f"{path}: predictions of DICOM end in .dcm or .nii.gz; name the output so")
         if activation:
@@ -401,7 +416,7 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         if (header := read_header(files[0])) is not None and not header.planes:
             raise ConfigurationError(
                 f"{path}: {files[0]} has no position in the patient, which a SEG or RTSTRUCT refers to; name the "
-                'output .nii.gz (prediction_format="nifti")'
+                "output .nii.gz"
             )
         if not sample.three_dim:
             array = array[np.newaxis]
@@ -415,7 +430,7 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         if unknown := sorted({int(label) for label in np.unique(array)} - {*numbers, self.mask_background}):
             raise DataError(f"{path}: the prediction of {sample.index!r} holds {unknown}, which is not a class")
         names = {numbers[label]: name for label, name in self._names_to_write().items()}
-        writer = write_rtstruct if self.prediction_format == "rtstruct" else write_seg
+        writer = write_rtstruct if kind == "rtstruct" else write_seg
         writer(path, table[array], files, names, frames=self.frames)
 
     def grid(self, index: Hashable) -> Grid:
