@@ -7,7 +7,10 @@ import argparse
 from miscnn_tf.cli.argument_types import label_pair, whole_number
 
 #: Names of the types. They are repeated here, because the registry imports all formats.
-TYPES = ("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED")
+TYPES = (
+    *("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED"),
+    *("BRATS", "ACDC", "TOTALSEGMENTATOR", "CELL_TRACKING", "OBJECT_MASKS", "SPLIT"),
+)
 
 
 def type_name(text: str) -> str:
@@ -29,6 +32,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-t",
         "--type",
+        "--layout",
         type=type_name,
         metavar="TYPE",
         help=f"the layout: {', '.join(TYPES)}, or one of another package",

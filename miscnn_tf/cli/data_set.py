@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.data_options import data_folder
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.layouts import find_interface_despite_errors
+from miscnn_tf.data_loading.layouts import find_interface_despite_errors, locate_data
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
@@ -20,7 +23,6 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
     Raises:
         DataError: If the folder has no data, or their layout cannot be detected.
     """
-    folder = data_folder(arguments)
     of_layout = {
         "structure_dict": dict(arguments.structures) if arguments.structures else None,
         "annotation_tag": arguments.annotation_tag,
@@ -30,6 +32,12 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         "image_folder": arguments.image_folder,
         "mask_folder": arguments.mask_folder,
     }
+    given = {name: value for name, value in of_layout.items() if value is not None}
+    folder = enter_data_folder(
+        data_folder(arguments),
+        arguments.type,
+        {"pattern": arguments.pattern, "part": "training" if labels else "all", **given},
+    )
     interface = find_interface_despite_errors(
         folder,
         arguments.type,
@@ -38,9 +46,26 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
         classes=arguments.classes,
         pattern=arguments.pattern,
         label_map=dict(arguments.label_map) if arguments.label_map else None,
-        **{name: value for name, value in of_layout.items() if value is not None},
+        **given,
     )
     return Data_IO(interface, folder)
+
+
+def enter_data_folder(folder: str, layout: str | None, settings: Mapping[str, Any]) -> str:
+    """Return the folder of the data, and print it if it is not the given one but in it.
+
+    Args:
+        folder: The folder that the user gave.
+        layout: Name of the layout; None: any.
+        settings: Arguments that the user gave.
+
+    Raises:
+        DataError: If several folders in it have a known layout.
+    """
+    found = locate_data(folder, layout, settings)
+    if found != Path(folder):
+        print(f"{folder} holds the data in {found}, which is used", flush=True)
+    return str(found)
 
 
 def describe_data(data_io: Data_IO) -> str:

@@ -39,9 +39,10 @@ _NO_MASKS = re.compile(
     r"|thumb(?:nail)?s?)(?:[-_ .].*)?|(?:images?|imgs?)[-_ .](?:orig(?:inals?)?|raw|old|resized|small|large)",
     re.IGNORECASE,
 )
-# GIF cannot be read, but the masks of DRIVE are GIF files: their folder still counts.
-_LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".gif")
-_ANY = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
+# The masks of DRIVE and Carvana are GIF files.
+_LOSSLESS = tuple(dict.fromkeys((*ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".gif")))
+#: Endings of images and masks.
+ANY_ENDING = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
 _CHANNEL = re.compile(r"(.+)_\d{4}")
 _COMPARED = 3
 
@@ -60,7 +61,7 @@ def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path
     named = [path for path in _candidates(root, image_folder) if path.name.lower() in MASK_FOLDERS]
     if not named:
         return None
-    fits = {path: _number_of_masks(path, images, _ANY) for path in named}
+    fits = {path: _number_of_masks(path, images, ANY_ENDING) for path in named}
     # A folder called labels may hold text files with bounding boxes, beside another one with masks.
     chosen = [path for path in named if fits[path]] or named
     rivals = fitting_folders(root, image_folder, images, at_least=max(fits.values()) // 2)
@@ -98,10 +99,10 @@ def _candidates(root: Path, image_folder: Path) -> list[Path]:
 
 
 def _number_of_masks(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> int:
-    return len(_masks_in(folder, images, endings))
+    return len(masks_in(folder, images, endings))
 
 
-def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
+def masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
     """Return a file for each image that may have its mask in a folder."""
     stems = ((without_ending(path.name, endings), path) for path in visible_files(folder))
     masks = {composed(stem): path for stem, path in stems if stem}
@@ -117,7 +118,7 @@ def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]
 
 def _same_size(folder: Path, images: Mapping[str, Path]) -> bool:
     """Return True if the first masks have their images' size, or the headers cannot be read."""
-    for name, mask in list(_masks_in(folder, images, _LOSSLESS).items())[:_COMPARED]:
+    for name, mask in list(masks_in(folder, images, _LOSSLESS).items())[:_COMPARED]:
         image = images.get(name)
         try:
             if image is not None and _size(image) != _size(mask):

@@ -10,27 +10,46 @@ from typing import Any, ClassVar
 
 from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import plural, some_of
-from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
+from miscnn_tf.data_loading._discovery.mask_folders import (
+    MASK_FOLDERS,
+    choose_mask_folder,
+    fitting_folders,
+)
+from miscnn_tf.data_loading._discovery.sibling_folders import (
+    FolderPair,
+    has_sibling_pairs,
+    several_pairs,
+    sibling_pairs,
+)
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
+    bare_image,
     bare_mask,
     composed,
     distinct,
     folder_entries,
     is_nifti,
     list_files,
+    matches,
+    name_expression,
     pair,
     visible_files,
     without_ending,
 )
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS, LOSSY
-from miscnn_tf.data_loading.interfaces.listed_files import PARTS, FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.interfaces.listed_files import (
+    PARTS,
+    FoundFiles,
+    ListedFiles_interface,
+    common_ending,
+)
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
 
-#: Names of folders of images, case-insensitively.
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+#: Names of folders of images, case-insensitively; the last one is STARE's.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "stare-images")
 
 _READ = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS + LOSSY))
 _LOSSLESS = (*ENDINGS, *(f".{ending}" for ending in LOSSLESS))
@@ -49,6 +68,10 @@ class Paired_interface(ListedFiles_interface):
           masks/          or labels, annotations, groundtruth, gt, segmentations, 1st_manual, …
             cell_01.png   or cell_01_mask.png, cell_01-seg.tif, …; img_01.png has mask_01.png
             cell_02.png
+
+    Other folders are found by their names and files: ``train`` and ``train_masks`` (Carvana),
+    ``ISIC2018_Task1-2_Training_Input`` and ``ISIC2018_Task1_Training_GroundTruth``. So are ``volume-0.nii`` and
+    ``segmentation-0.nii`` (LiTS) in one folder.
 
     Images are PNG, TIFF, BMP or JPEG (masks without loss: no JPEG), grey or in colours; or NIfTI, with several channels
     as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Both may be in one folder if the masks are
@@ -69,6 +92,8 @@ class Paired_interface(ListedFiles_interface):
         pattern: Regular expression that a sample's whole name must match; None takes all.
         image_folder: Folder of the images, relative to the data folder (``"train/images"``); None: by the usual names.
         mask_folder: Folder of the masks, likewise.
+        mask_pattern: Regular expression that a mask's whole name without the ending must match, to choose one of
+            several annotators, ``".*_1stHO"`` in CHASE; None takes all.
         part: "training" (images with a mask), "test" (images without) or "all".
         label_map: Labels for values in the masks, ``{255: 1}``; other values are kept. Predictions are written in the
             same values.
@@ -84,7 +109,8 @@ class Paired_interface(ListedFiles_interface):
     layout_description: ClassVar[str] = """\
 a folder of images beside a folder of masks
   images/x.png                    or imgs/; .tif, .bmp, .jpg, .nii.gz
-  masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png"""
+  masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png
+                                  likewise train/ and train_masks/; volume-0.nii and segmentation-0.nii"""
     recognition_order: ClassVar[int] = 40
 
     def __init__(
@@ -96,6 +122,7 @@ a folder of images beside a folder of masks
         *,
         image_folder: str | None = None,
         mask_folder: str | None = None,
+        mask_pattern: str | None = None,
         part: str = "training",
         label_map: Mapping[int, int] | None = None,
         class_names: Sequence[str] | None = None,
@@ -113,6 +140,7 @@ a folder of images beside a folder of masks
         )
         self.image_folder = image_folder
         self.mask_folder = mask_folder
+        self.mask_pattern = mask_pattern
 
     @classmethod
     def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
@@ -130,14 +158,17 @@ a folder of images beside a folder of masks
             MissingDataError: If a folder is missing or empty, or no image has a mask.
             DataError: If the pairing is ambiguous.
         """
-        image_folder = self._image_folder(root)
+        siblings = self._siblings(root)
+        image_folder = self._image_folder(root) if siblings is None else siblings.images
         images, masks = _by_stem(image_folder), {}
-        mask_folder = self._mask_folder(root, image_folder, images)
+        mask_folder = self._mask_folder(root, image_folder, images) if siblings is None else siblings.masks
         if mask_folder == image_folder:
             masks = {stem: path for stem, path in images.items() if bare_mask(stem) != stem}
             images = {stem: path for stem, path in images.items() if stem not in masks}
         elif mask_folder is not None:
             masks = _by_stem(mask_folder)
+        wanted = name_expression(self.mask_pattern)
+        masks = {stem: path for stem, path in masks.items() if matches(wanted, stem)}
         where = f"{image_folder} and {mask_folder or 'no masks'}" if mask_folder != image_folder else f"{image_folder}"
         if not images:
             raise MissingDataError(
@@ -155,7 +186,7 @@ a folder of images beside a folder of masks
             raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
         found_in = _found_in(image_folder, mask_folder)
         logger.info("%s: %s", root, found_in)
-        ending = _ending([file for files in samples.values() for file in files.images], where)
+        ending = common_ending(samples.values(), where)
         return FoundFiles(samples, ending, found_in=found_in)
 
     def _pair_up(
@@ -192,6 +223,16 @@ a folder of images beside a folder of masks
             f"{where}: no mask matches an image by name (images: {some_of(images, 3)}; masks: {some_of(masks, 3)}). "
             "Name a mask like its image, or x_mask for x, or mask_1 for img_1; part='all' includes images without masks"
         )
+
+    def _siblings(self, root: Path) -> FolderPair | None:
+        """Return folders such as ``train`` and ``train_masks``; None if folders are given or have the usual names."""
+        given = self.image_folder is not None or self.mask_folder is not None
+        if given or _called(root, IMAGE_FOLDERS) or is_flat(root):
+            return None
+        pairs = sibling_pairs(root)
+        if len(pairs) > 1:
+            raise several_pairs(root, pairs)
+        return pairs[0] if pairs else None
 
     def _image_folder(self, root: Path) -> Path:
         images = self._folder(root, self.image_folder, IMAGE_FOLDERS, "image_folder")
@@ -253,7 +294,10 @@ a folder of images beside a folder of masks
 
 
 def is_paired(root: Path, labelled: bool = True) -> bool:
-    """Return True if a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``.
+    """Return True if a folder holds folders of images and of masks, or both in one.
+
+    Folders have the usual names, or names such as ``train`` and ``train_masks``; files those such as ``x.png`` and
+    ``x_mask.png``, or ``volume-1.nii`` and ``segmentation-1.nii``.
 
     Args:
         root: An existing folder.
@@ -262,13 +306,18 @@ def is_paired(root: Path, labelled: bool = True) -> bool:
     images, masks = (bool(_called(root, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
     if images and (masks or not labelled):
         return True
-    return is_flat(root) or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
+    return (
+        is_flat(root)
+        or (not images and has_sibling_pairs(root))
+        or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
+    )
 
 
 def is_flat(root: Path) -> bool:
     """Return True if a folder itself holds images beside masks that are recognisable by their names."""
     stems = [composed(stem) for path in visible_files(root) if (stem := without_ending(path.name, _READ))]
-    return bool(set(stems) & {bare for stem in stems if (bare := bare_mask(stem)) != stem})
+    masks = {bare for stem in stems if (bare := bare_mask(stem)) != stem}
+    return any(stem in masks or (bare_mask(stem) == stem and bare_image(stem) in masks) for stem in stems)
 
 
 def _is_called(path: Path, names: Sequence[str]) -> bool:
@@ -342,14 +391,3 @@ def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]
     if not all(f"{name}_0000" in images for name in names):
         return {}
     return _channel_groups(images, names, images)
-
-
-def _ending(paths: Sequence[Path], where: str) -> str:
-    nifti = {is_nifti(path) for path in paths}
-    if nifti == {True}:
-        return ENDINGS[0]
-    if nifti == {True, False}:
-        first = next(path.name for path in paths if is_nifti(path) is not is_nifti(paths[0]))
-        raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep NIfTI and others apart")
-    endings = {path.suffix.lower() for path in paths}
-    return endings.pop() if len(endings) == 1 else ".png"
