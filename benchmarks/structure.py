@@ -135,7 +135,7 @@ def module(file: Path) -> str:
 def imported(file: Path) -> set[str]:
     """Return the modules of the package that a file imports, also in functions."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("miscnn_tf"):
             path = ROOT / node.module.replace(".", "/")
             for alias in node.names:

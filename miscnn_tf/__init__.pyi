@@ -13,7 +13,7 @@ from .data_loading.interfaces import (
     NIFTIslicer_interface as NIFTIslicer_interface,
     Paired_interface as Paired_interface,
 )
-from .data_loading.layouts import find_interface as find_interface
+from .data_loading.layout_detection import find_interface as find_interface
 from .data_loading.sample import Sample as Sample
 from .errors import MiscnnError as MiscnnError
 from .evaluation.cross_validation import cross_validation as cross_validation

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from layout_data import MSD, NNUNET, write_description, write_pairs
 
 import miscnn_tf
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.processing.subfunctions import Normalization
 

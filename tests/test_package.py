@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -20,10 +21,15 @@ import miscnn_tf
 PACKAGE = Path(miscnn_tf.__file__).parent
 ROOT = PACKAGE.parent
 
+#: The benchmark of the structure, which counts import circles.
+_spec = importlib.util.spec_from_file_location("structure", ROOT / "benchmarks" / "structure.py")
+structure = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(structure)
+
 #: Declared, but imported by no module of the package.
 NOT_IMPORTED: dict[str, str] = {}
 
-#: Lower numbers import nothing of higher ones, but in functions that run something.
+#: Lower numbers import nothing of higher ones, not even in functions.
 FLOORS = {
     "errors": 0,
     "_base": 0,
@@ -163,12 +169,58 @@ def test_a_floor_imports_only_floors_below_it():
         place = path.relative_to(PACKAGE).with_suffix("").parts
         if len(place) == 1 and place[0] in {"__init__", "__main__"}:
             continue  # the door to all floors
-        for module, line in imports(path, at_start=True):
+        for module, line in imports(path):
             _, _, inside = module.partition("miscnn_tf.")
             floor = inside.partition(".")[0]
             if module.startswith("miscnn_tf.") and floor in FLOORS and FLOORS[floor] > FLOORS[place[0]]:
                 bad.append(f"{path.relative_to(ROOT)}:{line}: {module}")
     assert bad == []
+
+
+def test_modules_named_in_a_text_to_import_them_are_these():
+    named = {
+        (path.relative_to(PACKAGE).as_posix(), ast.unparse(node.args[0]))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__"))
+    }
+    assert named == {
+        ("__init__.py", "f'{__name__}.{name}'"),
+        ("cli/main.py", "command.module"),
+        # Upwards: MIScnn's paths of three functions.
+        ("data_loading/data_io.py", "'miscnn_tf.runs.tables'"),
+    }
+
+
+def test_no_import_leads_in_a_circle():
+    """Imports in functions count too."""
+    modules = {structure.module(path): path for path in PACKAGE.rglob("*.py")}
+    graph = {name: structure.imported(path) for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > 1000
+    assert structure.circles(graph) == []
+    packages: dict[str, set[str]] = {}
+    for name, found in graph.items():
+        own = name.split(".")[1:2]
+        packages.setdefault("".join(own), set()).update(
+            other.split(".")[1] for other in found if other.split(".")[1:2] not in ([], own)
+        )
+    assert structure.circles(packages) == []
+
+
+def test_circles_are_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"d"}}
+    assert structure.circles(graph) == [{"a", "b", "c"}]
+
+
+def test_imports_are_absolute():
+    """The other tests of imports look at absolute ones."""
+    relative = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
 
 
 def test_evaluation_knows_models_by_protocols():
@@ -199,7 +251,7 @@ def test_few_files_read_the_cluster_from_the_environment():
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         for module, _ in imports(path)
-        if module == "miscnn_tf._machine.cluster.read_cluster"
+        if module == "miscnn_tf._machine.tf_config.read_cluster"
     }
     assert readers == {"runs/writer.py", "neural_network/device_probe.py", "neural_network/hardware.py"}
     messages = {
@@ -209,7 +261,7 @@ def test_few_files_read_the_cluster_from_the_environment():
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "TF_CONFIG" in node.value
         if '"""' not in (ast.get_source_segment(path.read_text(encoding="utf-8"), node) or "")
     }
-    assert messages == {"_machine/cluster.py"}  # others use its constant
+    assert messages == {"_machine/tf_config.py"}  # others use its constant
 
 
 def test_only_the_network_and_what_runs_it_import_tensorflow():
@@ -220,6 +272,44 @@ def test_only_the_network_and_what_runs_it_import_tensorflow():
         heavy = [module for module, _ in imports(path, at_start=True) if re.match(r"(tensorflow|keras)\b", module)]
         bad += [f"{path.relative_to(ROOT)}: {module}" for module in heavy]
     assert bad == []
+
+
+def test_importing_these_modules_above_the_network_loads_tensorflow():
+    started = {
+        structure.module(path): {name for name, _ in imports(path, at_start=True)} for path in PACKAGE.rglob("*.py")
+    }
+    heavy = {
+        name for name, found in started.items() if any(re.match(r"(tensorflow|keras)\b", other) for other in found)
+    }
+
+    def loaded(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = {start}
+        while waiting:
+            parts = waiting.pop().split(".")
+            # Importing a.b.c runs a and a.b; its last part may be a class or a function.
+            new = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & started.keys() - seen
+            seen |= new
+            waiting |= {other for name in new for other in started[name]}
+        return seen
+
+    above = [name for name in started if not name.startswith("miscnn_tf.neural_network")]
+    loading = {name.removeprefix("miscnn_tf.") for name in above if loaded(name) & heavy}
+    assert loading == {"experiment.build_network", "cli.demo_run", "cli.training_run", "cli.prediction_run"}
+
+
+def test_the_architecture_page_lists_the_files_that_ask_for_the_class_of_an_interface():
+    asking = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass")
+        if re.search(r"_interface\b|Abstract_IO\b", ast.unparse(node.args[1]))
+    }
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paragraph = re.search(r"Six files ask for the\sclass of an interface:(.*?)arrays in memory", page, re.DOTALL)
+    assert set(re.findall(r"`(\S+\.py)`", paragraph[1])) == asking
+    assert len(asking) == 6
 
 
 def test_every_import_of_the_package_leads_to_a_module():
@@ -258,6 +348,37 @@ def private_names(path: Path) -> Iterator[tuple[int, str, str]]:
             continue
         if isinstance(owner, ast.Name) and owner.id in modules and re.match("_(?!_)", name):
             yield node.lineno, modules[owner.id], name
+
+
+def private_to(name: str) -> Path | None:
+    """The folder to which a private module, or a private name in a module, is private; None for public ones."""
+    parts = name.split(".")
+    private = [place for place, part in enumerate(parts) if re.match("_(?!_)", part)]
+    if parts[:1] != ["miscnn_tf"] or not private or (parts[1] in ("_base", "_machine") and private == [1]):
+        return None
+    folder = ROOT.joinpath(*parts[: private[-1]])
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def test_private_names_belong_to_the_package_that_contains_them():
+    assert private_to("miscnn_tf.data_loading._discovery.image_forms.have_colours") == PACKAGE / "data_loading"
+    assert private_to("miscnn_tf.runs.fold._read") == private_to("miscnn_tf.runs.fold.Fold._read") == PACKAGE / "runs"
+    assert private_to("miscnn_tf._base.messages._text") == PACKAGE / "_base"
+    assert private_to("miscnn_tf._base.messages.some_of") is private_to("numpy._core") is None
+
+
+def test_the_package_uses_private_names_in_their_own_package_only():
+    bad = []
+    for path in PACKAGE.rglob("*.py"):
+        used = [(line, f"{module}.{name}") for line, module, name in private_names(path)]
+        used += [(line, module) for module, line in imports(path)]
+        for line, name in used:
+            owner = private_to(name)
+            if owner is not None and not path.is_relative_to(owner):
+                bad.append(f"{path.relative_to(ROOT)}:{line}: {name}")
+    assert bad == []
 
 
 def test_tests_use_private_names_of_their_own_package_only():
@@ -323,6 +444,10 @@ def test_the_paths_that_contributors_are_shown_exist():
     paths = re.findall(r"`((?:miscnn_tf|tests)/[\w/.]+)`", text)
     assert len(paths) > 12
     assert [path for path in paths if not (ROOT / path).exists()] == []
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`(\w+/[\w/.*]*)`", text)
+    assert len(paths) > 50
+    assert [path for path in paths if not [*PACKAGE.rglob(path), *ROOT.glob(path)]] == []
 
 
 def test_the_workflow_runs_the_lowest_and_the_newest_python():

@@ -247,11 +247,11 @@ def make(cls: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> An
         ) from error
 
 
-def fingerprint(*parts: Any) -> str:
+def digest(*parts: Any) -> str:
     """Return a short hexadecimal digest of plain data, the same in every process.
 
     Example:
-        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
         True
     """
     return _json_digest([plain(part) for part in parts])
@@ -262,7 +262,7 @@ def _json_digest(data: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def code_fingerprint(cls: type) -> str:
+def class_digest(cls: type) -> str:
     """Return a digest of the code of `cls` and its base classes, which changes when a class is edited.
 
     It depends on the compiled code, because source files may have been edited since their import, and notebooks have
@@ -272,7 +272,7 @@ def code_fingerprint(cls: type) -> str:
 
     Example:
         >>> from fractions import Fraction
-        >>> code_fingerprint(Fraction) == code_fingerprint(Fraction)
+        >>> class_digest(Fraction) == class_digest(Fraction)
         True
     """
     used: _Used = {}

@@ -11,7 +11,7 @@ from miscnn_tf._base.messages import plural, size_text
 from miscnn_tf.cli.terminal import forgive_encoding
 from miscnn_tf.errors import MissingDataError
 from miscnn_tf.experiment.toml_file import is_kept_configuration
-from miscnn_tf.runs.written_files import Traces, find_batches, find_predictions, find_run, remove
+from miscnn_tf.runs.earlier_files import Traces, find_batches, find_predictions, find_run, remove
 
 _SHOWN: Final = 12
 _RECENT: Final = 600.0  # seconds

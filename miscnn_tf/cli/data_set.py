@@ -10,7 +10,7 @@ from typing import Any
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.data_options import data_folder
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.layouts import find_interface_despite_errors, locate_data
+from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors, locate_data
 
 
 def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:

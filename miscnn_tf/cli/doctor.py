@@ -30,8 +30,8 @@ from typing import Any
 import miscnn_tf
 from miscnn_tf._base.messages import size_text
 from miscnn_tf._machine import processor as machine
-from miscnn_tf._machine.cluster import TF_CONFIG
 from miscnn_tf._machine.system_memory import system_memory
+from miscnn_tf._machine.tf_config import TF_CONFIG
 from miscnn_tf.cli.terminal import forgive_encoding
 
 Report = dict[str, Any]

@@ -16,7 +16,7 @@ from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_values import label_map_of
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 #: nnU-Net's names of files with one channel each.

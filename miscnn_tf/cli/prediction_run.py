@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.configuration import fingerprint
+from miscnn_tf._base.configuration import digest
 from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images
@@ -66,9 +66,9 @@ class TrainedModel:
         many = f"{len(self.files)} models, averaged" if len(self.files) > 1 else "one model"
         return f"{self.path} ({many})"
 
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """Return a digest that changes with the model."""
-        return fingerprint(self.kind, stat_fingerprint(list(self.files)))
+        return digest(self.kind, stat_fingerprint(list(self.files)))
 
     def interface(self) -> Abstract_IO:
         """Return the interface of the training, without data."""
@@ -310,7 +310,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     make_folder(output)
     record: dict[str, Any] = {
         "model": str(model.path.resolve()),
-        "fingerprint": model.fingerprint(),
+        "fingerprint": model.digest(),
         "probabilities": probabilities,
     }
     values = None if probabilities else label_values_of(model.interface())
@@ -322,7 +322,7 @@ def _claim(output: Path, model: TrainedModel, probabilities: bool, overwrite: bo
     old = [target for target in targets if os.path.exists(target)]
     if before is None and old and not overwrite:
         raise ConfigurationError(
-            f"{output} holds files that 'miscnn-tf predict' did not write, called as the predictions would be: "
+            f"{output} contains files with the names of the predictions that 'miscnn-tf predict' did not write: "
             f"{some_of((path.name for path in old), 3)}. Choose another folder, or replace them with --overwrite"
         )
     if before is not None and not overwrite:

@@ -18,13 +18,13 @@ from miscnn_tf.evaluation.remote_folds import check_executor, run_remotely
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.evaluation.trainable import Trainable
+from miscnn_tf.runs.earlier_files import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold, matching_record, read_record
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import SAMPLES_FILE, fold_folder, fold_folders
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.tables import History
 from miscnn_tf.runs.writer import Writer
-from miscnn_tf.runs.written_files import remove_results, remove_summary
 
 logger = logging.getLogger(__name__)
 

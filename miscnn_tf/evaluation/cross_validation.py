@@ -15,13 +15,13 @@ from miscnn_tf.evaluation.folds import Labelling, check_samples, make_folds
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.trainable import Trainable
+from miscnn_tf.runs.earlier_files import remove_results, remove_summary
 from miscnn_tf.runs.fold import Fold, load_disk2fold, read_fold, read_record, write_fold2disk
 from miscnn_tf.runs.folder_lock import locked_folder, move_aside
 from miscnn_tf.runs.names import RUN_FILE, SAMPLES_FILE, fold_folder, fold_folders
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.tables import History
 from miscnn_tf.runs.writer import Writer
-from miscnn_tf.runs.written_files import remove_results, remove_summary
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback

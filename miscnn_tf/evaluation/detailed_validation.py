@@ -22,13 +22,13 @@ from miscnn_tf.evaluation.folds import check_samples
 from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.trainable import Predicting
+from miscnn_tf.runs.earlier_files import remove_predictions
 from miscnn_tf.runs.kept_predictions import KeptPredictions
 from miscnn_tf.runs.names import RESULT_FILES, SCORES_FILE
 from miscnn_tf.runs.score_summary import summary_table
 from miscnn_tf.runs.score_table import with_sample, write_scores
 from miscnn_tf.runs.tables import backup_evaluation
 from miscnn_tf.runs.writer import Writer
-from miscnn_tf.runs.written_files import remove_predictions
 
 __all__ = ["compute_dice", "detailed_validation", "mean_dice"]
 

@@ -17,13 +17,13 @@ from miscnn_tf.evaluation.dice import mean_dice
 from miscnn_tf.evaluation.options import ValidationOptions
 from miscnn_tf.evaluation.trainable import Connected, Trainable, require_trainable, resumable
 from miscnn_tf.runs.best_model import restore_weights
+from miscnn_tf.runs.earlier_files import remove_results
 from miscnn_tf.runs.fold import Fold, FoldRecord, holds_another_run, matching_record, read_fold, write_fold2disk
 from miscnn_tf.runs.folder_lock import move_aside
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, SAMPLES_FILE, SCORES_FILE, STATE_FILE, TEMPORARY_MODEL_FILE
 from miscnn_tf.runs.score_table import read_scores
 from miscnn_tf.runs.tables import History, backup_history
 from miscnn_tf.runs.writer import Writer
-from miscnn_tf.runs.written_files import remove_results
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class ValidationOptions:
     """Training and evaluation of each fold, the same for all folds of a run.
 
-    `cross_validation`, `run_fold`, `split_validation` and `leave_one_out` take these options as `options`, or by
-    keyword. The defaults are the same everywhere. The one exception is MIScnn's ``run_fold(draw_figures=True)``, whose
-    default only applies without `options`.
+    `cross_validation`, `cross_validation.run_fold`, `split_validation` and `leave_one_out` take these options as
+    `options`, or by keyword. The defaults are the same everywhere. The one exception is MIScnn's
+    ``run_fold(draw_figures=True)``, whose default only applies without `options`.
 
     Args:
         epochs: Epochs per fold.

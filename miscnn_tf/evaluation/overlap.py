@@ -54,17 +54,17 @@ class Overlap:
 
     @property
     def sensitivity(self) -> float:
-        """TP / (TP + FN), recall: the share of the class that was predicted."""
+        """Share of the class that was predicted, TP / (TP + FN), also called recall."""
         return _ratio(self.true_positive, self.truth)
 
     @property
     def specificity(self) -> float:
-        """TN / (TN + FP): the share of the other voxels that are correct; near 1 in images of mostly background."""
+        """Share of the other voxels that are correct, TN / (TN + FP); near 1 in images of mostly background."""
         return _ratio(self.true_negative, self.true_negative + self.false_positive)
 
     @property
     def precision(self) -> float:
-        """TP / (TP + FP): the share of the predicted voxels that are correct."""
+        """Share of the predicted voxels that are correct, TP / (TP + FP)."""
         return _ratio(self.true_positive, self.pred)
 
 

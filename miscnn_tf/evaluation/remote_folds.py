@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf._machine.cluster import TF_CONFIG
+from miscnn_tf._machine.tf_config import TF_CONFIG
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.evaluation.fold_run import run_split
 from miscnn_tf.evaluation.options import ValidationOptions

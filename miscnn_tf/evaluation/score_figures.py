@@ -23,7 +23,7 @@ def plot_scores(rows: Sequence[Mapping[str, Any]], evaluation_path: str | Path) 
     """Draw box plots of the scores of cases, a panel per score and a box per class, as ``scores.png``.
 
     Args:
-        rows: Rows of `score_label_maps`, or of ``scores.csv`` (`read_scores`).
+        rows: Rows of `scores.score_label_maps`, or of ``scores.csv`` (`runs.score_table.read_scores`).
         evaluation_path: Folder of the figure; created if missing.
 
     Returns:
@@ -50,7 +50,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     infinite ones (only one of truth and prediction has the class) is below the class, as ``"2×∞"``.
 
     Args:
-        rows: Rows of `score_label_maps`.
+        rows: Rows of `scores.score_label_maps`.
 
     Returns:
         A matplotlib Figure that is not registered with pyplot and need not be closed.

@@ -13,9 +13,9 @@ from miscnn_tf.evaluation.folds import Labelling, check_samples, leave_out
 from miscnn_tf.evaluation.options import ValidationOptions, gather_options
 from miscnn_tf.evaluation.starting_weights import starting_weights
 from miscnn_tf.evaluation.trainable import Trainable
+from miscnn_tf.runs.earlier_files import remove_results
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.tables import History
-from miscnn_tf.runs.written_files import remove_results
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback

@@ -58,7 +58,7 @@ def write_results(
 
     Args:
         folder: The folder; created if missing.
-        rows: Rows of `score_label_maps` with ``"sample_id"``.
+        rows: Rows of `scores.score_label_maps` with ``"sample_id"``.
         draw_figures: Also draw box plots.
         facts: Further entries of ``summary.json``, plain data: ``"label_values"``, the value of each class in the label
             maps if it is not the class's number.

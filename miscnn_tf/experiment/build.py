@@ -10,7 +10,7 @@ from typing import Any
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.folds import check_samples, leave_out, make_folds
 from miscnn_tf.experiment.schema import (

@@ -37,8 +37,8 @@ class CrossValidationGroup(Model_Group):
         model: The model to copy; it is not changed.
         preprocessor: Prepares the samples, once for all members.
         folds: Number of folds (2 or more), made anew from the samples that are trained on, or the folds themselves:
-            pairs of names ``(training, validation)``, as `load_disk2fold` and `make_folds` return, which can keep
-            a patient's scans together.
+            pairs of names ``(training, validation)``, as `runs.fold.load_disk2fold` and `make_folds` return, which can
+            keep a patient's scans together.
         verify_preprocessor: Whether the model must have this preprocessor.
         seed: Seed of the split, if `folds` is a number; the same seed gives the folds of `cross_validation`.
 

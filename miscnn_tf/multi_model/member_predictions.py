@@ -34,7 +34,7 @@ class MemberPredictions:
         models: The members.
         index: Name of the sample; None for an image that belongs to no data set.
         prepare: Prepares the sample for a preprocessor; it is called once for each preprocessor.
-        budget: Limit of the memory for `mean`.
+        budget: Memory limit for `mean`.
     """
 
     def __init__(

@@ -328,7 +328,7 @@ class Model_Group(Model):
             extended: Details that an interface reads with an image, such as ``"spacing"`` and ``"affine"``.
             function: The aggregation function.
             activation_output: Class probabilities instead of labels.
-            budget: Limit of the memory.
+            budget: Memory limit.
         """
 
         def prepare(preprocessor: Preprocessor) -> Sample:

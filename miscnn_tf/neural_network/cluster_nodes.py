@@ -1,4 +1,8 @@
-"""Communication of machines that train one network together."""
+"""Communication of machines that train one network together.
+
+These workers are processes on cluster nodes. Loader threads, whose number is the argument ``workers`` of
+`Neural_Network`, are in `data_generator`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf._machine.cluster import TF_CONFIG, Cluster
+from miscnn_tf._machine.tf_config import TF_CONFIG, Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,7 @@
-"""Batches for training: a Keras sequence, loader threads that make them ahead, and the pipeline that ``fit`` reads."""
+"""Batches for training: a Keras sequence, loader threads that prepare them, and the pipeline that ``fit`` reads.
+
+The number of loader threads is the argument ``workers`` of `Neural_Network`; `training.Training` passes it to `Feed`.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,12 @@ class DataGenerator(keras.utils.PyDataset):
     Args:
         sample_list: Names of the samples.
         preprocessor: Makes the batches.
-        training: Whether to give label maps too. Every batch is full: the last one of an epoch is filled up from the
+        training: Return label maps as well. Every batch is full: the last one of an epoch is filled up from the
             epoch's beginning.
         validation: Whether to leave the augmentation out, and give the same crops in every epoch. The last batch may be
             smaller, so that every sample counts once.
         shuffle: Whether to draw the order anew in each epoch.
-        iterations: Batches per epoch; None for once through all samples (times the augmentation's cycles).
+        iterations: Batches per epoch; None for one pass over all samples (times the augmentation's cycles).
         labels: Give labels as uint8 ``(batch, x, y[, z])`` instead of one-hot.
         share: The part of each training batch to make, if other machines make the rest; None for all of it.
         plan: Settings of the patches, such as ``network.plan`` for whole images in a network that pads them; None:
@@ -83,7 +86,7 @@ class DataGenerator(keras.utils.PyDataset):
                 plan=plan,
                 validation=validation,
                 shuffle=shuffle,
-                # On disk are the batches of once through all samples, of which an epoch takes as many as it needs.
+                # The files hold the batches of one pass over all samples; each epoch takes as many as it needs.
                 iterations=None if self._on_disk else iterations,
                 full=not validation,
                 share=self.share,

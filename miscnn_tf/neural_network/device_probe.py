@@ -16,8 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from miscnn_tf._machine.cluster import TF_CONFIG, read_cluster
 from miscnn_tf._machine.processor import NVIDIA_TRACES
+from miscnn_tf._machine.tf_config import TF_CONFIG, read_cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.hardware import Hardware, choose_hardware, cpu_computes_bfloat16
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from miscnn_tf._machine.cluster import TF_CONFIG, Cluster, read_cluster
 from miscnn_tf._machine.onednn import VARIABLE, comes_too_late, cpu_flags
 from miscnn_tf._machine.processor import NVIDIA_TRACES
+from miscnn_tf._machine.tf_config import TF_CONFIG, Cluster, read_cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.cluster_nodes import Workers, cluster_strategy
 from miscnn_tf.processing.batches import Share

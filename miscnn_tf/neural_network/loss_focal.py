@@ -125,7 +125,7 @@ class FocalTverskyLoss(ConfiguredLoss):
     Args:
         delta: Weight of false negatives, 0 to 1; that of false positives is ``1 - delta``.
         gamma: The exponent, 1/γ in the paper; the default is its best, γ = 4/3. Below 1 it emphasises small distances,
-            above 1 large ones; 1 with ``delta=0.5`` is the `tversky_loss`.
+            above 1 large ones; 1 with ``delta=0.5`` is the `losses.tversky_loss`.
         smooth: Keeps the quotient finite; a class absent from truth and prediction counts as found.
         name: Name of the loss; None means ``focal_tversky_loss``.
         reduction: Reduction over the samples of a batch, as in Keras.

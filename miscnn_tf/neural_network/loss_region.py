@@ -195,7 +195,7 @@ def dice_weighted(weights: Sequence[float], smooth: float = 1e-5) -> DiceWeighte
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
 class ComboLoss(ConfiguredLoss):
-    r"""Binary cross-entropy of each class, weighted between misses and false alarms, minus the classes' Dice.
+    r"""Binary cross-entropy of each class, with separate weights for misses and false alarms, minus the classes' Dice.
 
     .. math:: -\frac{\alpha}{N} \sum_{v, c} \left(\beta t_{vc} \log p_{vc} + (1 - \beta) (1 - t_{vc}) \log(1 -
         p_{vc})\right) - (1 - \alpha) \sum_c \frac{2 \sum_v t_{vc} p_{vc} + s}{\sum_v t_{vc} + \sum_v p_{vc} + s}

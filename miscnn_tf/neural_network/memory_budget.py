@@ -23,7 +23,7 @@ from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subf
 
 logger = logging.getLogger(__name__)
 
-#: Memory that the allocator holds back, Python's own objects and the like: a share of the estimate, and bytes.
+#: Allowance for allocator overhead and Python objects: a fraction of the estimate plus a fixed number of bytes.
 _SLACK = 0.05
 _SLACK_BYTES = 32 * 10**6
 
@@ -144,7 +144,7 @@ def prepared_sample(preprocessor: Preprocessor, index: Hashable, budget: MemoryB
     Args:
         preprocessor: Prepares the sample.
         index: The sample's name.
-        budget: Limit of the memory.
+        budget: Memory limit.
     """
 
     def check(sample: Sample) -> None:
@@ -164,7 +164,7 @@ def prepare_image(
     Args:
         sample: The image, which is changed.
         subfunctions: The steps.
-        budget: Limit of the memory.
+        budget: Memory limit.
         kept: Whether the image that was read stays in memory meanwhile.
     """
     if budget is not None:
@@ -183,13 +183,13 @@ def assemble_within(
     patches: Callable[[Sequence[int]], Iterator[np.ndarray]],
     activation_output: bool,
 ) -> np.ndarray:
-    """Predict a prepared sample in as many sections as keep the budget.
+    """Predict a prepared sample in the fewest sections that stay within the budget.
 
     Args:
-        budget: Limit of the memory; None for what the machine has free.
+        budget: Memory limit; None for what the machine has free.
         plan: Settings of the patches.
         steps: The subfunctions.
-        streams: The networks that predict the patches, each with the number of predictions that a patch is the mean of.
+        streams: The networks that predict the patches, each with the number of predictions averaged for each patch.
         sample: The sample after all subfunctions.
         patches: Makes class probabilities of the patches with the given numbers of the grid.
         activation_output: Return class probabilities instead of labels.
@@ -247,7 +247,7 @@ def patches_held(streams: Sequence[tuple[int, int]]) -> int:
     """Return the number of predicted patches in memory at once, beside the batch that is being made.
 
     Args:
-        streams: For each network the patches of its batches, and the number of predictions that a patch is the mean of.
+        streams: For each network the patches of its batches, and the number of predictions averaged for each patch.
 
     Example:
         >>> patches_held([(1, 1)]), patches_held([(2, 4)]), patches_held([(2, 4), (1, 1)])

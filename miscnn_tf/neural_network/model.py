@@ -240,7 +240,7 @@ class Neural_Network:
 
     @property
     def window_shape(self) -> tuple[int | None, ...]:
-        """Spatial shape of the network's input: the patch, or None in each axis for whole images."""
+        """Spatial shape of the network's input, that of a patch or, for whole images, None in each axis."""
         return self.preprocessor.checked_patch_shape() or (None,) * (3 if self.three_dim else 2)
 
     @property
@@ -577,7 +577,7 @@ class Neural_Network:
 
         Args:
             index: The sample's name.
-            memory_budget: Limit of the memory.
+            memory_budget: Memory limit.
         """
         return prepared_sample(self.preprocessor, index, memory_budget)
 
@@ -626,7 +626,7 @@ class Neural_Network:
         return predicted_patches(self.patch_predictor(), self.plan, sample, axes, numbers)
 
     def views(self, ndim: int) -> int:
-        """Return the number of predictions that each patch is the mean of.
+        """Return the number of predictions averaged for each patch.
 
         It is 1, or with ``infaug`` one more for each axis of its list.
 

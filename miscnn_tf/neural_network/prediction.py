@@ -144,7 +144,7 @@ def predict_prepared(
         sample: The sample after all subfunctions.
         axes: The views of each patch: see `view_axes`.
         activation_output: Return class probabilities instead of labels.
-        budget: Limit of the memory; None for what the machine has free.
+        budget: Memory limit; None for what the machine has free.
 
     Returns:
         Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.

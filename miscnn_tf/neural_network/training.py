@@ -16,8 +16,8 @@ import tensorflow as tf
 from miscnn_tf._base.arguments import callback_list, whole_number
 from miscnn_tf._base.configuration import is_lambda
 from miscnn_tf._base.messages import plural, some_of
-from miscnn_tf._machine.cluster import TF_CONFIG
 from miscnn_tf._machine.system_memory import system_memory
+from miscnn_tf._machine.tf_config import TF_CONFIG
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, require_working
 from miscnn_tf.neural_network.class_weights import ClassWeight, class_weight_vector

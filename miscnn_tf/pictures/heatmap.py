@@ -16,9 +16,9 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View, displayed, hide_frame, spaced, window_levels
 
-#: Perceptually uniform (Smith & van der Walt 2015): equal steps of the value look like equal steps.
+#: Perceptually uniform colormap, in which equal steps of the value look like equal steps (Smith & van der Walt 2015).
 SEQUENTIAL = "inferno"
-#: Diverging, for signed maps: white is 0.
+#: Diverging colormap for signed maps, in which 0 is white.
 DIVERGING = "RdBu_r"
 
 

@@ -1,8 +1,11 @@
 """Assemble predicted patches, on the grid of the original image.
 
-Blend the patches, undo the subfunctions, and decide the labels. Upper bounds of the memory for this, and for preparing
-a sample, are computed from the shapes alone: memory that is in use at the same time is added up. The network's own
-activations are not included; see `miscnn_tf.neural_network.memory_budget`.
+Blend the patches, undo the subfunctions, and decide the labels. `decision_step` chooses where: if a step resamples,
+`interpolation.resize_probabilities_to_labels` decides them, otherwise `labels.decide_labels` on each slab.
+
+Upper bounds of the memory for this, and for preparing a sample, are computed from the shapes alone: memory that is in
+use at the same time is added up. The network's own activations are not included; see
+`miscnn_tf.neural_network.memory_budget`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miscnn_tf import __version__
-from miscnn_tf._base.configuration import code_fingerprint, describe, fingerprint, plain
+from miscnn_tf._base.configuration import class_digest, describe, digest, plain
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
 from miscnn_tf.data_loading.sample import Sample, memory_for
@@ -210,7 +210,7 @@ class PreparationKey:
             for part, identity in zip(parts, identities, strict=True)
             if "unique" in identity
         }
-        self._settings = fingerprint(
+        self._settings = digest(
             __version__,
             LOCATIONS_PER_CLASS,
             "grids",  # in the details since 0.2
@@ -256,7 +256,7 @@ class PreparationKey:
             source = f"unknown source, run {self.data_io.seed}"
         else:
             self._sources[index] = source
-        return fingerprint(self._settings, source, str(index), load_seg)
+        return digest(self._settings, source, str(index), load_seg)
 
 
 def _identity(instance: object) -> dict[str, Any]:
@@ -267,7 +267,7 @@ def _identity(instance: object) -> dict[str, Any]:
         logger.info("%s", reason)
         description = {"class_name": type(instance).__name__, "unique": _unique(instance)}
     # The code is looked at each time: IPython's autoreload, or running a notebook's cell again, changes a class in use.
-    return {**description, "code": code_fingerprint(type(instance))}
+    return {**description, "code": class_digest(type(instance))}
 
 
 def _attributes(subfunction: Abstract_Subfunction) -> dict[str, Any]:

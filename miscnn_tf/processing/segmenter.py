@@ -111,7 +111,7 @@ class PatchSegmenter(Segmenter, Protocol):
         """Return the network as a function from patches to class probabilities."""
 
     def views(self, ndim: int) -> int:
-        """Return the number of predictions that each patch is the mean of.
+        """Return the number of predictions averaged for each patch.
 
         Args:
             ndim: Spatial axes of the image.

@@ -143,7 +143,7 @@ class FoldRecord:
 
     Args:
         fold: Its samples.
-        settings: The settings that determine the result, from `evaluation.model_settings.training_settings`.
+        settings: The settings that determine the result, from `model_settings.training_settings`.
         history: Keras' history: the values per epoch of each metric.
         detailed: Whether the detailed evaluation is complete too.
     """

@@ -18,6 +18,7 @@ from miscnn_tf.data_loading import file_names
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.errors import StorageError
+from miscnn_tf.runs.earlier_files import remove_predictions
 from miscnn_tf.runs.model_settings import weights_digest
 from miscnn_tf.runs.names import MARK_FILE, PREDICTIONS_FOLDER
 from miscnn_tf.runs.prediction_files import (
@@ -28,7 +29,6 @@ from miscnn_tf.runs.prediction_files import (
     recorded_digests,
     was_written_here,
 )
-from miscnn_tf.runs.written_files import remove_predictions
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ _ENDINGS = (*file_names.ENDINGS, *(f".{ending}" for ending in LOSSLESS), ".npy",
 class KeptPredictions:
     """Label maps in a folder, predicted by the model with its current weights, in the format of its interface.
 
-    Predictions of the same weights and settings are used again, so that an interrupted evaluation can be continued;
-    those of other weights are removed first. Only files that this package wrote and that are unchanged since are used,
-    replaced or removed. Any other file with the name of a prediction is renamed.
+    Predictions made with the same weights and settings are reused, so that an interrupted evaluation can be continued;
+    those from other weights are removed first. Only files that this package wrote and that are unchanged since then are
+    used, replaced or removed. Any other file with the name of a prediction is renamed.
 
     Predictions are ``.npy`` files for data in memory and for custom interfaces that cannot save.
 
@@ -84,7 +84,7 @@ class KeptPredictions:
             return None
 
     def save(self, index: Hashable, prediction: np.ndarray) -> None:
-        """Save the label map ``(x, y[, z])`` of a sample; log a warning if its name is too long for a file.
+        """Save the label map ``(x, y[, z])`` of a sample; log a warning if its name is too long for a file name.
 
         Raises:
             StorageError: If it cannot be written.
@@ -102,7 +102,7 @@ class KeptPredictions:
         except StorageError as error:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.ENAMETOOLONG:
                 raise
-            # A long training must not fail for this: the scores do not need the file.
+            # A long training must not fail because of this: the scores do not need the file.
             logger.warning("the prediction of sample %r is not kept: %s", index, error)
             return
         # A custom interface may write files without atomic_path.
@@ -182,7 +182,7 @@ def _set_aside(path: Path) -> None:
     while os.path.lexists(target := path.with_name(f"{path.name}.kept{number}")):
         number += 1
     os.rename(path, target)
-    logger.warning("%s was not written by this run; renamed it to %s", path, target.name)
+    logger.warning("%s was not written by this package; it was renamed to %s", path, target.name)
 
 
 def _made_by(folder: Path) -> str | None:

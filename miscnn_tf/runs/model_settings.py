@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from miscnn_tf._base.configuration import comparable, fingerprint
+from miscnn_tf._base.configuration import comparable, digest
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.processing.preprocessor import SETTINGS
 
@@ -73,12 +73,12 @@ def weights_digest(model: Any) -> str | None:
     get_weights = getattr(getattr(model, "model", None), "get_weights", None)
     if not callable(get_weights):
         return None
-    digest = hashlib.blake2b(digest_size=16)
+    weights = hashlib.blake2b(digest_size=16)
     for weight in get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
+        weights.update(np.ascontiguousarray(weight).tobytes())
     data_io = model.preprocessor.data_io
-    parts: list[Any] = [digest.hexdigest(), model_settings(model), os.path.abspath(str(data_io.input_path))]
+    parts: list[Any] = [weights.hexdigest(), model_settings(model), os.path.abspath(str(data_io.input_path))]
     values = label_values_of(data_io.interface)
     if values is not None:  # the same file values mean other classes with another label map
         parts.append(values)
-    return fingerprint(*parts)
+    return digest(*parts)

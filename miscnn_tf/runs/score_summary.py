@@ -65,7 +65,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Compute mean, standard deviation, median and 95 % bootstrap confidence interval of each score and class.
 
     Args:
-        rows: Rows of `score_label_maps`, with ``"sample_id"`` and, after a cross-validation, ``"fold"``.
+        rows: Rows of `evaluation.scores.score_label_maps`, with ``"sample_id"`` and, after a cross-validation,
+            ``"fold"``.
 
     Returns:
         Plain data::

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from miscnn_tf._machine.cluster import read_cluster
+from miscnn_tf._machine.tf_config import read_cluster
 from miscnn_tf.runs.folder_lock import locked_folder
 
 logger = logging.getLogger(__name__)

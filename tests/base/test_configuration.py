@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miscnn_tf._base.configuration import build, code_fingerprint, describe, fingerprint, get_config, plain
+from miscnn_tf._base.configuration import build, class_digest, describe, digest, get_config, plain
 from miscnn_tf.errors import ConfigurationError
 
 
@@ -109,20 +109,20 @@ JSON = st.recursive(
 @given(JSON)
 def test_plain_keeps_json_as_it_is(value: Any) -> None:
     assert plain(value) == value
-    assert fingerprint(value) == fingerprint(json.loads(json.dumps(value)))
+    assert digest(value) == digest(json.loads(json.dumps(value)))
 
 
 @given(JSON, JSON)
-def test_fingerprints_differ_where_json_differs(first: Any, second: Any) -> None:
+def test_digests_differ_where_json_differs(first: Any, second: Any) -> None:
     same = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
-    assert (fingerprint(first) == fingerprint(second)) == same
+    assert (digest(first) == digest(second)) == same
 
 
-def test_fingerprint_is_the_same_in_another_process() -> None:
+def test_digest_is_the_same_in_another_process() -> None:
     value = {"b": {"x", "y", "z", "w"}, "a": (1, 2.5)}
-    code = "from miscnn_tf._base.configuration import fingerprint; print(fingerprint({'a': [1, 2.5], 'b': {*'wxyz'}}))"
+    code = "from miscnn_tf._base.configuration import digest; print(digest({'a': [1, 2.5], 'b': {*'wxyz'}}))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == fingerprint(value)
+    assert other.stdout.strip() == digest(value)
 
 
 def test_editing_a_class_or_its_base_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,14 +138,14 @@ def test_editing_a_class_or_its_base_is_noticed(tmp_path: Path, monkeypatch: pyt
         return __import__(name).Child
 
     original, same = load("edit_a", "1", "2"), load("edit_b", "1", "2")
-    assert code_fingerprint(original) == code_fingerprint(same)
-    assert code_fingerprint(original) != code_fingerprint(load("edit_c", "1", "3"))
-    assert code_fingerprint(original) != code_fingerprint(load("edit_d", "9", "2"))
+    assert class_digest(original) == class_digest(same)
+    assert class_digest(original) != class_digest(load("edit_c", "1", "3"))
+    assert class_digest(original) != class_digest(load("edit_d", "9", "2"))
 
 
 def test_a_class_without_source_is_told_by_its_name() -> None:
     first, second = type("First", (), {}), type("Second", (), {})
-    assert code_fingerprint(first) == code_fingerprint(first) != code_fingerprint(second)
+    assert class_digest(first) == class_digest(first) != class_digest(second)
 
 
 def typed(source: str) -> type:
@@ -207,18 +207,15 @@ CELL = """
 def test_editing_a_class_in_a_notebook_is_noticed(before: str, after: str) -> None:
     """Defect: prepared samples reused although the cell with the subfunction was edited."""
     assert CELL.count(before) == 1
-    assert code_fingerprint(typed(CELL)) != code_fingerprint(typed(CELL.replace(before, after)))
+    assert class_digest(typed(CELL)) != class_digest(typed(CELL.replace(before, after)))
 
 
 def test_a_cell_that_is_run_again_is_the_same_class() -> None:
-    assert code_fingerprint(typed(CELL)) == code_fingerprint(typed("\n\n" + CELL))
+    assert class_digest(typed(CELL)) == class_digest(typed("\n\n" + CELL))
 
 
 def test_a_class_in_a_notebook_is_the_same_in_another_process() -> None:
-    code = (
-        textwrap.dedent(CELL)
-        + "from miscnn_tf._base.configuration import code_fingerprint; print(code_fingerprint(Child))"
-    )
+    code = textwrap.dedent(CELL) + "from miscnn_tf._base.configuration import class_digest; print(class_digest(Child))"
     prints = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -245,8 +242,8 @@ def test_what_holds_itself_or_only_an_address_does_not_hinder() -> None:
         Child.loop.append(Child.loop)
         Child.me = Child
     """
-    assert code_fingerprint(typed(source)) == code_fingerprint(typed(source))
-    assert code_fingerprint(typed(source)) != code_fingerprint(typed(source.replace("n - 1", "n - 2")))
+    assert class_digest(typed(source)) == class_digest(typed(source))
+    assert class_digest(typed(source)) != class_digest(typed(source.replace("n - 1", "n - 2")))
 
 
 CELLS = """
@@ -269,16 +266,16 @@ def test_editing_what_the_methods_use_of_their_module_is_noticed(number: int, no
     """Defect: prepared samples reused although a function that the subfunction calls was edited."""
     edited = CELLS.replace(str(number), "99")
     assert edited != CELLS
-    assert (code_fingerprint(typed(CELLS)) != code_fingerprint(typed(edited))) == noticed
+    assert (class_digest(typed(CELLS)) != class_digest(typed(edited))) == noticed
 
 
 def test_a_class_stays_the_same_when_it_is_used() -> None:
     child = typed(CELL)
-    before = code_fingerprint(child)
+    before = class_digest(child)
     instance = child()
     assert instance.base() + instance.cached + len(instance.nested()) == 37
     instance.__reduce_ex__(2)  # as pickle does on the way to a worker
-    assert code_fingerprint(child) == before
+    assert class_digest(child) == before
 
 
 def test_images_that_a_notebook_holds_are_not_looked_at() -> None:
@@ -291,10 +288,10 @@ def test_images_that_a_notebook_holds_are_not_looked_at() -> None:
             kept = {"a": np.full(200_000, 1)}
             def load(self, name): return images[name].clip(*window)
     """
-    before = code_fingerprint(typed(source))
+    before = class_digest(typed(source))
     for size in ("100_000", "200_000"):
-        assert code_fingerprint(typed(source.replace(f"{size}, 1", f"{size}, 2"))) == before
-    assert code_fingerprint(typed(source.replace("3, 4", "3, 5"))) != before
+        assert class_digest(typed(source.replace(f"{size}, 1", f"{size}, 2"))) == before
+    assert class_digest(typed(source.replace("3, 4", "3, 5"))) != before
 
 
 def test_functions_that_call_each_other_do_not_hinder() -> None:
@@ -304,8 +301,8 @@ def test_functions_that_call_each_other_do_not_hinder() -> None:
         class Child:
             def run(self): return one(3)
     """
-    assert code_fingerprint(typed(source)) == code_fingerprint(typed(source))
-    assert code_fingerprint(typed(source)) != code_fingerprint(typed(source.replace("n - 2", "n - 5")))
+    assert class_digest(typed(source)) == class_digest(typed(source))
+    assert class_digest(typed(source)) != class_digest(typed(source.replace("n - 2", "n - 5")))
 
 
 def test_what_runs_counts_and_not_what_the_file_has_become(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,21 +312,21 @@ def test_what_runs_counts_and_not_what_the_file_has_become(tmp_path: Path, monke
     file.write_text("class Child:\n    def run(self): return 1\n")
     child = __import__("edited_while_in_use").Child
     file.write_text("class Child:\n    def run(self): return 1 + 1\n")
-    ran_before = code_fingerprint(child)
+    ran_before = class_digest(child)
     new: dict[str, Any] = {"__name__": "edited_while_in_use"}
     exec(file.read_text(), new)
     assert child().run() == 1
-    assert ran_before != code_fingerprint(new["Child"])
+    assert ran_before != class_digest(new["Child"])
     file.write_text("class Child:\n    def run(self): return 1\n")
-    assert code_fingerprint(child) == ran_before
+    assert class_digest(child) == ran_before
 
 
 def test_our_own_classes_are_the_same_in_another_process() -> None:
     code = """
-        from miscnn_tf._base.configuration import code_fingerprint
+        from miscnn_tf._base.configuration import class_digest
         from miscnn_tf.data_loading.interfaces import NIFTI_interface
         from miscnn_tf.processing.subfunctions import Normalization, Resampling
-        print([code_fingerprint(one) for one in (NIFTI_interface, Normalization, Resampling)])
+        print([class_digest(one) for one in (NIFTI_interface, Normalization, Resampling)])
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     prints = {

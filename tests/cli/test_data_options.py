@@ -66,7 +66,7 @@ def test_what_is_left_out_is_guessed(tmp_path: Path) -> None:
 
 
 def test_structures_of_dicom_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from miscnn_tf.data_loading import layouts
+    from miscnn_tf.data_loading import layout_detection as layouts
 
     got = {}
 

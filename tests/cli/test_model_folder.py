@@ -29,13 +29,13 @@ def test_what_a_path_may_be(trained: Path, cross_validated: Path, tmp_path: Path
     assert isinstance(group.load(), Model_Group)
 
 
-def test_the_fingerprint_follows_the_files(trained: Path, tmp_path: Path) -> None:
-    assert find_model(trained).fingerprint() == find_model(trained / "model.keras").fingerprint()
+def test_the_digest_follows_the_files(trained: Path, tmp_path: Path) -> None:
+    assert find_model(trained).digest() == find_model(trained / "model.keras").digest()
     shutil.copytree(trained, tmp_path / "run")
-    other = find_model(tmp_path / "run").fingerprint()
-    assert other != find_model(trained).fingerprint()
+    other = find_model(tmp_path / "run").digest()
+    assert other != find_model(trained).digest()
     (tmp_path / "run" / "model.keras").touch()
-    assert find_model(tmp_path / "run").fingerprint() != other
+    assert find_model(tmp_path / "run").digest() != other
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

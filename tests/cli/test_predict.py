@@ -249,7 +249,10 @@ def test_files_of_others_do_not_pass_for_predictions(
     truth = shutil.copy(scan(experiment, 0).with_name("segmentation.nii.gz"), tmp_path / "truth" / "a.nii.gz")
     before = truth.read_bytes()
     assert predict(trained, tmp_path / "scans", tmp_path / "truth") == 1
-    assert "did not write, called as the predictions would be: a.nii.gz" in capsys.readouterr().err
+    assert (
+        "contains files with the names of the predictions that 'miscnn-tf predict' did not write: a.nii.gz"
+        in capsys.readouterr().err
+    )
     assert truth.read_bytes() == before
 
 

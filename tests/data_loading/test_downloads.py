@@ -15,7 +15,7 @@ from miscnn_tf._base.configuration import build, describe
 from miscnn_tf.data_loading.formats.image_file import read_mask
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.registered import recognising
-from miscnn_tf.data_loading.layouts import find_interface, recognise
+from miscnn_tf.data_loading.layout_detection import find_interface, recognise
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import ConfigurationError
 

@@ -16,7 +16,7 @@ from fuzzing import fuzz, how_many
 from PIL import Image
 
 from miscnn_tf.data_loading.interfaces import DatasetJSON_interface, Image_interface, NIFTI_interface, Paired_interface
-from miscnn_tf.data_loading.layouts import recognise
+from miscnn_tf.data_loading.layout_detection import recognise
 
 NAME = "odd names"
 ANY = 2**16

@@ -11,9 +11,9 @@ import pytest
 
 from miscnn_tf import registry
 from miscnn_tf.cli import main as cli
-from miscnn_tf.data_loading import layouts
+from miscnn_tf.data_loading import layout_detection as layouts
 from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
-from miscnn_tf.data_loading.layouts import LAYOUTS, find_interface, layout_help, recognise
+from miscnn_tf.data_loading.layout_detection import LAYOUTS, find_interface, layout_help, recognise
 from miscnn_tf.errors import MissingDataError
 
 MARK = "volumes.txt"

@@ -8,7 +8,7 @@ from PIL import Image
 from small_data import write_cases, write_volume
 
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.layouts import find_interface_despite_errors, usual_classes
+from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors, usual_classes
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import DataError, MissingDataError
 

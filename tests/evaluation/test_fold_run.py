@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miscnn_tf._machine.cluster import Cluster
+from miscnn_tf._machine.tf_config import Cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.evaluation.fold_run import run_split
 from miscnn_tf.evaluation.options import ValidationOptions

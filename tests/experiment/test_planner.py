@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.datasets import write_brats_phantoms, write_cell_phantoms, write_kits_phantoms
 from miscnn_tf.experiment.fingerprint import Fingerprint, Intensities, take_fingerprint
 from miscnn_tf.experiment.planner import (

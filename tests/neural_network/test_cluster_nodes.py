@@ -13,7 +13,7 @@ import tensorflow as tf
 from distributed_training import free_ports
 from processes import hear_interrupts, wait_until
 
-from miscnn_tf._machine.cluster import Cluster
+from miscnn_tf._machine.tf_config import Cluster
 from miscnn_tf.errors import ConfigurationError, TrainingError
 from miscnn_tf.neural_network import cluster_nodes as module
 from miscnn_tf.neural_network.cluster_nodes import Workers

@@ -14,9 +14,9 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
+from miscnn_tf.runs.earlier_files import remove_predictions
 from miscnn_tf.runs.kept_predictions import KeptPredictions
 from miscnn_tf.runs.prediction_files import load_prediction
-from miscnn_tf.runs.written_files import remove_predictions
 
 
 class Model:
@@ -173,7 +173,7 @@ def test_a_prediction_corrected_by_hand_is_neither_scored_nor_lost(tmp_path, cap
             assert detailed_validation(["case_0"], model, tmp_path)["case_0"] == [1, 1]
         np.testing.assert_array_equal(np.load(folder / "case_0.npy.kept1"), wrong)
     assert model.predicted == ["case_0"] * 3
-    assert "case_0.npy was not written by this run; renamed it to case_0.npy.kept1" in caplog.text
+    assert "case_0.npy was not written by this package; it was renamed to case_0.npy.kept1" in caplog.text
     truth = model.preprocessor.data_io.interface.load_segmentation("case_0")
     np.testing.assert_array_equal(np.load(folder / "case_0.npy")[..., 0], truth)
 

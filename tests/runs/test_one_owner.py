@@ -1,64 +1,16 @@
-"""One package owns the names and formats of a run folder, and the packages around it have no import circles."""
+"""One package owns the names and formats of a run folder."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import miscnn_tf
 from miscnn_tf.runs import names
 
 PACKAGE = Path(miscnn_tf.__file__).parent
-#: Packages that write and read run folders.
-USERS = ("runs", "evaluation", "report", "cli")
-
-
-def modules() -> dict[str, Path]:
-    return {
-        "miscnn_tf." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
-        for user in USERS
-        for path in (PACKAGE / user).rglob("*.py")
-        if path.name != "__init__.py"
-    }
-
-
-def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """Yield the imported modules, those in functions and under TYPE_CHECKING too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                if name in known:
-                    yield name
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
-
-
-def reached(start: str, edges: dict[str, set[str]]) -> set[str]:
-    found, waiting = set(), [start]
-    while waiting:
-        for name in edges[waiting.pop()] - found:
-            found.add(name)
-            waiting.append(name)
-    return found
-
-
-def test_no_module_reaches_itself_by_imports():
-    """Defect: evaluation and report imported each other, as did another_run and fold_run, and three others."""
-    known = modules()
-    edges = {name: set(imported(path, known)) for name, path in known.items()}
-    assert [name for name in known if name in reached(name, edges)] == []
-
-
-def test_packages_import_in_one_direction():
-    known = modules()
-    edges: dict[str, set[str]] = {user: set() for user in USERS}
-    for name, path in known.items():
-        own = name.split(".")[1]
-        edges[own] |= {other.split(".")[1] for other in imported(path, known)} - {own}
-    assert edges == {"runs": set(), "report": {"runs"}, "evaluation": {"runs", "report"}, "cli": set(USERS) - {"cli"}}
 
 
 def test_names_of_files_are_written_once():
@@ -83,7 +35,7 @@ ENDINGS = ("json", "tsv", "csv", "npz", "png", "html", "keras", "lock")
 
 
 def test_importing_any_of_it_does_not_import_tensorflow():
-    own = sorted(name for name in modules() if name.startswith("miscnn_tf.runs."))
+    own = sorted(f"miscnn_tf.runs.{path.stem}" for path in (PACKAGE / "runs").glob("*.py") if path.stem != "__init__")
     assert len(own) > 10
     script = f"import sys, {', '.join(own)}\nassert not {{'tensorflow', 'keras', 'matplotlib'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=120)

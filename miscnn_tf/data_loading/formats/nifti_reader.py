@@ -1,7 +1,7 @@
 """Reader of NIfTI files: header, voxel grid and voxels.
 
-nibabel parses headers; fields that readers interpret differently are refused. It does not read voxels: it allocates
-memory by the header, which may be damaged, and converts volumes to float64.
+nibabel parses headers; values that other readers interpret differently are rejected. nibabel is not used to read
+voxels, because it allocates memory according to the header, which may be damaged, and converts volumes to float64.
 """
 
 from __future__ import annotations

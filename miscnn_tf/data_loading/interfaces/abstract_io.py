@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from miscnn_tf._base.arguments import flag, whole_number
-from miscnn_tf._base.configuration import fingerprint
+from miscnn_tf._base.configuration import digest
 from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.data_loading.file_names import first_image
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
@@ -324,7 +324,7 @@ def stat_fingerprint(paths: list[Path]) -> str:
         FileNotFoundError: If one of them does not exist.
     """
     stats = [(path.resolve(), path.stat()) for path in paths]
-    return fingerprint([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+    return digest([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
 
 
 def prediction_to_write(

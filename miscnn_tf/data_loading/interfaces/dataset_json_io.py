@@ -74,7 +74,7 @@ class DatasetJSON_interface(ListedFiles_interface):
         label_map: Labels for values in the segmentation files, ``{4: 3}``; other values are kept. Predictions are
             written in the same values.
         class_names: A name per class, background first; None: those of ``dataset.json``.
-        file_ending: Ending of the files if no data are available; `initialize` detects it.
+        file_ending: Ending of the files to use when no data are available; `initialize` detects it.
 
     Example:
         >>> interface = DatasetJSON_interface()
@@ -190,7 +190,7 @@ class _Disk:
 
     Args:
         root: The folder of the data set.
-        endings: Endings of data files in small letters, the preferred one first.
+        endings: Endings of data files in lower case, the preferred one first.
     """
 
     def __init__(self, root: Path, endings: tuple[str, ...]) -> None:
@@ -231,7 +231,7 @@ class _Disk:
                 continue
             if entry.is_dir():
                 logger.warning(
-                    "%s is a folder, not a file, and left out; move the file in it to the parent folder",
+                    "%s is a folder, not a file, and was skipped; move the file inside it to the parent folder",
                     folder / entry.name,
                 )
                 continue
@@ -322,7 +322,7 @@ def _test_cases(
 
 
 def _listed(disk: _Disk, names: Iterable[str], channels: int | None) -> dict[str, tuple[str, tuple[Path, ...]]]:
-    """Return entry and image files of each listed case; missing files by their expected path."""
+    """Return the entry and the image files of each listed case; a missing file by its expected path."""
     cases: dict[str, tuple[str, tuple[Path, ...]]] = {}
     numbered = _numbers_are_channels(disk)
     for name in names:

@@ -328,7 +328,7 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         meaning = [self.mask_background, structures, self.annotation_tag, self.label_map, self.series]
         if self.modality is not None or self.frames is not None:
             meaning += [self.modality, self.frames]
-        return configuration.fingerprint(files, meaning)
+        return configuration.digest(files, meaning)
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read a series at any path, as `load_image` does.

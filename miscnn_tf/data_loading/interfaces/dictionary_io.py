@@ -199,10 +199,10 @@ class Dictionary_interface(Abstract_IO):
             digest.update(f"{array.dtype.str}{array.shape}{turned}".encode())
             digest.update(np.ascontiguousarray(array.T if turned else array).reshape(-1).view(np.uint8).data)
         try:
-            details = configuration.fingerprint(self.load_details(index), self.label_map)
+            details = configuration.digest(self.load_details(index), self.label_map)
         except ConfigurationError:
             return None
-        return configuration.fingerprint(digest.hexdigest(), details)
+        return configuration.digest(digest.hexdigest(), details)
 
     def _entry(self, index: Hashable) -> dict[str, Any]:
         if index not in self.dictionary:

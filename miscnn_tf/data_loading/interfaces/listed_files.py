@@ -335,7 +335,7 @@ class ListedFiles_interface(Abstract_IO):
             if given is None:
                 raise ConfigurationError(
                     f"{root} does not define the number of classes: give classes, or use "
-                    "miscnn_tf.data_loading.layouts.find_interface, which reads the segmentations"
+                    "miscnn_tf.data_loading.layout_detection.find_interface, which reads the segmentations"
                 )
             self.classes = len(given)
         if self.class_names is None and names is not None and len(names) == self.classes:

@@ -223,7 +223,7 @@ a folder per sample, with NIfTI files
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
         files = self.source_paths(index, input_path)
-        return configuration.fingerprint(stat_fingerprint(files), self.label_map) if files else None
+        return configuration.digest(stat_fingerprint(files), self.label_map) if files else None
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read an image at any path, as `load_image` does.

@@ -25,7 +25,7 @@ class PatchLocation:
 
     Args:
         start: First voxel, one integer per spatial axis. It may be negative, and the patch may reach beyond the image:
-            see `miscnn_tf.processing.patching.patch_plan.read_region`.
+            see `miscnn_tf.processing.patching.region.read_region`.
         shape: Number of voxels per spatial axis.
 
     Example:
@@ -225,7 +225,7 @@ def class_locations(labels: np.ndarray, classes: int, rng: np.random.Generator, 
         labels: Label map ``(x, y[, z])`` of integers, in any memory order; may be a memory map.
         classes: Number of classes, background (0) included. Labels outside ``1 … classes - 1`` are left out.
         rng: Source of the random numbers.
-        limit: Most voxels per class; a class with fewer is listed completely.
+        limit: Maximum number of voxels per class; all voxels of smaller classes are returned.
 
     Returns:
         int32 array ``(n, 1 + axes)``: the class, then the voxel. Rows are sorted by class; a class that does not occur
@@ -288,7 +288,7 @@ def draw_start(
     rare class is seen as often as a frequent one; the uniform patches show foreground away from the centre).
 
     If the image is smaller than the patch, the start is negative, so that the image is in the patch's middle, as
-    `batchgenerators`' ``pad_nd_image`` would pad it; `read_region` fills the rest.
+    batchgenerators' ``pad_nd_image`` would pad it; `region.read_region` fills the rest.
 
     Args:
         rng: Source of the random numbers.

@@ -81,7 +81,7 @@ class Abstract_Subfunction(ABC):
             than resampling labels. Default: False.
         streams: The step can be undone on an array that never exists as a whole, only as slabs along its first axis.
             `postprocessing` returns its argument or a box of it, ``prediction[2:-2, 2:-2]``, and uses nothing but its
-            `shape`, its `ndim` and slices; with `interpolates`, `postprocess_to_labels` reads its rows in order.
+            ``shape``, its ``ndim`` and slices; with `interpolates`, `postprocess_to_labels` reads its rows in order.
             Default: True for a step that does not define `postprocessing`, otherwise False.
         same_image_in_training: `preprocessing` makes the same image with ``training=True`` and ``training=False``, so
             that a sample prepared for training is used in prediction. Default: False.

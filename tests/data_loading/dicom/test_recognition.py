@@ -21,7 +21,7 @@ from miscnn_tf.data_loading.dicom.recognition import begins_like_dicom, is_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files, scan_folder
 from miscnn_tf.data_loading.dicom.volume import read_volume
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
-from miscnn_tf.data_loading.layouts import recognise
+from miscnn_tf.data_loading.layout_detection import recognise
 from miscnn_tf.errors import DataError, MissingDataError, MissingExtraError
 
 

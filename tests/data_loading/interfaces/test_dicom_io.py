@@ -30,7 +30,7 @@ from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.cache.sample_files import read_sample, write_sample
 from miscnn_tf.data_loading.dicom import write_seg
 from miscnn_tf.data_loading.interfaces import DICOM_interface
-from miscnn_tf.data_loading.layouts import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 

@@ -113,14 +113,14 @@ class UNet(Abstract_Architecture):
 
     @property
     def normalisation(self) -> Normalisation:
-        """Normalisation of the blocks: "batch", "instance" or None."""
+        """Normalisation of the blocks, either "batch", "instance" or None."""
         if self.batch_normalization:
             return "batch"
         return "instance" if self.instance_normalization else None
 
     @property
     def divisor(self) -> int:
-        """Divisor of every spatial axis in 2D and 3D: ``2 ** depth``, unless `pool_sizes` is overridden."""
+        """Divisor of every spatial axis in 2D and 3D, ``2 ** depth`` unless `pool_sizes` is overridden."""
         return math.lcm(*self.divisors(2), *self.divisors(3))
 
     def divisors(self, n_axes: int) -> tuple[int, ...]:

@@ -27,13 +27,13 @@ from miscnn_tf.evaluation.curves import plot_validation
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
 from miscnn_tf.experiment.toml_file import check_experiment, keep_configuration
-from miscnn_tf.runs import written_files as cleanup
+from miscnn_tf.runs import earlier_files as cleanup
+from miscnn_tf.runs.earlier_files import Traces, find_batches, find_predictions, remove
 from miscnn_tf.runs.fold import Fold, FoldRecord, write_fold2disk
 from miscnn_tf.runs.folder_lock import locked_folder
 from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 from miscnn_tf.runs.score_table import with_sample
 from miscnn_tf.runs.tables import backup_evaluation, backup_history
-from miscnn_tf.runs.written_files import Traces, find_batches, find_predictions, remove
 
 HISTORY = {"loss": [0.9, 0.5], "val_loss": [0.8, 0.6], "dice_soft": [0.1, 0.2], "val_dice_soft": [0.1, 0.3]}
 

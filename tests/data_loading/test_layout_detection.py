@@ -24,7 +24,7 @@ from layout_data import (
 from miscnn_tf import Data_IO
 from miscnn_tf._base.configuration import build, describe, get_config
 from miscnn_tf.data_loading.interfaces import Abstract_IO, NIFTI_interface, miscnn_data_interfaces
-from miscnn_tf.data_loading.layouts import LAYOUTS, find_interface, layout_help, recognise
+from miscnn_tf.data_loading.layout_detection import LAYOUTS, find_interface, layout_help, recognise
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 SIZE = (6, 9)

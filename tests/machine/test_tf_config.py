@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from miscnn_tf._machine.cluster import read_cluster
+from miscnn_tf._machine.tf_config import read_cluster
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.runs.writer import Writer
 
