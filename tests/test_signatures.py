@@ -329,6 +329,12 @@ def test_interfaces_have_their_short_names():
         "DICT": "Dictionary_interface",
         "DATASET_JSON": "DatasetJSON_interface",
         "PAIRED": "Paired_interface",
+        "BRATS": "BraTS_interface",
+        "ACDC": "ACDC_interface",
+        "TOTALSEGMENTATOR": "TotalSegmentator_interface",
+        "CELL_TRACKING": "CellTracking_interface",
+        "OBJECT_MASKS": "ObjectMasks_interface",
+        "SPLIT": "SplitFolders_interface",
     }
 
 

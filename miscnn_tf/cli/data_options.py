@@ -13,7 +13,10 @@ from typing import Any, Final, NamedTuple
 from miscnn_tf.cli.argument_types import label_pair, whole_number
 
 #: Names of the layouts. They are repeated here, because the registry imports all formats.
-LAYOUTS: Final = ("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED")
+LAYOUTS: Final = (
+    *("NIFTI", "NIFTI_S", "IMG", "DICOM", "DATASET_JSON", "PAIRED"),
+    *("BRATS", "ACDC", "TOTALSEGMENTATOR", "CELL_TRACKING", "OBJECT_MASKS", "SPLIT"),
+)
 
 
 class DataOption(NamedTuple):

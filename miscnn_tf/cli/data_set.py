@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from miscnn_tf._base.messages import plural, text_table
 from miscnn_tf.cli.data_options import data_folder, given_tables
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors
+from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors, locate_data
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.build import data_settings
 from miscnn_tf.experiment.schema import Experiment
@@ -32,8 +33,11 @@ def open_data(arguments: argparse.Namespace, labels: bool = True) -> Data_IO:
     others = sorted(tables.keys() - {"data"})
     if others:
         raise ConfigurationError(f"--set {others[0]}.…: this command uses only keys of [data], such as data.classes=3")
-    folder = data_folder(arguments)
     settings = data_settings(check_given(tables).data)
+    asked = {name: value for name, value in settings.items() if name != "name" and value is not None}
+    folder = enter_data_folder(
+        data_folder(arguments), settings["name"], {"part": "training" if labels else "all", **asked}
+    )
     return Data_IO(find_interface_despite_errors(folder, labels=labels, **settings), folder)
 
 
@@ -49,6 +53,23 @@ def check_given(tables: Mapping[str, Any]) -> Experiment:
     patches = tables.get("preprocessing", {}).get("patch_shape") is not None
     preprocessing = {**({} if patches else {"analysis": "fullimage"}), **tables.get("preprocessing", {})}
     return check_experiment({**tables, "preprocessing": preprocessing}, "the options")
+
+
+def enter_data_folder(folder: str, layout: str | None, settings: Mapping[str, Any]) -> str:
+    """Return the folder of the data, and print it if it is not the given one but in it.
+
+    Args:
+        folder: The folder that the user gave.
+        layout: Name of the layout; None: any.
+        settings: Arguments that the user gave.
+
+    Raises:
+        DataError: If several folders in it have a known layout.
+    """
+    found = locate_data(folder, layout, settings)
+    if found != Path(folder):
+        print(f"{folder} holds the data in {found}, which is used", flush=True)
+    return str(found)
 
 
 def describe_data(data_io: Data_IO) -> str:

@@ -5,8 +5,10 @@ nnU-Net. The file has a reason for each value; read it and change it as needed. 
 beside it, as EXPERIMENT.fingerprint.json.
 
 Layouts that are detected: a folder per sample with imaging.nii.gz and segmentation.nii.gz (or .png, …); dataset.json
-with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); images/ beside masks/; a folder per sample with
-a DICOM series and RTSTRUCT or SEG files.
+with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net, AMOS); images/ beside masks/; a folder per sample
+with a DICOM series and RTSTRUCT or SEG files; and the folders of BraTS, ACDC, LiTS, KiTS, TotalSegmentator, ISIC,
+Carvana, the Cell Tracking Challenge and the Data Science Bowl 2018 as they are downloaded. train/ and val/ are kept as
+the split.
 
 Examples:
   miscnn-tf init scans -o experiment.toml

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
-from miscnn_tf.cli.data_set import check_given, structure_table
+from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_table
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -18,10 +19,13 @@ from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface
 from miscnn_tf.experiment.fingerprint import take_fingerprint
 from miscnn_tf.experiment.planner import Choice, make_plan, this_machine, to_tables
-from miscnn_tf.experiment.schema import Data, Experiment
+from miscnn_tf.experiment.schema import AUTO, Data, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
+from miscnn_tf.runs.fold import write_fold2disk
 
 _GIVEN: Final = "set on the command line"
+#: Keys of ``[split]`` with which the user decides on the samples.
+_SPLITS: Final = ("file", "training", "validation", "validation_share")
 
 
 def run_init(
@@ -54,14 +58,18 @@ def run_init(
     if output.suffix != ".toml":
         raise ConfigurationError(f"-o {output}: the name of a configuration must end in .toml")
     # Report mistakes in the given values before reading the data, which may take minutes.
-    checked = check_given(given)
+    given_experiment = check_given(given)
     if {"architecture", "loss", "metrics", "optimizer"} & given.get("network", {}).keys():
         from miscnn_tf.experiment.build_network import require_parts  # imports TensorFlow
 
-        require_parts(checked)
-    interface = make_interface(checked.data)
-    data_io = Data_IO(interface, checked.data.path)
-    name = miscnn_data_interfaces.name_of(type(interface)) or checked.data.layout
+        require_parts(given_experiment)
+    checked = given_experiment.data
+    asked = {"pattern": checked.pattern, **checked.settings}
+    inner = enter_data_folder(checked.path, None if checked.layout == AUTO else checked.layout, asked)
+    checked = checked.model_copy(update={"path": inner})
+    interface = make_interface(checked)
+    data_io = Data_IO(interface, checked.path)
+    name = miscnn_data_interfaces.name_of(type(interface)) or checked.layout
     found_in = "" if interface.found_in is None else f": {interface.found_in}"
     print(
         f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{found_in}",
@@ -73,8 +81,13 @@ def run_init(
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()
     plan = make_plan(fingerprint, machine, names, minutes)
+    split_file = output.with_suffix(".split.json")
+    kept = interface.validation_samples if given.get("split", {}).keys().isdisjoint(_SPLITS) else ()
+    plan["split"] |= _plan_split(interface, data_io, split_file, kept)
+    if kept:
+        del plan["split"]["validation_share"]
 
-    data = {"path": Choice(_shown_path(checked.data.path, output), ""), "layout": Choice(name, "layout of the files")}
+    data = {"path": Choice(_shown_path(checked.path, output), ""), "layout": Choice(name, "layout of the files")}
     data["channels"] = Choice(interface.channels, "")
     data["classes"] = Choice(interface.classes, "background included")
     if interface.class_names is not None:
@@ -97,20 +110,41 @@ def run_init(
             plan.setdefault(table, {}).update({key: Choice(value, _GIVEN) for key, value in keys.items()})
 
     experiment = check_experiment(
-        {"data": {**{key: choice.value for key, choice in data.items()}, "path": checked.data.path}, **to_tables(plan)},
+        {
+            "data": {**{key: choice.value for key, choice in data.items()}, "path": checked.path},
+            **to_tables(plan),
+            "split": {**to_tables(plan)["split"], **({"file": os.path.abspath(split_file)} if kept else {})},
+        },
         output,
     )
     fingerprint_file = output.with_suffix(".fingerprint.json")
     header = [
         "Configuration for 'miscnn-tf train' and 'miscnn-tf cross-validate'.",
-        *describe_data(fingerprint, names, interface.channels, str(folder)),
+        *describe_data(fingerprint, names, interface.channels, _shown(folder, inner)),
         f"Fingerprint of the data: {fingerprint_file.name}. Planned for {machine.description}.",
     ]
     fingerprint.write(fingerprint_file)
+    if kept:
+        write_fold2disk(split_file, [name for name in data_io.indices_list if name not in {*kept}], kept)
     write_text(output, plan_text(data, plan, header))
     print("\n".join(header[1:-1]))
     print(f"Wrote {output} and {fingerprint_file.name}, planned for {machine.description}")
     return experiment
+
+
+def _plan_split(interface: Abstract_IO, data_io: Data_IO, file: Path, kept: Sequence[Hashable]) -> dict[str, Choice]:
+    """Return the keys of the split that the layout decides: samples kept for validation, or groups of samples."""
+    if kept:
+        numbers = f"{plural(len(data_io.indices_list) - len(kept), 'training sample')}, {len(kept)} for validation"
+        return {"file": Choice(file.name, f"the folders of the data set: {numbers}")}
+    if interface.sample_groups is None:
+        return {}
+    expression = re.compile(interface.sample_groups)
+    matches = [expression.fullmatch(str(name)) for name in data_io.indices_list]
+    groups = {None if match is None else match[1] for match in matches}
+    if None in groups or len(groups) < 2:
+        return {}
+    return {"groups": Choice(interface.sample_groups, "samples that stay on one side of the split")}
 
 
 def _settings(interface: Abstract_IO) -> dict[str, Any]:
@@ -123,6 +157,11 @@ def _settings(interface: Abstract_IO) -> dict[str, Any]:
         for name, value in get_config(interface).items()
         if name not in own and value is not None and value != plain(parameters[name].default)
     }
+
+
+def _shown(folder: str | Path, inner: str) -> str:
+    """Return the folder as the user gave it, unless the data are in a folder in it."""
+    return str(folder) if os.path.abspath(folder) == inner else inner
 
 
 def _shown_path(path: str, output: Path) -> str:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +23,9 @@ from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, Re
 #: The endings of NIfTI files, the usual one first.
 ENDINGS = (".nii.gz", ".nii")
 
-# The last ones are used in DRIVE (21_training, 21_manual1), CHASE (Image_01L_1stHO) and STARE (im0001.ah).
-_IMAGE_WORDS = "images?|imgs?|im|scan|slice|photo|raw|training|test"
+# LiTS has volume-0 and segmentation-0. The last ones are used in DRIVE (21_training, 21_manual1), CHASE
+# (Image_01L_1stHO) and STARE (im0001.ah).
+_IMAGE_WORDS = "images?|imgs?|im|scan|volume|slice|photo|raw|training|test"
 _MASK_WORDS = "masks?|segmentations?|segs?|labels?|lbl|annotations?|ground_?truth|gts?|manual[1-9]?|(?:1st|2nd)HO"
 _IMAGE_AFFIX = re.compile(rf"(?:{_IMAGE_WORDS})[-_. ](.+)|(.+)[-_. ](?:{_IMAGE_WORDS})", re.IGNORECASE)
 _MASK_AFFIX = re.compile(rf"(?:{_MASK_WORDS})[-_. ](.+)|(.+)[-_. ](?:{_MASK_WORDS})|(.+)\.(?:ah|vk)", re.IGNORECASE)
@@ -77,6 +78,22 @@ def visible_files(folder: str | Path) -> list[Path]:
         DataError: If the folder cannot be listed.
     """
     return [Path(folder) / entry.name for entry in folder_entries(folder) if not _is_folder(entry)]
+
+
+def folders_in(folder: str | Path) -> list[Path]:
+    """List the folders directly in a folder, sorted, without hidden ones.
+
+    Raises:
+        DataError: If the folder cannot be listed.
+    """
+    return [Path(folder) / entry.name for entry in folder_entries(folder) if _is_folder(entry)]
+
+
+def first_folders(folder: str | Path, pattern: str | None = None) -> Iterator[Path]:
+    """Return the first 50 readable folders in a folder whose whole names match; enough to recognise a layout."""
+    expression = name_expression(pattern)
+    named = (path for path in folders_in(folder) if matches(expression, path.name))
+    return islice((path for path in named if os.access(path, os.R_OK | os.X_OK)), _LOOKED_AT)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -193,6 +210,23 @@ def find_nifti(stem: Path, *, any_case: bool = False) -> Path | None:
     return find_file(stem.parent, stem.name, ENDINGS, any_case=any_case)
 
 
+def nifti_files(folder: Path) -> dict[str, Path]:
+    """Return the NIfTI files of a folder by their composed names without the ending, sorted.
+
+    Of ``x.nii.gz`` and ``x.nii`` the compressed one is used, with a warning.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in visible_files(folder):
+        stem = without_ending(path.name, ENDINGS)
+        if stem:
+            found.setdefault(composed(stem), []).append(path)
+    for paths in found.values():
+        if len(paths) > 1:
+            paths.sort(key=lambda path: ENDINGS.index(ending_of(path)))
+            warn_of_others(paths[0], paths[1:])
+    return {stem: found[stem][0] for stem in sorted(found)}
+
+
 class Pairs(NamedTuple):
     """Images and masks that belong together.
 
@@ -210,9 +244,9 @@ class Pairs(NamedTuple):
 def pair(images: Iterable[str], masks: Iterable[str], where: str = "the folder") -> Pairs:
     """Pair names without endings: equal ones, then ``x`` with ``x_mask``, then ``img_1`` with ``mask_1``.
 
-    Recognised words are image, img, im, scan, slice, photo, raw, training, test; and mask, segmentation, seg, label,
-    lbl, annotation, groundtruth, gt, manual, manual1, 1stHO; before or after the rest of the name, separated by ``_``,
-    ``-``, a dot or a blank.
+    Recognised words are image, img, im, scan, volume, slice, photo, raw, training, test; and mask, segmentation, seg,
+    label, lbl, annotation, groundtruth, gt, manual, manual1, 1stHO; before or after the rest of the name, separated by
+    ``_``, ``-``, a dot or a blank.
 
     Args:
         images: Names of images.
@@ -241,7 +275,7 @@ def pair(images: Iterable[str], masks: Iterable[str], where: str = "the folder")
     bare: dict[str, list[str]] = defaultdict(list)
     for image in left:
         if image not in found:
-            bare[_bare_image(image)].append(image)
+            bare[bare_image(image)].append(image)
     for name, owners in bare.items():
         free = [mask for mask in claims.get(name, []) if mask not in taken]
         if free:
@@ -258,7 +292,8 @@ def bare_mask(name: str) -> str:
     return next(part for part in match.groups() if part) if match else name
 
 
-def _bare_image(name: str) -> str:
+def bare_image(name: str) -> str:
+    """Return an image's name without the word for image: ``"1"`` for ``"img_1"``."""
     match = _IMAGE_AFFIX.fullmatch(name)
     return next(part for part in match.groups() if part) if match else name
 
@@ -266,8 +301,8 @@ def _bare_image(name: str) -> str:
 def _only(candidates: list[str], what: str, where: str) -> str:
     if len(candidates) > 1:
         raise DataError(
-            f"{where}: {what} {', '.join(map(repr, candidates[:5]))}; rename or remove the others "
-            "(merge one mask per object into one label map)"
+            f"{where}: {what} {', '.join(map(repr, candidates[:5]))}; rename or remove the others, or choose the masks "
+            "of one annotator with mask_pattern='.*_1stHO' (merge one mask per object into one label map)"
         )
     return candidates[0]
 
@@ -326,10 +361,7 @@ def first_image(root: Path, pattern: str | None, find_image: Callable[[Path], Pa
         pattern: Regular expression that the whole folder name must match; None takes all.
         find_image: Returns the image in a folder, or None.
     """
-    expression = name_expression(pattern)
-    paths = (root / entry.name for entry in folder_entries(root))
-    folders = (path for path in paths if path.is_dir() and matches(expression, path.name))
-    for folder in islice(folders, _LOOKED_AT):
+    for folder in first_folders(root, pattern):
         try:
             image = find_image(folder)
         except (DataError, OSError) as error:

@@ -131,11 +131,21 @@ def detect_classes(
         DataError: If segmentations cannot be read, or their values are not 0, 1, 2, …; the message shows the label map
             to pass.
     """
+    found, mapping = scan_folder(interface, folder, label_map)
+    return classes_of(found, str(folder), mapping)
+
+
+def scan_folder(
+    interface: Labelled, folder: str | Path, label_map: Mapping[Any, Any] | None = None
+) -> tuple[FoundLabels, dict[int, int] | None]:
+    """Return the values of all segmentations of a folder, and the label map with numbers as keys.
+
+    Arguments and errors are those of `detect_classes`.
+    """
     indices = interface.initialize(str(folder))
     logger.info("%s does not define the classes; reading the segmentations", folder)
     mapping = normalised_label_map(label_map, ANY_CLASSES)
-    most = None if has_rules(mapping) else _MOST_VALUES
-    return classes_of(scan_labels(interface, indices, most), str(folder), mapping)
+    return scan_labels(interface, indices, None if has_rules(mapping) else _MOST_VALUES), mapping
 
 
 def scan_labels(interface: Labelled, indices: Iterable[Hashable], most: int | None = _MOST_VALUES) -> FoundLabels:

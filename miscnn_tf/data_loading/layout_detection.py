@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import islice
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf._base.messages import some_of
-from miscnn_tf.data_loading.file_names import distinct, folder_entries
+from miscnn_tf.data_loading.file_names import distinct, folder_entries, folders_in
 from miscnn_tf.data_loading.interfaces import Abstract_IO, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.listed_files import PARTS
+from miscnn_tf.data_loading.interfaces.registered import recognising
 from miscnn_tf.data_loading.label_keys import LabelMap, class_of
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, MaskValuesError, count_values
 from miscnn_tf.data_loading.labels import normalised_label_map
@@ -22,6 +24,8 @@ from miscnn_tf.errors import DataError, MissingDataError
 logger = logging.getLogger(__name__)
 
 _LOOKED_AT = 50
+_DEEPEST = 2
+_SHOWN = 10
 
 
 class _Descriptions(Mapping[str, str]):
@@ -138,26 +142,73 @@ def recognise(
     return found[0]
 
 
+def locate_data(path: str | Path, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Path:
+    """Find the data folder in a folder that holds it one or two levels deeper, as archives often do.
+
+    Args:
+        path: The folder that the user gave.
+        name: Layout; None: any.
+        settings: Arguments that the user gave.
+
+    Returns:
+        The folder itself if it has a known layout, or none of the folders in it does; otherwise the only folder that
+        does.
+
+    Raises:
+        DataError: If several folders on one level have a known layout; the message lists them.
+
+    Example:
+        >>> locate_data("Downloads/BraTS2020")  # doctest: +SKIP
+        PosixPath('Downloads/BraTS2020/MICCAI_BraTS2020_TrainingData')
+    """
+    root, given = Path(path), dict(settings or {})
+    if not root.is_dir() or _has_layout(root, name, given):
+        return root
+    if _is_sample(root):
+        return root  # reading it reports that the folder above is needed
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [inner for folder in level for inner in folders_in(folder)][:_LOOKED_AT]
+        found = [folder for folder in level if _has_layout(folder, name, given)]
+        if len(found) > 1:
+            choices = "\n".join(f"  {folder}" for folder in found[:_SHOWN])
+            more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise DataError(
+                f"{root} does not have a known layout, but {len(found)} folders in it do; give one of them:\n{choices}"
+                f"{more}"
+            )
+        if found:
+            return found[0]
+    return root
+
+
+def _has_layout(folder: Path, name: str | None, settings: Mapping[str, Any]) -> bool:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return False
+    if name is not None:
+        return miscnn_data_interfaces.get(name).recognises(folder, settings) is not None
+    return bool(recognising(miscnn_data_interfaces, folder, settings))
+
+
 def layout_help() -> str:
     """Return a description of the known layouts, with a file tree of each."""
     return "\n".join(f"{name}: {picture}" for name, picture in LAYOUTS.items())
 
 
 def _layout_of(root: Path, settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the name of the first interface that recognises a folder, and its evidence."""
-    own = {name for name, value in settings.items() if value is not None} - {"pattern", "part", "class_names"}
-    asked = [(_lacks(cls, own), cls.recognition_order, name) for name, cls in miscnn_data_interfaces.items()]
-    for *_, name in sorted(asked, key=lambda one: one[:2]):
-        evidence = miscnn_data_interfaces[name].recognises(root, settings)
-        if evidence is not None:
-            return name, evidence
-    return None
+    """Return the name of the interface that recognises a folder, and its evidence.
 
-
-def _lacks(cls: type[Abstract_IO], arguments: set[str]) -> bool:
-    parameters = inspect.signature(cls).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return not takes_any and not arguments <= parameters.keys()
+    Raises:
+        DataError: If several layouts of equal priority recognise it.
+    """
+    found = recognising(miscnn_data_interfaces, root, settings)
+    if len(found) > 1:
+        choices = "\n".join(f"  {one.name}: {one.evidence}" for one in found)
+        raise DataError(
+            f"{root} has several layouts:\n{choices}\nChoose one, for instance with --layout {found[0].name} on the "
+            f"command line or find_interface(path, {found[0].name!r}); or move the other files to another folder"
+        )
+    return (found[0].name, found[0].evidence) if found else None
 
 
 def _unknown(root: Path, pattern: str | None) -> str:

@@ -446,8 +446,9 @@ class TestFoldersOfMasks:
         write_folders(tmp_path / "cases")
         assert recognise(tmp_path / "cases", settings={"image_folder": None, "mask_folder": None}) == "NIFTI"
 
-    def test_the_folders_of_a_split_are_proposed(self, tmp_path):
-        for part in ("training", "test"):
-            write_pairs(tmp_path / part, ["21"])
-        with pytest.raises(MissingDataError, match=r"Did you mean .*test or .*training\?"):
-            find_interface(tmp_path)
+    def test_the_folders_of_a_split_are_read(self, tmp_path):
+        for part, name in (("training", "21"), ("test", "01")):
+            write_pairs(tmp_path / part, [name])
+        interface = find_interface(tmp_path)
+        assert interface.initialize(tmp_path) == ["21"]
+        assert find_interface(tmp_path, part="test").initialize(tmp_path) == ["01"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -16,8 +15,6 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf._base.plain_files import read_json
 from miscnn_tf.data_loading.file_names import find_file
 from miscnn_tf.errors import DataError, RepeatedWarning
-
-logger = logging.getLogger(__name__)
 
 #: Name of the file.
 DATASET_JSON = "dataset.json"
@@ -39,6 +36,7 @@ class DatasetDescription:
         file_ending: ``".nii.gz"``; None if missing.
         training: The cases that it lists, as name of the image file and of the label file (None: no label), relative to
             the folder; None if it lists none.
+        validation: The cases that it lists for validation, likewise, as AMOS does.
         test: The image files of the test cases that it lists; None if it lists none.
         cases_expected: Number of training cases that it declares.
     """
@@ -49,6 +47,7 @@ class DatasetDescription:
     trouble: str | None
     file_ending: str | None
     training: list[tuple[str, str | None]] | None
+    validation: list[tuple[str, str | None]] | None
     test: list[str] | None
     cases_expected: int | None
 
@@ -101,7 +100,8 @@ def read_description(folder: Path) -> DatasetDescription | None:
         labels=labels,
         trouble=trouble,
         file_ending=_file_ending(content, path),
-        training=_training(content, path),
+        training=_cases(content, path, "training"),
+        validation=_cases(content, path, "validation"),
         test=_test(content, path),
         cases_expected=_whole(content.get("numTraining")),
     )
@@ -202,18 +202,14 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _training(content: Mapping[str, Any], path: Path) -> list[tuple[str, str | None]] | None:
-    entries = content.get("training")
+def _cases(content: Mapping[str, Any], path: Path, key: str) -> list[tuple[str, str | None]] | None:
+    _refuse_file_lists(content, path)
+    entries = content.get(key)
     if entries is None or entries == []:
-        # nnU-Net 2 can list files anywhere on the disk; nothing outside the folder is read here.
-        if content.get("dataset"):
-            logger.warning(
-                '%s: ignoring the files listed under "dataset"; reading those in imagesTr and labelsTr', path
-            )
         return None
     if not isinstance(entries, list):
         raise DataError(
-            f'{path}: "training" is a {type(entries).__name__}, but a list of {{"image": …, "label": …}} is needed; '
+            f'{path}: "{key}" is a {type(entries).__name__}, but a list of {{"image": …, "label": …}} is needed; '
             "correct it, or take it out: the folders are read then"
         )
     found = []
@@ -222,6 +218,16 @@ def _training(content: Mapping[str, Any], path: Path) -> list[tuple[str, str | N
         image, label = pair.get("image"), pair.get("label")
         found.append((_relative(image, path), None if label is None else _relative(label, path)))
     return [pair for pair in found if not _hidden(pair[0])] or None
+
+
+def _refuse_file_lists(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse nnU-Net 2's list of files anywhere on the disk; nothing outside the folder is read here."""
+    listed = content.get("dataset")
+    if isinstance(listed, dict) and any(isinstance(case, dict) and "images" in case for case in listed.values()):
+        raise DataError(
+            f'{path} lists the files of its {len(listed)} cases under "dataset", which is not supported. Link the '
+            'files into imagesTr and labelsTr, and take "dataset" out'
+        )
 
 
 def _test(content: Mapping[str, Any], path: Path) -> list[str] | None:

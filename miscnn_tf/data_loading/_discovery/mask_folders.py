@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.file_names import (
 )
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import LOSSY, MASKS
-from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, is_volume, read_info
+from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, has_volume_ending, is_volume, read_info
 from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ _NO_MASKS = re.compile(
     re.IGNORECASE,
 )
 _LOSSLESS = (*VOLUME_ENDINGS, *(f".{ending}" for ending in MASKS))
-_ANY = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
+#: Endings of images and masks.
+ANY_ENDING = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
 _CHANNEL = re.compile(r"(.+)_\d{4}")
 _COMPARED = 3
 
@@ -57,7 +58,7 @@ def choose_mask_folder(root: Path, image_folder: Path, images: Mapping[str, Path
     named = [path for path in _candidates(root, image_folder) if path.name.lower() in MASK_FOLDERS]
     if not named:
         return None
-    fits = {path: _number_of_masks(path, images, _ANY) for path in named}
+    fits = {path: _number_of_masks(path, images, ANY_ENDING) for path in named}
     # A folder called labels may hold text files with bounding boxes, beside another one with masks.
     chosen = [path for path in named if fits[path]] or named
     rivals = fitting_folders(root, image_folder, images, at_least=max(fits.values()) // 2)
@@ -94,16 +95,18 @@ def _candidates(root: Path, image_folder: Path) -> list[Path]:
 
 
 def _number_of_masks(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> int:
-    return len(_masks_in(folder, images, endings))
+    return len(masks_in(folder, images, endings))
 
 
-def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
+def masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]) -> dict[str, Path]:
     """Return a file for each image that may have its mask in a folder."""
     stems = ((without_ending(path.name, endings), path) for path in visible_files(folder))
     masks = {composed(stem): path for stem, path in stems if stem}
     # Several channel files share a mask.
     bare = {
-        match[1]: path for name, path in images.items() if (match := _CHANNEL.fullmatch(name)) and _may_be_channel(path)
+        match[1]: path
+        for name, path in images.items()
+        if (match := _CHANNEL.fullmatch(name)) and has_volume_ending(path)
     }
     names = set(images) if set(images) & set(masks) else {*images, *bare}
     try:
@@ -113,14 +116,9 @@ def _masks_in(folder: Path, images: Mapping[str, Path], endings: tuple[str, ...]
         return {name: either[name] for name in names if name in either}
 
 
-def _may_be_channel(path: Path) -> bool:
-    """Return True for a volume; the ending is enough here, since TIFF files are not opened for it."""
-    return without_ending(path.name, VOLUME_ENDINGS) is not None
-
-
 def _same_size(folder: Path, images: Mapping[str, Path]) -> bool:
     """Return True if the first masks have their images' size, or the headers cannot be read."""
-    for name, mask in list(_masks_in(folder, images, _LOSSLESS).items())[:_COMPARED]:
+    for name, mask in list(masks_in(folder, images, _LOSSLESS).items())[:_COMPARED]:
         image = images.get(name)
         try:
             if image is not None and _size(image) != _size(mask):

@@ -67,6 +67,11 @@ def is_volume(path: str | Path) -> bool:
     )
 
 
+def has_volume_ending(path: Path) -> bool:
+    """Return True for a volume by its ending alone; TIFF files, which may be stacks, are not opened for it."""
+    return without_ending(path.name, VOLUME_ENDINGS) is not None
+
+
 def find_volume(stem: Path, *, any_case: bool = False) -> Path | None:
     """Find the volume ``<stem>.nii.gz``, ``<stem>.nrrd``, … of any format; None if there is none.
 

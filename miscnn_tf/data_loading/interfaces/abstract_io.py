@@ -16,7 +16,15 @@ from miscnn_tf._base.configuration import digest
 from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf._base.representation import Constructed
 from miscnn_tf.data_loading.file_names import first_image
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, Labelled, detect_classes, structures_of
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
+from miscnn_tf.data_loading.label_scan import (
+    ANY_CLASSES,
+    FoundLabels,
+    Labelled,
+    classes_of,
+    detect_classes,
+    structures_of,
+)
 from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
@@ -40,8 +48,12 @@ class Abstract_IO(Constructed, ABC):
             Can be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is stored
             in model files.
         label_map: Classes of values in the segmentations that differ from their class; None: all are equal.
-        found_in: Description of folders that were chosen by their names, for messages; None if there are none.
+        found_in: Description of folders or files that were chosen by their names, for messages; None if there are none.
         structures_left_out: Structures that `from_folder` left out, with the reasons.
+        validation_samples: Samples that the folders keep for validation, such as those in ``val/``; `initialize` sets
+            them. ``miscnn-tf init`` writes them as the split.
+        sample_groups: Regular expression with one group, which extracts from a sample's name what must stay on one
+            side of a split, such as the patient; None if samples are independent.
         layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
             not listed there.
         writes_annotations: True if `write_annotation` is overridden.
@@ -56,6 +68,8 @@ class Abstract_IO(Constructed, ABC):
     label_map: Mapping[int, int] | None = None
     found_in: str | None = None
     structures_left_out: Mapping[str, str] = MappingProxyType({})
+    validation_samples: Sequence[Hashable] = ()
+    sample_groups: str | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
         # None if a subclass derives it from the data.
@@ -150,6 +164,23 @@ class Abstract_IO(Constructed, ABC):
         classes, label_map = detect_classes(reader or probe, folder, arguments.get("label_map"))
         return cls.from_settings({**arguments, "classes": classes, "label_map": label_map})
 
+    def interpret_values(
+        self, found: FoundLabels, folder: Path, label_map: Mapping[int, int] | None
+    ) -> tuple[int, Mapping[int, int] | None, Sequence[str] | None]:
+        """Return number of classes, label map and class names for the values in the segmentations.
+
+        Layouts whose label maps have known values override this.
+
+        Args:
+            found: The values.
+            folder: The data folder, for messages.
+            label_map: Labels for values, if the user gave them.
+
+        Raises:
+            DataError: If the values are not 0, 1, 2, …; the message shows the label map to pass.
+        """
+        return *classes_of(found, str(folder), label_map), None
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Make the interface from its arguments.
@@ -236,6 +267,18 @@ class Abstract_IO(Constructed, ABC):
             (0, 1, 2, 4)
         """
         return tuple(range(self.classes))
+
+    def sample_files(self, index: Hashable) -> SampleFiles | None:
+        """Return the files of a sample, NIfTI or images of two dimensions; None by default, for other formats.
+
+        Layouts of folders such as ``train`` and ``val`` need it, because they read the files themselves.
+        """
+        return None
+
+    @classmethod
+    def lists_files(cls) -> bool:
+        """Return True if `sample_files` returns the files of a sample."""
+        return cls.sample_files is not Abstract_IO.sample_files
 
     def load_details(self, index: Hashable) -> dict[str, Any] | None:
         """Return further facts about a sample, which become ``Sample.details``; None by default."""

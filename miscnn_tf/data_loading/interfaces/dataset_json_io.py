@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from miscnn_tf._base.messages import some_of
+from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading._discovery.dataset_json import (
     DATASET_JSON,
     DatasetDescription,
@@ -28,7 +28,8 @@ from miscnn_tf.data_loading.file_names import (
 )
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, format_of, prediction_ending
-from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.errors import DataError, MissingDataError
 
@@ -56,6 +57,9 @@ class DatasetJSON_interface(ListedFiles_interface):
     ``dataset.json`` lists (the Decathlon, nnU-Net 1), or else those in the folders (nnU-Net 2). Hidden files, such as
     those that macOS adds to archives, are left out. Files are volumes, NIfTI or ``.nrrd``, ``.mha``, ``.mgz``, …;
     two-dimensional ones may be PNG, TIFF or BMP.
+
+    Validation cases in ``imagesVa`` and ``labelsVa``, as in AMOS, are training samples, too; `validation_samples` lists
+    them, and ``miscnn-tf init`` keeps them for validation.
 
     Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry, or in the format of the images.
 
@@ -128,8 +132,16 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
         names = None if description is None else description.channel_names
         channels = self._asked["channels"] or (len(names) if names else None)
         samples: dict[str, SampleFiles] = {}
+        validation: dict[str, SampleFiles] = {}
         if self.part in ("training", "all"):
             samples |= _training_cases(disk, description, channels)
+            validation = _validation_cases(disk, description, channels)
+            twice = sorted(samples.keys() & validation.keys())
+            if twice:
+                raise DataError(
+                    f"{root}: {some_of(twice)} are names of both training and validation cases; rename the files"
+                )
+            samples |= validation
         if self.part in ("test", "all"):
             test = _test_cases(disk, description, channels, needed=self.part == "test")
             twice = sorted(samples.keys() & test.keys())
@@ -142,7 +154,15 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
         first = next((files.images[0] for files in samples.values()), None)
         ending = disk.endings[0] if first is None else ending_of(first)
         written = ending if ending in _IMAGES else prediction_ending(ending)
-        return FoundFiles(samples, written, channels, self._class_names(description))
+        found_in = f"{plural(len(validation), 'case')} of them for validation (imagesVa)" if validation else None
+        return FoundFiles(
+            samples,
+            written,
+            channels,
+            self._class_names(description),
+            found_in=found_in,
+            validation=validation.keys(),
+        )
 
     def _class_names(self, description: DatasetDescription | None) -> tuple[str, ...] | None:
         if description is None:
@@ -264,6 +284,31 @@ def _training_cases(
     if description is not None and description.cases_expected not in (None, len(cases)):
         logger.warning("%s declares %s cases, not %d", description.path, description.cases_expected, len(cases))
     return cases
+
+
+def _validation_cases(
+    disk: _Disk, description: DatasetDescription | None, channels: int | None
+) -> dict[str, SampleFiles]:
+    """Return the cases that AMOS keeps for validation, with label maps in ``labelsVa``; none in other data sets."""
+    root = disk.root
+    listed = None if description is None else description.validation
+    if listed is not None:
+        # They may be listed, but not unpacked.
+        if not (root / listed[0][0]).parent.is_dir():
+            return {}
+        labels = {image: None if label is None else disk.find(root / label) for image, label in listed}
+        images = _listed(disk, [image for image, _ in listed], channels)
+        cases = {case: SampleFiles(files, labels[name]) for case, (name, files) in images.items()}
+    elif (root / "imagesVa").is_dir():
+        labelled = disk.by_stem(root / "labelsVa")
+        found = _found(disk, "imagesVa", channels, needed=False)
+        cases = {name: SampleFiles(files, labelled.get(name)) for name, files in found.items()}
+    else:
+        return {}
+    without = [name for name, files in cases.items() if not files.labelled]
+    if without:
+        logger.warning("%s: validation cases without a label map, left out: %s", root, some_of(without))
+    return {name: files for name, files in cases.items() if files.labelled}
 
 
 def _test_cases(

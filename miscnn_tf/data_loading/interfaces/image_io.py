@@ -25,6 +25,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
     prediction_to_write,
     stat_fingerprint,
 )
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_keys import LabelMap, as_key, colour_keys, is_colour, is_threshold
 from miscnn_tf.data_loading.label_values import class_values, mapped_values
 from miscnn_tf.data_loading.labels import check_image, check_labels, normalised_label_map
@@ -306,6 +307,10 @@ a folder per sample, with images
             f"{folder} holds no segmentation.{wanted} (found: {list_files(folder)}); add it, or leave {index!r} out "
             "of training"
         )
+
+    def sample_files(self, index: Hashable) -> SampleFiles:
+        """Return the files of a sample."""
+        return SampleFiles((self.image_path(index),), self._mask_in(sample_folder(self.data_directory, index, self)))
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         """Return all files of a sample that exist."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,35 +12,39 @@ from typing import Any, Self
 import numpy as np
 
 from miscnn_tf._base import configuration
-from miscnn_tf._base.messages import did_you_mean, some_of
+from miscnn_tf._base.messages import did_you_mean, plural, some_of
 from miscnn_tf.data_loading._discovery.image_forms import have_colours, usual_nifti_form
 from miscnn_tf.data_loading.file_names import composed, ending_of, matches, name_expression
-from miscnn_tf.data_loading.formats.volumes import is_volume
+from miscnn_tf.data_loading.formats import image_file
+from miscnn_tf.data_loading.formats.volume_info import VolumeInfo
+from miscnn_tf.data_loading.formats.volumes import (
+    has_volume_ending,
+    is_volume,
+    prediction_ending,
+    read_info,
+    read_voxels,
+)
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.image_io import Image_interface
+from miscnn_tf.data_loading.interfaces.mask_union import unite
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_keys import LabelMap
-from miscnn_tf.data_loading.label_scan import ANY_CLASSES, detect_classes
+from miscnn_tf.data_loading.label_scan import ANY_CLASSES, scan_folder
 from miscnn_tf.data_loading.label_values import class_values
-from miscnn_tf.data_loading.labels import normalised_label_map
+from miscnn_tf.data_loading.labels import check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, GridError, MissingDataError
+
+logger = logging.getLogger(__name__)
 
 #: Parts of a data set.
 PARTS = ("training", "test", "all")
 
 
-@dataclass(frozen=True)
-class SampleFiles:
-    """Files of one sample.
-
-    Attributes:
-        images: One file, or one per channel.
-        segmentation: The label map; None if missing.
-    """
-
-    images: tuple[Path, ...]
-    segmentation: Path | None = None
+def needs_labels(settings: Mapping[str, Any]) -> bool:
+    """Return True unless the settings of an interface ask for samples without label maps, too."""
+    return bool(settings.get("part", PARTS[0]) == PARTS[0])
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class FoundFiles:
         file_ending: Ending of predictions, and of files if no data are available: ``".nii.gz"``, ``".png"``.
         channels: Number of channels, if the layout defines it.
         class_names: A name per class, background first, if the layout defines them.
-        found_in: Folders that were chosen among several: ``"images from …, masks from …"``.
+        found_in: Folders or files that were chosen among several: ``"images from …, masks from …"``.
+        validation: Names of samples that the folders keep for validation.
     """
 
     samples: Mapping[str, SampleFiles]
@@ -59,6 +65,24 @@ class FoundFiles:
     channels: int | None = None
     class_names: Sequence[str] | None = None
     found_in: str | None = None
+    validation: Set[str] = frozenset()
+
+
+def common_ending(samples: Iterable[SampleFiles], where: str | Path) -> str:
+    """Return the ending of predictions: that of the images if all have the same, otherwise PNG.
+
+    Raises:
+        DataError: If some are volumes, and others are not.
+    """
+    paths = [path for files in samples for path in files.images]
+    volumes = {has_volume_ending(path) for path in paths}
+    if volumes == {True, False}:
+        first = next(path.name for path in paths if has_volume_ending(path) is not has_volume_ending(paths[0]))
+        raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep volumes and images apart")
+    if volumes == {True}:
+        return prediction_ending(ending_of(paths[0]))
+    endings = {path.suffix.lower() for path in paths}
+    return endings.pop() if len(endings) == 1 else ".png"
 
 
 class ListedFiles_interface(Abstract_IO):
@@ -114,8 +138,17 @@ class ListedFiles_interface(Abstract_IO):
         if known:
             interface.initialize(folder)
             return cls(**configuration.get_config(interface))
-        classes, label_map = detect_classes(interface, folder, settings.get("label_map"))
-        return cls(**{**configuration.get_config(interface), "classes": classes, "label_map": label_map})
+        found, mapping = scan_folder(interface, folder, settings.get("label_map"))
+        classes, label_map, names = interface.interpret_values(found, folder, mapping)
+        given = interface.class_names
+        return cls(
+            **{
+                **configuration.get_config(interface),
+                "classes": classes,
+                "label_map": label_map,
+                "class_names": names if given is None else given,
+            }
+        )
 
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:
@@ -134,6 +167,32 @@ class ListedFiles_interface(Abstract_IO):
             MissingDataError: If none exist.
             DataError: If the layout is ambiguous or its files cannot be used.
         """
+
+    def choose_part(self, root: Path, samples: Mapping[str, SampleFiles], label_map: str) -> dict[str, SampleFiles]:
+        """Return the samples of the wanted part; samples without a label map are left out of training with a warning.
+
+        Args:
+            root: The data folder, for messages.
+            samples: All samples.
+            label_map: Name of the file of a label map, for messages.
+
+        Raises:
+            MissingDataError: If there are none.
+        """
+        with_labels = {name: files for name, files in samples.items() if files.labelled}
+        without = {name: files for name, files in samples.items() if not files.labelled}
+        wanted = {"training": with_labels, "test": without, "all": dict(samples)}[self.part]
+        if not wanted:
+            what = "no sample has" if self.part == "training" else "every sample has"
+            raise MissingDataError(
+                f"{root}: {what} a label map, {label_map}; part='all' takes all {plural(len(samples), 'sample')}"
+            )
+        if self.part == "training" and without:
+            logger.warning(
+                "%s: %s without a label map (%s), left out: %s",
+                *(root, plural(len(without), "sample"), label_map, some_of(without)),
+            )
+        return wanted
 
     def initialize(self, input_path: str | Path) -> list[Hashable]:
         """Find the samples below `input_path`, and set arguments that were None.
@@ -166,6 +225,8 @@ class ListedFiles_interface(Abstract_IO):
                 f"({some_of(sorted(samples))}); it must match the whole name"
             )
         self._files = {name: samples[name] for name in names}
+        kept = {composed(name) for name in found.validation}
+        self.validation_samples = [name for name in names if name in kept]
         self.found_in = found.found_in
         self.file_ending = found.file_ending
         self._fill_in(found, root)
@@ -299,6 +360,10 @@ class ListedFiles_interface(Abstract_IO):
         coloured = have_colours(files, lambda name: files[name][0], root, warn=self.channels is None)
         return (3 if coloured else 1), False
 
+    def sample_files(self, index: Hashable) -> SampleFiles:
+        """Return the files of a sample."""
+        return self._sample(index)
+
     def _sample(self, index: Hashable) -> SampleFiles:
         if self.data_directory is None and not self._files:
             raise ConfigurationError(
@@ -313,7 +378,13 @@ class ListedFiles_interface(Abstract_IO):
             ) from None
 
     def _segmentation(self, index: Hashable) -> Path:
-        path = self._sample(index).segmentation
+        files = self._sample(index)
+        if files.masks:
+            raise DataError(
+                f"the label map of {index!r} is united from {plural(len(files.masks), 'file')}, such as "
+                f"{files.masks[0].path}; correct these files one by one"
+            )
+        path = files.segmentation
         if path is None:
             raise MissingDataError(
                 f"the sample {index!r} of {self.data_directory} has no label map; leave it out of training "
@@ -322,9 +393,7 @@ class ListedFiles_interface(Abstract_IO):
         return path
 
     def _sources(self, index: Hashable) -> list[Path]:
-        files = self._sample(index)
-        paths = [*files.images, *([] if files.segmentation is None else [files.segmentation])]
-        return [path for path in paths if path.is_file()]
+        return [path for path in self._sample(index).all if path.is_file()]
 
 
 class _ListedVolumes(NIFTI_interface):
@@ -340,8 +409,23 @@ class _ListedVolumes(NIFTI_interface):
     def segmentation_path(self, index: Hashable) -> Path:
         return self.owner._segmentation(index)
 
+    def segmentation_infos(self, index: Hashable) -> list[VolumeInfo]:
+        masks = self.owner._sample(index).masks
+        return [read_info(mask.path) for mask in masks] or super().segmentation_infos(index)
+
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         return self.owner._sources(index)
+
+    def _labels(self, index: Hashable) -> tuple[np.ndarray, Path]:
+        masks = self.owner._sample(index).masks
+        if not masks:
+            return super()._labels(index)
+
+        def read(path: Path) -> np.ndarray:
+            info = read_info(path)
+            return read_voxels(info).reshape(self.label_shape(info), order="F")
+
+        return unite(index, masks, read, self.classes), masks[0].path.parent
 
 
 class _ListedImages(Image_interface):
@@ -373,3 +457,24 @@ class _ListedImages(Image_interface):
 
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         return self.owner._sources(index)
+
+    def load_segmentation(self, index: Hashable) -> np.ndarray:
+        masks = self.owner._sample(index).masks
+        if not masks:
+            return super().load_segmentation(index)
+        return check_labels(self.stored_labels(index), self.classes, masks[0].path.parent, self.label_map)
+
+    def stored_labels(self, index: Hashable) -> np.ndarray:
+        masks = self.owner._sample(index).masks
+        return unite(index, masks, image_file.read_mask, self.classes) if masks else super().stored_labels(index)
+
+    def check(self, index: Hashable, load_seg: bool = True) -> None:
+        masks = self.owner._sample(index).masks if load_seg else ()
+        super().check(index, load_seg and not masks)
+        for mask in masks:
+            size, other = image_file.image_size(self.image_path(index)), image_file.check_mask(mask.path)
+            if size != other:
+                raise GridError(
+                    f"{mask.path} is {other} (rows, columns), {self.image_path(index)} is {size}; they must be the "
+                    "same size"
+                )

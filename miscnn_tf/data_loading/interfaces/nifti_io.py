@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -43,19 +44,23 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
     prediction_to_write,
     stat_fingerprint,
 )
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError, GridError, MissingDataError
 
+# KiTS21 has several label maps per case: the majority (MAJ), the union and the intersection of its annotators.
+_SEGMENTATIONS = ("segmentation", "aggregated_MAJ_seg")
 _MODALITY = re.compile(r"imaging_(\d{4})", re.IGNORECASE | re.ASCII)
 
 
 class NIFTI_interface(Abstract_IO):
     """Interface for volumes (or 2D images) in NIfTI files, compressed or not, and in other formats of volumes.
 
-    A sample is a folder with ``imaging.nii.gz`` and, for training, ``segmentation.nii.gz``; or ``.nii``, ``.nrrd``,
+    A sample is a folder with ``imaging.nii.gz`` and, for training, ``segmentation.nii.gz`` (in KiTS21
+    ``aggregated_MAJ_seg.nii.gz``); or ``.nii``, ``.nrrd``,
     ``.mha``, ``.mhd``, ``.mgz``, ``.hdr`` with ``.img``, a TIFF stack, ``.npy``, ``.npz``. Several channels are the
     fourth axis of the image, or a file each: ``imaging_0000.nii.gz``, ``imaging_0001.nii.gz``, …, all on one grid.
 
@@ -84,7 +89,7 @@ class NIFTI_interface(Abstract_IO):
     layout_description: ClassVar[str] = """\
 a folder per sample, with NIfTI files
   case_00/imaging.nii.gz          or imaging_0000.nii.gz, imaging_0001.nii.gz, …; .nrrd, .mha, .mgz, …
-  case_00/segmentation.nii.gz"""
+  case_00/segmentation.nii.gz     or KiTS21's aggregated_MAJ_seg.nii.gz"""
     recognition_order: ClassVar[int] = 20
 
     def __init__(
@@ -132,6 +137,10 @@ a folder per sample, with NIfTI files
         """
         indices = find_samples(input_path, self.pattern, lambda folder: bool(image_files(folder)), "imaging.nii.gz")
         self.data_directory = Path(input_path)
+        usual, of_kits21 = (self.data_directory / str(indices[0]) / f"{name}{ENDINGS[0]}" for name in _SEGMENTATIONS)
+        # os.path.exists is False for a folder that cannot be read, which reading the sample reports.
+        is_kits21 = os.path.exists(of_kits21) and not os.path.exists(usual)
+        self.found_in = f"label maps {of_kits21.name}, the majority of the annotators" if is_kits21 else None
         return indices
 
     def load_image(self, index: Hashable) -> tuple[np.ndarray, dict[str, Any]]:
@@ -218,16 +227,16 @@ a folder per sample, with NIfTI files
             check_size(info)
         if not load_seg:
             return
-        segmentation = self.segmentation_info(index)
-        self.label_shape(segmentation)
-        check_size(segmentation)
-        difference = _grid_difference(infos[0], segmentation)
-        if difference:
-            raise GridError(
-                f"{segmentation.path} is not on the grid of {infos[0].path}: {difference} (image against "
-                "segmentation). Resample the segmentation to the image with nearest-neighbour interpolation, or "
-                "correct its header"
-            )
+        for segmentation in self.segmentation_infos(index):
+            self.label_shape(segmentation)
+            check_size(segmentation)
+            difference = _grid_difference(infos[0], segmentation)
+            if difference:
+                raise GridError(
+                    f"{segmentation.path} is not on the grid of {infos[0].path}: {difference} (image against "
+                    "segmentation). Resample the segmentation to the image with nearest-neighbour interpolation, or "
+                    "correct its header"
+                )
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files (name, size, time of change) and the label map; None without files."""
@@ -286,7 +295,7 @@ a folder per sample, with NIfTI files
             MissingDataError: If it is missing.
         """
         folder = sample_folder(self.data_directory, index, self)
-        path = find_volume(folder / "segmentation", any_case=True)
+        path = _segmentation_in(folder)
         if path is None:
             raise MissingDataError(
                 f"{folder} holds no segmentation.nii.gz (found: {list_files(folder)}); add it, or leave {index!r} out "
@@ -294,10 +303,15 @@ a folder per sample, with NIfTI files
             )
         return path
 
+    def sample_files(self, index: Hashable) -> SampleFiles:
+        """Return the files of a sample."""
+        folder = sample_folder(self.data_directory, index, self)
+        return SampleFiles(tuple(image_files(folder)), _segmentation_in(folder))
+
     def source_paths(self, index: Hashable, input_path: str | Path) -> list[Path]:
         """Return all files of a sample that exist."""
         folder = folder_below(input_path, index)
-        segmentation = find_volume(folder / "segmentation", any_case=True)
+        segmentation = _segmentation_in(folder)
         return image_files(folder) + ([segmentation] if segmentation else [])
 
     def _checked(self, infos: list[VolumeInfo]) -> list[VolumeInfo]:
@@ -373,6 +387,14 @@ a folder per sample, with NIfTI files
         """
         return read_info(self.segmentation_path(index))
 
+    def segmentation_infos(self, index: Hashable) -> list[VolumeInfo]:
+        """Return the headers of all files of a sample's segmentation: one by default.
+
+        Raises:
+            MissingDataError: If it is missing.
+        """
+        return [self.segmentation_info(index)]
+
     def _labels(self, index: Hashable) -> tuple[np.ndarray, Path]:
         info = self.segmentation_info(index)
         return read_voxels(info).reshape(self.label_shape(info), order="F"), info.path
@@ -395,6 +417,11 @@ def image_files(folder: Path) -> list[Path]:
         return [single]
     channels = (find_volume(folder / f"imaging_{number}", any_case=True) for number in sorted(set(numbers.values())))
     return [path for path in channels if path is not None]
+
+
+def _segmentation_in(folder: Path) -> Path | None:
+    found = (find_volume(folder / name, any_case=True) for name in _SEGMENTATIONS)
+    return next((path for path in found if path is not None), None)
 
 
 def with_usual_form(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,28 +10,46 @@ from typing import Any, ClassVar
 
 from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import plural, some_of
-from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS, choose_mask_folder, fitting_folders
+from miscnn_tf.data_loading._discovery.mask_folders import (
+    MASK_FOLDERS,
+    choose_mask_folder,
+    fitting_folders,
+)
+from miscnn_tf.data_loading._discovery.sibling_folders import (
+    FolderPair,
+    has_sibling_pairs,
+    several_pairs,
+    sibling_pairs,
+)
 from miscnn_tf.data_loading.file_names import (
+    bare_image,
     bare_mask,
     composed,
     distinct,
-    ending_of,
     folder_entries,
     list_files,
+    matches,
+    name_expression,
     pair,
     visible_files,
     without_ending,
 )
 from miscnn_tf.data_loading.formats.image_file import LOSSY, MASKS
-from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, prediction_ending
-from miscnn_tf.data_loading.interfaces.listed_files import PARTS, FoundFiles, ListedFiles_interface, SampleFiles
+from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, has_volume_ending
+from miscnn_tf.data_loading.interfaces.listed_files import (
+    PARTS,
+    FoundFiles,
+    ListedFiles_interface,
+    common_ending,
+)
+from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
 
-#: Names of folders of images, case-insensitively.
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+#: Names of folders of images, case-insensitively; the last one is STARE's.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "stare-images")
 
 _LOSSLESS = (*VOLUME_ENDINGS, *(f".{ending}" for ending in MASKS))
 _READ = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
@@ -50,6 +68,10 @@ class Paired_interface(ListedFiles_interface):
           masks/          or labels, annotations, groundtruth, gt, segmentations, 1st_manual, …
             cell_01.png   or cell_01_mask.png, cell_01-seg.tif, …; img_01.png has mask_01.png
             cell_02.png
+
+    Other folders are found by their names and files: ``train`` and ``train_masks`` (Carvana),
+    ``ISIC2018_Task1-2_Training_Input`` and ``ISIC2018_Task1_Training_GroundTruth``. So are ``volume-0.nii`` and
+    ``segmentation-0.nii`` (LiTS) in one folder.
 
     Images are PNG, TIFF, BMP, JPEG or GIF, grey or in colours; or volumes, NIfTI, ``.nrrd``, ``.mha``, ``.mgz``, TIFF
     stacks, …, with several channels as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Masks are read as by
@@ -70,6 +92,8 @@ class Paired_interface(ListedFiles_interface):
         pattern: Regular expression that a sample's whole name must match; None takes all.
         image_folder: Folder of the images, relative to the data folder (``"train/images"``); None: by the usual names.
         mask_folder: Folder of the masks, likewise.
+        mask_pattern: Regular expression that a mask's whole name without the ending must match, to choose one of
+            several annotators, ``".*_1stHO"`` in CHASE; None takes all.
         part: "training" (images with a mask), "test" (images without) or "all".
         label_map: Labels for values in the masks, ``{255: 1}``; other values are kept. Predictions are written in the
             same values.
@@ -85,7 +109,8 @@ class Paired_interface(ListedFiles_interface):
     layout_description: ClassVar[str] = """\
 a folder of images beside a folder of masks
   images/x.png                    or imgs/; .tif, .bmp, .jpg, .nii.gz
-  masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png"""
+  masks/x.png                     or labels/, annotations/, gt/, 1st_manual/, …; x_mask.png
+                                  likewise train/ and train_masks/; volume-0.nii and segmentation-0.nii"""
     recognition_order: ClassVar[int] = 40
 
     def __init__(
@@ -97,6 +122,7 @@ a folder of images beside a folder of masks
         *,
         image_folder: str | None = None,
         mask_folder: str | None = None,
+        mask_pattern: str | None = None,
         part: str = "training",
         label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
@@ -114,6 +140,7 @@ a folder of images beside a folder of masks
         )
         self.image_folder = image_folder
         self.mask_folder = mask_folder
+        self.mask_pattern = mask_pattern
 
     @classmethod
     def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
@@ -131,14 +158,17 @@ a folder of images beside a folder of masks
             MissingDataError: If a folder is missing or empty, or no image has a mask.
             DataError: If the pairing is ambiguous.
         """
-        image_folder = self._image_folder(root)
+        siblings = self._siblings(root)
+        image_folder = self._image_folder(root) if siblings is None else siblings.images
         images, masks = _by_stem(image_folder), {}
-        mask_folder = self._mask_folder(root, image_folder, images)
+        mask_folder = self._mask_folder(root, image_folder, images) if siblings is None else siblings.masks
         if mask_folder == image_folder:
             masks = {stem: path for stem, path in images.items() if bare_mask(stem) != stem}
             images = {stem: path for stem, path in images.items() if stem not in masks}
         elif mask_folder is not None:
             masks = _by_stem(mask_folder)
+        wanted = name_expression(self.mask_pattern)
+        masks = {stem: path for stem, path in masks.items() if matches(wanted, stem)}
         where = f"{image_folder} and {mask_folder or 'no masks'}" if mask_folder != image_folder else f"{image_folder}"
         if not images:
             raise MissingDataError(
@@ -156,7 +186,7 @@ a folder of images beside a folder of masks
             raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
         found_in = _found_in(image_folder, mask_folder)
         logger.info("%s: %s", root, found_in)
-        ending = _ending([file for files in samples.values() for file in files.images], where)
+        ending = common_ending(samples.values(), where)
         return FoundFiles(samples, ending, found_in=found_in)
 
     def _pair_up(
@@ -193,6 +223,16 @@ a folder of images beside a folder of masks
             f"{where}: no mask matches an image by name (images: {some_of(images, 3)}; masks: {some_of(masks, 3)}). "
             "Name a mask like its image, or x_mask for x, or mask_1 for img_1; part='all' includes images without masks"
         )
+
+    def _siblings(self, root: Path) -> FolderPair | None:
+        """Return folders such as ``train`` and ``train_masks``; None if folders are given or have the usual names."""
+        given = self.image_folder is not None or self.mask_folder is not None
+        if given or _called(root, IMAGE_FOLDERS) or is_flat(root):
+            return None
+        pairs = sibling_pairs(root)
+        if len(pairs) > 1:
+            raise several_pairs(root, pairs)
+        return pairs[0] if pairs else None
 
     def _image_folder(self, root: Path) -> Path:
         images = self._folder(root, self.image_folder, IMAGE_FOLDERS, "image_folder")
@@ -254,7 +294,10 @@ a folder of images beside a folder of masks
 
 
 def is_paired(root: Path, labelled: bool = True) -> bool:
-    """Return True if a folder holds folders of images and of masks, or files ``x.png`` with ``x_mask.png``.
+    """Return True if a folder holds folders of images and of masks, or both in one.
+
+    Folders have the usual names, or names such as ``train`` and ``train_masks``; files those such as ``x.png`` and
+    ``x_mask.png``, or ``volume-1.nii`` and ``segmentation-1.nii``.
 
     Args:
         root: An existing folder.
@@ -263,13 +306,18 @@ def is_paired(root: Path, labelled: bool = True) -> bool:
     images, masks = (bool(_called(root, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
     if images and (masks or not labelled):
         return True
-    return is_flat(root) or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
+    return (
+        is_flat(root)
+        or (not images and has_sibling_pairs(root))
+        or (not labelled and any(without_ending(path.name, _READ) for path in visible_files(root)))
+    )
 
 
 def is_flat(root: Path) -> bool:
     """Return True if a folder itself holds images beside masks that are recognisable by their names."""
     stems = [composed(stem) for path in visible_files(root) if (stem := without_ending(path.name, _READ))]
-    return bool(set(stems) & {bare for stem in stems if (bare := bare_mask(stem)) != stem})
+    masks = {bare for stem in stems if (bare := bare_mask(stem)) != stem}
+    return any(stem in masks or (bare_mask(stem) == stem and bare_image(stem) in masks) for stem in stems)
 
 
 def _is_called(path: Path, names: Sequence[str]) -> bool:
@@ -323,7 +371,7 @@ def _channel_groups(
     groups: dict[str, list[str]] = {}
     for name in sorted(images):
         match = _CHANNEL.fullmatch(name)
-        if match and match[1] in wanted and _is_volume(paths[name]):
+        if match and match[1] in wanted and has_volume_ending(paths[name]):
             groups.setdefault(match[1], []).append(name)
     for name, parts in groups.items():
         if parts != [f"{name}_{number:04d}" for number in range(len(parts))]:
@@ -337,25 +385,9 @@ def _channel_groups(
 def _numbered_channels(images: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
     """Group volumes that are all named ``x_0000``, ``x_0001``, …, like nnU-Net's test cases; empty otherwise."""
     matches = [_CHANNEL.fullmatch(name) for name in images]
-    if not all(match and _is_volume(images[match[0]]) for match in matches):
+    if not all(match and has_volume_ending(images[match[0]]) for match in matches):
         return {}
     names = {match[1] for match in matches if match}
     if not all(f"{name}_0000" in images for name in names):
         return {}
     return _channel_groups(images, names, images)
-
-
-def _ending(paths: Sequence[Path], where: str) -> str:
-    volumes = {_is_volume(path) for path in paths}
-    if volumes == {True, False}:
-        first = next(path.name for path in paths if _is_volume(path) is not _is_volume(paths[0]))
-        raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep volumes and images apart")
-    if volumes == {True}:
-        return prediction_ending(ending_of(paths[0]))
-    endings = {path.suffix.lower() for path in paths}
-    return endings.pop() if len(endings) == 1 else ".png"
-
-
-def _is_volume(path: Path) -> bool:
-    """Return True for a volume by its ending; TIFF stacks are distinguished from images later, by their headers."""
-    return without_ending(path.name, VOLUME_ENDINGS) is not None

@@ -1,0 +1,133 @@
+"""Data sets as they are downloaded: each is recognised by one layout, read, and verified without a finding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from downloaded_data import DOWNLOADS, Download, grey, mask, numbered
+from layout_data import image_of, labels_of, write_msd, write_nnunet, write_pairs
+
+from miscnn_tf import Data_IO
+from miscnn_tf._base.configuration import build, describe
+from miscnn_tf.data_loading.formats.image_file import read_mask
+from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces.registered import recognising
+from miscnn_tf.data_loading.layout_detection import find_interface, recognise
+from miscnn_tf.data_loading.verification import verify
+from miscnn_tf.errors import ConfigurationError
+
+
+@pytest.fixture(params=DOWNLOADS)
+def download(request: pytest.FixtureRequest) -> Download:
+    return DOWNLOADS[request.param]
+
+
+def test_it_is_understood(download: Download, tmp_path: Path) -> None:
+    root = download.write(tmp_path / "data")
+    interface = find_interface(root)
+    data_io = Data_IO(interface, root, output_path=tmp_path / "predictions")
+    assert miscnn_data_interfaces.name_of(type(interface)) == download.layout
+    assert data_io.get_indiceslist() == list(download.samples)
+    assert (interface.channels, interface.three_dim) == (download.channels, download.three_dim)
+    assert interface.values_of_classes() == download.values
+    assert interface.class_names == download.names
+    assert list(interface.validation_samples) == list(download.validation)
+
+
+def test_verify_finds_nothing(download: Download, tmp_path: Path) -> None:
+    root = download.write(tmp_path / "data")
+    found = verify(Data_IO(find_interface(root), root))
+    assert [finding.message for finding in found.findings] == []
+    assert verify(Data_IO(find_interface(root), root), quick=True).findings == []
+
+
+def test_predictions_have_the_name_of_the_sample_and_come_back(download: Download, tmp_path: Path) -> None:
+    root = download.write(tmp_path / "data")
+    data_io = Data_IO(find_interface(root), root, output_path=tmp_path / "predictions")
+    sample = data_io.sample_loader(download.samples[-1])
+    sample.add_prediction(sample.seg_data)
+    data_io.save_prediction(sample)
+    assert [path.name for path in (tmp_path / "predictions").iterdir()] == [
+        f"{download.samples[-1]}{download.prediction}"
+    ]
+    back = data_io.sample_loader(download.samples[-1], load_pred=True)
+    np.testing.assert_array_equal(back.pred_data, sample.seg_data)
+
+
+def test_a_model_file_rebuilds_the_interface_for_the_same_samples(download: Download, tmp_path: Path) -> None:
+    root = download.write(tmp_path / "data")
+    interface = find_interface(root)
+    description = json.loads(json.dumps(describe(interface, download.layout)))
+    rebuilt = build(description, miscnn_data_interfaces)
+    indices = rebuilt.initialize(root)
+    assert indices == list(download.samples)
+    interface.initialize(root)
+    for index in indices:
+        np.testing.assert_array_equal(rebuilt.load_image(index)[0], interface.load_image(index)[0])
+        np.testing.assert_array_equal(rebuilt.load_segmentation(index), interface.load_segmentation(index))
+
+
+#: Layouts that recognise the folders of another one, too, which has priority: parts of a data set are read together.
+PRIORITIES = {("SPLIT", "PAIRED"), ("BRATS", "SPLIT")}
+
+
+def test_one_layout_recognises_it_or_has_priority(download: Download, tmp_path: Path) -> None:
+    root = download.write(tmp_path / "data")
+    assert [one.name for one in recognising(miscnn_data_interfaces, root, {"part": "training"})] == [download.layout]
+    wanted = {name: cls.recognises(root, {}) for name, cls in miscnn_data_interfaces.items() if name != download.layout}
+    others = {(download.layout, name) for name, evidence in wanted.items() if evidence is not None}
+    assert others <= PRIORITIES
+
+
+@pytest.mark.parametrize("write", [write_msd, write_nnunet, write_pairs])
+def test_no_new_layout_takes_a_folder_of_an_old_one(write, tmp_path: Path) -> None:
+    root = write(tmp_path)
+    wanted = [name for name, cls in miscnn_data_interfaces.items() if cls.recognises(root, {}) is not None]
+    assert wanted == [recognise(root)]
+
+
+class TestVoxels:
+    """The content, against the arrays that were written."""
+
+    def test_channels_of_brats_are_in_the_usual_order(self, tmp_path: Path) -> None:
+        for year, words in (("2020", ("t1", "t1ce", "t2", "flair")), ("2023", ("t1n", "t1c", "t2w", "t2f"))):
+            download = DOWNLOADS[f"BraTS {year}"]
+            interface = find_interface(download.write(tmp_path / year))
+            name = interface.initialize(tmp_path / year)[0]
+            expected = np.stack([image_of(f"{name}{word}") for word in words], axis=-1)
+            np.testing.assert_array_equal(interface.load_image(name)[0], expected)
+            np.testing.assert_array_equal(interface.load_segmentation(name), labels_of(name, classes=4))
+            assert interface.modalities == words
+
+    def test_structures_get_labels_in_alphabetical_order(self, tmp_path: Path) -> None:
+        interface = find_interface(DOWNLOADS["TotalSegmentator"].write(tmp_path))
+        interface.initialize(tmp_path)
+        written = labels_of("s0001", classes=4)  # 1 spleen, 2 adrenal gland, 3 liver
+        expected = np.select([written == 2, written == 3, written == 1], [1, 2, 3]).astype(np.uint8)
+        np.testing.assert_array_equal(interface.load_segmentation("s0001"), expected)
+
+    def test_numbered_cells_are_one_class(self, tmp_path: Path) -> None:
+        interface = find_interface(DOWNLOADS["Cell Tracking Challenge"].write(tmp_path))
+        interface.initialize(tmp_path)
+        np.testing.assert_array_equal(interface.load_segmentation("02_t001"), numbered("ST") > 0)
+        gold = find_interface(tmp_path, truth="GT")
+        assert gold.initialize(tmp_path) == ["01_t002", "02_t002"]
+        np.testing.assert_array_equal(gold.load_segmentation("02_t002"), numbered("GT") > 0)
+        with pytest.raises(ConfigurationError, match=r"truth='gt': choose one of ST, GT"):
+            find_interface(tmp_path, truth="gt")
+
+    def test_masks_of_nuclei_are_united(self, tmp_path: Path) -> None:
+        interface = find_interface(DOWNLOADS["Data Science Bowl 2018"].write(tmp_path))
+        name = interface.initialize(tmp_path)[0]
+        files = (tmp_path / name / "masks").iterdir()
+        np.testing.assert_array_equal(interface.load_segmentation(name), np.any([read_mask(file) for file in files], 0))
+
+    def test_parts_of_one_name_are_told_apart(self, tmp_path: Path) -> None:
+        interface = find_interface(DOWNLOADS["train and val"].write(tmp_path))
+        interface.initialize(tmp_path)
+        for name, source in (("train_1", "train1"), ("val_1", "val1")):
+            np.testing.assert_array_equal(interface.load_image(name)[0], grey(source))
+            np.testing.assert_array_equal(interface.load_segmentation(name), mask(source, 1))
