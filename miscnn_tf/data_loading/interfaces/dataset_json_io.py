@@ -57,8 +57,8 @@ class DatasetJSON_interface(ListedFiles_interface):
     ``dataset.json`` lists (the Decathlon, nnU-Net 1), or else those in the folders (nnU-Net 2). Hidden files, such as
     those that macOS adds to archives, are left out. Files are NIfTI; two-dimensional ones may be PNG, TIFF or BMP.
 
-    Validation cases in ``imagesVa`` and ``labelsVa``, as in AMOS, are training samples, too; ``validation_samples`` lists
-    them, and ``miscnn-tf init`` keeps them for validation.
+    Validation cases in ``imagesVa`` and ``labelsVa``, as in AMOS, are training samples, too. The attribute
+    ``validation_samples`` lists them, and ``miscnn-tf init`` keeps them for validation.
 
     Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry (``.png`` and so on for such data).
 
