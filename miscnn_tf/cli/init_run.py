@@ -98,7 +98,7 @@ def run_init(
             {str(old): new for old, new in interface.label_map.items()},
             f"classes of values in the label maps; predictions are written with the values {values}",
         )
-    settings = {**_settings(interface), **given["data"].get("settings", {})}
+    settings = _settings(interface, given["data"].get("settings", {}))
     if settings:
         data["settings"] = Choice(settings, "further arguments of the layout")
     for key, value in given["data"].items():
@@ -147,16 +147,21 @@ def _plan_split(interface: Abstract_IO, data_io: Data_IO, file: Path, kept: Sequ
     return {"groups": Choice(interface.sample_groups, "samples that stay on one side of the split")}
 
 
-def _settings(interface: Abstract_IO) -> dict[str, Any]:
-    """Return the arguments of the interface that differ from its defaults."""
+def _settings(interface: Abstract_IO, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the interface that differ from its defaults, and those that the user gave.
+
+    Some layouts pass given arguments on to others, and have them in their own arguments.
+    """
     parameters = inspect.signature(type(interface)).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     # The file ending is detected for each run.
     own = {*Data.model_fields, "file_ending"}
-    return {
+    differing = {
         name: value
         for name, value in get_config(interface).items()
         if name not in own and value is not None and value != plain(parameters[name].default)
     }
+    return {**differing, **{name: value for name, value in given.items() if takes_any or name in parameters}}
 
 
 def _shown(folder: str | Path, inner: str) -> str:

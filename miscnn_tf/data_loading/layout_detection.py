@@ -185,9 +185,13 @@ def locate_data(path: str | Path, name: str | None = None, settings: Mapping[str
 def _has_layout(folder: Path, name: str | None, settings: Mapping[str, Any]) -> bool:
     if not os.access(folder, os.R_OK | os.X_OK):
         return False
-    if name is not None:
-        return miscnn_data_interfaces.get(name).recognises(folder, settings) is not None
-    return bool(recognising(miscnn_data_interfaces, folder, settings))
+    try:
+        if name is not None:
+            return miscnn_data_interfaces.get(name).recognises(folder, settings) is not None
+        return bool(recognising(miscnn_data_interfaces, folder, settings))
+    except DataError as error:  # such as two folders of training data; reading it reports the same
+        logger.debug("%s: %s", folder, error)
+        return True
 
 
 def layout_help() -> str:
@@ -218,7 +222,7 @@ def _unknown(root: Path, pattern: str | None) -> str:
     if _is_sample(root) and not any(map(_is_sample, folders[:_LOOKED_AT])):
         return f"{root} is itself one sample; give the folder above it, {root.parent}"
     text = f"{root} does not have a known layout. It holds {_shown(entries)}."
-    inner = list(islice((str(path) for path in folders[:_LOOKED_AT] if _layout_of(path, {})), 3))
+    inner = list(islice((str(path) for path in folders[:_LOOKED_AT] if _has_layout(path, None, {})), 3))
     if inner:
         text += f" Did you mean {' or '.join(inner)}?"
     elif folders:

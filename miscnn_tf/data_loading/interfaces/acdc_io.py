@@ -32,7 +32,7 @@ class ACDC_interface(ListedFiles_interface):
     A sample is a frame: ``"patient001_frame01"``. Both frames of a patient must be on one side of a split; the
     configuration of ``miscnn-tf init`` keeps them together.
 
-    The arguments are those of `ListedFiles_interface`; the classes are those of the challenge unless they are given.
+    The arguments are those of `DatasetJSON_interface`; the classes are those of the challenge unless they are given.
 
     Example:
         >>> interface = ACDC_interface()

@@ -58,8 +58,8 @@ class DatasetJSON_interface(ListedFiles_interface):
     those that macOS adds to archives, are left out. Files are volumes, NIfTI or ``.nrrd``, ``.mha``, ``.mgz``, …;
     two-dimensional ones may be PNG, TIFF or BMP.
 
-    Validation cases in ``imagesVa`` and ``labelsVa``, as in AMOS, are training samples, too; `validation_samples` lists
-    them, and ``miscnn-tf init`` keeps them for validation.
+    Validation cases in ``imagesVa`` and ``labelsVa``, as in AMOS, are training samples, too. The attribute
+    ``validation_samples`` lists them, and ``miscnn-tf init`` keeps them for validation.
 
     Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry, or in the format of the images.
 

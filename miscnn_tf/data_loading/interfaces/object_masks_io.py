@@ -33,7 +33,7 @@ class ObjectMasks_interface(ListedFiles_interface):
     A sample is named like its folder. Its masks are united to one class, "object", so that objects that touch are one
     region. Predictions are ``<output_path>/<name>.png``.
 
-    The arguments are those of `ListedFiles_interface`.
+    The arguments are those of `DatasetJSON_interface`.
 
     Example:
         >>> interface = ObjectMasks_interface()

@@ -145,7 +145,8 @@ a folder of images beside a folder of masks
     @classmethod
     def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
         """Return the evidence: folders of images and masks that exist or are given, or files with such names."""
-        if any(settings.get(name) is not None for name in ("image_folder", "mask_folder")):
+        given = [settings[name] for name in ("image_folder", "mask_folder") if settings.get(name) is not None]
+        if any((folder / str(name)).is_dir() for name in given):
             return "its folders of images and masks are given"
         if not is_paired(folder, labelled=settings.get("part", PARTS[0]) == PARTS[0]):
             return None

@@ -157,7 +157,7 @@ folders of training, validation and test data, each in another layout
             wanted,
             common_ending(wanted.values(), root),
             class_names=self._first_reader.class_names,
-            found_in=f"layout {split.layout} in {_described(split, Counter(roles[name] for name in wanted))}",
+            found_in=self._found_in(split, Counter(roles[name] for name in wanted)),
             validation=frozenset(name for name in wanted if roles[name] == "validation"),
         )
 
@@ -178,6 +178,18 @@ folders of training, validation and test data, each in another layout
         arguments = get_config(found)
         return [(part, cls(**{**arguments, **part.settings})) for part in split.parts]
 
+    def _found_in(self, split: _Split, numbers: Mapping[str, int]) -> str:
+        """Describe the folders: "PAIRED in train (3 training samples), val (2 validation samples)"."""
+        folders: dict[str, list[str]] = {}
+        for part in split.parts:
+            if numbers.get(part.role):
+                folders.setdefault(part.role, []).append(part.settings.get("image_folder", part.name))
+        held = ", ".join(
+            f"{' and '.join(names)} ({plural(numbers[role], f'{role} sample')})" for role, names in folders.items()
+        )
+        chosen = None if self._first_reader is None else self._first_reader.found_in
+        return f"{split.layout} in {held}" + (f"; {chosen}" if chosen else "")
+
     def _wanted(
         self, root: Path, samples: Mapping[str, SampleFiles], roles: Mapping[str, str]
     ) -> Mapping[str, SampleFiles]:
@@ -195,17 +207,6 @@ folders of training, validation and test data, each in another layout
 def _files_of(reader: Abstract_IO, part: Part) -> dict[str, SampleFiles]:
     files = {str(name): reader.sample_files(name) for name in reader.initialize(str(part.folder))}
     return {name: listed for name, listed in files.items() if listed is not None}
-
-
-def _described(split: _Split, numbers: Mapping[str, int]) -> str:
-    """Describe the folders and samples of each role: "train (training: 8 samples), val (validation: 2 samples)"."""
-    folders: dict[str, list[str]] = {}
-    for part in split.parts:
-        if numbers.get(part.role):
-            folders.setdefault(part.role, []).append(part.settings.get("image_folder", part.name))
-    return ", ".join(
-        f"{' and '.join(names)} ({role}: {plural(numbers[role], 'sample')})" for role, names in folders.items()
-    )
 
 
 def _split_of(root: Path, layout: str | None, settings: Mapping[str, Any]) -> _Split | None:
