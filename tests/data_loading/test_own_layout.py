@@ -125,9 +125,10 @@ def test_the_help_describes_it(tmp_path: Path) -> None:
         find_interface(tmp_path)
 
 
-def test_a_folder_per_sample_needs_find_image_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_per_sample_needs_find_image_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(miscnn_data_interfaces, "FOLDERS", Folders_interface)
-    (data / "x").mkdir()
+    data = tmp_path / "folders"
+    (data / "x").mkdir(parents=True)
     with pytest.raises(MissingDataError):
         recognise(data)
     (data / "x" / "volume.npy").touch()

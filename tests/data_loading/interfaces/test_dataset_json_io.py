@@ -515,7 +515,7 @@ class TestSpelling:
         write_msd(tmp_path, UNLISTED)
         (tmp_path / "imagesTr" / "x.nii.gz").mkdir()
         assert len(DatasetJSON_interface().initialize(tmp_path)) == 2
-        assert "x.nii.gz is a folder, not a file, and left out" in caplog.text
+        assert "x.nii.gz is a folder, not a file, and was skipped" in caplog.text
 
     def test_images_that_are_not_listed_are_named(self, tmp_path, caplog):
         write_msd(tmp_path)

@@ -323,7 +323,6 @@ class TestSeveralFoldersOfMasks:
     def test_drive_field_of_view_is_not_taken_for_the_truth(self, tmp_path, folders, named):
         with pytest.raises(DataError, match=f"folders of masks, {named}") as caught:
             opened(write_eyes(tmp_path, folders))
-        assert "--mask-folder on the command line" in str(caught.value)
 
     @pytest.mark.parametrize("folder", DRIVE_TEST)
     def test_the_folder_that_is_given_is_read(self, tmp_path, folder):
