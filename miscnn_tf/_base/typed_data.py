@@ -134,7 +134,8 @@ def wanted(detail: Mapping[str, Any]) -> str:
 
 
 def _line(detail: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "the document"
+    # The types of a union, dict[int,int], are not keys.
+    key = ".".join(str(part) for part in detail["loc"] if "[" not in str(part)) or "the document"
     if detail["type"] == "missing":
         return f"{key!r} is missing"
     if detail["type"] == "value_error":

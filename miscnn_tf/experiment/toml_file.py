@@ -459,7 +459,9 @@ def toml_value(value: Any) -> str:
     """
     if isinstance(value, Mapping):
         return (
-            "{" + ", ".join(f"{tomlkit.key(key).as_string()} = {toml_value(one)}" for key, one in value.items()) + "}"
+            "{"
+            + ", ".join(f"{tomlkit.key(str(key)).as_string()} = {toml_value(one)}" for key, one in value.items())
+            + "}"
         )
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"

@@ -23,7 +23,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
-from miscnn_tf.neural_network.prediction import weighted
+from miscnn_tf.processing.assembling import weighted
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare, Segmenter
 

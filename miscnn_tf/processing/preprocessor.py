@@ -295,8 +295,8 @@ class Preprocessor(Represented):
             ConfigurationError: If a setting was set to an invalid value.
 
         Example:
-            >>> plan = pre_processor.plan(network.divisors)  # doctest: +SKIP
-            >>> [patch.shape for patch in plan.patches(sample)]  # doctest: +SKIP
+            >>> patches = pre_processor.plan(network.divisors).patches(sample)  # doctest: +SKIP
+            >>> [patch.shape for patch in patches]  # doctest: +SKIP
         """
         if self.analysis not in ANALYSES:
             raise _unknown_analysis(self.analysis)

@@ -213,7 +213,7 @@ def change(document: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
         ("interface.config.label_map", [[255, 1]], "label_map"),
         ("interface.config.label_map", {"255": [1]}, "label_map.255 must be a whole number, got [1]"),
         ("interface.config.label_map", {"255": "1"}, "label_map.255 must be a whole number, got '1'"),
-        ("interface.config.label_map", {"25.5": 1}, "label_map.25.5"),
+        ("interface.config.label_map", {"25.5": 1}, "label_map must map integers to integers"),
         ("interface.config.label_map", {"255": 9}, "not one of the 3 classes"),
         ("interface.config.pattern", 5, "pattern must be text"),
         ("interface.config.color", 5, "color"),

@@ -246,7 +246,7 @@ def test_a_picture_is_segmented_as_the_sample_with_the_same_pixels(tmp_path, img
 
 
 class Archive_interface(Abstract_IO):
-    """Volumes in ``<name>.npz`` files with ``image`` and ``spacing``, all in one folder."""
+    """Volumes in ``<name>.vox`` files with ``image`` and ``spacing``, all in one folder."""
 
     def __init__(self, channels=1, classes=2, key="image"):
         super().__init__(channels=channels, classes=classes, three_dim=True)
@@ -255,31 +255,31 @@ class Archive_interface(Abstract_IO):
 
     def initialize(self, input_path):
         self.folder = Path(input_path)
-        return sorted(path.stem for path in self.folder.glob("*.npz"))
+        return sorted(path.stem for path in self.folder.glob("*.vox"))
 
     def load_image(self, index):
-        return self.read_file(self.folder / f"{index}.npz")
+        return self.read_file(self.folder / f"{index}.vox")
 
     def load_segmentation(self, index):
         return None
 
     def load_prediction(self, index, output_path):
-        return np.load(Path(output_path) / f"{index}.npz")["prediction"]
+        return np.load(Path(output_path) / f"{index}.vox")["prediction"]
 
     def save_prediction(self, sample, output_path):
-        self.write_file(sample, Path(output_path) / f"{sample.index}.npz")
+        self.write_file(sample, Path(output_path) / f"{sample.index}.vox")
 
     @staticmethod
     def check_file_termination(termination):
-        return termination == ".npz"
+        return termination == ".vox"
 
     def read_file(self, path):
         with np.load(path) as archive:
             return archive[self.key], {"spacing": tuple(archive["spacing"]), "source": str(path)}
 
     def write_file(self, sample, path):
-        with atomic_path(path) as temporary:
-            np.savez(temporary, prediction=sample.pred_data, source=sample.extended["source"])
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, prediction=sample.pred_data, source=sample.extended["source"])
 
 
 class Indexed_interface(Archive_interface):
@@ -289,21 +289,22 @@ class Indexed_interface(Archive_interface):
     write_file = Abstract_IO.write_file
 
     def load_image(self, index):
-        return Archive_interface.read_file(self, self.folder / f"{index}.npz")
+        return Archive_interface.read_file(self, self.folder / f"{index}.vox")
 
 
 def make_archive_network(cls, tmp_path):
     (tmp_path / "data").mkdir()
-    np.savez(tmp_path / "data" / "case_0.npz", voxels=noise(0), spacing=(0.9, 1.1, 2.0))
+    with (tmp_path / "data" / "case_0.vox").open("wb") as file:
+        np.savez(file, voxels=noise(0), spacing=(0.9, 1.1, 2.0))
     network = make_network(cls(key="voxels"), tmp_path / "data", tmp_path)
     return network, by_name(network, "case_0")
 
 
 def test_a_users_own_interface_reads_and_writes_single_files(tmp_path):
     network, (labels, probabilities) = make_archive_network(Archive_interface, tmp_path)
-    scan = (tmp_path / "data" / "case_0.npz").rename(tmp_path / "scan.npz")
-    np.testing.assert_array_equal(network.predict_file(scan, tmp_path / "new" / "seg.npz"), labels)
-    written = np.load(tmp_path / "new" / "seg.npz")
+    scan = (tmp_path / "data" / "case_0.vox").rename(tmp_path / "scan.vox")
+    np.testing.assert_array_equal(network.predict_file(scan, tmp_path / "new" / "seg.vox"), labels)
+    written = np.load(tmp_path / "new" / "seg.vox")
     np.testing.assert_array_equal(written["prediction"][..., 0], labels)
     assert str(written["source"]) == str(scan)
     np.testing.assert_array_equal(network.predict_file(scan, activation_output=True), probabilities)
@@ -312,7 +313,7 @@ def test_a_users_own_interface_reads_and_writes_single_files(tmp_path):
 def test_a_model_of_a_users_own_interface_comes_back(tmp_path):
     network, (labels, probabilities) = make_archive_network(Archive_interface, tmp_path)
     network.dump(tmp_path / "model.keras")
-    scan = tmp_path / "data" / "case_0.npz"
+    scan = tmp_path / "data" / "case_0.vox"
 
     known = miscnn_tf.load_model(
         tmp_path / "model.keras", custom_objects={"Archive_interface": Archive_interface, "Shallow": Shallow}
@@ -320,13 +321,13 @@ def test_a_model_of_a_users_own_interface_comes_back(tmp_path):
     assert isinstance(known.preprocessor.data_io.interface, Archive_interface)
     assert isinstance(known.architecture, Shallow)
     assert known.preprocessor.data_io.interface.key == "voxels"
-    np.testing.assert_array_equal(known.predict_file(scan, tmp_path / "seg.npz"), labels)
-    np.testing.assert_array_equal(np.load(tmp_path / "seg.npz")["prediction"][..., 0], labels)
+    np.testing.assert_array_equal(known.predict_file(scan, tmp_path / "seg.vox"), labels)
+    np.testing.assert_array_equal(np.load(tmp_path / "seg.vox")["prediction"][..., 0], labels)
 
     # Without the class, everything but its own files works: ours are read, and arrays are taken.
     unknown = miscnn_tf.load_model(tmp_path / "model.keras")
-    with pytest.raises(ConfigurationError, match=r"no interface reads .*case_0\.npz.*'\.npz'"):
-        unknown.predict_file(scan, tmp_path / "other.npz")
+    with pytest.raises(ConfigurationError, match=r"no interface reads .*case_0\.vox.*'\.vox'"):
+        unknown.predict_file(scan, tmp_path / "other.vox")
     nifti = save_nifti(tmp_path / "scan.nii.gz", noise(0))
     np.testing.assert_array_equal(unknown.predict_file(nifti, activation_output=True), probabilities)
     np.testing.assert_array_equal(
@@ -344,8 +345,8 @@ def test_an_interface_without_single_files_leaves_them_to_ours(tmp_path):
     scan = save_nifti(tmp_path / "scan.nii.gz", noise(0))
     np.testing.assert_array_equal(network.predict_file(scan, tmp_path / "seg.nii.gz"), labels)
     np.testing.assert_array_equal(voxels(tmp_path / "seg.nii.gz"), labels)
-    with pytest.raises(ConfigurationError, match=r"case_0\.npz"):
-        network.predict_file(tmp_path / "data" / "case_0.npz")
+    with pytest.raises(ConfigurationError, match=r"case_0\.vox"):
+        network.predict_file(tmp_path / "data" / "case_0.vox")
 
 
 def test_a_model_of_arrays_in_memory_segments_files(tmp_path):

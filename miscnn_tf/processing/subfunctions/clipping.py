@@ -24,8 +24,8 @@ class Clipping(Abstract_Subfunction):
         ConfigurationError: If both are None, one is not a number, or `min` is above `max`.
 
     Example:
-        >>> Clipping(min=-79, max=304)  # kidneys in CT  # doctest: +ELLIPSIS
-        <...Clipping object at ...>
+        >>> Clipping(min=-79, max=304)  # kidneys in CT
+        Clipping(min=-79, max=304)
     """
 
     same_image_in_training = True

@@ -321,7 +321,7 @@ class TestSeveralFoldersOfMasks:
         ],
     )
     def test_drive_field_of_view_is_not_taken_for_the_truth(self, tmp_path, folders, named):
-        with pytest.raises(DataError, match=f"folders of masks, {named}") as caught:
+        with pytest.raises(DataError, match=f"folders of masks, {named}"):
             opened(write_eyes(tmp_path, folders))
 
     @pytest.mark.parametrize("folder", DRIVE_TEST)
