@@ -320,7 +320,7 @@ def test_a_header_cannot_claim_memory(tmp_path, ending):
         (b"sizes: 4 5 6", b"sizes: 4 -5 6", "whole numbers of at least 1"),
         (b"sizes: 4 5 6", b"sizes: 4 5 x", "3 numbers are needed"),
         (b"encoding: gzip", b"encoding: hex", "the encoding is 'hex'"),
-        (b"encoding: gzip", b"encode: gzip", "no field 'encoding'"),
+        (b"encoding: gzip\n", b"", "no field 'encoding'"),
         (b"space directions: (", b"space directions: (nan,", "space directions"),
         (b"dimension: 3", b"dimension: three", "dimension is 'three'"),
         (b"kinds: domain domain", b"kinds: domain", "kinds has 2 entries for 3 axes"),
