@@ -126,7 +126,7 @@ class TestBraTS:
         (case / "BraTS20_Training_355_seg.nii.gz").rename(case / "W39_1998.09.19_Segm.nii.gz")
         assert find_interface(tmp_path).initialize(tmp_path) == ["BraTS20_Training_001"]
         assert "left out: BraTS20_Training_355" in caplog.text
-        assert find_interface(tmp_path, part="test").initialize(tmp_path) == ["BraTS20_Training_355"]
+        assert find_interface(tmp_path, part="test", classes=4).initialize(tmp_path) == ["BraTS20_Training_355"]
 
     def test_a_missing_sequence_is_named(self, tmp_path: Path) -> None:
         brats(tmp_path, ("a", "b", "c"))
