@@ -23,7 +23,7 @@ from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
-from miscnn_tf.neural_network.prediction import weighted
+from miscnn_tf.processing.assembling import weighted
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare, Segmenter
 
@@ -63,7 +63,7 @@ class MemberPredictions:
 
         Args:
             activation_output: Class probabilities instead of labels.
-            threshold: Decides labels: see `miscnn_tf.neural_network.prediction.weighted`.
+            threshold: Decides labels: see `miscnn_tf.processing.assembling.weighted`.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
