@@ -286,12 +286,12 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
     A table is checked as a whole only if each of its keys is valid. Wrong keys are therefore removed, and the tables
     are checked again, until nothing new is found.
     """
-    content = copy.deepcopy(dict(content))
+    tables: dict[str, Any] = copy.deepcopy(dict(content))
     lines: list[str] = []
     removed: set[str] = set()
     while True:
         try:
-            Experiment.model_validate(content)
+            Experiment.model_validate(tables)
         except ValidationError as error:
             details = error.errors(include_url=False)
         else:
@@ -299,7 +299,7 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
         new = [detail for detail in details if not _follows(detail, removed)]
         lines += [_mistake(detail) for detail in new]
         places = [detail["loc"] for detail in new if detail["type"] != "missing"]
-        gone = [_remove(content, place) for place in places]
+        gone = [_remove(tables, place) for place in places]
         if not any(gone):
             return lines
         removed |= {str(place[1]) for place in places if len(place) > 1}
@@ -313,9 +313,9 @@ def _follows(detail: Mapping[str, Any], removed: set[str]) -> bool:
     return bool(removed & words)
 
 
-def _remove(content: dict[str, Any], place: tuple[int | str, ...]) -> bool:
+def _remove(tables: dict[str, Any], place: tuple[int | str, ...]) -> bool:
     """Remove a key of a table; False if the place is a whole table, or is not there."""
-    table = content.get(str(place[0])) if place else None
+    table = tables.get(str(place[0])) if place else None
     if len(place) < 2 or not isinstance(table, dict):
         return False
     return table.pop(place[1], None) is not None
