@@ -81,7 +81,7 @@ def is_threshold(key: int) -> bool:
 
 
 def is_rule(key: int) -> bool:
-    """Return True if a key is a threshold or `NONZERO`, which stand for many values."""
+    """Return True if a key is a threshold or `NONZERO`, which match many values."""
     return is_threshold(key) or key == NONZERO
 
 

@@ -292,6 +292,18 @@ def test_masks_with_a_colour_per_class(tmp_path, ending, capsys):
     assert {row["dice"] for row in read_scores(tmp_path / "scores" / "scores.csv")} == {1.0}
 
 
+def test_the_order_of_colours_is_chosen(tmp_path):
+    root = data_set(tmp_path / "data", colour_mask, ".png")
+    config = tmp_path / "a.toml"
+    chosen = ["--label-map", "#ff0000=1", "#0080ff=2"]
+    assert cli.main(["init", str(root), "-o", str(config), *chosen]) == 0
+    made = read_experiment(config)
+    assert (made.data.classes, made.data.label_map) == (3, {"#ff0000": 1, "#0080ff": 2})
+    interface = make_interface(made.data)
+    interface.initialize(root)
+    np.testing.assert_array_equal(interface.load_segmentation("b"), shapes(1))
+
+
 def test_colours_with_a_mask_that_has_none(tmp_path):
     """A mask of background alone is grey to its reader."""
     root = data_set(tmp_path, colour_mask, ".png")

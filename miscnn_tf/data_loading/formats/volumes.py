@@ -41,7 +41,7 @@ _SOMETIMES: Final = tuple(ending for one in FORMATS if one.recognises is not Non
 #: Endings of all files that may be volumes.
 ALL_ENDINGS: Final = (*VOLUME_ENDINGS, *_SOMETIMES)
 #: Endings of the files that are written.
-WRITTEN: Final = (*ENDINGS, ".nrrd", ".mha", ".mgz", ".mgh", ".npy", ".npz", ".tif", ".tiff")
+WRITTEN: Final = tuple(ending for one in FORMATS for ending in one.endings if ending not in one.headers)
 
 
 def format_of(path: str | Path) -> VolumeFormat:
@@ -152,7 +152,11 @@ def write_volume(path: str | Path, array: np.ndarray, facts: Mapping[str, Any]) 
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return a volume's file, and the data file that its header names; the file alone if it cannot be read."""
-    if not path.name.lower().endswith((".hdr", ".mhd", ".nhdr")):
+    """Return a volume's file, and the data file that its header names.
+
+    Raises:
+        DataError: If the header cannot be read.
+    """
+    if not path.name.lower().endswith(format_of(path).headers):
         return [path]
     return list(read_info(path).files)

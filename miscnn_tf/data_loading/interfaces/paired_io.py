@@ -357,5 +357,5 @@ def _ending(paths: Sequence[Path], where: str) -> str:
 
 
 def _is_volume(path: Path) -> bool:
-    """Return True for a volume by its ending; TIFF stacks are told from images later, by their headers."""
+    """Return True for a volume by its ending; TIFF stacks are distinguished from images later, by their headers."""
     return without_ending(path.name, VOLUME_ENDINGS) is not None

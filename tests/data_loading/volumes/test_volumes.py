@@ -219,6 +219,14 @@ def test_nrrd_with_spacings_alone_is_read_as_by_itk(tmp_path):
     require_same(path, voxels(), itk_affine(sitk.ReadImage(str(path))))
 
 
+def test_names_of_fields_without_blanks(tmp_path):
+    """Defect: "spacedirections" was passed over, and the steps were 1 mm."""
+    lines = "space: left-posterior-superior\nspacedirections: (0,-0.5,0) (1.5,0,0) (0,0,2)\nspaceorigin: (3,-4,5)\n"
+    path = nrrd(tmp_path / "a.nrrd", voxels(), lines)
+    require_same(path, voxels(), itk_affine(sitk.ReadImage(str(path))))
+    assert read_info(path).spacing.tolist() == [0.5, 1.5, 2]
+
+
 def test_nrrd_of_big_endian_values(tmp_path):
     require_same(nrrd(tmp_path / "a.nrrd", voxels(">i2"), "endian: big\n"), voxels(), LPS)
 
@@ -312,12 +320,13 @@ def test_a_header_cannot_claim_memory(tmp_path, ending):
         (b"sizes: 4 5 6", b"sizes: 4 -5 6", "whole numbers of at least 1"),
         (b"sizes: 4 5 6", b"sizes: 4 5 x", "3 numbers are needed"),
         (b"encoding: gzip", b"encoding: hex", "the encoding is 'hex'"),
-        (b"encoding: gzip", b"encode: gzip", "no field 'encoding'"),
+        (b"encoding: gzip\n", b"", "no field 'encoding'"),
         (b"space directions: (", b"space directions: (nan,", "space directions"),
         (b"dimension: 3", b"dimension: three", "dimension is 'three'"),
         (b"kinds: domain domain", b"kinds: domain", "kinds has 2 entries for 3 axes"),
         (b"type: uint8", b"type: uint8\ntype: int8", "the field 'type' twice"),
         (b"type: uint8", b"type: uint8\nno field", "which is not a field"),
+        (b"space directions: ", b"space direction: ", "'space direction', which is not a field of NRRD"),
     ],
 )
 def test_faults_of_nrrd(tmp_path, old, new, fault):
@@ -341,6 +350,7 @@ def test_faults_of_nrrd(tmp_path, old, new, fault):
         (b"= LOCAL", b"= LIST", "several files"),
         (b"ObjectType = Image", b"ObjectType = Image\nElementToIntensityFunctionSlope = 2", "not applied by ITK"),
         (b"ObjectType = Image", b"ObjectType Image", "not a MetaImage file"),
+        (b"ElementSpacing", b"ElementSpacing\x01", "not a MetaImage file"),
     ],
 )
 def test_faults_of_metaimage(tmp_path, old, new, fault):

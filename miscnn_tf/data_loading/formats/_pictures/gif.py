@@ -17,7 +17,7 @@ from miscnn_tf.errors import DataError
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 
-# A code of 12 bits stands for at most 4096 pixels.
+# A code of 12 bits gives at most 4096 pixels.
 _RATIO = 2731
 _EXTENSION, _IMAGE, _END = b"!", b",", b";"
 

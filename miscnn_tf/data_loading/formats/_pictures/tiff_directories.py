@@ -125,7 +125,7 @@ def only_image(path: str | Path, file: BinaryIO, tiff: tifffile.TiffFile) -> int
     if len(found) > 1:
         raise DataError(
             f"{path}: the file holds {len(found)} pages, but a sample is one image; save each page as a sample, or the "
-            "stack as NIfTI"
+            "stack as NIfTI; stacks of one size are read as volumes with three_dim=True"
         )
     page = page_at(tiff, found[0])
     for child in page.pages or ():

@@ -121,7 +121,7 @@ def write(path: Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
         raw.writelines(packed)
 
 
-FORMAT: Final[VolumeFormat] = VolumeFormat("MetaImage", (".mha", ".mhd"), ".mha", read_info, write)
+FORMAT: Final[VolumeFormat] = VolumeFormat("MetaImage", (".mha", ".mhd"), ".mha", read_info, write, headers=(".mhd",))
 
 
 def _listed(values: np.ndarray) -> str:
@@ -139,7 +139,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
                 if line:
                     continue
                 raise DataError(f"{path}: the header has no {_DATA}: the file is truncated or not a MetaImage")
-            if not equals or file.tell() > _LARGEST_HEADER:
+            if not equals or not name.strip().isprintable() or file.tell() > _LARGEST_HEADER:
                 raise DataError(
                     f"{path}: not a MetaImage file (the header holds {line[:40]!r}, not 'key = value'); export it again"
                 )

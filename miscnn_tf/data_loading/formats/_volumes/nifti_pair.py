@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from miscnn_tf.data_loading.formats.nifti_reader import (
 )
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.formats.voxel_file import VoxelFile
-from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, RepeatedWarning
+from miscnn_tf.errors import DataError, MissingDataError, RepeatedWarning
 
 _PAIRS = {348: nibabel.nifti1.Nifti1PairHeader, 540: nibabel.nifti2.Nifti2PairHeader}
 _MAGIC = {348: (slice(344, 347), b"ni1"), 540: (slice(4, 7), b"ni2")}
@@ -55,14 +54,9 @@ def read_info(path: Path) -> VoxelFile:
     return _analyze(start, order, path, data_path)
 
 
-def write(path: Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
-    """Write the array as NIfTI in one file."""
-    if path.name.lower().endswith(".hdr"):
-        raise ConfigurationError(f"{path}: pairs of files are not written; name the output .nii.gz")
-    write_nifti(path, array, facts)
-
-
-FORMAT: Final[VolumeFormat] = VolumeFormat("NIfTI or Analyze pair", (".hdr",), ENDINGS[0], read_info, write)
+FORMAT: Final[VolumeFormat] = VolumeFormat(
+    "NIfTI or Analyze pair", (".hdr",), ENDINGS[0], read_info, write_nifti, headers=(".hdr",)
+)
 
 
 def _check_offset(header: Any, path: Path) -> None:

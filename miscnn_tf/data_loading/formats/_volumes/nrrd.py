@@ -53,6 +53,26 @@ _SPACES = {
 }
 _SPATIAL_KINDS = ("domain", "space")
 _UNKNOWN_KINDS = ("???", "none")
+_FIELDS = {
+    name.replace(" ", ""): name
+    for name in (
+        *("type", "dimension", "sizes", "encoding", "endian", "kinds", "space", "space dimension", "space units"),
+        *("space directions", "space origin", "spacings", "data file", "line skip", "byte skip"),
+        # Without a meaning for voxels and grid.
+        *(
+            "content",
+            "number",
+            "block size",
+            "thicknesses",
+            "axis mins",
+            "axis maxs",
+            "centers",
+            "centerings",
+            "labels",
+        ),
+        *("units", "min", "max", "old min", "old max", "sample units", "measurement frame"),
+    )
+}
 _ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 _VECTOR = re.compile(r"\(([^()]*)\)|none", re.IGNORECASE)
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "???")
@@ -130,7 +150,7 @@ def write(path: Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
                 packed.write(np.ascontiguousarray(plane).data.cast("B"))
 
 
-FORMAT: Final[VolumeFormat] = VolumeFormat("NRRD", (".nrrd", ".nhdr"), ".nrrd", read_info, write)
+FORMAT: Final[VolumeFormat] = VolumeFormat("NRRD", (".nrrd", ".nhdr"), ".nrrd", read_info, write, headers=(".nhdr",))
 
 
 def _vector(values: np.ndarray) -> str:
@@ -166,7 +186,11 @@ def _add(fields: dict[str, str], line: bytes, path: Path) -> None:
     name, colon, value = text.partition(":")
     if not colon:
         raise DataError(f"{path}: the header holds the line {text[:60]!r}, which is not a field; export the file again")
-    name = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}.get(name.lower(), name.lower())
+    # Names may be written without their blank.
+    known = _FIELDS.get(name.strip().lower().replace(" ", ""))
+    if known is None:
+        raise DataError(f"{path}: the header holds {name[:40]!r}, which is not a field of NRRD; export the file again")
+    name = known
     if fields.setdefault(name, value.strip()) != value.strip():
         raise DataError(f"{path}: the header holds the field {name!r} twice; export the file again")
 

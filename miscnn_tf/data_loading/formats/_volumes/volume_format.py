@@ -25,10 +25,12 @@ class VolumeFormat:
     Attributes:
         name: Name for messages.
         endings: Endings of the files that are read, in small letters.
-        written: Ending of predictions. Formats of two files are written as one, since two cannot be replaced at once.
+        written: Ending of predictions.
         read_info: Reads the header of a file.
         write: Writes an array ``(x, y[, z[, channels]])`` in the geometry of `VolumeInfo.geometry`, atomically.
         recognises: Returns True if a file with one of the endings is a volume; None: all of them are.
+        headers: Those of the endings whose voxels are in another file. They are only read, since two files cannot be
+            replaced at once.
     """
 
     name: str
@@ -37,6 +39,7 @@ class VolumeFormat:
     read_info: Callable[[Path], VolumeInfo]
     write: Callable[[Path, np.ndarray, Mapping[str, Any]], None]
     recognises: Callable[[Path], bool] | None = None
+    headers: tuple[str, ...] = ()
 
 
 def lps_grid(
