@@ -141,6 +141,9 @@ def _written(name: str, literal: str, options: Collection[str]) -> str | None:
         return None
     from miscnn_tf.experiment.toml_file import toml_value
 
+    if isinstance(value, Mapping):
+        value = {str(old): new for old, new in value.items()}  # keys of TOML are text
+
     return f"--set {shlex.quote(f'data.{key}={toml_value(value)}')}"
 
 

@@ -136,7 +136,7 @@ class _Arrays(PredictionFormat):
         """Accept every sample."""
 
     def write(self, interface: Abstract_IO, sample: Sample, path: Path) -> None:
-        """Write by the interface if it does, otherwise the array; pictures have two axes, volumes in .npy three."""
+        """Write by the interface if it read a volume and writes arrays, otherwise the array."""
         if sample.extended.get("type") != "image" and _writes(interface, path):
             interface.write_file(sample, path)
             return

@@ -286,7 +286,7 @@ def _mistakes(content: Mapping[str, Any]) -> list[str]:
     A table is checked as a whole only if each of its keys is valid. Wrong keys are therefore removed, and the tables
     are checked again, until nothing new is found.
     """
-    tables = copy.deepcopy(dict(content))
+    tables: dict[str, Any] = copy.deepcopy(dict(content))
     lines: list[str] = []
     removed: set[str] = set()
     while True:
@@ -313,9 +313,9 @@ def _follows(detail: Mapping[str, Any], removed: set[str]) -> bool:
     return bool(removed & words)
 
 
-def _remove(content: dict[str, Any], place: tuple[int | str, ...]) -> bool:
+def _remove(tables: dict[str, Any], place: tuple[int | str, ...]) -> bool:
     """Remove a key of a table; False if the place is a whole table, or is not there."""
-    table = content.get(str(place[0])) if place else None
+    table = tables.get(str(place[0])) if place else None
     if len(place) < 2 or not isinstance(table, dict):
         return False
     return table.pop(place[1], None) is not None

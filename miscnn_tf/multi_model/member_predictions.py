@@ -63,7 +63,7 @@ class MemberPredictions:
 
         Args:
             activation_output: Class probabilities instead of labels.
-            threshold: Decides labels: see `miscnn_tf.neural_network.prediction.weighted`.
+            threshold: Decides labels: see `miscnn_tf.processing.assembling.weighted`.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.

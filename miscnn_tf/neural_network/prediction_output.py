@@ -37,7 +37,7 @@ class PredictionOutput:
         file_format: A key of `prediction_formats.PREDICTION_FORMATS`; None: by the name of the file, or that of the
             interface.
         values: "mask" for the values of the training's label maps, "index" for class numbers.
-        threshold: See `processing.assembling.weighted`.
+        threshold: See `miscnn_tf.processing.assembling.weighted`.
         overlay: Also draw the outlines of the labels over the image.
 
     Raises:
