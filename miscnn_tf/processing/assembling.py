@@ -399,30 +399,3 @@ def _undoing_bytes(
 def _grids(sample: Sample) -> list[tuple[int, ...]]:
     """Return the spatial shape before the first step and after each one."""
     return [tuple(shape) for shape in sample.details["grids"]]
-
-
-def weighted(patches: Iterator[np.ndarray], threshold: float | None) -> Iterator[np.ndarray]:
-    """Weight class probabilities, so that the most probable class is the one that a threshold decides for.
-
-    The background is weighted by the threshold T, every other class by 1 - T. Of two classes, the foreground is chosen
-    where its probability is above T. The weights commute with blending and resampling, so that no whole map of
-    probabilities is needed.
-
-    Args:
-        patches: Class probabilities ``(x, y[, z], classes)``, which add up to 1.
-        threshold: The threshold, between 0 and 1; None leaves the patches as they are.
-
-    Example:
-        >>> patch = np.array([[[0.75, 0.25], [0.6, 0.4]]], np.float32)
-        >>> [one.argmax(axis=-1).tolist() for one in weighted(iter([patch]), 0.3)]
-        [[[0, 1]]]
-    """
-    if threshold is None:
-        yield from patches
-        return
-    for patch in patches:
-        weights = np.full(patch.shape[-1], 1 - threshold, np.float32)
-        weights[0] = threshold
-        patch = patch * weights
-        yield patch
-        del patch  # otherwise it stays in memory until the next one is predicted
