@@ -50,7 +50,7 @@ from miscnn_tf.neural_network.prediction import (
 from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings
-from miscnn_tf.neural_network.training_log import FoldProgress, TrainingLog
+from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog
 from miscnn_tf.processing.assembling import assemble
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -471,7 +471,7 @@ class Neural_Network(Represented):
 
     def fold_progress(self, fold: int, folds: int) -> keras.callbacks.Callback:
         """Return a progress bar that shows the number of the fold."""
-        return FoldProgress(fold, folds)
+        return EpochBar(fold, folds)
 
     def state_settings(self) -> dict[str, Any]:
         """Return the settings of the network in the state of a training."""

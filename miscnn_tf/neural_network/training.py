@@ -25,6 +25,7 @@ from miscnn_tf.neural_network.compiled_model import CompiledModel
 from miscnn_tf.neural_network.data_generator import DataGenerator, Feed
 from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot
+from miscnn_tf.neural_network.training_log import with_epoch_bar
 from miscnn_tf.neural_network.training_state import Position, TrainingState
 from miscnn_tf.processing.assembling import assembling_bytes, most_sections
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
@@ -276,7 +277,7 @@ class Training:
             NonFiniteGuard(names),
             DataWait(feed.loader),
             keras.callbacks.LambdaCallback(on_epoch_end=count),
-            *self.callbacks,
+            *with_epoch_bar(self.callbacks),
             self.history,
             *state,  # last, because it saves the states of the others
         ]

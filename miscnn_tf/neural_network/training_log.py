@@ -51,21 +51,53 @@ class TrainingLog(EpochLog, keras.callbacks.Callback):
         return None
 
 
-class FoldProgress(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with the number of the fold.
+class EpochBar(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar, headed by fold, epoch, and the remaining time of a training that a time limit ends.
 
     Args:
-        fold: Number of the fold, from 0.
+        fold: Number of the fold, from 0; None without folds.
         folds: Number of folds.
+
+    Attributes:
+        limit: The time limit, which `Training` sets; None if the number of epochs ends the training.
     """
 
-    def __init__(self, fold: int, folds: int) -> None:
+    epochs: Any  # set by Keras before a training
+
+    def __init__(self, fold: int | None = None, folds: int = 1) -> None:
         super().__init__()
-        self.title = f"Fold {fold + 1}/{folds}"
+        self.fold = None if fold is None else f"Fold {fold + 1}/{folds}"
+        self.limit: TimeLimit | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Print fold and epoch."""
-        if self.verbose and keras.config.is_interactive_logging_enabled():
-            # Keras prints the epoch if there are several.
-            sys.stdout.write(self.title + (" - " if self.epochs > 1 else "\n"))
+        """Print fold, epoch and remaining time."""
+        heading = self._heading(epoch)
+        if heading and self.verbose and keras.config.is_interactive_logging_enabled():
+            sys.stdout.write(f"{heading}\n")
+        epochs, self.epochs = self.epochs, 1  # Keras prints the epoch if there are several
         super().on_epoch_begin(epoch, logs)
+        self.epochs = epochs
+
+    def _heading(self, epoch: int) -> str:
+        parts = [] if self.fold is None else [self.fold]
+        if self.limit is not None:
+            left = max(self.limit.seconds_left, 0) / 60
+            parts.append(f"Epoch {epoch + 1}, {left:.1f} of {self.limit.minutes:g} minutes left")
+        elif self.epochs > 1:
+            parts.append(f"Epoch {epoch + 1}/{self.epochs}")
+        return " - ".join(parts)
+
+
+def with_epoch_bar(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    """Return callbacks with a bar that knows the time limit, if one of them is a `TimeLimit`.
+
+    Args:
+        callbacks: All callbacks of a training.
+    """
+    limit = next((one for one in callbacks if isinstance(one, TimeLimit)), None)
+    bars = [one for one in callbacks if isinstance(one, keras.callbacks.ProgbarLogger)]
+    added = [] if limit is None or bars else [EpochBar()]
+    for bar in [*bars, *added]:
+        if isinstance(bar, EpochBar):
+            bar.limit = limit
+    return [*callbacks, *added]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.neural_network.callbacks import TimeLimit
-from miscnn_tf.neural_network.training_log import FoldProgress, TrainingLog
+from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog, with_epoch_bar
 from miscnn_tf.runs.tables import read_history
 from miscnn_tf.runs.training_progress import read_progress
 
@@ -62,9 +62,26 @@ def test_the_time_limit_bounds_the_remaining_time(model, tmp_path):
     ("epochs", "expected"), [(2, ["Fold 2/5 - Epoch 1/2", "Fold 2/5 - Epoch 2/2"]), (1, ["Fold 2/5"])]
 )
 def test_the_fold_is_in_the_progress_bar(model, capsys, epochs, expected):
-    fit(model, [FoldProgress(1, 5)], epochs, verbose=2)
+    fit(model, [EpochBar(1, 5)], epochs, verbose=2)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "Fold" in line] == expected
     assert sum("step" in line for line in lines) == epochs  # one bar per epoch, not two
-    fit(model, [FoldProgress(1, 5)], verbose=0)
+    fit(model, [EpochBar(1, 5)], verbose=0)
     assert capsys.readouterr().out == ""
+
+
+def test_a_training_with_a_time_limit_shows_the_remaining_time(model, capsys):
+    """Defect: it showed "Epoch 1/1000000"."""
+    limit = TimeLimit(minutes=30)
+    callbacks = with_epoch_bar([limit])
+    assert [type(one) for one in callbacks] == [TimeLimit, EpochBar]
+    fit(model, callbacks, 2, verbose=2)
+    shown = [line for line in capsys.readouterr().out.splitlines() if "Epoch" in line]
+    assert shown == ["Epoch 1, 30.0 of 30 minutes left", "Epoch 2, 30.0 of 30 minutes left"]
+    fold = EpochBar(0, 5)
+    assert with_epoch_bar([limit, fold]) == [limit, fold]
+    fit(model, [limit, fold], 2, verbose=2)
+    assert "Fold 1/5 - Epoch 2, 30.0 of 30 minutes left" in capsys.readouterr().out
+    mine = keras.callbacks.ProgbarLogger()
+    assert with_epoch_bar([limit, mine]) == [limit, mine]
+    assert with_epoch_bar([]) == []
