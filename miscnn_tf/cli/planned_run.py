@@ -13,6 +13,7 @@ from miscnn_tf._base.arguments import positive
 from miscnn_tf._base.files import make_folder
 from miscnn_tf.cli.init_run import run_init
 from miscnn_tf.cli.output_folder import alone_in, check_folder
+from miscnn_tf.data_loading.layout_detection import locate_data
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.experiment.toml_file import apply_changes, read_experiment, toml_value
@@ -215,14 +216,20 @@ class PlannedRun:
         experiment = self.experiment
         place = os.path.realpath(experiment.data.path)
         wrong = []
-        if os.path.realpath(data) != place:
+        # The data may be in a folder inside the given one, where the plan found them.
+        inner = os.path.realpath(locate_data(data, layout)) if place.startswith(os.path.realpath(data)) else None
+        if os.path.realpath(data) != place != inner:
             wrong.append(f"its data are {experiment.data.path}, not {data}")
         if minutes is not None and experiment.network.minutes != minutes:
             wrong.append(f"its time limit is {experiment.network.minutes}, not {minutes:g} minutes")
         if layout is not None and experiment.data.layout != layout:
             wrong.append(f"its layout is {experiment.data.layout}, not {layout}")
         for change in changes:
-            if read_experiment(self.configuration, [change]) != experiment:
+            given: dict[str, Any] = {}
+            apply_changes(given, [change])
+            # The plan may have more keys of a table, such as other values of a label map.
+            changed = read_experiment(self.configuration, [change]) != experiment
+            if changed and not _contains(experiment.model_dump(), given):
                 wrong.append(f"it has another value than {change}")
         if wrong:
             raise ConfigurationError(
@@ -259,3 +266,10 @@ class PlannedRun:
                     parts.append(f"<p>{html.escape(note)}</p>")
                 note = ""
         return "".join(parts).replace("</table>", "", 1) + "</table>"
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    """Return True if all keys of nested tables are in others with the same values."""
+    if isinstance(part, Mapping):
+        return isinstance(whole, Mapping) and all(key in whole and _contains(whole[key], part[key]) for key in part)
+    return bool(whole == part)

@@ -82,6 +82,18 @@ def test_another_plan_in_the_folder_is_not_used_silently(data: Path, tmp_path: P
         plan(tmp_path, output=folder)
 
 
+def test_the_same_command_again_uses_the_plan(data: Path, tmp_path: Path) -> None:
+    """Defects: a folder around the data, and a label map that init completes, were taken for another plan."""
+    outer = tmp_path / "download"
+    shutil.copytree(data, outer / "data")
+    changed = {**SMALL, "data.label_map": {"2": 1}}
+    first = plan(outer, 5, tmp_path / "out", settings=changed)
+    assert first.experiment.data.label_map == {"1": 1, "2": 1}
+    assert plan(outer, 5, tmp_path / "out", settings=changed).experiment == first.experiment
+    with pytest.raises(ConfigurationError, match=r"another value than data\.label_map"):
+        plan(outer, 5, tmp_path / "out", settings={"data.label_map": {"2": 2}})
+
+
 def test_mistakes_are_found_before_the_training(data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", str(data), "missing"]) == 1
