@@ -14,7 +14,7 @@ Examples:
 Files in the output folder:
   experiment.toml    the plan, with a reason for each value; change it before the training, or to train again
   training/          the trained network, its scores and report.html, the page with results and pictures
-  predictions/       segmentations of NEW_IMAGES
+  predictions/       segmentations of NEW_IMAGES, and overlays/, their outlines over the images
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train and predict, and return the exit code."""
-    from miscnn_tf.cli.planned_run import plan
+    from miscnn_tf.cli.planned_run import PREDICTIONS_FOLDER, plan
     from miscnn_tf.errors import MissingDataError
+    from miscnn_tf.runs.names import OVERLAYS_FOLDER
 
     if arguments.images is not None and not Path(arguments.images).exists():
         # Reported before the training, not after it.
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     planned.train()
     if arguments.images is not None:
         print()
-        planned.predict(arguments.images)
+        planned.predict(arguments.images, overlay=True)
+        print(f"Pictures of the predictions: {planned.folder / PREDICTIONS_FOLDER / OVERLAYS_FOLDER}")
     print(f"\nThe page with all results: {planned.report_file.resolve().as_uri()}")
     return 0

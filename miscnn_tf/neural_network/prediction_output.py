@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from miscnn_tf.data_loading.prediction_formats import (
 )
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
-
-#: Folder of the pictures, beside the predictions.
-OVERLAYS: Final = "overlays"
+from miscnn_tf.runs.names import OVERLAYS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class PredictionOutput:
         """Draw the prediction of a sample, if `overlay` is set, to ``<output_path>/overlays/<index>.png``."""
         if self.overlay:
             image, facts = data_io.interface.load_image(index)
-            path = inside(Path(data_io.output_path) / OVERLAYS, index, ".png")
+            path = inside(Path(data_io.output_path) / OVERLAYS_FOLDER, index, ".png")
             self._draw(data_io.interface, image, facts, prediction, path)
 
     def draw_file(self, interface: Abstract_IO, image_path: Any, path: str | Path, prediction: np.ndarray) -> None:
@@ -110,7 +108,7 @@ class PredictionOutput:
         if self.overlay:
             image, facts = interface.read_file(image_path)
             name = f"{stem_of(Path(path))}.png"
-            self._draw(interface, image, facts, prediction, Path(path).parent / OVERLAYS / name)
+            self._draw(interface, image, facts, prediction, Path(path).parent / OVERLAYS_FOLDER / name)
 
     def _writer(self, interface: Abstract_IO, sample: Sample, path: str | Path) -> Write:
         return prediction_writer(

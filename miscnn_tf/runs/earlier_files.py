@@ -311,7 +311,8 @@ def _predictions_below(folder: Path, traces: Traces, digests: Mapping[Path, str]
         elif path.name in _PREDICTION_RECORDS:
             traces.take_or_leave(path, _passes(_is_prediction_record, path))
         else:
-            traces.take_or_leave(path, was_written_here(path, digests.get(path)) or _is_picture_of_map(path))
+            written = was_written_here(path, digests.get(path)) or _is_picture_of_map(path) or _is_overlay(path)
+            traces.take_or_leave(path, written)
 
 
 # ---------------------------------------------------------------- files
@@ -381,6 +382,11 @@ def _is_drawn(path: Path) -> bool:
 def _is_picture_of_map(path: Path) -> bool:
     """Return True for the picture of an explanation with the map beside it."""
     return _is_drawn(path) and _passes(nifti_writer.was_written_here, path.with_name(f"{path.stem}.nii.gz"))
+
+
+def _is_overlay(path: Path) -> bool:
+    """Return True for a picture of a prediction."""
+    return path.parent.name == names.OVERLAYS_FOLDER and _is_drawn(path)
 
 
 def _metrics(folder: Path) -> set[str]:

@@ -38,6 +38,8 @@ REPORT_FILE: Final = "report.html"
 LOCK_FILE: Final = ".miscnn_tf.lock"
 #: Predictions of the validation samples.
 PREDICTIONS_FOLDER: Final = "predictions"
+#: In a folder of predictions: pictures of them.
+OVERLAYS_FOLDER: Final = "overlays"
 #: In a folder of predictions: the model that made them, and digests of files whose format has no room for a mark.
 MARK_FILE: Final = "made_by.json"
 #: In the output folder of ``miscnn-tf predict``: the model and the kind of the predictions.

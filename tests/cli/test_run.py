@@ -54,6 +54,7 @@ def test_one_command_trains_scores_and_predicts(data: Path, options, tmp_path: P
     assert shown.index("ends after 5 minutes") < shown.index("Training on")
     assert shown.rstrip().endswith(page.as_uri())
     assert page.stat().st_size > 10_000
+    assert (folder / "predictions" / "overlays" / "patient.png").stat().st_size > 1000
     segmented = nibabel.load(folder / "predictions" / "patient.nii.gz")
     scan = nibabel.load(new / "patient.nii.gz")
     assert segmented.shape == scan.shape

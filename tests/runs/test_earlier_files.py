@@ -27,6 +27,7 @@ from miscnn_tf.evaluation.curves import plot_validation
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.evaluation.summary import write_results, write_summary
 from miscnn_tf.experiment.toml_file import check_experiment, keep_configuration
+from miscnn_tf.pictures.overlay import draw_case
 from miscnn_tf.runs import earlier_files as cleanup
 from miscnn_tf.runs.earlier_files import Traces, find_batches, find_predictions, remove
 from miscnn_tf.runs.fold import Fold, FoldRecord, write_fold2disk
@@ -427,3 +428,14 @@ def test_kept_predictions_without_room_for_a_mark_go_unless_they_were_changed(tm
     found = find_predictions(folder)
     assert ours(found) == {"a.npy", "made_by.json"}
     assert left(found) == {"b.npy", "c.npy", "predictions.json"}
+
+
+def test_pictures_of_predictions_are_removed_and_others_stay(tmp_path):
+    """Defect: overlays/ was left behind."""
+    image = np.random.default_rng(0).normal(size=(8, 9)).astype(np.float32)
+    for name in ("overlays", "mine"):
+        draw_case(image, None, (image > 0).astype(np.uint8), tmp_path / name / "a.png")
+    (tmp_path / "overlays" / "photo.png").write_bytes(b"\x89PNG of a camera")
+    found = find_predictions(tmp_path)
+    assert ours(found) == {"overlays/a.png"}
+    assert left(found) == {"overlays/photo.png", "mine/a.png"}
