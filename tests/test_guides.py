@@ -57,6 +57,10 @@ RUN_ELSEWHERE = {"demo", "doctor"}
 
 #: What is added to commands that train.
 QUICK = ("--set", "network.epochs=1", "--set", "network.iterations=1", "--set", "network.architecture.n_filters=2")
+QUICK_RUN = (
+    *("--set", "network.epochs=1", "--set", "network.iterations=1"),
+    *("--set", "network.architecture={name='unet_standard', n_filters=2, depth=1}"),
+)
 QUICK_FOLDS = ("--set", "cross_validation.k_fold=2")
 
 START = "getting_started.md"
@@ -125,6 +129,7 @@ def run_command(line: str) -> None:
         if command in RUN_ELSEWHERE:
             return
         arguments += QUICK if command in {"train", "cross-validate"} else ()
+        arguments += QUICK_RUN if command == "run" else ()
         arguments += QUICK_FOLDS if command == "cross-validate" else ()
         assert main(arguments) == 0, line
     elif program == "python":
@@ -192,6 +197,8 @@ def test_a_page_runs(page, started, tmp_path, monkeypatch, registries_as_before)
     work = tmp_path / "work"
     shutil.copytree(folder, work)
     (work / "my_script.py").write_text("import miscnn\nminiscnn = miscnn.Data_IO\n", encoding="utf-8")
+    (work / "new_scans").mkdir(exist_ok=True)
+    shutil.copy(work / "data" / "case_00003" / "imaging.nii.gz", work / "new_scans" / "new.nii.gz")
     monkeypatch.chdir(work)
     run_page(page, {"__name__": "__main__"} if page in ON_THEIR_OWN else dict(names))
     if page == "guides/moving_from_miscnn.md":
