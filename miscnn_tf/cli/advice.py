@@ -43,6 +43,8 @@ _NAMED: Final = re.compile(
 )
 _PHRASES: Final = {
     ", or write an interface of your own, a subclass of Abstract_IO": "",
+    "with fresh=True": "with --fresh",
+    "another folder for this run with output": "another folder with --output",
     "pass archive=True": "use --archive",
     "or resume=False": "or --fresh",
     "pass resume=False": "use --fresh",

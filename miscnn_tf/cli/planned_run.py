@@ -40,6 +40,7 @@ def plan(
     layout: str | None = None,
     memory_gb: float | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
+    fresh: bool = False,
 ) -> PlannedRun:
     """Plan a run on a data set, or return the earlier plan in the folder.
 
@@ -55,6 +56,8 @@ def plan(
         memory_gb: Memory for a training step in GB; by default it depends on the machine.
         settings: Values that are set instead of detected: ``{"data.label_map": {"255": 1}}``, or texts
             ``"network.seed=3"``.
+        fresh: Replace an earlier plan in the folder, for example to train longer; ``train(fresh=True)`` then replaces
+            the training.
 
     Returns:
         The planned run.
@@ -76,7 +79,7 @@ def plan(
         [f"{key}={toml_value(value)}" for key, value in settings.items()] if isinstance(settings, Mapping) else settings
     )
     file = folder / CONFIGURATION_FILE
-    if file.is_file():
+    if file.is_file() and not fresh:
         run = PlannedRun(folder)
         run.require_same(data, limit, layout, changes)
         print(f"Using the plan {file}")
@@ -86,7 +89,7 @@ def plan(
     make_folder(folder)
     given: dict[str, Any] = {"data": {"path": os.path.abspath(data), **({} if layout is None else {"layout": layout})}}
     apply_changes(given, list(changes))
-    run_init(data, file, given, memory_gb, minutes=MINUTES if limit is None else limit)
+    run_init(data, file, given, memory_gb, minutes=MINUTES if limit is None else limit, overwrite=fresh)
     return PlannedRun(folder)
 
 
@@ -135,7 +138,10 @@ class PlannedRun:
     def expectation(self) -> str:
         """Return a sentence about the steps of the run and their time."""
         minutes = self.experiment.network.minutes
-        limit = "by the number of epochs in the plan" if minutes is None else f"after {minutes:g} minutes"
+        plural_s = "" if minutes == 1 else "s"
+        limit = "by the number of epochs in the plan" if minutes is None else f"after {minutes:g} minute{plural_s}"
+        if self.is_trained:
+            return f"The training in {self.training_folder} is finished; only what is missing is done."
         return (
             f"The training ends {limit}. Reading the data before it, and segmenting and scoring the validation samples "
             f"after it, take a few minutes more for large data sets. Results and page are in {self.training_folder}."
@@ -233,8 +239,8 @@ class PlannedRun:
                 wrong.append(f"it has another value than {change}")
         if wrong:
             raise ConfigurationError(
-                f"{self.configuration} is another plan: {'; '.join(wrong)}. Change that file, or choose another folder "
-                "for this run"
+                f"{self.configuration} is another plan: {'; '.join(wrong)}. Plan and train again "
+                "with fresh=True, or choose another folder for this run with output"
             )
 
     def __str__(self) -> str:

@@ -336,9 +336,8 @@ def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[
             logger.info("%s: %s", name(item), error)
             bad.append(f"  {name(item)}: {str(error) or 'too little memory'}")
     if bad:
-        raise DataError(
-            f"{len(bad)} of {len(items)} images could not be segmented; the others are done:\n" + "\n".join(bad)
-        )
+        done = "; the others are done" if len(bad) < len(items) else ""
+        raise DataError(f"{len(bad)} of {len(items)} images could not be segmented{done}:\n" + "\n".join(bad))
     return written
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from miscnn_tf.cli.argument_types import memory_size, positive_number
 from miscnn_tf.cli.data_options import add_data_options, given_changes
+from miscnn_tf.cli.predict import FORMATS
 from miscnn_tf.cli.terminal import start_tensorflow
 
 
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="the output folder (default: DATA_run in the current one)"
     )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="plan and train again, for example longer; the earlier plan and training in the output folder are deleted",
+    )
+    parser.add_argument("--format", choices=FORMATS, help="format of the predictions (default: that of the images)")
     parser.add_argument(
         "--memory",
         type=memory_size(),
@@ -64,13 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         memory_gb=None if arguments.memory is None else arguments.memory / 1e9,
         settings=given_changes(arguments),
+        fresh=arguments.fresh,
     )
     print(f"\n{planned.expectation()}\n", flush=True)
     start_tensorflow()
-    planned.train()
+    planned.train(fresh=arguments.fresh)
     if arguments.images is not None:
         print()
-        planned.predict(arguments.images, overlay=True)
+        planned.predict(arguments.images, file_format=arguments.format, overlay=True)
         print(f"Pictures of the predictions: {planned.folder / PREDICTIONS_FOLDER / OVERLAYS_FOLDER}")
     print(f"\nThe page with all results: {planned.report_file.resolve().as_uri()}")
     return 0

@@ -25,7 +25,7 @@ from miscnn_tf.experiment.build import (
 from miscnn_tf.experiment.build_network import make_callbacks, make_model, require_parts
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.neural_network.model import Neural_Network
-from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, REPORT_FILE, SUMMARY_FILE
+from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, RECORD_FILE, REPORT_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.score_summary import read_summary, scores_table
 
@@ -50,17 +50,23 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     writer = writer_of(model)
     writer.write(lambda: claim(folder, experiment, "training"))
     options = _options(experiment, bool(fold.validation), fresh)
-    print(
-        f"Training on {plural(len(fold.training), 'sample')}, {_validating(len(fold.validation))} "
-        f"({model.hardware.description}) in {folder}",
-        flush=True,
-    )
-    _announce_page(folder)
     settings = {**make_training(experiment), **_training_keys(experiment)}
-    # Before the training, for a report of an interrupted one.
-    writer.write(
-        lambda: write_run_record(folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER)
-    )
+    if fresh or not (folder / RECORD_FILE).is_file():
+        print(
+            f"Training on {plural(len(fold.training), 'sample')}, {_validating(len(fold.validation))} "
+            f"({model.hardware.description}) in {folder}",
+            flush=True,
+        )
+        _announce_page(folder)
+        # Before the training, for a report of an interrupted one.
+        writer.write(
+            lambda: write_run_record(
+                folder, "training", model, settings=settings, predictions=folder / PREDICTIONS_FOLDER
+            )
+        )
+    else:
+        # Its record is kept: the precision that this program measured may be another one.
+        print(f"The training in {folder} is finished; it is not trained again", flush=True)
     run_split(fold, model, folder, options, writer)
     if not writer.is_chief:
         print(f"{model.hardware.cluster}: trained. The first worker evaluates and writes the results")

@@ -160,6 +160,12 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     path = Path(path)
     if not path.exists():
         raise MissingDataError(f"{path} does not exist; give a file or a folder with label maps")
+    annotations = [path] if path.is_file() else sorted(one for one in path.iterdir() if one.is_file())
+    if annotations and all(one.suffix.lower() == ".dcm" for one in annotations if not one.name.startswith(".")):
+        raise DataError(
+            f"{path}: DICOM SEG and RTSTRUCT files are read only in a data set, with the series that they belong to. "
+            "Predict again with --format nifti, which keeps the geometry"
+        )
     if not path.is_dir():
         return LabelMaps({composed(stem_of(path)): LabelFile(path)})
     # Including pipes, which raise an error when read: skipping them would silently lose a label map.

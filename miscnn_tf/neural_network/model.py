@@ -115,7 +115,7 @@ class Neural_Network(Represented):
     #: Name of the class in the files of a group of models.
     kind = "Neural_Network"
 
-    @renamed_argument("learninig_rate", "learning_rate", since="0.3", removed_in="1.0")
+    @renamed_argument("learninig_rate", "learning_rate", since="0.2", removed_in="1.0")
     def __init__(
         self,
         preprocessor: Preprocessor,
@@ -277,13 +277,13 @@ class Neural_Network(Represented):
         self._compiled.set_rate(valid_rate(value))
 
     @property
-    @deprecated("learning_rate", since="0.3", removed_in="1.0")
+    @deprecated("learning_rate", since="0.2", removed_in="1.0")
     def learninig_rate(self) -> float:
         """Learning rate, in the spelling of MIScnn 1.1."""
         return self.learning_rate
 
     @learninig_rate.setter
-    @deprecated("learning_rate", since="0.3", removed_in="1.0")
+    @deprecated("learning_rate", since="0.2", removed_in="1.0")
     def learninig_rate(self, value: float) -> None:
         self.learning_rate = value
 

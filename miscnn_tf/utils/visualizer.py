@@ -15,7 +15,7 @@ from miscnn_tf.pictures.visualizer import visualize_prediction_overlap_3D, visua
 __all__ = ["visualize_evaluation", "visualize_prediction_overlap_3D", "visualize_sample", "visualize_samples"]
 
 
-@deprecated("visualize_samples([sample], ...)", since="0.3", removed_in="1.0")
+@deprecated("visualize_samples([sample], ...)", since="0.2", removed_in="1.0")
 def visualize_sample(sample: Sample | Hashable, out_dir: str | Path = "vis", *arguments: Any, **options: Any) -> Path:
     """Write the GIF of one sample, the name in MIScnn 1.2.
 
@@ -31,7 +31,7 @@ def visualize_sample(sample: Sample | Hashable, out_dir: str | Path = "vis", *ar
     return visualize_samples([sample], out_dir, *arguments, **options)[0]
 
 
-@deprecated("visualize_samples(samples, mask_seg=True)", since="0.3", removed_in="1.0")
+@deprecated("visualize_samples(samples, mask_seg=True)", since="0.2", removed_in="1.0")
 def visualize_evaluation(
     case_id: Hashable,
     vol: np.ndarray,

@@ -78,7 +78,8 @@ def test_options_and_keys_can_be_pasted_and_mean_the_same(message: str) -> None:
 
 def test_logged_advice_is_translated() -> None:
     record = logging.LogRecord("a", logging.WARNING, "", 0, "give label_map=%s", ({1: 1},), None)
-    assert CommandFormatter(ALL).format(record) == "WARNING a: give --label-map 1=1"
+    assert CommandFormatter(ALL).format(record) == "miscnn-tf: warning: a: give --label-map 1=1"
+    assert CommandFormatter(ALL, detailed=True).format(record) == "WARNING a: give --label-map 1=1"
 
 
 def gapped(folder: Path) -> None:

@@ -22,7 +22,7 @@ SHORT = {"--output": "-o", "--verbose": "-v", "--help": "-h", "--yes": "-y"}
 #: The options of each command that only it has. A new option is added here, unless it is in the sets above.
 OWN = {
     "demo": {"--cases", "--epochs", "--seed"},
-    "run": {"--minutes"},
+    "run": {"--minutes", "--fresh", "--format"},
     "look": {"--open"},
     "init": set(),
     "verify": {"--quick", "--no-labels", "--fix-grids"},
@@ -30,8 +30,8 @@ OWN = {
     "train": {"--fresh", "--archive", "--continue-from"},
     "cross-validate": {"--fresh", "--archive"},
     "predict": {"--format", "--probabilities", "--threshold", "--values", "--overlay"},
-    "evaluate": {"--ignore", "--tolerance"},
-    "report": {"--open"},
+    "evaluate": {"--ignore", "--tolerance", "--model", "--names", "--images"},
+    "report": {"--open", "--data"},
     "doctor": {"--json"},
     "cleanup": {"--batches", "--evaluation", "--predictions", "--only", "--dry-run", "--yes"},
 }

@@ -61,9 +61,13 @@ def test_one_command_trains_scores_and_predicts(data: Path, options, tmp_path: P
     np.testing.assert_array_equal(segmented.affine, scan.affine)
 
     weights = (folder / "training" / "model.keras").read_bytes()
+    record = (folder / "training" / "run.json").read_bytes()
     assert cli.main(command) == 0  # goes on where it ended: nothing is done again
     again = capsys.readouterr().out
     assert "Using the plan" in again
+    assert "is finished; it is not trained again" in again
+    assert "Training on" not in again
+    assert (folder / "training" / "run.json").read_bytes() == record
     assert "1 is there already" in again
     assert (folder / "training" / "model.keras").read_bytes() == weights
 
@@ -79,6 +83,7 @@ def test_another_plan_in_the_folder_is_not_used_silently(data: Path, tmp_path: P
     ]:
         with pytest.raises(ConfigurationError, match=message):
             plan(data, output=folder, **arguments)
+    assert plan(data, 6, folder, settings=SMALL, fresh=True).experiment.network.minutes == 6
     with pytest.raises(ConfigurationError, match="its data are"):
         plan(tmp_path, output=folder)
 
@@ -127,3 +132,16 @@ def test_an_interrupted_training_goes_on(data: Path, tmp_path: Path) -> None:
     assert run.train() is run
     assert run.is_trained
     assert run.report() == run.report_file
+
+
+def test_training_longer_is_one_option(data: Path, options, tmp_path: Path, capsys) -> None:
+    """Defect: another --minutes was refused, and so was the changed plan."""
+    command = ["run", str(data), "-o", str(tmp_path / "out"), *options]
+    assert cli.main([*command, "--minutes", "3"]) == 0
+    assert cli.main([*command, "--minutes", "4"]) == 1
+    assert (
+        "not 4 minutes. Plan and train again with --fresh, or choose another folder with --output"
+        in capsys.readouterr().err
+    )
+    assert cli.main([*command, "--minutes", "4", "--fresh"]) == 0
+    assert "Training on" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def patients(tmp_path, rng):
         series = make_series(rng.integers(0, 4096, (4, 16, 16)), StudyDate="1.2")
         save_series(tmp_path / "data" / name / "ct", series)
         contours = [(1, square(2, 9)), (2, square(2, 9))]
-        save_series(tmp_path / "data" / name / "rt", [make_rtstruct(series, {"Heart": contours, "Body": contours})])
+        save_series(tmp_path / "data" / name / "rt", [make_rtstruct(series, {"Heart": contours, "Spleen": contours})])
     return tmp_path / "data"
 
 
@@ -55,7 +55,7 @@ def test_init_tells_left_out_structures_once(patients, tmp_path, caplog) -> None
     assert main(["init", str(patients), "-o", str(tmp_path / "a.toml"), *what]) == 0
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(told) == 1
-    assert "Body is not in structure_dict; the voxels" in told[0]
+    assert "Spleen is not in structure_dict; the voxels" in told[0]
 
 
 def test_verify_tells_them_once(patients) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import miscnn_tf
 from miscnn_tf import registry
 from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading import layout_detection as layouts
@@ -149,3 +150,14 @@ def test_an_argument_of_one_layout_decides(data: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(miscnn_data_interfaces, "OTHER", Other_interface)
     assert type(find_interface(data)) is Npy_interface
     assert type(find_interface(data, memory="1GB")) is Other_interface
+
+
+def test_an_interface_needs_no_endings(data: Path) -> None:
+    """Defect: interfaces for MIScnn 1.2 could not be made without `check_file_termination`."""
+
+    class Earlier(Npy_interface):
+        check_file_termination = Abstract_IO.check_file_termination
+
+    assert Earlier().check_file_termination(".npy") is False
+    assert not {"check_file_termination"} & Abstract_IO.__abstractmethods__
+    assert len(miscnn_tf.Data_IO(Earlier(), data).get_indiceslist()) > 0

@@ -73,7 +73,7 @@ def choose_structures(
         found: Name of each structure in the file, by its number.
         structure_dict: Name and label of the wanted structures.
         path: The file, for messages.
-        left_out: Names of structures that are left out knowingly, without a warning.
+        left_out: Names of structures that are left out knowingly, without a warning. So are outlines of the patient.
 
     Raises:
         DataError: If the file holds none of them.
@@ -112,7 +112,7 @@ def choose_structures(
         {
             name or f"structure {number} (without a name)"
             for number, name in names.items()
-            if name not in structure_dict and name not in left_out
+            if name not in structure_dict and name not in left_out and why_left_out(name) is None
         }
     )
     if unknown:
@@ -124,7 +124,10 @@ def choose_structures(
             ),
             stacklevel=4,
         )
-    missing = [f"{name!r}{did_you_mean(name, unknown)}" for name in structure_dict if name not in names.values()]
+    # Names that share a label may be spellings of one structure.
+    labels = {label for _, _, label in chosen}
+    absent = [name for name, label in structure_dict.items() if label not in labels]
+    missing = [f"{name!r}{did_you_mean(name, unknown)}" for name in absent]
     if missing:
         warnings.warn(
             f"{path} does not hold {some_of(missing)} of structure_dict; its label has no voxels there",

@@ -98,9 +98,9 @@ class Abstract_IO(Constructed, ABC):
         """Write ``sample.pred_data`` for ``sample.index`` below `output_path`, atomically."""
 
     @staticmethod
-    @abstractmethod
     def check_file_termination(termination: str) -> bool:
-        """Return True if files with this ending (``".nii.gz"``) are of this format."""
+        """Return True if files with this ending (``".nii.gz"``) are of this format; False by default."""
+        return False
 
     @classmethod
     def find_image(cls, folder: Path) -> Path | None:

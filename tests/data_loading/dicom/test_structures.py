@@ -42,9 +42,15 @@ def test_what_is_not_wanted_or_not_there_is_told():
         choose_structures({1: "Heart", 2: "BODY", 3: "Lung_Left"}, {"Heart": 1, "Lung_left": 2}, PATH)
     texts = [str(one.message) for one in told]
     assert texts == [
-        "rt.dcm: BODY, Lung_Left are not in structure_dict; the voxels become background",
+        "rt.dcm: Lung_Left is not in structure_dict; the voxels become background",
         "rt.dcm does not hold 'Lung_left' Did you mean 'Lung_Left'? of structure_dict; its label has no voxels there",
     ]
+
+
+def test_spellings_that_share_a_label_are_not_missing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_structures({1: "Lung L", 2: "BODY"}, {"Lung_L": 1, "Lung L": 1}, PATH) == [(1, "Lung L", 1)]
 
 
 def test_several_structures_of_one_name_are_united_with_a_warning():
