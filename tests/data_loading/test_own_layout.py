@@ -156,7 +156,7 @@ def test_an_interface_needs_no_endings(data: Path) -> None:
     """Defect: interfaces for MIScnn 1.2 could not be made without `check_file_termination`."""
 
     class Earlier(Npy_interface):
-        check_file_termination = Abstract_IO.check_file_termination
+        check_file_termination = staticmethod(Abstract_IO.check_file_termination)
 
     assert Earlier().check_file_termination(".npy") is False
     assert not {"check_file_termination"} & Abstract_IO.__abstractmethods__
