@@ -540,7 +540,7 @@ class Neural_Network(Represented):
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
             sample = self.prepared(index, budget)
             write = None if return_output else output.saver(data_io, sample)
-            prediction = self.predict_sample(sample, activation_output, memory_budget=budget, threshold=threshold)
+            prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
             if return_output:
                 outputs.append(prediction)
                 continue
@@ -598,7 +598,7 @@ class Neural_Network(Represented):
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
         prepare_image(sample, self.preprocessor.subfunctions, budget, kept=True)
-        return self.predict_sample(sample, activation_output, memory_budget=budget, threshold=threshold)
+        return self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
 
     def predict_file(
         self,
@@ -642,7 +642,7 @@ class Neural_Network(Represented):
         # Report before the computation what prevents the result from being written.
         write = output.file_writer(interface, sample, output_path)
         prepare_image(sample, self.preprocessor.subfunctions, budget)
-        prediction = self.predict_sample(sample, activation_output, memory_budget=budget, threshold=threshold)
+        prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
         if write is not None and output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
             with memory_for(sample.index, "writing its prediction", lambda: prediction.shape):
@@ -826,6 +826,11 @@ class Neural_Network(Represented):
         loaded = read_weights(file_path, self.model, self.snapshot(), custom_objects, head=head)
         self.take_over(loaded.values, loaded.epochs_trained)
         loaded.restore_optimizer(self.model, self.learning_rate)
+
+
+def _given(threshold: float | None) -> dict[str, Any]:
+    """Return the argument if it is given: a subclass may override `predict_sample` without it."""
+    return {} if threshold is None else {"threshold": threshold}
 
 
 def _name_of(function: Any) -> str:

@@ -113,7 +113,7 @@ def test_the_masks_of_drive_are_chosen_for_both_parts(tmp_path: Path, capsys) ->
     for part, number in (("training", "21"), ("test", "01")):
         save_image(root / part / "mask" / f"{number}_{part}_mask.png", np.full((20, 24), 255, np.uint8))
     assert init(root, "-o", path) == 1
-    assert "1st_manual, mask; choose one: mask_folder='1st_manual'" in capsys.readouterr().err
+    assert "1st_manual, mask; choose one: --mask-folder 1st_manual" in capsys.readouterr().err
     assert init(root, "-o", path, "--set", "data.settings.mask_folder='1st_manual'") == 0
     assert f"masks from {root / 'training' / '1st_manual'}" in capsys.readouterr().out
     made = read_experiment(path)

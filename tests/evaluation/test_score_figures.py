@@ -43,7 +43,7 @@ def test_every_case_is_a_point_in_the_panel_of_its_score(rng):
 
 def test_units_are_named(rng):
     assert {"area difference (mm²)", "HD95 (mm)"} <= set(titles(draw_scores(rows(rng, spacing=(1.0, 2.0)))))
-    expected = {"volume difference (voxels)", "HD95 (voxels)", "surface Dice at 1 voxels"}
+    expected = {"volume difference (voxels)", "HD95 (voxels)", "surface Dice at 1 voxel"}
     assert expected <= set(titles(draw_scores(rows(rng, spacing=None))))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 import keras
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -145,8 +146,10 @@ def test_a_single_index_is_accepted(make_network):
 def test_a_result_that_cannot_be_written_is_told_before_it_is_computed(make_network, tmp_path, monkeypatch):
     network = make_network(data={"shape": (8, 8)})
     monkeypatch.setattr(network, "patch_predictor", lambda: pytest.fail("predicted for nothing"))
-    with pytest.raises(ConfigurationError, match=r"\.nrrd"):
-        network.predict_file(tmp_path / "scan.nii.gz", tmp_path / "seg.nrrd")
+    scan = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 1), np.float32), np.eye(4)), scan)
+    with pytest.raises(ConfigurationError, match=r"\.xyz"):
+        network.predict_file(scan, tmp_path / "seg.xyz")
 
 
 def test_predictions_are_saved_by_the_interface_one_after_the_other(make_network, tmp_path):
