@@ -10,6 +10,7 @@ import sys
 from typing import Final, NamedTuple
 
 from miscnn_tf import __version__
+from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf._machine.tensorflow_messages import LOG_LEVEL
 from miscnn_tf.cli.advice import CommandFormatter, for_command
 from miscnn_tf.cli.interruption import (
@@ -77,7 +78,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     parser = make_parser()
     try:
-        arguments = parser.parse_args(argv)
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            hint = did_you_mean(unknown[0].partition("=")[0], getattr(arguments, "options", ()))
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint and '.' + hint}")
     except SystemExit as leaving:  # argparse has printed help or an error
         return leaving.code if isinstance(leaving.code, int) else USAGE
     if arguments.run is None:

@@ -144,3 +144,10 @@ def test_errors_of_the_system_are_one_line_with_the_path(
     assert capsys.readouterr().err == (
         f"miscnn-tf: error: {path}: cannot be read (Not a directory); check its type and permissions\n"
     )
+
+
+def test_a_misspelt_option_gets_a_suggestion(capsys) -> None:
+    assert cli.main(["run", "data", "--minuts", "1"]) == 2
+    assert "unrecognized arguments: --minuts 1. Did you mean '--minutes'?" in capsys.readouterr().err
+    assert cli.main(["run", "data", "new", "more"]) == 2
+    assert "unrecognized arguments: more" in capsys.readouterr().err

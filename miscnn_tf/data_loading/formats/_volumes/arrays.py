@@ -108,7 +108,7 @@ def write(path: Path, array: np.ndarray, facts: Mapping[str, Any]) -> None:
         arrays = {"data": array}
         if facts.get("spacing") is not None:
             arrays[_SPACING] = np.asarray(facts["spacing"])
-        np.savez_compressed(temporary, **arrays)
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 ARRAY: Final[VolumeFormat] = VolumeFormat("numpy array", (".npy",), ".npy", read_info, write)
