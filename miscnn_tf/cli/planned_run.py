@@ -190,7 +190,7 @@ class PlannedRun:
             The written files; images with a prediction are skipped.
 
         Raises:
-            MissingDataError: If the network is not trained, or there are no images.
+            MissingDataError: If the network is not trained, or images are missing.
             DataError: If images could not be segmented; all others were.
         """
         from miscnn_tf.cli.prediction_run import run_prediction  # imports TensorFlow
@@ -207,7 +207,7 @@ class PlannedRun:
         """Write the page of the run, and return its path.
 
         Raises:
-            MissingDataError: If there are no results yet.
+            MissingDataError: If results are missing.
         """
         return write_report(self.training_folder)
 

@@ -51,7 +51,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     writer.write(lambda: claim(folder, experiment, "training"))
     options = _options(experiment, bool(fold.validation), fresh)
     settings = {**make_training(experiment), **_training_keys(experiment)}
-    if fresh or not (folder / RECORD_FILE).is_file():
+    if fresh or not ((folder / RECORD_FILE).is_file() and (folder / MODEL_FILE).is_file()):
         print(
             f"Training on {plural(len(fold.training), 'sample')}, {_validating(len(fold.validation))} "
             f"({model.hardware.description}) in {folder}",

@@ -205,7 +205,7 @@ def structures_of(
     """Number named structures (the ROIs of an RTSTRUCT) in alphabetical order.
 
     This requires that all samples with an annotation have the same few structures. Structures that are left out, such
-    as the outline of the patient, do not count, unless there are no others.
+    as the outline of the patient, count only if all structures are of this kind.
 
     Args:
         interface: An initialised interface that overrides `get_ROI_names`.

@@ -160,8 +160,9 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     path = Path(path)
     if not path.exists():
         raise MissingDataError(f"{path} does not exist; give a file or a folder with label maps")
-    annotations = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else [path]
-    if annotations and all(one.suffix.lower() == ".dcm" for one in annotations if not one.name.startswith(".")):
+    files = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else [path]
+    annotations = [one for one in files if not one.name.startswith(".")]
+    if annotations and all(one.suffix.lower() == ".dcm" for one in annotations):
         raise DataError(
             f"{path}: DICOM SEG and RTSTRUCT files are read only in a data set, with the series that they belong to. "
             "Predict again with --format nifti, which keeps the geometry"

@@ -113,7 +113,7 @@ class Resumable(Protocol):
 
 @runtime_checkable
 class Logged(Protocol):
-    """A model whose training tells its time limit and the reason of its end: a `Neural_Network`."""
+    """A model whose training reports its time limit and the reason of its end: a `Neural_Network`."""
 
     def training_log(
         self, folder: Path, epochs: int, others: Sequence[Callback], renew: Renewal | None

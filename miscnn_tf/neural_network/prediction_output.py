@@ -1,4 +1,4 @@
-"""What a prediction is written as: format, values, and a picture of it."""
+"""Format and values in which a prediction is written, and a picture of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from miscnn_tf.runs.names import OVERLAYS_FOLDER
 
 @dataclass(frozen=True)
 class PredictionOutput:
-    """What predictions are written as; the arguments of the `predict` methods.
+    """Form in which predictions are written; the arguments of the `predict` methods.
 
     Attributes:
         activation_output: Class probabilities instead of labels.

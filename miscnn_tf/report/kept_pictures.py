@@ -81,7 +81,7 @@ def key_of(fold: int | None, name: str, dice: Sequence[Mapping[str, Any]], score
 
 
 def read_pictures(page: Path) -> dict[Key, dict[str, Any]]:
-    """Read the pictures in a report; those that are damaged are left out, and a file that is no report has none."""
+    """Read the pictures in a report, without damaged ones; a file that is not a report gives none."""
     try:
         text = read_bounded(page, _LARGEST).decode("utf-8")
     except (MissingDataError, DataError, OSError, UnicodeDecodeError):

@@ -124,7 +124,7 @@ class EpochLog:
             return
         self._renew(None)
         now = time.monotonic()
-        # The first renewal imports libraries, which says nothing on the next ones.
+        # The first renewal imports libraries, so its time does not predict that of the next ones.
         took = now - begin if self._ends else 0.0
         self._next_renewal = now + max(_PAUSE, took / _LARGEST_SHARE)
 

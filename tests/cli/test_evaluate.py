@@ -350,3 +350,15 @@ def test_images_give_masks_their_voxel_size(tmp_path: Path, rng: np.random.Gener
     (tmp_path / "images" / "b.nii.gz").unlink()
     assert evaluate(tmp_path / "pred", tmp_path / "truth", "--images", tmp_path / "images") == 1
     assert "no image of the case b" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_dicom_annotations_get_advice_and_hidden_files_do_not_matter(tmp_path: Path, hidden: bool, capsys) -> None:
+    """Defect: a folder of RTSTRUCT files was called one sample. One with .DS_Store alone does not hold any."""
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    (folder / ".DS_Store").touch()
+    if not hidden:
+        (folder / "p1.dcm").touch()
+    assert cli.main(["evaluate", str(folder), str(folder)]) == 1
+    assert ("Predict again with --format nifti" in capsys.readouterr().err) is not hidden

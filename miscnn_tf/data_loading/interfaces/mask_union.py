@@ -12,6 +12,7 @@ import numpy as np
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading.interfaces.sample_paths import MaskFile
 from miscnn_tf.data_loading.labels import label_dtype
+from miscnn_tf.data_loading.overlapping_masks import OverlapWarning
 from miscnn_tf.errors import DataError, GridError
 
 
@@ -36,7 +37,7 @@ def unite(
         DataError: If a mask has more than one value beside 0, or another shape than the first.
 
     Warns:
-        UserWarning: If a voxel is in structures of different classes; it names them.
+        OverlapWarning: If a voxel is in structures of different classes; it names them.
     """
     shape: tuple[int, ...] | None = None
     structures: list[tuple[MaskFile, np.ndarray]] = []
@@ -65,7 +66,11 @@ def unite(
             for (large, small), number in overlaps.most_common()
         ]
         warnings.warn(
-            f"sample {index!r}: masks overlap, and the smaller structure is used there: {some_of(pairs)}", stacklevel=2
+            OverlapWarning(
+                f"sample {index!r}: masks overlap, and the smaller structure is used there: {some_of(pairs)}",
+                (index, tuple(overlaps)),
+            ),
+            stacklevel=2,
         )
     return labels.reshape(shape, order="F")
 

@@ -131,7 +131,7 @@ folders of training, validation and test data, each in another layout
         """Find the samples of all parts.
 
         Raises:
-            MissingDataError: If there are no such folders, or no samples of the wanted part.
+            MissingDataError: If such folders, or samples of the wanted part, are missing.
             DataError: If the parts have different classes, or a layout whose files cannot be listed.
         """
         split = _split_of(root, self.part_layout, self.part_settings or {})
