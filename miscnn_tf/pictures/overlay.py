@@ -230,7 +230,11 @@ def case_figure(
             if number == 0:
                 panel_axes.set_title(name, fontsize=10)
             if outlines and name in maps:
-                for label in range(1, classes):
+                labels, sizes = np.unique(maps[name][number], return_counts=True)
+                # A border of two classes has the colour of the smaller one, which may be inside the other.
+                for label in labels[np.argsort(-sizes, kind="stable")]:
+                    if label == 0:
+                        continue
                     _outline(panel_axes, maps[name][number] == label, class_colours(classes)[label] / 255.0)
             if name == "prediction" and "ground truth" in maps:
                 _outline(panel_axes, maps["ground truth"][number], "white")

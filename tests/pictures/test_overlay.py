@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
-from miscnn_tf.pictures.overlay import class_colours, draw_case, overlay
+from miscnn_tf.pictures.overlay import case_figure, class_colours, draw_case, overlay
 
 
 @pytest.fixture
@@ -309,3 +309,14 @@ def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path):
     names = ["", r"class$_$, $\b$"]
     draw_case(np.zeros((5, 6)), np.eye(5, 6, dtype=int), None, tmp_path / "a.png", title="case$_$", class_names=names)
     assert (tmp_path / "a.png").is_file()
+
+
+def test_the_outline_of_an_inner_class_is_not_hidden_by_the_class_around_it():
+    """Defect: a necrotic core within enhancing tumour had the outline of the tumour."""
+    labels = np.zeros((20, 20), np.uint8)
+    labels[4:16, 4:16] = 3
+    labels[8:12, 8:12] = 1
+    figure = case_figure(np.zeros((20, 20)), None, labels, (1.0, 1.0), outlines=True)
+    drawn = [one for axes in figure.axes for one in axes.collections]
+    assert len(drawn) == 2
+    np.testing.assert_allclose(drawn[-1].get_colors()[0][:3], class_colours(4)[1] / 255)
