@@ -43,7 +43,11 @@ class _Structure:
 
 
 def merge_masks(
-    masks: Iterable[tuple[str, int, np.ndarray]], shape: tuple[int, ...], classes: int, background: int, path: Path
+    masks: Iterable[tuple[str, int, np.ndarray]],
+    shape: tuple[int, ...],
+    classes: int,
+    background: int,
+    path: Path | str,
 ) -> np.ndarray:
     """Merge masks into one label map; where they overlap, the structure with fewer voxels is kept.
 
@@ -55,7 +59,7 @@ def merge_masks(
         shape: Shape of the label map.
         classes: Number of classes, background included.
         background: Label of voxels outside all masks.
-        path: The file, for messages.
+        path: The file or the sample, for messages.
 
     Warns:
         OverlapWarning: If structures with different labels overlap; it names all of them, and the number of voxels.
@@ -102,14 +106,14 @@ def _hidden(structures: list[_Structure], shape: tuple[int, ...]) -> list[str]:
     return [one.name for number, one in enumerate(structures, start=1) if one.voxels and number not in seen]
 
 
-def _warn(overlaps: list[tuple[_Structure, _Structure, int]], hidden: list[str], path: Path) -> None:
+def _warn(overlaps: list[tuple[_Structure, _Structure, int]], hidden: list[str], path: Path | str) -> None:
     pairs = ", ".join(f"{small.name} in {large.name} ({plural(voxels, 'voxel')})" for small, large, voxels in overlaps)
     lost = f" {', '.join(hidden)} {'keeps' if len(hidden) == 1 else 'keep'} no voxel." if hidden else ""
     key: Hashable = tuple((small.name, large.name) for small, large, _ in overlaps)
     warnings.warn(
         OverlapWarning(
-            f"{path}: structures overlap, and the smaller one is kept: {pairs}.{lost} Leave structures out of "
-            "structure_dict, or give them one label, if they should not compete",
+            f"{path}: structures overlap, and the smaller one is kept: {pairs}.{lost} Leave structures out, or "
+            "give them one label, if they should not compete",
             key,
         ),
         stacklevel=4,

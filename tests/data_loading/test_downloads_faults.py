@@ -47,7 +47,7 @@ class TestUnion:
         for names in (("liver", "tumour"), ("tumour", "liver")):
             arrays = {"liver": large, "tumour": small}
             files, content = self.masks(**{name: arrays[name] for name in names})
-            with pytest.warns(UserWarning, match=r"sample 'x': .*10 voxels of liver also in tumour"):
+            with pytest.warns(UserWarning, match=r"sample 'x': .*tumour in liver \(10 voxels\)"):
                 united = unite("x", files, content.__getitem__, 3)
             label = {name: number for number, name in enumerate(names, start=1)}
             expected = np.where(small > 0, label["tumour"], np.where(large > 0, label["liver"], 0))
@@ -105,7 +105,7 @@ class TestStructures:
         (tmp_path / "s0001" / "segmentations" / "spleen.nii.gz").unlink()
         found = verify(Data_IO(find_interface(tmp_path), tmp_path))
         texts = {finding.index: finding.message for finding in found.findings}
-        assert "of liver also in spleen" in texts["s0000"]
+        assert "spleen in liver (62 voxels)" in texts["s0000"]
         assert "spleen.nii.gz" in texts["s0001"]
         assert found.of_kind("missing") == ["s0001"]
         save_nifti(masks / "liver.nii.gz", np.ones(SHAPE, np.uint8), affine=np.eye(4))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from miscnn_tf._base.messages import plural, some_of
+from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.interfaces.sample_paths import MaskFile
-from miscnn_tf.data_loading.labels import label_dtype
-from miscnn_tf.data_loading.overlapping_masks import OverlapWarning
+from miscnn_tf.data_loading.overlapping_masks import merge_masks
 from miscnn_tf.errors import DataError, GridError
 
 
@@ -25,7 +22,7 @@ def unite(
     """Unite masks to a label map; a voxel in several structures gets the smallest one.
 
     Small structures are usually parts of large ones, such as a tumour of a liver. Masks are read one by one, and only
-    the positions of their foreground are kept.
+    their bounding boxes are kept.
 
     Args:
         index: Name of the sample, for messages.
@@ -39,40 +36,21 @@ def unite(
     Warns:
         OverlapWarning: If a voxel is in structures of different classes; it names them.
     """
-    shape: tuple[int, ...] | None = None
-    structures: list[tuple[MaskFile, np.ndarray]] = []
-    for mask in masks:
-        array = read(mask.path)
-        shape = array.shape if shape is None else shape
-        if array.shape != shape:
-            raise GridError(f"{mask.path} has shape {array.shape}, but {masks[0].path} {shape}; correct one of them")
-        flat = array.ravel(order="F")
-        where = np.flatnonzero(flat)
-        _require_mask(mask, flat[where])
-        structures.append((mask, where.astype(np.int32) if array.size < 2**31 else where))
-    assert shape is not None
+    first = read(masks[0].path)
+
+    def read_all() -> Iterator[tuple[str, int, np.ndarray]]:
+        for mask in masks:
+            array = first if mask is masks[0] else read(mask.path)
+            if array.shape != first.shape:
+                raise GridError(
+                    f"{mask.path} has shape {array.shape}, but {masks[0].path} {first.shape}; correct one of them"
+                )
+            foreground = array != 0
+            _require_mask(mask, array[foreground])
+            yield mask.name, mask.label, foreground
+
     largest = max(mask.label for mask in masks)  # beyond the classes if too few are given; the caller checks it
-    labels = np.zeros(int(np.prod(shape)), label_dtype(max(classes, largest + 1)))
-    names = {mask.label: mask.name for mask in masks}
-    overlaps: Counter[tuple[int, int]] = Counter()
-    for mask, where in sorted(structures, key=lambda one: -len(one[1])):
-        held = labels[where]
-        for other in np.unique(held[(held != 0) & (held != mask.label)]):
-            overlaps[int(other), mask.label] += int(np.count_nonzero(held == other))
-        labels[where] = mask.label
-    if overlaps:
-        pairs = [
-            f"{plural(number, 'voxel')} of {names[large]} also in {names[small]}"
-            for (large, small), number in overlaps.most_common()
-        ]
-        warnings.warn(
-            OverlapWarning(
-                f"sample {index!r}: masks overlap, and the smaller structure is used there: {some_of(pairs)}",
-                (index, tuple(overlaps)),
-            ),
-            stacklevel=2,
-        )
-    return labels.reshape(shape, order="F")
+    return merge_masks(read_all(), first.shape, max(classes, largest + 1), 0, f"sample {index!r}")
 
 
 def _require_mask(mask: MaskFile, values: np.ndarray) -> None:
