@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +9,9 @@ import pytest
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.datasets import write_brats_phantoms, write_cell_phantoms, write_kits_phantoms
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.fingerprint import Fingerprint, Intensities, take_fingerprint
-from miscnn_tf.experiment.planner import (
-    Machine,
-    Plan,
-    make_plan,
-    plan_batch,
-    plan_patch,
-    plan_spacing,
-    to_tables,
-    training_gb,
-)
+from miscnn_tf.experiment.planner import Machine, Plan, make_plan, to_tables
 from miscnn_tf.experiment.toml_file import check_experiment
 
 CPU, GPU = Machine(gpu=False, memory_gb=4), Machine(gpu=True, memory_gb=8)
@@ -50,11 +41,12 @@ def fits(plan: Plan, machine: Machine, axes: int) -> None:
     tables = to_tables(plan)
     experiment = check_experiment({"data": {"path": "data"}, **tables}, "plan")
     architecture = tables["network"]["architecture"]
-    patch, step = tables["preprocessing"]["patch_shape"], 2 ** architecture["depth"]
+    patch = tables["preprocessing"]["patch_shape"]
     assert len(patch) == axes
     assert tables["preprocessing"]["overlap"] == 0.5
-    assert all(size % step == 0 for size in patch)
-    assert training_gb(patch, architecture["n_filters"], tables["network"]["batch_size"]) <= machine.memory_gb
+    divisors = np.prod(architecture["strides"], axis=0)
+    assert not np.any(np.array(patch) % divisors)
+    assert architecture["features"][0] == (32 if machine.gpu else 16)
     assert tables["network"]["batch_size"] >= 2
     assert experiment.preprocessing.make_steps()
     assert all(choice.reason for choices in plan.values() for choice in choices.values())
@@ -97,7 +89,7 @@ def test_brats_mri(tmp_path: Path) -> None:
     assert "spacing" not in plan["preprocessing"]
     assert value(plan, "preprocessing", "normalization") == "z-score"
     assert value(plan, "network", "metrics") == ["dice_soft", *({"name": "ClassDice", "label": n} for n in (1, 2, 3))]
-    assert value(plan, "network", "architecture")["n_filters"] == 32
+    assert value(plan, "network", "architecture")["features"][:4] == [32, 64, 128, 256]
 
 
 def test_cells_2d(tmp_path: Path) -> None:
@@ -133,8 +125,8 @@ def test_hippocampus(hippocampus: Path) -> None:
     plan = make_plan(found, CPU, interface.names_of_classes())
     fits(plan, CPU, 3)
     assert value(plan, "preprocessing", "patch_shape") == [40, 56, 40]
-    assert value(plan, "network", "architecture")["depth"] == 3
-    assert value(plan, "network", "batch_size") == 4
+    assert len(value(plan, "network", "architecture")["features"]) == 4
+    assert value(plan, "network", "batch_size") == 5
     assert set(plan["preprocessing"]) == {"normalization", "analysis", "patch_shape", "overlap"}
 
 
@@ -144,47 +136,59 @@ def test_a_whole_ct_does_not_fit_and_is_cut() -> None:
     fits(plan, GPU, 3)
     patch = value(plan, "preprocessing", "patch_shape")
     assert value(plan, "preprocessing", "clip") == [-12.34, 208.7]
-    # As many millimetres along each axis, within a factor of two; the memory is used.
+    # As many millimetres along each axis, within a factor of two.
     lengths = np.array(patch) * (3.0, 0.78, 0.78)
     assert lengths.max() / lengths.min() < 2.5
-    assert training_gb(patch, 32, 2) > 0.6 * GPU.memory_gb
-
-
-def test_more_memory_never_makes_the_patch_smaller() -> None:
-    sizes = []
-    for memory in (0.5, 1, 2, 4, 8, 16, 64):
-        patch, _, _ = plan_patch((200, 300, 300), (1.5, 1.0, 1.0), None, 32, Machine(True, memory))
-        assert training_gb(patch, 32, 2) <= memory
-        sizes.append(math.prod(patch))
-    assert sizes == sorted(sizes)
-    assert sizes[0] < sizes[-1]
-
-
-def test_hardly_any_memory_ends_with_the_smallest_patch() -> None:
-    patch, depth, _ = plan_patch((200, 200, 200), None, None, 32, Machine(True, 0.001))
-    assert set(patch) == {2 * 2**depth}
-    assert plan_batch(patch, 32, Machine(True, 0.001), 1e9)[0] == 2
+    assert "as large a part of the median image" in plan["preprocessing"]["patch_shape"].reason
 
 
 def test_thick_slices_keep_what_the_finer_cases_show() -> None:
     """12 slices of 8 mm: as nnU-Net, the tenth percentile instead of the median; and the network is deep in-plane."""
     one = fingerprint((12, 256, 256), (8.0, 0.8, 0.8))
     finer = replace(one, spacings=((8.0, 0.8, 0.8),) * 16 + ((4.0, 0.8, 0.8),) * 4)
-    spacing, reason = plan_spacing(finer)
-    assert spacing == (4.0, 0.8, 0.8)
-    assert "thick slices, axis 0" in reason
+    spacing = make_plan(finer, GPU, ["0", "1"])["preprocessing"]["spacing"]
+    assert spacing.value == [4.0, 0.8, 0.8]
+    assert "thick slices, axis 0" in spacing.reason
     plan = make_plan(one, GPU, ["0", "1"])
     fits(plan, GPU, 3)
-    assert value(plan, "network", "architecture")["depth"] == 4
-    assert value(plan, "preprocessing", "patch_shape")[0] == 16
+    network = plan["network"]["architecture"]
+    assert network.value["strides"][1] == [1, 2, 2]
+    assert network.value["kernel_sizes"][0] == [1, 3, 3]
+    assert "axis 0 is halved and filtered only where" in network.reason
+    assert value(plan, "preprocessing", "patch_shape")[0] == 12
 
 
 def test_small_differences_of_the_voxel_size_are_none() -> None:
     one = fingerprint((40, 40, 40), (1.0, 1.0, 1.0))
-    assert plan_spacing(one)[0] is None
-    assert plan_spacing(replace(one, spacings=((1.0, 1.0, 1.001),) * 20))[0] is None
-    spacing, _ = plan_spacing(replace(one, spacings=((1.0, 1.0, 1.2345678),) * 11 + ((1.0, 1.0, 1.0),) * 9))
-    assert spacing == (1.0, 1.0, 1.234)  # rounded down, so that no slice is lost
+    assert "spacing" not in make_plan(one, CPU, ["0", "1"])["preprocessing"]
+    close = replace(one, spacings=((1.0, 1.0, 1.001),) * 20)
+    assert "spacing" not in make_plan(close, CPU, ["0", "1"])["preprocessing"]
+    mixed = replace(one, spacings=((1.0, 1.0, 1.23456789),) * 11 + ((1.0, 1.0, 1.0),) * 9)
+    # Rounded down, so that no slice is lost.
+    assert value(make_plan(mixed, CPU, ["0", "1"]), "preprocessing", "spacing") == [1.0, 1.0, 1.23456]
+
+
+def test_the_recipe_is_that_of_nnunet() -> None:
+    plan = make_plan(fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400), GPU, ["0", "1"])
+    assert value(plan, "network", "loss") == {"name": "nnunet_loss", "batch_dice": False}
+    optimizer = {"name": "nesterov_sgd", "momentum": 0.99, "weight_decay": 3e-5, "global_clipnorm": 12.0}
+    assert value(plan, "network", "optimizer") == optimizer
+    assert value(plan, "network", "learning_rate") == 0.01
+    assert value(plan, "network", "schedule") == "polynomial"
+    assert value(plan, "network", "architecture")["deep_supervision"] is True
+    small = make_plan(fingerprint((512, 512, 512), (1.0, 1.0, 1.0), 400), GPU, ["0", "1"])
+    assert value(small, "network", "loss")["batch_dice"] is True  # nnU-Net trains on coarser images, too
+
+
+def test_the_residual_presets() -> None:
+    one = fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400)
+    plan = make_plan(one, Machine(gpu=True, memory_gb=24), ["0", "1"], preset="residual_L")
+    network = value(plan, "network", "architecture")
+    assert network["name"] == "nnunet_residual"
+    assert network["blocks"] == [1, 3, 4, 6, 6, 6]
+    assert network["decoder_convolutions"] == [1] * 5
+    with pytest.raises(ConfigurationError, match="residual_L"):
+        make_plan(one, GPU, ["0", "1"], preset="residual_l")
 
 
 def test_left_and_right_are_not_mirrored() -> None:
@@ -206,8 +210,11 @@ def test_few_cases() -> None:
     )
 
 
-def test_the_batch_is_no_large_share_of_the_data() -> None:
-    patch = (64, 64)
-    assert plan_batch(patch, 16, GPU, 40 * math.prod(patch))[0] == 2
-    assert plan_batch(patch, 16, GPU, 120 * math.prod(patch))[0] == 6
-    assert plan_batch(patch, 16, GPU, 1e6 * math.prod(patch))[0] == 12
+def test_the_batch_is_a_small_share_of_the_data() -> None:
+    shape = (64, 64)
+    for cases, batch in ((40, 2), (120, 6), (10_000, 500)):
+        plan = make_plan(fingerprint(shape, None, cases), GPU, ["0", "1"])
+        assert value(plan, "network", "batch_size") == batch
+    choice = make_plan(fingerprint(shape, None, 10_000), CPU, ["0", "1"])["network"]["batch_size"]
+    assert choice.value == 12
+    assert "nnU-Net's 500 would take longer" in choice.reason

@@ -1,0 +1,414 @@
+"""Patch, batch and network for a data set and a memory, by the rules of nnU-Net.
+
+The rules are those of Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image
+segmentation", Nature Methods 2021, and of its residual presets in Isensee et al., "nnU-Net Revisited", MICCAI 2024,
+arXiv 2404.09556. ``benchmarks/parity.py`` compares the plans with those of nnU-Net itself.
+
+Axes stay in their order: nnU-Net moves the axis of the thickest slices to the front, which changes nothing in a network
+whose kernels and strides are given for each axis. Its rules are followed in its order of the axes, because ties are
+decided by that order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+#: An axis is halved while at least this many voxels remain.
+SMALLEST_EDGE: Final = 4
+#: Ratio of the coarsest to the second coarsest voxel size above which slices are thick; also of the sizes in voxels.
+ANISOTROPY: Final = 3.0
+#: Filters of the first level, and the largest number of any level by the number of axes.
+FIRST_FEATURES: Final = 32
+MOST_FEATURES: Final = {2: 512, 3: 320}
+#: Share of the voxels of the median image below which the patch is supplemented by a training on coarser images.
+_LOW_RESOLUTION_SHARE: Final = 0.25
+_COARSER: Final = 1.03
+_LARGEST_PATCH: Final = {2: 2048**2, 3: 256**3}
+#: Smallest batch.
+LEAST_BATCH: Final = 2
+
+PerAxis = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Family of networks, and the size of its feature maps that fits a memory.
+
+    Args:
+        architecture: Name in the registry of architectures.
+        encoder: Convolutions or residual blocks of each level of the encoder; the last number repeats.
+        decoder: Convolutions of each level of the decoder.
+        voxels: Values of all feature maps for one patch that fit into `gigabytes`, by the number of axes.
+        gigabytes: Memory for which `voxels` was measured.
+        batches: Batch size of that measurement, by the number of axes.
+        smallest_batch: The patch is reduced until a batch of two fits; otherwise until one of `batches` does.
+        share: Largest share of the voxels of the data set in one batch.
+    """
+
+    architecture: str
+    encoder: tuple[int, ...]
+    decoder: int
+    voxels: dict[int, float]
+    gigabytes: float
+    batches: dict[int, int]
+    smallest_batch: bool
+    share: float
+
+    def blocks(self, levels: int) -> tuple[int, ...]:
+        """Return the convolutions or blocks of each level of the encoder."""
+        return (self.encoder + self.encoder[-1:] * levels)[:levels]
+
+
+_BATCHES: Final = {2: 12, 3: 2}
+_RESIDUAL: Final = (1, 3, 4, 6)
+
+#: nnU-Net's planners by name: the default, and the residual encoders.
+PRESETS: Final = {
+    "plain": Preset("nnunet_plain", (2,), 2, {2: 85e6, 3: 560e6}, 8, _BATCHES, True, 0.05),
+    "residual_M": Preset("nnunet_residual", _RESIDUAL, 1, {2: 135e6, 3: 680e6}, 8, _BATCHES, False, 1),
+    "residual_L": Preset("nnunet_residual", _RESIDUAL, 1, {2: 380e6, 3: 2100e6}, 24, _BATCHES, False, 1),
+    "residual_XL": Preset("nnunet_residual", _RESIDUAL, 1, {2: 560e6, 3: 3600e6}, 40, _BATCHES, False, 1),
+}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Strides and kernels of the levels of a U-Net, finest first.
+
+    Args:
+        strides: Stride of each level and axis; the first level has 1.
+        kernel_sizes: Kernel of each level and axis.
+    """
+
+    strides: tuple[PerAxis, ...]
+    kernel_sizes: tuple[PerAxis, ...]
+
+    @property
+    def divisors(self) -> PerAxis:
+        """Divisor of each axis of a patch."""
+        return tuple(math.prod(along) for along in zip(*self.strides, strict=True))
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """Patch, batch and network.
+
+    Args:
+        preset: The family of networks.
+        spacing: Voxel size of each axis, mm.
+        median_shape: Median size of the resampled images.
+        patch_shape: Size of a patch.
+        batch_size: Patches per step.
+        topology: Strides and kernels.
+        features: Filters of each level.
+        fills_memory: True if the patch had to be reduced to fit into the memory.
+        low_resolution: True if nnU-Net also trains on coarser images, because the patch covers a small part.
+    """
+
+    preset: Preset
+    spacing: tuple[float, ...]
+    median_shape: tuple[float, ...]
+    patch_shape: PerAxis
+    batch_size: int
+    topology: Topology
+    features: tuple[int, ...]
+    fills_memory: bool
+    low_resolution: bool = False
+
+    @property
+    def axes(self) -> int:
+        """Number of spatial axes."""
+        return len(self.patch_shape)
+
+    @property
+    def batch_dice(self) -> bool:
+        """True if nnU-Net computes the Dice of the loss over the batch: for images, and for small parts of volumes."""
+        return self.axes == 2 or self.low_resolution
+
+
+def plan_data_set(
+    preset: Preset,
+    shapes: Sequence[Sequence[int]],
+    spacings: Sequence[Sequence[float]] | None,
+    classes: int,
+    memory_gb: float,
+) -> NetworkPlan:
+    """Plan the training in full resolution.
+
+    Args:
+        preset: The family of networks.
+        shapes: Spatial shape of each training image, after cropping.
+        spacings: Voxel size of each image, mm; None if unknown: all voxels count as equally long then.
+        classes: Output channels.
+        memory_gb: Memory for a training step, in GB.
+
+    Example:
+        >>> plan = plan_data_set(PRESETS["plain"], [(36, 50, 35)] * 100, None, 3, 8)
+        >>> plan.patch_shape, plan.batch_size
+        ((40, 56, 40), 4)
+    """
+    lengths = [(1.0,) * len(shapes[0])] * len(shapes) if spacings is None else [tuple(map(float, s)) for s in spacings]
+    spacing = target_spacing(shapes, lengths)
+    resampled = [_resampled(shape, old, spacing) for shape, old in zip(shapes, lengths, strict=True)]
+    median = np.median(np.array(resampled), axis=0)
+    voxels = float(np.prod(median)) * len(shapes)
+    order = _order_of_nnunet(spacing)
+    back = tuple(int(axis) for axis in np.argsort(order))
+    plan = plan_network(
+        preset, [spacing[axis] for axis in order], [median[axis] for axis in order], voxels, classes, memory_gb
+    )
+    low = plan.axes == 3 and trains_on_coarser_images(plan, classes, memory_gb, len(shapes))
+    return replace(
+        plan,
+        spacing=_ordered(plan.spacing, back),
+        median_shape=_ordered(plan.median_shape, back),
+        patch_shape=_ordered(plan.patch_shape, back),
+        topology=Topology(
+            tuple(_ordered(stride, back) for stride in plan.topology.strides),
+            tuple(_ordered(kernel, back) for kernel in plan.topology.kernel_sizes),
+        ),
+        low_resolution=low,
+    )
+
+
+def target_spacing(shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return the voxel size to which the images are resampled: the median of each axis.
+
+    Across thick slices the median would discard what the finer images show, and interpolate few slices; it is the
+    10 % percentile there, but not finer than the other axes. Slices are thick if their axis is `ANISOTROPY` times as
+    coarse as every other axis, and has so many times fewer voxels.
+
+    Args:
+        shapes: Spatial shape of each image.
+        spacings: Voxel size of each image.
+    """
+    every = np.array(spacings, float)
+    target, sizes = np.percentile(every, 50, axis=0), np.percentile(np.array(shapes), 50, axis=0)
+    thick = thick_axis(target, sizes)
+    if thick is not None:
+        others = max(size for axis, size in enumerate(target) if axis != thick)
+        finer = np.percentile(every[:, thick], 10)
+        # The small number is nnU-Net's.
+        target[thick] = finer if finer >= others else others + 1e-5
+    return tuple(float(size) for size in target)
+
+
+def thick_axis(spacing: Sequence[float] | np.ndarray, shape: Sequence[float] | np.ndarray) -> int | None:
+    """Return the axis across thick slices of volumes, if any: much coarser, and with much fewer voxels."""
+    if len(spacing) < 3:
+        return None
+    # Ties are decided in nnU-Net's order of the axes, which is the reverse.
+    coarsest = len(spacing) - 1 - int(np.argmax(np.asarray(spacing)[::-1]))
+    others = [axis for axis in range(len(spacing)) if axis != coarsest]
+    coarse = spacing[coarsest] > ANISOTROPY * max(spacing[axis] for axis in others)
+    few = shape[coarsest] * ANISOTROPY < min(shape[axis] for axis in others)
+    return coarsest if coarse and few else None
+
+
+def _order_of_nnunet(spacing: Sequence[float]) -> tuple[int, ...]:
+    """Return our axes in the order in which nnU-Net plans: reversed, the coarsest axis of volumes first."""
+    order = list(range(len(spacing)))[::-1]
+    if len(order) == 3:
+        coarsest = order[int(np.argmax([spacing[axis] for axis in order]))]
+        order.sort(key=lambda axis: axis != coarsest)  # stable
+    return tuple(order)
+
+
+def _ordered(values: Sequence[Any], order: Sequence[int]) -> tuple[Any, ...]:
+    return tuple(values[axis] for axis in order)
+
+
+def _resampled(shape: Sequence[int], old: Sequence[float], new: Sequence[float]) -> list[int]:
+    return [round(before / after * size) for size, before, after in zip(shape, old, new, strict=True)]
+
+
+def plan_topology(spacing: Sequence[float], patch_shape: Sequence[float]) -> tuple[Topology, PerAxis]:
+    """Return strides and kernels for a patch, and the patch rounded up to the divisors.
+
+    An axis is halved while it keeps `SMALLEST_EDGE` voxels, and while its voxels are less than twice as long as the
+    shortest ones; thick slices are therefore halved only at the deeper levels, and kernels across them are 1 until
+    then.
+
+    Args:
+        spacing: Voxel size of each axis.
+        patch_shape: Voxels of each axis.
+
+    Example:
+        >>> topology, patch = plan_topology((5.0, 1.0, 1.0), (12, 100, 100))
+        >>> topology.strides[:3], topology.kernel_sizes[0], patch
+        (((1, 1, 1), (1, 2, 2), (1, 2, 2)), (1, 3, 3), (12, 112, 112))
+    """
+    axes = range(len(spacing))
+    lengths, sizes = [float(size) for size in spacing], [float(size) for size in patch_shape]
+    strides: list[PerAxis] = [(1,) * len(spacing)]
+    kernels: list[PerAxis] = []
+    kernel = [1] * len(spacing)
+    while halved := _halved_axes(lengths, sizes):
+        shortest = min(lengths)
+        kernel = [3 if lengths[axis] / shortest < 2 else kernel[axis] for axis in axes]
+        kernels.append(tuple(kernel))
+        strides.append(tuple(2 if axis in halved else 1 for axis in axes))
+        for axis in halved:
+            lengths[axis] *= 2
+            sizes[axis] = math.ceil(sizes[axis] / 2)
+    kernels.append((3,) * len(spacing))
+    topology = Topology(tuple(strides), tuple(kernels))
+    rounded = tuple(
+        math.ceil(size / divisor) * divisor for size, divisor in zip(patch_shape, topology.divisors, strict=True)
+    )
+    return topology, rounded
+
+
+def _halved_axes(lengths: Sequence[float], sizes: Sequence[float]) -> list[int]:
+    """Return the axes that the next level halves."""
+    large = [axis for axis, size in enumerate(sizes) if size >= 2 * SMALLEST_EDGE]
+    if not large:
+        return []
+    shortest = min(lengths[axis] for axis in large)
+    halved = [axis for axis in large if lengths[axis] / shortest < 2]
+    # A level for one axis alone needs more voxels.
+    return [] if len(halved) == 1 and sizes[halved[0]] < 3 * SMALLEST_EDGE else halved
+
+
+def feature_map_voxels(
+    preset: Preset, topology: Topology, features: Sequence[int], patch_shape: Sequence[int], classes: int
+) -> int:
+    """Return the number of values of all feature maps of the convolutions, for one patch.
+
+    It is proportional to the memory of a training step.
+
+    Args:
+        preset: The family of networks.
+        topology: Strides and kernels.
+        features: Filters of each level.
+        patch_shape: Voxels of each axis.
+        classes: Output channels.
+    """
+    sizes, shape = [], tuple(patch_shape)
+    for stride in topology.strides:
+        shape = tuple(size // step for size, step in zip(shape, stride, strict=True))
+        sizes.append(math.prod(shape))
+    levels = len(sizes)
+    blocks = preset.blocks(levels)
+    if preset.architecture == "nnunet_residual":
+        # The stem, two convolutions per block, and one in the shortcut where size or width change.
+        values = features[0] * sizes[0]
+        for level in range(levels):
+            convolutions = 2 * blocks[level] + (level > 0)
+            values += convolutions * features[level] * sizes[level]
+    else:
+        values = sum(blocks[level] * features[level] * sizes[level] for level in range(levels))
+    # The decoder has the transposed convolution besides.
+    values += sum((preset.decoder + 1) * features[level] * sizes[level] for level in range(levels - 1))
+    return int(values + classes * sizes[0])
+
+
+def plan_network(
+    preset: Preset,
+    spacing: Sequence[float],
+    median_shape: Sequence[float],
+    data_voxels: float,
+    classes: int,
+    memory_gb: float,
+) -> NetworkPlan:
+    """Plan patch, batch and network for images of one voxel size.
+
+    The patch starts with equal lengths in mm and at most the median image. It is reduced along the axis of which it
+    covers the largest part, until a step fits into the memory.
+
+    Args:
+        preset: The family of networks.
+        spacing: Voxel size of each axis.
+        median_shape: Median size of the resampled images.
+        data_voxels: Voxels of all resampled training images.
+        classes: Output channels.
+        memory_gb: Memory for a training step, in GB.
+
+    Returns:
+        The plan. If hardly any memory is given, the patch is the smallest possible one, which may need more.
+
+    Example:
+        >>> plan = plan_network(PRESETS["plain"], (1, 1, 1), (36, 50, 35), 6.3e6, 3, 8)
+        >>> plan.patch_shape, plan.batch_size
+        ((40, 56, 40), 4)
+    """
+    axes = len(spacing)
+    inverse = 1 / np.asarray(spacing, float)
+    cube = inverse * (_LARGEST_PATCH[axes] / np.prod(inverse)) ** (1 / axes)
+    start = [min(round(float(edge)), size) for edge, size in zip(cube, median_shape, strict=True)]
+    topology, patch = plan_topology(spacing, start)
+    reference = preset.voxels[axes] * memory_gb / preset.gigabytes
+    limit = reference * (preset.batches[axes] / LEAST_BATCH if preset.smallest_batch else 1)
+
+    def needed() -> int:
+        return feature_map_voxels(preset, topology, _features(topology, axes), patch, classes)
+
+    reduced = False
+    while needed() > limit:
+        smaller = _reduced(spacing, patch, topology, median_shape)
+        if smaller is None:
+            break
+        topology, patch = plan_topology(spacing, smaller)
+        reduced = True
+    batch = round(reference / needed() * preset.batches[axes])
+    batch = max(min(batch, round(data_voxels * preset.share / math.prod(patch))), LEAST_BATCH)
+    return NetworkPlan(
+        preset,
+        tuple(map(float, spacing)),
+        tuple(map(float, median_shape)),
+        patch,
+        batch,
+        topology,
+        _features(topology, axes),
+        reduced,
+    )
+
+
+def _features(topology: Topology, axes: int, first: int = FIRST_FEATURES) -> tuple[int, ...]:
+    return tuple(min(MOST_FEATURES[axes], first * 2**level) for level in range(len(topology.strides)))
+
+
+def _reduced(
+    spacing: Sequence[float], patch: Sequence[int], topology: Topology, median_shape: Sequence[float]
+) -> list[int] | None:
+    """Return a smaller patch, or None if there is none."""
+    covered = [size / whole for size, whole in zip(patch, median_shape, strict=True)]
+    for axis in sorted(range(len(patch)), key=lambda axis: (covered[axis], axis), reverse=True):
+        smaller = list(patch)
+        smaller[axis] -= topology.divisors[axis]
+        if smaller[axis] < 1:
+            continue
+        # A smaller patch may be halved less often, so that it needs to be reduced less.
+        step = plan_topology(spacing, smaller)[0].divisors[axis]
+        return [size - step if number == axis else size for number, size in enumerate(patch)]
+    return None
+
+
+def trains_on_coarser_images(plan: NetworkPlan, classes: int, memory_gb: float, cases: int) -> bool:
+    """Return whether nnU-Net would also train on images of a lower resolution.
+
+    It does if the patch covers less than a quarter of the voxels of the median image, and the coarser images have at
+    most half as many.
+
+    Args:
+        plan: The plan for the full resolution, of volumes.
+        classes: Output channels.
+        memory_gb: Memory for a training step, in GB.
+        cases: Number of training samples.
+    """
+    whole = voxels = math.prod(plan.median_shape)
+    covered, spacing = math.prod(plan.patch_shape), np.array(plan.spacing)
+    while covered / voxels < _LOW_RESOLUTION_SHARE:
+        finer = spacing.max() / spacing > 2
+        spacing[finer if finer.any() else slice(None)] *= _COARSER
+        shape = np.array(plan.spacing) / spacing * np.array(plan.median_shape)
+        voxels = float(np.prod(shape))
+        rounded = [round(float(size)) for size in shape]
+        coarser = plan_network(plan.preset, spacing.tolist(), rounded, voxels * cases, classes, memory_gb)
+        covered = math.prod(coarser.patch_shape)
+    return whole / voxels >= 2
