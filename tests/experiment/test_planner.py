@@ -217,4 +217,4 @@ def test_the_batch_is_a_small_share_of_the_data() -> None:
         assert value(plan, "network", "batch_size") == batch
     choice = make_plan(fingerprint(shape, None, 10_000), CPU, ["0", "1"])["network"]["batch_size"]
     assert choice.value == 12
-    assert "nnU-Net's 500 would take longer" in choice.reason
+    assert "nnU-Net's 407 would take longer" in choice.reason
