@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec
 from miscnn_tf.processing.subfunctions.clipping import Clipping
+from miscnn_tf.processing.subfunctions.cropping import CropNonzero
 from miscnn_tf.processing.subfunctions.normalization import Normalization
+from miscnn_tf.processing.subfunctions.orientation import Orientation
 from miscnn_tf.processing.subfunctions.padding import Padding
 from miscnn_tf.processing.subfunctions.resampling import Resampling
 from miscnn_tf.processing.subfunctions.resize import Resize
@@ -14,8 +16,10 @@ from miscnn_tf.registry import Registry
 __all__ = [
     "Abstract_Subfunction",
     "Clipping",
+    "CropNonzero",
     "ImageSpec",
     "Normalization",
+    "Orientation",
     "Padding",
     "Resampling",
     "Resize",
@@ -25,5 +29,5 @@ __all__ = [
 
 #: All subfunctions by name; a package of your own adds to it with an entry point in the group "miscnn_tf.subfunctions".
 subfunctions: Registry[type[Abstract_Subfunction]] = Registry("subfunction", "miscnn_tf.subfunctions")
-for _class in (Clipping, Normalization, Padding, Resampling, Resize, TransformHU):
+for _class in (Clipping, CropNonzero, Normalization, Orientation, Padding, Resampling, Resize, TransformHU):
     subfunctions.register(_class.__name__, _class)

@@ -12,6 +12,7 @@ import numpy as np
 
 from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.representation import Constructed
+from miscnn_tf.data_loading.geometry import axis_codes, is_usable
 from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
@@ -31,6 +32,7 @@ class ImageSpec:
         channels: Number of channels.
         dtype: Type of the array.
         spacing: Voxel size in mm, one positive length per axis; None if unknown.
+        orientation: Directions of the axes of a volume, such as "RAS"; None if unknown.
 
     Example:
         >>> image = ImageSpec("a", (512, 512, 90), 1, np.dtype(np.int16), (0.8, 0.8, 5.0))
@@ -43,6 +45,7 @@ class ImageSpec:
     channels: int
     dtype: np.dtype
     spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
 
     @classmethod
     def of(cls, sample: Sample) -> Self:
@@ -51,7 +54,7 @@ class ImageSpec:
         spacing = sample.spacing
         if spacing is not None and (len(spacing) != len(shape) or not all(0 < size < math.inf for size in spacing)):
             spacing = None
-        return cls(sample.index, tuple(shape), channels, sample.img_data.dtype, spacing)
+        return cls(sample.index, tuple(shape), channels, sample.img_data.dtype, spacing, _orientation(sample))
 
     def replace(self, **changes: Any) -> Self:
         """Return the description with other values, given by name."""
@@ -269,6 +272,16 @@ class Abstract_Subfunction(Constructed, ABC):
                 f"prediction has the shape {prediction.shape}; undo the subfunctions in reverse order, each on the "
                 "result of the one after it"
             )
+
+
+def _orientation(sample: Sample) -> str | None:
+    """Return the directions of the axes of a volume: those of the step that changed them, or of the file."""
+    if "orientation" in sample.details:
+        return str(sample.details["orientation"])
+    affine = sample.extended.get("affine")
+    if affine is None or not sample.three_dim or not is_usable(np.asarray(affine)):
+        return None
+    return axis_codes(np.asarray(affine))
 
 
 def _declares(cls: type, attribute: str, methods: set[str]) -> bool:

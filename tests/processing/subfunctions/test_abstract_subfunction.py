@@ -21,8 +21,10 @@ from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions import (
     Abstract_Subfunction,
     Clipping,
+    CropNonzero,
     ImageSpec,
     Normalization,
+    Orientation,
     Padding,
     Resampling,
     Resize,
@@ -48,7 +50,13 @@ def padding(draw, axes):
 
 STEPS = {
     "Clipping": lambda draw, axes: Clipping(*limits(draw)),
-    "Normalization": lambda draw, axes: Normalization(draw(st.sampled_from(["z-score", "minmax", "grayscale"]))),
+    "CropNonzero": lambda draw, axes: CropNonzero(),
+    "Normalization": lambda draw, axes: Normalization(
+        draw(st.sampled_from(["z-score", "minmax", "grayscale", "ct", "none"])),
+        statistics=(-20, 30, 5, 10),
+        nonzero=draw(st.booleans()),
+    ),
+    "Orientation": lambda draw, axes: Orientation(draw(st.sampled_from(["RAS", "LPS", "SAR"]))),
     "Padding": padding,
     "Resampling": lambda draw, axes: Resampling(
         [draw(st.floats(0.5, 3)) for _ in range(axes)], draw(st.integers(0, 5))
@@ -60,13 +68,19 @@ STEPS = {
 
 @st.composite
 def cases(draw, name):
-    axes = draw(st.sampled_from([2, 3]))
+    axes = 3 if name == "Orientation" else draw(st.sampled_from([2, 3]))
     shape = tuple(draw(st.integers(1, 9)) for _ in range(axes))
     channels = draw(st.integers(1, 2))
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     image = np.random.default_rng(draw(st.integers(0, 9))).normal(0, 60, (*shape, channels)).astype(dtype)
     spacing = tuple(draw(st.floats(0.4, 4)) for _ in range(axes))
     extended = {"spacing": spacing} if name == "Resampling" or draw(st.booleans()) else {}
+    if name == "Orientation":
+        turned = np.eye(4)[draw(st.permutations(range(3))) + [3]] * [
+            *draw(st.tuples(*[st.sampled_from([1, -1])] * 3)),
+            1,
+        ]
+        extended = {"affine": turned}
     return Sample("a", image, channels, 2, extended, three_dim=axes == 3), STEPS[name](draw, axes)
 
 
@@ -82,7 +96,11 @@ def test_a_built_in_step_does_what_it_declares(name, data):
     with np.errstate(all="ignore"):
         step.preprocessing(sample, training=False)
     done = ImageSpec.of(sample)
+    if name == "CropNonzero":  # the largest result
+        assert all(most >= size for most, size in zip(declared.shape, done.shape, strict=True))
+        declared = declared.replace(shape=done.shape)
     assert (declared.shape, declared.channels, declared.dtype) == (done.shape, done.channels, done.dtype)
+    assert declared.orientation == done.orientation
     assert declared.spacing == pytest.approx(done.spacing)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.subfunctions import Normalization
 
 
@@ -105,3 +105,52 @@ def test_smooth_is_added_to_the_standard_deviation_and_its_effect_is_said(caplog
 def test_arguments_that_cannot_be(arguments):
     with pytest.raises(ConfigurationError, match="Normalization"):
         Normalization(**arguments)
+
+
+def test_ct_is_clipped_and_scaled_by_the_statistics_of_the_data_set(rng):
+    image = rng.integers(-1024, 2000, (6, 7, 8)).astype(np.int16)
+    result = normalized(image, mode="ct", statistics=(-75, 300, 60, 40))[..., 0]
+    np.testing.assert_allclose(result, (np.clip(image.astype(float), -75, 300) - 60) / 40, rtol=1e-6)
+    # The source is not changed, also if it is float64 already.
+    image = image.astype(np.float64)
+    before = image.copy()
+    normalized(image, mode="ct", statistics=(-75, 300, 60, 40))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_mode_per_channel(rng):
+    image = np.stack([rng.integers(0, 256, (9, 8)), rng.normal(50, 9, (9, 8)), rng.normal(5, 2, (9, 8))], -1)
+    sample = Sample("a", image, channels=3, classes=2, three_dim=False)
+    Normalization(("rgb", "ct", "none"), statistics=[(0, 99, 40, 8)]).preprocessing(sample)
+    np.testing.assert_allclose(sample.img_data[..., 0], image[..., 0] / 255, rtol=1e-6)
+    np.testing.assert_allclose(sample.img_data[..., 1], (np.clip(image[..., 1], 0, 99) - 40) / 8, rtol=1e-5)
+    np.testing.assert_allclose(sample.img_data[..., 2], image[..., 2], rtol=1e-6)
+    with pytest.raises(DataError, match="2 channels, but Normalization has 3 modes"):
+        Normalization(("rgb", "z-score", "none")).preprocessing(
+            Sample("a", image[..., :2], channels=2, classes=2, three_dim=False)
+        )
+
+
+def test_statistics_within_what_is_not_zero(rng):
+    image = np.zeros((12, 12, 2))
+    image[3:9, 3:9] = rng.normal(100, 10, (6, 6, 2))
+    image[5, 5] = 0  # enclosed: a voxel of the patient
+    image[4, 4, 1] = 0  # zero in one channel only
+    sample = Sample("a", image, channels=2, classes=2, three_dim=False)
+    Normalization("z-score", smooth=0, nonzero=True).preprocessing(sample)
+    for channel in range(2):
+        inside = image[3:9, 3:9, channel]
+        expected = (inside - inside.mean()) / inside.std()
+        np.testing.assert_allclose(sample.img_data[3:9, 3:9, channel], expected, rtol=1e-5)
+    assert np.count_nonzero(sample.img_data) == 2 * 36
+
+
+def test_what_the_new_modes_need_is_checked():
+    with pytest.raises(ConfigurationError, match="'ct' needs statistics"):
+        Normalization(("z-score", "ct"))
+    for bad in ((1, 2, 3), (5, 2, 3, 4), (1, 2, 3, -4), (1, 2, float("nan"), 4)):
+        with pytest.raises(ConfigurationError, match="statistics"):
+            Normalization("ct", statistics=bad)
+    for value in (-1, 256):
+        with pytest.raises(DataError, match="for 0 to 255"):
+            normalized(np.array([[0, value], [1, 2]]), mode="rgb")
