@@ -9,7 +9,8 @@ world.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import aff2axcodes
@@ -56,6 +57,14 @@ def axis_codes(affine: np.ndarray) -> str:
     An oblique axis gets the direction that it is closest to; an axis without length gets ``"?"``.
     """
     return "".join(code or "?" for code in aff2axcodes(np.asarray(affine, dtype=np.float64)))
+
+
+def orientation_of(extended: Mapping[str, Any], three_dim: bool) -> str | None:
+    """Return the directions of the axes of a volume from the metadata of its file, or None if they are unknown."""
+    affine = extended.get("affine")
+    if affine is None or not three_dim or not is_usable(np.asarray(affine)):
+        return None
+    return axis_codes(np.asarray(affine))
 
 
 def is_usable(affine: np.ndarray) -> bool:

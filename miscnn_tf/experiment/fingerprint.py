@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.geometry import orientation_of
+from miscnn_tf.processing.subfunctions.cropping import nonzero_box
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,9 @@ class Fingerprint:
         class_shares: Share of the voxels of each class in the measured samples.
         class_cases: Number of measured samples with each class.
         measured: Names of the measured samples.
+        cropped_shapes: Spatial shape of each sample in the box of its voxels that are not 0; None if the box of every
+            measured sample is the whole image.
+        orientations: Directions of the axes of each volume, such as "RAS", or None if unknown for any sample.
     """
 
     cases: int
@@ -70,6 +76,16 @@ class Fingerprint:
     class_shares: tuple[float, ...]
     class_cases: tuple[int, ...]
     measured: tuple[str, ...]
+    cropped_shapes: tuple[tuple[int, ...], ...] | None = None
+    orientations: tuple[str, ...] | None = None
+
+    @property
+    def cropped_share(self) -> float:
+        """Median share of the voxels of a sample that is left in the box of those that are not 0."""
+        if self.cropped_shapes is None:
+            return 1.0
+        pairs = zip(self.cropped_shapes, self.shapes, strict=True)
+        return float(np.median([math.prod(cropped) / math.prod(shape) for cropped, shape in pairs]))
 
     @property
     def median_shape(self) -> tuple[int, ...]:
@@ -109,12 +125,17 @@ class _FingerprintFile(Document):
     class_shares: list[float]
     class_cases: list[Annotated[int, Field(ge=0)]]
     measured: list[str]
+    cropped_shapes: list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]] | None = None
+    orientations: list[str] | None = None
 
     @model_validator(mode="after")
     def _fit(self) -> _FingerprintFile:
         if len(self.shapes) != self.cases or (self.spacings is not None and len(self.spacings) != self.cases):
             raise ValueError(f"cases is {self.cases}, but shapes or spacings have another length")
-        axes = {len(one) for one in (*self.shapes, *(self.spacings or ()))}
+        for values in (self.cropped_shapes, self.orientations):
+            if values is not None and len(values) != self.cases:
+                raise ValueError(f"cases is {self.cases}, but cropped_shapes or orientations have another length")
+        axes = {len(one) for one in (*self.shapes, *(self.spacings or ()), *(self.cropped_shapes or ()))}
         if len(axes) > 1:
             raise ValueError("shapes and spacings have different numbers of axes")
         if len(self.class_shares) != len(self.class_cases):
@@ -132,11 +153,10 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
     advice = "create it again with 'miscnn-tf init'"
     content = read_json(path, "'miscnn-tf init' writes it", advice)
     require(_FingerprintFile, content, path, advice, fault="is not a fingerprint of a data set")
-    spacings = content["spacings"]
     return Fingerprint(
         cases=content["cases"],
-        shapes=tuple(map(tuple, content["shapes"])),
-        spacings=None if spacings is None else tuple(map(tuple, spacings)),
+        shapes=_tuples(content["shapes"]),
+        spacings=_tuples(content["spacings"]),
         whole_numbers=content["whole_numbers"],
         intensities=tuple(
             Intensities(**{name: channel[name] for name in _IntensitiesFile.model_fields})
@@ -145,7 +165,13 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
         class_shares=tuple(content["class_shares"]),
         class_cases=tuple(content["class_cases"]),
         measured=tuple(content["measured"]),
+        cropped_shapes=_tuples(content.get("cropped_shapes")),
+        orientations=None if content.get("orientations") is None else tuple(content["orientations"]),
     )
+
+
+def _tuples(lists: Any) -> Any:
+    return None if lists is None else tuple(map(tuple, lists))
 
 
 def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED, seed: int = 0) -> Fingerprint:
@@ -165,11 +191,13 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
     """
     interface, names = data_io.interface, data_io.get_indiceslist()
     data_io.check(names)
-    shapes, spacings = [], []
+    shapes, spacings, orientations = [], [], []
     axes = 3 if interface.three_dim else 2
     for name in tqdm(names, desc="Reading headers", unit="sample", delay=2.0, disable=None, leave=False):
         shapes.append(tuple(int(size) for size in interface.load_shape(name)))
-        spacings.append(_spacing(interface.load_extended(name), axes))
+        extended = interface.load_extended(name)
+        spacings.append(_spacing(extended, axes))
+        orientations.append(orientation_of(extended, interface.three_dim))
     known = [spacing for spacing in spacings if spacing is not None]
     measured = _evenly(names, samples_measured)
     rng = np.random.default_rng(seed)
@@ -177,13 +205,14 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
     limits: list[list[tuple[float, float]]] = [[] for _ in range(interface.channels)]
     voxels = np.zeros(interface.classes, np.int64)
     present = np.zeros(interface.classes, np.int64)
-    whole_numbers = True
+    whole_numbers, boxes = True, {}
     for name in tqdm(measured, desc="Measuring intensities", unit="sample", delay=2.0, disable=None, leave=False):
         sample = data_io.sample_loader(name, load_seg=True)
         assert sample.seg_data is not None
         data_io.require_classes(sample)
         labels = sample.seg_data[..., 0]
         whole_numbers &= sample.img_data.dtype.kind in "iub"
+        boxes[name] = _box_shape(sample.img_data)
         counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)
         voxels += counts
         present += counts > 0
@@ -211,7 +240,28 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
         class_shares=tuple(float(f"{share:.4g}") for share in voxels / max(1, int(voxels.sum()))),
         class_cases=tuple(int(number) for number in present),
         measured=tuple(str(name) for name in measured),
+        cropped_shapes=_cropped_shapes(data_io, names, shapes, boxes),
+        orientations=tuple(str(one) for one in orientations) if all(orientations) else None,
     )
+
+
+def _cropped_shapes(
+    data_io: Data_IO,
+    names: Sequence[Hashable],
+    shapes: Sequence[tuple[int, ...]],
+    boxes: dict[Hashable, tuple[int, ...]],
+) -> tuple[tuple[int, ...], ...] | None:
+    """Return the shapes of all samples after cropping to what is not 0; None if no measured one gets smaller."""
+    if all(boxes[name] == shape for name, shape in zip(names, shapes, strict=True) if name in boxes):
+        return None
+    for name in tqdm(names, desc="Measuring empty borders", unit="sample", delay=2.0, disable=None, leave=False):
+        if name not in boxes:
+            boxes[name] = _box_shape(data_io.sample_loader(name, load_seg=False).img_data)
+    return tuple(boxes[name] for name in names)
+
+
+def _box_shape(image: np.ndarray) -> tuple[int, ...]:
+    return tuple(along.stop - along.start for along in nonzero_box(image))
 
 
 def _spacing(extended: dict[str, Any], axes: int) -> tuple[float, ...] | None:

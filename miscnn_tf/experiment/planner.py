@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,7 @@ from miscnn_tf.experiment.network_plan import (
     plan_data_set,
     thick_axis,
 )
+from miscnn_tf.processing.subfunctions.orientation import axis_changes
 
 #: Filters of the first level on a CPU, which computes in float32: they need the same memory as twice as many in half
 #: precision, and half the time.
@@ -37,6 +39,17 @@ _CPU_BATCH: Final = 12
 
 #: Images with values below it are CT in Hounsfield units, where air has -1000.
 _AIR: Final = -500
+#: Normalization of a channel by its name in lower case, as in nnU-Net; others have the z-score.
+_MODES_BY_NAME: Final = {
+    "ct": "ct",
+    "nonorm": "none",
+    "zscore": "z-score",
+    "rescale_to_0_1": "minmax",
+    "rgb_to_0_1": "rgb",
+}
+#: Share of the voxels left by cropping below which the statistics of the z-score leave out the zeros.
+_CROPPED_SHARE: Final = 0.75
+_ORIENTATION: Final = "RAS"
 # Steps of an epoch of a training with a time limit.
 _STEPS_PER_MINUTE: Final = 5
 _FEWEST_STEPS: Final = 10
@@ -105,6 +118,7 @@ def make_plan(
     class_names: Sequence[str],
     minutes: float | None = None,
     preset: str = "plain",
+    channel_names: Sequence[str] | None = None,
 ) -> Plan:
     """Propose a configuration, without the table ``[data]``.
 
@@ -114,6 +128,8 @@ def make_plan(
         class_names: Names of the classes, background first. Images are not mirrored if a name contains left or right.
         minutes: Time limit of the training, which then ends by it; None for a number of epochs.
         preset: Family of networks: a key of `network_plan.PRESETS`.
+        channel_names: Names of the channels, if known. ``CT``, ``noNorm``, ``zscore``, ``rescale_to_0_1`` and
+            ``rgb_to_0_1`` choose the normalization of a channel, as in nnU-Net.
 
     Returns:
         The choices.
@@ -128,9 +144,8 @@ def make_plan(
     """
     if preset not in PRESETS:
         raise ConfigurationError(unknown_name("preset", preset, PRESETS))
-    network = plan_data_set(
-        PRESETS[preset], fingerprint.shapes, fingerprint.spacings, len(class_names), machine.memory_gb
-    )
+    shapes, spacings = _grids(fingerprint)
+    network = plan_data_set(PRESETS[preset], shapes, spacings, len(class_names), machine.memory_gb)
     split = {"validation_share": Choice(0.2, "a fifth of the samples; add groups if patients have several samples")}
     folds = {"k_fold": Choice(min(5, fingerprint.cases), "for 'miscnn-tf cross-validate'")}
     if fingerprint.cases < 2:
@@ -138,25 +153,46 @@ def make_plan(
         folds = {}
     plan = {
         "split": split,
-        "preprocessing": _preprocessing(fingerprint, network, machine),
+        "preprocessing": _preprocessing(fingerprint, network, machine, channel_names),
         "augmentation": _augmentation(class_names),
         "network": _network(network, machine, class_names, minutes),
     }
     return plan | ({"cross_validation": folds} if folds else {})
 
 
-def _preprocessing(fingerprint: Fingerprint, network: NetworkPlan, machine: Machine) -> dict[str, Choice]:
+def _grids(fingerprint: Fingerprint) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[float]] | None]:
+    """Return shape and spacing of each sample as the network sees them: cropped, and in one orientation."""
+    shapes: Sequence[Sequence[int]] = fingerprint.cropped_shapes or fingerprint.shapes
+    spacings: Sequence[Sequence[float]] | None = fingerprint.spacings
+    if not _mixed_orientations(fingerprint):
+        return shapes, spacings
+    assert fingerprint.orientations is not None
+    orders = [axis_changes(one, _ORIENTATION)[0] for one in fingerprint.orientations]
+    shapes = [[shape[axis] for axis in order] for shape, order in zip(shapes, orders, strict=True)]
+    if spacings is not None:
+        spacings = [[spacing[axis] for axis in order] for spacing, order in zip(spacings, orders, strict=True)]
+    return shapes, spacings
+
+
+def _mixed_orientations(fingerprint: Fingerprint) -> bool:
+    return fingerprint.orientations is not None and len(set(fingerprint.orientations)) > 1
+
+
+def _preprocessing(
+    fingerprint: Fingerprint, network: NetworkPlan, machine: Machine, channel_names: Sequence[str] | None
+) -> dict[str, Choice]:
     preprocessing: dict[str, Choice] = {}
-    if is_ct(fingerprint):
-        channel = fingerprint.intensities[0]
-        preprocessing["clip"] = Choice(
-            [_neat(channel.percentile_00_5), _neat(channel.percentile_99_5)],
-            "the images seem to be CT in Hounsfield units; 99 % of the foreground is between these values",
-        )
+    if _mixed_orientations(fingerprint):
+        counts = Counter(fingerprint.orientations).most_common(3)
+        found = ", ".join(f"{axes} {number} times" for axes, number in counts)
+        preprocessing["orientation"] = Choice(_ORIENTATION, f"one for all; the axes of the files differ: {found}")
+    if fingerprint.cropped_shapes is not None:
+        left = f"{100 * fingerprint.cropped_share:.3g} % of the voxels are left (median)"
+        preprocessing["crop"] = Choice("nonzero", f"the images have empty borders; without them {left}")
+    preprocessing["normalization"] = _normalization(fingerprint, channel_names)
     spacing, reason = plan_spacing(fingerprint, network)
     if spacing is not None:
         preprocessing["spacing"] = Choice(list(spacing), reason)
-    preprocessing["normalization"] = Choice("z-score", "mean 0 and standard deviation 1 for each channel of each image")
     preprocessing["analysis"] = Choice(
         "patchwise-crop", "random patches in training, all patches of a grid in prediction"
     )
@@ -251,6 +287,34 @@ def _duration(machine: Machine, minutes: float | None) -> dict[str, Choice]:
     }
 
 
+def _normalization(fingerprint: Fingerprint, channel_names: Sequence[str] | None) -> Choice:
+    channels = fingerprint.intensities
+    modes = ["z-score"] * len(channels)
+    if channel_names is not None:
+        modes = [_MODES_BY_NAME.get(name.casefold(), "z-score") for name in channel_names]
+    elif is_ct(fingerprint):
+        modes = ["ct"]
+    arguments: dict[str, Any] = {"mode": modes[0] if len(set(modes)) == 1 else modes}
+    reasons = []
+    if "ct" in modes:
+        arguments["statistics"] = [
+            [_neat(one.percentile_00_5), _neat(one.percentile_99_5), _neat(one.mean), _neat(one.deviation)]
+            for one in channels
+        ]
+        seems = (
+            "CT in Hounsfield units" if channel_names is not None else "the images seem to be CT in Hounsfield units"
+        )
+        reasons.append(f"{seems}: clipped to 99 % of the foreground of the data set, scaled by its mean and deviation")
+    if "z-score" in modes:
+        reasons.append("mean 0 and standard deviation 1 for each channel of each image")
+        if fingerprint.cropped_share < _CROPPED_SHARE:
+            arguments["nonzero"] = True
+            reasons[-1] += ", of the voxels that are not 0 or enclosed by these"
+    if named := [mode for mode in dict.fromkeys(modes) if mode not in ("ct", "z-score")]:
+        reasons.append(f"{', '.join(named)} by the names of the channels")
+    return Choice(arguments["mode"] if len(arguments) == 1 else arguments, "; ".join(reasons))
+
+
 def is_ct(fingerprint: Fingerprint) -> bool:
     """Return True if the images seem to be CT in Hounsfield units: one channel, in which air is far below 0."""
     return len(fingerprint.intensities) == 1 and fingerprint.intensities[0].least < _AIR
@@ -258,13 +322,14 @@ def is_ct(fingerprint: Fingerprint) -> bool:
 
 def plan_spacing(fingerprint: Fingerprint, network: NetworkPlan) -> tuple[tuple[float, ...] | None, str]:
     """Return the voxel size to resample to, or None, and the reason."""
-    if fingerprint.spacings is None:
+    shapes, spacings = _grids(fingerprint)
+    if spacings is None:
         return None, "the voxel size is unknown"
-    every = np.array(fingerprint.spacings)
+    every = np.array(spacings)
     if np.all(np.abs(every / np.median(every, axis=0) - 1) < 0.01):
         return None, "all samples have the same voxel size"
     reason = "mm; the median of all samples"
-    thick = thick_axis(np.median(every, axis=0), np.median(np.array(fingerprint.shapes), axis=0))
+    thick = thick_axis(np.median(every, axis=0), np.median(np.array(shapes), axis=0))
     if thick is not None:
         reason = f"mm; the median of all samples; across the thick slices, axis {thick}, the 10 % percentile"
     return tuple(_rounded_down(size) for size in network.spacing), reason

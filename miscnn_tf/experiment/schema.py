@@ -37,7 +37,16 @@ from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETT
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
 from miscnn_tf.processing.patching.blending import MODES as BLENDINGS
 from miscnn_tf.processing.patching.patch_plan import ANALYSES
-from miscnn_tf.processing.subfunctions import Clipping, Normalization, Padding, Resampling, Resize, subfunctions
+from miscnn_tf.processing.subfunctions import (
+    Clipping,
+    CropNonzero,
+    Normalization,
+    Orientation,
+    Padding,
+    Resampling,
+    Resize,
+    subfunctions,
+)
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATIONS
 
@@ -70,6 +79,29 @@ Overlap = Annotated[
     Any,
     PlainValidator(_overlap),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "integer"}}]}),
+]
+
+
+def _normalizing(value: Any) -> dict[str, Any]:
+    arguments = dict(value) if isinstance(value, Mapping) else {"mode": value}
+    try:
+        for one in modes if isinstance(modes := arguments.get("mode", "z-score"), list) else [modes]:
+            if not isinstance(one, str):
+                raise ValueError(f"{shown(one)} is not the name of a normalization, a list of names or a table")
+            if one not in NORMALIZATIONS:
+                raise ValueError(unknown_name("normalization", one, NORMALIZATIONS))
+        check_arguments(Normalization, arguments, "normalization")
+        make(Normalization, arguments, "normalization")
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+    return arguments
+
+
+# A union would report the mistakes of all types.
+Normalizing = Annotated[
+    Any,
+    PlainValidator(_normalizing),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "object"}]}),
 ]
 
 
@@ -253,8 +285,21 @@ class Split(Table):
 class Preprocessing(Table):
     """Steps that are applied to a sample before the network, and undone on its prediction."""
 
-    clip: Range | None = Field(
-        default=None, description="Clip intensities to `[minimum, maximum]` (the step `Clipping`)."
+    orientation: str | None = Field(
+        default=None,
+        description="Flip and swap the axes of volumes so that they point in these directions: `RAS` for right, "
+        "anterior, superior (the step `Orientation`).",
+    )
+    crop: Annotated[str, _one_of(("nonzero",), "crop")] | None = Field(
+        default=None,
+        description="`nonzero`: crop to the smallest box with all voxels that are not 0 (`CropNonzero`).",
+    )
+    clip: Range | None = Field(default=None, description="Clip intensities to `[minimum, maximum]` (`Clipping`).")
+    normalization: Normalizing | None = Field(
+        default=None,
+        description="Normalize intensities (`Normalization`): `z-score`, `minmax`, `grayscale`, `rgb` or `none`, or a "
+        "list with one of these per channel; or a table with the arguments of the step: "
+        "`{mode = 'ct', statistics = [-75, 300, 60, 40]}`, `{mode = 'z-score', nonzero = true}`.",
     )
     spacing: list[PositiveFloat] | None = Field(
         default=None, description="Resample to this voxel size in mm, one number per axis (`Resampling`)."
@@ -262,16 +307,12 @@ class Preprocessing(Table):
     resize: PerAxis | None = Field(
         default=None, description="Interpolate to this shape instead, one number per axis (`Resize`)."
     )
-    normalization: Annotated[str, _one_of(NORMALIZATIONS, "normalization")] | None = Field(
-        default=None,
-        description="Normalize intensities: `z-score`, `minmax` or `grayscale` (`Normalization`).",
-    )
     padding: PerAxis | None = Field(
         default=None, description="Pad to a minimum size, one number per axis (`Padding`). Not needed for patches."
     )
     steps: list[Step] | None = Field(
         default=None,
-        description="Any steps in any order, instead of the five keys above, which are applied in the order of this "
+        description="Any steps in any order, instead of the seven keys above, which are applied in the order of this "
         "table: `[[preprocessing.steps]]` with the `name` of a subfunction and its arguments.",
     )
     analysis: Annotated[str, _one_of(ANALYSES, "analysis")] | None = Field(
@@ -341,10 +382,12 @@ class Preprocessing(Table):
 
 
 _SHORT_STEPS: Final[dict[str, Any]] = {
+    "orientation": Orientation,
+    "crop": lambda _: CropNonzero(),
     "clip": lambda limits: Clipping(*limits),
+    "normalization": lambda arguments: Normalization(**arguments),
     "spacing": lambda spacing: Resampling(tuple(spacing)),
     "resize": lambda shape: Resize(tuple(shape)),
-    "normalization": lambda mode: Normalization(mode),
     "padding": lambda size: Padding(tuple(size)),
 }
 

@@ -22,7 +22,16 @@ from miscnn_tf.experiment.schema import (
 )
 from miscnn_tf.processing.data_augmentation import SETTINGS, SWITCHES, Data_Augmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
-from miscnn_tf.processing.subfunctions import Clipping, Normalization, Padding, Resampling, Resize, subfunctions
+from miscnn_tf.processing.subfunctions import (
+    Clipping,
+    CropNonzero,
+    Normalization,
+    Orientation,
+    Padding,
+    Resampling,
+    Resize,
+    subfunctions,
+)
 
 
 def test_every_key_says_what_it_is() -> None:
@@ -58,16 +67,49 @@ def test_short_keys_are_done_in_the_order_of_the_table() -> None:
             "normalization": "minmax",
             "clip": [-10, 90.5],
             "padding": [8, 8, 8],
+            "crop": "nonzero",
+            "orientation": "LPS",
             "spacing": [1, 2, 3.5],
             "patch_shape": [8, 8, 8],
         }
     )
     steps = table.make_steps()
-    assert [type(step) for step in steps] == [Clipping, Resampling, Normalization, Padding]
-    assert (steps[0].min, steps[0].max) == (-10, 90.5)
-    assert steps[1].new_spacing == (1, 2, 3.5)
+    assert [type(step) for step in steps] == [Orientation, CropNonzero, Clipping, Normalization, Resampling, Padding]
+    assert steps[0].axes == "LPS"
+    assert (steps[2].min, steps[2].max) == (-10, 90.5)
+    assert steps[4].new_spacing == (1, 2, 3.5)
     resized = Preprocessing.model_validate({"resize": [8, 9], "analysis": "fullimage"}).make_steps()
     assert [type(step) for step in resized] == [Resize]
+
+
+@pytest.mark.parametrize(
+    ("value", "arguments"),
+    [
+        ("grayscale", {"mode": "grayscale"}),
+        (["rgb", "none"], {"mode": ("rgb", "none")}),
+        ({"mode": "ct", "statistics": [-75, 300, 60, 40]}, {"statistics": ((-75, 300, 60, 40),)}),
+        ({"nonzero": True}, {"mode": "z-score", "nonzero": True}),
+    ],
+)
+def test_a_normalization_is_a_name_a_list_or_a_table(value, arguments) -> None:
+    table = {"normalization": value, "analysis": "fullimage"}
+    (step,) = Preprocessing.model_validate(table).make_steps()
+    assert arguments.items() <= vars(step).items()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("zscore", "Did you mean 'z-score'"),
+        (["rgb", "non"], "Did you mean 'none'"),
+        (5, "5 is not the name of a normalization"),
+        ({"mode": "ct"}, "'ct' needs statistics"),
+        ({"mode": "z-score", "nonzer": True}, "nonzero"),
+    ],
+)
+def test_a_mistake_in_a_normalization_is_named(value, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Preprocessing.model_validate({"normalization": value, "analysis": "fullimage"})
 
 
 @pytest.mark.parametrize("name", subfunctions.names())

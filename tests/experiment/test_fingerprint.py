@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -93,3 +94,42 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match="not a fingerprint"):
             read_fingerprint(tmp_path / "bad.json")
+
+
+def test_empty_borders_and_orientations_are_measured(tmp_path: Path, rng: np.random.Generator) -> None:
+    """If a measured sample has an empty border, the boxes of all samples are measured."""
+    affines = (np.diag([1.0, 1, 1, 1]), np.diag([-1.0, -1, 1, 1]), np.eye(4)[[2, 0, 1, 3]])
+    for number, affine in enumerate(affines):
+        folder = tmp_path / f"case_{number}"
+        folder.mkdir()
+        image = np.zeros((10, 12, 14), np.int16)
+        image[number : 10 - number, 2:9, 3:14] = 5
+        for name, array in (("imaging", image), ("segmentation", (image > 0).astype(np.uint8))):
+            nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
+    data_io = Data_IO(NIFTI_interface(classes=2), tmp_path)
+    found = take_fingerprint(data_io, samples_measured=1)
+    assert found.cropped_shapes == ((10, 7, 11), (8, 7, 11), (6, 7, 11))
+    assert found.cropped_share == pytest.approx(8 * 7 * 11 / (10 * 12 * 14))
+    assert found.orientations == tuple("".join(nib.aff2axcodes(affine)) for affine in affines)
+    found.write(tmp_path / "fingerprint.json")
+    assert read_fingerprint(tmp_path / "fingerprint.json") == found
+
+
+def test_images_without_empty_borders_are_not_cropped(rng: np.random.Generator) -> None:
+    found = take_fingerprint(make_io({"a": (rng.random((9, 8)) + 1, np.ones((9, 8), np.uint8))}, three_dim=False))
+    assert found.cropped_shapes is None
+    assert found.cropped_share == 1
+    assert found.orientations is None
+
+
+def test_a_fingerprint_of_an_earlier_version_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    found = take_fingerprint(make_io({"a": (rng.random((9, 8)) + 1, np.ones((9, 8), np.uint8))}, three_dim=False))
+    found.write(tmp_path / "new.json")
+    content = json.loads((tmp_path / "new.json").read_text())
+    del content["cropped_shapes"], content["orientations"]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    assert read_fingerprint(tmp_path / "old.json") == found
+    content["orientations"] = ["RAS", "LPS"]
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="another length"):
+        read_fingerprint(tmp_path / "bad.json")

@@ -59,15 +59,21 @@ def test_kits_ct(tmp_path: Path) -> None:
     found = take_fingerprint(Data_IO(interface, tmp_path))
     plan = make_plan(found, CPU, interface.names_of_classes())
     fits(plan, CPU, 3)
-    low, high = value(plan, "preprocessing", "clip")
+    normalization = value(plan, "preprocessing", "normalization")
+    assert normalization["mode"] == "ct"
+    [[low, high, mean, deviation]] = normalization["statistics"]
+    assert low < mean < high
+    assert 0 < deviation < high - low
     # Kidneys without contrast medium have 30, with it 100 to 200 HU; noise on both sides.
     assert -150 < low < 50
     assert 120 < high < 400
-    assert value(plan, "preprocessing", "spacing") == pytest.approx(found.median_spacing, rel=1e-3)
-    assert value(plan, "preprocessing", "patch_shape") == [24, 48, 64]
+    # The phantoms are stored in several orientations, and brought into one.
+    assert value(plan, "preprocessing", "orientation") == "RAS"
+    assert sorted(value(plan, "preprocessing", "spacing")) == pytest.approx(sorted(found.median_spacing), rel=1e-3)
+    assert sorted(value(plan, "preprocessing", "patch_shape")) == [24, 48, 64]
     assert [type(step).__name__ for step in check_experiment(
         {"data": {"path": "x"}, **to_tables(plan)}, "plan").preprocessing.make_steps()
-    ] == ["Clipping", "Resampling", "Normalization"]  # fmt: skip
+    ] == ["Orientation", "Normalization", "Resampling"]  # fmt: skip
 
 
 def test_brats_mri(tmp_path: Path) -> None:
@@ -87,9 +93,12 @@ def test_brats_mri(tmp_path: Path) -> None:
     assert len(found.intensities) == 4
     assert "clip" not in plan["preprocessing"]
     assert "spacing" not in plan["preprocessing"]
-    assert value(plan, "preprocessing", "normalization") == "z-score"
+    # The phantom of a head is in a box of air, which is 0.
+    assert found.cropped_share < 0.75
+    assert value(plan, "preprocessing", "crop") == "nonzero"
+    assert value(plan, "preprocessing", "normalization") == {"mode": "z-score", "nonzero": True}
     assert value(plan, "network", "metrics") == ["dice_soft", *({"name": "ClassDice", "label": n} for n in (1, 2, 3))]
-    assert value(plan, "network", "architecture")["features"][:4] == [32, 64, 128, 256]
+    assert value(plan, "network", "architecture")["features"][:3] == [32, 64, 128]
 
 
 def test_cells_2d(tmp_path: Path) -> None:
@@ -135,7 +144,8 @@ def test_a_whole_ct_does_not_fit_and_is_cut() -> None:
     plan = make_plan(fingerprint((107, 512, 512), (3.0, 0.78, 0.78), 210, (CT,)), GPU, ["0", "kidney", "tumour"])
     fits(plan, GPU, 3)
     patch = value(plan, "preprocessing", "patch_shape")
-    assert value(plan, "preprocessing", "clip") == [-12.34, 208.7]
+    normalization = {"mode": "ct", "statistics": [[-12.34, 208.7, 100, 50]]}
+    assert value(plan, "preprocessing", "normalization") == normalization
     # As many millimetres along each axis, within a factor of two.
     lengths = np.array(patch) * (3.0, 0.78, 0.78)
     assert lengths.max() / lengths.min() < 2.5
@@ -218,3 +228,31 @@ def test_the_batch_is_a_small_share_of_the_data() -> None:
     choice = make_plan(fingerprint(shape, None, 10_000), CPU, ["0", "1"])["network"]["batch_size"]
     assert choice.value == 12
     assert "nnU-Net's 407 would take longer" in choice.reason
+
+
+def test_the_names_of_channels_choose_their_normalization() -> None:
+    one = fingerprint((40, 40, 40), (1.0, 1.0, 1.0), intensities=(CT, MRI, MRI, MRI))
+    names = ["CT", "noNorm", "rgb_to_0_1", "PET"]
+    choice = make_plan(one, CPU, ["0", "1"], channel_names=names)["preprocessing"]["normalization"]
+    assert choice.value["mode"] == ["ct", "none", "rgb", "z-score"]
+    assert choice.value["statistics"][0] == [-12.34, 208.7, 100, 50]
+    named = make_plan(replace(one, intensities=(CT,)), CPU, ["0", "1"], channel_names=["MRI"])
+    assert value(named, "preprocessing", "normalization") == "z-score"  # the name is the user's, the values a guess
+
+
+def test_mixed_orientations_get_one() -> None:
+    """Half of the samples have their thick axis first, half last: the plan is that of one orientation."""
+    shapes = ((12, 256, 200),) * 10 + ((256, 200, 12),) * 10
+    spacings = ((8.0, 0.8, 0.8),) * 10 + ((0.8, 0.8, 8.0),) * 10
+    mixed = replace(
+        fingerprint((1, 1, 1), None), shapes=shapes, spacings=spacings, orientations=("SRA",) * 10 + ("RAS",) * 10
+    )
+    plan = make_plan(mixed, GPU, ["0", "1"])
+    fits(plan, GPU, 3)
+    assert value(plan, "preprocessing", "orientation") == "RAS"
+    assert "SRA 10 times, RAS 10 times" in plan["preprocessing"]["orientation"].reason
+    one = replace(mixed, shapes=((256, 200, 12),) * 20, spacings=((0.8, 0.8, 8.0),) * 20, orientations=("RAS",) * 20)
+    assert "orientation" not in make_plan(one, GPU, ["0", "1"])["preprocessing"]
+    for key in ("patch_shape",):
+        assert value(plan, "preprocessing", key) == value(make_plan(one, GPU, ["0", "1"]), "preprocessing", key)
+    assert value(plan, "network", "architecture") == value(make_plan(one, GPU, ["0", "1"]), "network", "architecture")

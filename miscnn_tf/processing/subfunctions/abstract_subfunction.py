@@ -12,7 +12,7 @@ import numpy as np
 
 from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.representation import Constructed
-from miscnn_tf.data_loading.geometry import axis_codes, is_usable
+from miscnn_tf.data_loading.geometry import orientation_of
 from miscnn_tf.data_loading.labels import decide_labels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
@@ -278,10 +278,7 @@ def _orientation(sample: Sample) -> str | None:
     """Return the directions of the axes of a volume: those of the step that changed them, or of the file."""
     if "orientation" in sample.details:
         return str(sample.details["orientation"])
-    affine = sample.extended.get("affine")
-    if affine is None or not sample.three_dim or not is_usable(np.asarray(affine)):
-        return None
-    return axis_codes(np.asarray(affine))
+    return orientation_of(sample.extended, sample.three_dim)
 
 
 def _declares(cls: type, attribute: str, methods: set[str]) -> bool:

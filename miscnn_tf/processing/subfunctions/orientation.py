@@ -54,7 +54,7 @@ class Orientation(Abstract_Subfunction):
                 f"sample {sample.index!r}: its orientation is unknown, because it is not a volume whose file has an "
                 "affine; leave out the step Orientation for such data"
             )
-        order, flips = self._change(before.orientation)
+        order, flips = axis_changes(before.orientation, self.axes)
         sample.img_data = _moved(sample.img_data, order, flips)
         if training and sample.seg_data is not None:
             sample.seg_data = _moved(sample.seg_data, order, flips)
@@ -76,7 +76,7 @@ class Orientation(Abstract_Subfunction):
         """Return shape and spacing in the new order of the axes."""
         if image.orientation is None:
             return image
-        order, _ = self._change(image.orientation)
+        order, _ = axis_changes(image.orientation, self.axes)
         spacing = image.spacing
         return image.replace(
             shape=tuple(image.shape[axis] for axis in order),
@@ -88,12 +88,18 @@ class Orientation(Abstract_Subfunction):
         """Return 0: the results are views."""
         return 0
 
-    def _change(self, orientation: str) -> tuple[list[int], list[int]]:
-        """Return the old axis of each new one, and the old axes that are flipped."""
-        old, new = (nib.orientations.axcodes2ornt(tuple(axes)) for axes in (orientation, self.axes))
-        change = nib.orientations.ornt_transform(old, new)
-        order = [int(axis) for axis in np.argsort(change[:, 0])]
-        return order, [axis for axis in range(3) if change[axis, 1] < 0]
+
+def axis_changes(old: str, new: str) -> tuple[list[int], list[int]]:
+    """Return the old axis of each new one, and the old axes that are flipped.
+
+    Example:
+        >>> axis_changes("LPS", "RAS")
+        ([0, 1, 2], [0, 1])
+    """
+    change = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt(tuple(old)), nib.orientations.axcodes2ornt(tuple(new))
+    )
+    return [int(axis) for axis in np.argsort(change[:, 0])], [axis for axis in range(3) if change[axis, 1] < 0]
 
 
 def _moved(array: np.ndarray, order: list[int], flips: list[int]) -> np.ndarray:
