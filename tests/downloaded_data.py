@@ -77,6 +77,24 @@ def lits(root: Path, numbers=(0, 1)) -> Path:
     return root
 
 
+def lits_of_kaggle(root: Path) -> Path:
+    lits(root)
+    for number, name in enumerate(("volume_pt1", "volume_pt2")):
+        (root / name).mkdir()
+        (root / f"volume-{number}.nii").rename(root / name / f"volume-{number}.nii")
+    (root / "segmentations").mkdir()
+    for path in root.glob("segmentation-*.nii"):
+        path.rename(root / "segmentations" / path.name)
+    return root
+
+
+def lits_compressed(root: Path) -> Path:
+    for number in (0, 1):
+        save_nifti(root / f"volume-{number}.nii.gz", image_of(f"v{number}"))
+        save_nifti(root / f"segmentation-{number}.nii.gz", labels_of(f"v{number}"))
+    return root
+
+
 def lits_batches(root: Path) -> Path:
     lits(root / "Training Batch 1", (0, 1))
     return lits(root / "Training Batch 2", (28,)).parent
@@ -206,6 +224,40 @@ def drive(root: Path) -> Path:
     return root
 
 
+def field_of_view(shift: int = 0) -> np.ndarray:
+    """A disc that covers two thirds of an image."""
+    rows, columns = np.indices(SIZE)
+    return (((rows - 9.5) / 10) ** 2 + ((columns - 11.5 - shift / 4) / 10.5) ** 2 <= 1).astype(np.uint8)
+
+
+def eye(name: str, shift: int = 0) -> np.ndarray:
+    """A photograph that is black outside of its field of view."""
+    return (100 + colours(name) // 4) * field_of_view(shift)[..., np.newaxis]
+
+
+def drive_as_downloaded(root: Path, test_masks=("1st_manual", "2nd_manual")) -> Path:
+    for part, numbers, annotators in (
+        ("training", ("21", "22", "23"), ("1st_manual",)),
+        ("test", ("01", "02"), test_masks),
+    ):
+        for shift, number in enumerate(numbers):
+            field = field_of_view(shift)
+            save_image(root / part / "images" / f"{number}_{part}.tif", eye(number, shift))
+            save_image(root / part / "mask" / f"{number}_{part}_mask.gif", field * np.uint8(255))
+            for annotator in annotators:
+                path = root / part / annotator / f"{number}_manual{annotator[0]}.gif"
+                save_image(path, mask(annotator + number) * field)
+    return root
+
+
+def chase_as_downloaded(root: Path) -> Path:
+    for name in ("Image_01L", "Image_01R"):
+        save_image(root / f"{name}.jpg", eye(name))
+        for observer in ("1stHO", "2ndHO"):
+            save_image(root / f"{name}_{observer}.png", mask(name + observer), "1")
+    return root
+
+
 def stare(root: Path) -> Path:
     for name in ("im0001", "im0002"):
         save_image(root / "stare-images" / f"{name}.png", colours(name))
@@ -320,6 +372,8 @@ DOWNLOADS = {
     ),
     "LiTS": Download(lits, "PAIRED", ("volume-0", "volume-1"), 1, (0, 1, 2), ".nii.gz"),
     "LiTS' batches": Download(lits_batches, "SPLIT", ("volume-0", "volume-1", "volume-28"), 1, (0, 1, 2), ".nii.gz"),
+    "LiTS in gzip": Download(lits_compressed, "PAIRED", ("volume-0", "volume-1"), 1, (0, 1, 2), ".nii.gz"),
+    "LiTS of Kaggle": Download(lits_of_kaggle, "PAIRED", ("volume-0", "volume-1"), 1, (0, 1, 2), ".nii.gz"),
     "KiTS19": Download(kits19, "NIFTI", ("case_00000", "case_00001"), 1, (0, 1, 2, 3), ".nii.gz"),
     "KiTS21": Download(kits21, "NIFTI", ("case_00000", "case_00001"), 1, (0, 1, 2, 3), ".nii.gz"),
     "KiTS23": Download(kits23, "NIFTI", ("case_00000", "case_00001"), 1, (0, 1, 2, 3), ".nii.gz"),
@@ -359,6 +413,19 @@ DOWNLOADS = {
     "CHASE": Download(chase, "PAIRED", ("Image_01L", "Image_01R"), **_PHOTOS),
     "DRIVE's training": Download(drive_part, "PAIRED", ("21_training", "22_training"), prediction=".tif", **_EYES),
     "DRIVE": Download(drive, "SPLIT", ("21_training", "22_training"), prediction=".tif", **_EYES),
+    "DRIVE as downloaded": Download(
+        drive_as_downloaded, "SPLIT", ("21_training", "22_training", "23_training"), prediction=".tif", **_EYES
+    ),
+    "DRIVE without labels of the test": Download(
+        lambda root: drive_as_downloaded(root, ()),
+        "SPLIT",
+        ("21_training", "22_training", "23_training"),
+        prediction=".tif",
+        **_EYES,
+    ),
+    "CHASE with both observers": Download(
+        chase_as_downloaded, "PAIRED", ("Image_01L", "Image_01R"), 3, (0, 1), ".png", three_dim=False
+    ),
     "STARE": Download(stare, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
     "Cell Tracking Challenge": Download(
         cell_tracking, "CELL_TRACKING", _FRAMES, 1, (0, 1), ".tif", ("background", "cell"), three_dim=False

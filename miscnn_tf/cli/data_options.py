@@ -124,7 +124,11 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
     ),
     "--mask-folder": DataOption(
         "settings.mask_folder",
-        {"metavar": "NAME", "help": "PAIRED: folder of the masks in the data set, such as '1st_manual' in DRIVE"},
+        {"metavar": "NAME", "help": "PAIRED: folder of the masks in the data set, such as '2nd_manual' in DRIVE"},
+    ),
+    "--mask-pattern": DataOption(
+        "settings.mask_pattern",
+        {"metavar": "REGEX", "help": "PAIRED: use only masks whose whole names match, such as '.*_2ndHO' in CHASE"},
     ),
 }
 

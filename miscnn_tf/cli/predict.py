@@ -78,7 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the available memory)",
     )
     group = parser.add_argument_group("data", "All of these are detected by default.")
-    for name in ("--layout", "--pattern", "--series", "--modality", "--frames", "--image-folder", "--mask-folder"):
+    for name in (
+        *("--layout", "--pattern", "--series", "--modality", "--frames"),
+        *("--image-folder", "--mask-folder", "--mask-pattern"),
+    ):
         add_data_option(group, name)
 
 

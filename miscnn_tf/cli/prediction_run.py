@@ -145,7 +145,7 @@ def run_prediction(
         raise ConfigurationError(f"{output} is the image to be segmented; name another file or folder for the result")
     # Layout and folders are those of a data set.
     settings = data.get("settings", {})
-    of_data_set = {"layout", "pattern", "image_folder", "mask_folder"} & {*data, *settings}
+    of_data_set = {"layout", "pattern", "image_folder", "mask_folder", "mask_pattern"} & {*data, *settings}
     sources = None if of_data_set else find_images(images, interface.channels)
     if _names_a_file(output):
         # One image, also if it is a folder: the study of a patient with its own folders.

@@ -271,8 +271,7 @@ class TestFolderPairs:
         chase(tmp_path)
         for name in ("Image_01L", "Image_01R"):
             save_image(tmp_path / f"{name}_2ndHO.png", np.eye(20, 24, dtype=np.uint8))
-        with pytest.raises(DataError, match=r"could have the masks 'Image_01L_1stHO', 'Image_01L_2ndHO'.*mask_pattern"):
-            find_interface(tmp_path)
+        assert find_interface(tmp_path).label_map == {255: 1}
         first = find_interface(tmp_path, mask_pattern=".*_1stHO")
         second = find_interface(tmp_path, mask_pattern=".*_2ndHO")
         assert first.initialize(tmp_path) == second.initialize(tmp_path) == ["Image_01L", "Image_01R"]
