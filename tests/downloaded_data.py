@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from layout_data import SHAPE, image_of, labels_of, save_image, save_nifti
 
 SIZE = (20, 24)
@@ -277,6 +278,30 @@ def cell_tracking(root: Path, truths=("GT", "ST")) -> Path:
     return root
 
 
+def cells_in_3d(sequence: str, frame: str) -> np.ndarray:
+    """Two cells of a volume, numbered."""
+    cells = np.zeros((9, 8, 5), np.uint16)
+    cells[1:4, 2:6, 1 : 2 + int(frame)] = 7
+    cells[5:8, 1:3, int(sequence) : 4] = 300
+    return cells
+
+
+def cell_tracking_in_3d(root: Path, frames=("001", "002"), truth="GT") -> Path:
+    """Stacks, of which some frames are annotated completely, and others in a slice."""
+    for sequence in ("01", "02"):
+        for frame in ("000", "001", "002", "003"):
+            image, cells = image_of(sequence + frame, shape=(9, 8, 5)), cells_in_3d(sequence, frame)
+            folder = root / f"{sequence}_{truth}" / "SEG"
+            folder.mkdir(parents=True, exist_ok=True)
+            (root / sequence).mkdir(exist_ok=True)
+            tifffile.imwrite(root / sequence / f"t{frame}.tif", image.T)
+            if frame in frames:
+                tifffile.imwrite(folder / f"man_seg{frame}.tif", cells.T)
+            elif frame != "003":
+                tifffile.imwrite(folder / f"man_seg_{frame}_002.tif", cells.T[2])
+    return root
+
+
 def bowl(root: Path, names=("00071198d059", "003cee89357d")) -> Path:
     for name in names:
         save_image(root / name / "images" / f"{name}.png", np.dstack([colours(name), np.full(SIZE, 255, np.uint8)]))
@@ -339,6 +364,7 @@ _TUMOUR = ("background", "necrotic core", "oedema", "enhancing tumour")
 _HEART = ("background", "right ventricle", "myocardium", "left ventricle")
 _STRUCTURES = ("background", "adrenal_gland_left", "liver", "spleen")
 _FRAMES = tuple(f"{sequence}_t{frame}" for sequence in ("01", "02") for frame in ("000", "001", "002"))
+_CELLS = {"channels": 1, "values": (0, 1), "prediction": ".tif", "names": ("background", "cell")}
 _EYES = {"channels": 3, "values": (0, 255), "three_dim": False}
 _PHOTOS = _EYES | {"prediction": ".png"}
 
@@ -428,17 +454,13 @@ DOWNLOADS = {
     ),
     "STARE": Download(stare, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
     "Cell Tracking Challenge": Download(
-        cell_tracking, "CELL_TRACKING", _FRAMES, 1, (0, 1), ".tif", ("background", "cell"), three_dim=False
+        cell_tracking, "CELL_TRACKING", ("01_t002", "02_t002"), three_dim=False, **_CELLS
     ),
-    "Cell Tracking Challenge without silver truth": Download(
-        lambda root: cell_tracking(root, ("GT",)),
-        "CELL_TRACKING",
-        ("01_t002", "02_t002"),
-        1,
-        (0, 1),
-        ".tif",
-        ("background", "cell"),
-        three_dim=False,
+    "Cell Tracking Challenge without gold truth": Download(
+        lambda root: cell_tracking(root, ("ST",)), "CELL_TRACKING", _FRAMES, three_dim=False, **_CELLS
+    ),
+    "Cell Tracking Challenge in 3D": Download(
+        cell_tracking_in_3d, "CELL_TRACKING", ("01_t001", "01_t002", "02_t001", "02_t002"), **_CELLS
     ),
     "Data Science Bowl 2018": Download(
         bowl,

@@ -10,6 +10,8 @@ import pytest
 from downloaded_data import (
     DOWNLOADS,
     Download,
+    cell_tracking_in_3d,
+    cells_in_3d,
     chase_as_downloaded,
     drive_as_downloaded,
     eye,
@@ -126,12 +128,41 @@ class TestVoxels:
     def test_numbered_cells_are_one_class(self, tmp_path: Path) -> None:
         interface = find_interface(DOWNLOADS["Cell Tracking Challenge"].write(tmp_path))
         interface.initialize(tmp_path)
-        np.testing.assert_array_equal(interface.load_segmentation("02_t001"), numbered("ST") > 0)
-        gold = find_interface(tmp_path, truth="GT")
-        assert gold.initialize(tmp_path) == ["01_t002", "02_t002"]
-        np.testing.assert_array_equal(gold.load_segmentation("02_t002"), numbered("GT") > 0)
-        with pytest.raises(ConfigurationError, match=r"truth='gt': choose one of ST, GT"):
+        np.testing.assert_array_equal(interface.load_segmentation("02_t002"), numbered("GT") > 0)
+        assert "not annotate are background. The silver truth has more frames and cells" in interface.found_in
+        silver = find_interface(tmp_path, truth="ST")
+        assert silver.initialize(tmp_path)[:2] == ["01_t000", "01_t001"]
+        np.testing.assert_array_equal(silver.load_segmentation("02_t001"), numbered("ST") > 0)
+        with pytest.raises(ConfigurationError, match=r"truth='gt': choose one of GT, ST"):
             find_interface(tmp_path, truth="gt")
+
+    @pytest.mark.parametrize("truth", ["GT", "ST"])
+    def test_frames_of_volumes(self, truth: str, tmp_path: Path, caplog) -> None:
+        interface = find_interface(cell_tracking_in_3d(tmp_path, truth=truth))
+        names = interface.initialize(tmp_path)
+        assert names == ["01_t001", "01_t002", "02_t001", "02_t002"]
+        for name in names:
+            sequence, _, frame = name.partition("_t")
+            np.testing.assert_array_equal(interface.load_image(name)[0], image_of(sequence + frame, shape=(9, 8, 5)))
+            np.testing.assert_array_equal(interface.load_segmentation(name), cells_in_3d(sequence, frame) > 0)
+        assert f"2 frames with single annotated slices (*_{truth}/SEG/man_seg_<frame>_<slice>.tif)" in caplog.text
+        assert find_interface(tmp_path, part="test").initialize(tmp_path) == [
+            "01_t000",
+            "01_t003",
+            "02_t000",
+            "02_t003",
+        ]
+
+    def test_frames_with_annotated_slices_alone(self, tmp_path: Path) -> None:
+        cell_tracking_in_3d(tmp_path, ())
+        with pytest.raises(
+            MissingDataError, match=r"6 frames with single annotated slices .* no frame is annotated comp"
+        ):
+            find_interface(tmp_path)
+        cell_tracking_in_3d(tmp_path, ("000", "001", "002"), "ST")
+        interface = find_interface(tmp_path)
+        assert len(interface.initialize(tmp_path)) == 6
+        np.testing.assert_array_equal(interface.load_segmentation("01_t001"), cells_in_3d("01", "001") > 0)
 
     def test_masks_of_nuclei_are_united(self, tmp_path: Path) -> None:
         interface = find_interface(DOWNLOADS["Data Science Bowl 2018"].write(tmp_path))
