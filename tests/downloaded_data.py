@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -266,6 +267,22 @@ def stare(root: Path) -> Path:
     return root
 
 
+def save_ppm(path: Path, array: np.ndarray) -> None:
+    """A PPM of colours, PGM of grey values; compressed if the name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = b"P6" if array.ndim == 3 else b"P5"
+    data = kind + b"\n%d %d\n255\n" % (array.shape[1], array.shape[0]) + array.tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def stare_as_downloaded(root: Path, ending=".ppm.gz") -> Path:
+    for name in ("im0001", "im0002"):
+        save_ppm(root / "stare-images" / f"{name}{ending}", eye(name))
+        for annotator in ("ah", "vk"):
+            save_ppm(root / f"labels-{annotator}" / f"{name}.{annotator}{ending}", mask(name + annotator))
+    return root
+
+
 def cell_tracking(root: Path, truths=("GT", "ST")) -> Path:
     for sequence in ("01", "02"):
         for frame in ("000", "001", "002"):
@@ -453,6 +470,10 @@ DOWNLOADS = {
         chase_as_downloaded, "PAIRED", ("Image_01L", "Image_01R"), 3, (0, 1), ".png", three_dim=False
     ),
     "STARE": Download(stare, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
+    "STARE as downloaded": Download(stare_as_downloaded, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
+    "STARE unpacked": Download(
+        lambda root: stare_as_downloaded(root, ".ppm"), "PAIRED", ("im0001", "im0002"), **_PHOTOS
+    ),
     "Cell Tracking Challenge": Download(
         cell_tracking, "CELL_TRACKING", ("01_t002", "02_t002"), three_dim=False, **_CELLS
     ),

@@ -15,7 +15,7 @@ from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.file_names import bare_mask, composed, stem_of
+from miscnn_tf.data_loading.file_names import bare_mask, composed, ending_of, stem_of
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import IMAGES
 from miscnn_tf.data_loading.formats.volumes import is_volume, read_info, read_voxels
@@ -455,4 +455,4 @@ def _difference(truth: Grid, prediction: Grid) -> str | None:
 
 
 def _is_image(path: Path) -> bool:
-    return is_volume(path) or path.suffix.lower() in _IMAGE_ENDINGS
+    return is_volume(path) or ending_of(path) in _IMAGE_ENDINGS

@@ -23,6 +23,7 @@ from downloaded_data import (
     lits_of_kaggle,
     mask,
     numbered,
+    stare_as_downloaded,
 )
 from layout_data import image_of, labels_of, save_image, save_nifti, write_msd, write_nnunet, write_pairs
 
@@ -137,15 +138,17 @@ class TestVoxels:
             find_interface(tmp_path, truth="gt")
 
     @pytest.mark.parametrize("truth", ["GT", "ST"])
-    def test_frames_of_volumes(self, truth: str, tmp_path: Path, caplog) -> None:
-        interface = find_interface(cell_tracking_in_3d(tmp_path, truth=truth))
+    def test_frames_of_volumes(self, truth: str, tmp_path: Path) -> None:
+        with pytest.warns(
+            UserWarning, match=rf"2 frames with single annotated slices \(\*_{truth}/SEG/man_seg_<frame>_"
+        ):
+            interface = find_interface(cell_tracking_in_3d(tmp_path, truth=truth))
         names = interface.initialize(tmp_path)
         assert names == ["01_t001", "01_t002", "02_t001", "02_t002"]
         for name in names:
             sequence, _, frame = name.partition("_t")
             np.testing.assert_array_equal(interface.load_image(name)[0], image_of(sequence + frame, shape=(9, 8, 5)))
             np.testing.assert_array_equal(interface.load_segmentation(name), cells_in_3d(sequence, frame) > 0)
-        assert f"2 frames with single annotated slices (*_{truth}/SEG/man_seg_<frame>_<slice>.tif)" in caplog.text
         assert find_interface(tmp_path, part="test").initialize(tmp_path) == [
             "01_t000",
             "01_t003",
@@ -235,6 +238,16 @@ class TestVoxels:
         interface = find_interface(tmp_path)
         assert interface.initialize(tmp_path) == ["Image_01L"]
         assert "1 image without a mask, left out: Image_01R" in caplog.text
+
+    @pytest.mark.parametrize(("folder", "annotator"), [(None, "ah"), ("labels-vk", "vk")])
+    @pytest.mark.parametrize("ending", [".ppm.gz", ".ppm"])
+    def test_annotators_of_stare(self, ending, folder, annotator, tmp_path: Path) -> None:
+        stare_as_downloaded(tmp_path, ending)
+        interface = find_interface(tmp_path, mask_folder=folder)
+        for name in interface.initialize(tmp_path):
+            np.testing.assert_array_equal(interface.load_image(name)[0], eye(name))
+            np.testing.assert_array_equal(interface.load_segmentation(name), mask(name + annotator) // 255)
+        assert ("mask_folder='labels-vk'" in interface.found_in) is (folder is None)
 
     @pytest.mark.parametrize("write", [lits, lits_compressed, lits_of_kaggle, lits_batches])
     def test_volumes_of_lits(self, write, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from miscnn_tf.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+#: Names of folders of images, case-insensitively; the last one is STARE's.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "stare-images")
 #: Names of folders of masks, case-insensitively; the last ones are used in data sets of retinal vessels.
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth"),

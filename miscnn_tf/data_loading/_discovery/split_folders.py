@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS
+from miscnn_tf.data_loading._discovery.mask_folders import IMAGE_FOLDERS, MASK_FOLDERS
 from miscnn_tf.data_loading._discovery.sibling_folders import role_in, sibling_pairs
 from miscnn_tf.data_loading.file_names import folders_in
 from miscnn_tf.errors import DataError
@@ -20,7 +20,6 @@ _PART = re.compile(
 )
 # Parts of one training set: BraTS' grades, and the archives of LiTS.
 _SHARE = re.compile(r"HGG|LGG|(?:training[-_ ]?)?batch[-_ ]?\d+", re.IGNORECASE)
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def _folders(root: Path) -> Iterator[Part]:
 def _pairs_below(root: Path) -> Iterator[Part]:
     """Return ``images/train`` and ``masks/train``, ``images/val`` and ``masks/val``, …."""
     folders = folders_in(root)
-    images = [path for path in folders if path.name.lower() in _IMAGE_FOLDERS]
+    images = [path for path in folders if path.name.lower() in IMAGE_FOLDERS]
     masks = [path for path in folders if path.name.lower() in MASK_FOLDERS]
     if len(images) != 1 or len(masks) != 1:
         return
@@ -82,7 +81,7 @@ def _pairs_below(root: Path) -> Iterator[Part]:
 
 def _siblings(root: Path) -> Iterator[Part]:
     """Return ``train`` and ``train_masks``, ``val`` and ``val_masks``, …."""
-    named = any(path.name.lower() in _IMAGE_FOLDERS for path in folders_in(root))
+    named = any(path.name.lower() in IMAGE_FOLDERS for path in folders_in(root))
     for pair in () if named else sibling_pairs(root):
         role = role_in(pair.images.name)
         if role is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,8 +19,6 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 )
 from miscnn_tf.data_loading.interfaces.sample_paths import MaskFile, SampleFiles
 from miscnn_tf.errors import ConfigurationError, MissingDataError
-
-logger = logging.getLogger(__name__)
 
 _SEQUENCE = re.compile(r"\d{2}", re.ASCII)
 _FRAME = re.compile(r"t(\d{3,})\.tiff?", re.IGNORECASE | re.ASCII)
@@ -171,7 +169,7 @@ sequences of frames with numbered cells, as in the Cell Tracking Challenge
                 f"{what}; no frame is annotated completely. Add the silver truth, *_ST/SEG, or annotate whole frames; "
                 "part='all' takes the frames without masks"
             )
-        logger.warning("%s; left out", what)
+        warnings.warn(f"{what}; left out", stacklevel=2)
         return kept
 
 

@@ -81,7 +81,7 @@ def common_ending(samples: Iterable[SampleFiles], where: str | Path) -> str:
         raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep volumes and images apart")
     if volumes == {True}:
         return prediction_ending(ending_of(paths[0]))
-    endings = {path.suffix.lower() for path in paths}
+    endings = {ending_of(path) for path in paths}
     return endings.pop() if len(endings) == 1 else ".png"
 
 
@@ -273,7 +273,7 @@ class ListedFiles_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Return True if files with this ending can be read: NIfTI, NRRD, …, PNG, TIFF, BMP, JPEG, GIF."""
+        """Return True if files with this ending can be read: NIfTI, NRRD, …, PNG, TIFF, BMP, JPEG, GIF, PPM."""
         return NIFTI_interface.check_file_termination(termination) or Image_interface.check_file_termination(
             termination
         )

@@ -13,6 +13,7 @@ from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading._discovery.annotators import first_masks
 from miscnn_tf.data_loading._discovery.field_of_view import FOLDER
 from miscnn_tf.data_loading._discovery.mask_folders import (
+    IMAGE_FOLDERS,
     MASK_FOLDERS,
     MaskFolder,
     choose_mask_folder,
@@ -52,9 +53,6 @@ from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
 
-#: Names of folders of images, case-insensitively; the last one is STARE's.
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "stare-images")
-
 # Folders that are read together, such as volume_pt1 to volume_pt5 of LiTS.
 _NUMBERED = re.compile(r"(?:images?|imgs?|volumes?|scans?)[-_ ]?(?:pt|part|batch)?[-_ ]?\d+", re.IGNORECASE | re.ASCII)
 
@@ -83,8 +81,8 @@ class Paired_interface(ListedFiles_interface):
     Of masks by several annotators (CHASE, DRIVE, STARE), those of the first are used by default. A folder ``mask`` of
     fields of view, outside of which the images are black, is left out beside another folder of masks.
 
-    Images are PNG, TIFF, BMP, JPEG or GIF, grey or in colours; or volumes, NIfTI, ``.nrrd``, ``.mha``, ``.mgz``, TIFF
-    stacks, …, with several channels as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Masks are read as by
+    Images are PNG, TIFF, BMP, JPEG, GIF or PPM, grey or in colours; or volumes, NIfTI, ``.nrrd``, ``.mha``, ``.mgz``,
+    TIFF stacks, …, with several channels as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Masks are read as by
     `Image_interface` or `NIFTI_interface`. Both may be in one folder if the masks are recognisable by their names; with
     ``part="all"``, images alone may be in the data folder itself. A sample is named like its image without the ending.
     Masks of 0 and 255 need ``label_map={255: 1}``.
