@@ -36,7 +36,7 @@ class Part:
     role: str
     name: str
     folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 def possible_parts(root: Path) -> Iterator[list[Part]]:
@@ -45,11 +45,20 @@ def possible_parts(root: Path) -> Iterator[list[Part]]:
     Raises:
         DataError: If folders of images and masks cannot be matched, or two folders are the same part.
     """
-    for found in (_folders(root), _pairs_below(root), _siblings(root)):
+    for found in (part_folders(root), _pairs_below(root), _siblings(root)):
         parts = list(found)
         roles = [part.role for part in parts]
         if _TRAINING in roles and len(parts) > 1:
             yield parts
+
+
+def part_folders(root: Path) -> list[Part]:
+    """Return the folders in a folder that have the names of parts, ``train`` and ``val``, or of shares of a part.
+
+    Raises:
+        DataError: If two folders are the same part.
+    """
+    return list(_folders(root))
 
 
 def _folders(root: Path) -> Iterator[Part]:

@@ -15,6 +15,7 @@ import numpy as np
 from miscnn_tf._base import configuration
 from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf.data_loading._discovery.study_folders import find_studies, study_parts
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
 from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
@@ -38,7 +39,18 @@ from miscnn_tf.data_loading.dicom.structures import (
     why_left_out,
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
-from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, find_samples, is_nifti, sample_folder
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    composed,
+    find_nifti,
+    find_samples,
+    first_image,
+    folders_in,
+    is_nifti,
+    matches,
+    name_expression,
+    sample_folder,
+)
 from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.formats.volumes import read_voxels
@@ -66,11 +78,12 @@ _SERIES_LOOKED_AT = 5
 class DICOM_interface(Abstract_IO):
     """Interface for volumes in DICOM series (CT, MR, PET), with RTSTRUCT or SEG files as label maps.
 
-    A sample is a folder; its files may have any name and may be in folders below it. The images of one
-    SeriesInstanceUID form the volume, ordered by their position in the patient. If there are several series, the one
-    on which the annotation was drawn is used. CT values are Hounsfield units: the rescale slope and intercept are
-    applied. DICOMDIRs and other files are left out; so are, beside a scan, overview images and images without a
-    position, such as screen captures and dose reports.
+    A sample is a folder, in the data folder or in ``train/`` and ``val/`` in it, which are kept as the split; ``test/``
+    beside them is left out, with a remark. The files of a sample may have any name and may be in folders below it. The
+    images of one SeriesInstanceUID form the volume, ordered by their position in the patient. If there are several
+    series, the one on which the annotation was drawn is used. CT values are Hounsfield units: the rescale slope and
+    intercept are applied. DICOMDIRs and other files are left out; so are, beside a scan, overview images and images
+    without a position, such as screen captures and dose reports.
 
     The axes of the arrays are (slice, row, column); the affine gives their directions. Missing slices, several images
     at one position and mixed series raise errors that name the files. The slices of a tilted gantry are read as stored,
@@ -111,7 +124,7 @@ class DICOM_interface(Abstract_IO):
 
     layout_description: ClassVar[str] = """\
 a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere below it
-  case_00/….dcm"""
+  case_00/….dcm                   or train/case_00/….dcm and val/case_01/….dcm"""
     recognition_order: ClassVar[int] = 50
     writes_annotations: ClassVar[bool] = True
 
@@ -143,6 +156,8 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         self.modality = modality
         self.frames = normalised_frames(frames)
         self.data_directory: Path | None = None
+        # Only for data sets in train/ and val/.
+        self._folders: dict[str, Path] = {}
         if not 0 <= mask_background < classes:
             raise ConfigurationError(
                 f"mask_background={mask_background!r} is not one of the {classes} classes (0 to {classes - 1})"
@@ -165,6 +180,15 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         """Return a DICOM file, by ending or content, among the first 50 files below a folder; None if there is none."""
         files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         return next((path for path in islice(files, _FILES_LOOKED_AT) if is_dicom(path)), None)
+
+    @classmethod
+    def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
+        """Return the evidence: a DICOM file in one of the folders, or in one of the folders of ``train`` or ``val``."""
+        for part in study_parts(folder, lambda sample: cls.find_image(sample) is not None):
+            image = first_image(part.folder, settings.get("pattern"), cls.find_image)
+            if image is not None:
+                return f"it holds {image.relative_to(folder).as_posix()}"
+        return super().recognises(folder, settings)
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -195,6 +219,19 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
             MissingDataError: If none exist; the message lists what was found instead.
         """
         root = Path(input_path)
+        self._folders, self.validation_samples, self.found_in = {}, (), None
+        parts = study_parts(root, holds_images) if root.is_dir() else []
+        if parts:
+            found = find_studies(parts, self._names_in)
+            if not found.folders:
+                raise MissingDataError(
+                    f"pattern={self.pattern!r} matches none of the folders in "
+                    f"{', '.join(str(part.folder) for part in parts)}; it must match the whole name"
+                )
+            self._folders = {composed(name): folder for name, folder in found.folders.items()}
+            self.validation_samples, self.found_in = found.validation, found.found_in
+            self.data_directory = root
+            return list(found.folders)
         try:
             indices = find_samples(
                 root, self.pattern, lambda folder: holds_images(folder, nested=folder != root), "a DICOM series"
@@ -342,7 +379,9 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files and of the settings of the label map; None without a folder."""
-        files = super().fingerprint(index, str(input_path))
+        folder = self._folders.get(composed(str(index)))
+        source = (input_path, index) if folder is None else (folder.parent, folder.name)
+        files = super().fingerprint(source[1], str(source[0]))
         if files is None:
             return None
         # The order matters where structures of one size overlap.
@@ -440,7 +479,12 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
             MissingDataError: If the series is missing.
             DataError: If it does not form a volume.
         """
-        return self._grid_in(scan_folder(sample_folder(self.data_directory, index, self)))
+        return self._grid_in(scan_folder(self._folder(index)))
+
+    def _names_in(self, folder: Path) -> list[str]:
+        """Return the names of the samples in a part of the data set; none if `pattern` matches none."""
+        expression = name_expression(self.pattern)
+        return [path.name for path in folders_in(folder) if matches(expression, path.name) and holds_images(path)]
 
     def is_picture(self, index: Hashable) -> bool:
         """Return True if the image of a sample has no position in the patient, like radiographs.
@@ -448,8 +492,12 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         Raises:
             DataError: If the headers cannot be read.
         """
-        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        scan = scan_folder(self._folder(index))
         return not any(header.planes for header in self._chosen(scan))
+
+    def _folder(self, index: Hashable) -> Path:
+        known = self._folders.get(composed(str(index)))
+        return sample_folder(self.data_directory, index, self) if known is None else known
 
     def _chosen(self, scan: Scan) -> list[Header]:
         return choose_series(scan, self.series, self.annotation_tag, modality=self.modality)
@@ -515,7 +563,7 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def _annotated(self, index: Hashable) -> tuple[Grid, Header]:
         """Return the grid of a sample and its annotation."""
-        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        scan = scan_folder(self._folder(index))
         grid = self._grid_in(scan)
         if not grid.placed:
             raise DataError(

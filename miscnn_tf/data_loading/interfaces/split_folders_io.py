@@ -46,7 +46,8 @@ class SplitFolders_interface(ListedFiles_interface):
           val/                             masks/val/y.png             val_masks/y.png
             …
 
-    Each part has a layout of files that `find_interface` detects (not DICOM). Training samples are those of ``train/``
+    Each part has a layout of files that `find_interface` detects (`DICOM_interface` reads DICOM studies in such folders
+    itself). Training samples are those of ``train/``
     and ``val/``; the latter are listed in the attribute ``validation_samples``, and ``miscnn-tf init`` writes them as
     the split. Those of ``test/`` belong to ``part="test"``. BraTS' folders ``HGG/`` and ``LGG/`` and LiTS' ``Training
     Batch 1/`` and ``Training Batch 2/`` are read together.
