@@ -132,6 +132,9 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
     ),
 }
 
+#: Options of the data set that the truth of ``miscnn-tf evaluate`` may be.
+OF_TRUTH: Final = ("--layout", "--image-folder", "--mask-folder", "--mask-pattern")
+
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the data folder, all options of `DATA_OPTIONS`, and ``--set``."""

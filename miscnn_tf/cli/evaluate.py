@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 
 from miscnn_tf.cli.argument_types import positive_number, whole_number
-from miscnn_tf.cli.data_options import add_data_option
+from miscnn_tf.cli.data_options import OF_TRUTH, add_data_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="data set with the images of the cases, for the voxel size of masks without one and for the page of "
         "'miscnn-tf report' (default: the data set of the truth, if there is one)",
     )
+    group = parser.add_argument_group("data set", "If TRUTH is a data set. All of these are detected by default.")
+    for name in OF_TRUTH:
+        add_data_option(group, name)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downloaded_data import acdc, brats, chase, chase_as_downloaded, drive_as_downloaded, numbered, pairs
+from downloaded_data import acdc, brats, chase, chase_as_downloaded, drive_as_downloaded, mask, numbered, pairs
 from layout_data import labels_of, save_image, write_pairs
 from small_data import write_cases, write_volume
 
@@ -95,7 +96,7 @@ FAULTS: dict[Callable[[Path], None], str | None] = {
 }
 
 
-@pytest.mark.parametrize("command", ["init", "verify", "data_exp", "look"])
+@pytest.mark.parametrize("command", ["init", "verify", "data_exp", "look", "run"])
 @pytest.mark.parametrize("write", FAULTS)
 def test_options_in_errors_exist(write: Callable[[Path], None], command: str, tmp_path: Path, capsys, caplog) -> None:
     write(tmp_path / "data")
@@ -109,6 +110,36 @@ def test_options_in_errors_exist(write: Callable[[Path], None], command: str, tm
     recommended = set(_OPTION.findall(printed.out + printed.err))
     assert recommended <= options_of(command)
     assert FAULTS[write] is None or FAULTS[write] in recommended, printed.err
+
+
+@pytest.mark.parametrize("write", FAULTS)
+def test_options_in_errors_of_the_truth_exist(write: Callable[[Path], None], tmp_path: Path, capsys) -> None:
+    write(tmp_path / "data")
+    save_image(tmp_path / "predictions" / "a.png", np.zeros((6, 9), np.uint8))
+    assert cli.main(["evaluate", str(tmp_path / "predictions"), str(tmp_path / "data")]) == 1
+    error = capsys.readouterr().err
+    assert set(_OPTION.findall(error)) <= options_of("evaluate")
+    assert FAULTS[write] is None or FAULTS[write] in error
+
+
+def test_the_annotator_of_the_truth_is_chosen(tmp_path: Path, capsys) -> None:
+    chase_as_downloaded(tmp_path / "data")
+    for name in ("Image_01L", "Image_01R"):
+        save_image(tmp_path / "second" / f"{name}.png", mask(f"{name}2ndHO") // 255)
+    given = ["evaluate", str(tmp_path / "second"), str(tmp_path / "data"), "-o"]
+    assert cli.main([*given, str(tmp_path / "a"), "--mask-pattern", ".*_2ndHO"]) == 0
+    assert cli.main([*given, str(tmp_path / "b")]) == 0
+    assert (
+        "of 2 annotators the first, _1stHO; choose another one with --mask-pattern '.*_2ndHO'"
+        in capsys.readouterr().out
+    )
+    dice = [json.loads((tmp_path / out / "summary.json").read_text())["classes"]["1"]["dice"]["mean"] for out in "ab"]
+    assert dice[0] == 1
+    assert dice[1] < 0.9
+    alone = [*given[:2], str(tmp_path / "second"), "--mask-pattern", ".*_2ndHO"]
+    capsys.readouterr()
+    assert cli.main(alone) == 1
+    assert "holds label maps alone, and is not a data set, for which --layout" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "cross-validate"])

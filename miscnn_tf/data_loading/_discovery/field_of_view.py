@@ -18,7 +18,7 @@ _COMPARED = 3
 # The fields of DRIVE cover about 69 % of their images, which are nearly black outside of them. Fields of one camera
 # differ by a few pixels.
 _COVERED = 0.4
-_DARK = 0.1
+_DARK = 0.2
 _ALIKE = 0.9
 
 
