@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -222,12 +223,21 @@ def pair(predictions: LabelMaps, truth: LabelMaps) -> dict[str, tuple[LabelMap, 
         Pairs ``(prediction, truth)`` by name. Truths without a prediction are left out.
 
     Raises:
-        DataError: If a prediction has no truth.
+        DataError: If a prediction has no truth, or several.
     """
     if len(predictions.maps) == len(truth.maps) == 1:
         (name, first), (second,) = next(iter(predictions.maps.items())), truth.maps.values()
         return {name: (first, second)}
-    known = {bare_mask(name): one for name, one in truth.maps.items()} | dict(truth.maps)
+    bare: dict[str, list[str]] = defaultdict(list)
+    for name in truth.maps:
+        bare[bare_mask(name)].append(name)
+    for name in predictions.maps:
+        if name not in truth.maps and len(bare.get(name, [])) > 1:
+            raise DataError(
+                f"the prediction {name!r} could belong to the truths {some_of(bare[name])}; leave one of them in the "
+                "folder, such as those of one annotator"
+            )
+    known = {name: truth.maps[one[0]] for name, one in bare.items()} | dict(truth.maps)
     missing = [name for name in predictions.maps if name not in known]
     if missing:
         raise DataError(
