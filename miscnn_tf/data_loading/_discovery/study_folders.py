@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from miscnn_tf._base.messages import plural
+from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.data_loading._discovery.split_folders import ROLES, Part, part_folders
-from miscnn_tf.data_loading.file_names import composed, first_folders
+from miscnn_tf.data_loading.file_names import composed, first_folders, folders_in
 
 _TRAINING, _VALIDATION, _TEST = ROLES
 
@@ -71,4 +71,12 @@ def find_studies(parts: list[Part], samples_in: Callable[[Path], list[str]]) -> 
     held = [f"{part.name} ({plural(len(names), f'{part.role} sample')})" for part, names in used.items()]
     left_out = [f"{part.name} ({plural(len(names), 'sample')})" for part, names in found.items() if part.role == _TEST]
     more = f"; {', '.join(left_out)} left out" if left_out else ""
+    unused = [
+        f"{part.name}/{folder.name}"
+        for part, names in used.items()
+        for folder in folders_in(part.folder)
+        if folder.name not in names
+    ]
+    if unused:
+        more += f"; {plural(len(unused), 'folder')} without images, or that the pattern excludes: {some_of(unused)}"
     return StudyFolders(dict(sorted(folders.items())), sorted(validation), f"samples in {', '.join(held)}{more}")

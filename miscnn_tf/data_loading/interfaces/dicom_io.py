@@ -45,10 +45,7 @@ from miscnn_tf.data_loading.file_names import (
     find_nifti,
     find_samples,
     first_image,
-    folders_in,
     is_nifti,
-    matches,
-    name_expression,
     sample_folder,
 )
 from miscnn_tf.data_loading.formats.nifti_reader import read_info
@@ -483,8 +480,11 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def _names_in(self, folder: Path) -> list[str]:
         """Return the names of the samples in a part of the data set; none if `pattern` matches none."""
-        expression = name_expression(self.pattern)
-        return [path.name for path in folders_in(folder) if matches(expression, path.name) and holds_images(path)]
+        try:
+            return [str(name) for name in find_samples(folder, self.pattern, holds_images, "a DICOM series")]
+        except MissingDataError as error:  # `initialize` raises an error if no part has samples
+            logger.info("%s", error)
+            return []
 
     def is_picture(self, index: Hashable) -> bool:
         """Return True if the image of a sample has no position in the patient, like radiographs.

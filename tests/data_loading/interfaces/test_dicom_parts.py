@@ -100,6 +100,7 @@ def test_pattern_matches_the_studies(tmp_path: Path) -> None:
     write_parts(tmp_path)
     interface = find_interface(tmp_path, pattern="P[13]")
     assert interface.initialize(tmp_path) == ["P1", "P3"]
+    assert interface.found_in.endswith("; 1 folder without images, or that the pattern excludes: train/P2")
     with pytest.raises(MissingDataError, match=r"pattern='X' matches none of the folders in .*train"):
         DICOM_interface(pattern="X").initialize(tmp_path)
 
