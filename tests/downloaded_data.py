@@ -474,9 +474,7 @@ DOWNLOADS = {
     "STARE unpacked": Download(
         lambda root: stare_as_downloaded(root, ".ppm"), "PAIRED", ("im0001", "im0002"), **_PHOTOS
     ),
-    "Cell Tracking Challenge": Download(
-        cell_tracking, "CELL_TRACKING", ("01_t002", "02_t002"), three_dim=False, **_CELLS
-    ),
+    "Cell Tracking Challenge": Download(cell_tracking, "CELL_TRACKING", _FRAMES, three_dim=False, **_CELLS),
     "Cell Tracking Challenge without gold truth": Download(
         lambda root: cell_tracking(root, ("ST",)), "CELL_TRACKING", _FRAMES, three_dim=False, **_CELLS
     ),

@@ -25,8 +25,8 @@ _FRAME = re.compile(r"t(\d{3,})\.tiff?", re.IGNORECASE | re.ASCII)
 _MASK = re.compile(r"man_seg(\d{3,})\.tiff?", re.IGNORECASE | re.ASCII)
 # Mask of one slice of a volume.
 _SLICE = re.compile(r"man_seg_(\d{3,})_\d{3,}\.tiff?", re.IGNORECASE | re.ASCII)
-#: Gold truth, and silver truth.
-_TRUTHS = ("GT", "ST")
+#: Silver truth, and gold truth.
+_TRUTHS = ("ST", "GT")
 
 
 class _Annotations(NamedTuple):
@@ -52,8 +52,9 @@ class CellTracking_interface(ListedFiles_interface):
           01_ST/SEG/man_seg000.tif        silver truth: all cells, by the challenge's algorithms
           02/…
 
-    The gold truth is used if there is one, by default. Frames may be volumes; those of which people annotated single
-    slices (``man_seg_000_005.tif``) are left out of training, with a warning.
+    The silver truth is used if there is one, because cells that the gold truth lacks would be background. Frames may
+    be volumes; those of which people annotated single slices (``man_seg_000_005.tif``) are left out of training, with a
+    warning.
 
     A sample is a frame with its sequence: ``"01_t000"``. The files number the cells of a frame; all of them are the
     class "cell", so that cells that touch are one region. Frames of a sequence resemble each other; the configuration
@@ -64,7 +65,7 @@ class CellTracking_interface(ListedFiles_interface):
         classes: Number of classes, background included; None: 2.
         three_dim: Whether the images are volumes.
         pattern: Regular expression that a sample's whole name must match; None takes all.
-        truth: "GT" or "ST"; None: GT if it has masks of whole frames.
+        truth: "ST" or "GT"; None: ST if it has masks of whole frames.
         part: "training" (frames with a mask), "test" (the others) or "all".
         class_names: A name per class; None: background and cell.
         file_ending: Ending of the files if no data are available; `initialize` detects it.
@@ -126,7 +127,7 @@ sequences of frames with numbered cells, as in the Cell Tracking Challenge
         """
         sequences = _sequences(root)
         there = [truth for truth in _TRUTHS if any(_annotations(sequence, truth).frames for sequence in sequences)]
-        truth = self.truth or next(iter(there), _TRUTHS[0])
+        truth = self.truth or next(iter(there), _TRUTHS[-1])
         samples: dict[str, SampleFiles] = {}
         in_slices: set[str] = set()
         for sequence in sequences:
@@ -149,10 +150,7 @@ sequences of frames with numbered cells, as in the Cell Tracking Challenge
         names = some_of(path.name for path in sequences)
         found_in = f"sequences {names}, the cells of *_{truth}/SEG as one class"
         if self.truth is None and len(there) > 1:
-            found_in += (
-                "; cells that people did not annotate are background. The silver truth has more frames and cells: "
-                "choose it with truth='ST'"
-            )
+            found_in += "; the gold truth may lack cells, which would be background: choose it with truth='GT'"
         return FoundFiles(wanted, ending, class_names=("background", "cell"), found_in=found_in)
 
     def _without_slices(
