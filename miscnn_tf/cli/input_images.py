@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,13 +60,14 @@ class ImageSource:
         return _holds_dicom(first) if first.is_dir() else is_dicom(first)
 
 
-def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
+def find_images(path: str | Path, channels: int, trained: Abstract_IO | None = None) -> list[ImageSource] | None:
     """Return the images of a path; None for a folder that is a data set.
 
     Args:
         path: A file; or a folder with a DICOM series, with the files of one sample, or with a file (or one per channel)
             for each image.
         channels: Number of channels of an image.
+        trained: The interface of the training, whose layout the folder of one sample may have.
 
     Raises:
         MissingDataError: If the path does not exist.
@@ -78,6 +80,9 @@ def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
         return [ImageSource(stem_of(path), (path,))]
     if image_files(path) or _holds_dicom(path):
         return [ImageSource(path.resolve().name, (path,))]
+    of_sample = {} if trained is None else trained.images_of_folder(Path(os.path.abspath(path)))
+    if of_sample:
+        return [ImageSource(name, images) for name, images in of_sample.items()]
     # Pipes are included, so that reading them raises an error instead of skipping an image.
     files = sorted(
         one for one in path.iterdir() if not one.is_dir() and not one.name.startswith(".") and _is_image(one)

@@ -6,6 +6,7 @@ averaged (the mean of their class probabilities), or a group of models.
 IN is one of:
   a file               scan.nii.gz, cell.png, …
   a folder of files    one per image; or case_0000.nii.gz, case_0001.nii.gz, …, one per channel
+  a sample's folder    of the layout of the training, such as the case of BraTS with a file per MRI sequence
   a DICOM series       a folder with its files
   a data set           in any layout of 'miscnn-tf init'
 

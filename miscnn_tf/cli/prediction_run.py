@@ -146,7 +146,7 @@ def run_prediction(
     # Layout and folders are those of a data set.
     settings = data.get("settings", {})
     of_data_set = {"layout", "pattern", "image_folder", "mask_folder"} & {*data, *settings}
-    sources = None if of_data_set else find_images(images, interface.channels)
+    sources = None if of_data_set else find_images(images, interface.channels, interface)
     if _names_a_file(output):
         # One image, also if it is a folder: the study of a patient with its own folders.
         sources = [ImageSource(Path(images).resolve().name, (Path(images),))] if sources is None else sources

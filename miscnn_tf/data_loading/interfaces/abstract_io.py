@@ -107,6 +107,17 @@ class Abstract_IO(Constructed, ABC):
         """Return an image file of a sample's folder; None if the folder is not a sample of this layout, by default."""
         return None
 
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the image files of each sample in one sample's folder, in the order of the channels.
+
+        Layouts with a folder per sample and files of names of their own override this, so that the folder of one new
+        sample can be segmented. By default none.
+
+        Args:
+            folder: An existing folder, with an absolute path.
+        """
+        return {}
+
     @classmethod
     def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
         """Return the evidence that a data folder has this layout, ``"it holds dataset.json"``; None if it does not.
