@@ -13,7 +13,8 @@ IN is one of:
 OUT is a file for one image, or a folder for the predictions of several images. Images with a prediction in it are
 skipped, so that repeating an interrupted command resumes it.
 
-Formats of the predictions; by default that of the ending of OUT, or of the images:
+Formats of the predictions; by default that of the ending of OUT, or of the images; for DICOM series that of the label
+maps of the training (rtstruct or seg):
   nifti        .nii.gz, for volumes and images
   nrrd         .nrrd, for volumes and images
   png          .png (or .tif, .bmp), for images of two dimensions

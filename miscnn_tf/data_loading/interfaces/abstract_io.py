@@ -56,6 +56,8 @@ class Abstract_IO(Constructed, ABC):
             side of a split, such as the patient; None if samples are independent.
         layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
             not listed there.
+        annotation_format: Format of the DICOM annotations that were read as label maps, "seg" or "rtstruct"; None if
+            none were. It is stored in model files, as the usual format of predictions.
         writes_annotations: True if `write_annotation` is overridden.
         recognition_order: `find_interface` asks interfaces with a lower number first. Those of this package have 10 to
             50.
@@ -70,6 +72,7 @@ class Abstract_IO(Constructed, ABC):
     structures_left_out: Mapping[str, str] = MappingProxyType({})
     validation_samples: Sequence[Hashable] = ()
     sample_groups: str | None = None
+    annotation_format: str | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
         # None if a subclass derives it from the data.

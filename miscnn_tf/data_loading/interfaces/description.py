@@ -126,6 +126,12 @@ def class_names_of(interface: object) -> list[str] | None:
     return None if names is None else [str(name) for name in names]
 
 
+def annotation_format_of(interface: object) -> str | None:
+    """Return the format of the DICOM annotations that an interface has read as label maps; None if it read none."""
+    # Interfaces that are not derived from Abstract_IO may lack the attribute.
+    return getattr(interface, "annotation_format", None)
+
+
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
     """Return the given interface if it reads a file, otherwise an interface of this package for the file's ending.
 

@@ -522,7 +522,11 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
                 f"{grid.files[0]} has no position in the patient, so an RTSTRUCT or SEG cannot be matched to it. To "
                 "train on radiographs, save images and masks as PNG or TIFF"
             )
-        return grid, choose_annotation(scan, grid, self.annotation_tag)
+        annotation = choose_annotation(scan, grid, self.annotation_tag)
+        # SEG if there are both, independently of the order in which threads read them.
+        is_rtstruct = annotation.sop_class == RTSTRUCT and self.annotation_format != "seg"
+        self.annotation_format = "rtstruct" if is_rtstruct else "seg"
+        return grid, annotation
 
     def _names(self, annotation: Header) -> tuple[Any, dict[int, str]]:
         """Return the content of an annotation, and the names of its structures by number."""
