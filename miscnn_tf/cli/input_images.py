@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config
+from miscnn_tf.cli.data_set import enter_data_folder
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, is_volume
@@ -21,6 +23,8 @@ from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_values import label_map_of
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+
+logger = logging.getLogger(__name__)
 
 #: nnU-Net's names of files with one channel each.
 _CHANNEL: Final = re.compile(rf"(.+)_(\d{{4}})({'|'.join(map(re.escape, VOLUME_ENDINGS))})", re.IGNORECASE)
@@ -128,6 +132,34 @@ def data_set_interface(path: str | Path, trained: Abstract_IO, data: Mapping[str
     if trained.class_names is not None:
         interface.class_names = trained.class_names
     return interface
+
+
+def data_set_folder(path: Path, trained: Abstract_IO, data: Mapping[str, Any] | None = None) -> Path:
+    """Return the folder of a data set, and print it if it is not the given one but in it.
+
+    Args:
+        path: The given folder.
+        trained: The interface that the model was trained with, whose layout is looked for first.
+        data: Keys of ``[data]``, as for `data_set_interface`.
+
+    Raises:
+        DataError: If several folders in it have a known layout.
+    """
+    given = dict(data or {})
+    layout, settings = given.pop("layout", None), {**given.pop("settings", {}), **given}
+    own = miscnn_data_interfaces.name_of(type(trained))
+    if layout in (None, own) and own is not None:
+        try:
+            reader = _of_all_samples(trained, settings)
+            if reader is not None:
+                reader.initialize(str(path))
+                return path
+        except (DataError, ConfigurationError) as error:
+            logger.debug("%s: not in the layout of the training: %s", path, error)
+        inner = enter_data_folder(str(path), own, {**settings, "part": "all"})
+        if Path(inner) != path:
+            return Path(inner)
+    return Path(enter_data_folder(str(path), layout, {**settings, "part": "all"}))
 
 
 def with_settings(interface: Abstract_IO, settings: Mapping[str, Any]) -> Abstract_IO:

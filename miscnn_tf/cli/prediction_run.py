@@ -18,7 +18,7 @@ from tqdm import tqdm
 from miscnn_tf._base.configuration import digest, get_config
 from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf._base.messages import plural, some_of
-from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images, with_settings
+from miscnn_tf.cli.input_images import ImageSource, data_set_folder, data_set_interface, find_images, with_settings
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
@@ -243,6 +243,7 @@ def _predict_data_set(
     data: Mapping[str, Any],
 ) -> list[Path]:
     trained = model.interface()
+    images = data_set_folder(images, trained, data)
     interface = saved_in_values(data_set_interface(images, trained, data), result.values)
     if interface.writes_annotations:
         result = _in_usual_format(result, trained, output)

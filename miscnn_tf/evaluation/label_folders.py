@@ -25,7 +25,7 @@ from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
 from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
-from miscnn_tf.data_loading.layout_detection import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface, locate_data
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
@@ -201,6 +201,9 @@ def data_set_around(
     """
     root = Path(truth).resolve().parent
     try:
+        if locate_data(root, settings={"part": "all"}) != root:
+            logger.debug("no data set around %s, but one beside it", truth)
+            return None
         interface = find_interface(root, part="all", classes=classes, label_map=label_map)
         data_io = Data_IO(interface, root)
     except MiscnnError as reason:

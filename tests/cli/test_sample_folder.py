@@ -153,3 +153,18 @@ def test_the_folder_may_be_given_as_the_current_one(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path / "c1")
     trained = BraTS_interface(1, 2, True, modalities=("t1",))
     assert [source.name for source in find_images(".", 1, trained) or []] == ["c1"]
+
+
+def test_a_data_set_one_level_deeper_keeps_the_order_of_the_channels(of_brats, tmp_path: Path, capsys) -> None:
+    """It is read in the layout of the training, not detected anew: one more sequence changes nothing."""
+    model, data = of_brats
+    inner = tmp_path / "download" / "MICCAI"
+    shutil.copytree(data, inner)
+    for case in inner.iterdir():
+        save_nifti(case / f"{case.name}_dwi.nii.gz", image_of("dwi"))
+    assert cli.main(["predict", str(model), str(tmp_path / "download"), str(tmp_path / "out")]) == 0
+    assert f"{tmp_path / 'download'} holds the data in {inner}, which is used" in capsys.readouterr().out
+    assert cli.main(["predict", str(model), str(data), str(tmp_path / "expected")]) == 0
+    for expected in (tmp_path / "expected").glob("*.nii.gz"):
+        written = np.asarray(nib.load(tmp_path / "out" / expected.name).dataobj)
+        np.testing.assert_array_equal(written, np.asarray(nib.load(expected).dataobj))

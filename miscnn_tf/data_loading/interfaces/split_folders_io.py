@@ -168,8 +168,8 @@ folders of training, validation and test data, each in another layout
         settings = {**given, **(self.part_settings or {})}
         found = []
         for cls in (miscnn_data_interfaces[name] for name in layouts):
-            # These have the same first arguments.
-            if issubclass(cls, ListedFiles_interface) and settings.keys() <= inspect.signature(cls).parameters.keys():
+            # Layouts of listed files have these arguments.
+            if cls.lists_files() and {"part", *settings} <= inspect.signature(cls).parameters.keys():
                 found.append(cls.from_settings(settings).images_of_folder(folder))
         known = [images for images in found if images]
         return known[0] if len(known) == 1 else {}
