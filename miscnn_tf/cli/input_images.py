@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config
+from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.data_set import enter_data_folder
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
@@ -119,19 +120,38 @@ def data_set_interface(path: str | Path, trained: Abstract_IO, data: Mapping[str
             pass  # another layout
     # Layouts may distinguish samples with and without segmentations; use all.
     values = label_values_of(trained)
-    interface = find_interface(
-        path,
-        layout,
-        channels=trained.channels,
-        classes=trained.classes,
-        three_dim=trained.three_dim,
-        label_map=None if values is None else label_map_of(values),
-        part="all",
-        **settings,
-    )
+    classes: dict[str, Any] = {"classes": trained.classes, "part": "all", **settings}
+    fitting = {"channels": trained.channels, "three_dim": trained.three_dim}
+    label_map = None if values is None else label_map_of(values)
+    try:
+        interface = find_interface(path, layout, label_map=label_map, **{**fitting, **classes})
+    except (DataError, ConfigurationError) as error:
+        _require_fit(path, layout, classes, fitting, error)
+        raise
     if trained.class_names is not None:
         interface.class_names = trained.class_names
     return interface
+
+
+def _require_fit(
+    path: str | Path, layout: str | None, given: Mapping[str, Any], fitting: Mapping[str, Any], reason: Exception
+) -> None:
+    """Require that the data have the channels and the dimension of a training; else the data cannot be read at all."""
+    try:
+        found = find_interface(path, layout, **given)
+    except (DataError, ConfigurationError) as error:
+        logger.debug("%s cannot be read with any channels or dimension: %s", path, error)
+        return
+    held = {"channels": found.channels, "three_dim": found.three_dim}
+    if held != fitting:
+        texts = [
+            f"{'3D' if one['three_dim'] else '2D'} images with {plural(one['channels'], 'channel')}"
+            for one in (held, fitting)
+        ]
+        raise DataError(
+            f"{path} holds {texts[0]}, but the model was trained on {texts[1]}; give images like those of the "
+            "training, or another model"
+        ) from reason
 
 
 def data_set_folder(path: Path, trained: Abstract_IO, data: Mapping[str, Any] | None = None) -> Path:

@@ -32,6 +32,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fing
 from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.label_keys import as_key
+from miscnn_tf.data_loading.labels import AxesError
 from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, format_ending, saved_in_values
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
@@ -228,7 +229,7 @@ def _predict_files(
         )
         return target
 
-    written = _each(wanted, predict, lambda pair: str(pair[0].paths[0]))
+    written = _each(wanted, predict, lambda pair: str(pair[0].paths[0]), interface)
     _print_written(written, result, output)
     return written
 
@@ -273,7 +274,7 @@ def _predict_data_set(
             loaded.predict([name], activation_output=result.activation_output, memory_budget=memory, **written_as)
             return next(iter(_predictions_of(predictions, [name])), inside(predictions, name))
 
-        written = _each(wanted, predict, repr)
+        written = _each(wanted, predict, repr, trained)
     if isinstance(interface, NIFTIslicer_interface):
         volumes = dict.fromkeys(str(name).rpartition(SEPARATOR)[0] for name in names)
         written = [interface.assemble_volume(name, predictions, output / f"{name}.nii.gz") for name in volumes]
@@ -357,7 +358,9 @@ def _names_a_file(output: Path) -> bool:
     return known and not output.is_dir()
 
 
-def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str]) -> list[Path]:
+def _each(
+    items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str], trained: Abstract_IO
+) -> list[Path]:
     """Predict all items; after an error of one item continue with the others, and raise the errors at the end."""
     written, bad = [], []
     for item in tqdm(items, desc="Predicting", unit="image", disable=None):
@@ -366,6 +369,12 @@ def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[
         except (DataError, MemoryError, OSError) as error:
             if _concerns_all(error):
                 raise
+            # Data_IO.check reports the error of the one sample as the cause.
+            fault = error if isinstance(error, AxesError) else error.__cause__
+            if isinstance(fault, AxesError):
+                # Slices are cut from volumes.
+                three_dim = trained.three_dim or isinstance(trained, NIFTIslicer_interface)
+                error = fault.for_model(trained.channels, three_dim)
             logger.info("%s: %s", name(item), error)
             bad.append(f"  {name(item)}: {str(error) or 'too little memory'}")
     if bad:

@@ -45,7 +45,14 @@ from miscnn_tf.data_loading.formats.volumes import read_voxels
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values, completed
-from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
+from miscnn_tf.data_loading.labels import (
+    AxesError,
+    check_axes,
+    check_image,
+    check_labels,
+    label_dtype,
+    normalised_label_map,
+)
 from miscnn_tf.data_loading.overlapping_masks import merge_masks
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -484,9 +491,11 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def _check_axes(self, grid: Grid) -> None:
         if not self.three_dim and grid.shape[0] > 1:
-            raise DataError(
+            raise AxesError.of(
                 f"{grid.where} has {grid.shape[0]} slices, but this interface reads single images; make the interface "
-                "with three_dim=True"
+                "with three_dim=True",
+                grid.where,
+                grid.shape,
             )
         check_axes(grid.shape if self.three_dim else grid.shape[1:], self.three_dim, self.channels, grid.where)
 
