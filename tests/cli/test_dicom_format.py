@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -14,7 +16,7 @@ from miscnn_tf import Neural_Network, Preprocessor
 from miscnn_tf.cli import main as cli
 from miscnn_tf.cli.prediction_run import find_model, run_prediction
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.dicom import write_seg
+from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
 from miscnn_tf.data_loading.interfaces import DICOM_interface
 
 NAMES = ("P-001", "P-002")
@@ -121,3 +123,54 @@ def test_radiographs_are_written_as_nifti(tmp_path: Path) -> None:
     model = model_of(tmp_path / "data", tmp_path, read=False, three_dim=False)
     (written,) = run_prediction(model, tmp_path / "data" / "a", tmp_path / "out")
     assert written.name == "a.nii.gz"
+
+
+def write_labels(root: Path, labels: dict[str, np.ndarray], folder: Path, kind: str, names: dict[int, str]) -> Path:
+    """Write predictions of patients by the functions of the package, without a network."""
+    folder.mkdir()
+    for name, array in labels.items():
+        files = sorted((root / name / "ct").iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+        {"seg": write_seg, "rtstruct": write_rtstruct}[kind](folder / f"{name}.dcm", array, files, names)
+    (folder / "predictions.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    root = write_patients(tmp_path / "data", dict.fromkeys(NAMES, "rtstruct"))
+    data_io = Data_IO(DICOM_interface(classes=2, structure_dict={"heart": 1}), str(root))
+    return root, {name: data_io.sample_loader(name).seg_data[..., 0] for name in NAMES}
+
+
+@pytest.mark.parametrize("kind", ["seg", "rtstruct"])
+def test_annotations_are_evaluated(truth, tmp_path: Path, kind: str) -> None:
+    """The Dice is that of the arrays, by its definition."""
+    root, labels = truth
+    predicted = {name: array.copy() for name, array in labels.items()}
+    predicted["P-002"][1] = 0
+    folder = write_labels(root, predicted, tmp_path / "out", kind, {1: "heart"})
+    assert cli.main(["evaluate", str(folder), str(root), "-o", str(tmp_path / "scores")]) == 0
+    with (tmp_path / "scores" / "scores.csv").open() as file:
+        dice = {row["sample_id"]: float(row["dice"]) for row in csv.DictReader(file) if row["class"] == "1"}
+    true, found = labels["P-002"] == 1, predicted["P-002"] == 1
+    expected = 2 * np.sum(true & found) / (np.sum(true) + np.sum(found))
+    assert 0 < expected < 1
+    assert dice == pytest.approx({"P-001": 1.0, "P-002": expected})
+
+
+def test_annotations_that_do_not_fit_are_errors(truth, tmp_path: Path, capsys) -> None:
+    root, labels = truth
+    other = write_labels(root, labels, tmp_path / "other names", "seg", {1: "lung"})
+    assert cli.main(["evaluate", str(other), str(root)]) == 1
+    assert "P-001.dcm holds the structures lung, but the classes are heart" in capsys.readouterr().err
+    swapped = write_labels(root, labels, tmp_path / "swapped", "seg", {1: "heart"})
+    (swapped / "P-001.dcm").rename(swapped / "x.dcm")
+    (swapped / "P-002.dcm").rename(swapped / "P-001.dcm")
+    assert cli.main(["evaluate", str(swapped), str(root)]) == 1
+    assert "no truth of the same name: x" in capsys.readouterr().err
+    (swapped / "x.dcm").rename(swapped / "P-002.dcm")
+    assert cli.main(["evaluate", str(swapped), str(root)]) == 1
+    assert "refers to another series" in capsys.readouterr().err
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.eye(4)), tmp_path / "truth.nii.gz")
+    assert cli.main(["evaluate", str(swapped), str(tmp_path / "truth.nii.gz")]) == 1
+    assert "only with a data set that holds their series" in capsys.readouterr().err

@@ -348,6 +348,10 @@ class Abstract_IO(Constructed, ABC):
         """Write ``sample.pred_data`` to one file, in the geometry of ``sample.extended``."""
         raise ConfigurationError(f"{type(self).__name__} cannot write single files; use save_prediction instead")
 
+    def load_annotation(self, index: Hashable, path: str | Path) -> np.ndarray:
+        """Read a DICOM annotation at any path as the label map of a sample, by the names of the classes."""
+        raise ConfigurationError(f"{path}: {type(self).__name__} reads no DICOM series, to which the file refers")
+
     def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
         """Write ``sample.pred_data`` as a DICOM annotation of the images that it was read from.
 

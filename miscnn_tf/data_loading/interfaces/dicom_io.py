@@ -14,7 +14,7 @@ import numpy as np
 
 from miscnn_tf._base import configuration
 from miscnn_tf._base.files import inside
-from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
 from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
@@ -395,6 +395,29 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         if activation and not sample.three_dim:
             array = array[:, :, np.newaxis]
         write_nifti(path, array, sample.extended)
+
+    def load_annotation(self, index: Hashable, path: str | Path) -> np.ndarray:
+        """Read a SEG or RTSTRUCT at any path on the grid of a sample, by the names of the classes.
+
+        Raises:
+            DataError: If it is not one, refers to another series, or holds other names.
+        """
+        path = Path(path)
+        header, grid = read_header(path), self.grid(index)
+        if header is None or not header.is_annotation:
+            raise DataError(f"{path} is neither an RTSTRUCT nor a SEG; give the files that were predicted")
+        if grid.planes[0][0].series not in header.referenced_series:
+            raise DataError(f"{path} refers to another series than {grid.where}; it is not a prediction of {index!r}")
+        labels = {name: label for label, name in self._names_to_write().items()}
+        held = self._names(header)[1]
+        unknown = sorted({name for name in held.values() if name not in labels})
+        if unknown:
+            raise DataError(
+                f"{path} holds the structures {some_of(unknown)}, but the classes are {some_of(labels)}; give "
+                "the labels of the training, or its model"
+            )
+        array = self._label_map(header, grid, {number: labels[name] for number, name in held.items()})
+        return check_labels(self._without_slice_axis(array), self.classes, path)
 
     def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
         """Write ``sample.pred_data`` as SEG or RTSTRUCT on the grid of its series, atomically.
