@@ -95,7 +95,8 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
         _several(
             "NAME=CLASS",
             _pair("NAME=CLASS", "Lung_L=1", int),
-            "DICOM: class of a structure of an RTSTRUCT or SEG, such as Lung_L=1; may be repeated",
+            "DICOM: class of a structure of an RTSTRUCT or SEG, such as Lung_L=1; may be repeated, also "
+            "with several names for one class",
         ),
     ),
     "--annotation-tag": DataOption(

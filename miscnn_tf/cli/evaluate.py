@@ -1,7 +1,8 @@
 """Evaluate predictions against the truth: Dice, Hausdorff distance and other scores of each case and class.
 
 PRED and TRUTH are two files, or two folders whose files are paired by their names: NIfTI or PNG, TIFF, BMP files, or a
-data set in any layout that 'miscnn-tf init' knows. The grids of each pair must agree; all that do not are listed. If
+data set in any layout that 'miscnn-tf init' knows. SEG and RTSTRUCT files in PRED are compared with a data set of their
+DICOM series; structures are matched by name. The grids of each pair must agree; all that do not are listed. If
 TRUTH is in such a data set, the page of 'miscnn-tf report' shows the images of the cases.
 
 Examples:

@@ -19,7 +19,14 @@ from miscnn_tf.data_loading.interfaces.description import class_names_of
 from miscnn_tf.data_loading.label_keys import parse_key
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
+from miscnn_tf.evaluation.label_folders import (
+    annotation_files,
+    data_set_around,
+    evaluate_label_maps,
+    find_annotations,
+    find_label_maps,
+    pair,
+)
 from miscnn_tf.evaluation.score_figures import plot_scores
 from miscnn_tf.runs.names import HISTORY_FILE, RECORD_FILE, SCORES_FILE, SUMMARY_FILE, fold_folders
 from miscnn_tf.runs.run_record import write_run_record
@@ -45,7 +52,9 @@ def run_evaluation(arguments: argparse.Namespace) -> int:
     trained = _interface_of(arguments.model)
     class_names = arguments.names or (None if trained is None else trained.class_names)
     given = len(class_names) if arguments.classes is None and class_names is not None else arguments.classes
-    predictions = find_label_maps(arguments.predictions, given)
+    # These are read with the series of the truth.
+    annotations = annotation_files(arguments.predictions)
+    predictions = None if annotations else find_label_maps(arguments.predictions, given)
     structures = _structures(Path(arguments.truth), trained, class_names)
     chosen = _chosen(arguments)
     truth = find_label_maps(arguments.truth, given, label_map=of_data_set, **structures, **chosen)
@@ -56,6 +65,7 @@ def run_evaluation(arguments: argparse.Namespace) -> int:
         )
     if truth.data_io is not None and truth.data_io.interface.found_in:
         print(f"Truth: {for_command(truth.data_io.interface.found_in, arguments.options)}")
+    predictions = find_annotations(arguments.predictions, truth) if predictions is None else predictions
     images = _images(arguments.images, trained, given)
     found = len(pair(predictions, truth))
     left = len(truth.maps) - found

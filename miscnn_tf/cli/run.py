@@ -46,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="plan and train again, for example longer; the earlier plan and training in the output folder are deleted",
     )
-    parser.add_argument("--format", choices=FORMATS, help="format of the predictions (default: that of the images)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="format of the predictions (default: that of the images; for DICOM that of the segmentations)",
+    )
     parser.add_argument(
         "--memory",
         type=memory_size(),

@@ -22,7 +22,7 @@ from miscnn_tf._base.deprecation import deprecated, renamed_argument
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.representation import Represented, changed_arguments
-from miscnn_tf.data_loading.interfaces.description import interface_for
+from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
@@ -636,7 +636,7 @@ class Neural_Network(Represented):
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
         with memory_for(str(image_path), "reading it"):
-            image, extended = interface.read_file(image_path)
+            image, extended = read_for_model(interface, image_path, self.channels, self.three_dim)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
         del image  # the subfunctions put others in its place
         # Report before the computation what prevents the result from being written.

@@ -14,7 +14,7 @@ import numpy as np
 
 from miscnn_tf._base import configuration
 from miscnn_tf._base.files import inside
-from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf.data_loading._discovery.study_folders import find_studies, study_parts
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
@@ -54,7 +54,14 @@ from miscnn_tf.data_loading.formats.volumes import read_voxels
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values, completed
-from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
+from miscnn_tf.data_loading.labels import (
+    AxesError,
+    check_axes,
+    check_image,
+    check_labels,
+    label_dtype,
+    normalised_label_map,
+)
 from miscnn_tf.data_loading.overlapping_masks import merge_masks
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -425,6 +432,29 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
             array = array[:, :, np.newaxis]
         write_nifti(path, array, sample.extended)
 
+    def load_annotation(self, index: Hashable, path: str | Path) -> np.ndarray:
+        """Read a SEG or RTSTRUCT at any path on the grid of a sample, by the names of the classes.
+
+        Raises:
+            DataError: If it is not one, refers to another series, or holds other names.
+        """
+        path = Path(path)
+        header, grid = read_header(path), self.grid(index)
+        if header is None or not header.is_annotation:
+            raise DataError(f"{path} is neither an RTSTRUCT nor a SEG; give the files that were predicted")
+        if grid.planes[0][0].series not in header.referenced_series:
+            raise DataError(f"{path} refers to another series than {grid.where}; it is not a prediction of {index!r}")
+        labels = {name: label for label, name in self._names_to_write().items()}
+        held = self._names(header)[1]
+        unknown = sorted({name for name in held.values() if name not in labels})
+        if unknown:
+            raise DataError(
+                f"{path} holds the structures {some_of(unknown)}, but the classes are {some_of(labels)}; give "
+                "the labels of the training, or its model"
+            )
+        array = self._label_map(header, grid, {number: labels[name] for number, name in held.items()})
+        return check_labels(self._without_slice_axis(array), self.classes, path)
+
     def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
         """Write ``sample.pred_data`` as SEG or RTSTRUCT on the grid of its series, atomically.
 
@@ -532,9 +562,11 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def _check_axes(self, grid: Grid) -> None:
         if not self.three_dim and grid.shape[0] > 1:
-            raise DataError(
+            raise AxesError.of(
                 f"{grid.where} has {grid.shape[0]} slices, but this interface reads single images; make the interface "
-                "with three_dim=True"
+                "with three_dim=True",
+                grid.where,
+                grid.shape,
             )
         check_axes(grid.shape if self.three_dim else grid.shape[1:], self.three_dim, self.channels, grid.where)
 
@@ -570,7 +602,11 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
                 f"{grid.files[0]} has no position in the patient, so an RTSTRUCT or SEG cannot be matched to it. To "
                 "train on radiographs, save images and masks as PNG or TIFF"
             )
-        return grid, choose_annotation(scan, grid, self.annotation_tag)
+        annotation = choose_annotation(scan, grid, self.annotation_tag)
+        # SEG if there are both, independently of the order in which threads read them.
+        is_rtstruct = annotation.sop_class == RTSTRUCT and self.annotation_format != "seg"
+        self.annotation_format = "rtstruct" if is_rtstruct else "seg"
+        return grid, annotation
 
     def _names(self, annotation: Header) -> tuple[Any, dict[int, str]]:
         """Return the content of an annotation, and the names of its structures by number."""

@@ -23,6 +23,7 @@ from miscnn_tf.data_loading.file_names import (
     folder_below,
     list_files,
     sample_folder,
+    visible_files,
 )
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS, LossyMaskError
@@ -107,6 +108,13 @@ a folder per sample, with images
     def find_image(cls, folder: Path) -> Path | None:
         """Return ``imaging.<ending>`` of a sample's folder, in any of the formats; None if it is missing."""
         return _first(folder, "imaging", list(IMAGES))
+
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the image of a sample's folder; none if it holds other images beside it and its mask."""
+        image = self._image_in(folder) or self.find_image(folder)
+        held = [path for path in visible_files(folder) if self.check_file_termination(path.suffix)]
+        alone = {path.stem.lower() for path in held} <= {"imaging", "segmentation"}
+        return {folder.name: (image,)} if image is not None and alone else {}
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:

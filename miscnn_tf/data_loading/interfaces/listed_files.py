@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -295,7 +296,15 @@ class ListedFiles_interface(Abstract_IO):
         return self.reader.fingerprint(index, str(input_path))
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image at any path, as `load_image` does; a list of volumes has one channel each."""
+        """Read an image at any path, as `load_image` does; a list of volumes has one channel each.
+
+        The folder of one sample is read as in the layout.
+
+        Raises:
+            DataError: If the image cannot be read, or a folder holds several samples.
+        """
+        if isinstance(path, str | Path) and Path(path).is_dir():
+            path = self._one_image_of(Path(path))
         first = path if isinstance(path, str | Path) else next(iter(path), "")
         reader = self._reader_of(first)
         return reader.read_file(path)  # type: ignore[arg-type]  # each reader checks the type itself
@@ -303,6 +312,15 @@ class ListedFiles_interface(Abstract_IO):
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to a volume or image file, atomically, in the image's geometry."""
         self._reader_of(path).write_file(sample, path)
+
+    def _one_image_of(self, folder: Path) -> Path | list[Path]:
+        """Return the file, or the files of the channels, of the only sample in a folder; other folders as they are."""
+        found = self.images_of_folder(Path(os.path.abspath(folder)))
+        if len(found) > 1:
+            first = next(iter(found.values()))[0]
+            raise DataError(f"{folder} holds {len(found)} samples ({some_of(found)}); give the file of one, {first}")
+        images = next(iter(found.values()), ())
+        return list(images) if len(images) > 1 else images[0] if images else folder
 
     @property
     def reader(self) -> NIFTI_interface | Image_interface:

@@ -162,6 +162,19 @@ folders of training, validation and test data, each in another layout
             validation=frozenset(name for name in wanted if roles[name] == "validation"),
         )
 
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return what the layout of the parts does, or else the only layout that knows the folder."""
+        layouts = [self.part_layout] if self.part_layout else [name for name in miscnn_data_interfaces if name != _NAME]
+        given = {"channels": self.channels, "classes": self.classes, "three_dim": self.three_dim}
+        settings = {**given, **(self.part_settings or {})}
+        found = []
+        for cls in (miscnn_data_interfaces[name] for name in layouts):
+            # Layouts of listed files have these arguments.
+            if cls.lists_files() and {"part", *settings} <= inspect.signature(cls).parameters.keys():
+                found.append(cls.from_settings(settings).images_of_folder(folder))
+        known = [images for images in found if images]
+        return known[0] if len(known) == 1 else {}
+
     def interpret_values(
         self, found: FoundLabels, folder: Path, label_map: Mapping[int, int] | None
     ) -> tuple[int, Mapping[int, int] | None, Sequence[str] | None]:
