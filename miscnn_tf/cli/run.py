@@ -62,9 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train and predict, and return the exit code."""
-    from miscnn_tf.cli.planned_run import PREDICTIONS_FOLDER, plan
+    from miscnn_tf.cli.planned_run import plan
     from miscnn_tf.errors import MissingDataError
-    from miscnn_tf.runs.names import OVERLAYS_FOLDER
 
     if arguments.images is not None and not Path(arguments.images).exists():
         # Reported before the training, not after it.
@@ -82,7 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     planned.train(fresh=arguments.fresh)
     if arguments.images is not None:
         print()
-        planned.predict(arguments.images, file_format=arguments.format, overlay=True)
-        print(f"Pictures of the predictions: {planned.folder / PREDICTIONS_FOLDER / OVERLAYS_FOLDER}")
+        planned.predict(arguments.images, file_format=arguments.format)
     print(f"\nThe page with all results: {planned.report_file.resolve().as_uri()}")
     return 0
