@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from layout_data import SHAPE, image_of, labels_of, save_image, save_nifti
 
 SIZE = (20, 24)
@@ -74,6 +76,24 @@ def lits(root: Path, numbers=(0, 1)) -> Path:
     for number in numbers:
         save_nifti(root / f"volume-{number}.nii", image_of(f"v{number}"))
         save_nifti(root / f"segmentation-{number}.nii", labels_of(f"v{number}"))
+    return root
+
+
+def lits_of_kaggle(root: Path) -> Path:
+    lits(root)
+    for number, name in enumerate(("volume_pt1", "volume_pt2")):
+        (root / name).mkdir()
+        (root / f"volume-{number}.nii").rename(root / name / f"volume-{number}.nii")
+    (root / "segmentations").mkdir()
+    for path in root.glob("segmentation-*.nii"):
+        path.rename(root / "segmentations" / path.name)
+    return root
+
+
+def lits_compressed(root: Path) -> Path:
+    for number in (0, 1):
+        save_nifti(root / f"volume-{number}.nii.gz", image_of(f"v{number}"))
+        save_nifti(root / f"segmentation-{number}.nii.gz", labels_of(f"v{number}"))
     return root
 
 
@@ -206,10 +226,60 @@ def drive(root: Path) -> Path:
     return root
 
 
+def field_of_view(shift: int = 0) -> np.ndarray:
+    """A disc that covers two thirds of an image."""
+    rows, columns = np.indices(SIZE)
+    return (((rows - 9.5) / 10) ** 2 + ((columns - 11.5 - shift / 4) / 10.5) ** 2 <= 1).astype(np.uint8)
+
+
+def eye(name: str, shift: int = 0) -> np.ndarray:
+    """A photograph that is black outside of its field of view."""
+    return (100 + colours(name) // 4) * field_of_view(shift)[..., np.newaxis]
+
+
+def drive_as_downloaded(root: Path, test_masks=("1st_manual", "2nd_manual")) -> Path:
+    for part, numbers, annotators in (
+        ("training", ("21", "22", "23"), ("1st_manual",)),
+        ("test", ("01", "02"), test_masks),
+    ):
+        for shift, number in enumerate(numbers):
+            field = field_of_view(shift)
+            save_image(root / part / "images" / f"{number}_{part}.tif", eye(number, shift))
+            save_image(root / part / "mask" / f"{number}_{part}_mask.gif", field * np.uint8(255))
+            for annotator in annotators:
+                path = root / part / annotator / f"{number}_manual{annotator[0]}.gif"
+                save_image(path, mask(annotator + number) * field)
+    return root
+
+
+def chase_as_downloaded(root: Path) -> Path:
+    for name in ("Image_01L", "Image_01R"):
+        save_image(root / f"{name}.jpg", eye(name))
+        for observer in ("1stHO", "2ndHO"):
+            save_image(root / f"{name}_{observer}.png", mask(name + observer), "1")
+    return root
+
+
 def stare(root: Path) -> Path:
     for name in ("im0001", "im0002"):
         save_image(root / "stare-images" / f"{name}.png", colours(name))
         save_image(root / "labels-ah" / f"{name}.ah.png", mask(name))
+    return root
+
+
+def save_ppm(path: Path, array: np.ndarray) -> None:
+    """A PPM of colours, PGM of grey values; compressed if the name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = b"P6" if array.ndim == 3 else b"P5"
+    data = kind + b"\n%d %d\n255\n" % (array.shape[1], array.shape[0]) + array.tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def stare_as_downloaded(root: Path, ending=".ppm.gz") -> Path:
+    for name in ("im0001", "im0002"):
+        save_ppm(root / "stare-images" / f"{name}{ending}", eye(name))
+        for annotator in ("ah", "vk"):
+            save_ppm(root / f"labels-{annotator}" / f"{name}.{annotator}{ending}", mask(name + annotator))
     return root
 
 
@@ -222,6 +292,30 @@ def cell_tracking(root: Path, truths=("GT", "ST")) -> Path:
                     save_image(root / f"{sequence}_{truth}" / "SEG" / f"man_seg{frame}.tif", numbered(truth))
         save_image(root / f"{sequence}_GT" / "TRA" / "man_track000.tif", numbered("TRA"))
         (root / f"{sequence}_GT" / "TRA" / "man_track.txt").write_text("1 0 2 0\n")
+    return root
+
+
+def cells_in_3d(sequence: str, frame: str) -> np.ndarray:
+    """Two cells of a volume, numbered."""
+    cells = np.zeros((9, 8, 5), np.uint16)
+    cells[1:4, 2:6, 1 : 2 + int(frame)] = 7
+    cells[5:8, 1:3, int(sequence) : 4] = 300
+    return cells
+
+
+def cell_tracking_in_3d(root: Path, frames=("001", "002"), truth="GT") -> Path:
+    """Stacks, of which some frames are annotated completely, and others in a slice."""
+    for sequence in ("01", "02"):
+        for frame in ("000", "001", "002", "003"):
+            image, cells = image_of(sequence + frame, shape=(9, 8, 5)), cells_in_3d(sequence, frame)
+            folder = root / f"{sequence}_{truth}" / "SEG"
+            folder.mkdir(parents=True, exist_ok=True)
+            (root / sequence).mkdir(exist_ok=True)
+            tifffile.imwrite(root / sequence / f"t{frame}.tif", image.T)
+            if frame in frames:
+                tifffile.imwrite(folder / f"man_seg{frame}.tif", cells.T)
+            elif frame != "003":
+                tifffile.imwrite(folder / f"man_seg_{frame}_002.tif", cells.T[2])
     return root
 
 
@@ -287,6 +381,7 @@ _TUMOUR = ("background", "necrotic core", "oedema", "enhancing tumour")
 _HEART = ("background", "right ventricle", "myocardium", "left ventricle")
 _STRUCTURES = ("background", "adrenal_gland_left", "liver", "spleen")
 _FRAMES = tuple(f"{sequence}_t{frame}" for sequence in ("01", "02") for frame in ("000", "001", "002"))
+_CELLS = {"channels": 1, "values": (0, 1), "prediction": ".tif", "names": ("background", "cell")}
 _EYES = {"channels": 3, "values": (0, 255), "three_dim": False}
 _PHOTOS = _EYES | {"prediction": ".png"}
 
@@ -320,6 +415,8 @@ DOWNLOADS = {
     ),
     "LiTS": Download(lits, "PAIRED", ("volume-0", "volume-1"), 1, (0, 1, 2), ".nii.gz"),
     "LiTS' batches": Download(lits_batches, "SPLIT", ("volume-0", "volume-1", "volume-28"), 1, (0, 1, 2), ".nii.gz"),
+    "LiTS in gzip": Download(lits_compressed, "PAIRED", ("volume-0", "volume-1"), 1, (0, 1, 2), ".nii.gz"),
+    "LiTS of Kaggle": Download(lits_of_kaggle, "PAIRED", ("volume-0", "volume-1"), 1, (0, 1, 2), ".nii.gz"),
     "KiTS19": Download(kits19, "NIFTI", ("case_00000", "case_00001"), 1, (0, 1, 2, 3), ".nii.gz"),
     "KiTS21": Download(kits21, "NIFTI", ("case_00000", "case_00001"), 1, (0, 1, 2, 3), ".nii.gz"),
     "KiTS23": Download(kits23, "NIFTI", ("case_00000", "case_00001"), 1, (0, 1, 2, 3), ".nii.gz"),
@@ -359,19 +456,30 @@ DOWNLOADS = {
     "CHASE": Download(chase, "PAIRED", ("Image_01L", "Image_01R"), **_PHOTOS),
     "DRIVE's training": Download(drive_part, "PAIRED", ("21_training", "22_training"), prediction=".tif", **_EYES),
     "DRIVE": Download(drive, "SPLIT", ("21_training", "22_training"), prediction=".tif", **_EYES),
-    "STARE": Download(stare, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
-    "Cell Tracking Challenge": Download(
-        cell_tracking, "CELL_TRACKING", _FRAMES, 1, (0, 1), ".tif", ("background", "cell"), three_dim=False
+    "DRIVE as downloaded": Download(
+        drive_as_downloaded, "SPLIT", ("21_training", "22_training", "23_training"), prediction=".tif", **_EYES
     ),
-    "Cell Tracking Challenge without silver truth": Download(
-        lambda root: cell_tracking(root, ("GT",)),
-        "CELL_TRACKING",
-        ("01_t002", "02_t002"),
-        1,
-        (0, 1),
-        ".tif",
-        ("background", "cell"),
-        three_dim=False,
+    "DRIVE without labels of the test": Download(
+        lambda root: drive_as_downloaded(root, ()),
+        "SPLIT",
+        ("21_training", "22_training", "23_training"),
+        prediction=".tif",
+        **_EYES,
+    ),
+    "CHASE with both observers": Download(
+        chase_as_downloaded, "PAIRED", ("Image_01L", "Image_01R"), 3, (0, 1), ".png", three_dim=False
+    ),
+    "STARE": Download(stare, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
+    "STARE as downloaded": Download(stare_as_downloaded, "PAIRED", ("im0001", "im0002"), **_PHOTOS),
+    "STARE unpacked": Download(
+        lambda root: stare_as_downloaded(root, ".ppm"), "PAIRED", ("im0001", "im0002"), **_PHOTOS
+    ),
+    "Cell Tracking Challenge": Download(cell_tracking, "CELL_TRACKING", _FRAMES, three_dim=False, **_CELLS),
+    "Cell Tracking Challenge without gold truth": Download(
+        lambda root: cell_tracking(root, ("ST",)), "CELL_TRACKING", _FRAMES, three_dim=False, **_CELLS
+    ),
+    "Cell Tracking Challenge in 3D": Download(
+        cell_tracking_in_3d, "CELL_TRACKING", ("01_t001", "01_t002", "02_t001", "02_t002"), **_CELLS
     ),
     "Data Science Bowl 2018": Download(
         bowl,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,13 +13,17 @@ from miscnn_tf.errors import ConfigurationError
 _Called = TypeVar("_Called", bound=Callable[..., Any])
 
 
-def deprecated(instead: str, *, since: str, removed_in: str) -> Callable[[_Called], _Called]:
+def deprecated(
+    instead: str, *, since: str, removed_in: str, defined_by: Callable[..., Any] | None = None
+) -> Callable[[_Called], _Called]:
     """Make a function or method warn when it is called; on a class, decorate ``__init__``.
 
     Args:
         instead: What to use instead, a name or a short sentence.
         since: The first version that warns.
         removed_in: The version that no longer has it. A test fails when this version is reached.
+        defined_by: A user's function whose definition must be changed, and to which the warning points; None for the
+            call.
 
     Example:
         >>> @deprecated("new_name", since="0.2", removed_in="0.3")
@@ -29,7 +34,7 @@ def deprecated(instead: str, *, since: str, removed_in: str) -> Callable[[_Calle
     def decorate(function: _Called) -> _Called:
         @functools.wraps(function)
         def warn_and_call(*args: Any, **kwargs: Any) -> Any:
-            _warn(f"{function.__qualname__}()", instead, since, removed_in)
+            _warn(f"{function.__qualname__}()", instead, since, removed_in, defined_by)
             return function(*args, **kwargs)
 
         return warn_and_call  # type: ignore[return-value]
@@ -68,10 +73,15 @@ def renamed_argument(old: str, new: str, *, since: str, removed_in: str) -> Call
     return decorate
 
 
-def _warn(what: str, instead: str, since: str, removed_in: str) -> None:
+def _warn(what: str, instead: str, since: str, removed_in: str, defined_by: Callable[..., Any] | None = None) -> None:
+    text = f"{what} is deprecated since miscnn_tf {since} and will be removed in {removed_in}: use {instead} instead"
     # FutureWarning, unlike DeprecationWarning, is shown by default: these names are used in scripts of end users.
-    warnings.warn(
-        f"{what} is deprecated since miscnn_tf {since} and will be removed in {removed_in}: use {instead} instead",
-        FutureWarning,
-        stacklevel=3,
-    )
+    function = inspect.unwrap(defined_by) if defined_by is not None else None
+    function = function.__func__ if inspect.ismethod(function) else function
+    if not inspect.isfunction(function):
+        warnings.warn(text, FutureWarning, stacklevel=3)
+        return
+    # With the registry of its module, a warning is shown once, not for each sample.
+    registry = function.__globals__.setdefault("__warningregistry__", {})
+    code = function.__code__
+    warnings.warn_explicit(text, FutureWarning, code.co_filename, code.co_firstlineno, function.__module__, registry)

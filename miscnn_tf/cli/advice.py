@@ -19,7 +19,7 @@ from miscnn_tf.cli.data_options import DATA_OPTIONS
 _KEYS: Final[dict[str, str]] = {
     **{option.key.removeprefix("settings."): option.key for option in DATA_OPTIONS.values()},
     **{name: name for name in ("three_dim", "class_names")},
-    **{name: f"settings.{name}" for name in ("part", "slice_axis", "img_type", "img_format")},
+    **{name: f"settings.{name}" for name in ("part", "slice_axis", "img_type", "img_format", "truth")},
 }
 # Arguments of predictions, which are not keys of a configuration.
 _OF_PREDICTIONS: Final = {
@@ -51,6 +51,11 @@ _PHRASES: Final = {
     "another evaluation_path": "another folder with --output",
     "pass data_aug=None to the Preprocessor": "set enabled = false in [augmentation]",
 }
+# Messages that name an option for all commands, and its form in Python; a command may lack the option.
+_BOTH: Final = re.compile(
+    r"--[a-z-]+ \S+ (?:\(Python: (?P<argument>[^)]*)\)|"
+    r"on the command line or find_interface\(path, (?P<layout>'\w+')\))"
+)
 _SIMPLE: Final = re.compile(r"-?[\w.]+")
 _BRACKETS: Final = {"{": "}", "[": "]", "(": ")"}
 
@@ -96,6 +101,7 @@ def for_command(message: str, options: Collection[str]) -> str:
     """
     for phrase, replacement in _PHRASES.items():
         message = message.replace(phrase, replacement)
+    message = _BOTH.sub(lambda match: match["argument"] or f"layout={match['layout']}", message)
     done, start = "", 0
     while match := _GIVEN.search(message, start):
         end = _end_of_value(message, match.end())

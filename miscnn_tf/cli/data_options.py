@@ -95,7 +95,8 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
         _several(
             "NAME=CLASS",
             _pair("NAME=CLASS", "Lung_L=1", int),
-            "DICOM: class of a structure of an RTSTRUCT or SEG, such as Lung_L=1; may be repeated",
+            "DICOM: class of a structure of an RTSTRUCT or SEG, such as Lung_L=1; may be repeated, also "
+            "with several names for one class",
         ),
     ),
     "--annotation-tag": DataOption(
@@ -124,9 +125,16 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
     ),
     "--mask-folder": DataOption(
         "settings.mask_folder",
-        {"metavar": "NAME", "help": "PAIRED: folder of the masks in the data set, such as '1st_manual' in DRIVE"},
+        {"metavar": "NAME", "help": "PAIRED: folder of the masks in the data set, such as '2nd_manual' in DRIVE"},
+    ),
+    "--mask-pattern": DataOption(
+        "settings.mask_pattern",
+        {"metavar": "REGEX", "help": "PAIRED: use only masks whose whole names match, such as '.*_2ndHO' in CHASE"},
     ),
 }
+
+#: Options of the data set that the truth of ``miscnn-tf evaluate`` may be.
+OF_TRUTH: Final = ("--layout", "--image-folder", "--mask-folder", "--mask-pattern")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf._base.messages import plural, text_table
-from miscnn_tf.cli.data_options import data_folder, given_tables
+from miscnn_tf.cli.advice import for_command
+from miscnn_tf.cli.data_options import DATA_OPTIONS, data_folder, given_tables
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.layout_detection import find_interface_despite_errors, locate_data
@@ -79,8 +80,20 @@ def describe_data(data_io: Data_IO) -> str:
         f"{plural(len(data_io.indices_list), 'sample')} in {data_io.input_path}, read by {type(interface).__name__}: "
         f"{'3D' if interface.three_dim else '2D'}, {plural(interface.channels, 'channel')}, {interface.classes} classes"
     )
-    more = [interface.found_in or "", structure_table(interface)]
+    more = [what_was_found(interface), structure_table(interface)]
     return "\n".join([what, *(text for text in more if text)])
+
+
+def what_was_found(interface: Abstract_IO) -> str:
+    """Return the description of the folders and files that were chosen, with the options to choose others.
+
+    Example:
+        >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+        >>> what_was_found(NIFTI_interface())
+        ''
+    """
+    # All commands that describe a data set have these options.
+    return for_command(interface.found_in or "", {*DATA_OPTIONS, "--set"})
 
 
 def structure_table(interface: Abstract_IO) -> str:

@@ -1,7 +1,8 @@
 """Evaluate predictions against the truth: Dice, Hausdorff distance and other scores of each case and class.
 
 PRED and TRUTH are two files, or two folders whose files are paired by their names: NIfTI or PNG, TIFF, BMP files, or a
-data set in any layout that 'miscnn-tf init' knows. The grids of each pair must agree; all that do not are listed. If
+data set in any layout that 'miscnn-tf init' knows. SEG and RTSTRUCT files in PRED are compared with a data set of their
+DICOM series; structures are matched by name. The grids of each pair must agree; all that do not are listed. If
 TRUTH is in such a data set, the page of 'miscnn-tf report' shows the images of the cases.
 
 Examples:
@@ -24,7 +25,7 @@ from __future__ import annotations
 import argparse
 
 from miscnn_tf.cli.argument_types import positive_number, whole_number
-from miscnn_tf.cli.data_options import add_data_option
+from miscnn_tf.cli.data_options import OF_TRUTH, add_data_option
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="data set with the images of the cases, for the voxel size of masks without one and for the page of "
         "'miscnn-tf report' (default: the data set of the truth, if there is one)",
     )
+    group = parser.add_argument_group("data set", "If TRUTH is a data set. All of these are detected by default.")
+    for name in OF_TRUTH:
+        add_data_option(group, name)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,8 +6,11 @@ import argparse
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from miscnn_tf._base.plain_files import write_json
+from miscnn_tf.cli.advice import for_command
+from miscnn_tf.cli.data_options import OF_TRUTH, given_data
 from miscnn_tf.cli.input_images import data_set_interface
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
@@ -16,7 +19,14 @@ from miscnn_tf.data_loading.interfaces.description import class_names_of
 from miscnn_tf.data_loading.label_keys import parse_key
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.evaluation.label_folders import data_set_around, evaluate_label_maps, find_label_maps, pair
+from miscnn_tf.evaluation.label_folders import (
+    annotation_files,
+    data_set_around,
+    evaluate_label_maps,
+    find_annotations,
+    find_label_maps,
+    pair,
+)
 from miscnn_tf.evaluation.score_figures import plot_scores
 from miscnn_tf.runs.names import HISTORY_FILE, RECORD_FILE, SCORES_FILE, SUMMARY_FILE, fold_folders
 from miscnn_tf.runs.run_record import write_run_record
@@ -42,9 +52,20 @@ def run_evaluation(arguments: argparse.Namespace) -> int:
     trained = _interface_of(arguments.model)
     class_names = arguments.names or (None if trained is None else trained.class_names)
     given = len(class_names) if arguments.classes is None and class_names is not None else arguments.classes
-    predictions = find_label_maps(arguments.predictions, given)
+    # These are read with the series of the truth.
+    annotations = annotation_files(arguments.predictions)
+    predictions = None if annotations else find_label_maps(arguments.predictions, given)
     structures = _structures(Path(arguments.truth), trained, class_names)
-    truth = find_label_maps(arguments.truth, given, label_map=of_data_set, **structures)
+    chosen = _chosen(arguments)
+    truth = find_label_maps(arguments.truth, given, label_map=of_data_set, **structures, **chosen)
+    if chosen and truth.data_io is None:
+        raise ConfigurationError(
+            f"{arguments.truth} holds label maps alone, and is not a data set, for which {', '.join(OF_TRUTH)} are; "
+            "remove these options"
+        )
+    if truth.data_io is not None and truth.data_io.interface.found_in:
+        print(f"Truth: {for_command(truth.data_io.interface.found_in, arguments.options)}")
+    predictions = find_annotations(arguments.predictions, truth) if predictions is None else predictions
     images = _images(arguments.images, trained, given)
     found = len(pair(predictions, truth))
     left = len(truth.maps) - found
@@ -103,6 +124,13 @@ def _interface_of(model: str | None) -> Abstract_IO | None:
     from miscnn_tf.cli.prediction_run import find_model
 
     return find_model(model).interface()
+
+
+def _chosen(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `find_interface` for the truth that the options of `OF_TRUTH` give."""
+    data = given_data(arguments)
+    layout = {"name": data["layout"]} if "layout" in data else {}
+    return {**layout, **data.get("settings", {})}
 
 
 def _structures(

@@ -13,7 +13,7 @@ the split.
 Examples:
   miscnn-tf init scans -o experiment.toml
   miscnn-tf init cells -o cells.toml --label-map nonzero=1
-  miscnn-tf init DRIVE/training -o vessels.toml --mask-folder 1st_manual
+  miscnn-tf init CHASE_DB1 -o vessels.toml --mask-pattern '.*_2ndHO'
   miscnn-tf init patients -o lungs.toml --structures Lung_L=1 Lung_R=2 --set network.epochs=20
 """
 

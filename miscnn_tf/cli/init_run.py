@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
-from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_table
+from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_table, what_was_found
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -70,9 +70,9 @@ def run_init(
     interface = make_interface(checked)
     data_io = Data_IO(interface, checked.path)
     name = miscnn_data_interfaces.name_of(type(interface)) or checked.layout
-    found_in = "" if interface.found_in is None else f": {interface.found_in}"
+    found = what_was_found(interface)
     print(
-        f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{found_in}",
+        f"{plural(len(data_io.indices_list), 'sample')}, layout {name}{found and f': {found}'}",
         flush=True,
     )
     if structures := structure_table(interface):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config
+from miscnn_tf._base.messages import plural
+from miscnn_tf.cli.data_set import enter_data_folder
 from miscnn_tf.data_loading.dicom.recognition import is_dicom
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, is_volume
@@ -20,6 +24,8 @@ from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_values import label_map_of
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+
+logger = logging.getLogger(__name__)
 
 #: nnU-Net's names of files with one channel each.
 _CHANNEL: Final = re.compile(rf"(.+)_(\d{{4}})({'|'.join(map(re.escape, VOLUME_ENDINGS))})", re.IGNORECASE)
@@ -59,13 +65,14 @@ class ImageSource:
         return _holds_dicom(first) if first.is_dir() else is_dicom(first)
 
 
-def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
+def find_images(path: str | Path, channels: int, trained: Abstract_IO | None = None) -> list[ImageSource] | None:
     """Return the images of a path; None for a folder that is a data set.
 
     Args:
         path: A file; or a folder with a DICOM series, with the files of one sample, or with a file (or one per channel)
             for each image.
         channels: Number of channels of an image.
+        trained: The interface of the training, whose layout the folder of one sample may have.
 
     Raises:
         MissingDataError: If the path does not exist.
@@ -78,6 +85,9 @@ def find_images(path: str | Path, channels: int) -> list[ImageSource] | None:
         return [ImageSource(stem_of(path), (path,))]
     if image_files(path) or _holds_dicom(path):
         return [ImageSource(path.resolve().name, (path,))]
+    of_sample = {} if trained is None else trained.images_of_folder(Path(os.path.abspath(path)))
+    if of_sample:
+        return [ImageSource(name, images) for name, images in of_sample.items()]
     # Pipes are included, so that reading them raises an error instead of skipping an image.
     files = sorted(
         one for one in path.iterdir() if not one.is_dir() and not one.name.startswith(".") and _is_image(one)
@@ -110,19 +120,66 @@ def data_set_interface(path: str | Path, trained: Abstract_IO, data: Mapping[str
             pass  # another layout
     # Layouts may distinguish samples with and without segmentations; use all.
     values = label_values_of(trained)
-    interface = find_interface(
-        path,
-        layout,
-        channels=trained.channels,
-        classes=trained.classes,
-        three_dim=trained.three_dim,
-        label_map=None if values is None else label_map_of(values),
-        part="all",
-        **settings,
-    )
+    classes: dict[str, Any] = {"classes": trained.classes, "part": "all", **settings}
+    fitting = {"channels": trained.channels, "three_dim": trained.three_dim}
+    label_map = None if values is None else label_map_of(values)
+    try:
+        interface = find_interface(path, layout, label_map=label_map, **{**fitting, **classes})
+    except (DataError, ConfigurationError) as error:
+        _require_fit(path, layout, classes, fitting, error)
+        raise
     if trained.class_names is not None:
         interface.class_names = trained.class_names
     return interface
+
+
+def _require_fit(
+    path: str | Path, layout: str | None, given: Mapping[str, Any], fitting: Mapping[str, Any], reason: Exception
+) -> None:
+    """Require that the data have the channels and the dimension of a training; else the data cannot be read at all."""
+    try:
+        found = find_interface(path, layout, **given)
+    except (DataError, ConfigurationError) as error:
+        logger.debug("%s cannot be read with any channels or dimension: %s", path, error)
+        return
+    held = {"channels": found.channels, "three_dim": found.three_dim}
+    if held != fitting:
+        texts = [
+            f"{'3D' if one['three_dim'] else '2D'} images with {plural(one['channels'], 'channel')}"
+            for one in (held, fitting)
+        ]
+        raise DataError(
+            f"{path} holds {texts[0]}, but the model was trained on {texts[1]}; give images like those of the "
+            "training, or another model"
+        ) from reason
+
+
+def data_set_folder(path: Path, trained: Abstract_IO, data: Mapping[str, Any] | None = None) -> Path:
+    """Return the folder of a data set, and print it if it is not the given one but in it.
+
+    Args:
+        path: The given folder.
+        trained: The interface that the model was trained with, whose layout is looked for first.
+        data: Keys of ``[data]``, as for `data_set_interface`.
+
+    Raises:
+        DataError: If several folders in it have a known layout.
+    """
+    given = dict(data or {})
+    layout, settings = given.pop("layout", None), {**given.pop("settings", {}), **given}
+    own = miscnn_data_interfaces.name_of(type(trained))
+    if layout in (None, own) and own is not None:
+        try:
+            reader = _of_all_samples(trained, settings)
+            if reader is not None:
+                reader.initialize(str(path))
+                return path
+        except (DataError, ConfigurationError) as error:
+            logger.debug("%s: not in the layout of the training: %s", path, error)
+        inner = enter_data_folder(str(path), own, {**settings, "part": "all"})
+        if Path(inner) != path:
+            return Path(inner)
+    return Path(enter_data_folder(str(path), layout, {**settings, "part": "all"}))
 
 
 def with_settings(interface: Abstract_IO, settings: Mapping[str, Any]) -> Abstract_IO:

@@ -15,6 +15,7 @@ import argparse
 import webbrowser
 from pathlib import Path
 
+from miscnn_tf.cli.advice import for_command
 from miscnn_tf.cli.data_options import add_data_arguments
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = explore(data_io)
     page = write_data_page(found, data_io, arguments.output).resolve()
     for name, error in found.unreadable:
-        print(f"could not be read: {name}: {' '.join(str(error).split())}")
+        print(f"could not be read: {name}: {for_command(' '.join(str(error).split()), arguments.options)}")
     if not (arguments.open and webbrowser.open(page.as_uri())):
         print(f"Open it in a browser: {page.as_uri()}")
     return 1 if found.unreadable else 0

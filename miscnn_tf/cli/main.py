@@ -21,6 +21,7 @@ from miscnn_tf.cli.interruption import (
     exit_code,
     quick_interruption,
 )
+from miscnn_tf.cli.path_hint import path_hint
 from miscnn_tf.cli.terminal import one_line_warnings, reliable_streams
 from miscnn_tf.errors import MiscnnError
 
@@ -78,6 +79,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     parser = make_parser()
     try:
+        command = next(iter(sys.argv[1:] if argv is None else argv), "")
+        if command and not command.startswith("-") and command not in COMMANDS:
+            parser.error(
+                f"invalid choice: {command!r}.{did_you_mean(command.lower(), COMMANDS)} 'miscnn-tf --help' lists them"
+            )
         arguments, unknown = parser.parse_known_args(argv)
         if unknown:
             hint = did_you_mean(unknown[0].partition("=")[0], getattr(arguments, "options", ()))
@@ -95,7 +101,8 @@ def _run(argv: list[str] | None) -> int:
             return code
     except MiscnnError as error:
         logging.getLogger(__name__).debug("traceback of the error:", exc_info=True)
-        print(f"miscnn-tf: error: {for_command(str(error), arguments.options)}", file=sys.stderr)
+        hint = path_hint(str(error), arguments)
+        print(f"miscnn-tf: error: {for_command(str(error), arguments.options)}{hint}", file=sys.stderr)
         return FAILED
     except MemoryError as error:
         # For instance a table of a million samples; samples raise a MemoryBudgetError.
@@ -106,7 +113,8 @@ def _run(argv: list[str] | None) -> int:
         # An invalid path, a folder without access, a full disk: a traceback would not help.
         logging.getLogger(__name__).debug("traceback of the error:", exc_info=True)
         place = f"{error.filename}: " if error.filename is not None else ""
-        print(f"miscnn-tf: error: {place}{error.strerror or error}", file=sys.stderr)
+        text = f"{place}{error.strerror or error}"
+        print(f"miscnn-tf: error: {text}{path_hint(text, arguments)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt as interruption:
         print(MESSAGE, end="", file=sys.stderr)

@@ -17,6 +17,7 @@ from miscnn_tf.data_loading.layout_detection import locate_data
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.experiment.toml_file import apply_changes, read_experiment, toml_value
+from miscnn_tf.report.new_images import record_new_images
 from miscnn_tf.report.run_page import write_report
 from miscnn_tf.runs.names import MODEL_FILE, RECORD_FILE, REPORT_FILE
 
@@ -184,7 +185,7 @@ class PlannedRun:
             overwrite: Replace existing predictions.
             memory: Memory limit in bytes; None for the free memory.
             options: Further arguments of `Neural_Network.predict`: ``activation_output``, ``file_format``, ``values``,
-                ``threshold``, ``overlay``.
+                ``threshold``, ``overlay`` (True by default: the pictures are on the page of the run).
 
         Returns:
             The written files; images with a prediction are skipped.
@@ -198,10 +199,14 @@ class PlannedRun:
 
         if not self.model_file.is_file():
             raise MissingDataError(f"{self.training_folder} does not have a trained model; train the plan first")
-        output = self.folder / PREDICTIONS_FOLDER if output is None else output
-        return run_prediction(
+        output = Path(self.folder / PREDICTIONS_FOLDER if output is None else output)
+        options.setdefault("overlay", True)
+        written = run_prediction(
             self.training_folder, images, output, PredictionOutput(**options), overwrite=overwrite, memory=memory
         )
+        record_new_images(self.training_folder, output if output.is_dir() else output.parent)
+        self.report()
+        return written
 
     def report(self) -> Path:
         """Write the page of the run, and return its path.

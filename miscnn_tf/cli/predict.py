@@ -6,13 +6,15 @@ averaged (the mean of their class probabilities), or a group of models.
 IN is one of:
   a file               scan.nii.gz, cell.png, …
   a folder of files    one per image; or case_0000.nii.gz, case_0001.nii.gz, …, one per channel
+  a sample's folder    of the layout of the training, such as the case of BraTS with a file per MRI sequence
   a DICOM series       a folder with its files
   a data set           in any layout of 'miscnn-tf init'
 
 OUT is a file for one image, or a folder for the predictions of several images. Images with a prediction in it are
 skipped, so that repeating an interrupted command resumes it.
 
-Formats of the predictions; by default that of the ending of OUT, or of the images:
+Formats of the predictions; by default that of the ending of OUT, or of the images; for DICOM series that of the label
+maps of the training (rtstruct or seg):
   nifti        .nii.gz, for volumes and images
   nrrd         .nrrd, for volumes and images
   png          .png (or .tif, .bmp), for images of two dimensions
@@ -78,7 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the available memory)",
     )
     group = parser.add_argument_group("data", "All of these are detected by default.")
-    for name in ("--layout", "--pattern", "--series", "--modality", "--frames", "--image-folder", "--mask-folder"):
+    for name in (
+        *("--layout", "--pattern", "--series", "--modality", "--frames"),
+        *("--image-folder", "--mask-folder", "--mask-pattern"),
+    ):
         add_data_option(group, name)
 
 

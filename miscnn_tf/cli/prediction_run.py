@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.configuration import digest
+from miscnn_tf._base.configuration import digest, get_config
 from miscnn_tf._base.files import inside, make_folder
-from miscnn_tf._base.messages import some_of
-from miscnn_tf.cli.input_images import ImageSource, data_set_interface, find_images, with_settings
+from miscnn_tf._base.messages import plural, some_of
+from miscnn_tf.cli.input_images import ImageSource, data_set_folder, data_set_interface, find_images, with_settings
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
@@ -32,6 +32,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fing
 from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.label_keys import as_key
+from miscnn_tf.data_loading.labels import AxesError
 from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, format_ending, saved_in_values
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError, StorageError
@@ -45,6 +46,12 @@ from miscnn_tf.runs.names import MODEL_FILE, PREDICTION_RECORD_FILE, fold_folder
 from miscnn_tf.runs.prediction_files import read_prediction_record, write_prediction_record
 
 _ENDINGS: Final = (".keras", ".h5", ".hdf5")
+# Of formats, and of endings of files.
+_FORMAT_NAMES: Final = {
+    **{"nifti": "NIfTI", "nrrd": "NRRD", "png": "image", "seg": "DICOM SEG", "rtstruct": "RTSTRUCT"},
+    **{".nii.gz": "NIfTI", ".nii": "NIfTI", ".nrrd": "NRRD", ".mha": "MetaImage", ".npy": "NumPy", ".dcm": "DICOM SEG"},
+    **{".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"},
+}
 logger = logging.getLogger(__name__)
 # Errors of a single result, such as a name that is too long, or an existing folder of that name.
 _OF_ONE_IMAGE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EILSEQ, errno.EIO)
@@ -145,13 +152,19 @@ def run_prediction(
         raise ConfigurationError(f"{output} is the image to be segmented; name another file or folder for the result")
     # Layout and folders are those of a data set.
     settings = data.get("settings", {})
-    of_data_set = {"layout", "pattern", "image_folder", "mask_folder"} & {*data, *settings}
-    sources = None if of_data_set else find_images(images, interface.channels)
+    of_data_set = {"layout", "pattern", "image_folder", "mask_folder", "mask_pattern"} & {*data, *settings}
+    sources = None if of_data_set else find_images(images, interface.channels, interface)
     if _names_a_file(output):
         # One image, also if it is a folder: the study of a patient with its own folders.
         sources = [ImageSource(Path(images).resolve().name, (Path(images),))] if sources is None else sources
         if len(sources) > 1:
             raise ConfigurationError(f"{images} holds {len(sources)} images; name a folder for them, not {output}")
+    # The series of a patient may be in folders below the given one.
+    if sources is not None and all(
+        source.is_dicom or (source.paths[0].is_dir() and type(interface).find_image(source.paths[0]) is not None)
+        for source in sources
+    ):
+        result = _in_usual_format(result, interface, output)
     print(f"Model: {model.description}", flush=True)
     values = _label_values(interface, result)
     if values is not None:
@@ -162,6 +175,20 @@ def run_prediction(
         if sources is None:
             return _predict_data_set(model, Path(images), output, result, overwrite, memory, data)
         return _predict_files(model, sources, output, result, overwrite, memory, settings)
+
+
+def _in_usual_format(result: PredictionOutput, trained: Abstract_IO, output: Path) -> PredictionOutput:
+    """Return the form of predictions of DICOM series, in the format of the training's annotations if none is given.
+
+    Class probabilities, and radiographs, which have no position in the patient, are written as NIfTI.
+    """
+    if result.file_format is not None or result.activation_output or not trained.three_dim:
+        return result
+    if not trained.writes_annotations or (_names_a_file(output) and ending_of(output) != ".dcm"):
+        return result
+    # A training may ask for a format, DICOM_interface(prediction_format="seg").
+    asked = get_config(trained).get("prediction_format", "nifti")
+    return replace(result, file_format=asked if asked != "nifti" else trained.annotation_format or "seg")
 
 
 def _predict_files(
@@ -202,7 +229,9 @@ def _predict_files(
         )
         return target
 
-    return _each(wanted, predict, lambda pair: str(pair[0].paths[0]))
+    written = _each(wanted, predict, lambda pair: str(pair[0].paths[0]), interface)
+    _print_written(written, result, output)
+    return written
 
 
 def _predict_data_set(
@@ -214,7 +243,11 @@ def _predict_data_set(
     memory: int | None,
     data: Mapping[str, Any],
 ) -> list[Path]:
-    interface = saved_in_values(data_set_interface(images, model.interface(), data), result.values)
+    trained = model.interface()
+    images = data_set_folder(images, trained, data)
+    interface = saved_in_values(data_set_interface(images, trained, data), result.values)
+    if interface.writes_annotations:
+        result = _in_usual_format(result, trained, output)
     slices = isinstance(interface, NIFTIslicer_interface)
     if slices and result.file_format not in (None, "nifti"):
         raise ConfigurationError(
@@ -239,9 +272,9 @@ def _predict_data_set(
 
         def predict(name: Hashable) -> Path:
             loaded.predict([name], activation_output=result.activation_output, memory_budget=memory, **written_as)
-            return inside(predictions, name)
+            return next(iter(_predictions_of(predictions, [name])), inside(predictions, name))
 
-        written = _each(wanted, predict, repr)
+        written = _each(wanted, predict, repr, trained)
     if isinstance(interface, NIFTIslicer_interface):
         volumes = dict.fromkeys(str(name).rpartition(SEPARATOR)[0] for name in names)
         written = [interface.assemble_volume(name, predictions, output / f"{name}.nii.gz") for name in volumes]
@@ -249,6 +282,7 @@ def _predict_data_set(
             whole = Data_IO(_volumes_of(interface), images, output_path=output)
             for name in volumes:
                 result.draw_sample(whole, name, whole.interface.load_prediction(name, str(output)))
+    _print_written(written, result, output)
     return written
 
 
@@ -324,7 +358,9 @@ def _names_a_file(output: Path) -> bool:
     return known and not output.is_dir()
 
 
-def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str]) -> list[Path]:
+def _each(
+    items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[Any], str], trained: Abstract_IO
+) -> list[Path]:
     """Predict all items; after an error of one item continue with the others, and raise the errors at the end."""
     written, bad = [], []
     for item in tqdm(items, desc="Predicting", unit="image", disable=None):
@@ -333,6 +369,12 @@ def _each(items: Sequence[Any], predict: Callable[[Any], Path], name: Callable[[
         except (DataError, MemoryError, OSError) as error:
             if _concerns_all(error):
                 raise
+            # Data_IO.check reports the error of the one sample as the cause.
+            fault = error if isinstance(error, AxesError) else error.__cause__
+            if isinstance(fault, AxesError):
+                # Slices are cut from volumes.
+                three_dim = trained.three_dim or isinstance(trained, NIFTIslicer_interface)
+                error = fault.for_model(trained.channels, three_dim)
             logger.info("%s: %s", name(item), error)
             bad.append(f"  {name(item)}: {str(error) or 'too little memory'}")
     if bad:
@@ -425,6 +467,17 @@ def _print_numbers(all_images: int, done: int, output: Path) -> None:
     if done:
         text += f"; {done} {'are' if done != 1 else 'is'} there already (--overwrite segments them again)"
     print(text, flush=True)
+
+
+def _print_written(written: Sequence[Path], result: PredictionOutput, output: Path) -> None:
+    """Print format and names of the files that were written."""
+    if not written:
+        return
+    kinds = {_FORMAT_NAMES.get(result.file_format or ending_of(path), ending_of(path)) for path in written}
+    what = f"{kinds.pop()} file" if len(kinds) == 1 else "file"
+    names = some_of(path.name for path in written)
+    where = written[0].parent if _names_a_file(output) else output
+    print(f"Wrote {plural(len(written), what)} to {where}: {names}", flush=True)
 
 
 def _ending(source: ImageSource, result: PredictionOutput) -> str:

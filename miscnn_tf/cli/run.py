@@ -46,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="plan and train again, for example longer; the earlier plan and training in the output folder are deleted",
     )
-    parser.add_argument("--format", choices=FORMATS, help="format of the predictions (default: that of the images)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="format of the predictions (default: that of the images; for DICOM that of the segmentations)",
+    )
     parser.add_argument(
         "--memory",
         type=memory_size(),
@@ -58,9 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train and predict, and return the exit code."""
-    from miscnn_tf.cli.planned_run import PREDICTIONS_FOLDER, plan
+    from miscnn_tf.cli.planned_run import plan
     from miscnn_tf.errors import MissingDataError
-    from miscnn_tf.runs.names import OVERLAYS_FOLDER
 
     if arguments.images is not None and not Path(arguments.images).exists():
         # Reported before the training, not after it.
@@ -78,7 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     planned.train(fresh=arguments.fresh)
     if arguments.images is not None:
         print()
-        planned.predict(arguments.images, file_format=arguments.format, overlay=True)
-        print(f"Pictures of the predictions: {planned.folder / PREDICTIONS_FOLDER / OVERLAYS_FOLDER}")
+        planned.predict(arguments.images, file_format=arguments.format)
     print(f"\nThe page with all results: {planned.report_file.resolve().as_uri()}")
     return 0

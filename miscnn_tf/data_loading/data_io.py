@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import importlib
+import logging
 import random
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf._base.files import atomic_path, inside, make_folder
 from miscnn_tf._base.messages import did_you_mean, some_of
 from miscnn_tf._base.plain_files import read_arrays
@@ -22,6 +24,7 @@ from miscnn_tf._base.representation import Represented
 from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, read_sample, remove_sample, write_sample
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.earlier_signatures import with_current_arguments
+from miscnn_tf.data_loading.interfaces.registered import miscnn_data_interfaces
 from miscnn_tf.data_loading.labels import (
     MOST_CLASSES,
     LabelWarning,
@@ -30,11 +33,14 @@ from miscnn_tf.data_loading.labels import (
     label_dtype,
     require_classes,
 )
+from miscnn_tf.data_loading.layout_detection import locate_data
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, MiscnnError, MissingDataError, StorageError
 
 # The functions are resolved by __getattr__ below.
 __all__ = ["Data_IO", "backup_evaluation", "backup_history", "create_directories"]  # noqa: F822
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -329,7 +335,7 @@ class Data_IO(Represented):
     # ---------------------------------------------------------------- details
 
     def _find_samples(self) -> list[Hashable]:
-        found = self.interface.initialize(self.input_path)  # type: ignore[arg-type]  # Path or text, as given
+        found = self._initialize()
         name = type(self.interface).__name__
         if found is None or isinstance(found, str):
             raise ConfigurationError(f"{name}.initialize() returned {found!r}; it must return a list of sample names")
@@ -346,6 +352,31 @@ class Data_IO(Represented):
             twice = next(index for index in indices if indices.count(index) > 1)
             raise DataError(f"{name} found the sample {twice!r} more than once in {self.input_path}; names must differ")
         return indices
+
+    def _initialize(self) -> Any:
+        """Let the interface find the samples, if need be in the only folder below `input_path` that has its layout."""
+        try:
+            return self.interface.initialize(self.input_path)  # type: ignore[arg-type]  # Path or text, as given
+        except MissingDataError:
+            inner = self._inner_folder()
+            if inner is None:
+                raise
+        logger.warning("%s holds the data in %s, which is used", self.input_path, inner)
+        self.input_path = str(inner)
+        return self.interface.initialize(self.input_path)
+
+    def _inner_folder(self) -> Path | None:
+        name = miscnn_data_interfaces.name_of(type(self.interface))
+        if name is None or not isinstance(self.input_path, str | Path):
+            return None
+        try:
+            arguments = get_config(self.interface)
+        except ConfigurationError as error:  # of data in memory
+            logger.debug("no folder in %s is looked at: %s", self.input_path, error)
+            return None
+        root = Path(self.input_path)
+        inner = locate_data(root, name, {key: arguments[key] for key in ("part", "pattern") if key in arguments})
+        return None if inner == root else inner
 
     def _require_safe(self, index: Hashable) -> None:
         if not isinstance(index, Hashable):

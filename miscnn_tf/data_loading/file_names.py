@@ -22,6 +22,7 @@ from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, Re
 
 #: The endings of NIfTI files, the usual one first.
 ENDINGS = (".nii.gz", ".nii")
+_COMPRESSED = (".nii.gz", ".ppm.gz", ".pgm.gz")
 
 # LiTS has volume-0 and segmentation-0. The last ones are used in DRIVE (21_training, 21_manual1), CHASE
 # (Image_01L_1stHO) and STARE (im0001.ah).
@@ -190,7 +191,7 @@ def is_nifti(path: str | Path) -> bool:
 
 def ending_of(path: Path) -> str:
     """Return the ending of an image's name, in small letters; ``".nii.gz"`` counts as one."""
-    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), path.suffix.lower())
+    return next((ending for ending in _COMPRESSED if path.name.lower().endswith(ending)), path.suffix.lower())
 
 
 def stem_of(path: Path) -> str:

@@ -245,8 +245,20 @@ def structures_of(
     found = some_of((f"{name} (in {number} of {annotated})" for name, number in sorted(names.items())), _LISTED)
     raise DataError(
         f"{where}: the structures are {found}; choose some and give their labels, for instance "
-        f"structure_dict={dict(list(structures.items())[:_SHOWN])}"
+        f"structure_dict={dict(list(structures.items())[:_SHOWN])}. Several names may share a label, such as those of "
+        f"one structure in different patients, for instance structure_dict={dict.fromkeys(_alike(names), 1)}"
     )
+
+
+def _alike(names: Iterable[str]) -> tuple[str, str]:
+    """Return two names that differ in case, spaces and signs alone; an example if there are none."""
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        letters = "".join(filter(str.isalnum, name)).casefold()
+        if letters in seen:
+            return seen[letters], name
+        seen[letters] = name
+    return "Heart", "HEART"
 
 
 def _objects_in_one_piece(labels: np.ndarray, counts: Mapping[int, int], examined: int) -> list[bool]:

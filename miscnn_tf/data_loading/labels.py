@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from miscnn_tf._base.arguments import whole_number
+from miscnn_tf._base.messages import plural
 from miscnn_tf._base.plain_limits import shown
 from miscnn_tf.data_loading.label_keys import NONZERO, as_key, class_of, has_colours, is_threshold, parse_key
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
@@ -216,6 +217,40 @@ def require_classes(labels: np.ndarray | None, classes: int, where: str | Path) 
         check_labels(labels, classes, where)
 
 
+class AxesError(DataError):
+    """An image has another dimension or number of channels than its interface reads.
+
+    Attributes:
+        where: The file or sample.
+        shape: The shape of the image.
+    """
+
+    where: str | Path = ""
+    shape: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, message: str, where: str | Path, shape: Sequence[int]) -> Self:
+        """Make the error; attributes that are no arguments survive its way between processes."""
+        error = cls(message)
+        error.where, error.shape = where, tuple(map(int, shape))
+        return error
+
+    def for_model(self, channels: int, three_dim: bool) -> DataError:
+        """Return the error for an image that is given to a trained model, which cannot be made in another way."""
+        axes = 3 if three_dim else 2
+        found = self.shape[axes] if len(self.shape) == axes + 1 else 1
+        # The last axis of three may be either.
+        held = plural(found, "channel") if three_dim or found == 1 else f"{found} slices or channels"
+        other = held if len(self.shape) in (axes, axes + 1) else f"{len(self.shape)} axes"
+        advice = "give images like those of the training, or another model"
+        if found == 1 < channels and len(self.shape) in (axes, axes + 1):
+            advice += "; if each channel is in a file of its own, name them case_0000.nii.gz, case_0001.nii.gz, …"
+        return DataError(
+            f"{self.where} has {other} (shape {self.shape}), but the model was trained on {axes}D images with "
+            f"{plural(channels, 'channel')}; {advice}"
+        )
+
+
 def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str | Path) -> None:
     """Check that an array has the dimension and number of channels of an interface.
 
@@ -226,22 +261,26 @@ def check_axes(shape: Sequence[int], three_dim: bool, channels: int, where: str 
         where: The file or sample, for the message.
 
     Raises:
-        DataError: If not; the message shows the argument to change.
+        AxesError: If not; the message shows the argument to change.
     """
     axes = 3 if three_dim else 2
     if len(shape) not in (axes, axes + 1):
         other = f"make the interface with three_dim={not three_dim}" if len(shape) in (2, 3, 4) else "convert the file"
-        raise DataError(
+        raise AxesError.of(
             f"{where}: the image has shape {tuple(shape)}, but this interface reads {axes}D images "
-            f"({'x, y, z' if three_dim else 'x, y'}[, channels]); {other}"
+            f"({'x, y, z' if three_dim else 'x, y'}[, channels]); {other}",
+            where,
+            shape,
         )
     if 0 in shape:
         raise DataError(f"{where}: the image has no voxels (shape {tuple(shape)})")
     found = shape[axes] if len(shape) > axes else 1
     if found != channels:
-        raise DataError(
+        raise AxesError.of(
             f"{where}: the image has {found} channel(s) (shape {tuple(shape)}), but the interface was made with "
-            f"channels={channels}; make it with channels={found}, or correct the file"
+            f"channels={channels}; make it with channels={found}, or correct the file",
+            where,
+            shape,
         )
 
 

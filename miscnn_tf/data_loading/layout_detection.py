@@ -66,7 +66,7 @@ def find_interface(
     values in the segmentations, each of which is read once. Masks of 0 and 255 get ``label_map={255: 1}``.
 
     Args:
-        path: The folder of the data set.
+        path: The folder of the data set; or one that holds it alone, one or two levels deeper, as archives often do.
         name: Layout, a key of `miscnn_data_interfaces`: "NIFTI", "NIFTI_S", "IMG", "DICOM",
             "DATASET_JSON", "PAIRED"; None: detected from the folder.
         channels: Number of channels.
@@ -99,6 +99,10 @@ def find_interface(
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise MissingDataError(f"the data folder {root} {what}; give the folder of the data set")
     part = settings.get("part", PARTS[0])
+    inner = locate_data(root, name, {**settings, "part": part, "pattern": pattern})
+    if inner != root:
+        logger.info("%s holds the data in %s, which is used", root, inner)
+        root = inner
     if name is None:
         name = recognise(root, pattern, labelled=part == PARTS[0], settings=settings)
     cls = miscnn_data_interfaces.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.file_names import bare_mask, composed, stem_of
+from miscnn_tf.data_loading.file_names import bare_mask, composed, ending_of, stem_of
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import IMAGES
 from miscnn_tf.data_loading.formats.volumes import is_volume, read_info, read_voxels
@@ -25,7 +26,7 @@ from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
 from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
-from miscnn_tf.data_loading.layout_detection import find_interface
+from miscnn_tf.data_loading.layout_detection import find_interface, locate_data
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
 from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
@@ -121,7 +122,30 @@ class LabelSample:
         return f"{self.index} in {self.root}"
 
 
-LabelMap = LabelFile | LabelSample
+@dataclass(frozen=True)
+class LabelAnnotation:
+    """DICOM SEG or RTSTRUCT of a sample of a data set."""
+
+    sample: LabelSample
+    path: Path
+
+    def grid(self) -> Grid:
+        """Return the grid of the series that it refers to."""
+        return self.sample.grid()
+
+    def stored_values(self) -> np.ndarray:
+        """Read its labels."""
+        return self.values()
+
+    def values(self) -> np.ndarray:
+        """Read its labels."""
+        return self.sample.interface.load_annotation(self.sample.index, self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+LabelMap = LabelFile | LabelSample | LabelAnnotation
 
 
 @dataclass(frozen=True)
@@ -160,9 +184,7 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     path = Path(path)
     if not path.exists():
         raise MissingDataError(f"{path} does not exist; give a file or a folder with label maps")
-    files = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else [path]
-    annotations = [one for one in files if not one.name.startswith(".")]
-    if annotations and all(one.suffix.lower() == ".dcm" for one in annotations):
+    if annotation_files(path):
         raise DataError(
             f"{path}: DICOM SEG and RTSTRUCT files are read only in a data set, with the series that they belong to. "
             "Predict again with --format nifti, which keeps the geometry"
@@ -185,6 +207,43 @@ def find_label_maps(path: str | Path, classes: int | None = None, **settings: An
     return LabelMaps(maps, interface.classes, data_io)
 
 
+def annotation_files(path: str | Path) -> list[Path]:
+    """Return the DICOM files of a path; none if it holds other label maps, or is a data set."""
+    path = Path(path)
+    files = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else [path] if path.is_file() else []
+    shown = sorted(one for one in files if not one.name.startswith("."))
+    dicom = [one for one in shown if one.suffix.lower() == ".dcm"]
+    return dicom if len(dicom) == len([one for one in shown if one in dicom or _is_image(one)]) else []
+
+
+def find_annotations(path: str | Path, truth: LabelMaps) -> LabelMaps:
+    """Find predictions that are DICOM SEG or RTSTRUCT files, which the data set of the truth can read.
+
+    Args:
+        path: A file, or a folder with a file per sample, named like it.
+        truth: A data set of DICOM series.
+
+    Raises:
+        DataError: If the truth is not such a data set, or has no sample of a name.
+    """
+    files = {composed(stem_of(file)): file for file in annotation_files(path)}
+    samples = {name: one for name, one in truth.maps.items() if isinstance(one, LabelSample)}
+    if not samples or not all(one.interface.writes_annotations for one in samples.values()):
+        raise DataError(
+            f"{path}: DICOM SEG and RTSTRUCT files can be compared only with a data set that holds their series. Give "
+            "the folder of the patients as the truth, or predict again with --format nifti"
+        )
+    if len(files) == len(samples) == 1:  # regardless of names, as in `pair`
+        files = dict(zip(samples, files.values(), strict=True))
+    missing = [name for name in files if name not in samples]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(files)} predictions have no truth of the same name: {some_of(missing)}; the truth "
+            f"has {some_of(samples)}. Rename or remove them"
+        )
+    return LabelMaps({name: LabelAnnotation(samples[name], file) for name, file in files.items()})
+
+
 def data_set_around(
     truth: str | Path, names: Iterable[str], classes: int, label_map: Mapping[int, int] | None = None
 ) -> Data_IO | None:
@@ -201,6 +260,9 @@ def data_set_around(
     """
     root = Path(truth).resolve().parent
     try:
+        if locate_data(root, settings={"part": "all"}) != root:
+            logger.debug("no data set around %s, but one beside it", truth)
+            return None
         interface = find_interface(root, part="all", classes=classes, label_map=label_map)
         data_io = Data_IO(interface, root)
     except MiscnnError as reason:
@@ -222,12 +284,21 @@ def pair(predictions: LabelMaps, truth: LabelMaps) -> dict[str, tuple[LabelMap, 
         Pairs ``(prediction, truth)`` by name. Truths without a prediction are left out.
 
     Raises:
-        DataError: If a prediction has no truth.
+        DataError: If a prediction has no truth, or several.
     """
     if len(predictions.maps) == len(truth.maps) == 1:
         (name, first), (second,) = next(iter(predictions.maps.items())), truth.maps.values()
         return {name: (first, second)}
-    known = {bare_mask(name): one for name, one in truth.maps.items()} | dict(truth.maps)
+    bare: dict[str, list[str]] = defaultdict(list)
+    for name in truth.maps:
+        bare[bare_mask(name)].append(name)
+    for name in predictions.maps:
+        if name not in truth.maps and len(bare.get(name, [])) > 1:
+            raise DataError(
+                f"the prediction {name!r} could belong to the truths {some_of(bare[name])}; leave one of them in the "
+                "folder, such as those of one annotator"
+            )
+    known = {name: truth.maps[one[0]] for name, one in bare.items()} | dict(truth.maps)
     missing = [name for name in predictions.maps if name not in known]
     if missing:
         raise DataError(
@@ -455,4 +526,4 @@ def _difference(truth: Grid, prediction: Grid) -> str | None:
 
 
 def _is_image(path: Path) -> bool:
-    return is_volume(path) or path.suffix.lower() in _IMAGE_ENDINGS
+    return is_volume(path) or ending_of(path) in _IMAGE_ENDINGS

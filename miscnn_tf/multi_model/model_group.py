@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.files import make_folder
-from miscnn_tf.data_loading.interfaces.description import interface_for
+from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.multi_model import group_file
@@ -304,7 +304,9 @@ class Model_Group(Model):
         _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
-        sample = self._sample(str(image_path), *interface.read_file(image_path))
+        image, extended = read_for_model(interface, image_path, self.channels, self.three_dim)
+        sample = self._sample(str(image_path), image, extended)
+        del image
         write = output.file_writer(interface, sample, output_path)
         prediction = self._predict_image(sample, function, output, budget)
         if write is not None and output_path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -15,7 +16,12 @@ from miscnn_tf.errors import ConfigurationError, MissingExtraError, TrainingErro
 from miscnn_tf.neural_network.data_generator import BatchLoader
 from miscnn_tf.neural_network.optimizer import learning_rate_of, require_no_schedule, unwrapped
 
+logger = logging.getLogger(__name__)
+
 _SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
+# Steps below which a network has hardly learned anything.
+_FEW_STEPS = 200
 
 
 class CheckedCallback(keras.callbacks.Callback):
@@ -81,6 +87,8 @@ class TimeLimit(keras.callbacks.Callback):
         super().__init__()
         self.minutes = positive(minutes, "minutes")
         self._begin = 0.0
+        self._steps: list[float] = []
+        self._warned = False
 
     @property
     def seconds_left(self) -> float:
@@ -89,10 +97,28 @@ class TimeLimit(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
-        self._begin = time.monotonic()
+        self._begin, self._steps = time.monotonic(), []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Warn after the first epoch of this program if the time is too short for a useful result."""
+        steps, self._steps = self._steps, []
+        if len(steps) < 2 or self._warned:
+            return
+        self._warned = True
+        # Without the first step, in which TensorFlow compiles; the validation is part of an epoch.
+        per_step = (time.monotonic() - steps[0]) / (len(steps) - 1)
+        expected = round((epoch + 1) * len(steps) + max(self.seconds_left, 0) / per_step)
+        if expected < _FEW_STEPS:
+            logger.warning(
+                "the time limit of %g min leaves about %d training steps, and the result will be poor; give more "
+                "minutes, at least about %.0f",
+                *(self.minutes, expected, math.ceil(self.minutes * _FEW_STEPS / expected)),
+            )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Stop the training if the time is over."""
+        if not self._warned:
+            self._steps.append(time.monotonic())
         if self.seconds_left <= 0:
             self.model.stop_training = True
 

@@ -22,7 +22,7 @@ from miscnn_tf._base.deprecation import deprecated, renamed_argument
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.representation import Represented, changed_arguments
-from miscnn_tf.data_loading.interfaces.description import interface_for
+from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
@@ -31,7 +31,7 @@ from miscnn_tf.neural_network.architecture.unet.standard import Architecture as 
 from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
 from miscnn_tf.neural_network.class_weights import ClassWeight
 from miscnn_tf.neural_network.compiled_model import CompiledModel, TrainableSet
-from miscnn_tf.neural_network.hardware import Hardware, choose_hardware
+from miscnn_tf.neural_network.hardware import PRECISIONS, Hardware, choose_hardware
 from miscnn_tf.neural_network.keras_file import read_weights, write_model
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
@@ -214,6 +214,20 @@ class Neural_Network(Represented):
         changes_kind = (None in window) != (None in before.window_shape)
         hardware = self._choose_hardware() if changes_kind else self.hardware
         after = CompiledModel(self._build(hardware), hardware, before.optimizer, window)
+        before.transfer(after, self.loss, self.metrics)
+        self._compiled, self._predictor = after, None
+
+    def _keep_precision(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Rebuild the Keras model in the precision in which an interrupted training began.
+
+        With "auto" it is measured on some processors, so that this program may have chosen another one.
+        """
+        found = next((one.precision() for one in callbacks if isinstance(one, TrainingState)), None)
+        if self.precision != "auto" or found in (None, self.hardware.precision) or found not in PRECISIONS:
+            return
+        logger.info("the training goes on in %s, in which it began, instead of %s", found, self.hardware.precision)
+        hardware, before = replace(self.hardware, precision=found), self._compiled
+        after = CompiledModel(self._build(hardware), hardware, before.optimizer, before.window_shape)
         before.transfer(after, self.loss, self.metrics)
         self._compiled, self._predictor = after, None
 
@@ -436,6 +450,7 @@ class Neural_Network(Represented):
             queue_size=self.batch_queue_size,
             verbose=self.verbose,
         )
+        self._keep_precision(settings.callbacks)
         return Training(settings, self._compiled, self.snapshot(), self.plan, self.patch_predictor, self._adopt).run()
 
     def best_model(self, path: Path) -> keras.callbacks.Callback:
@@ -636,7 +651,7 @@ class Neural_Network(Represented):
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
         with memory_for(str(image_path), "reading it"):
-            image, extended = interface.read_file(image_path)
+            image, extended = read_for_model(interface, image_path, self.channels, self.three_dim)
         sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
         del image  # the subfunctions put others in its place
         # Report before the computation what prevents the result from being written.

@@ -113,6 +113,7 @@ class _Description(Document):
     interface: Described
     class_names: list[str] | None = None
     label_values: list[int] | None = None
+    annotation_format: Literal["seg", "rtstruct"] | None = None
     architecture: Described
     divisor: _Positive | Annotated[list[_Positive], Field(min_length=2, max_length=3)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -270,6 +271,7 @@ def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstr
         interface = with_label_values(interface, metadata.get("label_values"))  # files of earlier versions lack it
         if names is not None:
             interface.class_names = tuple(names)
+    interface.annotation_format = metadata.get("annotation_format")  # files of earlier versions lack it
     for name in ("channels", "classes", "three_dim"):
         found = getattr(interface, name)
         if found is not None and found != metadata[name]:

@@ -17,7 +17,12 @@ import tensorflow as tf
 
 import miscnn_tf
 from miscnn_tf._base.configuration import comparable, describe, get_config, is_lambda, plain
-from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
+from miscnn_tf.data_loading.interfaces.description import (
+    annotation_format_of,
+    class_names_of,
+    describe_interface,
+    label_values_of,
+)
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model_description import ARGUMENTS, AUGMENTATION_CLASS, FORMAT
@@ -29,7 +34,15 @@ from miscnn_tf.registry import Registry
 logger = logging.getLogger(__name__)
 
 # Parts of the description that do not determine the result of a training.
-_NOT_OF_TRAINING = ("format", "written", "versions", "epochs_trained", "jit_compile", "label_values")
+_NOT_OF_TRAINING = (
+    "format",
+    "written",
+    "versions",
+    "epochs_trained",
+    "jit_compile",
+    "label_values",
+    "annotation_format",
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,8 @@ class NetworkSnapshot:
             "class_names": class_names_of(interface),
             # The value of each class in predictions; null for class numbers.
             "label_values": label_values_of(interface),
+            # The usual format of predictions; null unless DICOM annotations were read.
+            "annotation_format": annotation_format_of(interface),
             "architecture": describe_known(self.architecture, architectures),
             # A list if the axes differ.
             "divisor": list(self.divisors) if len(set(self.divisors)) > 1 else self.divisors[0],

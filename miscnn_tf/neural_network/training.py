@@ -277,7 +277,7 @@ class Training:
             NonFiniteGuard(names),
             DataWait(feed.loader),
             keras.callbacks.LambdaCallback(on_epoch_end=count),
-            *with_epoch_bar(self.callbacks),
+            *with_epoch_bar(self.callbacks, self.preprocessor.data_io.interface.names_of_classes()),
             self.history,
             *state,  # last, because it saves the states of the others
         ]

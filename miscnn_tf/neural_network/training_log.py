@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.neural_network.callbacks import TimeLimit
+from miscnn_tf.runs.class_titles import name_of_class
 from miscnn_tf.runs.epoch_log import EpochLog, Renewal
 
 
@@ -51,8 +52,51 @@ class TrainingLog(EpochLog, keras.callbacks.Callback):
         return None
 
 
+#: Dice that are shown one by one; of more classes, the mean and the lowest.
+_SHOWN_CLASSES: Final = 3
+#: Share of the time of an epoch from which waiting for data is shown.
+_LONG_WAIT: Final = 0.1
+_DICE: Final = "dice_class-"
+
+
+def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return what a person reads of the logs of an epoch, with names of classes.
+
+    The learning rate is left out, the share of the time spent waiting for data unless it is large, and the Dice of all
+    classes with the background where there are those of single classes: of the validation if there is one.
+
+    Example:
+        >>> shown_logs({"loss": 0.4, "dice_soft": 0.3, "dice_class-1": 0.8, "data_wait": 0.01}, ["0", "kidney"])
+        {'loss': 0.4, 'Dice kidney': 0.8}
+    """
+    validated = any(name.startswith(f"val_{_DICE}") for name in logs)
+    prefix = f"val_{_DICE}" if validated else _DICE
+    dice = {
+        name_of_class(class_names, int(name.removeprefix(prefix))): value
+        for name, value in logs.items()
+        if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
+    }
+    hidden = ("learning_rate", "data_wait", *(("dice_soft", "val_dice_soft") if dice else ()))
+    shown = {
+        name: value
+        for name, value in logs.items()
+        if name not in hidden and not (dice and name.removeprefix("val_").startswith(_DICE))
+    }
+    if len(dice) > _SHOWN_CLASSES:
+        worst = min(dice, key=lambda name: dice[name])
+        dice = {"mean": sum(dice.values()) / len(dice), f"lowest, {worst}": dice[worst]}
+    # One word for all of them, so that the line stays short.
+    start = "val Dice" if validated else "Dice"
+    shown |= {name if number else f"{start} {name}": value for number, (name, value) in enumerate(dice.items())}
+    if logs.get("data_wait", 0) > _LONG_WAIT:
+        shown["share of time waiting for data"] = logs["data_wait"]
+    return shown
+
+
 class EpochBar(keras.callbacks.ProgbarLogger):
     """Keras' progress bar, headed by fold, epoch, and the remaining time of a training that a time limit ends.
+
+    It shows the values of `shown_logs`; all are in the history.
 
     Args:
         fold: Number of the fold, from 0; None without folds.
@@ -60,6 +104,7 @@ class EpochBar(keras.callbacks.ProgbarLogger):
 
     Attributes:
         limit: The time limit, which `Training` sets; None if the number of epochs ends the training.
+        class_names: Names of the classes, which `Training` sets.
     """
 
     epochs: Any  # set by Keras before a training
@@ -68,6 +113,7 @@ class EpochBar(keras.callbacks.ProgbarLogger):
         super().__init__()
         self.fold = None if fold is None else f"Fold {fold + 1}/{folds}"
         self.limit: TimeLimit | None = None
+        self.class_names: Sequence[str] | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Print fold, epoch and remaining time."""
@@ -77,6 +123,14 @@ class EpochBar(keras.callbacks.ProgbarLogger):
         epochs, self.epochs = self.epochs, 1  # Keras prints the epoch if there are several
         super().on_epoch_begin(epoch, logs)
         self.epochs = epochs
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Show the values so far."""
+        super().on_train_batch_end(batch, shown_logs(logs or {}, self.class_names))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Show the values of the epoch."""
+        super().on_epoch_end(epoch, shown_logs(logs or {}, self.class_names))
 
     def _heading(self, epoch: int) -> str:
         parts = [] if self.fold is None else [self.fold]
@@ -88,16 +142,19 @@ class EpochBar(keras.callbacks.ProgbarLogger):
         return " - ".join(parts)
 
 
-def with_epoch_bar(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
-    """Return callbacks with a bar that knows the time limit, if one of them is a `TimeLimit`.
+def with_epoch_bar(
+    callbacks: Sequence[keras.callbacks.Callback], class_names: Sequence[str] | None = None
+) -> list[keras.callbacks.Callback]:
+    """Return callbacks with a bar that knows the time limit and the classes, unless they have a bar of another class.
 
     Args:
         callbacks: All callbacks of a training.
+        class_names: Names of the classes.
     """
     limit = next((one for one in callbacks if isinstance(one, TimeLimit)), None)
     bars = [one for one in callbacks if isinstance(one, keras.callbacks.ProgbarLogger)]
-    added = [] if limit is None or bars else [EpochBar()]
+    added = [] if bars else [EpochBar()]
     for bar in [*bars, *added]:
         if isinstance(bar, EpochBar):
-            bar.limit = limit
+            bar.limit, bar.class_names = limit, class_names
     return [*callbacks, *added]

@@ -15,7 +15,7 @@ import numpy as np
 
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.files import make_folder
-from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError
+from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
 from miscnn_tf.neural_network.callbacks import PolynomialDecay
 from miscnn_tf.runs.names import STATE_FILE
 from miscnn_tf.runs.training_state_file import (
@@ -160,6 +160,14 @@ class TrainingState(keras.callbacks.Callback):
         logger.info("%s: training goes on after epoch %d of %d", self.path, done, epochs)
         return self._position
 
+    def precision(self) -> str | None:
+        """Return the precision of the training in the file; None without one, or if it is damaged or older."""
+        try:
+            found = read_description(self.path).get("precision")
+        except (MissingDataError, DataError):  # reported when the training begins
+            return None
+        return found if isinstance(found, str) else None
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restore the state of the file.
 
@@ -194,6 +202,7 @@ class TrainingState(keras.callbacks.Callback):
             "done": done,
             "stopped": bool(self.model.stop_training),
             "seed": self._position.seed,
+            "precision": self.model.dtype_policy.name,
             "settings": self._settings,
             "history": self._history.history,
             "callbacks": without_arrays(get_states(self._others), "callback", arrays),

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from miscnn_tf.pictures.overlay import OKABE_ITO, class_colours
+from miscnn_tf._base.class_colours import OKABE_ITO, class_colours
 
 #: Opacity of the colours of classes over colour images.
 OPACITY = 0.6
 
 # Candidates for differences: more saturated than the colours of classes, and bright enough for dark images.
-_VIVID = ("#00FFFF", "#FF00FF", "#7CFF00", "#FF2020", "#6060FF", "#00FF9C", "#FFFF60", "#FFFFFF")
+_VIVID = ("#00FFFF", "#FF00FF", "#7CFF00", "#FF2020", "#6060FF", "#FFFF60", "#FFFFFF")
 # Share of an image that a colour needs to count as one of its main colours.
 _LEAST_SHARE = 0.04
 _WHITE = np.array([0.9505, 1.0, 1.0891])

@@ -174,7 +174,9 @@ def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], name
         values: Names and scores of the cases for each class.
         names: Names of the classes.
     """
-    width = max(_WIDTH, _LEFT + _RIGHT + 54 * len(values))
+    # Names have at most 14 letters, of 6.5 pixels each.
+    widest = min(14, max((len(names[label]) for label in values), default=0))
+    width = max(_WIDTH, _LEFT + _RIGHT + round(max(54, 6.5 * widest + 8)) * len(values))
     frame = (_LEFT, _TOP, width - _RIGHT, _HEIGHT - _BOTTOM)
     numbers = finite(value for cases in values.values() for _, value in cases)
     least, most = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)

@@ -16,6 +16,8 @@ from miscnn_tf.runs.score_summary import finite
 #: Metric in the history: share of an epoch's time in which the training waited for data.
 WAIT = "data_wait"
 _MOST_WAIT = 0.1
+#: As many epochs are never trained: a time limit ends the training.
+UNLIMITED_EPOCHS = 100_000
 _MOST_NAMES = 4
 # A case is reported as far below the others only if its Dice is lower by at least this much.
 _LEAST_GAP = 0.05
@@ -115,14 +117,17 @@ def _courses(run: RunFolder) -> Iterator[str]:
             falls += 1
     where = "" if known <= 1 else f" in {{}} of {known} folds"
     if ends:
+        epochs = ((run.record or {}).get("settings") or {}).get("epochs", 0)
+        more = "a longer training" if epochs >= UNLIMITED_EPOCHS else "more epochs"
         yield (
-            f"The validation loss was still falling at the end of the training{where.format(ends)}: more epochs may "
-            "give better scores."
+            f"The validation loss was still falling at the end of the training{where.format(ends)}: {more} may give "
+            "better scores."
         )
     if falls:
         yield (
             f"The validation loss was lowest early, and rose again while the training went on{where.format(falls)}: "
-            "more augmentation or more cases help more than more epochs. The weights of the lowest loss were used."
+            "more augmentation or more cases help more than a longer training. The weights of the lowest loss were "
+            "used."
         )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.class_colours import OKABE_ITO
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -21,12 +22,12 @@ from miscnn_tf.data_loading.interfaces.description import build_interface
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, outline_colour
-from miscnn_tf.pictures.overlay import OKABE_ITO
 from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
 from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, read_pictures
+from miscnn_tf.report.new_images import read_new_images
 from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
-from miscnn_tf.report.remarks import WAIT, remarks
+from miscnn_tf.report.remarks import UNLIMITED_EPOCHS, WAIT, remarks
 from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
@@ -42,8 +43,6 @@ _MOST_ROWS = 4000
 _MOST_FIGURES = 4
 # Whole turns of the colours: those of higher labels are found by their remainder.
 _MOST_COLOURS = 32 * len(OKABE_ITO)
-# As many epochs are never trained: a time limit ends the training.
-_UNLIMITED_EPOCHS = 100_000
 # Seconds between two loads of the page of an unfinished run by the browser.
 _LEAST_REFRESH, _MOST_REFRESH = 5, 60
 _FIRST = ("dice", "nsd", "hd95", "assd", "sensitivity", "precision", "volume", "area")
@@ -152,11 +151,12 @@ def write_page(
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
         curves=_curves(run),
-        settings=setting_rows((run.record or {}).get("settings") or {}),
+        settings=setting_rows(_shown_settings(run)),
         data=_data_rows(run),
         definitions=((run.summary or {}).get("settings") or {}).get("definitions") or {},
         interval=((run.summary or {}).get("settings") or {}).get("confidence_interval") or {},
         files=_files(run, path),
+        new_images=read_new_images(run.folder, path),
         models=[name for _, name in _model_files(run)],
         score_title=score_title,
         is_share=is_share,
@@ -167,6 +167,19 @@ def write_page(
     with atomic_path(path, durable=refresh is None) as temporary:
         temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
     return WrittenPage(path, len(cases), kept, problem)
+
+
+def _shown_settings(run: RunFolder) -> dict[str, Any]:
+    settings = dict((run.record or {}).get("settings") or {})
+    if _ends_by_time(run):
+        del settings["epochs"]
+    return settings
+
+
+def _ends_by_time(run: RunFolder) -> bool:
+    """Return True if a time limit ended the training, and its number of epochs is one that is never reached."""
+    epochs = ((run.record or {}).get("settings") or {}).get("epochs")
+    return isinstance(epochs, int) and epochs >= UNLIMITED_EPOCHS
 
 
 def _title(run: RunFolder) -> str:
@@ -212,7 +225,7 @@ def _headline(run: RunFolder) -> list[dict[str, str]]:
             low = f"{format_score(min(means), True)} to {format_score(max(means), True)}"
             figures.append(
                 {
-                    "name": "mean Dice of all classes",
+                    "name": "mean Dice without background",
                     "figure": format_score(sum(means) / len(means), True),
                     "more": f"cases from {low}" if len(means) > 1 else "one case",
                 }
@@ -488,7 +501,7 @@ def _status(run: RunFolder) -> dict[str, Any]:
     where = "" if latest.number is None else f"Fold {latest.number} ({latest.number + 1} of {folds})"
     if progress is None:
         return {"where": where, "share": 0.0, "lines": ["The training begins."], "written": ""}
-    if progress.epochs >= _UNLIMITED_EPOCHS:
+    if progress.epochs >= UNLIMITED_EPOCHS:
         epochs = plural(progress.epoch, "epoch")
     else:
         epochs = f"{progress.epoch} of {plural(progress.epochs, 'epoch')}"

@@ -32,6 +32,8 @@ SCORES_FILE: Final = "scores.csv"
 SUMMARY_FILE: Final = "summary.json"
 #: Box plots of the scores.
 FIGURE_FILE: Final = "scores.png"
+#: The folder with the predictions of new images, which the page shows.
+NEW_IMAGES_FILE: Final = "new_images.json"
 #: The report page.
 REPORT_FILE: Final = "report.html"
 #: The lock.

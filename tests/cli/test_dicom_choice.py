@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -11,7 +13,11 @@ from dicom_series import make_rtstruct, make_series, random_volume, save_series,
 
 from miscnn_tf import Data_IO
 from miscnn_tf.cli import main as cli
+from miscnn_tf.cli.advice import for_command
+from miscnn_tf.cli.data_options import add_data_options, given_data
 from miscnn_tf.data_loading.interfaces import DICOM_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
+from miscnn_tf.errors import DataError
 from miscnn_tf.experiment.build import make_interface
 from miscnn_tf.experiment.toml_file import read_experiment
 from miscnn_tf.runs.score_summary import read_summary
@@ -110,3 +116,26 @@ def test_evaluate_gives_structures_the_labels_of_the_names(planned: Path, tmp_pa
     assert summary["class_names"] == ["background", "Lung", "Heart"]
     assert [summary["classes"][label]["dice"]["mean"] for label in "12"] == [1, 1]
     assert "Heart" in capsys.readouterr().out
+
+
+def test_names_that_differ_between_patients_may_share_a_label(tmp_path: Path) -> None:
+    """The message shows it with the names of the data, in the form of Python and in that of the option."""
+    rng = np.random.default_rng(1)
+    for patient, name in (("a", "Lung_L"), ("b", "lung L")):
+        series = make_series(rng.integers(0, 900, (4, 10, 9)), Modality="CT", PatientID=patient)
+        save_series(tmp_path / patient / "ct", series)
+        contours = [(1, square(2, 6)), (2, square(2, 6))]
+        make_rtstruct(series, {name: contours}).save_as(tmp_path / patient / "rs.dcm", enforce_file_format=True)
+    with pytest.raises(DataError) as caught:
+        find_interface(tmp_path)
+    assert "Several names may share a label" in str(caught.value)
+    assert "structure_dict={'Lung_L': 1, 'lung L': 1}" in str(caught.value)
+    message = for_command(str(caught.value), {"--structures"})
+    assert message.endswith("for instance --structures Lung_L=1 'lung L=1'")
+    parser = argparse.ArgumentParser()
+    add_data_options(parser)
+    options = shlex.split(message.rpartition("for instance ")[2])
+    given = given_data(parser.parse_args(options))["settings"]["structure_dict"]
+    assert given == {"Lung_L": 1, "lung L": 1}
+    data_io = Data_IO(find_interface(tmp_path, structure_dict=given), tmp_path)
+    assert [int(data_io.sample_loader(name).seg_data.max()) for name in data_io.get_indiceslist()] == [1, 1]

@@ -43,7 +43,8 @@ def test_what_is_printed(tmp_path: Path, capsys) -> None:
     assert init(totalsegmentator(tmp_path / "t"), "-o", tmp_path / "t.toml") == 0
     assert "layout TOTALSEGMENTATOR: 3 structures, a mask for each" in capsys.readouterr().out
     assert init(cell_tracking(tmp_path / "c"), "-o", tmp_path / "c.toml") == 0
-    assert "sequences 01, 02, the cells of *_ST/SEG as one class" in capsys.readouterr().out
+    assert "sequences 01, 02, the cells of *_ST/SEG as one class; the gold" in (printed := capsys.readouterr().out)
+    assert "choose it with --set 'data.settings.truth=\"GT\"'" in printed
     assert init(train_and_val(tmp_path / "s"), "-o", tmp_path / "s.toml") == 0
     printed = capsys.readouterr().out
     assert "layout SPLIT: PAIRED in train (3 training samples), val (2 validation samples); images from" in printed

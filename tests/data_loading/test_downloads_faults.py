@@ -26,7 +26,8 @@ from downloaded_data import (
 from layout_data import NNUNET, SHAPE, image_of, labels_of, save_image, save_nifti, write_description, write_nnunet
 
 from miscnn_tf import Data_IO
-from miscnn_tf.data_loading.interfaces import Paired_interface, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces import NIFTI_interface, Paired_interface, miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces.description import describe_interface
 from miscnn_tf.data_loading.interfaces.mask_union import unite
 from miscnn_tf.data_loading.interfaces.sample_paths import MaskFile
 from miscnn_tf.data_loading.layout_detection import find_interface, locate_data, recognise
@@ -271,8 +272,7 @@ class TestFolderPairs:
         chase(tmp_path)
         for name in ("Image_01L", "Image_01R"):
             save_image(tmp_path / f"{name}_2ndHO.png", np.eye(20, 24, dtype=np.uint8))
-        with pytest.raises(DataError, match=r"could have the masks 'Image_01L_1stHO', 'Image_01L_2ndHO'.*mask_pattern"):
-            find_interface(tmp_path)
+        assert find_interface(tmp_path).label_map == {255: 1}
         first = find_interface(tmp_path, mask_pattern=".*_1stHO")
         second = find_interface(tmp_path, mask_pattern=".*_2ndHO")
         assert first.initialize(tmp_path) == second.initialize(tmp_path) == ["Image_01L", "Image_01R"]
@@ -339,3 +339,37 @@ def test_images_that_only_look_like_a_sample_of_the_bowl(tmp_path: Path) -> None
     save_image(tmp_path / "c" / "images" / "other.png", colours("c"))
     save_image(tmp_path / "c" / "masks" / "other.png", colours("c"))
     assert miscnn_data_interfaces["OBJECT_MASKS"].recognises(tmp_path, {}) is None
+
+
+class TestOneBehaviour:
+    """`find_interface` and `Data_IO` look for the data where the commands do."""
+
+    @pytest.mark.parametrize("name", ["BraTS 2020", "LiTS", "Carvana", "Data Science Bowl 2018", "train and val"])
+    def test_the_same_samples_are_found(self, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+        inner = DOWNLOADS[name].write(tmp_path / "archive" / "data")
+        expected = Data_IO(find_interface(inner), inner)
+        caplog.clear()
+        found = Data_IO(find_interface(tmp_path), tmp_path)
+        assert found.get_indiceslist() == expected.get_indiceslist()
+        assert found.input_path == str(inner)
+        assert f"{tmp_path} holds the data in {inner}, which is used" in caplog.text
+        assert describe_interface(found.interface) == describe_interface(expected.interface)
+        np.testing.assert_array_equal(
+            found.sample_loader(found.get_indiceslist()[0]).seg_data,
+            expected.sample_loader(expected.get_indiceslist()[0]).seg_data,
+        )
+
+    def test_several_are_an_error(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            kits19(tmp_path / name)
+        with pytest.raises(DataError, match="2 folders in it do; give one of them"):
+            find_interface(tmp_path)
+        with pytest.raises(DataError, match="2 folders in it do; give one of them"):
+            Data_IO(find_interface(tmp_path / "a"), tmp_path)
+
+    def test_a_folder_without_data_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DataError, match="does not have a known layout"):
+            find_interface(tmp_path)
+        with pytest.raises(DataError, match=str(tmp_path)):
+            Data_IO(NIFTI_interface(), tmp_path)

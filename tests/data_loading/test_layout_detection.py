@@ -334,7 +334,8 @@ class TestUnknown:
     def test_one_level_too_high(self, tmp_path):
         write_msd(tmp_path / "Task04_Hippocampus")
         with pytest.raises(MissingDataError, match=r"Did you mean .*Task04_Hippocampus\?"):
-            find_interface(tmp_path)
+            recognise(tmp_path)
+        assert find_interface(tmp_path).initialize(str(tmp_path / "Task04_Hippocampus"))
 
     def test_one_level_too_low(self, tmp_path):
         write_folders(tmp_path / "data")

@@ -96,3 +96,15 @@ def test_pairs_are_made_by_name_in_either_unicode_form(tmp_path: Path) -> None:
     nifti(tmp_path / "truth" / "b.nii.gz", BOX)
     pairs = pair(find_label_maps(tmp_path / "pred"), find_label_maps(tmp_path / "truth"))
     assert sorted(pairs) == ["M\u00fcller", "b"]
+
+
+def test_a_truth_of_two_annotators_is_not_chosen_by_chance(tmp_path: Path) -> None:
+    mask = np.eye(6, 9, dtype=np.uint8)
+    png(tmp_path / "pred" / "a.png", mask)
+    for name in ("a_1stHO", "a_2ndHO"):
+        png(tmp_path / "truth" / f"{name}.png", mask)
+    predictions, truth = find_label_maps(tmp_path / "pred"), find_label_maps(tmp_path / "truth")
+    with pytest.raises(DataError, match="prediction 'a' could belong to the truths a_1stHO, a_2ndHO; leave one"):
+        pair(predictions, truth)
+    png(tmp_path / "truth" / "a.png", mask)
+    assert pair(predictions, find_label_maps(tmp_path / "truth")).keys() == {"a"}

@@ -208,7 +208,7 @@ def test_the_order_of_the_channel_files_counts(four_channels):
 
 def test_channels_that_are_missing_or_lie_elsewhere_are_told(four_channels, tmp_path):
     network, files, _ = four_channels
-    with pytest.raises(DataError, match=r"3 channel.*channels=4"):
+    with pytest.raises(DataError, match=r"3 channel.*4 channels"):
         network.predict_file(files[:3])
     with pytest.raises(DataError, match=r"imaging_0000\.nii\.gz.*1 channel"):
         network.predict_file(files[0])

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+from miscnn_tf.neural_network import callbacks
 from miscnn_tf.neural_network.callbacks import TimeLimit
-from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog, with_epoch_bar
+from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog, shown_logs, with_epoch_bar
 from miscnn_tf.runs.tables import read_history
 from miscnn_tf.runs.training_progress import read_progress
 
@@ -73,9 +74,9 @@ def test_the_fold_is_in_the_progress_bar(model, capsys, epochs, expected):
 def test_a_training_with_a_time_limit_shows_the_remaining_time(model, capsys):
     """Defect: it showed "Epoch 1/1000000"."""
     limit = TimeLimit(minutes=30)
-    callbacks = with_epoch_bar([limit])
-    assert [type(one) for one in callbacks] == [TimeLimit, EpochBar]
-    fit(model, callbacks, 2, verbose=2)
+    both = with_epoch_bar([limit])
+    assert [type(one) for one in both] == [TimeLimit, EpochBar]
+    fit(model, both, 2, verbose=2)
     shown = [line for line in capsys.readouterr().out.splitlines() if "Epoch" in line]
     assert shown == ["Epoch 1, 30.0 of 30 minutes left", "Epoch 2, 30.0 of 30 minutes left"]
     fold = EpochBar(0, 5)
@@ -84,4 +85,62 @@ def test_a_training_with_a_time_limit_shows_the_remaining_time(model, capsys):
     assert "Fold 1/5 - Epoch 2, 30.0 of 30 minutes left" in capsys.readouterr().out
     mine = keras.callbacks.ProgbarLogger()
     assert with_epoch_bar([limit, mine]) == [limit, mine]
-    assert with_epoch_bar([]) == []
+    (bar,) = with_epoch_bar([], ["background", "kidney"])
+    assert (type(bar), bar.limit, bar.class_names) == (EpochBar, None, ["background", "kidney"])
+
+
+NAMES = ["background", "kidney", "tumour", "cyst", "vein", "artery"]
+
+
+def logs_of(classes, **others):
+    dice = {f"{prefix}dice_class-{label}": label / 10 for prefix in ("", "val_") for label in range(1, classes)}
+    soft = {"dice_soft": 0.3, "val_dice_soft": 0.3}
+    return {"loss": 0.5, "val_loss": 0.6, **soft, "learning_rate": 1e-3, **dice, **others}
+
+
+def test_a_line_shows_what_a_person_reads():
+    assert shown_logs(logs_of(4, data_wait=0.02), NAMES) == {
+        "loss": 0.5, "val_loss": 0.6, "val Dice kidney": 0.1, "tumour": 0.2, "cyst": 0.3
+    }  # fmt: skip
+    many = shown_logs(logs_of(6, data_wait=0.25), NAMES)
+    assert many["val Dice mean"] == pytest.approx(0.3)
+    assert many["lowest, kidney"] == 0.1
+    assert many["share of time waiting for data"] == 0.25
+    assert len(many) == 5
+    # In the middle of an epoch there is no validation yet; without names the class has its number.
+    assert shown_logs({"loss": 1.0, "dice_class-1": 0.4}) == {"loss": 1.0, "Dice 1": 0.4}
+    # What cannot be said better stays: two classes without ClassDice, and the metrics of users.
+    assert shown_logs({"dice_soft": 0.7, "mine": 1.0}) == {"dice_soft": 0.7, "mine": 1.0}
+
+
+def test_a_line_of_three_classes_has_at_most_112_columns(model, capsys):
+    class Values(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs.update(logs_of(4, loss=0.5))
+
+    fit(model, [Values(), *with_epoch_bar([], NAMES)], 1, verbose=2)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "kidney" in line]
+    assert len(line) <= 112
+    assert "dice_soft" not in line
+
+
+def test_a_time_limit_for_few_steps_is_a_warning(model, caplog, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: clock[0])
+    for seconds, warns in ((5.0, True), (0.1, False)):
+        limit = TimeLimit(minutes=1)
+        caplog.clear()
+        clock[0] = 0.0
+        limit.on_train_begin()
+        for _ in range(2):
+            for step in range(4):
+                clock[0] += 30 if clock[0] == 0 else seconds  # the first step compiles
+                limit.set_model(model)
+                limit.on_train_batch_end(step)
+            limit.on_epoch_end(0)
+        expected = (
+            "the time limit of 1 min leaves about 7 training steps, and the result will be poor; give more minutes, "
+            "at least about 29"
+        )
+        assert [record.message for record in caplog.records] == [expected] * warns
+    model.stop_training = False

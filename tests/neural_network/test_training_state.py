@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.neural_network import hardware
 from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
 from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
 
@@ -315,3 +316,27 @@ def test_killed_training_equals_an_uninterrupted_one_to_the_last_bit(tmp_path):
         assert len(a.files) > 30
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.mark.parametrize("began", ["mixed_bfloat16", "float32"])
+def test_an_interrupted_training_goes_on_in_its_precision(network, tmp_path, monkeypatch, began):
+    """Defect: "auto" measured again, and could choose another precision for the rest of the training."""
+    others = {"mixed_bfloat16": "float32", "float32": "mixed_bfloat16"}
+
+    def trained(*precisions):
+        for precision, more in precisions:
+            monkeypatch.setattr(hardware, "_cpu_precision", lambda *_, precision=precision: (precision, "measured"))
+            one = network(precision="auto")
+            assert one.hardware.precision == precision
+            try:
+                one.train(CASES, epochs=2, callbacks=[TrainingState(tmp_path), *more])
+            except KeyboardInterrupt:
+                continue
+        return one
+
+    whole = trained((began, []))
+    resumed = trained((began, [Interrupt(1)]), (others[began], []))
+    assert resumed.hardware.precision == resumed.model.dtype_policy.name == began
+    assert resumed.model.layers[1].compute_dtype == whole.model.layers[1].compute_dtype
+    for ours, expected in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)

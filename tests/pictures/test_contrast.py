@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.color import rgb2lab
+from skimage.color import deltaE_ciede2000, rgb2lab
 
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, main_colours, outline_colour
-from miscnn_tf.pictures.overlay import class_colours
 
 BROWN = np.array([[150, 90, 50], [125, 75, 40], [170, 115, 70], [232, 225, 220]], np.uint8)
 FUNDUS = np.array([[200, 89, 19], [154, 57, 9], [96, 42, 7], [0, 0, 0]], np.uint8)
@@ -34,7 +34,7 @@ def test_differences_differ_from_every_class_and_from_each_other(classes, below)
     names = difference_colours(own, below)
     assert len(set(names)) == 3
     # 2.3 is just noticeable; colours of different things need about ten times as much.
-    assert distances(rgb(names), own).min() > 25
+    assert distances(rgb(names), own).min() > 22
     assert distances(rgb(names), rgb(names))[np.triu_indices(3, 1)].min() > 40
 
 
@@ -68,3 +68,16 @@ def test_the_main_colours_are_those_of_large_areas():
 
 def test_outlines_are_dark_on_bright_images_only():
     assert [outline_colour(below) for below in (None, FUNDUS, PINK)] == ["#FFFFFF", "#FFFFFF", "#000000"]
+
+
+@pytest.mark.parametrize("classes", range(2, 9))
+@pytest.mark.parametrize("image", [None, np.array([[150, 90, 40]], np.uint8), np.array([[230, 180, 210]], np.uint8)])
+def test_the_colours_of_differences_are_told_apart(classes, image):
+    """Defect: two greens for "too much" and "another class"."""
+    shown = colours_over(classes, image)[1:]
+    chosen = np.array([list(bytes.fromhex(one[1:])) for one in difference_colours(shown, image)])
+    first, second = rgb2lab(chosen / 255), rgb2lab(shown / 255)
+    for number in range(3):
+        others = np.delete(first, number, axis=0)
+        assert deltaE_ciede2000(np.broadcast_to(first[number], others.shape), others).min() > 22
+        assert deltaE_ciede2000(np.broadcast_to(first[number], second.shape), second).min() > 15

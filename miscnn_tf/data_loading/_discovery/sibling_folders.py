@@ -67,10 +67,7 @@ def sibling_pairs(root: Path) -> list[FolderPair]:
 def several_pairs(root: Path, pairs: list[FolderPair]) -> DataError:
     """Make the error for several folders of images and masks, of which one must be chosen."""
     choices = "\n".join(f"  image_folder={pair.images.name!r}, mask_folder={pair.masks.name!r}" for pair in pairs)
-    return DataError(
-        f"{root} holds several possible folders of images and masks:\n{choices}\nChoose one pair (in [data.settings] "
-        "of a configuration, --set data.settings.image_folder=… for init, --image-folder and --mask-folder for verify)"
-    )
+    return DataError(f"{root} holds several possible folders of images and masks:\n{choices}\nChoose one pair")
 
 
 def _candidates(root: Path) -> dict[Path, list[Path]]:

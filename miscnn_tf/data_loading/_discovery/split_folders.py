@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miscnn_tf.data_loading._discovery.mask_folders import MASK_FOLDERS
+from miscnn_tf.data_loading._discovery.mask_folders import IMAGE_FOLDERS, MASK_FOLDERS
 from miscnn_tf.data_loading._discovery.sibling_folders import role_in, sibling_pairs
 from miscnn_tf.data_loading.file_names import folders_in
 from miscnn_tf.errors import DataError
@@ -20,7 +20,6 @@ _PART = re.compile(
 )
 # Parts of one training set: BraTS' grades, and the archives of LiTS.
 _SHARE = re.compile(r"HGG|LGG|(?:training[-_ ]?)?batch[-_ ]?\d+", re.IGNORECASE)
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Part:
     role: str
     name: str
     folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 def possible_parts(root: Path) -> Iterator[list[Part]]:
@@ -46,11 +45,20 @@ def possible_parts(root: Path) -> Iterator[list[Part]]:
     Raises:
         DataError: If folders of images and masks cannot be matched, or two folders are the same part.
     """
-    for found in (_folders(root), _pairs_below(root), _siblings(root)):
+    for found in (part_folders(root), _pairs_below(root), _siblings(root)):
         parts = list(found)
         roles = [part.role for part in parts]
         if _TRAINING in roles and len(parts) > 1:
             yield parts
+
+
+def part_folders(root: Path) -> list[Part]:
+    """Return the folders in a folder that have the names of parts, ``train`` and ``val``, or of shares of a part.
+
+    Raises:
+        DataError: If two folders are the same part.
+    """
+    return list(_folders(root))
 
 
 def _folders(root: Path) -> Iterator[Part]:
@@ -71,7 +79,7 @@ def _folders(root: Path) -> Iterator[Part]:
 def _pairs_below(root: Path) -> Iterator[Part]:
     """Return ``images/train`` and ``masks/train``, ``images/val`` and ``masks/val``, …."""
     folders = folders_in(root)
-    images = [path for path in folders if path.name.lower() in _IMAGE_FOLDERS]
+    images = [path for path in folders if path.name.lower() in IMAGE_FOLDERS]
     masks = [path for path in folders if path.name.lower() in MASK_FOLDERS]
     if len(images) != 1 or len(masks) != 1:
         return
@@ -82,7 +90,7 @@ def _pairs_below(root: Path) -> Iterator[Part]:
 
 def _siblings(root: Path) -> Iterator[Part]:
     """Return ``train`` and ``train_masks``, ``val`` and ``val_masks``, …."""
-    named = any(path.name.lower() in _IMAGE_FOLDERS for path in folders_in(root))
+    named = any(path.name.lower() in IMAGE_FOLDERS for path in folders_in(root))
     for pair in () if named else sibling_pairs(root):
         role = role_in(pair.images.name)
         if role is not None:

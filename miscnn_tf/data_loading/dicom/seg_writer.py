@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.color import rgb2lab
 
 import miscnn_tf
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
@@ -119,7 +121,7 @@ def _description(number: int, name: str, code: Sequence[Any] | None) -> Any:
     from pydicom.sr.codedict import codes
 
     category, kind = code or _code(name)
-    return highdicom.seg.SegmentDescription(
+    description = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=name,
         segmented_property_category=category,
@@ -129,6 +131,11 @@ def _description(number: int, name: str, code: Sequence[Any] | None) -> Any:
             name=MANUFACTURER, version=miscnn_tf.__version__, family=codes.cid7162.ArtificialIntelligence
         ),
     )
+    lightness, a, b = rgb2lab(class_colours(number + 1)[number] / 255)
+    # 16 bits for 0 to 100 and for -128 to 127: DICOM PS3.3, C.10.7.1.1.
+    shares = (lightness / 100, (a + 128) / 255, (b + 128) / 255)
+    description.RecommendedDisplayCIELabValue = [round(65535 * float(share)) for share in shares]
+    return description
 
 
 def _code(name: str) -> tuple[Any, Any]:

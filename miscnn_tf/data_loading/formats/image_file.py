@@ -1,4 +1,4 @@
-"""Reader and writer of PNG, TIFF, JPEG, BMP and GIF files, as arrays of rows and columns in the depth of the file."""
+"""Reader and writer of PNG, TIFF, JPEG, BMP, GIF, … files, as arrays of rows and columns in the depth of the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from miscnn_tf._base.files import atomic_path, open_regular
 from miscnn_tf.data_loading.formats import authorship
-from miscnn_tf.data_loading.formats._pictures import bmp, gif, jpeg, png, tiff
+from miscnn_tf.data_loading.formats._pictures import bmp, gif, jpeg, png, pnm, tiff
 from miscnn_tf.data_loading.formats._pictures.meaning import as_colours, as_image, as_labels, as_values
 from miscnn_tf.data_loading.formats._pictures.picture import Picture, Stored, turned
 from miscnn_tf.data_loading.label_keys import colours_of, has_colours, is_colour, is_threshold
@@ -24,7 +24,7 @@ A = TypeVar("A")
 #: Formats that keep every value and are written.
 LOSSLESS = ("png", "tif", "tiff", "bmp")
 #: Formats of masks that are read.
-MASKS = (*LOSSLESS, "gif")
+MASKS = (*LOSSLESS, "gif", "ppm", "pgm", "ppm.gz", "pgm.gz")
 #: Formats that change values.
 LOSSY = ("jpg", "jpeg")
 #: Formats of images that are read.
@@ -38,6 +38,7 @@ _OPENERS = {
     jpeg.SIGNATURE: jpeg.open_jpeg,
     bmp.SIGNATURE: bmp.open_bmp,
     **dict.fromkeys(gif.SIGNATURES, gif.open_gif),
+    **dict.fromkeys(pnm.SIGNATURES, pnm.open_pnm),
 }
 # ITU-R BT.601, as Pillow and scikit-image's predecessors weigh the colours.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -218,7 +219,8 @@ def _open(path: str | Path) -> Picture:
                 except Exception as error:  # damaged headers may raise any error in the parsers
                     raise _damaged(path, error) from error
     raise DataError(
-        f"{path}: not a readable image (its content is not PNG, TIFF, JPEG, BMP or GIF); save it again as PNG or TIFF"
+        f"{path}: not a readable image (its content is not PNG, TIFF, JPEG, BMP or GIF, nor binary PPM or PGM); save "
+        "it again as PNG or TIFF"
     )
 
 

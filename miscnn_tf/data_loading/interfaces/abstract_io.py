@@ -56,6 +56,8 @@ class Abstract_IO(Constructed, ABC):
             side of a split, such as the patient; None if samples are independent.
         layout_description: Description of the layout for help and messages: a line, then a file tree; empty if it is
             not listed there.
+        annotation_format: Format of the DICOM annotations that were read as label maps, "seg" or "rtstruct"; None if
+            none were. It is stored in model files, as the usual format of predictions.
         writes_annotations: True if `write_annotation` is overridden.
         recognition_order: `find_interface` asks interfaces with a lower number first. Those of this package have 10 to
             50.
@@ -70,6 +72,7 @@ class Abstract_IO(Constructed, ABC):
     structures_left_out: Mapping[str, str] = MappingProxyType({})
     validation_samples: Sequence[Hashable] = ()
     sample_groups: str | None = None
+    annotation_format: str | None = None
 
     def __init__(self, channels: int = 1, classes: int = 2, three_dim: bool = False) -> None:
         # None if a subclass derives it from the data.
@@ -106,6 +109,17 @@ class Abstract_IO(Constructed, ABC):
     def find_image(cls, folder: Path) -> Path | None:
         """Return an image file of a sample's folder; None if the folder is not a sample of this layout, by default."""
         return None
+
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the image files of each sample in one sample's folder, in the order of the channels.
+
+        Layouts with a folder per sample and files of names of their own override this, so that the folder of one new
+        sample can be segmented. By default none.
+
+        Args:
+            folder: An existing folder, with an absolute path.
+        """
+        return {}
 
     @classmethod
     def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
@@ -333,6 +347,10 @@ class Abstract_IO(Constructed, ABC):
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to one file, in the geometry of ``sample.extended``."""
         raise ConfigurationError(f"{type(self).__name__} cannot write single files; use save_prediction instead")
+
+    def load_annotation(self, index: Hashable, path: str | Path) -> np.ndarray:
+        """Read a DICOM annotation at any path as the label map of a sample, by the names of the classes."""
+        raise ConfigurationError(f"{path}: {type(self).__name__} reads no DICOM series, to which the file refers")
 
     def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
         """Write ``sample.pred_data`` as a DICOM annotation of the images that it was read from.

@@ -59,6 +59,10 @@ a folder per patient with annotated frames, as in ACDC
                 return f"{patient.name} has files <patient>_frame<number>"
         return None
 
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the frames of a patient."""
+        return {name: files.images for name, files in _frames(folder).items()}
+
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:
         """Return True: the classes are those of the challenge."""

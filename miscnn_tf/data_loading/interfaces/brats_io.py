@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.file_names import (
     ENDINGS,
     composed,
@@ -19,11 +21,14 @@ from miscnn_tf.data_loading.file_names import (
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, needs_labels
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_scan import FoundLabels
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
+
+logger = logging.getLogger(__name__)
 
 # The order of the channels, with the names of the challenges until 2021 (t1ce, flair) and from 2023 on (t1c, t2f).
 _ORDER = (("t1", "t1n", "t1w"), ("t1ce", "t1c", "t1gd"), ("t2", "t2w"), ("flair", "t2f"))
 _KNOWN = frozenset(word for words in _ORDER for word in words)
+_SEQUENCE_FILE = re.compile(rf"(.+)[-_](?:{'|'.join(sorted(_KNOWN))})", re.IGNORECASE)
 _SEGMENTATIONS = ("seg", "segmentation")
 #: Folders of cases below the data folder, until 2019.
 _GRADES = ("hgg", "lgg")
@@ -131,6 +136,29 @@ a folder per case with a file per MRI sequence, as in BraTS
             samples, ENDINGS[0], len(self.modalities), found_in=f"the channels are {', '.join(self.modalities)}"
         )
 
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the files of a case's sequences, also if the folder has another name than its files.
+
+        Raises:
+            DataError: If the sequences of the training are unknown, and their number is not that of the case.
+        """
+        files = _files_of(folder)
+        if not files.keys() & _KNOWN:
+            prefixes = {match[1] for stem in nifti_files(folder) if (match := _SEQUENCE_FILE.fullmatch(stem))}
+            files = _files_named(folder, prefixes.pop()) if len(prefixes) == 1 else {}
+        if not files.keys() & _KNOWN:
+            return {}
+        if self.modalities is not None:
+            return {folder.name: self._sample_of(files).images}
+        usual = _usual([files])
+        if len(usual) != self.channels:
+            raise DataError(
+                f"{folder} has {plural(len(usual), 'sequence')} ({', '.join(usual)}), but the interface reads "
+                f"{plural(self.channels, 'channel')}; list their files, in the order of the training"
+            )
+        logger.warning("%s: the channels are %s; check that the training had this order", folder, ", ".join(usual))
+        return {folder.name: tuple(files[word] for word in usual)}
+
     def interpret_values(
         self, found: FoundLabels, folder: Path, label_map: Mapping[int, int] | None
     ) -> tuple[int, Mapping[int, int] | None, Sequence[str] | None]:
@@ -156,8 +184,12 @@ def _places(root: Path) -> list[Path]:
 
 def _files_of(case: Path) -> dict[str, Path]:
     """Return the NIfTI files ``<case>_<word>`` or ``<case>-<word>`` of a case by the word in small letters."""
-    named = re.compile(rf"{re.escape(composed(case.name))}[-_]([^-_.]+)", re.IGNORECASE)
-    matches = ((named.fullmatch(stem), path) for stem, path in nifti_files(case).items())
+    return _files_named(case, composed(case.name))
+
+
+def _files_named(folder: Path, prefix: str) -> dict[str, Path]:
+    named = re.compile(rf"{re.escape(prefix)}[-_]([^-_.]+)", re.IGNORECASE)
+    matches = ((named.fullmatch(stem), path) for stem, path in nifti_files(folder).items())
     return {match[1].lower(): path for match, path in matches if match}
 
 

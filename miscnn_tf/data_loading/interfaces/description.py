@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from miscnn_tf._base.configuration import build, get_config
 from miscnn_tf.data_loading.formats.volumes import is_volume
 from miscnn_tf.data_loading.interfaces import (
@@ -19,6 +21,7 @@ from miscnn_tf.data_loading.interfaces import (
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.label_keys import has_colours
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
+from miscnn_tf.data_loading.labels import AxesError, check_axes
 from miscnn_tf.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -126,6 +129,12 @@ def class_names_of(interface: object) -> list[str] | None:
     return None if names is None else [str(name) for name in names]
 
 
+def annotation_format_of(interface: object) -> str | None:
+    """Return the format of the DICOM annotations that an interface has read as label maps; None if it read none."""
+    # Interfaces that are not derived from Abstract_IO may lack the attribute.
+    return getattr(interface, "annotation_format", None)
+
+
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
     """Return the given interface if it reads a file, otherwise an interface of this package for the file's ending.
 
@@ -159,6 +168,28 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
     general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
     general.class_names = class_names_of(interface)
     return with_label_values(general, label_values_of(interface))
+
+
+def read_for_model(
+    interface: Abstract_IO, path: str | Path | Sequence[str | Path], channels: int, three_dim: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Read an image that a model segments.
+
+    Args:
+        interface: The result of `interface_for`.
+        path: As there.
+        channels: Number of channels that the model was trained on.
+        three_dim: Whether it was trained on volumes.
+
+    Raises:
+        DataError: If the image cannot be read, or has other channels or another dimension.
+    """
+    try:
+        image, extended = interface.read_file(path)
+        check_axes(np.shape(image), three_dim, channels, path if isinstance(path, str | Path) else Path(path[0]).parent)
+    except AxesError as error:
+        raise error.for_model(channels, three_dim) from error
+    return image, extended
 
 
 def general_interface(cls: Any, channels: int, classes: int, three_dim: bool) -> Abstract_IO:

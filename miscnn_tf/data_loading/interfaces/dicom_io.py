@@ -14,7 +14,8 @@ import numpy as np
 
 from miscnn_tf._base import configuration
 from miscnn_tf._base.files import inside
-from miscnn_tf._base.messages import did_you_mean
+from miscnn_tf._base.messages import did_you_mean, some_of
+from miscnn_tf.data_loading._discovery.study_folders import find_studies, study_parts
 from miscnn_tf.data_loading.dicom.distinctions import normalised_frames
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT, Header, read_header
 from miscnn_tf.data_loading.dicom.recognition import DICOM_ENDINGS, is_dicom, require_dicom
@@ -38,14 +39,29 @@ from miscnn_tf.data_loading.dicom.structures import (
     why_left_out,
 )
 from miscnn_tf.data_loading.dicom.volume import check_files, read_volume
-from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, find_samples, is_nifti, sample_folder
+from miscnn_tf.data_loading.file_names import (
+    ENDINGS,
+    composed,
+    find_nifti,
+    find_samples,
+    first_image,
+    is_nifti,
+    sample_folder,
+)
 from miscnn_tf.data_loading.formats.nifti_reader import read_info
 from miscnn_tf.data_loading.formats.nifti_writer import write_nifti
 from miscnn_tf.data_loading.formats.volumes import read_voxels
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, prediction_labels, prediction_to_write
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values, completed
-from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, label_dtype, normalised_label_map
+from miscnn_tf.data_loading.labels import (
+    AxesError,
+    check_axes,
+    check_image,
+    check_labels,
+    label_dtype,
+    normalised_label_map,
+)
 from miscnn_tf.data_loading.overlapping_masks import merge_masks
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
@@ -66,11 +82,12 @@ _SERIES_LOOKED_AT = 5
 class DICOM_interface(Abstract_IO):
     """Interface for volumes in DICOM series (CT, MR, PET), with RTSTRUCT or SEG files as label maps.
 
-    A sample is a folder; its files may have any name and may be in folders below it. The images of one
-    SeriesInstanceUID form the volume, ordered by their position in the patient. If there are several series, the one
-    on which the annotation was drawn is used. CT values are Hounsfield units: the rescale slope and intercept are
-    applied. DICOMDIRs and other files are left out; so are, beside a scan, overview images and images without a
-    position, such as screen captures and dose reports.
+    A sample is a folder, in the data folder or in ``train/`` and ``val/`` in it, which are kept as the split; ``test/``
+    beside them is left out, with a remark. The files of a sample may have any name and may be in folders below it. The
+    images of one SeriesInstanceUID form the volume, ordered by their position in the patient. If there are several
+    series, the one on which the annotation was drawn is used. CT values are Hounsfield units: the rescale slope and
+    intercept are applied. DICOMDIRs and other files are left out; so are, beside a scan, overview images and images
+    without a position, such as screen captures and dose reports.
 
     The axes of the arrays are (slice, row, column); the affine gives their directions. Missing slices, several images
     at one position and mixed series raise errors that name the files. The slices of a tilted gantry are read as stored,
@@ -111,7 +128,7 @@ class DICOM_interface(Abstract_IO):
 
     layout_description: ClassVar[str] = """\
 a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere below it
-  case_00/….dcm"""
+  case_00/….dcm                   or train/case_00/….dcm and val/case_01/….dcm"""
     recognition_order: ClassVar[int] = 50
     writes_annotations: ClassVar[bool] = True
 
@@ -143,6 +160,8 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         self.modality = modality
         self.frames = normalised_frames(frames)
         self.data_directory: Path | None = None
+        # Only for data sets in train/ and val/.
+        self._folders: dict[str, Path] = {}
         if not 0 <= mask_background < classes:
             raise ConfigurationError(
                 f"mask_background={mask_background!r} is not one of the {classes} classes (0 to {classes - 1})"
@@ -165,6 +184,15 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         """Return a DICOM file, by ending or content, among the first 50 files below a folder; None if there is none."""
         files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         return next((path for path in islice(files, _FILES_LOOKED_AT) if is_dicom(path)), None)
+
+    @classmethod
+    def recognises(cls, folder: Path, settings: Mapping[str, Any]) -> str | None:
+        """Return the evidence: a DICOM file in one of the folders, or in one of the folders of ``train`` or ``val``."""
+        for part in study_parts(folder, lambda sample: cls.find_image(sample) is not None):
+            image = first_image(part.folder, settings.get("pattern"), cls.find_image)
+            if image is not None:
+                return f"it holds {image.relative_to(folder).as_posix()}"
+        return super().recognises(folder, settings)
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -195,6 +223,19 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
             MissingDataError: If none exist; the message lists what was found instead.
         """
         root = Path(input_path)
+        self._folders, self.validation_samples, self.found_in = {}, (), None
+        parts = study_parts(root, holds_images) if root.is_dir() else []
+        if parts:
+            found = find_studies(parts, self._names_in)
+            if not found.folders:
+                raise MissingDataError(
+                    f"pattern={self.pattern!r} matches none of the folders in "
+                    f"{', '.join(str(part.folder) for part in parts)}; it must match the whole name"
+                )
+            self._folders = {composed(name): folder for name, folder in found.folders.items()}
+            self.validation_samples, self.found_in = found.validation, found.found_in
+            self.data_directory = root
+            return list(found.folders)
         try:
             indices = find_samples(
                 root, self.pattern, lambda folder: holds_images(folder, nested=folder != root), "a DICOM series"
@@ -342,7 +383,9 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def fingerprint(self, index: Hashable, input_path: str | Path) -> str | None:
         """Return a digest of the sample's files and of the settings of the label map; None without a folder."""
-        files = super().fingerprint(index, str(input_path))
+        folder = self._folders.get(composed(str(index)))
+        source = (input_path, index) if folder is None else (folder.parent, folder.name)
+        files = super().fingerprint(source[1], str(source[0]))
         if files is None:
             return None
         # The order matters where structures of one size overlap.
@@ -388,6 +431,29 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         if activation and not sample.three_dim:
             array = array[:, :, np.newaxis]
         write_nifti(path, array, sample.extended)
+
+    def load_annotation(self, index: Hashable, path: str | Path) -> np.ndarray:
+        """Read a SEG or RTSTRUCT at any path on the grid of a sample, by the names of the classes.
+
+        Raises:
+            DataError: If it is not one, refers to another series, or holds other names.
+        """
+        path = Path(path)
+        header, grid = read_header(path), self.grid(index)
+        if header is None or not header.is_annotation:
+            raise DataError(f"{path} is neither an RTSTRUCT nor a SEG; give the files that were predicted")
+        if grid.planes[0][0].series not in header.referenced_series:
+            raise DataError(f"{path} refers to another series than {grid.where}; it is not a prediction of {index!r}")
+        labels = {name: label for label, name in self._names_to_write().items()}
+        held = self._names(header)[1]
+        unknown = sorted({name for name in held.values() if name not in labels})
+        if unknown:
+            raise DataError(
+                f"{path} holds the structures {some_of(unknown)}, but the classes are {some_of(labels)}; give "
+                "the labels of the training, or its model"
+            )
+        array = self._label_map(header, grid, {number: labels[name] for number, name in held.items()})
+        return check_labels(self._without_slice_axis(array), self.classes, path)
 
     def write_annotation(self, sample: Sample, path: str | Path, kind: str) -> None:
         """Write ``sample.pred_data`` as SEG or RTSTRUCT on the grid of its series, atomically.
@@ -440,7 +506,15 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
             MissingDataError: If the series is missing.
             DataError: If it does not form a volume.
         """
-        return self._grid_in(scan_folder(sample_folder(self.data_directory, index, self)))
+        return self._grid_in(scan_folder(self._folder(index)))
+
+    def _names_in(self, folder: Path) -> list[str]:
+        """Return the names of the samples in a part of the data set; none if `pattern` matches none."""
+        try:
+            return [str(name) for name in find_samples(folder, self.pattern, holds_images, "a DICOM series")]
+        except MissingDataError as error:  # `initialize` raises an error if no part has samples
+            logger.info("%s", error)
+            return []
 
     def is_picture(self, index: Hashable) -> bool:
         """Return True if the image of a sample has no position in the patient, like radiographs.
@@ -448,8 +522,12 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
         Raises:
             DataError: If the headers cannot be read.
         """
-        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        scan = scan_folder(self._folder(index))
         return not any(header.planes for header in self._chosen(scan))
+
+    def _folder(self, index: Hashable) -> Path:
+        known = self._folders.get(composed(str(index)))
+        return sample_folder(self.data_directory, index, self) if known is None else known
 
     def _chosen(self, scan: Scan) -> list[Header]:
         return choose_series(scan, self.series, self.annotation_tag, modality=self.modality)
@@ -484,9 +562,11 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def _check_axes(self, grid: Grid) -> None:
         if not self.three_dim and grid.shape[0] > 1:
-            raise DataError(
+            raise AxesError.of(
                 f"{grid.where} has {grid.shape[0]} slices, but this interface reads single images; make the interface "
-                "with three_dim=True"
+                "with three_dim=True",
+                grid.where,
+                grid.shape,
             )
         check_axes(grid.shape if self.three_dim else grid.shape[1:], self.three_dim, self.channels, grid.where)
 
@@ -515,14 +595,18 @@ a folder per sample, with a DICOM series and RTSTRUCT or SEG files anywhere belo
 
     def _annotated(self, index: Hashable) -> tuple[Grid, Header]:
         """Return the grid of a sample and its annotation."""
-        scan = scan_folder(sample_folder(self.data_directory, index, self))
+        scan = scan_folder(self._folder(index))
         grid = self._grid_in(scan)
         if not grid.placed:
             raise DataError(
                 f"{grid.files[0]} has no position in the patient, so an RTSTRUCT or SEG cannot be matched to it. To "
                 "train on radiographs, save images and masks as PNG or TIFF"
             )
-        return grid, choose_annotation(scan, grid, self.annotation_tag)
+        annotation = choose_annotation(scan, grid, self.annotation_tag)
+        # SEG if there are both, independently of the order in which threads read them.
+        is_rtstruct = annotation.sop_class == RTSTRUCT and self.annotation_format != "seg"
+        self.annotation_format = "rtstruct" if is_rtstruct else "seg"
+        return grid, annotation
 
     def _names(self, annotation: Header) -> tuple[Any, dict[int, str]]:
         """Return the content of an annotation, and the names of its structures by number."""

@@ -45,6 +45,9 @@ def with_current_arguments(save_prediction: Callable[..., None]) -> Callable[[Sa
         save_prediction(*arguments[: len(names)])
 
     write.__qualname__ = f"the signature ({', '.join(names)}) of {save_prediction.__qualname__}"
-    return deprecated("(sample, output_path) with sample.pred_data and sample.index", since="0.2", removed_in="1.0")(
-        write
-    )
+    return deprecated(
+        "(sample, output_path) with sample.pred_data and sample.index",
+        since="0.2",
+        removed_in="1.0",
+        defined_by=save_prediction,
+    )(write)

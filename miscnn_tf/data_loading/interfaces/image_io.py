@@ -16,7 +16,15 @@ from miscnn_tf._base.files import atomic_path, inside
 from miscnn_tf._base.messages import some_of
 from miscnn_tf._base.plain_files import read_array
 from miscnn_tf.data_loading._discovery.image_forms import have_colours
-from miscnn_tf.data_loading.file_names import find_file, find_samples, folder_below, list_files, sample_folder
+from miscnn_tf.data_loading.file_names import (
+    ending_of,
+    find_file,
+    find_samples,
+    folder_below,
+    list_files,
+    sample_folder,
+    visible_files,
+)
 from miscnn_tf.data_loading.formats import image_file
 from miscnn_tf.data_loading.formats.image_file import IMAGES, LOSSLESS, LOSSY, MASKS, LossyMaskError
 from miscnn_tf.data_loading.interfaces.abstract_io import (
@@ -41,21 +49,21 @@ _LIMITS_OF_TIFF = (-(2**31), 2**31 - 1)
 
 
 class Image_interface(Abstract_IO):
-    """Interface for 2D images in PNG, TIFF, JPEG, BMP or GIF files, as arrays of ``(rows, columns)``.
+    """Interface for 2D images in PNG, TIFF, JPEG, BMP, GIF or PPM files, as arrays of ``(rows, columns)``.
 
     A sample is a folder with ``imaging.<fmt>`` and, for training, ``segmentation.<fmt>``. Depth is kept (8, 16 and 32
-    bits, float32). Masks are grey values or palette indices in a lossless format, PNG, TIFF, BMP or GIF; colours with a
+    bits, float32). Masks are grey values or palette indices in a lossless format, all but JPEG; colours with a
     label map of colours, ``{"#ff0000": 1}``; and JPEG with one that has a threshold, ``{"128+": 1}``. Images and masks
     are turned upright by their Orientation tag; predictions are upright, without the tag.
 
-    Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG and GIF data), grey values that are the labels,
-    with 16 bits where they need them, or colours; activation output is ``<output_path>/<index>.npy``, float32 ``(rows,
-    columns, classes)``.
+    Predictions are ``<output_path>/<index>.<fmt>`` (``.png`` for JPEG, GIF and PPM data), grey values that are the
+    labels, with 16 bits where they need them, or colours; activation output is ``<output_path>/<index>.npy``, float32
+    ``(rows, columns, classes)``.
 
     Args:
         classes: Number of classes, background included.
         img_type: "grayscale" (1 channel; colours become luminance) or "rgb" (3 channels).
-        img_format: "png", "tif", "tiff", "bmp", "gif", "jpg" or "jpeg".
+        img_format: "png", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "ppm.gz", "pgm.gz", "jpg" or "jpeg".
         pattern: Regular expression that a folder's whole name must match to be a sample; None takes all.
         label_map: Labels for values or colours in the masks, ``{255: 1}``; other values are kept. Predictions are
             written in the same values or colours.
@@ -100,6 +108,13 @@ a folder per sample, with images
     def find_image(cls, folder: Path) -> Path | None:
         """Return ``imaging.<ending>`` of a sample's folder, in any of the formats; None if it is missing."""
         return _first(folder, "imaging", list(IMAGES))
+
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the image of a sample's folder; none if it holds other images beside it and its mask."""
+        image = self._image_in(folder) or self.find_image(folder)
+        held = [path for path in visible_files(folder) if self.check_file_termination(path.suffix)]
+        alone = {path.stem.lower() for path in held} <= {"imaging", "segmentation"}
+        return {folder.name: (image,)} if image is not None and alone else {}
 
     @classmethod
     def from_folder(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
@@ -207,7 +222,7 @@ a folder per sample, with images
         return termination.lower().startswith(".") and termination.lower()[1:] in IMAGES
 
     def writes_file_termination(self, termination: str) -> bool:
-        """Return True if files with this ending are images of a format that is written; GIF is only read.
+        """Return True if files with this ending are images of a format that is written; GIF and PPM are only read.
 
         Raises:
             ConfigurationError: If the format cannot hold the values of the label map.
@@ -385,7 +400,7 @@ def _usual_format(root: Path, pattern: str | None) -> str:
 def _format_in(folder: Path) -> str:
     """Return the ending of the image in a sample's folder, in small letters without the dot; empty without one."""
     path = Image_interface.find_image(folder)
-    return "" if path is None else path.suffix.lower()[1:]
+    return "" if path is None else ending_of(path)[1:]
 
 
 def _first(folder: Path, stem: str, endings: list[str]) -> Path | None:

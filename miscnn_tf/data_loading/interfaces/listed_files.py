@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def common_ending(samples: Iterable[SampleFiles], where: str | Path) -> str:
         raise DataError(f"{where}: {paths[0].name} and {first} have different formats; keep volumes and images apart")
     if volumes == {True}:
         return prediction_ending(ending_of(paths[0]))
-    endings = {path.suffix.lower() for path in paths}
+    endings = {ending_of(path) for path in paths}
     return endings.pop() if len(endings) == 1 else ".png"
 
 
@@ -273,7 +274,7 @@ class ListedFiles_interface(Abstract_IO):
 
     @staticmethod
     def check_file_termination(termination: str) -> bool:
-        """Return True if files with this ending can be read: NIfTI, NRRD, …, PNG, TIFF, BMP, JPEG, GIF."""
+        """Return True if files with this ending can be read: NIfTI, NRRD, …, PNG, TIFF, BMP, JPEG, GIF, PPM."""
         return NIFTI_interface.check_file_termination(termination) or Image_interface.check_file_termination(
             termination
         )
@@ -295,7 +296,15 @@ class ListedFiles_interface(Abstract_IO):
         return self.reader.fingerprint(index, str(input_path))
 
     def read_file(self, path: str | Path | Sequence[str | Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read an image at any path, as `load_image` does; a list of volumes has one channel each."""
+        """Read an image at any path, as `load_image` does; a list of volumes has one channel each.
+
+        The folder of one sample is read as in the layout.
+
+        Raises:
+            DataError: If the image cannot be read, or a folder holds several samples.
+        """
+        if isinstance(path, str | Path) and Path(path).is_dir():
+            path = self._one_image_of(Path(path))
         first = path if isinstance(path, str | Path) else next(iter(path), "")
         reader = self._reader_of(first)
         return reader.read_file(path)  # type: ignore[arg-type]  # each reader checks the type itself
@@ -303,6 +312,15 @@ class ListedFiles_interface(Abstract_IO):
     def write_file(self, sample: Sample, path: str | Path) -> None:
         """Write ``sample.pred_data`` to a volume or image file, atomically, in the image's geometry."""
         self._reader_of(path).write_file(sample, path)
+
+    def _one_image_of(self, folder: Path) -> Path | list[Path]:
+        """Return the file, or the files of the channels, of the only sample in a folder; other folders as they are."""
+        found = self.images_of_folder(Path(os.path.abspath(folder)))
+        if len(found) > 1:
+            first = next(iter(found.values()))[0]
+            raise DataError(f"{folder} holds {len(found)} samples ({some_of(found)}); give the file of one, {first}")
+        images = next(iter(found.values()), ())
+        return list(images) if len(images) > 1 else images[0] if images else folder
 
     @property
     def reader(self) -> NIFTI_interface | Image_interface:

@@ -47,7 +47,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import (
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
 from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_values import class_values
-from miscnn_tf.data_loading.labels import check_axes, check_image, check_labels, normalised_label_map
+from miscnn_tf.data_loading.labels import AxesError, check_axes, check_image, check_labels, normalised_label_map
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError, GridError, MissingDataError
 
@@ -372,10 +372,12 @@ a folder per sample, with NIfTI files
         shape = self._image_shape(info)
         axes = 3 if self.three_dim else 2
         if len(shape) != axes:
-            raise DataError(
+            raise AxesError.of(
                 f"{info.path}: the shape is {info.shape}, but "
                 f"{'three axes (x, y, z)' if self.three_dim else 'two axes (x, y)'} with one value per voxel are "
-                "needed; convert the file, or make the interface with another three_dim"
+                "needed; convert the file, or make the interface with another three_dim",
+                info.path,
+                info.shape,
             )
         return shape
 

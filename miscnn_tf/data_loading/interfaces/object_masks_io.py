@@ -56,6 +56,11 @@ a folder per image with a mask per object, as in the Data Science Bowl 2018
                 return f"it holds {image.relative_to(folder).as_posix()} and a mask per object"
         return None
 
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the image of a sample's folder."""
+        image = _image(folder)
+        return {} if image is None else {folder.name: (image,)}
+
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:
         """Return True: the classes are background and object."""

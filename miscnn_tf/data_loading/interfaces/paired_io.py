@@ -10,8 +10,12 @@ from typing import Any, ClassVar
 
 from miscnn_tf._base.files import inside
 from miscnn_tf._base.messages import plural, some_of
+from miscnn_tf.data_loading._discovery.annotators import first_masks
+from miscnn_tf.data_loading._discovery.field_of_view import FOLDER
 from miscnn_tf.data_loading._discovery.mask_folders import (
+    IMAGE_FOLDERS,
     MASK_FOLDERS,
+    MaskFolder,
     choose_mask_folder,
     fitting_folders,
 )
@@ -27,6 +31,7 @@ from miscnn_tf.data_loading.file_names import (
     composed,
     distinct,
     folder_entries,
+    folders_in,
     list_files,
     matches,
     name_expression,
@@ -48,8 +53,8 @@ from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
 
-#: Names of folders of images, case-insensitively; the last one is STARE's.
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "stare-images")
+# Folders that are read together, such as volume_pt1 to volume_pt5 of LiTS.
+_NUMBERED = re.compile(r"(?:images?|imgs?|volumes?|scans?)[-_ ]?(?:pt|part|batch)?[-_ ]?\d+", re.IGNORECASE | re.ASCII)
 
 _LOSSLESS = (*VOLUME_ENDINGS, *(f".{ending}" for ending in MASKS))
 _READ = (*_LOSSLESS, *(f".{ending}" for ending in LOSSY))
@@ -71,10 +76,13 @@ class Paired_interface(ListedFiles_interface):
 
     Other folders are found by their names and files: ``train`` and ``train_masks`` (Carvana),
     ``ISIC2018_Task1-2_Training_Input`` and ``ISIC2018_Task1_Training_GroundTruth``. So are ``volume-0.nii`` and
-    ``segmentation-0.nii`` (LiTS) in one folder.
+    ``segmentation-0.nii`` (LiTS) in one folder, or in ``volume_pt1``, ``volume_pt2``, … and ``segmentations``.
 
-    Images are PNG, TIFF, BMP, JPEG or GIF, grey or in colours; or volumes, NIfTI, ``.nrrd``, ``.mha``, ``.mgz``, TIFF
-    stacks, …, with several channels as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Masks are read as by
+    Of masks by several annotators (CHASE, DRIVE, STARE), those of the first are used by default. A folder ``mask`` of
+    fields of view, outside of which the images are black, is left out beside another folder of masks.
+
+    Images are PNG, TIFF, BMP, JPEG, GIF or PPM, grey or in colours; or volumes, NIfTI, ``.nrrd``, ``.mha``, ``.mgz``,
+    TIFF stacks, …, with several channels as 4D or as ``scan_0000.nii.gz``, ``scan_0001.nii.gz``. Masks are read as by
     `Image_interface` or `NIFTI_interface`. Both may be in one folder if the masks are recognisable by their names; with
     ``part="all"``, images alone may be in the data folder itself. A sample is named like its image without the ending.
     Masks of 0 and 255 need ``label_map={255: 1}``.
@@ -160,21 +168,28 @@ a folder of images beside a folder of masks
             DataError: If the pairing is ambiguous.
         """
         siblings = self._siblings(root)
-        image_folder = self._image_folder(root) if siblings is None else siblings.images
-        images, masks = _by_stem(image_folder), {}
-        mask_folder = self._mask_folder(root, image_folder, images) if siblings is None else siblings.masks
-        if mask_folder == image_folder:
+        image_folders = self._image_folders(root) if siblings is None else [siblings.images]
+        images, masks = _by_stem(*image_folders), {}
+        if siblings is None:
+            mask_folder, remark = self._mask_folder(root, image_folders, images) or (None, "")
+        else:
+            mask_folder, remark = siblings.masks, ""
+        if mask_folder in image_folders:
             masks = {stem: path for stem, path in images.items() if bare_mask(stem) != stem}
             images = {stem: path for stem, path in images.items() if stem not in masks}
         elif mask_folder is not None:
             masks = _by_stem(mask_folder)
         wanted = name_expression(self.mask_pattern)
         masks = {stem: path for stem, path in masks.items() if matches(wanted, stem)}
-        where = f"{image_folder} and {mask_folder or 'no masks'}" if mask_folder != image_folder else f"{image_folder}"
+        if self.mask_pattern is None and (first := first_masks(masks)) is not None:
+            masks = {stem: path for stem, path in masks.items() if stem in first.names}
+            remark = "; ".join(filter(None, (remark, first.remark)))
+        shown = some_of(map(str, image_folders))
+        where = shown if mask_folder in image_folders else f"{shown} and {mask_folder or 'no masks'}"
         if not images:
             raise MissingDataError(
-                f"{image_folder} holds no images (found: {list_files(image_folder)}) that end in {', '.join(_READ)}"
-                f"{_deeper(root, image_folder)}"
+                f"{shown} holds no images (found: {list_files(image_folders[0])}) that end in {', '.join(_READ)}"
+                f"{_deeper(root, image_folders[0])}"
             )
         if not masks and mask_folder is not None and self.part == "training":
             raise MissingDataError(
@@ -185,7 +200,7 @@ a folder of images beside a folder of masks
         samples = {"training": both, "test": single, "all": both | single}[self.part]
         if not samples:
             raise MissingDataError(self._nothing(where, sorted(images), sorted(masks)))
-        found_in = _found_in(image_folder, mask_folder)
+        found_in = _found_in(image_folders, mask_folder) + (f"; {remark}" if remark else "")
         logger.info("%s: %s", root, found_in)
         ending = common_ending(samples.values(), where)
         return FoundFiles(samples, ending, found_in=found_in)
@@ -228,21 +243,23 @@ a folder of images beside a folder of masks
     def _siblings(self, root: Path) -> FolderPair | None:
         """Return folders such as ``train`` and ``train_masks``; None if folders are given or have the usual names."""
         given = self.image_folder is not None or self.mask_folder is not None
-        if given or _called(root, IMAGE_FOLDERS) or is_flat(root):
+        if given or _image_folders_in(root) or is_flat(root):
             return None
         pairs = sibling_pairs(root)
         if len(pairs) > 1:
             raise several_pairs(root, pairs)
         return pairs[0] if pairs else None
 
-    def _image_folder(self, root: Path) -> Path:
+    def _image_folders(self, root: Path) -> list[Path]:
         images = self._folder(root, self.image_folder, IMAGE_FOLDERS, "image_folder")
         if images is not None:
-            return images
+            return [images]
+        if numbered := _numbered(root):
+            return numbered
         if self.mask_folder is None and not _called(root, MASK_FOLDERS) and is_flat(root):
-            return root
+            return [root]
         if self.part != "training" and _by_stem(root):
-            return root
+            return [root]
         inner = [path.parent for path in sorted(root.glob("*/*")) if _is_called(path, IMAGE_FOLDERS)]
         hint = "; rename it, or give image_folder"
         if inner:
@@ -251,7 +268,7 @@ a folder of images beside a folder of masks
             f"{root} holds no folder of images named {', '.join(IMAGE_FOLDERS)} (found: {list_files(root)}){hint}"
         )
 
-    def _mask_folder(self, root: Path, image_folder: Path, images: Mapping[str, Path]) -> Path | None:
+    def _mask_folder(self, root: Path, image_folders: Sequence[Path], images: Mapping[str, Path]) -> MaskFolder | None:
         """Return the folder of the masks, if any; the images' own if it also holds masks.
 
         Raises:
@@ -259,13 +276,19 @@ a folder of images beside a folder of masks
             DataError: If several folders match.
         """
         if self.mask_folder is not None:
-            return self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
-        if image_folder == root and not _called(root, MASK_FOLDERS):
-            return root if is_flat(root) else None
-        masks = choose_mask_folder(root, image_folder, images)
+            given = self._folder(root, self.mask_folder, MASK_FOLDERS, "mask_folder")
+            return None if given is None else MaskFolder(given)
+        if root in image_folders and not _called(root, MASK_FOLDERS):
+            return MaskFolder(root) if is_flat(root) else None
+        masks = choose_mask_folder(root, image_folders, images)
         if masks is None and self.part == "training":
-            fitting = fitting_folders(root, image_folder, images)
+            fitting = fitting_folders(root, image_folders, images)
             hint = f"give mask_folder={fitting[0].name!r}" if fitting else "rename it, or give mask_folder"
+            if fitting and fitting[0].name.lower() == FOLDER:
+                hint = (
+                    f"{fitting[0].name} seems to hold fields of view, since the images are black outside of them; if "
+                    f"they are annotations, {hint}"
+                )
             raise MissingDataError(
                 f"{root} holds no folder of masks named {', '.join(MASK_FOLDERS)} (found: {list_files(root)}); "
                 f"{hint}; part='all' includes images without masks"
@@ -304,7 +327,7 @@ def is_paired(root: Path, labelled: bool = True) -> bool:
         root: An existing folder.
         labelled: Whether masks are needed; if False, images alone are enough, in a folder or in `root` itself.
     """
-    images, masks = (bool(_called(root, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
+    images, masks = bool(_image_folders_in(root)), bool(_called(root, MASK_FOLDERS))
     if images and (masks or not labelled):
         return True
     return (
@@ -330,10 +353,21 @@ def _called(root: Path, names: Sequence[str]) -> list[Path]:
     return [root / entry.name for entry in folder_entries(root) if _is_called(root / entry.name, names)]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images or masks in a folder, by composed name without the ending."""
+def _image_folders_in(root: Path) -> list[Path]:
+    return _called(root, IMAGE_FOLDERS) or _numbered(root)
+
+
+def _numbered(root: Path) -> list[Path]:
+    """Return folders such as ``volume_pt1`` and ``volume_pt2`` beside a folder of masks,."""
+    if not _called(root, MASK_FOLDERS):
+        return []
+    return [path for path in folders_in(root) if _NUMBERED.fullmatch(path.name)]
+
+
+def _by_stem(*folders: Path) -> dict[str, Path]:
+    """Return the images or masks in folders, by composed name without the ending."""
     stems: dict[str, Path] = {}
-    for entry in folder_entries(folder):
+    for folder, entry in ((parent, entry) for parent in folders for entry in folder_entries(parent)):
         stem = without_ending(entry.name, _READ)
         if not stem:
             continue
@@ -343,15 +377,17 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             continue
         other = stems.setdefault(composed(stem), path)
         if other != path:
-            names = " and ".join(distinct([other.name, path.name]))
+            here = other.parent == folder
+            names = " and ".join(distinct([other.name if here else str(other), path.name if here else str(path)]))
             raise DataError(f"{folder} holds several files of one sample, {names}; remove all but one")
     return stems
 
 
-def _found_in(images: Path, masks: Path | None) -> str:
-    if masks == images:
-        return f"images and masks from {images}"
-    return f"images from {images}, {'no masks' if masks is None else f'masks from {masks}'}"
+def _found_in(images: Sequence[Path], masks: Path | None) -> str:
+    shown = some_of(map(str, images))
+    if masks in images:
+        return f"images and masks from {shown}"
+    return f"images from {shown}, {'no masks' if masks is None else f'masks from {masks}'}"
 
 
 def _deeper(root: Path, images: Path) -> str:

@@ -46,7 +46,8 @@ class SplitFolders_interface(ListedFiles_interface):
           val/                             masks/val/y.png             val_masks/y.png
             …
 
-    Each part has a layout of files that `find_interface` detects (not DICOM). Training samples are those of ``train/``
+    Each part has a layout of files that `find_interface` detects (`DICOM_interface` reads DICOM studies in such folders
+    itself). Training samples are those of ``train/``
     and ``val/``; the latter are listed in the attribute ``validation_samples``, and ``miscnn-tf init`` writes them as
     the split. Those of ``test/`` belong to ``part="test"``. BraTS' folders ``HGG/`` and ``LGG/`` and LiTS' ``Training
     Batch 1/`` and ``Training Batch 2/`` are read together.
@@ -160,6 +161,19 @@ folders of training, validation and test data, each in another layout
             found_in=self._found_in(split, Counter(roles[name] for name in wanted)),
             validation=frozenset(name for name in wanted if roles[name] == "validation"),
         )
+
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return what the layout of the parts does, or else the only layout that knows the folder."""
+        layouts = [self.part_layout] if self.part_layout else [name for name in miscnn_data_interfaces if name != _NAME]
+        given = {"channels": self.channels, "classes": self.classes, "three_dim": self.three_dim}
+        settings = {**given, **(self.part_settings or {})}
+        found = []
+        for cls in (miscnn_data_interfaces[name] for name in layouts):
+            # Layouts of listed files have these arguments.
+            if cls.lists_files() and {"part", *settings} <= inspect.signature(cls).parameters.keys():
+                found.append(cls.from_settings(settings).images_of_folder(folder))
+        known = [images for images in found if images]
+        return known[0] if len(known) == 1 else {}
 
     def interpret_values(
         self, found: FoundLabels, folder: Path, label_map: Mapping[int, int] | None

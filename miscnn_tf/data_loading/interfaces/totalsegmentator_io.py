@@ -85,6 +85,11 @@ a folder per scan with a mask per structure, as in TotalSegmentator
                 return f"it holds {image.relative_to(folder).as_posix()} and a mask per structure"
         return None
 
+    def images_of_folder(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the image of a scan's folder."""
+        image = _image(folder)
+        return {} if image is None else {folder.name: (image,)}
+
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:
         """Return True if there are masks, whose names are those of the classes."""

@@ -120,8 +120,14 @@ def series_files(folder: Path, kind: str) -> dict[str, bytes]:
         elif kind == "JPEG-LS":
             one.compress(JPEGLSLossless, generate_instance_uid=False)
     paths = save_series(folder, series, order=range(SLICES))
-    at = 132 + 12 + int.from_bytes(paths[0].read_bytes()[140:144], "little") if kind == "no preamble" else 0
-    return {path.stem if at else path.name: path.read_bytes()[at:] for path in paths}
+    if kind != "no preamble":
+        return {path.name: path.read_bytes() for path in paths}
+    # The length of the file meta information depends on that of the random UIDs in it.
+    return {
+        path.stem: data[144 + int.from_bytes(data[140:144], "little") :]
+        for path in paths
+        if (data := path.read_bytes())
+    }
 
 
 @how_many

@@ -10,8 +10,10 @@ import SimpleITK as sitk
 from dicom_checks import dicom_errors
 from dicom_series import ORIENTATIONS, make_series, random_volume, save_series
 from pydicom.sr.codedict import codes
+from skimage.color import lab2rgb
 
-from miscnn_tf.data_loading.dicom import write_seg
+from miscnn_tf._base.class_colours import class_colours
+from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
 from miscnn_tf.errors import DataError
 
 SHAPE = (6, 20, 24)
@@ -107,3 +109,17 @@ def test_labels_without_a_name_are_refused(tmp_path, rng, labels):
     with pytest.raises(DataError, match=r"holds \[2\], but names"):
         write_seg(tmp_path / "seg.dcm", labels, tmp_path / "ct", {1: "Heart"})
     assert not (tmp_path / "seg.dcm").exists()
+
+
+def test_segments_have_the_colours_of_pictures_and_reports(tmp_path, rng):
+    labels = rng.integers(0, 10, SHAPE).astype(np.uint8)
+    save_series(tmp_path / "ct", make_series(random_volume(rng, SHAPE)))
+    names = {label: f"Structure {label}" for label in range(1, 10)}
+    file = pydicom.dcmread(write_seg(tmp_path / "seg.dcm", labels, tmp_path / "ct", names))
+    contours = pydicom.dcmread(write_rtstruct(tmp_path / "rt.dcm", labels, tmp_path / "ct", names))
+    colours = class_colours(10)
+    for label, segment, roi in zip(names, file.SegmentSequence, contours.ROIContourSequence, strict=True):
+        stored = np.array(segment.RecommendedDisplayCIELabValue) / 65535
+        lab = stored * (100, 255, 255) - (0, 128, 128)
+        np.testing.assert_allclose(255 * lab2rgb(lab), colours[label], atol=1)
+        assert list(roi.ROIDisplayColor) == colours[label].tolist()

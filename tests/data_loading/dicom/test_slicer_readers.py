@@ -78,8 +78,9 @@ def test_dcmqi_reads_a_seg_voxel_by_voxel(tmp_path, series, labels):
         pytest.skip("dcmqi is not installed (pip install dcmqi)")
     path = write_seg(tmp_path / "seg.dcm", labels, series, NAMES)
     (tmp_path / "masks").mkdir()
-    run(str(Path(found.origin).parent / "bin" / "segimage2itkimage"), "--inputDICOM", path,
+    text = run(str(Path(found.origin).parent / "bin" / "segimage2itkimage"), "--inputDICOM", path,
         "--outputDirectory", tmp_path / "masks", "--outputType", "nrrd")  # fmt: skip
+    assert "Failed" not in text  # it has all that the reader looks for, colours included
     for value in NAMES:
         np.testing.assert_array_equal(on_the_series(tmp_path / "masks" / f"{value}.nrrd", series), labels == value)
     groups = json.loads((tmp_path / "masks" / "meta.json").read_text("utf-8"))["segmentAttributes"]

@@ -78,3 +78,17 @@ def test_own_interfaces_are_called_as_they_are():
     method = NIFTI_interface().save_prediction
     assert with_current_arguments(method) == method
     assert with_current_arguments(print) is print
+
+
+def test_the_warning_points_to_the_definition_and_is_shown_once(tmp_path):
+    interface, _ = with_method(two)
+    data_io = Data_IO(interface, "anywhere", output_path=tmp_path)
+    sample = data_io.sample_loader(data_io.get_indiceslist()[0], load_seg=False)
+    sample.add_prediction(np.zeros(sample.img_data.shape[:-1], np.uint8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        data_io.save_prediction(sample)
+        data_io.save_prediction(sample)
+    (one,) = [warning for warning in caught if warning.category is FutureWarning]
+    assert one.filename == __file__
+    assert one.lineno == two([]).__code__.co_firstlineno

@@ -315,7 +315,7 @@ class TestSeveralFoldersOfMasks:
             (DRIVE, "1st_manual, mask; choose one: mask_folder='1st_manual' or mask_folder='mask'"),
             (DRIVE_TEST, "1st_manual, 2nd_manual, mask; choose one"),
             (HRF, "manual1, mask; choose one"),
-            ({"1st_manual": "{}_manual1.png", "2nd_manual": "{}_manual2.png"}, "1st_manual, 2nd_manual; choose one"),
+            ({"1st_manual": "{}_manual1.png", "labels-vk": "{}.png"}, "1st_manual, labels-vk; choose one"),
             ({"mask": "{}_training_mask.png", "vessels": "{}_training.png"}, "mask, vessels; choose one"),
             ({"mask": "{}_training_mask.png", "vessels": "{}_training.gif"}, "mask, vessels; choose one"),
         ],
@@ -376,8 +376,11 @@ class TestSeveralFoldersOfMasks:
         np.testing.assert_array_equal(interface.load_segmentation("Image_21L"), labels_of(".21", SIZE, 2))
         assert interface.found_in == f"images and masks from {tmp_path}"
         write_eyes(tmp_path, {".": "Image_{}L_2ndHO.png"}, images=".", image_name="Image_{}L.jpg")
-        with pytest.raises(DataError, match="'Image_21L' could have the masks 'Image_21L_1stHO', 'Image_21L_2ndHO'"):
-            opened(tmp_path)
+        interface = opened(tmp_path)
+        assert interface.found_in.endswith(
+            "annotators the first, _1stHO; choose another one with mask_pattern='.*_2ndHO'"
+        )
+        np.testing.assert_array_equal(interface.load_segmentation("Image_21L"), labels_of(".21", SIZE, 2))
 
     def test_stare_masks_are_called_by_their_annotator(self, tmp_path):
         folders = {"labels-ah": "{}.ah.png", "labels-vk": "{}.vk.png"}
