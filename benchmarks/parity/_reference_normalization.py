@@ -1,4 +1,4 @@
-"""Normalisation and cropping of nnU-Net, run in its environment: ``python _reference_normalization.py IN.npz OUT.npz``."""
+"""Normalisation and cropping of nnU-Net, run in its environment: ``python … IN.npz OUT.npz``."""
 
 from __future__ import annotations
 
