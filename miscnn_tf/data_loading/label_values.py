@@ -14,6 +14,7 @@ import numpy as np
 
 from miscnn_tf.data_loading.label_keys import (
     BLACK,
+    IGNORE,
     NONZERO,
     as_key,
     has_colours,
@@ -109,8 +110,10 @@ def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> d
     """Return the label map for reading predictions: the exact inverse of `values`.
 
     Values that are not written for any class may come from other sources: a class number below ``len(values)`` is kept,
-    as in predictions of versions that wrote class numbers, and any other value is mapped by the label map.
+    as in predictions of versions that wrote class numbers, and any other value is mapped by the label map. Predictions
+    do not hold values to ignore.
     """
+    label_map = {value: label for value, label in (label_map or {}).items() if label != IGNORE}
     if not label_map:
         return None
     own = {label: label for label in label_map.values()}

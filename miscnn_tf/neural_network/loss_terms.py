@@ -15,6 +15,7 @@ from miscnn_tf.errors import ConfigurationError
 
 __all__ = [
     "LOG_FLOOR",
+    "UNCOUNTED",
     "Tensor",
     "class_mean",
     "class_weight_factors",
@@ -37,6 +38,10 @@ Tensor = Any
 
 # Lower limit of probabilities in logarithms: Keras' epsilon, which float32 can represent.
 LOG_FLOOR = 1e-7
+
+# Probability in all channels of voxels without annotation: losses that divide by the sum of the channels stay finite,
+# and a billion of such voxels add less to a sum than float32 can represent.
+UNCOUNTED = 1e-30
 
 FLOAT16_MAX = 65504.0
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 import miscnn_tf
 from miscnn_tf._base.configuration import comparable, describe, get_config, is_lambda, plain
 from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model_description import ARGUMENTS, AUGMENTATION_CLASS, FORMAT
@@ -58,6 +59,7 @@ class NetworkSnapshot:
     architecture: Any
     channels: int
     classes: int
+    scheme: LabelScheme
     three_dim: bool
     divisors: tuple[int, ...]
     learning_rate: float
@@ -104,6 +106,8 @@ class NetworkSnapshot:
             "three_dim": self.three_dim,
             "interface": describe_interface(interface),
             "class_names": class_names_of(interface),
+            # If missing: classes.
+            **self.scheme.region_settings(),
             # The value of each class in predictions; null for class numbers.
             "label_values": label_values_of(interface),
             "architecture": describe_known(self.architecture, architectures),

@@ -18,6 +18,7 @@ from miscnn_tf.data_loading.interfaces import (
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.label_keys import has_colours
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
 from miscnn_tf.errors import ConfigurationError
 
@@ -50,7 +51,10 @@ def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
 
 
 def build_interface(
-    description: Mapping[str, Any], known: Mapping[str, Any] | None = None, class_names: Sequence[str] | None = None
+    description: Mapping[str, Any],
+    known: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    regions: Mapping[str, Any] | None = None,
 ) -> Abstract_IO | None:
     """Rebuild an interface from the return value of `describe_interface`, without its data (`Data_IO` initialises it).
 
@@ -58,6 +62,7 @@ def build_interface(
         description: The return value of `describe_interface`.
         known: Further classes by name, beside the registered ones.
         class_names: Names of its classes.
+        regions: Its regions, see `LabelScheme.region_settings`.
 
     Returns:
         The interface; None if the description is not sufficient, or its class is unknown.
@@ -76,6 +81,13 @@ def build_interface(
         if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
             raise ConfigurationError(f"class_names={class_names!r}, but it must be a list of texts")
         interface.class_names = tuple(class_names)
+    return set_regions(interface, regions or {})
+
+
+def set_regions(interface: Abstract_IO, regions: Mapping[str, Any]) -> Abstract_IO:
+    """Set the regions of an interface, see `LabelScheme.region_settings`, and return it."""
+    if regions:
+        interface.regions, interface.regions_class_order = regions["regions"], regions["regions_class_order"]
     return interface
 
 
@@ -116,7 +128,7 @@ def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> A
         return interface
     made: Abstract_IO = cls(**{**config, "label_map": label_map_of(values)})
     made.class_names = interface.class_names
-    return made
+    return set_regions(made, interface.label_scheme().region_settings())
 
 
 def class_names_of(interface: object) -> list[str] | None:
@@ -158,6 +170,7 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
         )
     general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
     general.class_names = class_names_of(interface)
+    set_regions(general, scheme_of(interface).region_settings())
     return with_label_values(general, label_values_of(interface))
 
 

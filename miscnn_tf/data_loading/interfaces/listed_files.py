@@ -29,7 +29,7 @@ from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.mask_union import unite
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
-from miscnn_tf.data_loading.label_keys import LabelMap
+from miscnn_tf.data_loading.label_keys import IGNORE, LabelMap
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, scan_folder
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_labels, normalised_label_map
@@ -58,6 +58,9 @@ class FoundFiles:
         class_names: A name per class, background first, if the layout defines them.
         found_in: Folders or files that were chosen among several: ``"images from …, masks from …"``.
         validation: Names of samples that the folders keep for validation.
+        ignored: Value of voxels without annotation in the label maps, if the layout defines it.
+        regions: Regions, if the layout defines them; see `Abstract_IO`.
+        regions_class_order: The label that predictions hold in each region.
     """
 
     samples: Mapping[str, SampleFiles]
@@ -66,6 +69,9 @@ class FoundFiles:
     class_names: Sequence[str] | None = None
     found_in: str | None = None
     validation: Set[str] = frozenset()
+    ignored: int | None = None
+    regions: Mapping[str, Sequence[int]] | None = None
+    regions_class_order: Sequence[int] | None = None
 
 
 def common_ending(samples: Iterable[SampleFiles], where: str | Path) -> str:
@@ -126,7 +132,9 @@ class ListedFiles_interface(Abstract_IO):
         self.data_directory: Path | None = None
         self.found_in: str | None = None
         # Given arguments also apply to the next folder; detected ones do not.
-        self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
+        given = ("channels", "classes", "three_dim", "class_names", "label_map")
+        self._asked = {name: getattr(self, name) for name in given}
+        self._found_regions: Mapping[str, Sequence[int]] | None = None
         self._files: dict[Hashable, SampleFiles] = {}
         self.palette_colours: dict[int, tuple[str, Path]] = {}
 
@@ -349,7 +357,12 @@ class ListedFiles_interface(Abstract_IO):
         if self.class_names is None and names is not None and len(names) == self.classes:
             self.class_names = tuple(names)
         self.names_of_classes()
+        if found.ignored is not None:
+            self.label_map = {found.ignored: IGNORE, **(self.label_map or {})}
         self.label_map = normalised_label_map(self.label_map, self.classes)
+        if self.regions is self._found_regions:  # none, or those of another folder; others are the user's
+            self.regions, self.regions_class_order = found.regions, found.regions_class_order
+            self._found_regions = found.regions
 
     def _look_at_images(self, root: Path) -> tuple[int, bool]:
         """Detect the number of channels, and whether the images are volumes."""
