@@ -76,10 +76,9 @@ class LabelScheme:
         """Type of label maps."""
         return label_dtype(self.labels)
 
-    @property
-    def decided_dtype(self) -> type[np.uint8] | type[np.uint16]:
-        """Type of predicted labels, which never are the label of voxels without annotation."""
-        return label_dtype(self.classes)
+    def decided_dtype(self, channels: int) -> type[np.uint8] | type[np.uint16]:
+        """Return the type of labels that probabilities with so many channels decide for."""
+        return label_dtype(self.classes if self.regions else channels)
 
     def table(self) -> np.ndarray:
         """Return the training target of each label, float32 ``(labels, outputs)``.
@@ -110,7 +109,7 @@ class LabelScheme:
                 f"probabilities of shape {probabilities.shape} cannot be decided: they need a channel for each of the "
                 f"{len(self.regions)} regions"
             )
-        labels = np.zeros(probabilities.shape[:-1], self.decided_dtype)
+        labels = np.zeros(probabilities.shape[:-1], self.decided_dtype(probabilities.shape[-1]))
         for channel, region in enumerate(self.regions):
             labels[probabilities[..., channel] > REGION_THRESHOLD] = region.written
         return labels
@@ -156,10 +155,8 @@ class LabelScheme:
         }
 
     @classmethod
-    def from_plain(cls, classes: int, plain: Mapping[str, Any] | None) -> LabelScheme:
-        """Return the scheme that `to_plain` described; that of classes alone for None."""
-        if plain is None:
-            return cls(classes)
+    def from_plain(cls, classes: int, plain: Mapping[str, Any]) -> LabelScheme:
+        """Return the scheme that `to_plain` described."""
         regions = [Region(str(one["name"]), tuple(one["labels"]), int(one["written"])) for one in plain["regions"]]
         return cls(classes, bool(plain["has_ignored"]), _checked(regions, classes))
 

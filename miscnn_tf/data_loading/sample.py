@@ -87,7 +87,7 @@ class Sample:
         return LabelScheme(self.classes) if self._scheme is None else self._scheme
 
     @scheme.setter
-    def scheme(self, scheme: LabelScheme) -> None:
+    def scheme(self, scheme: LabelScheme | None) -> None:
         self._scheme = scheme
 
     @property

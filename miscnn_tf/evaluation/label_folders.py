@@ -320,8 +320,9 @@ def evaluate_label_maps(
     grids = check_pairs(pairs)
     source = truth.data_io or images
     scheme = None if source is None else scheme_of(source.interface)
-    given = {**((source.interface.label_map if source is not None and truth.data_io is None else None) or {})}
-    marked = {value for value, label in {**given, **(label_map or {})}.items() if label in (IGNORE, IGNORE_TEXT)}
+    # The labels of a data set are classes already; files beside it hold its values.
+    stored = source.interface.label_map or {} if source is not None and truth.data_io is None else {}
+    marked = {value for value, label in [*stored.items(), *(label_map or {}).items()] if label in (IGNORE, IGNORE_TEXT)}
     if label_map is not None:
         label_map = {value: label for value, label in label_map.items() if value not in marked} or None
     ignored = sorted({*ignore, *marked})

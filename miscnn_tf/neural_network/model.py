@@ -196,7 +196,9 @@ class Neural_Network(Represented):
         self.initialization_weights = self.model.get_weights()
 
     def _build(self, hardware: Hardware) -> SegmentationModel:
-        return build_model(self.architecture, self.window_shape, self.channels, self.scheme, hardware, self.seed)
+        return build_model(
+            self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed, self.scheme
+        )
 
     def _compile(self, *, new_optimizer: bool = False) -> None:
         self._compiled.compile(self.loss, self.metrics, new_optimizer=new_optimizer)

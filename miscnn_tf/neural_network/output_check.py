@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.layers import BackgroundChannel
 from miscnn_tf.neural_network.keras_internals import maker_of
@@ -91,8 +90,10 @@ def class_probabilities(
     name: str,
     output: Any,
     image_shape: Sequence[int | None],
-    scheme: LabelScheme,
+    n_labels: int,
     sized: Sequence[int | None] | None = None,
+    *,
+    regions: bool = False,
 ) -> Any:
     """Return the output of a network as probabilities of all classes for each voxel of the image.
 
@@ -100,8 +101,9 @@ def class_probabilities(
         name: The architecture's class, for the message.
         output: Its symbolic output.
         image_shape: Spatial shape of the input.
-        scheme: Meaning of the labels.
+        n_labels: Number of classes or regions.
         sized: Shape of the output for an image of `image_shape`, if the symbolic shape contains None.
+        regions: The channels are overlapping regions.
 
     Returns:
         `output` itself; for a single sigmoid channel, which is the probability of class 1, both classes.
@@ -112,9 +114,8 @@ def class_probabilities(
     found = tuple(output.shape)[1:]
     measured = found if sized is None else tuple(sized)[1:]
     activation = _activation(output)
-    n_labels = scheme.outputs
-    kind = "regions" if scheme.regions else "classes, background included"
-    binary = n_labels == 2 and not scheme.regions and found[-1:] == (1,) and activation in _BINARY
+    kind = "regions" if regions else "classes, background included"
+    binary = n_labels == 2 and not regions and found[-1:] == (1,) and activation in _BINARY
     expected = (*image_shape, n_labels)
     channels = 2 if binary else found[-1] if found else None
     same_size = len(measured) == len(expected) and all(
@@ -125,7 +126,7 @@ def class_probabilities(
             f"the network of {name} has the output shape {measured}, expected {expected}: it needs "
             + ("the size of the image and " if not same_size else "")
             + f"a channel for each of the {n_labels} {kind} (the argument n_labels)"
-            + ("; or one channel with activation='sigmoid'" if n_labels == 2 and not scheme.regions else "")
+            + ("; or one channel with activation='sigmoid'" if n_labels == 2 and not regions else "")
         )
     if activation is not None and activation not in _PROBABILITIES:
         raise ConfigurationError(

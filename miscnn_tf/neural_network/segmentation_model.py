@@ -91,9 +91,10 @@ def build_model(
     architecture: Abstract_Architecture,
     window_shape: tuple[int | None, ...],
     channels: int,
-    scheme: LabelScheme,
+    classes: int,
     hardware: Hardware,
     seed: int,
+    scheme: LabelScheme | None = None,
 ) -> SegmentationModel:
     """Build the model of an architecture, with initial weights.
 
@@ -101,14 +102,16 @@ def build_model(
         architecture: The architecture.
         window_shape: Spatial shape of the input; None in each axis for whole images.
         channels: Channels of the input.
-        scheme: Meaning of the labels. The network gets a channel per class, or with regions a sigmoid per region.
+        classes: Classes of the output.
         hardware: The devices and the precision.
         seed: Seed of the initial weights.
+        scheme: Meaning of the labels; with regions, the network gets a sigmoid for each of them instead of the classes.
 
     Raises:
         ConfigurationError: If the shape does not fit the architecture, or its network does not return the probabilities
             of all classes for each voxel.
     """
+    scheme = LabelScheme(classes) if scheme is None else scheme
     check_shape = getattr(architecture, "check_shape", None)
     if check_shape is not None:
         check_shape(window_shape)
@@ -130,7 +133,7 @@ def build_model(
         output = float32_output(outputs[0])
         if scheme.regions:
             output = region_probabilities(kind, output)
-        output = class_probabilities(kind, output, window, scheme, sized)
+        output = class_probabilities(kind, output, window, scheme.outputs, sized, regions=bool(scheme.regions))
         built = SegmentationModel(inputs[0], output, **named)
         built.label_scheme = scheme
     mend_layers(built, hardware.precision)

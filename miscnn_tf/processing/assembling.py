@@ -236,7 +236,11 @@ def undo_subfunctions(
 
 def _whole(rows: SlabRows, undecided: bool, scheme: LabelScheme) -> np.ndarray:
     """Return all rows as an array: class probabilities, or the labels that they decide for."""
-    whole = np.empty(rows.shape, np.float32) if undecided else np.empty(rows.shape[:-1], scheme.decided_dtype)
+    whole = (
+        np.empty(rows.shape, np.float32)
+        if undecided
+        else np.empty(rows.shape[:-1], scheme.decided_dtype(rows.shape[-1]))
+    )
     for columns in even_parts(rows.shape[1], rows.sections):
         for start, stop, slab in rows[:, columns].slabs():
             whole[start:stop, columns] = slab if undecided else scheme.decide(slab)
@@ -372,7 +376,7 @@ def _undoing_bytes(
         streams: The probabilities up to there never exist as a whole.
     """
     classes, now = sample.scheme.outputs, sample.img_data.shape[:-1]
-    item, label = 4 * classes, np.dtype(sample.scheme.decided_dtype).itemsize
+    item, label = 4 * classes, np.dtype(sample.scheme.decided_dtype(classes)).itemsize
     undecided = activation_output or decide_at is not None
     held: int | None = None  # None while rows still arrive one after the other
     most = working = 0

@@ -192,7 +192,7 @@ def resize_probabilities_to_labels(
         array([[0, 0, 0, 1]], dtype=uint8)
     """
     scheme = LabelScheme(probabilities.shape[-1]) if scheme is None else scheme
-    labels = np.empty(tuple(shape), scheme.decided_dtype)
+    labels = np.empty(tuple(shape), scheme.decided_dtype(probabilities.shape[-1]))
     for columns in even_parts(shape[1], sections):
         # Cutting columns out of an array that is not in memory, such as an HDF5 data set, would read all of it.
         part = columns if sections > 1 else None

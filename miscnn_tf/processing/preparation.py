@@ -117,10 +117,10 @@ def complete(sample: Sample) -> None:
     if sample.seg_data is not None and "locations" not in sample.details:
         sample.seg_data = whole_labels(sample.seg_data, f"sample {sample.index!r}: label map", sample.scheme.labels)
         sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
-        sample.details["locations"] = _locations(sample.seg_data[..., 0], sample.scheme)
+        sample.details["locations"] = patch_locations(sample.seg_data[..., 0], sample.scheme)
 
 
-def _locations(labels: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+def patch_locations(labels: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """Draw voxels on which patches can be centred, of each foreground class or region; see `class_locations`.
 
     Regions are numbered from 1. Where voxels without annotation exist, all others have the number 0.

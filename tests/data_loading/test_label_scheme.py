@@ -234,4 +234,3 @@ def test_later_regions_cover_earlier_ones():
 def test_plain_data_and_back():
     scheme = LabelScheme(4, has_ignored=True, regions=(Region("a", (1, 2), 1), Region("b", (3,), 3)))
     assert LabelScheme.from_plain(4, json.loads(json.dumps(scheme.to_plain()))) == scheme
-    assert LabelScheme.from_plain(4, None) == LabelScheme(4)

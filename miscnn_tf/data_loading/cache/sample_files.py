@@ -226,7 +226,8 @@ def _from_plain(folder: Path, content: dict[str, Any], mmap: bool) -> Sample:
     sample.index = content["index"]
     sample.channels, sample.classes = content["channels"], content["classes"]
     sample.three_dim = content["three_dim"]
-    sample.scheme = LabelScheme.from_plain(sample.classes, content.get("scheme"))
+    stored = content.get("scheme")
+    sample.scheme = None if stored is None else LabelScheme.from_plain(sample.classes, stored)
     sample.shape = tuple(content["shape"])
     types = content.get("types")  # missing in folders of earlier versions
     for attribute, name in _ARRAY_FILES.items():
