@@ -213,6 +213,11 @@ def scheme_of(interface: Any, classes: int | None = None) -> LabelScheme:
     return scheme
 
 
+def has_meaning(interface: Any) -> bool:
+    """Return True if an interface has regions, or values of voxels without annotation."""
+    return scheme_of(interface) != LabelScheme(interface.classes)
+
+
 def _labels(name: Any, labels: Any) -> tuple[int, ...]:
     listed = [labels] if isinstance(labels, int) else labels
     if isinstance(listed, str) or not isinstance(listed, Sequence):

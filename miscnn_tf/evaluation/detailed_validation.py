@@ -14,7 +14,7 @@ from tqdm import tqdm
 from miscnn_tf._base.callable_module import make_callable
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
-from miscnn_tf.data_loading.interfaces.description import class_names_of, label_values_of
+from miscnn_tf.data_loading.interfaces.description import label_values_of, scored_names_of
 from miscnn_tf.data_loading.label_scheme import LabelScheme, scheme_of
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
@@ -112,10 +112,7 @@ def detailed_validation(
         rows += with_sample(case, index)
         writer.write(partial(write_tables, index))
     interface = model.preprocessor.data_io.interface
-    scheme, names = _scheme(model), class_names_of(interface)
-    if scheme.regions:
-        names = list(scheme.scored_names(names or ()))
-    known = {"class_names": names, "label_values": label_values_of(interface)}
+    known = {"class_names": scored_names_of(interface), "label_values": label_values_of(interface)}
     facts = {name: value for name, value in known.items() if value is not None}
     summary = writer.write(lambda: write_results(folder, rows, draw_figures=draw_figures, facts=facts))
     if summary is not None:

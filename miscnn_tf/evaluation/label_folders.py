@@ -24,7 +24,7 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_keys import IGNORE, IGNORE_TEXT
 from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
-from miscnn_tf.data_loading.label_scheme import LabelScheme, scheme_of
+from miscnn_tf.data_loading.label_scheme import LabelScheme, has_meaning, scheme_of
 from miscnn_tf.data_loading.label_values import reading_map
 from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, has_ignored, normalised_label_map
 from miscnn_tf.data_loading.layout_detection import find_interface
@@ -278,6 +278,7 @@ def evaluate_label_maps(
     draw_figures: bool = False,
     class_names: Sequence[str] | None = None,
     images: Data_IO | None = None,
+    meaning: Abstract_IO | None = None,
 ) -> dict[str, Any]:
     """Score predictions against the truth, without a network.
 
@@ -296,6 +297,8 @@ def evaluate_label_maps(
         draw_figures: Draw box plots.
         class_names: Names of the classes, background first; None: those of the data set of the truth.
         images: Images of the cases, for the voxel size of label maps that do not store one.
+        meaning: The interface with the regions and the ignored values of the truth's files, if its data set or `images`
+            do not define them.
 
     Returns:
         The content of ``summary.json`` (`summary.summarise`), with ``"cases_without_prediction"``, ``{"number": 1,
@@ -318,10 +321,12 @@ def evaluate_label_maps(
         make_folder(output)
     pairs = pair(predictions, truth)
     grids = check_pairs(pairs)
-    source = truth.data_io or images
-    scheme = None if source is None else scheme_of(source.interface)
+    sources = [None if truth.data_io is None else truth.data_io.interface, meaning]
+    sources.append(None if images is None else images.interface)
+    meaning = next((one for one in sources if one is not None and has_meaning(one)), None)
+    scheme = None if meaning is None else scheme_of(meaning)
     # The labels of a data set are classes already; files beside it hold its values.
-    stored = source.interface.label_map or {} if source is not None and truth.data_io is None else {}
+    stored = meaning.label_map or {} if meaning is not None and truth.data_io is None else {}
     marked = {value for value, label in [*stored.items(), *(label_map or {}).items()] if label in (IGNORE, IGNORE_TEXT)}
     if label_map is not None:
         label_map = {value: label for value, label in label_map.items() if value not in marked} or None

@@ -91,6 +91,7 @@ def test_predictions_that_hold_the_ignored_value_are_an_error(tmp_path):
 
 def test_an_interface_with_ignored_values_is_rebuilt_from_its_description():
     described = describe_interface(NIFTI_interface(classes=3, label_map={9: "ignore", 4: 2}))
+    assert described["config"]["label_map"] == {"9": "ignore", "4": 2}
     rebuilt = build_interface(json.loads(json.dumps(described)))
     assert rebuilt.label_scheme() == LabelScheme(3, has_ignored=True)
     assert rebuilt.values_of_classes() == (0, 1, 4)
@@ -121,6 +122,7 @@ def test_the_ignore_label_can_still_be_counted_as_background(tmp_path):
 def test_the_regions_of_dataset_json(tmp_path):
     root = write_data_set(tmp_path, {**BRATS, "ignore": 4}, [0, 1, 2, 3, 4], regions_class_order=ORDER)
     interface = find_interface(root)
+    assert len(interface.regions) == 3
     data_io = Data_IO(interface, root)
     regions = (Region("whole tumour", (1, 2, 3), 1), Region("core", (2, 3), 2), Region("enhancing", (3,), 3))
     assert interface.label_scheme() == LabelScheme(4, has_ignored=True, regions=regions)

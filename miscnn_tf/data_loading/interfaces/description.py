@@ -17,9 +17,10 @@ from miscnn_tf.data_loading.interfaces import (
     miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.label_keys import has_colours
+from miscnn_tf.data_loading.label_keys import IGNORE, IGNORE_TEXT, has_colours
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
+from miscnn_tf.data_loading.labels import has_ignored
 from miscnn_tf.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
     except ConfigurationError as reason:
         logger.debug("the interface is described only by its dimensions: %s", reason)
         config = None
+    if config is not None and has_ignored(config.get("label_map")):
+        config["label_map"] = {
+            value: IGNORE_TEXT if label == IGNORE else label for value, label in config["label_map"].items()
+        }
     return {"class_name": name, "config": config}
 
 
@@ -136,6 +141,13 @@ def class_names_of(interface: object) -> list[str] | None:
     # Interfaces that are not derived from Abstract_IO may lack the attribute.
     names = getattr(interface, "class_names", None)
     return None if names is None else [str(name) for name in names]
+
+
+def scored_names_of(interface: Abstract_IO) -> list[str] | None:
+    """Return the names of the rows of scores: the background and the regions, or the classes; None without names."""
+    names = class_names_of(interface)
+    regions = getattr(interface, "regions", None)  # interfaces that are not derived from Abstract_IO may lack it
+    return list(scheme_of(interface).scored_names(names or ())) if regions else names
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:

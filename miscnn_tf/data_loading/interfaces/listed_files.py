@@ -145,7 +145,10 @@ class ListedFiles_interface(Abstract_IO):
         interface = cls.from_settings({"classes": None if known else ANY_CLASSES, **settings})
         if known:
             interface.initialize(folder)
-            return cls(**configuration.get_config(interface))
+            made = cls(**configuration.get_config(interface))
+            made.regions, made.regions_class_order = interface.regions, interface.regions_class_order
+            made._found_regions = interface.regions
+            return made
         found, mapping = scan_folder(interface, folder, settings.get("label_map"))
         classes, label_map, names = interface.interpret_values(found, folder, mapping)
         given = interface.class_names
