@@ -50,6 +50,11 @@ IGNORE: Final = LabelKey(2**42)
 BLACK: Final = LabelKey(_COLOURS)
 
 
+def is_ignored(label: object) -> bool:
+    """Return True if a label of a label map marks voxels without annotation: `IGNORE`, or "ignore" as users write it."""
+    return label in (IGNORE, IGNORE_TEXT)
+
+
 def parse_key(text: str) -> int:
     """Return the key of a text: a whole number, ``#ff0000`` (a colour), ``128+`` (128 and above) or ``nonzero``.
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from miscnn_tf.data_loading.label_keys import (
     BLACK,
-    IGNORE,
     NONZERO,
     as_key,
     has_colours,
     has_rules,
+    is_ignored,
     is_threshold,
     least_value,
 )
@@ -113,7 +113,7 @@ def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> d
     as in predictions of versions that wrote class numbers, and any other value is mapped by the label map. Predictions
     do not hold values to ignore.
     """
-    label_map = {value: label for value, label in (label_map or {}).items() if label != IGNORE}
+    label_map = {value: label for value, label in (label_map or {}).items() if not is_ignored(label)}
     if not label_map:
         return None
     own = {label: label for label in label_map.values()}

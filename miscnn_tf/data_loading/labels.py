@@ -18,6 +18,7 @@ from miscnn_tf.data_loading.label_keys import (
     as_key,
     class_of,
     has_colours,
+    is_ignored,
     is_threshold,
     parse_key,
 )
@@ -56,7 +57,7 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
         return None
     try:
         numbers = {
-            _whole_label(old, text=True): IGNORE if new in (IGNORE_TEXT, IGNORE) else _whole_label(new)
+            _whole_label(old, text=True): IGNORE if is_ignored(new) else _whole_label(new)
             for old, new in label_map.items()
         }
     except (AttributeError, TypeError, ValueError, OverflowError):
@@ -144,8 +145,8 @@ def check_labels(
 
 
 def has_ignored(label_map: Mapping[int, int] | None) -> bool:
-    """Return True if a normalised label map marks voxels without annotation."""
-    return IGNORE in (label_map or {}).values()
+    """Return True if a label map marks voxels without annotation."""
+    return any(map(is_ignored, (label_map or {}).values()))
 
 
 def with_ignored(label_map: Mapping[Any, Any] | None, value: Any) -> dict[Any, Any]:
@@ -160,7 +161,7 @@ def with_ignored(label_map: Mapping[Any, Any] | None, value: Any) -> dict[Any, A
     """
     whole = whole_number(value, "ignore_label", 1)
     given = {str(key): label for key, label in (label_map or {}).items()}.get(str(whole), IGNORE_TEXT)
-    if given not in (IGNORE, IGNORE_TEXT):
+    if not is_ignored(given):
         raise ConfigurationError(
             f"ignore_label={whole} has the class {given!r} in label_map={shown(label_map)}; keep one"
         )
@@ -361,9 +362,8 @@ def _mapped(
         values, positions = np.unique(array, return_inverse=True)
         positions = positions.reshape(array.shape)
     table = np.array([class_of(int(value), mapping) for value in values])
-    ignored = [mapping.get(int(value)) == IGNORE for value in values] if has_ignored(mapping) else False
-    table = np.where(ignored, classes, table)
-    wrong = ((table < 0) | (table >= classes)) & ~np.asarray(ignored)
+    wrong = ((table < 0) | (table >= classes)) & (table != IGNORE)
+    table[table == IGNORE] = classes
     if wrong.any():
         used = wrong[positions]
         if used.any():

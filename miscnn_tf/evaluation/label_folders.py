@@ -22,7 +22,7 @@ from miscnn_tf.data_loading.formats.volumes import is_volume, read_info, read_vo
 from miscnn_tf.data_loading.geometry import grid_difference
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
-from miscnn_tf.data_loading.label_keys import IGNORE, IGNORE_TEXT
+from miscnn_tf.data_loading.label_keys import is_ignored
 from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
 from miscnn_tf.data_loading.label_scheme import LabelScheme, has_meaning, scheme_of
 from miscnn_tf.data_loading.label_values import reading_map
@@ -327,7 +327,7 @@ def evaluate_label_maps(
     scheme = None if meaning is None else scheme_of(meaning)
     # The labels of a data set are classes already; files beside it hold its values.
     stored = meaning.label_map or {} if meaning is not None and truth.data_io is None else {}
-    marked = {value for value, label in [*stored.items(), *(label_map or {}).items()] if label in (IGNORE, IGNORE_TEXT)}
+    marked = {value for value, label in [*stored.items(), *(label_map or {}).items()] if is_ignored(label)}
     if label_map is not None:
         label_map = {value: label for value, label in label_map.items() if value not in marked} or None
     ignored = sorted({*ignore, *marked})
@@ -454,7 +454,7 @@ def _compare(
         # Labels of a data set are classes already. Predictions hold the values of its files, or classes.
         reading = reading_map(interface.label_map, interface.values_of_classes())
         require_below(predicted, "predictions", reading or {}, interface.classes)
-        known = {value: label for value, label in (interface.label_map or {}).items() if label != IGNORE} or None
+        known = {value: label for value, label in (interface.label_map or {}).items() if not is_ignored(label)} or None
         return _Comparison(interface.classes, known, None, reading, ignored, has_ignored(interface.label_map))
     given = normalised_label_map(label_map, MOST_CLASSES if classes is None else classes)
     meaning = meaning_of(true, predicted, classes, given)

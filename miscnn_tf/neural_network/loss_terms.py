@@ -15,7 +15,6 @@ from miscnn_tf.errors import ConfigurationError
 
 __all__ = [
     "LOG_FLOOR",
-    "UNCOUNTED",
     "Tensor",
     "class_mean",
     "class_weight_factors",

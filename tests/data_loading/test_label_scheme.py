@@ -49,6 +49,8 @@ def test_ignored_values_become_the_label_after_the_classes():
     assert read.tolist() == [0, 1, 3, 2]
     assert read.dtype == np.uint8
     assert check_labels(np.array([0, 4]), 4, "x", {"4": "ignore"}).tolist() == [0, 4]
+    assert check_labels(np.array([0, 100, 220]), 2, "x", {"50+": 1, "200+": "ignore"}).tolist() == [0, 1, 2]
+    assert check_labels(np.array([0, 2**40]), 2, "x", {2**40: "ignore"}).tolist() == [0, 2]
 
 
 def test_the_number_after_the_classes_is_no_ignored_value_unless_it_is_mapped():
@@ -80,6 +82,18 @@ def test_values_without_a_class_are_an_error_beside_ignored_ones():
     )
     with pytest.raises(LabelError, match="holds 3"):
         Data_IO(interface, "").sample_loader("a")
+
+
+def test_an_interface_of_a_user_marks_ignored_voxels():
+    class Own(Dictionary_interface):
+        def load_segmentation(self, index):
+            return np.array([[0, 3], [2, 1]], np.uint8)
+
+    interface = Own({"a": (np.zeros((2, 2)), np.zeros((2, 2)))}, classes=3, three_dim=False)
+    interface.label_map = {255: "ignore"}
+    sample = Data_IO(interface, "").sample_loader("a")
+    assert sample.seg_data.max() == 3
+    assert sample.scheme == LabelScheme(3, has_ignored=True)
 
 
 def test_predictions_that_hold_the_ignored_value_are_an_error(tmp_path):

@@ -30,7 +30,7 @@ from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, format_of, prediction_ending
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
-from miscnn_tf.data_loading.label_keys import IGNORE, LabelMap
+from miscnn_tf.data_loading.label_keys import LabelMap, is_ignored
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
     def _regions(self, description: DatasetDescription | None) -> dict[str, Any]:
         if description is None or description.regions is None:
             return {}
-        classes = {value: label for value, label in (self._asked["label_map"] or {}).items() if label != IGNORE}
+        classes = {value: label for value, label in (self._asked["label_map"] or {}).items() if not is_ignored(label)}
         return {
             "regions": {
                 name: sorted({classes.get(value, value) for value in values})

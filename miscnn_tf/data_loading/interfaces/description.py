@@ -17,7 +17,7 @@ from miscnn_tf.data_loading.interfaces import (
     miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.label_keys import IGNORE, IGNORE_TEXT, has_colours
+from miscnn_tf.data_loading.label_keys import IGNORE_TEXT, has_colours, is_ignored
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
 from miscnn_tf.data_loading.labels import has_ignored
@@ -50,7 +50,7 @@ def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
         config = None
     if config is not None and has_ignored(config.get("label_map")):
         config["label_map"] = {
-            value: IGNORE_TEXT if label == IGNORE else label for value, label in config["label_map"].items()
+            value: IGNORE_TEXT if is_ignored(label) else label for value, label in config["label_map"].items()
         }
     return {"class_name": name, "config": config}
 
