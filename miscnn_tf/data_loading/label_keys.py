@@ -51,7 +51,7 @@ BLACK: Final = LabelKey(_COLOURS)
 
 
 def is_ignored(label: object) -> bool:
-    """Return True if a label of a label map marks voxels without annotation: `IGNORE`, or "ignore" as users write it."""
+    """Return True if a label of a label map marks voxels without annotation: `IGNORE`, or "ignore" as users do."""
     return label in (IGNORE, IGNORE_TEXT)
 
 

@@ -185,7 +185,8 @@ def unmapped_beside_mapped(label_map: Mapping[int, int] | None) -> list[int]:
     """
     if has_rules(label_map) or has_colours(label_map):
         return []  # all values have an entry
-    return sorted({label for label in (label_map or {}).values() if label > 0 and label not in (label_map or {})})
+    labels = {label for label in (label_map or {}).values() if not is_ignored(label)}
+    return sorted(label for label in labels if label > 0 and label not in (label_map or {}))
 
 
 def completed(label_map: Mapping[int, int], values: Iterable[int]) -> dict[int, int]:
