@@ -29,7 +29,7 @@ from miscnn_tf.data_loading.interfaces import (
     get_data_interface_from_file_term,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of, set_regions
+from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of, regions_of, set_regions
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.label_keys import as_key
 from miscnn_tf.data_loading.label_scheme import scheme_of
@@ -284,7 +284,7 @@ def _volumes_of(interface: NIFTIslicer_interface) -> NIFTI_interface:
     """Return the interface of the volumes that slices are cut from."""
     volumes = NIFTI_interface(interface.channels, interface.classes, label_map=interface.label_map)
     volumes.class_names = interface.class_names
-    set_regions(volumes, scheme_of(interface).region_settings())
+    set_regions(volumes, regions_of(interface))
     return volumes
 
 

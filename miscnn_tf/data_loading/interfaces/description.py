@@ -133,7 +133,7 @@ def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> A
         return interface
     made: Abstract_IO = cls(**{**config, "label_map": label_map_of(values)})
     made.class_names = interface.class_names
-    return set_regions(made, interface.label_scheme().region_settings())
+    return set_regions(made, regions_of(interface))
 
 
 def class_names_of(interface: object) -> list[str] | None:
@@ -146,8 +146,14 @@ def class_names_of(interface: object) -> list[str] | None:
 def scored_names_of(interface: Abstract_IO) -> list[str] | None:
     """Return the names of the rows of scores: the background and the regions, or the classes; None without names."""
     names = class_names_of(interface)
-    regions = getattr(interface, "regions", None)  # interfaces that are not derived from Abstract_IO may lack it
-    return list(scheme_of(interface).scored_names(names or ())) if regions else names
+    return list(scheme_of(interface).scored_names(names or ())) if regions_of(interface) else names
+
+
+def regions_of(interface: object) -> dict[str, Any]:
+    """Return the regions of an interface, see `LabelScheme.region_settings`."""
+    # Interfaces that are not derived from Abstract_IO may lack the method.
+    ask = getattr(interface, "label_scheme", None)
+    return {} if ask is None else dict(ask().region_settings())
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
@@ -182,7 +188,7 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
         )
     general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
     general.class_names = class_names_of(interface)
-    set_regions(general, scheme_of(interface).region_settings())
+    set_regions(general, regions_of(interface))
     return with_label_values(general, label_values_of(interface))
 
 
