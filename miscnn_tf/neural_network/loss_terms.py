@@ -18,6 +18,7 @@ __all__ = [
     "Tensor",
     "class_mean",
     "class_weight_factors",
+    "counted",
     "crossentropy_map",
     "foreground_classes",
     "identify_axis",
@@ -43,6 +44,11 @@ LOG_FLOOR = 1e-7
 UNCOUNTED = 1e-30
 
 FLOAT16_MAX = 65504.0
+
+
+def counted(y_pred: Tensor) -> Tensor:
+    """Return 1 for voxels that count and 0 for those without annotation, float32 ``(batch, x, y[, z], 1)``."""
+    return 1.0 - ops.cast(ops.all(y_pred == UNCOUNTED, -1, keepdims=True), "float32")
 
 
 def identify_axis(shape: Sequence[int | None]) -> list[int]:

@@ -18,7 +18,7 @@ from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.messages import unknown_name
 from miscnn_tf.data_loading.label_scheme import REGION_THRESHOLD, LabelScheme
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.loss_terms import UNCOUNTED, identify_axis, pooled_dice, soft_dice_per_class
+from miscnn_tf.neural_network.loss_terms import counted, identify_axis, pooled_dice, soft_dice_per_class
 from miscnn_tf.neural_network.losses import (
     asym_unified_focal_loss,
     asymmetric_focal_loss,
@@ -228,7 +228,7 @@ class ClassDice:
         """``(batch,)``, float32, from one-hot labels and probabilities ``(batch, x, y[, z], classes)``."""
         decided = ops.one_hot(ops.argmax(y_pred, axis=-1), y_pred.shape[-1], dtype="float32")
         # The probabilities of a voxel without annotation are equal, which is not a decision for class 0.
-        decided = decided * ops.cast(ops.max(y_pred, axis=-1, keepdims=True) > 2 * UNCOUNTED, "float32")
+        decided = decided * counted(y_pred)
         return soft_dice_per_class(y_true, decided, self.smooth)[..., self.label]
 
     def __eq__(self, other: object) -> bool:

@@ -153,7 +153,7 @@ def test_regions_of_dataset_json_can_be_replaced_or_left_out(tmp_path):
 
 
 def test_regions_that_were_found_in_one_folder_do_not_apply_to_the_next(tmp_path):
-    first = write_data_set(tmp_path / "1", BRATS, [0, 1, 2, 3], regions_class_order=ORDER)
+    first = write_data_set(tmp_path / "1", {**BRATS, "ignore": 4}, [0, 1, 2, 3, 4], regions_class_order=ORDER)
     second = write_data_set(tmp_path / "2", {"background": 0, "liver": 1}, [0, 1])
     interface = DatasetJSON_interface()
     interface.initialize(first)

@@ -13,16 +13,18 @@ import miscnn_tf
 from miscnn_tf import Data_IO, Preprocessor
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.data_loading.label_scheme import LabelScheme, Region
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, ModelGroupError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.neural_network import losses
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.label_target import compared
+from miscnn_tf.neural_network.loss_terms import counted
 from miscnn_tf.neural_network.losses import dice_soft_loss
 from miscnn_tf.neural_network.metrics import ClassDice, RegionDice, dice_soft
 from miscnn_tf.neural_network.model import Neural_Network
 from miscnn_tf.neural_network.model_description import read_metadata
 from miscnn_tf.neural_network.model_file import load_model
+from miscnn_tf.xai.gradcam import compute_gradient_heatmap
 
 PARTLY = LabelScheme(3, has_ignored=True)
 REGIONS = {"whole": [1, 2], "core": [2]}
@@ -113,6 +115,14 @@ def test_class_dice_does_not_count_voxels_without_annotation():
             annotated = of_sample != 3
             one, other = of_sample[annotated] == label, predicted.argmax(-1)[annotated] == label
             assert found[number] == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()), abs=1e-6)
+
+
+@pytest.mark.parametrize("scheme", [PARTLY, PARTLY_REGIONS])
+def test_losses_can_ask_which_voxels_count(scheme):
+    labels, probabilities = drawn(scheme)
+    probabilities[0, 0, 0] = 0
+    found = counted(compared(labels, tf.constant(probabilities), scheme)[1]).numpy()
+    assert np.array_equal(found[..., 0], labels != 3)
 
 
 def test_one_hot_batches_of_scripts_are_masked_as_well():
@@ -249,8 +259,17 @@ def test_what_needs_one_class_per_voxel_is_an_error_for_regions(arguments, reaso
         make_network(boxes((1, 2)), regions=REGIONS, order=[1, 2], **arguments)
 
 
-def test_class_weights_and_thresholds_are_for_classes():
+def test_members_of_a_group_have_the_same_regions():
+    one = make_network(boxes((1, 2)), regions=REGIONS, order=[1, 2])
+    other = make_network(boxes((1, 2)))
+    with pytest.raises(ModelGroupError, match=r"models\[1\] predicts no regions, the group .*whole"):
+        miscnn_tf.Model_Group([one, other], one.preprocessor, verify_preprocessor=False)
+
+
+def test_class_weights_thresholds_and_maps_of_classes_are_not_for_regions():
     network = make_network(boxes((1, 2)), regions=REGIONS, order=[1, 2])
+    with pytest.raises(ConfigurationError, match="the map of a class needs one class per voxel"):
+        compute_gradient_heatmap(["case_0"], network)
     with pytest.raises(ConfigurationError, match="class_weight needs one class per voxel"):
         network.train(["case_0"], epochs=1, class_weight={1: 2.0})
     with pytest.raises(ConfigurationError, match=r"threshold=0.3 needs one class per voxel"):

@@ -9,9 +9,12 @@ from miscnn_tf import Data_IO
 from miscnn_tf.data_loading.cache.sample_files import read_sample, write_sample
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.data_loading.label_scheme import LabelScheme, Region
+from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.patching.grid import class_locations, draw_start
 from miscnn_tf.processing.preparation import PreparationKey, patch_locations, prepare_sample
 from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.subfunctions import Padding
 
 OVERLAPPING = (Region("whole", (1, 2), 1), Region("core", (2,), 2))
 
@@ -88,6 +91,28 @@ def test_samples_prepared_for_other_regions_are_not_used():
         for regions in (None, {"whole": [1, 2]}, {"whole": [1, 2], "core": [2]})
     }
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("scheme", [LabelScheme(3, True), LabelScheme(3, True, OVERLAPPING)])
+def test_augmentation_moves_targets_of_scripts_like_their_labels(scheme):
+    labels = labels_with(3)
+    augmentation = Data_Augmentation(config_p_per_sample=1.0)
+    image = np.zeros((1, 20, 18, 1), np.float32)
+    drawn = []
+    for target in (labels[np.newaxis, ..., np.newaxis], scheme.encode(labels)[np.newaxis]):
+        drawn.append(augmentation.run(image, target, np.random.default_rng(4))[1][0])
+    # Outside of the image labels are background, which only one-hot targets distinguish from no annotation.
+    inside = drawn[1].sum(-1) > 0
+    assert 50 < inside.sum() < 200
+    assert np.array_equal(scheme.encode(drawn[0][..., 0].astype(int))[inside], drawn[1][inside])
+
+
+def test_padding_may_use_the_label_of_voxels_without_annotation():
+    sample = data_io(labels_with(9), label_map={9: "ignore"}).sample_loader("a")
+    Padding((24, 24), pad_value_seg=3).preprocessing(sample)
+    assert sample.seg_data[0, 0, 0] == 3
+    with pytest.raises(ConfigurationError, match="pad_value_seg=4 is not a class"):
+        Padding((24, 24), pad_value_seg=4).preprocessing(sample)
 
 
 @pytest.mark.parametrize("regions", [None, {"whole": [1, 2]}])

@@ -171,7 +171,7 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
     def _regions(self, description: DatasetDescription | None) -> dict[str, Any]:
         if description is None or description.regions is None:
             return {}
-        classes = {value: label for value, label in (self._asked["label_map"] or {}).items() if not is_ignored(label)}
+        classes = {value: label for value, label in (self.label_map or {}).items() if not is_ignored(label)}
         return {
             "regions": {
                 name: sorted({classes.get(value, value) for value in values})

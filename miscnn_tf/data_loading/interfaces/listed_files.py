@@ -132,9 +132,10 @@ class ListedFiles_interface(Abstract_IO):
         self.data_directory: Path | None = None
         self.found_in: str | None = None
         # Given arguments also apply to the next folder; detected ones do not.
-        given = ("channels", "classes", "three_dim", "class_names", "label_map")
+        given = ("channels", "classes", "three_dim", "class_names")
         self._asked = {name: getattr(self, name) for name in given}
         self._found_regions: Mapping[str, Sequence[int]] | None = None
+        self._found_ignored: int | None = None
         self._files: dict[Hashable, SampleFiles] = {}
         self.palette_colours: dict[int, tuple[str, Path]] = {}
 
@@ -360,9 +361,11 @@ class ListedFiles_interface(Abstract_IO):
         if self.class_names is None and names is not None and len(names) == self.classes:
             self.class_names = tuple(names)
         self.names_of_classes()
-        if found.ignored is not None:
-            self.label_map = {found.ignored: IGNORE, **(self.label_map or {})}
-        self.label_map = normalised_label_map(self.label_map, self.classes)
+        labels = {value: label for value, label in (self.label_map or {}).items() if value != self._found_ignored}
+        self._found_ignored = found.ignored if found.ignored not in labels else None
+        if self._found_ignored is not None:
+            labels[self._found_ignored] = IGNORE
+        self.label_map = normalised_label_map(labels, self.classes)
         if self.regions is self._found_regions:  # none, or those of another folder; others are the user's
             self.regions, self.regions_class_order = found.regions, found.regions_class_order
             self._found_regions = found.regions
