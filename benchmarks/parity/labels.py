@@ -34,29 +34,43 @@ def compare(python: str) -> list[Comparison]:
     Args:
         python: Interpreter of the environment with nnunetv2.
     """
+    given, theirs = _reference(python, _SHAPE)
+    return [
+        comparison
+        for name, content in _DATA_SETS.items()
+        for comparison in _compared(name, _scheme_of(content), _part(given, name), _part(theirs, name))
+    ]
+
+
+def write_examples(python: str, path: str | Path) -> None:
+    """Write small label maps and logits with nnU-Net's targets, decisions and Dice, for the tests."""
+    given, theirs = _reference(python, (3, 4, 2))
+    examples = []
+    for name, content in _DATA_SETS.items():
+        arrays = _part(given, name) | {key: _part(theirs, name)[key] for key in ("target", "decided", "dice")}
+        content = {**content, "labels_of_data_set": content["labels"]}
+        examples.append({**content, **{key: array.tolist() for key, array in arrays.items()}})
+    Path(path).write_text(json.dumps(examples) + "\n")
+
+
+def _reference(python: str, shape: tuple[int, ...]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return random labels and logits, and what nnU-Net makes of them; keys are ``<data set>.<array>``."""
     rng = np.random.default_rng(0)
-    schemes = {name: _scheme_of(content) for name, content in _DATA_SETS.items()}
     given: dict[str, np.ndarray] = {"data_sets": np.array(json.dumps(_DATA_SETS))}
-    for name, scheme in schemes.items():
-        given[f"{name}.labels"] = rng.integers(0, scheme.labels, _SHAPE).astype(np.uint8)
-        given[f"{name}.logits"] = rng.normal(0, 2, (scheme.outputs, *_SHAPE)).astype(np.float32)
+    for name, content in _DATA_SETS.items():
+        scheme = _scheme_of(content)
+        given[f"{name}.labels"] = rng.integers(0, scheme.labels, shape).astype(np.uint8)
+        given[f"{name}.logits"] = rng.normal(0, 2, (scheme.outputs, *shape)).astype(np.float32).round(3)
     with tempfile.TemporaryDirectory() as folder:
         source, done = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(source, **given)
         reference = Path(__file__).with_name("_reference_labels.py")
         subprocess.run([python, str(reference), str(source), str(done)], check=True, capture_output=True)
-        theirs = dict(np.load(done))
-    return [
-        comparison
-        for name, scheme in schemes.items()
-        for comparison in _compared(
-            name,
-            scheme,
-            given[f"{name}.labels"],
-            given[f"{name}.logits"],
-            {key.removeprefix(f"{name}."): value for key, value in theirs.items() if key.startswith(f"{name}.")},
-        )
-    ]
+        return given, dict(np.load(done))
+
+
+def _part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
 def _scheme_of(content: dict[str, Any]) -> LabelScheme:
@@ -74,9 +88,9 @@ def _scheme_of(content: dict[str, Any]) -> LabelScheme:
 
 
 def _compared(
-    name: str, scheme: LabelScheme, labels: np.ndarray, logits: np.ndarray, theirs: dict[str, np.ndarray]
+    name: str, scheme: LabelScheme, given: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
 ) -> list[Comparison]:
-    values = np.moveaxis(logits, 0, -1)
+    labels, values = given["labels"], np.moveaxis(given["logits"], 0, -1)
     raised = np.exp(values)
     probabilities = 1 / (1 + 1 / raised) if scheme.regions else raised / raised.sum(-1, keepdims=True)
     decided = scheme.decide(probabilities)
@@ -108,3 +122,5 @@ if __name__ == "__main__":
 
     for one in compare(sys.argv[1]):
         print(one.line)
+    if len(sys.argv) > 2:
+        write_examples(*sys.argv[1:3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.data_loading.verification import verify
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
+from miscnn_tf.evaluation.scores import score_by_scheme
 from miscnn_tf.experiment.build import make_data_io
 from miscnn_tf.experiment.toml_file import check_experiment
 from miscnn_tf.explore.data_exploration import explore
@@ -250,3 +252,23 @@ def test_later_regions_cover_earlier_ones():
 def test_plain_data_and_back():
     scheme = LabelScheme(4, has_ignored=True, regions=(Region("a", (1, 2), 1), Region("b", (3,), 3)))
     assert LabelScheme.from_plain(4, json.loads(json.dumps(scheme.to_plain()))) == scheme
+
+
+# ---------------------------------------------------------------- nnU-Net
+
+EXAMPLES = json.loads((Path(__file__).parents[1] / "data" / "nnunet" / "labels.json").read_text())
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_targets_decisions_and_dice_equal_those_of_nnunet(tmp_path, example):
+    """Written by ``benchmarks/parity/labels.py``."""
+    more = {key: example[key] for key in ("regions_class_order",) if key in example}
+    interface = find_interface(write_data_set(tmp_path, example["labels_of_data_set"], [0, 1], **more))
+    scheme = interface.label_scheme()
+    labels, logits = np.array(example["labels"]), np.moveaxis(np.array(example["logits"], np.float32), 0, -1)
+    probabilities = 1 / (1 + np.exp(-logits)) if scheme.regions else np.exp(logits)
+    decided = scheme.decide(probabilities)
+    assert np.array_equal(decided, example["decided"])
+    assert np.array_equal(np.moveaxis(scheme.encode(labels), -1, 0), example["target"])
+    rows = score_by_scheme(labels, decided, scheme)[1:]
+    assert [row["dice"] for row in rows] == pytest.approx(example["dice"], abs=1e-12)
