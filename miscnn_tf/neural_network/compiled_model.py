@@ -231,8 +231,8 @@ class CompiledModel:
                 model.optimizer.build(model.trainable_variables)
         if self._compiled_with is not None and self._compiled_with[1] and self.hardware.replicas == 1:
             shape = (1, *(size or 8 for size in self.window_shape))
-            background = tf.one_hot(tf.zeros(shape, tf.int32), model.output_shape[-1])
-            model.compute_metrics(None, background, background)
+            labels = tf.zeros(shape, tf.int32)
+            model.compute_metrics(None, labels, tf.one_hot(labels, model.output_shape[-1]))
             model.reset_metrics()
 
     def distributed_fit(self) -> DistributedFit:

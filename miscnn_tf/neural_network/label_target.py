@@ -27,11 +27,19 @@ def compared(y: Any, y_pred: Any, scheme: LabelScheme | None) -> tuple[Any, Any]
         y: Labels ``(batch, x, y[, z])``, or the target ``(batch, x, y[, z], outputs)``.
         y_pred: Probabilities ``(batch, x, y[, z], outputs)``.
         scheme: Meaning of the labels; None: a class per channel.
+
+    Raises:
+        ConfigurationError: If `y` is the target of regions, and there are voxels without annotation.
     """
     if y is None:
         return y, y_pred
     if len(y.shape) == len(y_pred.shape):
-        if scheme is not None and scheme.has_ignored and not scheme.regions:
+        if scheme is not None and scheme.has_ignored:
+            if scheme.regions:
+                raise ConfigurationError(
+                    "targets of overlapping regions do not show which voxels are annotated; train on labels (batch, x, "
+                    "y[, z]), such as those of DataGenerator(…, labels=True)"
+                )
             return y, _masked(keras.ops.sum(y, -1, keepdims=True) > 0, y_pred)
         return y, y_pred
     labels = keras.ops.cast(y, "int32")

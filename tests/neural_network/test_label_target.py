@@ -133,6 +133,12 @@ def test_one_hot_batches_of_scripts_are_masked_as_well():
         assert np.array_equal(one.numpy(), other.numpy())
 
 
+def test_targets_of_regions_do_not_show_which_voxels_are_annotated():
+    labels, probabilities = drawn(PARTLY_REGIONS)
+    with pytest.raises(ConfigurationError, match="train on labels"):
+        compared(tf.constant(PARTLY_REGIONS.encode(labels)), tf.constant(probabilities), PARTLY_REGIONS)
+
+
 def test_without_ignored_voxels_nothing_changes():
     labels, probabilities = drawn(LabelScheme(3))
     probabilities = tf.constant(probabilities)
