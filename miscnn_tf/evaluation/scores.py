@@ -150,7 +150,7 @@ def score_by_scheme(
         voxels in no region, and the others are the regions in their order.
 
     Example:
-        >>> scheme = LabelScheme(3, regions=(Region("tumour", (1, 2), 1), Region("core", (2,), 2)))
+        >>> scheme = LabelScheme.of(3, regions={"tumour": [1, 2], "core": [2]}, class_order=[1, 2])
         >>> rows = score_by_scheme(np.array([[0, 1, 2, 2]]), np.array([[0, 1, 1, 2]]), scheme)
         >>> [round(row["dice"], 3) for row in rows]
         [1.0, 1.0, 0.667]
