@@ -81,7 +81,7 @@ class memory_size:
 
 
 class label_pair:
-    """Argument type: a value in the files and its class, ``255=1``; or ``nonzero=1``, ``128+=1``, ``#ff0000=1``.
+    """Argument type: a value in the files and its class, ``255=1``; or ``nonzero=1``, ``128+=1``, ``255=ignore``.
 
     Example:
         >>> label_pair()("255=1"), label_pair()("nonzero=1")
@@ -90,9 +90,9 @@ class label_pair:
 
     __name__ = "VALUE=CLASS pair, such as 255=1 or nonzero=1,"
 
-    def __call__(self, text: str) -> tuple[int, int]:
+    def __call__(self, text: str) -> tuple[int, int | str]:
         """Return the value and the class, or raise a ValueError."""
-        from miscnn_tf.data_loading.label_keys import parse_key
+        from miscnn_tf.data_loading.label_keys import IGNORE_TEXT, parse_key
 
         value, _, label = text.partition("=")
-        return parse_key(value.strip()), int(label)
+        return parse_key(value.strip()), IGNORE_TEXT if label.strip() == IGNORE_TEXT else int(label)

@@ -86,7 +86,8 @@ DATA_OPTIONS: Final[dict[str, DataOption]] = {
             "VALUE=CLASS",
             label_pair(),
             "class of a value in the label maps, such as 255=1; nonzero=1 for all values but 0, 128+=1 for 128 and "
-            "above, '#ff0000=1' for a colour; other values are kept; may be repeated",
+            "above, '#ff0000=1' for a colour, 255=ignore for voxels without annotation; other values are kept; may be "
+            "repeated",
         ),
         ("--label_map",),
     ),

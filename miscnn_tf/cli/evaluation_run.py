@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,12 @@ from miscnn_tf.cli.advice import for_command
 from miscnn_tf.cli.data_options import OF_TRUTH, given_data
 from miscnn_tf.cli.input_images import data_set_interface
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
+from miscnn_tf.data_loading.interfaces import DatasetJSON_interface, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import class_names_of
 from miscnn_tf.data_loading.label_keys import parse_key
 from miscnn_tf.data_loading.layout_detection import find_interface
-from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.errors import ConfigurationError, MiscnnError
 from miscnn_tf.evaluation.label_folders import (
     annotation_files,
     data_set_around,
@@ -32,6 +33,8 @@ from miscnn_tf.runs.names import HISTORY_FILE, RECORD_FILE, SCORES_FILE, SUMMARY
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.score_summary import scores_table
 from miscnn_tf.runs.score_table import read_scores
+
+logger = logging.getLogger(__name__)
 
 
 def run_evaluation(arguments: argparse.Namespace) -> int:
@@ -82,6 +85,7 @@ def run_evaluation(arguments: argparse.Namespace) -> int:
         tolerance_mm=arguments.tolerance,
         class_names=class_names,
         images=images,
+        meaning=trained or _around(Path(arguments.truth)),
     )
     # Images and names of the classes for the report.
     classes = 1 + max(map(int, summary["classes"]))
@@ -131,6 +135,18 @@ def _chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     data = given_data(arguments)
     layout = {"name": data["layout"]} if "layout" in data else {}
     return {**layout, **data.get("settings", {})}
+
+
+def _around(truth: Path) -> Abstract_IO | None:
+    """Return the interface of the data set around a folder of label maps, if a file in it defines the labels."""
+    root = truth.resolve().parent
+    if not truth.is_dir() or not DatasetJSON_interface.defines_classes(root):
+        return None
+    try:
+        return find_interface(root, part="all")
+    except MiscnnError as reason:
+        logger.debug("no data set around %s: %s", truth, reason)
+        return None
 
 
 def _structures(

@@ -15,6 +15,7 @@ from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_tab
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
+from miscnn_tf.data_loading.label_keys import IGNORE_TEXT, is_ignored
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface
 from miscnn_tf.experiment.fingerprint import take_fingerprint
@@ -95,7 +96,7 @@ def run_init(
     if interface.label_map:
         values = ", ".join(map(str, interface.values_of_classes()))
         data["label_map"] = Choice(
-            {str(old): new for old, new in interface.label_map.items()},
+            {str(old): IGNORE_TEXT if is_ignored(new) else new for old, new in interface.label_map.items()},
             f"classes of values in the label maps; predictions are written with the values {values}",
         )
     settings = _settings(interface, given["data"].get("settings", {}))

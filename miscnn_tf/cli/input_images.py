@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, is_volume
 from miscnn_tf.data_loading.interfaces import get_data_interface_from_file_term, miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.description import label_values_of
+from miscnn_tf.data_loading.interfaces.description import label_values_of, regions_of, set_regions
 from miscnn_tf.data_loading.interfaces.nifti_io import image_files
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
 from miscnn_tf.data_loading.label_values import label_map_of
@@ -130,7 +130,7 @@ def data_set_interface(path: str | Path, trained: Abstract_IO, data: Mapping[str
         raise
     if trained.class_names is not None:
         interface.class_names = trained.class_names
-    return interface
+    return set_regions(interface, regions_of(trained))
 
 
 def _require_fit(
@@ -190,7 +190,7 @@ def with_settings(interface: Abstract_IO, settings: Mapping[str, Any]) -> Abstra
     """
     changed = type(interface).from_settings({**get_config(interface), **settings})
     changed.class_names = interface.class_names
-    return changed
+    return set_regions(changed, regions_of(interface))
 
 
 def _of_all_samples(trained: Abstract_IO, settings: Mapping[str, Any]) -> Abstract_IO | None:

@@ -29,9 +29,10 @@ from miscnn_tf.data_loading.interfaces import (
     get_data_interface_from_file_term,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO, stat_fingerprint
-from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of
+from miscnn_tf.data_loading.interfaces.description import interface_for, label_values_of, regions_of, set_regions
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
 from miscnn_tf.data_loading.label_keys import as_key
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import AxesError
 from miscnn_tf.data_loading.prediction_formats import PREDICTION_FORMATS, format_ending, saved_in_values
 from miscnn_tf.data_loading.sample import Sample
@@ -299,7 +300,7 @@ def _predict_slices(
     image, extended = volumes.read_file(source.source)
     axis = interface.slice_axis
     spacing = np.delete(extended["spacing"], axis)
-    sample = Sample(source.name, image, interface.channels, interface.classes, extended, three_dim=True)
+    sample = Sample(source.name, image, interface.channels, interface.classes, extended, True, scheme_of(interface))
     write = result.file_writer(volumes, sample, target)
     decide = {"activation_output": result.activation_output, "threshold": result.threshold}
     planes = [
@@ -317,6 +318,7 @@ def _volumes_of(interface: NIFTIslicer_interface) -> NIFTI_interface:
     """Return the interface of the volumes that slices are cut from."""
     volumes = NIFTI_interface(interface.channels, interface.classes, label_map=interface.label_map)
     volumes.class_names = interface.class_names
+    set_regions(volumes, regions_of(interface))
     return volumes
 
 

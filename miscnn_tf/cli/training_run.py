@@ -10,6 +10,7 @@ from typing import Any
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.output_folder import claim
+from miscnn_tf.data_loading.interfaces.description import scored_names_of
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import run_split, writer_of
@@ -73,7 +74,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
         return
     page = write_report_if_possible(folder, model.preprocessor.data_io)
     if fold.validation:
-        _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
+        _print_scores(folder, scored_names_of(model.preprocessor.data_io.interface) or ())
     _print_page(page)
     print(f"The model: {folder / MODEL_FILE}. To segment new images: {_prediction_with(folder)}")
 
@@ -94,7 +95,7 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
     if not writer.is_chief:
         print(f"{model.hardware.cluster}: trained. The first worker evaluates and writes the results")
         return
-    _print_scores(folder, model.preprocessor.data_io.interface.names_of_classes())
+    _print_scores(folder, scored_names_of(model.preprocessor.data_io.interface) or ())
     _print_page(folder / REPORT_FILE)
     print(f"The models of all folds segment new images together: {_prediction_with(folder)}")
 

@@ -25,6 +25,7 @@ from miscnn_tf.data_loading.cache.sample_files import SAMPLE_FILE, encode_name, 
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.earlier_signatures import with_current_arguments
 from miscnn_tf.data_loading.interfaces.registered import miscnn_data_interfaces
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import (
     MOST_CLASSES,
     LabelWarning,
@@ -152,7 +153,8 @@ class Data_IO(Represented):
         if not _is_ours(interface, "load_image"):  # interfaces of this package check it themselves, and name the file
             image = check_image(image, where)
         sample = Sample(
-            index, image, interface.channels, interface.classes, extended=extended, three_dim=interface.three_dim
+            *(index, image, interface.channels, interface.classes, extended, interface.three_dim),
+            scheme=scheme_of(interface),
         )
         load_details = getattr(interface, "load_details", None)
         details = None if load_details is None else self._ask(index, lambda: load_details(index))
@@ -419,7 +421,7 @@ class Data_IO(Represented):
                 does.
         """
         try:
-            require_classes(sample.seg_data, sample.classes, f"sample {sample.index!r}: label map")
+            require_classes(sample.seg_data, sample.scheme.labels, f"sample {sample.index!r}: label map")
         except LabelError:
             # Read again: the interface's own error names the file.
             self._segmentation(self.interface, sample.index, f"sample {sample.index!r}")
@@ -445,7 +447,7 @@ class Data_IO(Represented):
         if segmentation is None:
             raise MissingDataError(f"{where} has no label map; add one, or load it with load_seg=False")
         # Cheap if already checked; a subclass may have changed the labels.
-        return check_labels(np.asarray(segmentation), interface.classes, f"{where}: label map")
+        return check_labels(np.asarray(segmentation), scheme_of(interface).labels, f"{where}: label map")
 
     def _prediction(self, interface: Abstract_IO, sample: Sample, where: str) -> np.ndarray:
         prediction = self._ask(
@@ -465,6 +467,8 @@ class Data_IO(Represented):
         try:
             return read(self.interface)
         except LabelError as error:
+            if scheme_of(self.interface).has_ignored:
+                raise  # unchanged labels could be taken for voxels without annotation
             unlimited = copy.copy(self.interface)
             try:
                 unlimited.classes = MOST_CLASSES
@@ -487,7 +491,7 @@ class Data_IO(Represented):
         where = f"{where}: prediction in {self.output_path}"
         activation = _is_activation(prediction, sample)
         sample.add_prediction(prediction, activation_output=activation)
-        expected = (*sample.img_data.shape[:-1], sample.classes if activation else 1)
+        expected = (*sample.img_data.shape[:-1], sample.scheme.outputs if activation else 1)
         if (
             prediction.shape[: sample.ndim] != expected[:-1]
             or sample.pred_data is None
@@ -545,7 +549,8 @@ def _is_activation(prediction: np.ndarray, sample: Sample) -> bool:
     return (
         prediction.dtype.kind == "f"
         and prediction.ndim == sample.ndim + 1
-        and prediction.shape[-1] == sample.classes > 1
+        and prediction.shape[-1] == sample.scheme.outputs
+        and (sample.scheme.outputs > 1 or bool(sample.scheme.regions))
     )
 
 

@@ -12,8 +12,11 @@ from typing import Final
 
 import numpy as np
 
-#: Label map as users give it: classes of values, or of keys as text.
-LabelMap = Mapping[int, int] | Mapping[str, int]
+#: Label map as users give it: classes of values, or of keys as text; or "ignore" instead of a class.
+LabelMap = Mapping[int, int] | Mapping[str, int] | Mapping[int, int | str]
+
+#: What the values of voxels without annotation are mapped to, as users write it.
+IGNORE_TEXT: Final = "ignore"
 
 _COLOURS: Final = 2**30  # the colours fit into int32
 _THRESHOLDS: Final = 2**40
@@ -21,7 +24,7 @@ _TEXT = re.compile(r"(-?[0-9]{1,18})|#([0-9a-fA-F]{6})|([1-9][0-9]{0,4})\+|(nonz
 
 
 class LabelKey(int):
-    """Key of a label map that is not a value: a colour, a threshold, or all values but 0.
+    """Key of a label map that is not a value: a colour, a threshold, or all values but 0; or the label `IGNORE`.
 
     Example:
         >>> parse_key("#ff0000"), f"{parse_key('128+')}"
@@ -29,6 +32,8 @@ class LabelKey(int):
     """
 
     def __str__(self) -> str:
+        if self == IGNORE:
+            return IGNORE_TEXT
         if is_colour(self):
             return f"#{int(self) - _COLOURS:06x}"
         return "nonzero" if self == NONZERO else f"{int(self) - _THRESHOLDS}+"
@@ -39,8 +44,15 @@ class LabelKey(int):
 
 #: All values but 0.
 NONZERO: Final = LabelKey(2**41)
+#: The label of values that mark voxels without annotation.
+IGNORE: Final = LabelKey(2**42)
 #: The colour of the background, unless another one is.
 BLACK: Final = LabelKey(_COLOURS)
+
+
+def is_ignored(label: object) -> bool:
+    """Return True if a label of a label map marks voxels without annotation: `IGNORE`, or "ignore" as users do."""
+    return label in (IGNORE, IGNORE_TEXT)
 
 
 def parse_key(text: str) -> int:
@@ -67,7 +79,7 @@ def parse_key(text: str) -> int:
 def as_key(number: int) -> int:
     """Return a number as a key that is shown as text if it is a colour, a threshold or `NONZERO`."""
     number = int(number)
-    return LabelKey(number) if is_colour(number) or is_rule(number) else number
+    return LabelKey(number) if is_colour(number) or is_rule(number) or number == IGNORE else number
 
 
 def is_colour(key: int) -> bool:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.formats.image_file import LossyMaskError
-from miscnn_tf.data_loading.label_keys import as_key, class_of, colour_map, has_colours, has_rules
+from miscnn_tf.data_loading.label_keys import IGNORE, as_key, class_of, colour_map, has_colours, has_rules
 from miscnn_tf.data_loading.label_values import completed, likely_ignored, proposed_label_map
 from miscnn_tf.data_loading.labels import is_odd, label_text, normalised_label_map
 from miscnn_tf.errors import DataError, MissingDataError
@@ -371,7 +371,7 @@ def classes_of(
             "each number is a class"
         )
     mapping = None if mapping is None else completed(mapping, values)
-    labels = sorted({class_of(value, mapping) for value in values})
+    labels = sorted({class_of(value, mapping) for value in values} - {IGNORE})
     if labels in ([0], []):
         raise DataError(
             f"{where}: the segmentations hold only background; check that these are the right files, and give "
@@ -396,7 +396,12 @@ def classes_of(
             f"or TIFF; or separate the values by a threshold, {_THRESHOLD}"
         )
     ignored = likely_ignored(values) if mapping is None else None
-    hint = "" if ignored is None else f' ({ignored} beside other labels most likely means "ignore": background then)'
+    hint = (
+        ""
+        if ignored is None
+        else f' ({ignored} beside other labels most likely means "ignore": background then; or '
+        f"label_map={{{ignored}: 'ignore'}}, which leaves such voxels out of training and scores)"
+    )
     mapped = "" if mapping is None else f", with label_map={mapping} {some_of(labels, _SHOWN)}"
     if len(values) > _MANY and mapping is None:
         raise DataError(

@@ -18,6 +18,7 @@ from miscnn_tf.data_loading.label_keys import (
     as_key,
     has_colours,
     has_rules,
+    is_ignored,
     is_threshold,
     least_value,
 )
@@ -109,8 +110,10 @@ def reading_map(label_map: Mapping[int, int] | None, values: Sequence[int]) -> d
     """Return the label map for reading predictions: the exact inverse of `values`.
 
     Values that are not written for any class may come from other sources: a class number below ``len(values)`` is kept,
-    as in predictions of versions that wrote class numbers, and any other value is mapped by the label map.
+    as in predictions of versions that wrote class numbers, and any other value is mapped by the label map. Predictions
+    do not hold values to ignore.
     """
+    label_map = {value: label for value, label in (label_map or {}).items() if not is_ignored(label)}
     if not label_map:
         return None
     own = {label: label for label in label_map.values()}
@@ -182,7 +185,8 @@ def unmapped_beside_mapped(label_map: Mapping[int, int] | None) -> list[int]:
     """
     if has_rules(label_map) or has_colours(label_map):
         return []  # all values have an entry
-    return sorted({label for label in (label_map or {}).values() if label > 0 and label not in (label_map or {})})
+    labels = {label for label in (label_map or {}).values() if not is_ignored(label)}
+    return sorted(label for label in labels if label > 0 and label not in (label_map or {}))
 
 
 def completed(label_map: Mapping[int, int], values: Iterable[int]) -> dict[int, int]:

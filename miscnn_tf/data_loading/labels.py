@@ -12,7 +12,17 @@ import numpy as np
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.plain_limits import shown
-from miscnn_tf.data_loading.label_keys import NONZERO, as_key, class_of, has_colours, is_threshold, parse_key
+from miscnn_tf.data_loading.label_keys import (
+    IGNORE,
+    IGNORE_TEXT,
+    NONZERO,
+    as_key,
+    class_of,
+    has_colours,
+    is_ignored,
+    is_threshold,
+    parse_key,
+)
 from miscnn_tf.data_loading.label_values import likely_ignored, unmapped_beside_mapped
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError, RepeatedWarning
 
@@ -38,7 +48,8 @@ class LabelWarning(UserWarning):
 def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> dict[int, int] | None:
     """Check a label map, and convert text keys and values to integers; labels must be below `classes`.
 
-    Keys are values of the files, or texts of `label_keys.parse_key`: a colour, a threshold, or ``"nonzero"``.
+    Keys are values of the files, or texts of `label_keys.parse_key`: a colour, a threshold, or ``"nonzero"``. The label
+    of voxels without annotation is ``"ignore"``, and `label_keys.IGNORE` in the result.
 
     Raises:
         ConfigurationError: If an entry is not of this kind, or its label is not a class.
@@ -46,11 +57,14 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
     if not label_map:
         return None
     try:
-        numbers = {_whole_label(old, text=True): _whole_label(new) for old, new in label_map.items()}
+        numbers = {
+            _whole_label(old, text=True): IGNORE if is_ignored(new) else _whole_label(new)
+            for old, new in label_map.items()
+        }
     except (AttributeError, TypeError, ValueError, OverflowError):
         raise ConfigurationError(
             f"label_map must map integers to integers, e.g. {{255: 1}}; got {shown(label_map)}. Keys may also be "
-            "colours ('#ff0000'), a threshold ('128+') or 'nonzero'"
+            "colours ('#ff0000'), a threshold ('128+') or 'nonzero', and values 'ignore'"
         ) from None
     if len(numbers) < len(label_map):
         raise ConfigurationError(f"label_map names a value twice, as a number and as text; got {shown(label_map)}")
@@ -59,7 +73,7 @@ def normalised_label_map(label_map: Mapping[Any, Any] | None, classes: int) -> d
             f"label_map has both nonzero and a threshold; got {shown(label_map)}. Give thresholds only"
         )
     for old, new in numbers.items():
-        if not 0 <= new < classes:
+        if not 0 <= new < classes and new != IGNORE:
             raise ConfigurationError(
                 f"label_map maps {old} to {new}, which is not one of the {classes} classes (0 to {classes - 1})"
             )
@@ -98,10 +112,11 @@ def check_labels(
             one.
         classes: Number of classes, background included.
         where: The file or sample, for the message.
-        label_map: Labels for values of the file, ``{255: 1}``; other values are kept.
+        label_map: Labels for values of the file, ``{255: 1}``; other values are kept. Values that it maps to
+            ``"ignore"`` become the label `classes`.
 
     Returns:
-        uint8 array (uint16 above 256 classes) of the same shape: `array` itself if nothing changes.
+        uint8 array (uint16 above 256 labels) of the same shape: `array` itself if nothing changes.
 
     Raises:
         DataError: If there is a value that is fractional, negative, not finite, or not below `classes`; the message
@@ -115,8 +130,8 @@ def check_labels(
         >>> check_labels(np.array([0, 255, 0]), 2, "mask.png", label_map={255: 1})
         array([0, 1, 0], dtype=uint8)
     """
-    target = label_dtype(classes)
     mapping = normalised_label_map(label_map, classes)
+    target = label_dtype(classes + has_ignored(mapping))
     array = np.asarray(array)
     if array.size == 0:
         raise DataError(f"{where}: the label map is empty (shape {array.shape})")
@@ -128,6 +143,30 @@ def check_labels(
     if lowest < 0 or highest >= classes:
         raise _bad_labels(array[(array < 0) | (array >= classes)], classes, where, _highest_class(array, classes))
     return array.astype(target, copy=False)
+
+
+def has_ignored(label_map: Mapping[int, int] | None) -> bool:
+    """Return True if a label map marks voxels without annotation."""
+    return any(map(is_ignored, (label_map or {}).values()))
+
+
+def with_ignored(label_map: Mapping[Any, Any] | None, value: Any) -> dict[Any, Any]:
+    """Add the value of voxels without annotation to a label map.
+
+    Raises:
+        ConfigurationError: If it is not a positive whole number, or has a class in the label map.
+
+    Example:
+        >>> with_ignored({4: 3}, 5)
+        {4: 3, 5: 'ignore'}
+    """
+    whole = whole_number(value, "ignore_label", 1)
+    given = {str(key): label for key, label in (label_map or {}).items()}.get(str(whole), IGNORE_TEXT)
+    if not is_ignored(given):
+        raise ConfigurationError(
+            f"ignore_label={whole} has the class {given!r} in label_map={shown(label_map)}; keep one"
+        )
+    return {**(label_map or {}), whole: IGNORE_TEXT}
 
 
 def whole_labels(array: np.ndarray, where: str | Path, classes: int | None = None) -> np.ndarray:
@@ -362,7 +401,8 @@ def _mapped(
         values, positions = np.unique(array, return_inverse=True)
         positions = positions.reshape(array.shape)
     table = np.array([class_of(int(value), mapping) for value in values])
-    wrong = (table < 0) | (table >= classes)
+    wrong = ((table < 0) | (table >= classes)) & (table != IGNORE)
+    table[table == IGNORE] = classes
     if wrong.any():
         used = wrong[positions]
         if used.any():
@@ -409,7 +449,8 @@ def _bad_labels(values: np.ndarray, classes: int | None, where: str | Path, high
     if len(found) == 1 and (ignored := likely_ignored([0, highest_class, found[0]])) is not None:
         return LabelError(
             f"{where}: the label map holds {shown} ({values.size} voxels), but {allowed}. {shown} beside other labels "
-            f'most likely means "ignore"; label_map={{{int(ignored)}: 0}} counts such voxels as background'
+            f'most likely means "ignore"; label_map={{{int(ignored)}: 0}} counts such voxels as background, and '
+            f"label_map={{{int(ignored)}: 'ignore'}} leaves them out of training and scores"
         )
     advice = (
         "the label map may have been interpolated, or be a probability map: save labels with "

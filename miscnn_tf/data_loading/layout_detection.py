@@ -18,7 +18,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import PARTS
 from miscnn_tf.data_loading.interfaces.registered import recognising
 from miscnn_tf.data_loading.label_keys import LabelMap, class_of
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, MaskValuesError, count_values
-from miscnn_tf.data_loading.labels import normalised_label_map
+from miscnn_tf.data_loading.labels import normalised_label_map, with_ignored
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,9 @@ def find_interface(
         label_map: Labels for values in the segmentation files, ``{255: 1}``; other values are kept. Keys may also be a
             threshold, ``{"128+": 1}``, ``{"nonzero": 1}``, or colours, ``{"#ff0000": 1}``.
         **settings: Further arguments of the interface, such as ``part="test"`` or ``structure_dict``; and
-            ``class_names``, a name per class, for any of them.
+            for any of them ``class_names``, a name per class; ``ignore_label``, the value of voxels without annotation;
+            ``regions`` and ``regions_class_order``, overlapping regions to predict instead of classes (see
+            `Abstract_IO`).
 
     Returns:
         The interface, to be passed to `Data_IO` with the same path.
@@ -106,6 +108,10 @@ def find_interface(
     if name is None:
         name = recognise(root, pattern, labelled=part == PARTS[0], settings=settings)
     cls = miscnn_data_interfaces.get(name)
+    ignored = settings.pop("ignore_label", None)
+    if ignored is not None:
+        label_map = with_ignored(label_map, ignored)
+    regions = {key: settings.pop(key, None) for key in ("regions", "regions_class_order")}
     class_names = settings.pop("class_names", None)
     if class_names is not None:
         class_names = tuple(str(one) for one in class_names)
@@ -121,6 +127,9 @@ def find_interface(
     if class_names is not None:
         interface.class_names = class_names
         interface.names_of_classes()
+    if any(value is not None for value in regions.values()):
+        interface.regions, interface.regions_class_order = regions["regions"], regions["regions_class_order"]
+    interface.label_scheme()  # raises an error if the regions do not fit the classes
     return interface
 
 
@@ -291,6 +300,8 @@ def find_interface_despite_errors(
         3
     """
     root = Path(path)
+    if settings.get("ignore_label") is not None:
+        label_map = with_ignored(label_map, settings.pop("ignore_label"))
     given: dict[str, Any] = {"channels": channels, "pattern": pattern, "part": "training" if labels else "all"}
     given |= settings
     if root.is_dir():
@@ -304,7 +315,8 @@ def find_interface_despite_errors(
     except DataError as error:
         if classes is not None or name is None or miscnn_data_interfaces.get(name).has_named_structures():
             raise
-        interface = find_interface(root, name, classes=ANY_CLASSES, label_map=label_map, **given)
+        given_labels = {**given, "regions": None, "regions_class_order": None}
+        interface = find_interface(root, name, classes=ANY_CLASSES, label_map=label_map, **given_labels)
         usual = usual_classes(_values(interface, root), normalised_label_map(label_map, ANY_CLASSES))
         if usual is None:
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.data_loading.labels import whole_labels
 from miscnn_tf.errors import ConfigurationError, DataError, GridError, MemoryBudgetError, MiscnnError
 
@@ -25,6 +26,7 @@ class Sample:
         three_dim: Whether the image has three spatial axes. Interfaces set it; if None, an image with
             2 axes is 2D, one with 4 is 3D, and one with 3 is 2D only if its last axis has `channels` > 1 entries.
             The attribute is always a bool.
+        scheme: Meaning of the labels; None: `classes` alone.
 
     Attributes:
         img_data: The image, shape ``(x, y[, z], channels)``.
@@ -51,6 +53,7 @@ class Sample:
         classes: int,
         extended: Mapping[str, Any] | None = None,
         three_dim: bool | None = None,
+        scheme: LabelScheme | None = None,
     ) -> None:
         image = _as_array(image)
         if three_dim is None:
@@ -59,6 +62,7 @@ class Sample:
         self.channels = channels
         self.classes = classes
         self.three_dim = bool(three_dim)
+        self._scheme = scheme
         self.img_data: np.ndarray = self._with_channels(image, "image")
         if self.img_data.shape[-1] != channels:
             raise DataError(
@@ -76,6 +80,15 @@ class Sample:
     def ndim(self) -> int:
         """Number of spatial axes, 2 or 3."""
         return 3 if self.three_dim else 2
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """Meaning of the labels: classes, voxels without annotation, and regions."""
+        return LabelScheme(self.classes) if self._scheme is None else self._scheme
+
+    @scheme.setter
+    def scheme(self, scheme: LabelScheme | None) -> None:
+        self._scheme = scheme
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -108,7 +121,7 @@ class Sample:
 
         Args:
             pred: Labels ``(x, y[, z])``, to which an axis of 1 is added; with `activation_output`, probabilities
-                ``(x, y[, z], classes)``.
+                ``(x, y[, z], classes)``, or with a channel per region.
             activation_output: Whether `pred` holds probabilities.
 
         Raises:

@@ -23,6 +23,7 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import list_files
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR, NIFTIslicer_interface
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import NotFiniteWarning, check_labels, count_voxels
 from miscnn_tf.data_loading.overlapping_masks import OverlapWarning
 from miscnn_tf.data_loading.sample import Sample, memory_for
@@ -220,7 +221,7 @@ def _count_labels(data_io: Data_IO, index: Hashable, sample: Sample | None) -> l
     segmentation = interface.load_segmentation(index)
     if segmentation is None:
         raise MissingDataError("the label map is missing; add one, or verify only the images")
-    array = check_labels(np.asarray(segmentation), interface.classes, f"sample {index!r}: label map")
+    array = check_labels(np.asarray(segmentation), scheme_of(interface).labels, f"sample {index!r}: label map")
     if sample is not None:
         sample.add_segmentation(array)
     return count_voxels(array, interface.classes)

@@ -14,12 +14,13 @@ from tqdm import tqdm
 from miscnn_tf._base.callable_module import make_callable
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
-from miscnn_tf.data_loading.interfaces.description import class_names_of, label_values_of
+from miscnn_tf.data_loading.interfaces.description import label_values_of, scored_names_of
+from miscnn_tf.data_loading.label_scheme import LabelScheme, scheme_of
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, LabelError
 from miscnn_tf.evaluation.dice import compute_dice, mean_dice
 from miscnn_tf.evaluation.folds import check_samples
-from miscnn_tf.evaluation.scores import Row, check_tolerance, score_label_maps
+from miscnn_tf.evaluation.scores import Row, check_tolerance, score_by_scheme
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.trainable import Predicting
 from miscnn_tf.runs.earlier_files import remove_predictions
@@ -111,7 +112,7 @@ def detailed_validation(
         rows += with_sample(case, index)
         writer.write(partial(write_tables, index))
     interface = model.preprocessor.data_io.interface
-    known = {"class_names": class_names_of(interface), "label_values": label_values_of(interface)}
+    known = {"class_names": scored_names_of(interface), "label_values": label_values_of(interface)}
     facts = {name: value for name, value in known.items() if value is not None}
     summary = writer.write(lambda: write_results(folder, rows, draw_figures=draw_figures, facts=facts))
     if summary is not None:
@@ -124,11 +125,16 @@ def _begin(folder: Path, model: Predicting, save_predictions: bool) -> KeptPredi
     make_folder(folder)
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)
-    backup_evaluation(["sample_id", *(f"dice_class-{number}" for number in range(model.classes))], folder, start=True)
+    columns = [f"dice_class-{number}" for number in range(_scheme(model).scored)]
+    backup_evaluation(["sample_id", *columns], folder, start=True)
     if save_predictions:
         return KeptPredictions(folder, model)
     remove_predictions(folder)
     return None
+
+
+def _scheme(model: Predicting) -> LabelScheme:
+    return scheme_of(model.preprocessor.data_io.interface, model.classes)
 
 
 def _predicted(model: Predicting, index: Hashable) -> np.ndarray:
@@ -141,7 +147,7 @@ def _truth(model: Predicting, index: Hashable) -> np.ndarray:
     # From the interface, since the image is only needed for the prediction.
     truth = model.preprocessor.data_io.interface.load_segmentation(index)
     highest = np.max(truth)
-    if highest >= model.classes:  # of a custom interface; the others have checked it
+    if highest >= _scheme(model).labels:  # of a custom interface; the others have checked it
         raise LabelError(
             f"sample {index!r}: its segmentation holds the label {highest:g}, but with classes={model.classes} labels "
             f"are 0 to {model.classes - 1}; correct the label map, or make interface and model with more classes"
@@ -155,7 +161,8 @@ def _measured(
     """Return the scores of a sample, a row per class."""
     interface = model.preprocessor.data_io.interface
     try:
-        return score_label_maps(truth, prediction, model.classes, _spacing(interface, index), tolerance_mm=tolerance_mm)
+        spacing = _spacing(interface, index)
+        return score_by_scheme(truth, prediction, _scheme(model), spacing, tolerance_mm=tolerance_mm)
     except DataError as error:
         raise DataError(f"sample {index!r}: the prediction and its segmentation: {error}") from error
     except ConfigurationError as error:

@@ -11,7 +11,7 @@ from typing import Any
 from miscnn_tf._base.arguments import callback_list
 from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
-from miscnn_tf.data_loading.interfaces.description import class_names_of
+from miscnn_tf.data_loading.interfaces.description import scored_names_of
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, TrainingError
 from miscnn_tf.evaluation.automatic_report import renew_report
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
@@ -100,7 +100,7 @@ def _evaluate(record: FoldRecord, fold: Fold, model: Trainable, folder: Path, op
         # Imported here, since importing matplotlib is slow.
         from miscnn_tf.evaluation.curves import plot_validation
 
-        names = class_names_of(model.preprocessor.data_io.interface)
+        names = scored_names_of(model.preprocessor.data_io.interface)
         plot_validation(record.history, model.metrics, str(folder), class_names=names)
     if not fold.validation:
         return
@@ -118,7 +118,7 @@ def _evaluate(record: FoldRecord, fold: Fold, model: Trainable, folder: Path, op
         # The scores were computed by an earlier call without draw_figures.
         from miscnn_tf.evaluation.score_figures import plot_scores
 
-        plot_scores(read_scores(folder / SCORES_FILE), folder, class_names_of(model.preprocessor.data_io.interface))
+        plot_scores(read_scores(folder / SCORES_FILE), folder, scored_names_of(model.preprocessor.data_io.interface))
     (folder / TEMPORARY_MODEL_FILE).unlink(missing_ok=True)
 
 

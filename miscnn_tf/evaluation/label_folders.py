@@ -23,13 +23,15 @@ from miscnn_tf.data_loading.formats.volumes import is_volume, read_info, read_vo
 from miscnn_tf.data_loading.geometry import grid_difference
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.paired_io import is_flat
+from miscnn_tf.data_loading.label_keys import is_ignored
 from miscnn_tf.data_loading.label_scan import FoundLabels, count_values
+from miscnn_tf.data_loading.label_scheme import LabelScheme, has_meaning, scheme_of
 from miscnn_tf.data_loading.label_values import reading_map
-from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, normalised_label_map
+from miscnn_tf.data_loading.labels import MOST_CLASSES, check_labels, has_ignored, normalised_label_map
 from miscnn_tf.data_loading.layout_detection import find_interface, locate_data
 from miscnn_tf.data_loading.sample import memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, MiscnnError, MissingDataError
-from miscnn_tf.evaluation.scores import check_tolerance, score_label_maps
+from miscnn_tf.evaluation.scores import check_tolerance, score_by_scheme
 from miscnn_tf.evaluation.summary import write_results
 from miscnn_tf.evaluation.value_sets import meaning_of, require_below
 from miscnn_tf.runs.names import SCORES_FILE
@@ -347,6 +349,7 @@ def evaluate_label_maps(
     draw_figures: bool = False,
     class_names: Sequence[str] | None = None,
     images: Data_IO | None = None,
+    meaning: Abstract_IO | None = None,
 ) -> dict[str, Any]:
     """Score predictions against the truth, without a network.
 
@@ -365,6 +368,8 @@ def evaluate_label_maps(
         draw_figures: Draw box plots.
         class_names: Names of the classes, background first; None: those of the data set of the truth.
         images: Images of the cases, for the voxel size of label maps that do not store one.
+        meaning: The interface with the regions and the ignored values of the truth's files, if its data set or `images`
+            do not define them.
 
     Returns:
         The content of ``summary.json`` (`summary.summarise`), with ``"cases_without_prediction"``, ``{"number": 1,
@@ -387,9 +392,20 @@ def evaluate_label_maps(
         make_folder(output)
     pairs = pair(predictions, truth)
     grids = check_pairs(pairs)
-    ignored = sorted(set(ignore))
+    sources = [None if truth.data_io is None else truth.data_io.interface, meaning]
+    sources.append(None if images is None else images.interface)
+    meaning = next((one for one in sources if one is not None and has_meaning(one)), None)
+    scheme = None if meaning is None else scheme_of(meaning)
+    # The labels of a data set are classes already; files beside it hold its values.
+    stored = meaning.label_map or {} if meaning is not None and truth.data_io is None else {}
+    marked = {value for value, label in [*stored.items(), *(label_map or {}).items()] if is_ignored(label)}
+    if label_map is not None:
+        label_map = {value: label for value, label in label_map.items() if value not in marked} or None
+    ignored = sorted({*ignore, *marked})
     comparison = _compare(pairs, truth, classes, label_map, ignored)
     names = truth.class_names if class_names is None else class_names
+    if scheme is None or scheme.classes != comparison.classes:
+        scheme = LabelScheme(comparison.classes)
     if names is not None and len(names) != comparison.classes:
         raise ConfigurationError(
             f"class_names={tuple(names)!r} are {len(names)} names, but there are {comparison.classes} classes with the "
@@ -401,17 +417,19 @@ def evaluate_label_maps(
     for name, (prediction, true) in tqdm(pairs.items(), desc="Scores per case", unit="case", disable=None):
         with memory_for(name, "its scores", grids[name].shape):
             labels, predicted, left_out = comparison.read(prediction, true)
-            case = score_label_maps(
-                labels, predicted, comparison.classes, grids[name].spacing, tolerance_mm=tolerance_mm, ignored=left_out
+            case = score_by_scheme(
+                labels, predicted, scheme, grids[name].spacing, tolerance_mm=tolerance_mm, ignored=left_out
             )
         rows += with_sample(case, name)
         if output is not None:
             write_scores(Path(output) / SCORES_FILE, rows)
     compared = {id(true) for _, true in pairs.values()}
     missing = [name for name, true in truth.maps.items() if id(true) not in compared]
+    if names is None and scheme.regions:
+        names = ()
     facts: dict[str, Any] = {"cases_without_prediction": {"number": len(missing), "names": missing}}
     if names is not None:
-        facts["class_names"] = [str(name) for name in names]
+        facts["class_names"] = [str(name) for name in scheme.scored_names(names)]
     if comparison.label_map:
         facts["label_map"] = {str(value): label for value, label in comparison.label_map.items()}
     if ignored:
@@ -458,6 +476,7 @@ class _Comparison:
         truth_map: Labels for values of the truth; None for class numbers.
         prediction_map: Labels for values of the predictions; None for class numbers.
         ignored: Values in the truth's files that mark voxels to exclude.
+        has_ignored: The truth has the label `classes` in voxels without annotation.
     """
 
     classes: int
@@ -465,6 +484,7 @@ class _Comparison:
     truth_map: Mapping[int, int] | None
     prediction_map: Mapping[int, int] | None
     ignored: Sequence[int]
+    has_ignored: bool = False
 
     def read(self, prediction: LabelMap, truth: LabelMap) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Read the labels of the truth and of the prediction, and a mask of excluded voxels."""
@@ -474,7 +494,7 @@ class _Comparison:
             # The values of excluded voxels do not matter.
             true, predicted = (np.where(left_out, 0, values) for values in (true, predicted))
         return (
-            check_labels(true, self.classes, str(truth), self.truth_map),
+            check_labels(true, self.classes + self.has_ignored, str(truth), self.truth_map),
             check_labels(predicted, self.classes, str(prediction), self.prediction_map),
             left_out,
         )
@@ -505,7 +525,8 @@ def _compare(
         # Labels of a data set are classes already. Predictions hold the values of its files, or classes.
         reading = reading_map(interface.label_map, interface.values_of_classes())
         require_below(predicted, "predictions", reading or {}, interface.classes)
-        return _Comparison(interface.classes, interface.label_map, None, reading, ignored)
+        known = {value: label for value, label in (interface.label_map or {}).items() if not is_ignored(label)} or None
+        return _Comparison(interface.classes, known, None, reading, ignored, has_ignored(interface.label_map))
     given = normalised_label_map(label_map, MOST_CLASSES if classes is None else classes)
     meaning = meaning_of(true, predicted, classes, given)
     whole = None

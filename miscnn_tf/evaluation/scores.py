@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from miscnn_tf._base.arguments import number, spacings
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.data_loading.labels import whole_labels
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.dice import class_counts, same_grid
@@ -118,6 +120,59 @@ def score_label_maps(
             row[f"assd_{names.length}"] = surface.average()
             row[f"nsd_{tolerance:g}{names.length}"] = surface.surface_dice(tolerance)
         rows.append(row)
+    return rows
+
+
+def score_by_scheme(
+    truth: np.ndarray,
+    pred: np.ndarray,
+    scheme: LabelScheme,
+    spacing: Sequence[float] | None = None,
+    *,
+    tolerance_mm: float = 1.0,
+    ignored: np.ndarray | None = None,
+) -> list[Row]:
+    """Compute the scores of a label map by the meaning of its labels.
+
+    Voxels without annotation in the truth are left out. Regions are scored as the unions of their labels in both label
+    maps, as nnU-Net does.
+
+    Args:
+        truth: Label map, as for `score_label_maps`, below ``scheme.labels``.
+        pred: Label map of the same grid, below ``scheme.classes``.
+        scheme: Meaning of the labels.
+        spacing: Voxel size in mm, one number per axis; None if unknown.
+        tolerance_mm: Tolerance of the normalised surface Dice.
+        ignored: Mask of further voxels to exclude; None for none.
+
+    Returns:
+        Rows as `score_label_maps` returns them, ``scheme.scored`` of them. With regions, row 0 is the background, the
+        voxels in no region, and the others are the regions in their order.
+
+    Example:
+        >>> scheme = LabelScheme.of(3, regions={"tumour": [1, 2], "core": [2]}, class_order=[1, 2])
+        >>> rows = score_by_scheme(np.array([[0, 1, 2, 2]]), np.array([[0, 1, 1, 2]]), scheme)
+        >>> [round(row["dice"], 3) for row in rows]
+        [1.0, 1.0, 0.667]
+    """
+    truth, pred = same_grid(np.asanyarray(truth), np.asanyarray(pred))
+    left_out = scheme.without_annotation(truth)
+    if left_out is None or ignored is None:
+        left_out = ignored if left_out is None else left_out
+    else:
+        left_out = left_out | ignored.reshape(truth.shape)
+    options: dict[str, Any] = {"spacing": spacing, "tolerance_mm": tolerance_mm, "ignored": left_out}
+    if not scheme.regions:
+        return score_label_maps(truth, pred, scheme.classes, **options)
+    class_counts(truth, pred, scheme.labels)  # raises an error for other labels
+
+    def scored(labels: Sequence[int]) -> list[Row]:
+        return score_label_maps(np.isin(truth, labels), np.isin(pred, labels), 2, **options)
+
+    covered = sorted({label for region in scheme.regions for label in region.labels})
+    rows = [scored(covered)[0]]
+    for place, region in enumerate(scheme.regions, 1):
+        rows.append({**scored(region.labels)[1], "class": place})
     return rows
 
 

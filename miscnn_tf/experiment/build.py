@@ -58,6 +58,7 @@ def data_settings(data: Data) -> dict[str, Any]:
         "name": None if data.layout == AUTO else data.layout,
         **{name: getattr(data, name) for name in ("channels", "classes", "three_dim", "pattern", "class_names")},
         "label_map": None if data.label_map is None else {parse_key(old): new for old, new in data.label_map.items()},
+        **{name: getattr(data, name) for name in ("ignore_label", "regions", "regions_class_order")},
         **data.settings,
     }
 

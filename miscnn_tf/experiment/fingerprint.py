@@ -213,10 +213,12 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
         labels = sample.seg_data[..., 0]
         whole_numbers &= sample.img_data.dtype.kind in "iub"
         boxes[name] = _box_shape(sample.img_data)
-        counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)
+        counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)[: interface.classes]
         voxels += counts
         present += counts > 0
-        foreground = np.flatnonzero(labels.ravel(order="F"))
+        flat = labels.ravel(order="F")
+        # The label of voxels without annotation is not below the number of classes.
+        foreground = np.flatnonzero((flat > 0) & (flat < interface.classes) if sample.scheme.has_ignored else flat)
         chosen = (
             rng.choice(foreground, VOXELS_PER_SAMPLE, replace=False)
             if len(foreground) > VOXELS_PER_SAMPLE

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -190,11 +190,26 @@ class Data(Table):
     pattern: str | None = Field(
         default=None, description="Regular expression that must match the whole name of a sample."
     )
-    label_map: dict[str, int] | None = Field(
+    label_map: dict[str, int | Literal["ignore"]] | None = Field(
         default=None,
         description="Labels for values in the segmentations, `{255 = 1}`; other values are kept. Also for all values "
         'but 0, `{nonzero = 1}`, from a threshold, `{"128+" = 1}`, and of colours, `{"#ff0000" = 1}`. Predictions are '
-        "written in the same values.",
+        'written in the same values. Voxels of values with `"ignore"` are left out of training and scores.',
+    )
+    ignore_label: PositiveInt | None = Field(
+        default=None,
+        description="Value of voxels without annotation in the segmentations, which are left out of training and "
+        "scores. Default: from the data set's description.",
+    )
+    regions: dict[str, list[PositiveInt]] | None = Field(
+        default=None,
+        description="Overlapping regions that the network predicts instead of classes, as labels by name: "
+        "`{whole_tumor = [1, 2, 3], tumor_core = [2, 3]}`. Default: from the data set's description; `{}`: classes.",
+    )
+    regions_class_order: list[PositiveInt] | None = Field(
+        default=None,
+        description="The label that predictions hold in each region. They are written in this order, so that later "
+        "regions cover earlier ones.",
     )
     settings: dict[str, Any] = Field(
         default={}, description="Further arguments of the layout's interface, such as `slice_axis` or `structure_dict`."
@@ -222,6 +237,11 @@ class Data(Table):
     def _fit(self) -> Data:
         if self.class_names is not None and self.classes is not None and len(self.class_names) != self.classes:
             raise ValueError(f"class_names has {len(self.class_names)} names, but classes = {self.classes}")
+        if self.regions and len(self.regions_class_order or ()) != len(self.regions):
+            raise ValueError(
+                f"regions_class_order = {self.regions_class_order} needs a label for each of the {len(self.regions)} "
+                "regions"
+            )
         own = sorted(self.settings.keys() & Data.model_fields.keys())
         if own:
             raise ValueError(f"settings.{own[0]} is a key of the table itself; write {own[0]} = …")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.nifti_slicer_io import SEPARATOR
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import check_labels, count_voxels
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import MissingDataError
@@ -397,7 +398,7 @@ def _explore_case(data_io: Data_IO, index: Hashable, labels: bool) -> CaseFacts:
     image = sample.img_data
     label_map = _label_map(data_io, sample) if labels else None
     # Without a label map, all voxels are one class.
-    classes = 1 if label_map is None else interface.classes
+    classes = 1 if label_map is None else scheme_of(interface).labels
     places = np.zeros(image.shape[:-1], np.uint8, order="F") if label_map is None else label_map
     per_channel = [_statistics_per_class(image[..., channel], places, classes) for channel in range(image.shape[-1])]
     intensities = [RunningStatistics() for _ in per_channel]
@@ -406,7 +407,7 @@ def _explore_case(data_io: Data_IO, index: Hashable, labels: bool) -> CaseFacts:
             statistics.merge(of_class)
     facts = None
     if label_map is not None:
-        counts = count_voxels(label_map, classes)
+        counts = count_voxels(label_map, interface.classes)
         voxel = None if sample.spacing is None else float(np.prod(sample.spacing)) / (1000 if sample.three_dim else 1)
         facts = tuple(
             ClassFacts(
@@ -442,7 +443,7 @@ def _label_map(data_io: Data_IO, sample: Sample) -> np.ndarray | None:
     if segmentation is None:
         return None
     sample.add_segmentation(
-        check_labels(np.asarray(segmentation), interface.classes, f"sample {sample.index!r}: label map")
+        check_labels(np.asarray(segmentation), scheme_of(interface).labels, f"sample {sample.index!r}: label map")
     )
     assert sample.seg_data is not None
     return sample.seg_data[..., 0]

@@ -67,7 +67,9 @@ class Mean(Aggregation):
     ) -> np.ndarray:
         """Return the mean of probabilities ``(x, y[, z], classes)``, or its labels."""
         total = running_mean(iter(predictions))
-        return total if activation_output else decide_labels(total)
+        if activation_output:
+            return total
+        return decide_labels(total) if sample is None else sample.scheme.decide(total)
 
 
 class Majority(Aggregation):
@@ -88,6 +90,8 @@ class Majority(Aggregation):
         self, sample: Sample, predictions: Sequence[np.ndarray], activation_output: bool = False
     ) -> np.ndarray:
         """Return labels ``(x, y[, z])``, or the votes' shares ``(x, y[, z], classes)`` as float32."""
+        if activation_output:
+            sample.scheme.require_classes("the share of votes for each class")
         classes, shape = sample.classes, predictions[0].shape
         result: np.ndarray = (
             np.empty((*shape, classes), np.float32) if activation_output else np.empty(shape, label_dtype(classes))

@@ -18,7 +18,7 @@ from miscnn_tf._base.files import (
     remove_abandoned_temporaries,
     temporary_beside,
 )
-from miscnn_tf.data_loading.labels import decide_labels
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.multi_model.aggregation import running_mean
@@ -86,8 +86,9 @@ class MemberPredictions:
         mean = running_mean(map(itemgetter(1), self.each(activation_output=True)))
         if activation_output:
             return mean
-        (mean,) = weighted(iter([mean]), threshold)
-        return decide_labels(mean)
+        scheme = scheme_of(self.models[0].preprocessor.data_io.interface)
+        (mean,) = weighted(iter([mean]), threshold, scheme)
+        return scheme.decide(mean)
 
     def _mean_of_patches(
         self, networks: Sequence[PatchSegmenter], activation_output: bool, threshold: float | None
@@ -96,7 +97,8 @@ class MemberPredictions:
         sample = self.prepared(preprocessor)
 
         def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-            return weighted(_means([network.predict_patches(sample, numbers) for network in networks]), threshold)
+            means = _means([network.predict_patches(sample, numbers) for network in networks])
+            return weighted(means, threshold, sample.scheme)
 
         streams = [(network.patch_predictor(), network.views(sample.ndim)) for network in networks]
         plan, steps = networks[0].plan, preprocessor.subfunctions

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from miscnn_tf._base.files import make_folder
 from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
+from miscnn_tf.data_loading.label_scheme import LabelScheme, scheme_of
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, ModelFileError, ModelGroupError
 from miscnn_tf.multi_model import group_file
@@ -86,6 +87,11 @@ class Model_Group(Model):
     def classes(self) -> int:
         """Classes of the predictions, background included."""
         return int(self.preprocessor.data_io.interface.classes)
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """Meaning of the labels: classes, voxels without annotation, and regions."""
+        return scheme_of(self.preprocessor.data_io.interface)
 
     @property
     def three_dim(self) -> bool:
@@ -378,7 +384,7 @@ class Model_Group(Model):
             return aggregate(function, sample, predictions, activation_output), sample
 
     def _sample(self, name: str, image: np.ndarray, extended: Mapping[str, Any]) -> Sample:
-        return Sample(name, image, self.channels, self.classes, extended, three_dim=self.three_dim)
+        return Sample(name, image, self.channels, self.classes, extended, self.three_dim, self.scheme)
 
     # ---------------------------------------------------------------- state
 
@@ -510,6 +516,12 @@ def _checked_members(models: Sequence[Any], preprocessor: Preprocessor, verify: 
                 "verify_preprocessor=False if they are meant to differ"
             )
         other = own.data_io.interface
+        theirs, ours = (scheme_of(one).region_settings() or "no regions" for one in (other, interface))
+        if theirs != ours:
+            raise ModelGroupError(
+                f"models[{number}] predicts {theirs}, the group {ours}; only predictions of the same regions can be "
+                "aggregated"
+            )
         if (other.classes, bool(other.three_dim)) != (interface.classes, bool(interface.three_dim)):
             raise ModelGroupError(
                 f"models[{number}] predicts {other.classes} classes in {3 if other.three_dim else 2}D, the group "

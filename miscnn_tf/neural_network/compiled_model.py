@@ -12,12 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network import losses, metrics
 from miscnn_tf.neural_network.class_weights import ClassWeight, apply_class_weight, class_weight_vector
 from miscnn_tf.neural_network.distributed_fit import DistributedFit, loss_per_sample, metric_of_all_devices
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.keras_internals import all_layers
+from miscnn_tf.neural_network.label_target import require_parts_for
 from miscnn_tf.neural_network.optimizer import (
     OptimizerRecipe,
     OptimizerSettings,
@@ -179,6 +181,9 @@ class CompiledModel:
             new_optimizer: Compile in any case, with a new optimizer.
         """
         classes = self.model.output_shape[-1]
+        scheme = self.model.label_scheme or LabelScheme(classes)
+        if class_weight is not None:
+            scheme.require_classes("class_weight")
         weights = None if class_weight is None else class_weight_vector(class_weight, classes)
         metric_list = metrics.get_all(measured)
         trained = TrainableSet.of(self.model)
@@ -186,6 +191,7 @@ class CompiledModel:
         if self._compiled_with == wanted and not new_optimizer:
             return
         function = losses.get(loss)
+        require_parts_for(scheme, function, metric_list)
         if class_weight is not None:
             function = apply_class_weight(function, class_weight, classes)
         if self.hardware.replicas > 1:
@@ -225,8 +231,8 @@ class CompiledModel:
                 model.optimizer.build(model.trainable_variables)
         if self._compiled_with is not None and self._compiled_with[1] and self.hardware.replicas == 1:
             shape = (1, *(size or 8 for size in self.window_shape))
-            background = tf.one_hot(tf.zeros(shape, tf.int32), model.output_shape[-1])
-            model.compute_metrics(None, background, background)
+            labels = tf.zeros(shape, tf.int32)
+            model.compute_metrics(None, labels, tf.one_hot(labels, model.output_shape[-1]))
             model.reset_metrics()
 
     def distributed_fit(self) -> DistributedFit:

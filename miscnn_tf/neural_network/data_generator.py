@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf._base.arguments import whole_number
-from miscnn_tf.data_loading.labels import label_dtype, one_hot
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.sample import as_index_list
 from miscnn_tf.processing.batches import PredictionBatches, Share, TrainingBatches
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
@@ -118,7 +118,7 @@ class DataGenerator(keras.utils.PyDataset):
         if isinstance(self._batches, PredictionBatches):
             return self._batches.batch(step)
         images, labels = self._read_batch(epoch, step) if self._on_disk else self._batches.batch(epoch, step)
-        return images, labels if self.labels else one_hot(labels, self.preprocessor.data_io.interface.classes)
+        return images, labels if self.labels else scheme_of(self.preprocessor.data_io.interface).encode(labels)
 
     def names(self, epoch: int, step: int) -> list[Hashable]:
         """Return the names of the samples in a training batch."""
@@ -263,7 +263,7 @@ class Feed:
         size = None if batches.validation else len(batches.share.places(plan.batch_size))
         signature = (
             tf.TensorSpec((size, *shape, interface.channels), tf.float32),
-            tf.TensorSpec((size, *shape), label_dtype(interface.classes)),
+            tf.TensorSpec((size, *shape), scheme_of(interface).dtype),
         )
         batches_ahead = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature).prefetch(1)
         options = tf.data.Options()

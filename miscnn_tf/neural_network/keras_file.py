@@ -21,6 +21,7 @@ import numpy as np
 
 from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.files import atomic_path
+from miscnn_tf.data_loading.label_scheme import region_settings
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.fine_tuning import fitting_weights
@@ -258,6 +259,7 @@ def _has_architecture_of(network: NetworkSnapshot, metadata: Mapping[str, Any]) 
         ours["config"] is not None
         and metadata.get("architecture") == plain(ours)
         and tuple(metadata.get(name) for name in ("channels", "classes", "three_dim")) == input_output
+        and region_settings(metadata) == network.scheme.region_settings()
     )
 
 

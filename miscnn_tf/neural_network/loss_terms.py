@@ -18,6 +18,7 @@ __all__ = [
     "Tensor",
     "class_mean",
     "class_weight_factors",
+    "counted",
     "crossentropy_map",
     "foreground_classes",
     "identify_axis",
@@ -38,7 +39,16 @@ Tensor = Any
 # Lower limit of probabilities in logarithms: Keras' epsilon, which float32 can represent.
 LOG_FLOOR = 1e-7
 
+# Probability in all channels of voxels without annotation: losses that divide by the sum of the channels stay finite,
+# and a billion of such voxels add less to a sum than float32 can represent.
+UNCOUNTED = 1e-30
+
 FLOAT16_MAX = 65504.0
+
+
+def counted(y_pred: Tensor) -> Tensor:
+    """Return 1 for voxels that count and 0 for those without annotation, float32 ``(batch, x, y[, z], 1)``."""
+    return 1.0 - ops.cast(ops.all(y_pred == UNCOUNTED, -1, keepdims=True), "float32")
 
 
 def identify_axis(shape: Sequence[int | None]) -> list[int]:

@@ -7,15 +7,18 @@ compute in float32. Keras averages values per sample over all samples, independe
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras import ops
 
+from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.messages import unknown_name
+from miscnn_tf.data_loading.label_scheme import REGION_THRESHOLD, LabelScheme
 from miscnn_tf.errors import ConfigurationError
-from miscnn_tf.neural_network.loss_terms import identify_axis, pooled_dice, soft_dice_per_class
+from miscnn_tf.neural_network.loss_terms import counted, identify_axis, pooled_dice, soft_dice_per_class
 from miscnn_tf.neural_network.losses import (
     asym_unified_focal_loss,
     asymmetric_focal_loss,
@@ -36,6 +39,7 @@ from miscnn_tf.neural_network.losses import (
 
 __all__ = [
     "ClassDice",
+    "RegionDice",
     "asym_unified_focal_loss",
     "asymmetric_focal_loss",
     "asymmetric_focal_tversky_loss",
@@ -77,6 +81,11 @@ def get_all(metrics: Any) -> list[Any]:
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         raise ConfigurationError(f"metrics must be a list of metrics, got {metrics!r}")
     return [_get(metric) for metric in metrics]
+
+
+def default_metrics(scheme: LabelScheme) -> list[Any]:
+    """Return the metrics of networks that name none: the soft Dice, and that of each region."""
+    return [dice_soft, *(RegionDice(number, region.name) for number, region in enumerate(scheme.regions, 1))]
 
 
 def _get(metric: Any) -> Any:
@@ -148,6 +157,51 @@ def dice_soft(y_true: Any, y_pred: Any, smooth: float = 1e-5) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
+class RegionDice:
+    """Dice of one region after the decision, per sample, for networks that predict overlapping regions.
+
+    Each voxel whose probability is above 0.5 is in the region. Such networks have a metric per region by default.
+
+    Args:
+        region: The region's number in the order of the regions, from 1.
+        title: The region's name.
+        smooth: Keeps the quotient finite; a region absent from truth and prediction counts as found.
+
+    Attributes:
+        name: ``dice_<title>``, its name in histories, or ``dice_region-<region>``.
+
+    Example:
+        >>> metrics = [dice_soft, RegionDice(1, "whole tumour"), RegionDice(2, "core")]
+    """
+
+    def __init__(self, region: int, title: str | None = None, smooth: float = 1e-5) -> None:
+        self.region = whole_number(region, "RegionDice: region", 1)
+        self.title = title
+        self.smooth = float(smooth)
+        self.name = f"dice_region-{self.region}" if title is None else "dice_" + re.sub(r"\W+", "_", title)
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """``(batch,)``, float32, from the target and probabilities ``(batch, x, y[, z], regions)``."""
+        decided = ops.cast(y_pred > REGION_THRESHOLD, "float32")
+        return soft_dice_per_class(y_true, decided, self.smooth)[..., self.region - 1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RegionDice) and self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return hash((self.region, self.title, self.smooth))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {"region": self.region, "title": self.title, "smooth": self.smooth}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RegionDice:
+        """Create the metric from its arguments."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="miscnn_tf")
 class ClassDice:
     """Dice of one class after the decision, per sample. It is 0 for a class that is never found.
 
@@ -173,6 +227,8 @@ class ClassDice:
     def __call__(self, y_true: Any, y_pred: Any) -> Any:
         """``(batch,)``, float32, from one-hot labels and probabilities ``(batch, x, y[, z], classes)``."""
         decided = ops.one_hot(ops.argmax(y_pred, axis=-1), y_pred.shape[-1], dtype="float32")
+        # The probabilities of a voxel without annotation are equal, which is not a decision for class 0.
+        decided = decided * counted(y_pred)
         return soft_dice_per_class(y_true, decided, self.smooth)[..., self.label]
 
     def __eq__(self, other: object) -> bool:

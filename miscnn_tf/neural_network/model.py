@@ -23,6 +23,7 @@ from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural
 from miscnn_tf._base.representation import Represented, changed_arguments
 from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
@@ -35,7 +36,7 @@ from miscnn_tf.neural_network.hardware import PRECISIONS, Hardware, choose_hardw
 from miscnn_tf.neural_network.keras_file import read_weights, write_model
 from miscnn_tf.neural_network.losses import tversky_loss
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
-from miscnn_tf.neural_network.metrics import dice_soft, get_all
+from miscnn_tf.neural_network.metrics import default_metrics, get_all
 from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot
 from miscnn_tf.neural_network.onnx_file import write_onnx
 from miscnn_tf.neural_network.optimizer import DEFAULT_RATE, OptimizerSettings, unwrapped, valid_rate
@@ -73,7 +74,8 @@ class Neural_Network(Represented):
         preprocessor: Makes the batches, and the patches of images.
         architecture: The architecture; by default the standard U-Net.
         loss: A loss function of ``(y_true, y_pred)``, one-hot and probabilities, or the name of a registered loss.
-        metrics: Metric functions, Keras metrics, or names of either; by default ``[dice_soft]``.
+        metrics: Metric functions, Keras metrics, or names of either; by default ``[dice_soft]``,
+            and a `RegionDice` for each region.
         learning_rate: Learning rate, a number; callbacks can change it during training. Default: that of `optimizer`,
             if it is an object, otherwise 0.0001.
         batch_queue_size: Number of batches that are made ahead of the training step.
@@ -92,7 +94,8 @@ class Neural_Network(Represented):
         model: The Keras model, compiled. Its layers can be frozen between two trainings (``trainable = False``).
         three_dim: True for volumes.
         channels: Channels of its input.
-        classes: Classes of its output.
+        classes: Classes of the label maps, background included.
+        scheme: Meaning of the labels: classes, voxels without annotation, and regions.
         initialization_weights: The initial weights: those of the seed, or those given to `start_from`.
         start_digest: Digest of the weights given to `start_from`; None for the weights of the seed.
         shuffle_batches: True (the default) to draw the order of samples anew in each epoch.
@@ -139,7 +142,6 @@ class Neural_Network(Represented):
         self.architecture = UNet_standard() if architecture is None else require_architecture(architecture)
         self.loss = loss
         get_all(metrics or ())  # raises an error before the network is built
-        self.metrics = [dice_soft] if metrics is None else list(metrics)
         self.batch_queue_size = whole_number(batch_queue_size, "batch_queue_size", least=1)
         self.workers = whole_number(workers, "workers", least=1)
         self.multi_gpu = multi_gpu
@@ -153,6 +155,8 @@ class Neural_Network(Represented):
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
+        self.scheme = scheme_of(interface)
+        self.metrics = default_metrics(self.scheme) if metrics is None else list(metrics)
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
         self.divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
@@ -166,7 +170,7 @@ class Neural_Network(Represented):
         return {
             "architecture": f"{name} {changed_arguments(self.architecture) or ''}",
             "input": f"{window} {'voxels' if self.three_dim else 'pixels'}, {plural(self.channels, 'channel')}",
-            "output": f"{self.classes} classes",
+            "output": f"{self.scheme.outputs} {'regions' if self.scheme.regions else 'classes'}",
             "weights": f"{self.model.count_params():,}",
             "loss": _name_of(self.loss),
             "metrics": ", ".join(map(_name_of, self.metrics)) or "none",
@@ -192,7 +196,9 @@ class Neural_Network(Represented):
         self.initialization_weights = self.model.get_weights()
 
     def _build(self, hardware: Hardware) -> SegmentationModel:
-        return build_model(self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed)
+        return build_model(
+            self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed, self.scheme
+        )
 
     def _compile(self, *, new_optimizer: bool = False) -> None:
         self._compiled.compile(self.loss, self.metrics, new_optimizer=new_optimizer)
@@ -323,6 +329,7 @@ class Neural_Network(Represented):
             self.architecture,
             self.channels,
             self.classes,
+            self.scheme,
             self.three_dim,
             self.divisors,
             self.learning_rate,
@@ -611,7 +618,7 @@ class Neural_Network(Represented):
         PredictionOutput(activation_output, threshold=threshold)
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
-        sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, three_dim=self.three_dim)
+        sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, self.three_dim, self.scheme)
         prepare_image(sample, self.preprocessor.subfunctions, budget, kept=True)
         return self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
 
@@ -652,7 +659,7 @@ class Neural_Network(Represented):
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
         with memory_for(str(image_path), "reading it"):
             image, extended = read_for_model(interface, image_path, self.channels, self.three_dim)
-        sample = Sample(str(image_path), image, self.channels, self.classes, extended, three_dim=self.three_dim)
+        sample = Sample(str(image_path), image, self.channels, self.classes, extended, self.three_dim, self.scheme)
         del image  # the subfunctions put others in its place
         # Report before the computation what prevents the result from being written.
         write = output.file_writer(interface, sample, output_path)
@@ -705,6 +712,7 @@ class Neural_Network(Represented):
         axes = view_axes(self.preprocessor.data_augmentation, sample.ndim, flips)
         steps = self.preprocessor.subfunctions
         predictor = self.patch_predictor()
+        sample.scheme = self.scheme  # channels mean what the network learned, whichever interface reads the image
         return predict_prepared(predictor, self.plan, steps, sample, axes, activation_output, memory_budget, threshold)
 
     def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:

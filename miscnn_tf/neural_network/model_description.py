@@ -19,7 +19,13 @@ from miscnn_tf._base.typed_data import Described, Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.interfaces.description import build_interface, general_interface, with_label_values
+from miscnn_tf.data_loading.interfaces.description import (
+    build_interface,
+    general_interface,
+    set_regions,
+    with_label_values,
+)
+from miscnn_tf.data_loading.label_scheme import region_settings
 from miscnn_tf.errors import (
     ConfigurationError,
     DataError,
@@ -114,6 +120,8 @@ class _Description(Document):
     class_names: list[str] | None = None
     label_values: list[int] | None = None
     annotation_format: Literal["seg", "rtstruct"] | None = None
+    regions: dict[str, list[_Positive]] | None = None
+    regions_class_order: list[_Positive] | None = None
     architecture: Described
     divisor: _Positive | Annotated[list[_Positive], Field(min_length=2, max_length=3)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -263,7 +271,8 @@ def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstr
     """
     names = metadata.get("class_names")
     channels, classes, three_dim = (metadata[name] for name in ("channels", "classes", "three_dim"))
-    interface = build_interface(metadata["interface"], own, names)
+    regions = region_settings(metadata)
+    interface = build_interface(metadata["interface"], own, names, regions)
     if interface is None:
         name = "NIFTI" if three_dim or channels not in (1, 3) else "IMG"
         logger.info("the interface %r is unknown; files are read by %s", metadata["interface"]["class_name"], name)
@@ -271,6 +280,7 @@ def make_interface(metadata: Mapping[str, Any], own: Mapping[str, Any]) -> Abstr
         interface = with_label_values(interface, metadata.get("label_values"))  # files of earlier versions lack it
         if names is not None:
             interface.class_names = tuple(names)
+        set_regions(interface, regions)
     interface.annotation_format = metadata.get("annotation_format")  # files of earlier versions lack it
     for name in ("channels", "classes", "three_dim"):
         found = getattr(interface, name)

@@ -23,6 +23,7 @@ from miscnn_tf.data_loading.interfaces.description import (
     describe_interface,
     label_values_of,
 )
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model_description import ARGUMENTS, AUGMENTATION_CLASS, FORMAT
@@ -71,6 +72,7 @@ class NetworkSnapshot:
     architecture: Any
     channels: int
     classes: int
+    scheme: LabelScheme
     three_dim: bool
     divisors: tuple[int, ...]
     learning_rate: float
@@ -117,6 +119,8 @@ class NetworkSnapshot:
             "three_dim": self.three_dim,
             "interface": describe_interface(interface),
             "class_names": class_names_of(interface),
+            # If missing: classes.
+            **self.scheme.region_settings(),
             # The value of each class in predictions; null for class numbers.
             "label_values": label_values_of(interface),
             # The usual format of predictions; null unless DICOM annotations were read.

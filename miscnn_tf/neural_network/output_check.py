@@ -87,7 +87,13 @@ def require_input(name: str, found: Sequence[int | None], expected: Sequence[int
 
 
 def class_probabilities(
-    name: str, output: Any, image_shape: Sequence[int | None], n_labels: int, sized: Sequence[int | None] | None = None
+    name: str,
+    output: Any,
+    image_shape: Sequence[int | None],
+    n_labels: int,
+    sized: Sequence[int | None] | None = None,
+    *,
+    regions: bool = False,
 ) -> Any:
     """Return the output of a network as probabilities of all classes for each voxel of the image.
 
@@ -95,8 +101,9 @@ def class_probabilities(
         name: The architecture's class, for the message.
         output: Its symbolic output.
         image_shape: Spatial shape of the input.
-        n_labels: Number of classes.
+        n_labels: Number of classes or regions.
         sized: Shape of the output for an image of `image_shape`, if the symbolic shape contains None.
+        regions: The channels are overlapping regions.
 
     Returns:
         `output` itself; for a single sigmoid channel, which is the probability of class 1, both classes.
@@ -107,7 +114,8 @@ def class_probabilities(
     found = tuple(output.shape)[1:]
     measured = found if sized is None else tuple(sized)[1:]
     activation = _activation(output)
-    binary = n_labels == 2 and found[-1:] == (1,) and activation in _BINARY
+    kind = "regions" if regions else "classes, background included"
+    binary = n_labels == 2 and not regions and found[-1:] == (1,) and activation in _BINARY
     expected = (*image_shape, n_labels)
     channels = 2 if binary else found[-1] if found else None
     same_size = len(measured) == len(expected) and all(
@@ -117,8 +125,8 @@ def class_probabilities(
         raise ConfigurationError(
             f"the network of {name} has the output shape {measured}, expected {expected}: it needs "
             + ("the size of the image and " if not same_size else "")
-            + f"a channel for each of the {n_labels} classes, background included (the argument n_labels)"
-            + ("; or one channel with activation='sigmoid'" if n_labels == 2 else "")
+            + f"a channel for each of the {n_labels} {kind} (the argument n_labels)"
+            + ("; or one channel with activation='sigmoid'" if n_labels == 2 and not regions else "")
         )
     if activation is not None and activation not in _PROBABILITIES:
         raise ConfigurationError(
@@ -126,6 +134,31 @@ def class_probabilities(
             "probabilities. Give its last layer activation='softmax' (or 'sigmoid')"
         )
     return BackgroundChannel(dtype="float32", name="with_background")(output) if binary else output
+
+
+def region_probabilities(name: str, output: Any) -> Any:
+    """Return the output of a network with a sigmoid for each region instead of the softmax over classes.
+
+    Args:
+        name: The architecture's class, for the message.
+        output: Its symbolic output.
+
+    Raises:
+        ConfigurationError: If the softmax cannot be replaced, because it is not the activation of the last layer.
+    """
+    if _activation(output) not in ("softmax", "sparsemax"):
+        return output
+    last = maker_of(output)
+    while isinstance(last, keras.layers.Activation) and keras.activations.serialize(last.activation) == "linear":
+        last = maker_of(last.input)
+    if getattr(last, "activation", None) not in (keras.activations.softmax, keras.activations.sparsemax):
+        raise ConfigurationError(
+            f"the network of {name} ends in a softmax, which cannot give overlapping regions; build it with "
+            "activation='sigmoid'"
+        )
+    # Functions are called when the model is run, so that the layer computes the new activation from now on.
+    last.activation = keras.activations.sigmoid
+    return output
 
 
 def _activation(output: Any) -> str | None:

@@ -155,7 +155,7 @@ def predict_prepared(
     begin = time.perf_counter()
 
     def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return weighted(predicted_patches(predictor, plan, sample, axes, numbers), threshold)
+        return weighted(predicted_patches(predictor, plan, sample, axes, numbers), threshold, sample.scheme)
 
     with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
         streams = [(predictor, len(axes))]

@@ -13,7 +13,7 @@ from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import stem_of
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.labels import decide_labels
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.prediction_formats import (
     Write,
     format_ending,
@@ -129,7 +129,7 @@ class PredictionOutput:
         draw_case(
             image,
             None,
-            decide_labels(prediction) if self.activation_output else prediction,
+            scheme_of(interface).decide(prediction) if self.activation_output else prediction,
             path,
             facts.get("spacing"),
             title=path.stem,

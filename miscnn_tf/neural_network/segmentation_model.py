@@ -11,12 +11,19 @@ from typing import Any
 
 import keras
 
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.layers import mend_layers
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.keras_internals import all_layers, maker_of
-from miscnn_tf.neural_network.output_check import class_probabilities, require_input, require_one_of_each
+from miscnn_tf.neural_network.label_target import compared
+from miscnn_tf.neural_network.output_check import (
+    class_probabilities,
+    region_probabilities,
+    require_input,
+    require_one_of_each,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +41,9 @@ class SegmentationModel(keras.Model):
         >>> model = SegmentationModel(image, keras.layers.Conv2D(3, 1, activation="softmax")(image))
         >>> model.compile(loss="categorical_crossentropy")
     """
+
+    #: Meaning of the labels; None: a class per channel.
+    label_scheme: LabelScheme | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; ``model.trainable = True`` also unfreezes layers if the model itself is not frozen.
@@ -67,20 +77,14 @@ class SegmentationModel(keras.Model):
         training: bool = True,
     ) -> Any:
         """Compute Keras' loss for one-hot targets."""
-        return super().compute_loss(
-            x=x, y=_one_hot(y, y_pred), y_pred=y_pred, sample_weight=sample_weight, training=training
-        )
+        target, output = compared(y, y_pred, self.label_scheme)
+        return super().compute_loss(x=x, y=target, y_pred=output, sample_weight=sample_weight, training=training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Compute Keras' metrics for one-hot targets."""
-        metrics: dict[str, Any] = super().compute_metrics(x, _one_hot(y, y_pred), y_pred, sample_weight=sample_weight)
+        target, output = compared(y, y_pred, self.label_scheme)
+        metrics: dict[str, Any] = super().compute_metrics(x, target, output, sample_weight=sample_weight)
         return metrics
-
-
-def _one_hot(y: Any, y_pred: Any) -> Any:
-    if y is None or len(y.shape) == len(y_pred.shape):
-        return y
-    return keras.ops.one_hot(keras.ops.cast(y, "int32"), y_pred.shape[-1], dtype="float32")
 
 
 def build_model(
@@ -90,6 +94,7 @@ def build_model(
     classes: int,
     hardware: Hardware,
     seed: int,
+    scheme: LabelScheme | None = None,
 ) -> SegmentationModel:
     """Build the model of an architecture, with initial weights.
 
@@ -100,18 +105,20 @@ def build_model(
         classes: Classes of the output.
         hardware: The devices and the precision.
         seed: Seed of the initial weights.
+        scheme: Meaning of the labels; with regions, the network gets a sigmoid for each of them instead of the classes.
 
     Raises:
         ConfigurationError: If the shape does not fit the architecture, or its network does not return the probabilities
             of all classes for each voxel.
     """
+    scheme = LabelScheme(classes) if scheme is None else scheme
     check_shape = getattr(architecture, "check_shape", None)
     if check_shape is not None:
         check_shape(window_shape)
     input_shape = (*window_shape, channels)
     create = architecture.create_model_3D if len(window_shape) == 3 else architecture.create_model_2D
     with hardware.scope(), _seeded(seed):
-        model = create(input_shape, n_labels=classes)
+        model = create(input_shape, n_labels=scheme.outputs)
         kind = f"{type(architecture).__module__}.{type(architecture).__qualname__}"
         if not callable(model):
             raise ConfigurationError(
@@ -123,8 +130,12 @@ def build_model(
         require_one_of_each(kind, inputs, outputs)
         require_input(kind, inputs[0].shape[1:], input_shape)
         window, sized = _output_of_a_size(model, architecture, window_shape, channels)
-        output = class_probabilities(kind, float32_output(outputs[0]), window, classes, sized)
+        output = float32_output(outputs[0])
+        if scheme.regions:
+            output = region_probabilities(kind, output)
+        output = class_probabilities(kind, output, window, scheme.outputs, sized, regions=bool(scheme.regions))
         built = SegmentationModel(inputs[0], output, **named)
+        built.label_scheme = scheme
     mend_layers(built, hardware.precision)
     return built
 

@@ -68,7 +68,7 @@ def show(
     affine = np.asarray(affine, float) if affine is not None and sample.three_dim and is_usable(affine) else None
     prediction = sample.pred_data
     if prediction is not None and prediction.ndim > sample.ndim and prediction.shape[-1] > 1:
-        prediction = prediction.argmax(axis=-1)  # class probabilities
+        prediction = sample.scheme.decide(prediction)  # class probabilities
     figure = case_figure(
         sample.img_data,
         sample.seg_data,

@@ -22,7 +22,6 @@ from miscnn_tf.data_loading.labels import (
     check_labels,
     chosen_classes,
     count_voxels,
-    decide_labels,
     label_dtype,
 )
 from miscnn_tf.data_loading.sample import Sample, as_index_list
@@ -347,7 +346,7 @@ def _loaded(sample: Hashable | Sample, data_io: Data_IO | None, load_seg: bool, 
 def _labels(sample: Sample, labels: np.ndarray, what: str) -> np.ndarray:
     """Return a label map of the sample without the channel axis."""
     if labels.ndim == sample.ndim + 1:
-        labels = decide_labels(labels) if labels.shape[-1] == sample.classes > 1 else labels[..., 0]
+        labels = sample.scheme.decide(labels) if labels.shape[-1] == sample.scheme.outputs > 1 else labels[..., 0]
     where = f"sample {sample.index!r}"
     if labels.shape != sample.img_data.shape[:-1]:
         raise DataError(

@@ -1,7 +1,7 @@
 """Assemble predicted patches, on the grid of the original image.
 
 Blend the patches, undo the subfunctions, and decide the labels. `decision_step` chooses where: if a step resamples,
-`interpolation.resize_probabilities_to_labels` decides them, otherwise `labels.decide_labels` on each slab.
+`interpolation.resize_probabilities_to_labels` decides them, otherwise `LabelScheme.decide` on each slab.
 
 Upper bounds of the memory for this, and for preparing a sample, are computed from the shapes alone: memory that is in
 use at the same time is added up. The network's own activations are not included; see
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from miscnn_tf.data_loading.labels import decide_labels, label_dtype
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.interpolation import even_parts
@@ -65,14 +65,14 @@ def assemble(
         raise ConfigurationError(f"sections={sections} needs a function that makes patches, not a stream of them")
 
     def open_slabs(columns: slice) -> Iterator[Slab]:
-        return _blended(sample, patches, plan, sample.classes, columns)
+        return _blended(sample, patches, plan, sample.scheme.outputs, columns)
 
     return undo_subfunctions(
         sample,
         subfunctions,
         open_slabs,
         sample.img_data.shape[:-1],
-        sample.classes,
+        sample.scheme.outputs,
         activation_output=activation_output,
         sections=sections,
     )
@@ -157,7 +157,7 @@ def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iter
         )
 
 
-def weighted(patches: Iterator[np.ndarray], threshold: float | None) -> Iterator[np.ndarray]:
+def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: LabelScheme) -> Iterator[np.ndarray]:
     """Weight class probabilities, so that the most probable class is the one that a threshold decides for.
 
     The background is weighted by the threshold T, every other class by 1 - T. Of two classes, the foreground is chosen
@@ -167,15 +167,20 @@ def weighted(patches: Iterator[np.ndarray], threshold: float | None) -> Iterator
     Args:
         patches: Class probabilities ``(x, y[, z], classes)``, which add up to 1.
         threshold: The threshold, between 0 and 1; None leaves the patches as they are.
+        scheme: Meaning of the labels.
+
+    Raises:
+        ConfigurationError: If there are regions, which are decided at 0.5.
 
     Example:
         >>> patch = np.array([[[0.75, 0.25], [0.6, 0.4]]], np.float32)
-        >>> [one.argmax(axis=-1).tolist() for one in weighted(iter([patch]), 0.3)]
+        >>> [one.argmax(axis=-1).tolist() for one in weighted(iter([patch]), 0.3, LabelScheme(2))]
         [[[0, 1]]]
     """
     if threshold is None:
         yield from patches
         return
+    scheme.require_classes(f"threshold={threshold}")
     for patch in patches:
         weights = np.full(patch.shape[-1], 1 - threshold, np.float32)
         weights[0] = threshold
@@ -205,7 +210,7 @@ def undo_subfunctions(
         open_slabs: Makes the class probabilities of the preprocessed image, or of some columns of its second axis, in
             consecutive slabs along the first axis.
         shape: Spatial shape of the preprocessed image.
-        classes: Number of classes.
+        classes: Number of channels of the probabilities.
         activation_output: Return probabilities instead of labels.
         sections: Number of sections of the second axis that are requested one after the other; the result is the same.
 
@@ -219,23 +224,26 @@ def undo_subfunctions(
     for position in reversed(range(len(subfunctions))):
         step, view = subfunctions[position], _at_step(sample, position)
         if isinstance(values, SlabRows) and not undone_on_slabs(step, decides=position == decide_at):
-            values = _whole(values, undecided)
+            values = _whole(values, undecided, sample.scheme)
         if position == decide_at:
             values = step.postprocess_to_labels(view, values)
             undecided = False
             rows.finish()
         else:
             values = step.postprocessing(view, values, activation_output=undecided)
-    return _whole(values, undecided) if isinstance(values, SlabRows) else cast(np.ndarray, values)
+    return _whole(values, undecided, sample.scheme) if isinstance(values, SlabRows) else cast(np.ndarray, values)
 
 
-def _whole(rows: SlabRows, undecided: bool) -> np.ndarray:
+def _whole(rows: SlabRows, undecided: bool, scheme: LabelScheme) -> np.ndarray:
     """Return all rows as an array: class probabilities, or the labels that they decide for."""
-    *shape, classes = rows.shape
-    whole = np.empty(rows.shape, np.float32) if undecided else np.empty(shape, label_dtype(classes))
-    for columns in even_parts(shape[1], rows.sections):
+    whole = (
+        np.empty(rows.shape, np.float32)
+        if undecided
+        else np.empty(rows.shape[:-1], scheme.decided_dtype(rows.shape[-1]))
+    )
+    for columns in even_parts(rows.shape[1], rows.sections):
         for start, stop, slab in rows[:, columns].slabs():
-            whole[start:stop, columns] = slab if undecided else decide_labels(slab)
+            whole[start:stop, columns] = slab if undecided else scheme.decide(slab)
             del slab  # otherwise it stays in memory until the next one is made
     return whole
 
@@ -320,7 +328,7 @@ def assembling_bytes(
         held: Number of predicted patches in memory at once, beside those that the network is making.
         sections: Number of sections of the second axis.
     """
-    classes, shape = sample.classes, sample.img_data.shape[:-1]
+    classes, shape = sample.scheme.outputs, sample.img_data.shape[:-1]
     grid, window = plan.grid(shape), plan.patch_shape_for(shape)
     decide_at = None if activation_output else decision_step(steps)
     streams = decide_at is not None and all(
@@ -367,8 +375,8 @@ def _undoing_bytes(
         decide_at: The step at which labels are decided; None where that is before all of them, or not at all.
         streams: The probabilities up to there never exist as a whole.
     """
-    classes, now = sample.classes, sample.img_data.shape[:-1]
-    item, label = 4 * classes, np.dtype(label_dtype(classes)).itemsize
+    classes, now = sample.scheme.outputs, sample.img_data.shape[:-1]
+    item, label = 4 * classes, np.dtype(sample.scheme.decided_dtype(classes)).itemsize
     undecided = activation_output or decide_at is not None
     held: int | None = None  # None while rows still arrive one after the other
     most = working = 0

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage, sparse
 
-from miscnn_tf.data_loading.labels import decide_labels, label_dtype
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 
 #: Maximum size of a slab in bytes of float32, at least one plane of voxels. Larger slabs were not faster.
@@ -165,7 +165,11 @@ def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray
 
 
 def resize_probabilities_to_labels(
-    probabilities: Any, shape: Sequence[int], slab_bytes: int = SLAB_BYTES, sections: int = 1
+    probabilities: Any,
+    shape: Sequence[int],
+    slab_bytes: int = SLAB_BYTES,
+    sections: int = 1,
+    scheme: LabelScheme | None = None,
 ) -> np.ndarray:
     """Interpolate class probabilities onto a grid of `shape` and return the most probable class.
 
@@ -178,6 +182,7 @@ def resize_probabilities_to_labels(
         slab_bytes: Size of a slab; at least one plane of voxels.
         sections: Number of sections of the second axis. Only the columns of `probabilities` that a section needs are
             requested (``probabilities[:, 3:9]``), and a slab is smaller. The result is the same.
+        scheme: Meaning of the labels; None: a class per channel.
 
     Returns:
         Labels of `shape`, uint8 (uint16 above 256 classes); of equally probable classes the lowest.
@@ -186,12 +191,13 @@ def resize_probabilities_to_labels(
         >>> resize_probabilities_to_labels(np.array([[[0.9, 0.1], [0.4, 0.6]]]), (1, 4))
         array([[0, 0, 0, 1]], dtype=uint8)
     """
-    labels = np.empty(tuple(shape), label_dtype(probabilities.shape[-1]))
+    scheme = LabelScheme(probabilities.shape[-1]) if scheme is None else scheme
+    labels = np.empty(tuple(shape), scheme.decided_dtype(probabilities.shape[-1]))
     for columns in even_parts(shape[1], sections):
         # Cutting columns out of an array that is not in memory, such as an HDF5 data set, would read all of it.
         part = columns if sections > 1 else None
         for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes, columns=part):
-            labels[where, columns] = decide_labels(slab)
+            labels[where, columns] = scheme.decide(slab)
             del slab  # otherwise it stays in memory until the next one is made
     return labels
 

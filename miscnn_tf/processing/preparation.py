@@ -20,6 +20,7 @@ import numpy as np
 from miscnn_tf import __version__
 from miscnn_tf._base.configuration import class_digest, describe, digest, plain
 from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.data_loading.label_scheme import LabelScheme, scheme_of
 from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labels
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
@@ -98,7 +99,7 @@ def prepare_sample(
     with memory_for(sample.index, "preparing it", lambda: sample.img_data.shape):
         if sample.seg_data is not None:
             where = f"{_after(sample, subfunctions)}: label map"
-            sample.seg_data = check_labels(sample.seg_data, sample.classes, where)
+            sample.seg_data = check_labels(sample.seg_data, sample.scheme.labels, where)
         for name in ("fill", "voxels", "locations"):
             sample.details.pop(name, None)  # a custom interface may use these keys, too
         complete(sample)
@@ -114,12 +115,32 @@ def complete(sample: Sample) -> None:
         least = np.fmin.reduce(sample.img_data, axis=axes) if sample.img_data.size else np.zeros(sample.channels)
         sample.details["fill"] = np.nan_to_num(least).tolist()
     if sample.seg_data is not None and "locations" not in sample.details:
-        sample.seg_data = whole_labels(sample.seg_data, f"sample {sample.index!r}: label map", sample.classes)
+        sample.seg_data = whole_labels(sample.seg_data, f"sample {sample.index!r}: label map", sample.scheme.labels)
         sample.details["voxels"] = count_voxels(sample.seg_data[..., 0], sample.classes)
+        sample.details["locations"] = patch_locations(sample.seg_data[..., 0], sample.scheme)
+
+
+def patch_locations(labels: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """Draw voxels on which patches can be centred, of each foreground class or region; see `class_locations`.
+
+    Regions are numbered from 1. Where voxels without annotation exist, all others have the number 0.
+    """
+
+    def drawn(labels: np.ndarray, classes: int) -> np.ndarray:
         # The draw depends only on the label map and its memory order, so that every process gets the same result.
-        sample.details["locations"] = class_locations(
-            sample.seg_data[..., 0], sample.classes, np.random.default_rng(0), LOCATIONS_PER_CLASS
-        )
+        return class_locations(labels, classes, np.random.default_rng(0), LOCATIONS_PER_CLASS)
+
+    def of_mask(mask: np.ndarray, number: int) -> np.ndarray:
+        found = drawn(mask.view(np.uint8), 2)
+        found[:, 0] = number
+        return found
+
+    parts = [of_mask(labels < scheme.classes, 0)] if scheme.has_ignored else []
+    if scheme.regions:
+        parts += [of_mask(np.isin(labels, region.labels), number) for number, region in enumerate(scheme.regions, 1)]
+    else:
+        parts.append(drawn(labels, scheme.classes))
+    return np.concatenate(parts)
 
 
 def _require_one_grid(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> None:
@@ -201,7 +222,7 @@ class PreparationKey:
         self._known: dict[tuple[Hashable, bool], str] = {}
         self._sources: dict[Hashable, str] = {}
         self.image_is_the_same = all(step.same_image_in_training for step in subfunctions)
-        interface = data_io.interface
+        interface, scheme = data_io.interface, scheme_of(data_io.interface)
         parts: list[object] = [interface, *subfunctions]
         identities = [_identity(part) for part in parts]
         self.obstacles = {
@@ -217,6 +238,8 @@ class PreparationKey:
             [type(interface).__name__, interface.channels, interface.classes, bool(interface.three_dim)],
             identities,
             [_attributes(subfunction) for subfunction in subfunctions],
+            # Further arguments only where there are any, so that samples of earlier versions keep their key.
+            *([scheme.to_plain()] if scheme != LabelScheme(interface.classes) else []),
         )
 
     def __call__(self, index: Hashable, load_seg: bool) -> str:

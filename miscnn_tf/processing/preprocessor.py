@@ -19,7 +19,7 @@ from miscnn_tf._base.representation import Represented
 from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.data_loading.cache.prepared_store import PreparedStore
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.labels import one_hot
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.assembling import Patches, assemble
@@ -379,7 +379,7 @@ class Preprocessor(Represented):
         patches = [cut(sample, start, shape, rng, augmentation) for start in starts]
         if not training:
             return [(patch.image,) for patch in patches]
-        return [(patch.image, one_hot(patch.required_labels(sample), sample.classes)) for patch in patches]
+        return [(patch.image, sample.scheme.encode(patch.required_labels(sample))) for patch in patches]
 
     def _generator(self) -> np.random.Generator:
         self._runs += 1
@@ -405,9 +405,9 @@ class Preprocessor(Represented):
         self._runs += 1
         if training:
             made = self.training_batches(indices_list, validation=validation, full=False)
-            classes = self.data_io.interface.classes
+            scheme = scheme_of(self.data_io.interface)
             pairs = (made.batch(self._runs, step) for step in range(len(made)))
-            batches: Iterator[Batch] = ((images, one_hot(labels, classes)) for images, labels in pairs)
+            batches: Iterator[Batch] = ((images, scheme.encode(labels)) for images, labels in pairs)
         else:
             predicted = self.prediction_batches(indices_list)
             batches = ((predicted.batch(step), None) for step in range(len(predicted)))

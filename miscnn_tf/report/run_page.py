@@ -19,6 +19,7 @@ from miscnn_tf._base.files import atomic_path
 from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import build_interface
+from miscnn_tf.data_loading.label_scheme import region_settings
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, outline_colour
@@ -358,7 +359,9 @@ def _rebuilt_data(run: RunFolder, folder: str | Path | None = None) -> Data_IO:
         raise MissingDataError(f"the folder of the data, {folder}, does not exist; correct it")
     data = (run.record or {}).get("data") or {}
     described = data.get("interface")
-    interface = build_interface(described, class_names=data.get("class_names")) if isinstance(described, dict) else None
+    interface = None
+    if isinstance(described, dict):
+        interface = build_interface(described, None, data.get("class_names"), region_settings(data))
     if folder is not None:
         return Data_IO(interface or find_interface(folder), folder)
     if not isinstance(described, dict):

@@ -17,6 +17,7 @@ from miscnn_tf.data_loading.file_names import is_nifti
 from miscnn_tf.data_loading.formats import image_file, nifti_writer
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import check_labels
 from miscnn_tf.errors import DataError, MissingDataError
 from miscnn_tf.runs.names import MARK_FILE, PREDICTION_RECORD_FILE
@@ -48,7 +49,7 @@ def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np
         labels = np.asarray(interface.load_prediction(index, folder))  # type: ignore[arg-type]  # as Data_IO hands it on
     axes = 3 if interface.three_dim else 2
     if labels.ndim == axes + 1:
-        labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(axis=-1)
+        labels = labels[..., 0] if labels.shape[-1] == 1 else scheme_of(interface).decide(labels)
     return check_labels(labels, interface.classes, f"the prediction of {index!r} in {folder}")
 
 

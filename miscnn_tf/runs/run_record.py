@@ -15,7 +15,12 @@ from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf._base.typed_data import Described, Document, require
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces.description import class_names_of, describe_interface, label_values_of
+from miscnn_tf.data_loading.interfaces.description import (
+    class_names_of,
+    describe_interface,
+    label_values_of,
+    regions_of,
+)
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.runs.model_settings import model_facts
 from miscnn_tf.runs.names import RUN_FILE
@@ -129,6 +134,7 @@ def _describe_data(data_io: Data_IO) -> dict[str, Any]:
         "interface": describe_interface(data_io.interface),
         "class_names": class_names_of(data_io.interface),
         "label_values": label_values_of(data_io.interface),
+        **regions_of(data_io.interface),
         "input_path": os.path.abspath(place) if isinstance(place, str | os.PathLike) else None,
     }
 

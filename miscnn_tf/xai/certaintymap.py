@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
@@ -67,6 +68,7 @@ def compute_certaintymap(
         raise ConfigurationError(f"kind={kind!r} must be one of {', '.join(map(repr, _LABELS))}")
     if kind != "probability" and classes is not None:
         raise ConfigurationError(f"kind={kind!r} is one map for all classes; leave classes out")
+    scheme_of(model.preprocessor.data_io.interface).require_classes("the map of a class")
     numbers = chosen_classes(classes, model.classes)
     names = [f"class-{number}" for number in numbers] if kind == "probability" else [kind]
     writer = MapWriter(model, "certainty", names, _LABELS[kind], output_path, overlays, limits=(0.0, 1.0))

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.assembling import assemble_maps
@@ -79,6 +80,7 @@ def compute_gradient_heatmap(
     # Starts TensorFlow, which the network has done.
     from miscnn_tf.neural_network.attribution import ClassGradients, check_layer, feature_layers
 
+    scheme_of(model.preprocessor.data_io.interface).require_classes("the map of a class")
     numbers = chosen_classes(classes, model.classes)
     names = [f"class-{number}" for number in numbers]
     label = "Grad-CAM, share of the largest" if normalize else "Grad-CAM"

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from miscnn_tf._base.arguments import number as as_number
 from miscnn_tf._base.arguments import sizes
 from miscnn_tf._base.callable_module import make_callable
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import chosen_classes
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
@@ -78,6 +79,7 @@ def occlusion_sensitivity(
 
     Reference: Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", section 4.2, arXiv 1311.2901.
     """
+    scheme_of(model.preprocessor.data_io.interface).require_classes("the map of a class")
     numbers = chosen_classes(classes, model.classes)
     names = [f"class-{number}" for number in numbers]
     writer = MapWriter(model, "occlusion", names, "drop of the probability", output_path, overlays)

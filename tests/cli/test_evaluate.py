@@ -218,6 +218,23 @@ def test_255_in_the_truth_is_left_out_with_ignore_and_never_256_classes(tmp_path
     assert dice_of(tmp_path / "as_0")[1] < 1
 
 
+def test_label_maps_inside_a_data_set_have_its_regions_and_ignore_label(tmp_path: Path, rng) -> None:
+    truth, pred = rng.integers(0, 4, (6, 7, 8)).astype(np.uint8), rng.integers(0, 3, (6, 7, 8)).astype(np.uint8)
+    label_map(tmp_path / "data" / "imagesTr" / "a_0000.nii.gz", np.zeros(truth.shape, np.float32))
+    label_map(tmp_path / "data" / "labelsTr" / "a.nii.gz", truth)
+    label_map(tmp_path / "pred" / "a.nii.gz", pred)
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    content = {"channel_names": {"0": "MR"}, "labels": labels, "regions_class_order": [1, 2], "file_ending": ".nii.gz"}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({**content, "numTraining": 1}))
+    assert evaluate(tmp_path / "pred", tmp_path / "data" / "labelsTr", "-o", tmp_path / "out") == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert summary["class_names"] == ["background", "whole", "core"]
+    found = dice_of(tmp_path / "out")
+    for number, members in enumerate(([0], [1, 2], [2])):
+        one, other = (np.isin(array, members)[truth != 3] for array in (truth, pred))
+        assert found[number] == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
 def test_classes_that_are_given_do_not_hide_that_255_means_ignore(tmp_path: Path, capsys) -> None:
     masks(tmp_path / "pred", {1: 1, 2: 2})
     masks(tmp_path / "truth", {1: 1, 2: 2, 3: 255})

@@ -234,8 +234,10 @@ class TestAmos:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, r"regions.*\(whole\)"),
-        ({"labels": {"background": 0, "PZ": 1, "ignore": 2}}, r"voxels to ignore \(value 2\)"),
+        (
+            {"labels": {"background": 0, "whole": [1, 2], "core": 2}},
+            r"regions_class_order. is None, but it needs a value for each of the 2 regions \(whole, core\)",
+        ),
         (
             {"dataset": {"prostate_01": {"images": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"}}},
             r'files of its 1 cases under "dataset", which is not supported. Link the files',

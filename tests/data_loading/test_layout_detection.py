@@ -250,9 +250,9 @@ class TestGiven:
         interface = find_interface(tmp_path, label_map={4: 2})
         assert interface.names_of_classes() == ("background", "edema", "enhancing")
 
-    def test_regions_are_refused_and_can_be_got_around(self, tmp_path):
+    def test_regions_need_an_order_and_can_be_got_around(self, tmp_path):
         write_nnunet(tmp_path, NNUNET | {"labels": {"background": 0, "prostate": [1, 2], "TZ": 2}})
-        with pytest.raises(DataError, match=r"has regions.*\(prostate\)"):
+        with pytest.raises(DataError, match=r"regions_class_order.*\(prostate, TZ\)"):
             find_interface(tmp_path)
         assert find_interface(tmp_path, classes=3).classes == 3
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -108,3 +109,38 @@ def test_a_truth_of_two_annotators_is_not_chosen_by_chance(tmp_path: Path) -> No
         pair(predictions, truth)
     png(tmp_path / "truth" / "a.png", mask)
     assert pair(predictions, find_label_maps(tmp_path / "truth")).keys() == {"a"}
+
+
+def nnunet_data(folder: Path, labels: dict, truth: np.ndarray, **more) -> None:
+    nifti(folder / "imagesTr" / "a_0000.nii.gz", np.zeros(truth.shape, np.float32))
+    nifti(folder / "labelsTr" / "a.nii.gz", truth)
+    content = {"channel_names": {"0": "MR"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz", **more}
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("of_data_set", [True, False])
+def test_regions_and_the_ignore_label_of_a_data_set(tmp_path: Path, of_data_set: bool) -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 4, (6, 7, 8)).astype(np.uint8), rng.integers(0, 3, (6, 7, 8)).astype(np.uint8)
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    nnunet_data(tmp_path / "data", labels, truth, regions_class_order=[1, 2])
+    nifti(tmp_path / "pred" / "a.nii.gz", predicted)
+    maps = find_label_maps(tmp_path / "data" if of_data_set else tmp_path / "data" / "labelsTr")
+    images = None if of_data_set else find_label_maps(tmp_path / "data").data_io
+    summary = evaluate_label_maps(find_label_maps(tmp_path / "pred"), maps, images=images)
+    assert summary["class_names"] == ["background", "whole", "core"]
+    for number, members in enumerate(([0], [1, 2], [2])):
+        one, other = (np.isin(array, members)[truth != 3] for array in (truth, predicted))
+        dice = 2 * (one & other).sum() / (one.sum() + other.sum())
+        assert summary["classes"][str(number)]["dice"]["mean"] == pytest.approx(dice)
+
+
+def test_values_to_ignore_in_a_label_map(tmp_path: Path) -> None:
+    truth = BOX.copy()
+    truth[3] = 200
+    nifti(tmp_path / "truth" / "a.nii.gz", truth)
+    nifti(tmp_path / "pred" / "a.nii.gz", BOX)
+    predictions, maps = find_label_maps(tmp_path / "pred"), find_label_maps(tmp_path / "truth")
+    summary = evaluate_label_maps(predictions, maps, label_map={200: "ignore"})
+    assert summary["classes"]["1"]["dice"]["mean"] == 1
+    assert summary["ignored_values"] == [200]

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from miscnn_tf.data_loading.label_scheme import LabelScheme, Region
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.evaluation.dice import compute_dice
-from miscnn_tf.evaluation.scores import score_label_maps
+from miscnn_tf.evaluation.scores import score_by_scheme, score_label_maps
 from miscnn_tf.runs.score_table import DEFINITIONS
 
 
@@ -186,3 +187,37 @@ def test_bad_labels_and_masks_are_refused_with_ignored_voxels():
         score_label_maps(truth + 2, truth + 2, 2, ignored=np.eye(4, dtype=bool))
     with pytest.raises(DataError, match=r"label 0\.5"):
         score_label_maps(truth + np.float32(0.5), truth, 2, ignored=np.eye(4, dtype=bool))
+
+
+# ---------------------------------------------------------------- regions and voxels without annotation
+
+REGIONS = LabelScheme(4, has_ignored=True, regions=(Region("whole", (1, 2, 3), 1), Region("core", (2, 3), 2)))
+
+
+def test_regions_are_scored_as_unions_where_the_truth_is_annotated():
+    rng = np.random.default_rng(0)
+    truth, pred = rng.integers(0, 5, (9, 8, 7)), rng.integers(0, 4, (9, 8, 7))
+    rows = score_by_scheme(truth, pred, REGIONS, (1.0, 2.0, 3.0))
+    assert [row["class"] for row in rows] == [0, 1, 2]
+    for row, members in zip(rows, ([0], [1, 2, 3], [2, 3]), strict=True):
+        one, other = (np.isin(array, members)[truth != 4] for array in (truth, pred))
+        assert row["dice"] == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()), abs=1e-12)
+        assert row["volume_truth_ml"] == pytest.approx(one.sum() * 0.006)
+
+
+def test_without_regions_and_ignored_voxels_the_scores_are_those_of_the_classes():
+    rng = np.random.default_rng(0)
+    truth, pred = rng.integers(0, 3, (2, 9, 8, 7))
+    assert score_by_scheme(truth, pred, LabelScheme(3)) == score_label_maps(truth, pred, 3)
+
+
+def test_ignored_masks_are_added_to_voxels_without_annotation():
+    truth, pred = np.array([[1, 2, 0, 1]]), np.array([[1, 1, 1, 0]])
+    ignored = np.array([[False, False, True, False]])
+    rows = score_by_scheme(truth, pred, LabelScheme(2, has_ignored=True), ignored=ignored)
+    assert rows[1]["dice"] == pytest.approx(2 / 3)
+
+
+def test_other_labels_are_an_error_with_regions():
+    with pytest.raises(DataError, match="holds the label 7"):
+        score_by_scheme(np.array([[7]]), np.array([[0]]), REGIONS)

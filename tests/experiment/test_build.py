@@ -204,7 +204,7 @@ def test_every_loss_and_metric_can_be_named() -> None:
     for name in known_losses():
         arguments = {"weights": [1, 2]} if name == "dice_weighted" else {}
         assert callable(losses.get(_make_loss(Named(name=name, **arguments))))
-    arguments = {"dice_weighted": {"weights": [1, 2]}, "ClassDice": {"label": 1}}
+    arguments = {"dice_weighted": {"weights": [1, 2]}, "ClassDice": {"label": 1}, "RegionDice": {"region": 1}}
     for name in known_metrics():
         assert callable(_make_metric(Named(name=name, **arguments.get(name, {}))))
     assert callable(_make_loss(Named(name="categorical_crossentropy")))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from miscnn_tf._base.messages import some_of
 from miscnn_tf._base.plain_files import read_json
@@ -24,6 +24,14 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _LONGEST = 4096
 
 
+class _Regions(NamedTuple):
+    """Values by the name of a region, the value that is written in each, and that of voxels without annotation."""
+
+    labels: dict[str, tuple[int, ...]]
+    class_order: tuple[int, ...]
+    ignored: int | None
+
+
 @dataclass(frozen=True)
 class DatasetDescription:
     """Content of a ``dataset.json``.
@@ -32,6 +40,9 @@ class DatasetDescription:
         path: The file.
         channel_names: ``("T2", "ADC")``; None if missing.
         labels: Name of each value in the segmentations; None if missing or unusable.
+        ignored: The value of voxels without annotation; None if there is none.
+        regions: Values by the name of a region; None if the labels are classes.
+        regions_class_order: The value that predictions hold in each region; None if the labels are classes.
         trouble: Reason why `labels` cannot be used, for an error message; None if they can.
         file_ending: ``".nii.gz"``; None if missing.
         training: The cases that it lists, as name of the image file and of the label file (None: no label), relative to
@@ -44,6 +55,9 @@ class DatasetDescription:
     path: Path
     channel_names: tuple[str, ...] | None
     labels: dict[int, str] | None
+    ignored: int | None
+    regions: dict[str, tuple[int, ...]] | None
+    regions_class_order: tuple[int, ...] | None
     trouble: str | None
     file_ending: str | None
     training: list[tuple[str, str | None]] | None
@@ -58,7 +72,7 @@ class DatasetDescription:
             label_map: Labels for values in the files, ``{4: 3}``.
 
         Raises:
-            DataError: If the labels are not 0, 1, 2, … (after `label_map`), or are regions, or include an ignore label.
+            DataError: If the labels are not 0, 1, 2, … (after `label_map`), or cannot be used.
         """
         if self.labels is None:
             raise DataError(f"{self.path}: {self.trouble}")
@@ -94,10 +108,23 @@ def read_description(folder: Path) -> DatasetDescription | None:
     if not isinstance(content, dict):
         raise DataError(f"{path} must hold an object {{…}} with labels, not a {type(content).__name__}; correct it")
     labels, trouble = _labels(content.get("labels"))
+    ignored, regions = None, None
+    if labels is None and trouble is None:
+        found = _regions(content)
+        if isinstance(found, str):
+            trouble = found
+        else:
+            regions, labels, ignored = found, _labels_of(found.labels), found.ignored
+    elif labels is not None:
+        ignored = next((number for number, name in labels.items() if _is_ignored(name)), None)
+        labels = {number: name for number, name in labels.items() if number != ignored}
     return DatasetDescription(
         path=path,
         channel_names=_channel_names(content, path),
         labels=labels,
+        ignored=ignored,
+        regions=None if regions is None else regions.labels,
+        regions_class_order=None if regions is None else regions.class_order,
         trouble=trouble,
         file_ending=_file_ending(content, path),
         training=_cases(content, path, "training"),
@@ -138,19 +165,14 @@ def _names_under(key: str, names: Any, path: Path) -> tuple[str, ...]:
 
 
 def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
-    """Return the labels by value, or the reason why they cannot be used."""
+    """Return the labels by value, or the reason why they cannot be used; neither for regions."""
     if not isinstance(entry, dict) or not entry:
         return (
             None,
             f'"labels" is {entry!r}, but {{"0": "background", "1": "liver"}} is needed; correct it, or give classes',
         )
-    regions = [name for name, value in entry.items() if _is_region(value)]
-    if regions:
-        return None, (
-            f'"labels" has regions, several values under one name ({some_of(regions)}), which this package does not '
-            "train on; give classes (and class_names) to train on the values in the files, or label_map={value: label} "
-            "to merge some"
-        )
+    if any(_is_region(value) for value in entry.values()):
+        return None, None
     # The Decathlon and nnU-Net 1 have {"1": "liver"}, nnU-Net 2 has {"liver": 1}.
     by_key = {key: number for key in entry if (number := _whole(key)) is not None}
     by_value = {key: number for key, value in entry.items() if (number := _label_value(value)) is not None}
@@ -174,14 +196,50 @@ def _labels(entry: Any) -> tuple[dict[int, str] | None, str | None]:
                 f'"labels" has two names for {number}, {labels[number]!r} and {name!r}; correct it, or give classes'
             )
         labels[number] = str(name)
-    ignored = next((number for number, name in labels.items() if name.strip().lower() == "ignore"), None)
-    if ignored is not None:
-        classes = len({0, *labels} - {ignored})
-        return None, (
-            f'"labels" has voxels to ignore (value {ignored}), which the losses here cannot leave out; to count them '
-            f"as background give label_map={{{ignored}: 0}} and classes={classes}"
-        )
     return labels, None
+
+
+def _is_ignored(name: str) -> bool:
+    return name.strip().lower() == "ignore"
+
+
+def _regions(content: Mapping[str, Any]) -> _Regions | str:
+    """Return the regions of nnU-Net's form, or the reason why they cannot be used."""
+    regions: dict[str, tuple[int, ...]] = {}
+    ignored = None
+    for name, value in content["labels"].items():
+        numbers = _all_whole(value if isinstance(value, list) else [value])
+        if not numbers:
+            return (
+                f'"labels" has the entry {name!r}: {value!r}, but with regions a value or a list of values is '
+                'needed, {"tumour": [1, 2]}; correct it, or give classes and regions'
+            )
+        if _is_ignored(name):
+            ignored = numbers[0]
+        elif numbers != (0,):
+            regions[name] = numbers
+    order = content.get("regions_class_order")
+    written = _all_whole(order) if isinstance(order, list) else None
+    if written is None or len(written) != len(regions):
+        return (
+            f'"regions_class_order" is {order!r}, but it needs a value for each of the {len(regions)} regions '
+            f"({some_of(regions)}): the one that predictions hold in the region, in the order in which they are "
+            "written; correct it, or give classes and regions"
+        )
+    return _Regions(regions, written, ignored)
+
+
+def _all_whole(values: list[Any]) -> tuple[int, ...] | None:
+    """Return whole numbers that are not negative; None if there are others."""
+    numbers = tuple(number for value in values if (number := _whole(value)) is not None and number >= 0)
+    return numbers if len(numbers) == len(values) else None
+
+
+def _labels_of(regions: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Return a name for each value in regions: that of the region of this value alone, or its number."""
+    alone = {values[0]: name for name, values in regions.items() if len(values) == 1}
+    values = sorted({value for values in regions.values() for value in values})
+    return {0: "background", **{value: alone.get(value, f"label {value}") for value in values if value}}
 
 
 def _is_region(value: Any) -> bool:

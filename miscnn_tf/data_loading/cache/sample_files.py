@@ -33,6 +33,7 @@ from miscnn_tf._base.messages import size_text
 from miscnn_tf._base.plain_files import LARGEST, read_array
 from miscnn_tf._base.plain_limits import MOST_DIGITS, parse_json, shown
 from miscnn_tf._base.typed_data import Document, require
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError, MissingDataError, StorageError
 
@@ -212,6 +213,8 @@ def _to_plain(sample: Sample) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "details": encoder.encode(dict(sample.details), "details"),
         "history": encoder.encode(list(sample.history), "history"),
     }
+    if sample.scheme != LabelScheme(sample.classes):
+        content["scheme"] = sample.scheme.to_plain()
     # A single flipped bit changes "<f4" in an array's header to ">f4", so the types are stored here as well.
     content["types"] = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     return content, arrays
@@ -223,6 +226,8 @@ def _from_plain(folder: Path, content: dict[str, Any], mmap: bool) -> Sample:
     sample.index = content["index"]
     sample.channels, sample.classes = content["channels"], content["classes"]
     sample.three_dim = content["three_dim"]
+    stored = content.get("scheme")
+    sample.scheme = None if stored is None else LabelScheme.from_plain(sample.classes, stored)
     sample.shape = tuple(content["shape"])
     types = content.get("types")  # missing in folders of earlier versions
     for attribute, name in _ARRAY_FILES.items():

@@ -25,6 +25,7 @@ from miscnn_tf.data_loading.label_scan import (
     detect_classes,
     structures_of,
 )
+from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.data_loading.label_values import reading_map, to_values
 from miscnn_tf.data_loading.labels import check_labels, label_dtype
 from miscnn_tf.data_loading.sample import Sample
@@ -47,7 +48,13 @@ class Abstract_IO(Constructed, ABC):
         class_names: Names of the classes for tables, legends and reports, background first; None: their numbers.
             Can be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is stored
             in model files.
-        label_map: Classes of values in the segmentations that differ from their class; None: all are equal.
+        label_map: Classes of values in the segmentations that differ from their class; None: all are equal. Values
+            that are mapped to ``"ignore"`` mark voxels without annotation, which are label `classes` in memory.
+        regions: Overlapping regions that the network predicts instead of classes, as labels by name:
+            ``{"tumour": [1, 2, 3], "core": [2, 3]}``; None: classes. It can be set on any interface, before the
+            network is made, and is stored in model files.
+        regions_class_order: The label that predictions hold in each region. They are written in this order, so that
+            later regions cover earlier ones.
         found_in: Description of folders or files that were chosen by their names, for messages; None if there are none.
         structures_left_out: Structures that `from_folder` left out, with the reasons.
         validation_samples: Samples that the folders keep for validation, such as those in ``val/``; `initialize` sets
@@ -68,6 +75,8 @@ class Abstract_IO(Constructed, ABC):
     writes_annotations: ClassVar[bool] = False
     class_names: Sequence[str] | None = None
     label_map: Mapping[int, int] | None = None
+    regions: Mapping[str, Sequence[int]] | None = None
+    regions_class_order: Sequence[int] | None = None
     found_in: str | None = None
     structures_left_out: Mapping[str, str] = MappingProxyType({})
     validation_samples: Sequence[Hashable] = ()
@@ -90,7 +99,7 @@ class Abstract_IO(Constructed, ABC):
 
     @abstractmethod
     def load_segmentation(self, index: Hashable) -> np.ndarray:
-        """Return the label map ``(x, y[, z])`` of integers below `classes`."""
+        """Return the label map ``(x, y[, z])`` of integers below `classes`; `classes` marks voxels to ignore."""
 
     @abstractmethod
     def load_prediction(self, index: Hashable, output_path: str) -> np.ndarray:
@@ -269,6 +278,19 @@ class Abstract_IO(Constructed, ABC):
             )
         return tuple(str(name) for name in self.class_names)
 
+    def label_scheme(self) -> LabelScheme:
+        """Return the meaning of the labels: classes, voxels without annotation, and regions.
+
+        Raises:
+            ConfigurationError: If `regions` or `regions_class_order` do not fit `classes`.
+
+        Example:
+            >>> from miscnn_tf.data_loading.interfaces import NIFTI_interface
+            >>> NIFTI_interface(classes=3, label_map={255: "ignore"}).label_scheme()
+            LabelScheme(classes=3, has_ignored=True, regions=())
+        """
+        return LabelScheme.of(self.classes, self.label_map, self.regions, self.regions_class_order)
+
     def values_of_classes(self) -> tuple[int, ...]:
         """Return the value of each class in stored predictions: class numbers, unless there is a label map.
 
@@ -432,7 +454,8 @@ def _prediction_of(sample: Sample, where: str | Path) -> tuple[np.ndarray, bool]
         raise ConfigurationError(
             f"sample {sample.index!r} has no prediction to write to {where}: call add_prediction first"
         )
-    if prediction.ndim == sample.ndim + 1 and prediction.shape[-1] > 1:
+    probabilities = prediction.shape[-1] > 1 or (sample.scheme.outputs == 1 and prediction.dtype.kind == "f")
+    if prediction.ndim == sample.ndim + 1 and probabilities:
         return prediction.astype(np.float32, copy=False), True
     if prediction.ndim == sample.ndim + 1:
         prediction = prediction[..., 0]

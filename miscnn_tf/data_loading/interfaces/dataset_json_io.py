@@ -30,7 +30,7 @@ from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, format_of, prediction_ending
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
-from miscnn_tf.data_loading.label_keys import LabelMap
+from miscnn_tf.data_loading.label_keys import LabelMap, is_ignored
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ class DatasetJSON_interface(ListedFiles_interface):
     Predictions are ``<output_path>/<case>.nii.gz`` in the image's geometry, or in the format of the images.
 
     Channels, classes and their names come from ``dataset.json`` when `initialize` reads it, unless they are given. They
-    are stored in model files, which therefore work without ``dataset.json``.
+    are stored in model files, which therefore work without ``dataset.json``. So do the label ``"ignore"`` of voxels
+    without annotation, and regions, several values under one name, ``"whole tumour": [1, 2, 3]``, with
+    ``regions_class_order``; ``interface.regions = {}`` trains on the classes instead.
 
     Args:
         channels: Number of channels; None: the number of ``modality`` or ``channel_names`` entries in ``dataset.json``.
@@ -162,7 +164,21 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
             self._class_names(description),
             found_in=found_in,
             validation=validation.keys(),
+            ignored=None if description is None else description.ignored,
+            **self._regions(description),
         )
+
+    def _regions(self, description: DatasetDescription | None) -> dict[str, Any]:
+        if description is None or description.regions is None:
+            return {}
+        classes = {value: label for value, label in (self.label_map or {}).items() if not is_ignored(label)}
+        return {
+            "regions": {
+                name: sorted({classes.get(value, value) for value in values})
+                for name, values in description.regions.items()
+            },
+            "regions_class_order": [classes.get(value, value) for value in description.regions_class_order or ()],
+        }
 
     def _class_names(self, description: DatasetDescription | None) -> tuple[str, ...] | None:
         if description is None:

@@ -19,9 +19,10 @@ from miscnn_tf.data_loading.interfaces import (
     miscnn_data_interfaces,
 )
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
-from miscnn_tf.data_loading.label_keys import has_colours
+from miscnn_tf.data_loading.label_keys import IGNORE_TEXT, has_colours, is_ignored
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.label_values import are_class_numbers, label_map_of
-from miscnn_tf.data_loading.labels import AxesError, check_axes
+from miscnn_tf.data_loading.labels import AxesError, check_axes, has_ignored
 from miscnn_tf.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -49,11 +50,18 @@ def describe_interface(interface: Abstract_IO) -> dict[str, Any]:
     except ConfigurationError as reason:
         logger.debug("the interface is described only by its dimensions: %s", reason)
         config = None
+    if config is not None and has_ignored(config.get("label_map")):
+        config["label_map"] = {
+            value: IGNORE_TEXT if is_ignored(label) else label for value, label in config["label_map"].items()
+        }
     return {"class_name": name, "config": config}
 
 
 def build_interface(
-    description: Mapping[str, Any], known: Mapping[str, Any] | None = None, class_names: Sequence[str] | None = None
+    description: Mapping[str, Any],
+    known: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    regions: Mapping[str, Any] | None = None,
 ) -> Abstract_IO | None:
     """Rebuild an interface from the return value of `describe_interface`, without its data (`Data_IO` initialises it).
 
@@ -61,6 +69,7 @@ def build_interface(
         description: The return value of `describe_interface`.
         known: Further classes by name, beside the registered ones.
         class_names: Names of its classes.
+        regions: Its regions, see `LabelScheme.region_settings`.
 
     Returns:
         The interface; None if the description is not sufficient, or its class is unknown.
@@ -79,6 +88,13 @@ def build_interface(
         if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
             raise ConfigurationError(f"class_names={class_names!r}, but it must be a list of texts")
         interface.class_names = tuple(class_names)
+    return set_regions(interface, regions or {})
+
+
+def set_regions(interface: Abstract_IO, regions: Mapping[str, Any]) -> Abstract_IO:
+    """Set the regions of an interface, see `LabelScheme.region_settings`, and return it."""
+    if regions:
+        interface.regions, interface.regions_class_order = regions["regions"], regions["regions_class_order"]
     return interface
 
 
@@ -119,7 +135,7 @@ def with_label_values(interface: Abstract_IO, values: Sequence[int] | None) -> A
         return interface
     made: Abstract_IO = cls(**{**config, "label_map": label_map_of(values)})
     made.class_names = interface.class_names
-    return made
+    return set_regions(made, regions_of(interface))
 
 
 def class_names_of(interface: object) -> list[str] | None:
@@ -133,6 +149,19 @@ def annotation_format_of(interface: object) -> str | None:
     """Return the format of the DICOM annotations that an interface has read as label maps; None if it read none."""
     # Interfaces that are not derived from Abstract_IO may lack the attribute.
     return getattr(interface, "annotation_format", None)
+
+
+def scored_names_of(interface: Abstract_IO) -> list[str] | None:
+    """Return the names of the rows of scores: the background and the regions, or the classes; None without names."""
+    names = class_names_of(interface)
+    return list(scheme_of(interface).scored_names(names or ())) if regions_of(interface) else names
+
+
+def regions_of(interface: object) -> dict[str, Any]:
+    """Return the regions of an interface, see `LabelScheme.region_settings`."""
+    # Interfaces that are not derived from Abstract_IO may lack the method.
+    ask = getattr(interface, "label_scheme", None)
+    return {} if ask is None else dict(ask().region_settings())
 
 
 def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path]) -> Abstract_IO:
@@ -167,6 +196,7 @@ def interface_for(interface: Abstract_IO, path: str | Path | Sequence[str | Path
         )
     general = general_interface(found, interface.channels, interface.classes, interface.three_dim)
     general.class_names = class_names_of(interface)
+    set_regions(general, regions_of(interface))
     return with_label_values(general, label_values_of(interface))
 
 

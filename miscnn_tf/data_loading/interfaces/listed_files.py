@@ -30,7 +30,7 @@ from miscnn_tf.data_loading.interfaces.image_io import Image_interface
 from miscnn_tf.data_loading.interfaces.mask_union import unite
 from miscnn_tf.data_loading.interfaces.nifti_io import NIFTI_interface
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
-from miscnn_tf.data_loading.label_keys import LabelMap
+from miscnn_tf.data_loading.label_keys import IGNORE, LabelMap
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, scan_folder
 from miscnn_tf.data_loading.label_values import class_values
 from miscnn_tf.data_loading.labels import check_labels, normalised_label_map
@@ -59,6 +59,9 @@ class FoundFiles:
         class_names: A name per class, background first, if the layout defines them.
         found_in: Folders or files that were chosen among several: ``"images from …, masks from …"``.
         validation: Names of samples that the folders keep for validation.
+        ignored: Value of voxels without annotation in the label maps, if the layout defines it.
+        regions: Regions, if the layout defines them; see `Abstract_IO`.
+        regions_class_order: The label that predictions hold in each region.
     """
 
     samples: Mapping[str, SampleFiles]
@@ -67,6 +70,9 @@ class FoundFiles:
     class_names: Sequence[str] | None = None
     found_in: str | None = None
     validation: Set[str] = frozenset()
+    ignored: int | None = None
+    regions: Mapping[str, Sequence[int]] | None = None
+    regions_class_order: Sequence[int] | None = None
 
 
 def common_ending(samples: Iterable[SampleFiles], where: str | Path) -> str:
@@ -127,7 +133,10 @@ class ListedFiles_interface(Abstract_IO):
         self.data_directory: Path | None = None
         self.found_in: str | None = None
         # Given arguments also apply to the next folder; detected ones do not.
-        self._asked = {name: getattr(self, name) for name in ("channels", "classes", "three_dim", "class_names")}
+        given = ("channels", "classes", "three_dim", "class_names")
+        self._asked = {name: getattr(self, name) for name in given}
+        self._found_regions: Mapping[str, Sequence[int]] | None = None
+        self._found_ignored: int | None = None
         self._files: dict[Hashable, SampleFiles] = {}
         self.palette_colours: dict[int, tuple[str, Path]] = {}
 
@@ -138,7 +147,10 @@ class ListedFiles_interface(Abstract_IO):
         interface = cls.from_settings({"classes": None if known else ANY_CLASSES, **settings})
         if known:
             interface.initialize(folder)
-            return cls(**configuration.get_config(interface))
+            made = cls(**configuration.get_config(interface))
+            made.regions, made.regions_class_order = interface.regions, interface.regions_class_order
+            made._found_regions = interface.regions
+            return made
         found, mapping = scan_folder(interface, folder, settings.get("label_map"))
         classes, label_map, names = interface.interpret_values(found, folder, mapping)
         given = interface.class_names
@@ -367,7 +379,14 @@ class ListedFiles_interface(Abstract_IO):
         if self.class_names is None and names is not None and len(names) == self.classes:
             self.class_names = tuple(names)
         self.names_of_classes()
-        self.label_map = normalised_label_map(self.label_map, self.classes)
+        labels = {value: label for value, label in (self.label_map or {}).items() if value != self._found_ignored}
+        self._found_ignored = found.ignored if found.ignored not in labels else None
+        if self._found_ignored is not None:
+            labels[self._found_ignored] = IGNORE
+        self.label_map = normalised_label_map(labels, self.classes)
+        if self.regions is self._found_regions:  # none, or those of another folder; others are the user's
+            self.regions, self.regions_class_order = found.regions, found.regions_class_order
+            self._found_regions = found.regions
 
     def _look_at_images(self, root: Path) -> tuple[int, bool]:
         """Detect the number of channels, and whether the images are volumes."""

@@ -14,7 +14,7 @@ from miscnn_tf.registry import Registry
 miscnn_data_interfaces: Registry[type[Abstract_IO]] = Registry("data interface", "miscnn_tf.interfaces")
 
 # Arguments that do not show a layout, since most have them or `find_interface` handles them.
-_OF_ALL = {"pattern", "part", "class_names"}
+_OF_ALL = {"pattern", "part", "class_names", "ignore_label", "regions", "regions_class_order"}
 
 
 class Recognised(NamedTuple):

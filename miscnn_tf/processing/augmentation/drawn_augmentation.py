@@ -200,7 +200,9 @@ def segmentation_at(drawn: Augmentation, seg: np.ndarray, start: tuple[int, ...]
         start: First voxel of the patch.
 
     Returns:
-        The patch, of the same kind: exactly one class per voxel, also outside of the segmentation.
+        The patch, of the same kind: exactly one class per voxel, also outside of the segmentation. If voxels have none
+        or several, as those without annotation and those in overlapping regions, each channel is moved alone, and 0
+        outside.
     """
     begin, shape = _region_at(drawn, start)
     classes = seg.shape[-1]
@@ -209,6 +211,10 @@ def segmentation_at(drawn: Augmentation, seg: np.ndarray, start: tuple[int, ...]
     inside = all(0 <= first <= full - size for first, size, full in zip(begin, shape, seg.shape[:-1], strict=True))
     if inside and not drawn.moves:
         return read_region(seg, begin, shape, 0)
+    if not (np.count_nonzero(seg, axis=-1) == 1).all():
+        channels = np.moveaxis(seg, -1, 0)[..., np.newaxis]
+        alone = [segmentation_at(drawn, (channel > 0).astype(np.uint8), start) for channel in channels]
+        return np.concatenate(alone, axis=-1).astype(np.float32)
     labels = np.argmax(seg, axis=-1).astype(np.min_scalar_type(classes - 1))
     moved = drawn.apply_to_labels(read_region(labels[..., np.newaxis], begin, shape, 0)[..., 0])
     return np.eye(classes, dtype=np.float32)[moved]

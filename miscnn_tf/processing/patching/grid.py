@@ -285,7 +285,8 @@ def draw_start(
     Either uniformly among all positions inside the image, or, with probability `foreground`, around the foreground: a
     class is drawn uniformly among those in `locations`, then one of its voxels, and the patch is centred on it and
     moved back inside the image, which keeps the voxel in the patch (oversampling as in nnU-Net, Isensee et al. 2021: a
-    rare class is seen as often as a frequent one; the uniform patches show foreground away from the centre).
+    rare class is seen as often as a frequent one; the uniform patches show foreground away from the centre). If class 0
+    is in `locations`, it is the annotated voxels of a partly annotated image; other patches are centred on one of them.
 
     If the image is smaller than the patch, the start is negative, so that the image is in the patch's middle, as
     batchgenerators' ``pad_nd_image`` would pad it; `region.read_region` fills the rest.
@@ -314,8 +315,13 @@ def draw_start(
     if not isinstance(foreground, Real) or not 0 <= foreground <= 1:
         raise ConfigurationError(f"foreground must be a probability between 0 and 1; got {foreground!r}")
     room = [int(size) - int(patch) for size, patch in zip(image_shape, patch_shape, strict=True)]
-    if foreground > 0 and locations is not None and len(locations) and rng.random() < foreground:
-        chosen = rng.choice(np.unique(locations[:, 0]))
+    chosen: int | None = None
+    if locations is not None and len(locations):
+        chosen = 0 if locations[0, 0] == 0 else None  # sorted by class
+        if foreground > 0 and rng.random() < foreground:
+            present = np.unique(locations[:, 0])
+            chosen = rng.choice(present[present > 0]) if present[-1] > 0 else chosen
+    if locations is not None and chosen is not None:
         first, last = np.searchsorted(locations[:, 0], [chosen, chosen + 1])
         voxel = locations[rng.integers(first, last), 1:]
         start = [int(centre) - int(patch) // 2 for centre, patch in zip(voxel, patch_shape, strict=True)]

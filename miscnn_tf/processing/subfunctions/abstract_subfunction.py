@@ -201,7 +201,7 @@ class Abstract_Subfunction(Constructed, ABC):
         Returns:
             Labels ``(x, y[, z])``.
         """
-        labels = decide_labels(activation)
+        labels = sample.scheme.decide(activation)
         return self.postprocessing(sample, labels, activation_output=False)
 
     def undoing_bytes(

@@ -77,10 +77,10 @@ class Padding(Abstract_Subfunction):
         Raises:
             ConfigurationError: If `pad_value_seg` is not one of the sample's classes, or a tuple does not fit its axes.
         """
-        if self.pad_value_seg >= sample.classes:
+        if self.pad_value_seg >= sample.scheme.labels:
             raise ConfigurationError(
                 f"Padding: pad_value_seg={self.pad_value_seg} is not a class of sample {sample.index!r}, whose labels "
-                f"are 0 to {sample.classes - 1}; use one of them"
+                f"are 0 to {sample.scheme.labels - 1}; use one of them"
             )
         shape = sample.img_data.shape[:-1]
         widths = [

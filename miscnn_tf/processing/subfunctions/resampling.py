@@ -86,7 +86,7 @@ class Regridding(Abstract_Subfunction):
         """Interpolate class probabilities and decide the labels after that, a slab at a time."""
         shape = self._record(sample, activation)["shape"]
         sections = activation.sections if isinstance(activation, SlabRows) else 1
-        return resize_probabilities_to_labels(activation, shape, sections=sections)
+        return resize_probabilities_to_labels(activation, shape, sections=sections, scheme=sample.scheme)
 
     def undoing_bytes(
         self, shape: Sequence[int], original: Sequence[int], classes: int, activation_output: bool

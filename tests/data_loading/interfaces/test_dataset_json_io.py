@@ -299,10 +299,12 @@ class TestArguments:
         np.testing.assert_array_equal(interface.load_segmentation("prostate_01"), expected)
         np.testing.assert_array_equal(interface.stored_labels("prostate_01"), labels_of("prostate_01"))
 
-    def test_values_to_ignore_become_background(self, tmp_path):
+    def test_values_to_ignore_are_no_class_and_can_become_background(self, tmp_path):
         write_nnunet(tmp_path, NNUNET | {"labels": {"background": 0, "PZ": 1, "ignore": 2}})
-        with pytest.raises(DataError, match=r"give label_map=\{2: 0\} and classes=2"):
-            opened(tmp_path)
+        interface = opened(tmp_path)
+        assert interface.classes == 2
+        assert interface.load_segmentation("prostate_01").max() == 2
+        assert interface.label_scheme().has_ignored
         interface = opened(tmp_path, label_map={2: 0}, classes=2)
         assert interface.load_segmentation("prostate_01").max() == 1
 
