@@ -180,7 +180,7 @@ class CompiledModel:
             class_weight: ``{class: weight}`` or a weight per class.
             new_optimizer: Compile in any case, with a new optimizer.
         """
-        classes = self.model.output_shape[-1]
+        classes = self.model.outputs[0].shape[-1]
         scheme = self.model.label_scheme or LabelScheme(classes)
         if class_weight is not None:
             scheme.require_classes("class_weight")
@@ -232,7 +232,7 @@ class CompiledModel:
         if self._compiled_with is not None and self._compiled_with[1] and self.hardware.replicas == 1:
             shape = (1, *(size or 8 for size in self.window_shape))
             labels = tf.zeros(shape, tf.int32)
-            model.compute_metrics(None, labels, tf.one_hot(labels, model.output_shape[-1]))
+            model.compute_metrics(None, labels, tf.one_hot(labels, model.outputs[0].shape[-1]))
             model.reset_metrics()
 
     def distributed_fit(self) -> DistributedFit:

@@ -195,7 +195,7 @@ class DistributedFit:
         with self.strategy.scope():
             if not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
-            output = keras.KerasTensor((feed.batches.preprocessor.batch_size, *model.output_shape[1:]), "float32")
+            output = keras.KerasTensor((feed.batches.preprocessor.batch_size, *model.outputs[0].shape[1:]), "float32")
             for metric in model.metrics:
                 if not getattr(metric, "built", True):
                     metric.build(output, output)

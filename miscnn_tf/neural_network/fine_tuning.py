@@ -39,7 +39,7 @@ def fitting_weights(target: keras.Model, source: keras.Model, path: Path) -> lis
         # Networks of different depth: match layers by name.
         by_name = {_name(weight): weight for weight in others}
         others = [by_name.get(_name(weight)) for weight in own]
-    head = {id(weight) for weight in _head(target)}
+    head = {id(weight) for output in target.outputs for weight in _head(output)}
     channels = source.input_shape[-1], target.input_shape[-1]
     result, read, adapted, misfits = [], 0, [], []
     for weight, other in zip(own, others, strict=True):
@@ -57,7 +57,7 @@ def fitting_weights(target: keras.Model, source: keras.Model, path: Path) -> lis
         )
     logger.info(
         "%s: %s of %d read; the output layer (%s) keeps its initial weights%s",
-        *(path, plural(read, "array"), len(own), ", ".join(_name(weight) for weight in _head(target)) or "unknown"),
+        *(path, plural(read, "array"), len(own), ", ".join(map(_name, _head(target.outputs[0]))) or "unknown"),
         f"; from {channels[0]} to {channels[1]} channels: {', '.join(adapted)}" if adapted else "",
     )
     if misfits:
@@ -80,9 +80,8 @@ def _fitted(other: Any, shape: tuple[int, ...], channels: tuple[int, int]) -> np
     return np.repeat(mean, after, axis=-2).astype(value.dtype)
 
 
-def _head(model: keras.Model) -> list[Any]:
-    """Return the weights of the output layer; empty if several layers make the output."""
-    output = model.outputs[0]
+def _head(output: Any) -> list[Any]:
+    """Return the weights of the layer that makes an output; empty if several layers make it."""
     while True:
         layer: Any = maker_of(output)
         if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):

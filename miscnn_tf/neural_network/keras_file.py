@@ -266,7 +266,7 @@ def _has_architecture_of(network: NetworkSnapshot, metadata: Mapping[str, Any]) 
 def _weights_of_model(model: keras.Model, path: Path, own: Mapping[str, Any]) -> list[np.ndarray]:
     """Build the Keras model of a file and return its weights, after a check that they fit `model`."""
     source = read_model(path, own)
-    have, need = ((one.input_shape[-1], one.output_shape[-1], len(one.input_shape) - 2) for one in (source, model))
+    have, need = ((one.input_shape[-1], one.outputs[0].shape[-1], len(one.input_shape) - 2) for one in (source, model))
     if have != need:
         raise ModelFileError(
             f"{path} holds a {have[2]}D model with {have[0]} channel(s) and {have[1]} classes, but this network is "

@@ -15,8 +15,8 @@ terms of the classes, voxel losses each voxel by its true class. ``Neural_Networ
 Notation in the formulas: :math:`t_{vc}` is 1 where voxel v has class c, :math:`p_{vc}` its predicted probability, C the
 number of classes, s the smoothing.
 
-`loss_region` has Dice, Tversky and sums with them, `loss_focal` the focal losses, `loss_unified_focal` the Unified
-Focal losses.
+`loss_region` has Dice, Tversky and sums with them, `loss_nnunet` the loss of nnU-Net, `loss_focal` the focal losses,
+`loss_unified_focal` the Unified Focal losses.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from miscnn_tf.neural_network.loss_focal import (
     categorical_focal_loss,
     focal_tversky_loss,
 )
+from miscnn_tf.neural_network.loss_nnunet import NnUNetLoss, nnunet_loss
 from miscnn_tf.neural_network.loss_region import (
     ComboLoss,
     DiceWeighted,
@@ -73,6 +74,7 @@ __all__ = [
     "ConfiguredLoss",
     "DiceWeighted",
     "FocalTverskyLoss",
+    "NnUNetLoss",
     "SymUnifiedFocalLoss",
     "SymmetricFocalLoss",
     "SymmetricFocalTverskyLoss",
@@ -89,6 +91,7 @@ __all__ = [
     "get",
     "identify_axis",
     "losses",
+    "nnunet_loss",
     "sym_unified_focal_loss",
     "symmetric_focal_loss",
     "symmetric_focal_tversky_loss",
@@ -110,6 +113,7 @@ for _loss in (
     dice_crossentropy,
     dice_soft_loss,
     focal_tversky_loss,
+    nnunet_loss,
     sym_unified_focal_loss,
     symmetric_focal_loss,
     symmetric_focal_tversky_loss,

@@ -8,6 +8,7 @@ import keras
 
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
+from miscnn_tf.neural_network.deep_supervision import with_first_output
 
 _METADATA_KEY = "miscnn_tf"
 
@@ -35,7 +36,7 @@ def write_onnx(model: keras.Model, description: str, path: str | Path) -> None:
         raise MissingExtraError(f"ONNX files need the package {error.name}: pip install 'miscnn_tf[onnx]'") from error
     with atomic_path(path) as temporary:
         image = keras.InputSpec(shape=(None, *model.input_shape[1:]), dtype="float32", name="image")
-        model.export(temporary, format="onnx", verbose=False, input_signature=[image])
+        with_first_output(model).export(temporary, format="onnx", verbose=False, input_signature=[image])
         graph = onnx.load(temporary)
         graph.metadata_props.add(key=_METADATA_KEY, value=description)
         onnx.save(graph, temporary)

@@ -14,6 +14,7 @@ import numpy as np
 from miscnn_tf._base.arguments import positive
 from miscnn_tf._base.messages import did_you_mean
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.neural_network.nesterov_sgd import NesterovSGD
 
 logger = logging.getLogger(__name__)
 
@@ -191,11 +192,14 @@ def valid_rate(value: Any) -> float:
 
 
 def known_optimizers() -> dict[str, type[keras.optimizers.Optimizer]]:
-    """Return Keras' optimizers by their names in lower case."""
+    """Return the optimizers by name: `NesterovSGD`, and Keras' in lower case."""
     return {
-        name.lower(): one
-        for name, one in vars(keras.optimizers).items()
-        if isinstance(one, type) and issubclass(one, keras.optimizers.Optimizer) and name not in _WRAPPERS
+        "nesterov_sgd": NesterovSGD,
+        **{
+            name.lower(): one
+            for name, one in vars(keras.optimizers).items()
+            if isinstance(one, type) and issubclass(one, keras.optimizers.Optimizer) and name not in _WRAPPERS
+        },
     }
 
 

@@ -47,24 +47,22 @@ _UNBOUNDED = (
 _FROM_HERE = ("keras.", "miscnn_tf.")
 
 
-def require_one_of_each(name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Require one input and one output.
+def require_one_input(name: str, inputs: Sequence[Any]) -> None:
+    """Require one input.
 
     Args:
         name: The architecture's class, for the message.
         inputs: The network's inputs.
-        outputs: The network's outputs.
 
     Raises:
-        ConfigurationError: If the network has another number of inputs or outputs.
+        ConfigurationError: If the network has another number of inputs.
     """
-    for kind, tensors, fix in (
-        ("input", inputs, "take the image as the only input; channels may hold further images"),
-        ("output", outputs, "return a model with the final class probabilities alone; deep supervision does not work"),
-    ):
-        if len(tensors) != 1:
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-            raise ConfigurationError(f"the network of {name} has {len(tensors)} {kind}s ({shapes}), not one: {fix}")
+    if len(inputs) != 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise ConfigurationError(
+            f"the network of {name} has {len(inputs)} inputs ({shapes}), not one: take the image as the only input; "
+            "channels may hold further images"
+        )
 
 
 def require_input(name: str, found: Sequence[int | None], expected: Sequence[int | None]) -> None:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import MemoryBudgetError
+from miscnn_tf.neural_network.deep_supervision import first_output
 from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
 from miscnn_tf.processing.assembling import weighted
@@ -58,7 +59,7 @@ class PatchPredictor:
 
             @tf.function(input_signature=[signature], jit_compile=jit_compile)
             def predict(images: tf.Tensor) -> tf.Tensor:
-                return tf.cast(model(images, training=False), tf.float32)
+                return tf.cast(first_output(model(images, training=False)), tf.float32)
 
             # One graph, traced here: a tf.function counts its traces over all networks of the process, and warns
             # about a group of them.

@@ -15,6 +15,13 @@ from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.layers import mend_layers
+from miscnn_tf.neural_network.deep_supervision import (
+    first_output,
+    on_grid_of,
+    output_weights,
+    outputs_of,
+    require_coarser_outputs,
+)
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.keras_internals import all_layers, maker_of
 from miscnn_tf.neural_network.label_target import compared
@@ -22,7 +29,7 @@ from miscnn_tf.neural_network.output_check import (
     class_probabilities,
     region_probabilities,
     require_input,
-    require_one_of_each,
+    require_one_input,
 )
 
 logger = logging.getLogger(__name__)
@@ -76,13 +83,23 @@ class SegmentationModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Compute Keras' loss for one-hot targets."""
-        target, output = compared(y, y_pred, self.label_scheme)
-        return super().compute_loss(x=x, y=target, y_pred=output, sample_weight=sample_weight, training=training)
+        """Compute Keras' loss for one-hot targets; of several outputs, their weighted sum (see `output_weights`)."""
+        outputs, total = outputs_of(y_pred), None
+        for place, (weight, output) in enumerate(zip(output_weights(len(outputs)), outputs, strict=True)):
+            if weight == 0:
+                continue
+            labels = y if place == 0 or y is None else on_grid_of(y, output, outputs[0])
+            target, prediction = compared(labels, output, self.label_scheme)
+            loss = super().compute_loss(
+                x=x, y=target, y_pred=prediction, sample_weight=sample_weight, training=training
+            )
+            loss = loss if weight == 1 else weight * loss
+            total = loss if total is None else total + loss
+        return total
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Compute Keras' metrics for one-hot targets."""
-        target, output = compared(y, y_pred, self.label_scheme)
+        """Compute Keras' metrics of the first output for one-hot targets."""
+        target, output = compared(y, first_output(y_pred), self.label_scheme)
         metrics: dict[str, Any] = super().compute_metrics(x, target, output, sample_weight=sample_weight)
         return metrics
 
@@ -127,14 +144,18 @@ def build_model(
         named = {"name": model.name} if getattr(model, "inputs", None) else {}
         inputs = list(model.inputs) if named else [keras.Input(input_shape)]
         outputs = list(model.outputs) if named else keras.tree.flatten(model(inputs[0]))
-        require_one_of_each(kind, inputs, outputs)
+        require_one_input(kind, inputs)
         require_input(kind, inputs[0].shape[1:], input_shape)
         window, sized = _output_of_a_size(model, architecture, window_shape, channels)
         output = float32_output(outputs[0])
         if scheme.regions:
             output = region_probabilities(kind, output)
         output = class_probabilities(kind, output, window, scheme.outputs, sized, regions=bool(scheme.regions))
-        built = SegmentationModel(inputs[0], output, **named)
+        further = [float32_output(one) for one in outputs[1:]]
+        if scheme.regions:
+            further = [region_probabilities(kind, one) for one in further]
+        require_coarser_outputs(kind, [output, *further])
+        built = SegmentationModel(inputs[0], [output, *further] if further else output, **named)
         built.label_scheme = scheme
     mend_layers(built, hardware.precision)
     return built
@@ -150,7 +171,8 @@ def _output_of_a_size(
     size = tuple(math.lcm(64, divisor) for divisor in divisors(len(window_shape))) if divisors else (64, 64, 64)
     size = size[: len(window_shape)]
     try:
-        return size, tuple(model.compute_output_shape((1, *size, channels)))
+        shapes = model.compute_output_shape((1, *size, channels))
+        return size, tuple(shapes[0] if isinstance(shapes, list) else shapes)
     except Exception as reason:  # a custom layer may not implement it
         logger.debug("the size of the output is not known before the first image: %s", reason)
         return window_shape, None
