@@ -104,7 +104,10 @@ def require_types(cls: type, arguments: Mapping[str, Any], what: str) -> None:
                 # In JSON mode, where lists are accepted as tuples, and text as keys of dicts of numbers.
                 adapter.validate_json(json.dumps(arguments[name]), strict=True)
             except ValidationError as mistakes:
-                lines += [_line({**one, "loc": (name, *one["loc"])}) for one in mistakes.errors(include_url=False)]
+                found = mistakes.errors(include_url=False)
+                # Of a number or a word, such as the "ignore" of a label map, the number is what is usually meant.
+                for one in [one for one in found if one["type"] != "literal_error"] or found:
+                    lines.append(_line({**one, "loc": (name, *(part for part in one["loc"] if part != "int"))}))
     if lines:
         raise ConfigurationError(f"{what}: {'; '.join(dict.fromkeys(lines[:_MOST_LINES]))}")
 

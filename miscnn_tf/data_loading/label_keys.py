@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 #: Label map as users give it: classes of values, or of keys as text; or "ignore" instead of a class.
-LabelMap = Mapping[int, int] | Mapping[str, int] | Mapping[int, int | str]
+LabelMap = Mapping[int, int | Literal["ignore"]] | Mapping[str, int | Literal["ignore"]]
 
 #: What the values of voxels without annotation are mapped to, as users write it.
 IGNORE_TEXT: Final = "ignore"

@@ -13,7 +13,7 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.loss_terms import UNCOUNTED
 
 # Losses of this package that treat each channel alone, so that channels may overlap.
-_OF_REGIONS = ("dice_soft_loss", "dice_coefficient_loss", "tversky_loss", "dice_weighted", "nnunet_loss")
+_OF_REGIONS = ("dice_soft_loss", "dice_coefficient_loss", "tversky_loss", "dice_weighted")
 _OF_CLASSES = ("categorical", "Categorical", "softmax")
 
 
@@ -64,13 +64,20 @@ def require_parts_for(scheme: LabelScheme, loss: Any, metrics: Sequence[Any]) ->
     Raises:
         ConfigurationError: If one of them is not; the message names those that are.
     """
+    # The setting of losses that are for both, such as nnU-Net's.
+    overlapping = getattr(loss, "regions", None)
+    if overlapping is not None and bool(overlapping) != bool(scheme.regions):
+        raise ConfigurationError(
+            f"the loss {_name(loss)} has regions={overlapping}, but the network predicts "
+            f"{'overlapping regions' if scheme.regions else 'classes'}; set regions={bool(scheme.regions)}"
+        )
     if scheme.regions:
         name = _name(loss)
-        of_package = _module(loss).startswith("miscnn_tf.")
+        of_package = _module(loss).startswith("miscnn_tf.") and overlapping is None
         if (of_package and name not in _OF_REGIONS) or any(part in name for part in _OF_CLASSES):
             raise ConfigurationError(
                 f"the loss {name} needs one class per voxel, but the network predicts overlapping regions; use one of "
-                f"{', '.join(_OF_REGIONS)}, binary_crossentropy of Keras, or a function of your own"
+                f"{', '.join(_OF_REGIONS)}, nnunet_loss(regions=True), binary_crossentropy of Keras, or your own"
             )
         for metric in metrics:
             if _name(metric).startswith("dice_class-") or any(part in _name(metric) for part in _OF_CLASSES):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import pytest
 from small_data import write_volume
 
 from miscnn_tf import Data_IO
-from miscnn_tf.data_loading.interfaces import DatasetJSON_interface, Dictionary_interface, NIFTI_interface
+from miscnn_tf.data_loading.interfaces import (
+    DatasetJSON_interface,
+    Dictionary_interface,
+    NIFTI_interface,
+    miscnn_data_interfaces,
+)
 from miscnn_tf.data_loading.interfaces.description import build_interface, describe_interface
 from miscnn_tf.data_loading.label_scheme import LabelScheme, Region, scheme_of
 from miscnn_tf.data_loading.labels import check_labels
@@ -111,6 +117,16 @@ def test_an_interface_with_ignored_values_is_rebuilt_from_its_description():
     rebuilt = build_interface(json.loads(json.dumps(described)))
     assert rebuilt.label_scheme() == LabelScheme(3, has_ignored=True)
     assert rebuilt.values_of_classes() == (0, 1, 4)
+
+
+MAPPED = [name for name, cls in miscnn_data_interfaces.items() if "label_map" in inspect.signature(cls).parameters]
+
+
+@pytest.mark.parametrize("name", sorted(set(MAPPED) - {"DICT"}))
+def test_every_layout_with_a_label_map_keeps_ignored_values_in_model_files(name):
+    described = describe_interface(miscnn_data_interfaces[name](classes=3, label_map={9: "ignore"}))
+    rebuilt = build_interface(json.loads(json.dumps(described)))
+    assert rebuilt.label_scheme() == LabelScheme(3, has_ignored=True)
 
 
 # ---------------------------------------------------------------- dataset.json

@@ -265,6 +265,22 @@ def test_what_needs_one_class_per_voxel_is_an_error_for_regions(arguments, reaso
         make_network(boxes((1, 2)), regions=REGIONS, order=[1, 2], **arguments)
 
 
+@pytest.mark.parametrize(("setting", "regions"), [(False, REGIONS), (True, None)])
+def test_the_setting_of_a_loss_for_both_has_to_fit(setting, regions):
+    class Both(keras.losses.Loss):
+        def __init__(self, regions):
+            super().__init__(name="both")
+            self.regions = regions
+
+        def call(self, y_true, y_pred):
+            return dice_soft_loss(y_true, y_pred)
+
+    order = None if regions is None else [1, 2]
+    with pytest.raises(ConfigurationError, match=f"the loss both has regions={setting}.*set regions={not setting}"):
+        make_network(boxes((1, 2)), regions=regions, order=order, loss=Both(setting))
+    make_network(boxes((1, 2)), regions=regions, order=order, loss=Both(not setting))
+
+
 def test_members_of_a_group_have_the_same_regions():
     one = make_network(boxes((1, 2)), regions=REGIONS, order=[1, 2])
     other = make_network(boxes((1, 2)))

@@ -20,6 +20,7 @@ from miscnn_tf.data_loading.file_names import (
 )
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, needs_labels
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_scan import FoundLabels
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 
@@ -90,7 +91,7 @@ a folder per case with a file per MRI sequence, as in BraTS
         *,
         modalities: Sequence[str] | None = None,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:

@@ -18,6 +18,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
     needs_labels,
 )
 from miscnn_tf.data_loading.interfaces.sample_paths import MaskFile, SampleFiles
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 
 _SEQUENCE = re.compile(r"\d{2}", re.ASCII)
@@ -92,7 +93,7 @@ sequences of frames with numbered cells, as in the Cell Tracking Challenge
         *,
         truth: str | None = None,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:

@@ -21,6 +21,7 @@ from miscnn_tf.data_loading.interfaces.listed_files import (
 )
 from miscnn_tf.data_loading.interfaces.registered import miscnn_data_interfaces, recognising
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.data_loading.label_scan import ANY_CLASSES, FoundLabels
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 
@@ -92,7 +93,7 @@ folders of training, validation and test data, each in another layout
         part_layout: str | None = None,
         part_settings: Mapping[str, Any] | None = None,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:

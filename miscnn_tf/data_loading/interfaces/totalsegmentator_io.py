@@ -10,6 +10,7 @@ from miscnn_tf._base.messages import did_you_mean, plural, some_of
 from miscnn_tf.data_loading.file_names import ENDINGS, find_nifti, first_folders, folders_in, list_files, nifti_files
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface, needs_labels
 from miscnn_tf.data_loading.interfaces.sample_paths import MaskFile, SampleFiles
+from miscnn_tf.data_loading.label_keys import LabelMap
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 
 _IMAGES = ("ct", "mri")
@@ -68,7 +69,7 @@ a folder per scan with a mask per structure, as in TotalSegmentator
         *,
         structure_dict: Mapping[str, int] | None = None,
         part: str = "training",
-        label_map: Mapping[int, int] | None = None,
+        label_map: LabelMap | None = None,
         class_names: Sequence[str] | None = None,
         file_ending: str | None = None,
     ) -> None:
