@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from miscnn_tf._base.class_colours import OKABE_ITO
 from miscnn_tf._base.files import atomic_path, make_folder
 from miscnn_tf._base.messages import plural, size_text, some_of, text_table
 from miscnn_tf.explore.data_exploration import CaseFacts, Exploration, RunningStatistics, case_rows, class_rows
-from miscnn_tf.pictures.overlay import OKABE_ITO
 
 #: Number of bars per histogram, and the width of the longest.
 BARS = 16

@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from miscnn_tf._base.arguments import positive, spacings, whole_number
+from miscnn_tf._base.class_colours import OKABE_ITO, class_colours
 from miscnn_tf._base.files import inside
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.geometry import is_usable, spacing_of
@@ -27,7 +28,7 @@ from miscnn_tf.data_loading.labels import (
 from miscnn_tf.data_loading.sample import Sample, as_index_list
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.animation import Sheet, overlay_palette, panel_size, write_gif
-from miscnn_tf.pictures.overlay import OKABE_ITO, class_colours, overlay
+from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View, displayed, interesting_slices, levels_around, window_levels
 from miscnn_tf.processing.preparation import run_subfunctions
 from miscnn_tf.processing.preprocessor import Preprocessor

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.class_colours import OKABE_ITO
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.data_io import Data_IO
@@ -21,7 +22,6 @@ from miscnn_tf.data_loading.interfaces.description import build_interface
 from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, outline_colour
-from miscnn_tf.pictures.overlay import OKABE_ITO
 from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
 from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, read_pictures
@@ -31,7 +31,7 @@ from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
-from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title
+from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title, undefined_note
 from miscnn_tf.runs.training_progress import TrainingProgress
 
 logger = logging.getLogger(__name__)
@@ -152,10 +152,11 @@ def write_page(
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
         curves=_curves(run),
-        settings=setting_rows((run.record or {}).get("settings") or {}),
+        settings=setting_rows(_settings(run)),
         data=_data_rows(run),
         definitions=((run.summary or {}).get("settings") or {}).get("definitions") or {},
-        interval=((run.summary or {}).get("settings") or {}).get("confidence_interval") or {},
+        score_note=_score_note(run),
+        undefined_note=undefined_note(columns(run.rows)),
         files=_files(run, path),
         models=[name for _, name in _model_files(run)],
         score_title=score_title,
@@ -212,7 +213,7 @@ def _headline(run: RunFolder) -> list[dict[str, str]]:
             low = f"{format_score(min(means), True)} to {format_score(max(means), True)}"
             figures.append(
                 {
-                    "name": "mean Dice of all classes",
+                    "name": "mean Dice without background",
                     "figure": format_score(sum(means) / len(means), True),
                     "more": f"cases from {low}" if len(means) > 1 else "one case",
                 }
@@ -412,6 +413,22 @@ def _table(run: RunFolder, shown: Mapping[tuple[int | None, str], int]) -> dict[
     }
 
 
+def _score_note(run: RunFolder) -> str:
+    """Return a sentence on what the table of scores shows: means, or the scores of a single case."""
+    summary = run.summary or {}
+    scores = [one for of_class in summary.get("classes", {}).values() for one in of_class.values()]
+    if all(one["standard_deviation"] is None for one in scores):
+        return "The scores of the case." if summary.get("cases") == 1 else "The means of the cases."
+    interval = (summary.get("settings") or {}).get("confidence_interval") or {}
+    if not interval or all(one["confidence_interval"] is None for one in scores):
+        return "Mean ± standard deviation of the cases."
+    level = round(100 * interval["level"])
+    return (
+        f"Mean ± standard deviation of the cases, and the {level} % confidence interval of the mean "
+        f"({interval['method']})."
+    )
+
+
 def _or_last(value: float) -> float:
     return value if value == value else float("inf")
 
@@ -541,6 +558,15 @@ def _endings(run: RunFolder) -> list[str]:
 
 
 # ---------------------------------------------------------------- how it was made
+
+
+def _settings(run: RunFolder) -> dict[str, Any]:
+    """Return the settings of the run, without the number of epochs if the minutes limit the training."""
+    settings = dict((run.record or {}).get("settings") or {})
+    epochs = settings.get("epochs")
+    if settings.get("minutes") is not None and isinstance(epochs, int) and epochs >= _UNLIMITED_EPOCHS:
+        del settings["epochs"]
+    return settings
 
 
 def _data_rows(run: RunFolder) -> list[tuple[str, str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.color import rgb2lab
+from skimage.color import deltaE_ciede2000, rgb2lab
 
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, main_colours, outline_colour
-from miscnn_tf.pictures.overlay import class_colours
 
 BROWN = np.array([[150, 90, 50], [125, 75, 40], [170, 115, 70], [232, 225, 220]], np.uint8)
 FUNDUS = np.array([[200, 89, 19], [154, 57, 9], [96, 42, 7], [0, 0, 0]], np.uint8)
@@ -68,3 +68,14 @@ def test_the_main_colours_are_those_of_large_areas():
 
 def test_outlines_are_dark_on_bright_images_only():
     assert [outline_colour(below) for below in (None, FUNDUS, PINK)] == ["#FFFFFF", "#FFFFFF", "#000000"]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 6, 7, 8, 12, 22])
+@pytest.mark.parametrize("below", [None, BROWN, FUNDUS, PINK], ids=["grey", "brown", "fundus", "pink"])
+def test_differences_are_not_two_greens(classes, below):
+    """Defect: "too much" and "another class" were two greens, at a CIEDE2000 of 15."""
+    own = colours_over(classes, below)[1:]
+    three = lab(rgb(difference_colours(own, below)))
+    between = deltaE_ciede2000(three[:, None], three[None])
+    assert between[np.triu_indices(3, 1)].min() > 25
+    assert deltaE_ciede2000(three[:, None], lab(own)[None]).min() > 14

@@ -12,8 +12,9 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf.errors import ConfigurationError, DataError, StorageError
-from miscnn_tf.pictures.overlay import case_figure, class_colours, draw_case, overlay
+from miscnn_tf.pictures.overlay import case_figure, draw_case, overlay
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 import miscnn_tf
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf.data_loading.interfaces import Dictionary_interface
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError, StorageError
 from miscnn_tf.pictures.animation import Sheet
-from miscnn_tf.pictures.overlay import class_colours
 from miscnn_tf.pictures.visualizer import OUTCOMES, visualize_prediction_overlap_3D, visualize_samples
 from miscnn_tf.processing.subfunctions import Clipping, Padding, Resampling, Resize
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from miscnn_tf._base.class_colours import class_colour
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.contours import trace_contours
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
@@ -18,7 +19,6 @@ from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
 from miscnn_tf.data_loading.dicom.series_grid import LPS_TO_RAS, Grid
 from miscnn_tf.data_loading.dicom.writing import (
-    COLOURS,
     checked_labels,
     new_dataset,
     new_uids,
@@ -107,7 +107,7 @@ def write_rtstruct(
     if implicit:
         # With explicit VR, a longer value would need the type UN, which few programs read.
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    for number, (_, name) in structures:
+    for number, (value, name) in structures:
         roi = Dataset()
         roi.ROINumber = number
         roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID
@@ -115,7 +115,7 @@ def write_rtstruct(
         roi.ROIGenerationAlgorithm = "AUTOMATIC"
         dataset.StructureSetROISequence.append(roi)
         item = Dataset()
-        item.ROIDisplayColor = list(COLOURS[(number - 1) % len(COLOURS)])
+        item.ROIDisplayColor = list(class_colour(value))
         item.ReferencedROINumber = number
         if number in contours:
             contours.store(number, item, implicit=implicit)

@@ -24,10 +24,6 @@ _ALWAYS = [
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
 ]
 _WHERE_KNOWN = ["StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved"]
-#: Colours of the structures, distinguishable with colour-vision deficiency (Okabe and Ito).
-COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
-)
 
 
 def source_headers(grid: Grid) -> list[Any]:
