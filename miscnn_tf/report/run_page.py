@@ -25,6 +25,7 @@ from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colour
 from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
 from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, read_pictures
+from miscnn_tf.report.new_images import new_images
 from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
 from miscnn_tf.runs.class_titles import quantity_title
@@ -132,6 +133,7 @@ def write_page(
     cases, kept, problem = _cases(run, data_io, earlier) if draw else _kept_cases(run, earlier)
     if data is not None and problem is not None and kept == len(cases):
         raise DataError(f"no case can be shown with the data in {data}: {problem} Nothing was written")
+    segmented, not_listed = new_images(run.folder)
     palette, differences = _colours(run, [case["pictures"] for case in cases])
     html = render_page(
         "run.html",
@@ -142,6 +144,8 @@ def write_page(
         remarks=remarks(run, goes_on=refresh is not None),
         cases=cases,
         no_pictures=problem,
+        new_images=segmented,
+        not_listed=not_listed,
         palette=palette,
         differences=differences,
         flat=all(case["pictures"]["total"] == 1 for case in cases),

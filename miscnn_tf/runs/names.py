@@ -16,6 +16,8 @@ SAMPLES_FILE: Final = "sample_list.json"
 HISTORY_FILE: Final = "history.tsv"
 #: Remaining time of a training, and the reason of its end.
 PROGRESS_FILE: Final = "progress.json"
+#: Where the network of the run predicted new images.
+NEW_IMAGES_FILE: Final = "new_images.json"
 #: The state of an unfinished training, with which it can be continued.
 STATE_FILE: Final = "training_state.npz"
 #: The best model.

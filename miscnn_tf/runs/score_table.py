@@ -62,10 +62,10 @@ def undefined_note(names: Sequence[str]) -> str:
     Example:
         >>> undefined_note(["dice", "precision"])
         'A dash: the score is not defined, because neither truth nor prediction has the class; precision also if the \
-prediction has no voxel of it.'
+prediction does not have it.'
     """
     also = [
-        f"{score} also if the {place} has no voxel of it"
+        f"{score} also if the {place} does not have it"
         for score, place in (("precision", "prediction"), ("sensitivity", "truth"))
         if score in names
     ]

@@ -217,7 +217,7 @@ def test_the_words_fit_the_scores_and_the_end_of_the_training(make_run):
     several = Page(write_report(make_run(settings={"epochs": 1_000_000, "minutes": 5.0})))
     assert "mean Dice without background" in several.text
     assert "Mean ± standard deviation of the cases" in several.text
-    assert "precision also if the prediction has no voxel of it" in several.text
+    assert "precision also if the prediction does not have it" in several.text
     assert "1,000,000" not in several.text
 
 
