@@ -65,7 +65,9 @@ def write_data_page(exploration: Exploration, data_io: Data_IO, path: str | Path
         grids=_grids(cases),
         rows=[_row(case) for case in cases[:_ROWS]],
         more=max(0, len(cases) - _ROWS),
-        unit=exploration.size_unit,
+        unit="pixels" if _is_photos(exploration) else exploration.size_unit,
+        three_dim=exploration.three_dim,
+        photos=_is_photos(exploration),
         unreadable=[(str(name), " ".join(str(error).split())) for name, error in exploration.unreadable],
     )
     with atomic_path(path) as temporary:
@@ -121,6 +123,11 @@ def data_remarks(exploration: Exploration) -> list[str]:
     return found
 
 
+def _is_photos(exploration: Exploration) -> bool:
+    """Return True for 2D images whose pixels have no known size."""
+    return not exploration.three_dim and all(case.spacing is None for case in exploration.cases)
+
+
 def _figures(exploration: Exploration) -> list[tuple[str, str]]:
     cases = exploration.cases
     if not cases:
@@ -172,7 +179,9 @@ def _classes(exploration: Exploration) -> list[dict[str, Any]]:
     for label, name in enumerate(exploration.class_names if labelled else ()):
         facts = [case.classes[label] for case in labelled if case.classes is not None]
         present = [one for one in facts if one.voxels]
-        sizes = [one.size for one in present if one.size is not None]
+        photos = _is_photos(exploration)
+        known = [one.voxels if photos else one.size for one in present]
+        sizes = [size for size in known if size is not None]
         rows.append(
             {
                 "label": label,

@@ -119,3 +119,17 @@ def test_show_uses_the_orientation_of_the_file(scans: Path) -> None:
     data_io = Data_IO(NIFTI_interface(channels=1, classes=3), scans)
     loaded = data_io.sample_loader(data_io.get_indiceslist()[0])
     assert any("slice" in axes.get_ylabel() for axes in miscnn_tf.show(loaded).figure.axes)
+
+
+def test_photos_have_pixels_without_a_size(tmp_path: Path) -> None:
+    """Defect: the page of photos had "Voxel sizes", and areas of "mm²" that were unknown."""
+    labels = np.zeros((8, 8), np.uint8)
+    labels[:3, :4] = 1
+    interface = Dictionary_interface({"a": (np.zeros((8, 8)), labels)}, classes=2, three_dim=False)
+    data_io = Data_IO(interface, "")
+    text = write_data_page(explore(data_io), data_io, tmp_path / "look.html").read_text("utf-8")
+    assert "pixels: least" in text
+    assert "12 … 12 … 12" in text
+    for word in ("Voxel sizes", "Pixel sizes", "mm"):
+        assert f">{word}<" not in text
+    assert "mm²" not in text
