@@ -16,6 +16,7 @@ import miscnn_tf
 from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.explore.data_exploration import explore
 from miscnn_tf.report.data_page import data_remarks, write_data_page
@@ -133,3 +134,19 @@ def test_photos_have_pixels_without_a_size(tmp_path: Path) -> None:
     for word in ("Voxel sizes", "Pixel sizes", "mm"):
         assert f">{word}<" not in text
     assert "mm²" not in text
+
+
+def test_all_channels_of_a_sample_are_shown_by_name(tmp_path: Path) -> None:
+    """Defect: only the first contrast was to be seen."""
+    rng = np.random.default_rng(0)
+    for case in ("BraTS_1", "BraTS_2"):
+        for word in ("t1", "t1ce", "t2", "flair", "seg"):
+            volume = rng.integers(0, 2 if word == "seg" else 99, (6, 7, 8)).astype(np.int16)
+            (tmp_path / "data" / case).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "data" / case / f"{case}_{word}.nii.gz")
+    assert cli.main(["look", str(tmp_path / "data"), "-o", str(tmp_path / "look.html")]) == 0
+    text = (tmp_path / "look.html").read_text(encoding="utf-8")
+    assert re.findall(r"<strong>Channel (\d: \w+)</strong>", text) == ["0: t1", "1: t1ce", "2: t2", "3: flair"]
+    found = find_interface(tmp_path / "data")
+    found.initialize(tmp_path / "data")
+    assert found.channel_names == ("t1", "t1ce", "t2", "flair")
