@@ -1,11 +1,13 @@
-"""Removal of known, harmless lines that TensorFlow's C++ code writes to standard error while it starts.
+"""Removal of known, harmless messages of TensorFlow and Keras, which users take for faults.
 
-It writes them before its log level takes effect, or as errors although nothing is wrong. Users take them for faults.
+TensorFlow's C++ code writes lines to standard error while it starts, before its log level takes effect, or as errors
+although nothing is wrong. Both libraries log advice about calls that are not the user's.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -70,6 +72,26 @@ def without_known_messages() -> Iterator[None]:
         # It does not end before child processes that were started in the block.
         with suppress(subprocess.TimeoutExpired):
             filtering.wait(_SECONDS_TO_END)
+
+
+@contextmanager
+def without_logged(logger: str, text: str) -> Iterator[None]:
+    """Remove the messages of a logger that contain a text, in the block.
+
+    Args:
+        logger: Name of the logger.
+        text: Part of the messages.
+    """
+
+    def passes(record: logging.LogRecord) -> bool:
+        return text not in record.getMessage()
+
+    found = logging.getLogger(logger)
+    found.addFilter(passes)
+    try:
+        yield
+    finally:
+        found.removeFilter(passes)
 
 
 def filter_import_of_tensorflow() -> None:

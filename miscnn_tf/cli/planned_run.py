@@ -17,9 +17,9 @@ from miscnn_tf.data_loading.layout_detection import locate_data
 from miscnn_tf.errors import ConfigurationError, MissingDataError
 from miscnn_tf.experiment.schema import Experiment
 from miscnn_tf.experiment.toml_file import apply_changes, read_experiment, toml_value
-from miscnn_tf.report.new_images import record_new_images
 from miscnn_tf.report.run_page import write_report
 from miscnn_tf.runs.names import MODEL_FILE, RECORD_FILE, REPORT_FILE
+from miscnn_tf.runs.new_images import record_new_images
 
 #: Names in the folder of a planned run.
 CONFIGURATION_FILE: Final = "experiment.toml"
@@ -177,7 +177,7 @@ class PlannedRun:
         memory: int | None = None,
         **options: Any,
     ) -> list[Path]:
-        """Segment images with the trained network.
+        """Segment images with the trained network; `report` adds them to the page.
 
         Args:
             images: An image file, a DICOM series, or a folder of images.
@@ -185,7 +185,7 @@ class PlannedRun:
             overwrite: Replace existing predictions.
             memory: Memory limit in bytes; None for the free memory.
             options: Further arguments of `Neural_Network.predict`: ``activation_output``, ``file_format``, ``values``,
-                ``threshold``, ``overlay`` (True by default: the pictures are on the page of the run).
+                ``threshold``, ``overlay`` (here True by default: the page shows the pictures).
 
         Returns:
             The written files; images with a prediction are skipped.
@@ -194,22 +194,19 @@ class PlannedRun:
             MissingDataError: If the network is not trained, or images are missing.
             DataError: If images could not be segmented; all others were.
         """
-        from miscnn_tf.cli.prediction_run import run_prediction  # imports TensorFlow
+        from miscnn_tf.cli.prediction_run import find_model, run_prediction  # imports TensorFlow
         from miscnn_tf.neural_network.prediction_output import PredictionOutput
 
         if not self.model_file.is_file():
             raise MissingDataError(f"{self.training_folder} does not have a trained model; train the plan first")
-        output = Path(self.folder / PREDICTIONS_FOLDER if output is None else output)
-        options.setdefault("overlay", True)
-        written = run_prediction(
-            self.training_folder, images, output, PredictionOutput(**options), overwrite=overwrite, memory=memory
-        )
-        record_new_images(self.training_folder, output if output.is_dir() else output.parent)
-        self.report()
-        return written
+        output = self.folder / PREDICTIONS_FOLDER if output is None else Path(output)
+        result = PredictionOutput(**{"overlay": True, **options})
+        # Before the prediction: after an interruption, the page shows the images that are done.
+        record_new_images(self.training_folder, output, find_model(self.training_folder).digest())
+        return run_prediction(self.training_folder, images, output, result, overwrite=overwrite, memory=memory)
 
     def report(self) -> Path:
-        """Write the page of the run, and return its path.
+        """Write the page of the training with the new images that were segmented, and return its path.
 
         Raises:
             MissingDataError: If results are missing.

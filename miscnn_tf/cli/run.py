@@ -13,7 +13,7 @@ Examples:
 
 Files in the output folder:
   experiment.toml    the plan, with a reason for each value; change it before the training, or to train again
-  training/          the trained network, its scores and report.html, the page with results and pictures
+  training/          the trained network, its scores and report.html, the page with results, pictures and new images
   predictions/       segmentations of NEW_IMAGES, and overlays/, their outlines over the images
 """
 
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train and predict, and return the exit code."""
     from miscnn_tf.cli.planned_run import plan
-    from miscnn_tf.errors import MissingDataError
+    from miscnn_tf.errors import DataError, MissingDataError
 
     if arguments.images is not None and not Path(arguments.images).exists():
         # Reported before the training, not after it.
@@ -81,6 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     planned.train(fresh=arguments.fresh)
     if arguments.images is not None:
         print()
-        planned.predict(arguments.images, file_format=arguments.format)
+        try:
+            planned.predict(arguments.images, file_format=arguments.format)
+        except DataError:
+            planned.report()  # with the images that were segmented
+            raise
+        planned.report()
     print(f"\nThe page with all results: {planned.report_file.resolve().as_uri()}")
     return 0

@@ -21,6 +21,7 @@ import numpy as np
 
 from miscnn_tf._base.configuration import plain
 from miscnn_tf._base.files import atomic_path
+from miscnn_tf._machine.tensorflow_messages import without_logged
 from miscnn_tf.data_loading.label_scheme import region_settings
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.neural_network.architecture import architectures
@@ -118,7 +119,8 @@ def write_model(model: keras.Model, description: str, path: str | Path) -> None:
                 archive.writestr(MEMBER, description)
         else:
             # Keras' HDF5 writer fails for a loss or metric without a configuration.
-            model.save(temporary, include_optimizer=model.get_compile_config() is not None)
+            with without_logged("absl", "as an HDF5 file"):  # MIScnn's scripts use it, and it is read as well
+                model.save(temporary, include_optimizer=model.get_compile_config() is not None)
             with h5py.File(temporary, "a") as file:
                 file.attrs["miscnn_tf"] = description
 

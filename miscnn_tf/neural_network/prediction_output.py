@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from miscnn_tf.data_loading.prediction_formats import (
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.runs.names import OVERLAYS_FOLDER
+from miscnn_tf.runs.new_images import size_note
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,29 @@ class PredictionOutput:
         from miscnn_tf.pictures.overlay import draw_case  # imports matplotlib
 
         make_folder(path.parent)
+        labels = scheme_of(interface).decide(prediction) if self.activation_output else prediction
+        spacing = facts.get("spacing")
         draw_case(
             image,
             None,
-            scheme_of(interface).decide(prediction) if self.activation_output else prediction,
+            labels,
             path,
-            facts.get("spacing"),
+            spacing,
             title=path.stem,
             class_names=interface.names_of_classes(),
             affine=facts.get("affine") if interface.three_dim else None,
             outlines=True,
+            note=size_note(_sizes(labels, spacing, interface.names_of_classes())),
         )
+
+
+def _sizes(labels: np.ndarray, spacing: Sequence[float] | None, names: Sequence[str]) -> dict[str, str]:
+    """Return the volume of each class but the background in ml, or the area in mm²; in pixels without their size."""
+    counts = np.bincount(labels.ravel(), minlength=len(names)).tolist()
+    three_dim = labels.ndim == 3
+    if spacing is None:
+        texts = [f"{count:,} {'voxels' if three_dim else 'pixels'}" for count in counts]
+    else:
+        one = math.prod(float(length) for length in spacing)
+        texts = [f"{count * one / 1000:.4g} ml" if three_dim else f"{count * one:.4g} mm²" for count in counts]
+    return dict(list(zip(names, texts, strict=False))[1:])

@@ -17,6 +17,7 @@ from miscnn_tf._base.arguments import callback_list, whole_number
 from miscnn_tf._base.configuration import is_lambda
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf._machine.system_memory import system_memory
+from miscnn_tf._machine.tensorflow_messages import without_logged
 from miscnn_tf._machine.tf_config import TF_CONFIG
 from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network.callbacks import DataWait, NonFiniteGuard, require_working
@@ -289,17 +290,19 @@ class Training:
             fit = self.compiled.distributed_fit().fit
             fit(feed, validation, settings.epochs, initial_epoch, callbacks, settings.verbose)
             return
-        self.compiled.model.fit(
-            feed.dataset,
-            epochs=settings.epochs,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=len(feed.batches),
-            validation_data=None if validation is None else validation.dataset,
-            validation_steps=None if validation is None else len(validation.batches),
-            callbacks=callbacks,
-            shuffle=False,  # the batches are shuffled by sample
-            verbose=settings.verbose,
-        )
+        # Each fold has a model of its own, whose step is traced once.
+        with without_logged("tensorflow", "triggered tf.function retracing"):
+            self.compiled.model.fit(
+                feed.dataset,
+                epochs=settings.epochs,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=len(feed.batches),
+                validation_data=None if validation is None else validation.dataset,
+                validation_steps=None if validation is None else len(validation.batches),
+                callbacks=callbacks,
+                shuffle=False,  # the batches are shuffled by sample
+                verbose=settings.verbose,
+            )
 
     # ---------------------------------------------------------------- largest images
 

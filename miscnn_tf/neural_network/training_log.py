@@ -13,6 +13,7 @@ from miscnn_tf._base.messages import plural
 from miscnn_tf.neural_network.callbacks import TimeLimit
 from miscnn_tf.runs.class_titles import name_of_class
 from miscnn_tf.runs.epoch_log import EpochLog, Renewal
+from miscnn_tf.runs.training_progress import TIME_LIMIT
 
 
 class TrainingLog(EpochLog, keras.callbacks.Callback):
@@ -46,7 +47,7 @@ class TrainingLog(EpochLog, keras.callbacks.Callback):
             return None
         for one in self.others:
             if isinstance(one, TimeLimit) and one.seconds_left <= 0:
-                return f"The time limit of {one.minutes:g} min was reached in epoch {self.done}."
+                return f"{TIME_LIMIT} of {one.minutes:g} min was reached in epoch {self.done}."
             if isinstance(one, keras.callbacks.EarlyStopping) and one.stopped_epoch:
                 return f"{one.monitor} did not improve for {plural(one.patience, 'epoch')} (early stopping)."
         return None

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from PIL import Image
 
-from miscnn_tf._base.class_colours import OKABE_ITO, class_colours
+from miscnn_tf._base.class_colours import OKABE_ITO, cielab, class_colours, linear_rgb
 
 #: Opacity of the colours of classes over colour images.
 OPACITY = 0.6
 
 # Candidates for differences: more saturated than the colours of classes, and bright enough for dark images.
-_VIVID = ("#00FFFF", "#FF00FF", "#7CFF00", "#FF2020", "#6060FF", "#FFFF60", "#FFFFFF")
+_VIVID = (
+    *("#00FFFF", "#FF00FF", "#7CFF00", "#FF2020", "#6060FF", "#00FF9C", "#FFFF60", "#FF9CFF"),
+    *("#FF0080", "#A000FF", "#2020FF", "#C8FF00", "#00C0FF"),
+)
 # Share of an image that a colour needs to count as one of its main colours.
 _LEAST_SHARE = 0.04
-_WHITE = np.array([0.9505, 1.0, 1.0891])
-_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 # Linear RGB as people without green cones see it (Viénot, Brettel & Mollon, Color Research & Application 1999).
 _WITHOUT_GREEN = np.array([[0.2928, 0.7072, 0.0], [0.2928, 0.7072, 0.0], [-0.0223, 0.0223, 1.0]])
 
@@ -76,21 +78,26 @@ def difference_colours(classes: np.ndarray, image_colours: np.ndarray | None) ->
     candidates = _rgb(_VIVID)
     grey = np.repeat(np.array([[40], [128], [215]], np.uint8), 3, axis=1)
     below = grey if image_colours is None or not len(image_colours) else image_colours
-    room = _distances(candidates, np.concatenate([classes, below]).astype(np.uint8)).min(axis=1)
-    chosen: list[int] = []
-    for _ in range(3):
-        chosen.append(int(room.argmax()))
-        # They are shown beside each other, and need twice the distance.
-        room = np.minimum(room, _distances(candidates, candidates[chosen[-1:]])[:, 0] / 2)
+    from_classes = _distances(candidates, classes.astype(np.uint8)).min(axis=1, initial=np.inf)
+    from_image = _distances(candidates, below.astype(np.uint8)).min(axis=1)
+    between = _distances(candidates, candidates)
+
+    def room(three: tuple[int, ...]) -> float:
+        chosen = list(three)
+        # They are shown beside each other, and need twice the distance. The image matters less: the colours cover it.
+        apart = min(float(between[one, other]) for one, other in combinations(three, 2)) / 2
+        return min(apart, float(from_classes[chosen].min()), 1.5 * float(from_image[chosen].min()))
+
     # The two that differ most are those of missed and surplus pixels.
-    between = _distances(candidates[chosen], candidates[chosen])
-    missed, surplus = sorted(divmod(int(between.argmax()), 3))
-    return [_VIVID[chosen[place]] for place in (missed, surplus, 3 - missed - surplus)]
+    best = max(combinations(range(len(candidates)), 3), key=room)
+    missed, surplus = max(combinations(best, 2), key=lambda pair: between[pair])
+    (other,) = set(best) - {missed, surplus}
+    return [_VIVID[missed], _VIVID[surplus], _VIVID[other]]
 
 
 def outline_colour(image_colours: np.ndarray | None) -> str:
     """Return black for outlines over bright colour images, otherwise white."""
-    bright = image_colours is not None and len(image_colours) and np.mean(_lab(image_colours)[:, 0]) > 55
+    bright = image_colours is not None and len(image_colours) and np.mean(cielab(image_colours)[:, 0]) > 55
     return "#000000" if bright else "#FFFFFF"
 
 
@@ -99,29 +106,25 @@ def _rgb(colours: Sequence[str]) -> np.ndarray:
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the distance of each pair of colours in CIELAB: the mean of that for common and red-green blind eyes."""
-    pairs = [(_lab(first), _lab(second)), (_lab(_blind(first)), _lab(_blind(second)))]
-    return np.mean([np.linalg.norm(one[:, None] - other[None], axis=-1) for one, other in pairs], axis=0)
+    """Return the CIEDE2000 of each pair of colours: the mean of that for common and red-green blind eyes."""
+    common = _ciede2000(cielab(first)[:, None], cielab(second)[None])
+    blind = _ciede2000(cielab(_blind(first))[:, None], cielab(_blind(second))[None])
+    return (common + blind) / 2
+
+
+def _ciede2000(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    from skimage.color import deltaE_ciede2000  # slow to import
+
+    distances: np.ndarray = deltaE_ciede2000(first, second)
+    return distances
 
 
 def _tint_contrast(colour: np.ndarray, image_colours: np.ndarray) -> float:
     """Return the least CIELAB distance between a tinted place of the image and any untinted one."""
     tinted = OPACITY * colour + (1 - OPACITY) * image_colours
-    return float(np.linalg.norm(_lab(tinted)[:, None] - _lab(image_colours)[None], axis=-1).min())
-
-
-def _linear(rgb: np.ndarray) -> np.ndarray:
-    share = rgb.astype(float) / 255
-    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(np.linalg.norm(cielab(tinted)[:, None] - cielab(image_colours)[None], axis=-1).min())
 
 
 def _blind(rgb: np.ndarray) -> np.ndarray:
-    seen = np.clip(_linear(rgb) @ _WITHOUT_GREEN.T, 0, 1)
+    seen = np.clip(linear_rgb(rgb) @ _WITHOUT_GREEN.T, 0, 1)
     return 255 * np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
-
-
-def _lab(rgb: np.ndarray) -> np.ndarray:
-    """Convert sRGB of 0 to 255 to CIELAB (D65)."""
-    ratio = _linear(rgb) @ _TO_XYZ.T / _WHITE
-    f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)

@@ -99,6 +99,7 @@ def draw_case(
     slices: int = 3,
     *,
     outlines: bool = False,
+    note: str | None = None,
 ) -> None:
     """Draw slices through the structures of a sample: the image, the ground truth and the prediction.
 
@@ -121,6 +122,7 @@ def draw_case(
         affine: Array ``(4, 4)`` from voxels to mm in RAS+ world coordinates (NIfTI's).
         slices: Maximum number of slices of a volume.
         outlines: Draw the outline of each class in its colour, instead of colouring its area.
+        note: Description that is stored in the PNG file.
 
     Raises:
         ConfigurationError: If both label maps are None, or the shapes differ.
@@ -135,7 +137,7 @@ def draw_case(
         raise ConfigurationError("truth and prediction are both None; pass at least one label map to draw")
     figure = case_figure(image, truth, prediction, spacing, title, class_names, affine, slices, outlines=outlines)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        figure.savefig(temporary, dpi=DPI, metadata={} if note is None else {"Description": note})
 
 
 def case_figure(

@@ -14,7 +14,9 @@ from miscnn_tf.runs.score_table import is_difference, is_share, score_title
 
 # In units of the SVG, which is as wide as its place on the page.
 _WIDTH, _HEIGHT = 340, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 10, 36
+# Width of a letter below a chart.
+_LETTER = 6.5
 # Points that can be pointed at; more of them would only be a thick line.
 _MOST_POINTS = 80
 _MOST_CASES = 400
@@ -87,6 +89,7 @@ class Box(NamedTuple):
         whiskers: Places of the lower and the upper end.
         points: The cases.
         infinite: Number of infinite scores.
+        letters: Number of letters of the name that have room.
     """
 
     label: int
@@ -97,6 +100,7 @@ class Box(NamedTuple):
     whiskers: tuple[float, float]
     points: list[Point]
     infinite: int
+    letters: int
 
 
 class BoxChart(NamedTuple):
@@ -174,9 +178,8 @@ def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], name
         values: Names and scores of the cases for each class.
         names: Names of the classes.
     """
-    # Names have at most 14 letters, of 6.5 pixels each.
-    widest = min(14, max((len(names[label]) for label in values), default=0))
-    width = max(_WIDTH, _LEFT + _RIGHT + round(max(54, 6.5 * widest + 8)) * len(values))
+    longest = min(14, max((len(names[label]) for label in values), default=0))
+    width = round(max(_WIDTH, _LEFT + _RIGHT + max(54, _LETTER * longest) * len(values)))
     frame = (_LEFT, _TOP, width - _RIGHT, _HEIGHT - _BOTTOM)
     numbers = finite(value for cases in values.values() for _, value in cases)
     least, most = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
@@ -215,7 +218,11 @@ def box_chart(name: str, values: Mapping[int, Sequence[tuple[str, float]]], name
             Point(_round(x + half * 0.7 * scatter.uniform(-1, 1)), up(value), f"{case}: {value:.4g}")
             for case, value in present
         ]
-        boxes.append(Box(label, names[label], _round(x), _round(half), quartiles, whiskers, points, infinite))
+        boxes.append(
+            Box(
+                label, names[label], _round(x), _round(half), quartiles, whiskers, points, infinite, int(step / _LETTER)
+            )
+        )
     medians = [
         f"{names[label]} median {np.median(finite(value for _, value in cases)):.4g}"
         for label, cases in values.items()

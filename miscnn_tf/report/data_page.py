@@ -24,6 +24,8 @@ from miscnn_tf.report.page import render_page
 
 #: Number of samples with a picture.
 PICTURES: Final = 12
+#: Number of channels with a picture.
+MOST_CHANNELS: Final = 4
 # Samples in the table; data_exp --export lists all of them.
 _ROWS: Final = 500
 # Ratio of a voxel size to the median, from which a sample is pointed out.
@@ -59,13 +61,16 @@ def write_data_page(exploration: Exploration, data_io: Data_IO, path: str | Path
         figures=_figures(exploration),
         remarks=data_remarks(exploration),
         pictures=_pictures(exploration, data_io),
+        channels=_channels(exploration, data_io),
         classes=_classes(exploration),
         class_chart=_inline(draw_classes(exploration)) if exploration.labelled else None,
         histograms=_inline(draw_histograms(exploration)) if any(one.count for one in exploration.intensities) else None,
         grids=_grids(cases),
         rows=[_row(case) for case in cases[:_ROWS]],
         more=max(0, len(cases) - _ROWS),
-        unit=exploration.size_unit,
+        unit="pixels" if _is_photos(exploration) else exploration.size_unit,
+        three_dim=exploration.three_dim,
+        photos=_is_photos(exploration),
         unreadable=[(str(name), " ".join(str(error).split())) for name, error in exploration.unreadable],
     )
     with atomic_path(path) as temporary:
@@ -121,6 +126,11 @@ def data_remarks(exploration: Exploration) -> list[str]:
     return found
 
 
+def _is_photos(exploration: Exploration) -> bool:
+    """Return True for 2D images whose pixels have no known size."""
+    return not exploration.three_dim and all(case.spacing is None for case in exploration.cases)
+
+
 def _figures(exploration: Exploration) -> list[tuple[str, str]]:
     cases = exploration.cases
     if not cases:
@@ -148,6 +158,26 @@ def _pictures(exploration: Exploration, data_io: Data_IO) -> list[dict[str, str]
     ]
 
 
+def _channels(exploration: Exploration, data_io: Data_IO) -> list[dict[str, str]]:
+    """Draw the channels of the sample with the most foreground, which the pictures show the first of."""
+    channels = len(exploration.intensities)
+    if not exploration.cases or channels < 2 or _is_photos(exploration):
+        return []
+    case = max(exploration.cases, key=_foreground)
+    try:
+        sample = data_io.sample_loader(case.index, load_seg=case.classes is not None)
+    except MiscnnError:
+        return []
+    names = data_io.interface.channel_names
+    whole, pictures = sample.img_data, []
+    for number in range(min(channels, MOST_CHANNELS)):
+        sample.img_data = whole[..., number : number + 1]
+        picture = _inline(show(sample, list(data_io.interface.names_of_classes()), slices=1, title="").figure)
+        name = str(number) if names is None or number >= len(names) else f"{number}: {names[number]}"
+        pictures.append({"name": f"Channel {name}", "text": str(case.index), "picture": picture})
+    return pictures
+
+
 def _picture(data_io: Data_IO, index: Hashable, labelled: bool) -> str | None:
     try:
         sample = data_io.sample_loader(index, load_seg=labelled)
@@ -172,7 +202,9 @@ def _classes(exploration: Exploration) -> list[dict[str, Any]]:
     for label, name in enumerate(exploration.class_names if labelled else ()):
         facts = [case.classes[label] for case in labelled if case.classes is not None]
         present = [one for one in facts if one.voxels]
-        sizes = [one.size for one in present if one.size is not None]
+        photos = _is_photos(exploration)
+        known = [one.voxels if photos else one.size for one in present]
+        sizes = [size for size in known if size is not None]
         rows.append(
             {
                 "label": label,

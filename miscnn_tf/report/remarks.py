@@ -12,12 +12,11 @@ from miscnn_tf._base.messages import some_of
 from miscnn_tf.report.case_pictures import RankedCase, rank_cases
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder
 from miscnn_tf.runs.score_summary import finite
+from miscnn_tf.runs.training_progress import TIME_LIMIT
 
 #: Metric in the history: share of an epoch's time in which the training waited for data.
 WAIT = "data_wait"
 _MOST_WAIT = 0.1
-#: As many epochs are never trained: a time limit ends the training.
-UNLIMITED_EPOCHS = 100_000
 _MOST_NAMES = 4
 # A case is reported as far below the others only if its Dice is lower by at least this much.
 _LEAST_GAP = 0.05
@@ -117,18 +116,24 @@ def _courses(run: RunFolder) -> Iterator[str]:
             falls += 1
     where = "" if known <= 1 else f" in {{}} of {known} folds"
     if ends:
-        epochs = ((run.record or {}).get("settings") or {}).get("epochs", 0)
-        more = "a longer training" if epochs >= UNLIMITED_EPOCHS else "more epochs"
         yield (
-            f"The validation loss was still falling at the end of the training{where.format(ends)}: {more} may give "
-            "better scores."
+            f"The validation loss was still falling at the end of the training{where.format(ends)}: more "
+            f"{_measure(run)} may give better scores."
         )
     if falls:
         yield (
             f"The validation loss was lowest early, and rose again while the training went on{where.format(falls)}: "
-            "more augmentation or more cases help more than a longer training. The weights of the lowest loss were "
-            "used."
+            f"more augmentation or more cases help more than more {_measure(run)}. The weights of the "
+            "lowest loss were used."
         )
+
+
+def _measure(run: RunFolder) -> str:
+    """Return what ends the trainings: time, or a number of epochs."""
+    settings = (run.record or {}).get("settings") or {}
+    stopped = [fold.progress.stopped for fold in run.folds if fold.progress is not None]
+    limited = any(reason is not None and reason.startswith(TIME_LIMIT) for reason in stopped)
+    return "time" if limited or settings.get("minutes") is not None else "epochs"
 
 
 def _waits(run: RunFolder) -> Iterator[str]:

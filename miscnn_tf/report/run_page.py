@@ -26,14 +26,14 @@ from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colour
 from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
 from miscnn_tf.report.charts import BoxChart, LineChart, box_chart, line_chart, shared_range
 from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, read_pictures
-from miscnn_tf.report.new_images import read_new_images
+from miscnn_tf.report.new_images import new_images
 from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
-from miscnn_tf.report.remarks import UNLIMITED_EPOCHS, WAIT, remarks
+from miscnn_tf.report.remarks import WAIT, remarks
 from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
-from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title
+from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title, undefined_note
 from miscnn_tf.runs.training_progress import TrainingProgress
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ _MOST_ROWS = 4000
 _MOST_FIGURES = 4
 # Whole turns of the colours: those of higher labels are found by their remainder.
 _MOST_COLOURS = 32 * len(OKABE_ITO)
+# As many epochs are never trained: a time limit ends the training.
+_UNLIMITED_EPOCHS = 100_000
 # Seconds between two loads of the page of an unfinished run by the browser.
 _LEAST_REFRESH, _MOST_REFRESH = 5, 60
 _FIRST = ("dice", "nsd", "hd95", "assd", "sensitivity", "precision", "volume", "area")
@@ -132,6 +134,7 @@ def write_page(
     cases, kept, problem = _cases(run, data_io, earlier) if draw else _kept_cases(run, earlier)
     if data is not None and problem is not None and kept == len(cases):
         raise DataError(f"no case can be shown with the data in {data}: {problem} Nothing was written")
+    segmented, not_listed = new_images(run.folder)
     palette, differences = _colours(run, [case["pictures"] for case in cases])
     html = render_page(
         "run.html",
@@ -142,6 +145,8 @@ def write_page(
         remarks=remarks(run, goes_on=refresh is not None),
         cases=cases,
         no_pictures=problem,
+        new_images=segmented,
+        not_listed=not_listed,
         palette=palette,
         differences=differences,
         flat=all(case["pictures"]["total"] == 1 for case in cases),
@@ -152,12 +157,12 @@ def write_page(
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
         curves=_curves(run),
-        settings=setting_rows(_shown_settings(run)),
+        settings=setting_rows(_settings(run)),
         data=_data_rows(run),
         definitions=((run.summary or {}).get("settings") or {}).get("definitions") or {},
-        interval=((run.summary or {}).get("settings") or {}).get("confidence_interval") or {},
+        score_note=_score_note(run),
+        undefined_note=undefined_note(columns(run.rows)),
         files=_files(run, path),
-        new_images=read_new_images(run.folder, path),
         models=[name for _, name in _model_files(run)],
         score_title=score_title,
         is_share=is_share,
@@ -168,19 +173,6 @@ def write_page(
     with atomic_path(path, durable=refresh is None) as temporary:
         temporary.write_text(html, encoding="utf-8", errors="backslashreplace")
     return WrittenPage(path, len(cases), kept, problem)
-
-
-def _shown_settings(run: RunFolder) -> dict[str, Any]:
-    settings = dict((run.record or {}).get("settings") or {})
-    if _ends_by_time(run):
-        del settings["epochs"]
-    return settings
-
-
-def _ends_by_time(run: RunFolder) -> bool:
-    """Return True if a time limit ended the training, and its number of epochs is one that is never reached."""
-    epochs = ((run.record or {}).get("settings") or {}).get("epochs")
-    return isinstance(epochs, int) and epochs >= UNLIMITED_EPOCHS
 
 
 def _title(run: RunFolder) -> str:
@@ -428,6 +420,22 @@ def _table(run: RunFolder, shown: Mapping[tuple[int | None, str], int]) -> dict[
     }
 
 
+def _score_note(run: RunFolder) -> str:
+    """Return a sentence on what the table of scores shows: means, or the scores of a single case."""
+    summary = run.summary or {}
+    scores = [one for of_class in summary.get("classes", {}).values() for one in of_class.values()]
+    if all(one["standard_deviation"] is None for one in scores):
+        return "The scores of the case." if summary.get("cases") == 1 else "The means of the cases."
+    interval = (summary.get("settings") or {}).get("confidence_interval") or {}
+    if not interval or all(one["confidence_interval"] is None for one in scores):
+        return "Mean ± standard deviation of the cases."
+    level = round(100 * interval["level"])
+    return (
+        f"Mean ± standard deviation of the cases, and the {level} % confidence interval of the mean "
+        f"({interval['method']})."
+    )
+
+
 def _or_last(value: float) -> float:
     return value if value == value else float("inf")
 
@@ -504,7 +512,7 @@ def _status(run: RunFolder) -> dict[str, Any]:
     where = "" if latest.number is None else f"Fold {latest.number} ({latest.number + 1} of {folds})"
     if progress is None:
         return {"where": where, "share": 0.0, "lines": ["The training begins."], "written": ""}
-    if progress.epochs >= UNLIMITED_EPOCHS:
+    if progress.epochs >= _UNLIMITED_EPOCHS:
         epochs = plural(progress.epoch, "epoch")
     else:
         epochs = f"{progress.epoch} of {plural(progress.epochs, 'epoch')}"
@@ -557,6 +565,15 @@ def _endings(run: RunFolder) -> list[str]:
 
 
 # ---------------------------------------------------------------- how it was made
+
+
+def _settings(run: RunFolder) -> dict[str, Any]:
+    """Return the settings of the run, without the number of epochs if the minutes limit the training."""
+    settings = dict((run.record or {}).get("settings") or {})
+    epochs = settings.get("epochs")
+    if settings.get("minutes") is not None and isinstance(epochs, int) and epochs >= _UNLIMITED_EPOCHS:
+        del settings["epochs"]
+    return settings
 
 
 def _data_rows(run: RunFolder) -> list[tuple[str, str]]:

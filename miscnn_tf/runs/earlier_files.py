@@ -152,6 +152,7 @@ def remove_results(folder: Path) -> None:
         names.STATE_FILE,
         names.HISTORY_FILE,
         names.PROGRESS_FILE,
+        names.NEW_IMAGES_FILE,
         names.MODEL_FILE,
         names.TEMPORARY_MODEL_FILE,
         names.EVALUATION_FILE,
@@ -412,6 +413,11 @@ def _require_unchanged(trace: Trace, root: Path) -> None:
 
 
 # Records in folders of predictions, with required and optional keys.
+def _is_list_of_outputs(path: Path) -> bool:
+    content = read_json(path, "")
+    return isinstance(content, dict) and set(content) == {"outputs"}
+
+
 _PREDICTION_RECORDS: Final = {
     names.MARK_FILE: ({"made_by"}, {"files", "others", "saving"}),
     names.PREDICTION_RECORD_FILE: ({"model", "fingerprint", "probabilities"}, {"label_values"}),
@@ -428,6 +434,7 @@ _RESULTS: Final[dict[str, Check]] = {
     names.STATE_FILE: _holds("description.npy"),
     names.HISTORY_FILE: _begins_with("epoch\t"),
     names.PROGRESS_FILE: lambda path: read_progress(path.parent),
+    names.NEW_IMAGES_FILE: _is_list_of_outputs,
     names.MODEL_FILE: _holds("miscnn_tf.json"),
     names.TEMPORARY_MODEL_FILE: _holds("miscnn_tf.json"),
     names.EVALUATION_FILE: _begins_with("sample_id\tdice_class-0"),

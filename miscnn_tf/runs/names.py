@@ -16,6 +16,8 @@ SAMPLES_FILE: Final = "sample_list.json"
 HISTORY_FILE: Final = "history.tsv"
 #: Remaining time of a training, and the reason of its end.
 PROGRESS_FILE: Final = "progress.json"
+#: Where the network of the run predicted new images.
+NEW_IMAGES_FILE: Final = "new_images.json"
 #: The state of an unfinished training, with which it can be continued.
 STATE_FILE: Final = "training_state.npz"
 #: The best model.
@@ -32,8 +34,6 @@ SCORES_FILE: Final = "scores.csv"
 SUMMARY_FILE: Final = "summary.json"
 #: Box plots of the scores.
 FIGURE_FILE: Final = "scores.png"
-#: The folder with the predictions of new images, which the page shows.
-NEW_IMAGES_FILE: Final = "new_images.json"
 #: The report page.
 REPORT_FILE: Final = "report.html"
 #: The lock.

@@ -140,7 +140,9 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         class  score  mean ± SD [95 % CI]        median  cases  infinite  undefined
         1      dice   0.85 ± 0.07071 [0.8, 0.9]    0.85      2         0          0
     """
-    rows = [("class", "score", "mean ± SD [95 % CI]", "median", "cases", "infinite", "undefined")]
+    found = [figures for scores in summary["classes"].values() for figures in scores.values()]
+    heading = "value" if all(figures["cases"] <= 1 for figures in found) else "mean ± SD [95 % CI]"
+    rows = [("class", "score", heading, "median", "cases", "infinite", "undefined")]
     for label, scores in summary["classes"].items():
         for name, figures in scores.items():
             counts = (str(figures[key]) for key in ("cases", "infinite", "undefined"))
@@ -258,8 +260,8 @@ def scores_table(summary: Mapping[str, Any], names: Sequence[str]) -> str:
     Example:
         >>> rows = [{"sample_id": "a", "class": 1, "dice": 0.8, "iou": 0.7}]
         >>> print(scores_table(summarise(rows), ["background", "kidney"]))
-        class   score  mean ± SD [95 % CI]  median  cases  infinite  undefined
-        kidney  dice   0.8                     0.8      1         0          0
+        class   score  value  median  cases  infinite  undefined
+        kidney  dice   0.8       0.8      1         0          0
     """
     shown = {
         name_of_class(names, int(label)): {

@@ -53,6 +53,29 @@ _NAMES = {
 _UNITS = {"mm2": "mm²"}
 
 
+def undefined_note(names: Sequence[str]) -> str:
+    """Return sentences on the reasons of undefined and infinite scores, for a table with these columns.
+
+    Args:
+        names: The columns.
+
+    Example:
+        >>> undefined_note(["dice", "precision"])
+        'A dash: the score is not defined, because neither truth nor prediction has the class; precision also if the \
+prediction does not have it.'
+    """
+    also = [
+        f"{score} also if the {place} does not have it"
+        for score, place in (("precision", "prediction"), ("sensitivity", "truth"))
+        if score in names
+    ]
+    if "specificity" in names:
+        also.append("specificity if the truth has nothing else")
+    text = "A dash: the score is not defined, because neither truth nor prediction has the class"
+    infinite = any(name.startswith(("hd95", "assd")) for name in names)
+    return "; ".join([text, *also]) + "." + (" ∞: only one of them has it." if infinite else "")
+
+
 def with_sample(rows: Sequence[Mapping[str, float]], index: Hashable) -> list[dict[str, Any]]:
     """Return the rows of a sample with its name in front."""
     return [{"sample_id": str(index), **row} for row in rows]

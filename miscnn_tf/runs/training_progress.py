@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from miscnn_tf._base.plain_files import read_json, write_json
 from miscnn_tf._base.typed_data import Document, require
 from miscnn_tf.runs.names import PROGRESS_FILE
+
+#: Beginning of the reason of the end, if a time limit ended the training.
+TIME_LIMIT: Final = "The time limit"
 
 
 class _ProgressFile(Document):

@@ -55,10 +55,22 @@ def test_one_command_trains_scores_and_predicts(data: Path, options, tmp_path: P
     assert shown.rstrip().endswith(page.as_uri())
     assert page.stat().st_size > 10_000
     assert (folder / "predictions" / "overlays" / "patient.png").stat().st_size > 1000
+    text = page.read_text(encoding="utf-8")
+    assert 'id="new"' in text
+    assert text.count('alt="patient with the outlines of its prediction"') == 1
+    assert str(folder / "predictions" / "patient.nii.gz") in text
     segmented = nibabel.load(folder / "predictions" / "patient.nii.gz")
     scan = nibabel.load(new / "patient.nii.gz")
     assert segmented.shape == scan.shape
     np.testing.assert_array_equal(segmented.affine, scan.affine)
+
+    voxel = abs(np.linalg.det(scan.affine[:3, :3])) / 1000
+    for name, value in (("1", 1), ("2", 2)):
+        volume = np.count_nonzero(np.asarray(segmented.dataobj) == value) * voxel
+        assert f"<li>{name}: {volume:.4g} ml</li>" in text
+    assert cli.main(["report", str(folder / "training")]) == 0
+    assert "patient with the outlines" in page.read_text(encoding="utf-8")
+    capsys.readouterr()
 
     weights = (folder / "training" / "model.keras").read_bytes()
     record = (folder / "training" / "run.json").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from miscnn_tf._machine.tensorflow_messages import without_logged
 
 STARTED = "E0000 00:00:1796094611.204767   31506 "
 KNOWN = f"""\
@@ -148,3 +151,12 @@ def test_a_missing_tensorflow_is_a_plain_import_error() -> None:
         "    print(error, before - len(sys.meta_path))"
     )
     assert run(code).stdout.strip() == "No module named 'tensorflow' 1"
+
+
+def test_advice_of_a_library_is_removed_in_the_block_alone(caplog):
+    logger = logging.getLogger("some library")
+    with without_logged("some library", "retracing"):
+        logger.warning("5 calls triggered %s", "retracing")
+        logger.warning("something else")
+    logger.warning("retracing again")
+    assert [record.getMessage() for record in caplog.records] == ["something else", "retracing again"]

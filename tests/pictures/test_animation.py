@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf.errors import StorageError
 from miscnn_tf.pictures.animation import Sheet, overlay_palette, panel_size, write_gif
-from miscnn_tf.pictures.overlay import class_colours, overlay
+from miscnn_tf.pictures.overlay import overlay
 from miscnn_tf.pictures.slices import View
 
 

@@ -34,7 +34,7 @@ def test_differences_differ_from_every_class_and_from_each_other(classes, below)
     names = difference_colours(own, below)
     assert len(set(names)) == 3
     # 2.3 is just noticeable; colours of different things need about ten times as much.
-    assert distances(rgb(names), own).min() > 22
+    assert distances(rgb(names), own).min() > 25
     assert distances(rgb(names), rgb(names))[np.triu_indices(3, 1)].min() > 40
 
 
@@ -70,14 +70,12 @@ def test_outlines_are_dark_on_bright_images_only():
     assert [outline_colour(below) for below in (None, FUNDUS, PINK)] == ["#FFFFFF", "#FFFFFF", "#000000"]
 
 
-@pytest.mark.parametrize("classes", range(2, 9))
-@pytest.mark.parametrize("image", [None, np.array([[150, 90, 40]], np.uint8), np.array([[230, 180, 210]], np.uint8)])
-def test_the_colours_of_differences_are_told_apart(classes, image):
-    """Defect: two greens for "too much" and "another class"."""
-    shown = colours_over(classes, image)[1:]
-    chosen = np.array([list(bytes.fromhex(one[1:])) for one in difference_colours(shown, image)])
-    first, second = rgb2lab(chosen / 255), rgb2lab(shown / 255)
-    for number in range(3):
-        others = np.delete(first, number, axis=0)
-        assert deltaE_ciede2000(np.broadcast_to(first[number], others.shape), others).min() > 22
-        assert deltaE_ciede2000(np.broadcast_to(first[number], second.shape), second).min() > 15
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 6, 7, 8, 12, 22])
+@pytest.mark.parametrize("below", [None, BROWN, FUNDUS, PINK], ids=["grey", "brown", "fundus", "pink"])
+def test_differences_are_not_two_greens(classes, below):
+    """Defect: "too much" and "another class" were two greens, at a CIEDE2000 of 15."""
+    own = colours_over(classes, below)[1:]
+    three = lab(rgb(difference_colours(own, below)))
+    between = deltaE_ciede2000(three[:, None], three[None])
+    assert between[np.triu_indices(3, 1)].min() > 25
+    assert deltaE_ciede2000(three[:, None], lab(own)[None]).min() > 14

@@ -16,6 +16,7 @@ import miscnn_tf
 from miscnn_tf.cli import main as cli
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
+from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.datasets import write_kits_phantoms
 from miscnn_tf.explore.data_exploration import explore
 from miscnn_tf.report.data_page import data_remarks, write_data_page
@@ -119,3 +120,33 @@ def test_show_uses_the_orientation_of_the_file(scans: Path) -> None:
     data_io = Data_IO(NIFTI_interface(channels=1, classes=3), scans)
     loaded = data_io.sample_loader(data_io.get_indiceslist()[0])
     assert any("slice" in axes.get_ylabel() for axes in miscnn_tf.show(loaded).figure.axes)
+
+
+def test_photos_have_pixels_without_a_size(tmp_path: Path) -> None:
+    """Defect: the page of photos had "Voxel sizes", and areas of "mm²" that were unknown."""
+    labels = np.zeros((8, 8), np.uint8)
+    labels[:3, :4] = 1
+    interface = Dictionary_interface({"a": (np.zeros((8, 8)), labels)}, classes=2, three_dim=False)
+    data_io = Data_IO(interface, "")
+    text = write_data_page(explore(data_io), data_io, tmp_path / "look.html").read_text("utf-8")
+    assert "pixels: least" in text
+    assert "12 … 12 … 12" in text
+    for word in ("Voxel sizes", "Pixel sizes", "mm"):
+        assert f">{word}<" not in text
+    assert "mm²" not in text
+
+
+def test_all_channels_of_a_sample_are_shown_by_name(tmp_path: Path) -> None:
+    """Defect: only the first contrast was to be seen."""
+    rng = np.random.default_rng(0)
+    for case in ("BraTS_1", "BraTS_2"):
+        for word in ("t1", "t1ce", "t2", "flair", "seg"):
+            volume = rng.integers(0, 2 if word == "seg" else 99, (6, 7, 8)).astype(np.int16)
+            (tmp_path / "data" / case).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "data" / case / f"{case}_{word}.nii.gz")
+    assert cli.main(["look", str(tmp_path / "data"), "-o", str(tmp_path / "look.html")]) == 0
+    text = (tmp_path / "look.html").read_text(encoding="utf-8")
+    assert re.findall(r"<strong>Channel (\d: \w+)</strong>", text) == ["0: t1", "1: t1ce", "2: t2", "3: flair"]
+    found = find_interface(tmp_path / "data")
+    found.initialize(tmp_path / "data")
+    assert found.channel_names == ("t1", "t1ce", "t2", "flair")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from miscnn_tf.report.remarks import remarks
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder
+from miscnn_tf.runs.training_progress import TIME_LIMIT, TrainingProgress
 
 
 def run_of(*histories, rows=(), finished=True, numbered=True):
@@ -67,3 +69,13 @@ def test_what_is_conspicuous_is_said(run, said):
 def test_few_or_similar_cases_have_no_outliers():
     assert remarks(run_of(rows=[row("a", 0.9), row("b", 0.2)])) == []
     assert remarks(run_of(rows=[*(row(f"c{n}", 0.9) for n in range(9)), row("d", 0.88)])) == []
+
+
+def test_a_training_with_a_time_limit_needs_more_time():
+    """Defect: more epochs were advised after a training that the time limit had ended."""
+    limited = replace(run_of({"val_loss": FALLING}), record={"settings": {"minutes": 5}})
+    assert any("more time may give better scores" in remark for remark in remarks(limited))
+    ended = TrainingProgress(20, 10_000, 1.0, None, f"{TIME_LIMIT} of 5 min was reached in epoch 20.", "")
+    run = run_of({"val_loss": FALLING})
+    run = replace(run, folds=(replace(run.folds[0], progress=ended),))
+    assert any("more time may give better scores" in remark for remark in remarks(run))

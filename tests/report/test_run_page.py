@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -209,3 +210,33 @@ def test_errors(tmp_path, make_run):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         write_report(make_run(), tmp_path / "file" / "report.html")
+
+
+def test_the_words_fit_the_scores_and_the_end_of_the_training(make_run):
+    """Defects: "mean of all classes" without the background, a deviation of one case, 1,000,000 epochs."""
+    several = Page(write_report(make_run(settings={"epochs": 1_000_000, "minutes": 5.0})))
+    assert "mean Dice without background" in several.text
+    assert "Mean ± standard deviation of the cases" in several.text
+    assert "precision also if the prediction does not have it" in several.text
+    assert "1,000,000" not in several.text
+
+
+def test_a_single_case_has_scores_without_a_deviation(make_run):
+    """Defect: the words were "Mean ± standard deviation of the cases"."""
+    single = Page(write_report(make_run(["only"], 1)))
+    assert "The scores of the case." in single.text
+    assert "±" not in single.text
+
+
+def test_the_text_below_charts_is_inside(make_run):
+    """Defect: the words below the charts were cut off, and long names of classes overlapped."""
+    names = ("background", "left ventricle", "myocardium wall")
+    path = write_report(make_run(class_names=names))
+    for chart in re.finditer(r'<svg viewBox="0 0 (\d+) (\d+)"(.*?)</svg>', path.read_text("utf-8"), re.DOTALL):
+        for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)"', chart[3]):
+            assert float(y) + 4 <= float(chart[2])  # the descenders of letters
+        below = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([^<]+)<title>', chart[3])
+        for (left, first), (right, second) in pairwise(below):
+            assert float(right) - float(left) >= 6.5 * (len(first) + len(second)) / 2 - 1
+        for x, text in below:
+            assert float(x) + 6.5 * len(text) / 2 <= float(chart[1]) + 1

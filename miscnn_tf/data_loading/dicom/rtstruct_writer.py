@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from miscnn_tf._base.class_colours import class_colours
+from miscnn_tf._base.class_colours import class_colour
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.contours import trace_contours
 from miscnn_tf.data_loading.dicom.header import RTSTRUCT
@@ -107,8 +107,7 @@ def write_rtstruct(
     if implicit:
         # With explicit VR, a longer value would need the type UN, which few programs read.
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    colours = class_colours(1 + max((number for number, _ in structures), default=0))
-    for number, (_, name) in structures:
+    for number, (value, name) in structures:
         roi = Dataset()
         roi.ROINumber = number
         roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID
@@ -116,7 +115,7 @@ def write_rtstruct(
         roi.ROIGenerationAlgorithm = "AUTOMATIC"
         dataset.StructureSetROISequence.append(roi)
         item = Dataset()
-        item.ROIDisplayColor = colours[number].tolist()
+        item.ROIDisplayColor = list(class_colour(value))
         item.ReferencedROINumber = number
         if number in contours:
             contours.store(number, item, implicit=implicit)

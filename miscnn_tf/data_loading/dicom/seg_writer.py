@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from skimage.color import rgb2lab
 
 import miscnn_tf
-from miscnn_tf._base.class_colours import class_colours
+from miscnn_tf._base.class_colours import cielab, class_colour
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.data_loading.dicom.recognition import require_dicom
 from miscnn_tf.data_loading.dicom.series import grid_of_files
@@ -92,7 +91,7 @@ def write_seg(
         plane_positions=positions,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _description(number, name, (codes or {}).get(value))
+            _description(number, value, name, (codes or {}).get(value))
             for number, (value, name) in enumerate(texts.items(), start=1)
         ],
         series_instance_uid=series_uid,
@@ -116,12 +115,12 @@ def write_seg(
     return Path(path)
 
 
-def _description(number: int, name: str, code: Sequence[Any] | None) -> Any:
+def _description(number: int, value: int, name: str, code: Sequence[Any] | None) -> Any:
     import highdicom
     from pydicom.sr.codedict import codes
 
     category, kind = code or _code(name)
-    description = highdicom.seg.SegmentDescription(
+    segment = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=name,
         segmented_property_category=category,
@@ -131,11 +130,15 @@ def _description(number: int, name: str, code: Sequence[Any] | None) -> Any:
             name=MANUFACTURER, version=miscnn_tf.__version__, family=codes.cid7162.ArtificialIntelligence
         ),
     )
-    lightness, a, b = rgb2lab(class_colours(number + 1)[number] / 255)
-    # 16 bits for 0 to 100 and for -128 to 127: DICOM PS3.3, C.10.7.1.1.
-    shares = (lightness / 100, (a + 128) / 255, (b + 128) / 255)
-    description.RecommendedDisplayCIELabValue = [round(65535 * float(share)) for share in shares]
-    return description
+    # Older versions of highdicom do not have an argument for it.
+    segment.RecommendedDisplayCIELabValue = _scaled_cielab(class_colour(value))
+    return segment
+
+
+def _scaled_cielab(colour: Sequence[int]) -> list[int]:
+    """Convert sRGB of 0 to 255 to CIELAB as DICOM stores it: L* of 0 to 100, a* and b* of -128 to 127 in 16 bits."""
+    lightness, a, b = cielab(np.array([colour]))[0].tolist()
+    return [round(65535 * share) for share in (lightness / 100, (a + 128) / 255, (b + 128) / 255)]
 
 
 def _code(name: str) -> tuple[Any, Any]:

@@ -45,6 +45,7 @@ class Abstract_IO(Constructed, ABC):
         three_dim: Whether the data are volumes.
 
     Attributes:
+        channel_names: Names of the channels, if the data set has them, known after `initialize`.
         class_names: Names of the classes for tables, legends and reports, background first; None: their numbers.
             Can be set on any interface, ``interface.class_names = ("background", "kidney", "tumour")``, and is stored
             in model files.
@@ -74,6 +75,7 @@ class Abstract_IO(Constructed, ABC):
     recognition_order: ClassVar[int] = 0
     writes_annotations: ClassVar[bool] = False
     class_names: Sequence[str] | None = None
+    channel_names: tuple[str, ...] | None = None
     label_map: Mapping[int, int] | None = None
     regions: Mapping[str, Sequence[int]] | None = None
     regions_class_order: Sequence[int] | None = None

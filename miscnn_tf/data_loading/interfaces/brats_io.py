@@ -132,6 +132,7 @@ a folder per case with a file per MRI sequence, as in BraTS
         samples = {name: SampleFiles((), _segmentation(files)) for name, files in cases.items()}
         wanted = self.choose_part(root, samples, "<case>_seg.nii.gz")
         self.modalities = self._modalities_asked or _usual(cases[name] for name in wanted)
+        self.channel_names = self.modalities
         samples = {name: self._sample_of(cases[name]) for name in wanted}
         return FoundFiles(
             samples, ENDINGS[0], len(self.modalities), found_in=f"the channels are {', '.join(self.modalities)}"

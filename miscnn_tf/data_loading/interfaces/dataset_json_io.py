@@ -132,6 +132,7 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
         description = read_description(root)
         disk = _Disk(root, self._endings(root, description))
         names = None if description is None else description.channel_names
+        self.channel_names = names or None
         channels = self._asked["channels"] or (len(names) if names else None)
         samples: dict[str, SampleFiles] = {}
         validation: dict[str, SampleFiles] = {}

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from dicom_series import ORIENTATIONS, make_series, random_volume, save_series
 from scipy.ndimage import gaussian_filter
 
+from miscnn_tf._base.class_colours import class_colours
 from miscnn_tf.data_loading.dicom import write_rtstruct, write_seg
 
 SHAPE = (6, 30, 36)
@@ -79,9 +80,29 @@ def test_dcmqi_reads_a_seg_voxel_by_voxel(tmp_path, series, labels):
     path = write_seg(tmp_path / "seg.dcm", labels, series, NAMES)
     (tmp_path / "masks").mkdir()
     text = run(str(Path(found.origin).parent / "bin" / "segimage2itkimage"), "--inputDICOM", path,
-        "--outputDirectory", tmp_path / "masks", "--outputType", "nrrd")  # fmt: skip
-    assert "Failed" not in text  # it has all that the reader looks for, colours included
+               "--outputDirectory", tmp_path / "masks", "--outputType", "nrrd")  # fmt: skip
+    assert "CIELab" not in text  # "Failed to get CIELab values"
     for value in NAMES:
         np.testing.assert_array_equal(on_the_series(tmp_path / "masks" / f"{value}.nrrd", series), labels == value)
     groups = json.loads((tmp_path / "masks" / "meta.json").read_text("utf-8"))["segmentAttributes"]
-    assert [one["SegmentLabel"] for group in groups for one in group] == list(NAMES.values())
+    segments = [one for group in groups for one in group]
+    assert [one["SegmentLabel"] for one in segments] == list(NAMES.values())
+    shown = [one["recommendedDisplayRGBValue"] for one in segments]
+    np.testing.assert_allclose(shown, class_colours(3)[1:], atol=2)
+
+
+def test_rtstruct_and_seg_have_the_colours_of_the_report(tmp_path, rng):
+    """Defect: an RTSTRUCT had Okabe & Ito's colours in another order than the report, and a SEG had none."""
+    pydicom = pytest.importorskip("pydicom")
+    color = pytest.importorskip("highdicom").color
+    save_series(tmp_path / "ct", make_series(random_volume(rng, SHAPE), ORIENTATIONS["axial"]))
+    # Label 9 has the colour of class 9, although it is the third structure.
+    names = {1: "Heart", 4: "Lung_L", 9: "Cord"}
+    labels = rng.choice([0, *names], SHAPE).astype(np.uint8)
+    expected = class_colours(10)[list(names)].tolist()
+    structures = pydicom.dcmread(write_rtstruct(tmp_path / "rt.dcm", labels, tmp_path / "ct", names))
+    assert [list(map(int, item.ROIDisplayColor)) for item in structures.ROIContourSequence] == expected
+    segments = pydicom.dcmread(write_seg(tmp_path / "seg.dcm", labels, tmp_path / "ct", names)).SegmentSequence
+    values = [tuple(int(one) for one in segment.RecommendedDisplayCIELabValue) for segment in segments]
+    shown = [color.CIELabColor.from_dicom_value(value).to_rgb(clip=True) for value in values]
+    np.testing.assert_allclose(shown, expected, atol=2)
