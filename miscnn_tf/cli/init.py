@@ -26,6 +26,9 @@ from pathlib import Path
 from miscnn_tf.cli.argument_types import memory_size
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, given_tables
 
+#: Names of `miscnn_tf.experiment.network_plan.PRESETS`, which needs NumPy.
+PRESETS = ("plain", "residual_M", "residual_L", "residual_XL")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``miscnn-tf init``."""
@@ -42,8 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=memory_size(),
         metavar="GB",
-        help="memory for a training step, in GB or with a unit, such as 512MB (default: 8 with an NVIDIA GPU, else 4, "
+        help="memory for a training step, in GB or with a unit, such as 512MB (default: that of the NVIDIA GPU, else 4, "
         "at most half of this machine's)",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="plain",
+        help="network of nnU-Net: plain, or with a residual encoder for 8, 24 or 40 GB of GPU memory (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing configuration")
 
@@ -54,6 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
     given = given_tables(arguments)
-    run_init(data_folder(arguments), arguments.output, given, memory_gb, arguments.overwrite)
+    run_init(data_folder(arguments), arguments.output, given, memory_gb, arguments.overwrite, preset=arguments.preset)
     print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

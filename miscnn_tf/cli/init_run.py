@@ -16,6 +16,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.label_keys import IGNORE_TEXT, is_ignored
+from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface
 from miscnn_tf.experiment.fingerprint import take_fingerprint
@@ -36,6 +37,7 @@ def run_init(
     memory_gb: float | None = None,
     overwrite: bool = False,
     minutes: float | None = None,
+    preset: str = "plain",
 ) -> Experiment:
     """Analyse a data set, and write a configuration and the fingerprint.
 
@@ -46,6 +48,7 @@ def run_init(
         memory_gb: Memory for a training step; None: depends on the machine.
         overwrite: Replace an existing file.
         minutes: Time limit of the training; None for a number of epochs.
+        preset: Family of networks: a key of `network_plan.PRESETS`.
 
     Returns:
         The configuration.
@@ -81,7 +84,15 @@ def run_init(
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()
-    plan = make_plan(fingerprint, machine, names, minutes)
+    plan = make_plan(
+        fingerprint,
+        machine,
+        names,
+        minutes,
+        preset,
+        channel_names=interface.channel_names,
+        regions=bool(scheme_of(interface).regions),
+    )
     split_file = output.with_suffix(".split.json")
     kept = interface.validation_samples if given.get("split", {}).keys().isdisjoint(_SPLITS) else ()
     plan["split"] |= _plan_split(interface, data_io, split_file, kept)

@@ -37,6 +37,9 @@ _CPU_FEATURES: Final = 16
 #: Largest batch on a CPU, on which a larger one takes as much more time as it has patches.
 _CPU_BATCH: Final = 12
 
+#: Classes of which each has its Dice in the log of an epoch.
+_MOST_METRICS: Final = 8
+
 #: Images with values below it are CT in Hounsfield units, where air has -1000.
 _AIR: Final = -500
 #: Normalization of a channel by its name in lower case, as in nnU-Net; others have the z-score.
@@ -119,6 +122,7 @@ def make_plan(
     minutes: float | None = None,
     preset: str = "plain",
     channel_names: Sequence[str] | None = None,
+    regions: bool = False,
 ) -> Plan:
     """Propose a configuration, without the table ``[data]``.
 
@@ -130,6 +134,7 @@ def make_plan(
         preset: Family of networks: a key of `network_plan.PRESETS`.
         channel_names: Names of the channels, if known. ``CT``, ``noNorm``, ``zscore``, ``rescale_to_0_1`` and
             ``rgb_to_0_1`` choose the normalization of a channel, as in nnU-Net.
+        regions: True if the network predicts overlapping regions instead of the classes.
 
     Returns:
         The choices.
@@ -154,8 +159,8 @@ def make_plan(
     plan = {
         "split": split,
         "preprocessing": _preprocessing(fingerprint, network, machine, channel_names),
-        "augmentation": _augmentation(class_names),
-        "network": _network(network, machine, class_names, minutes),
+        "augmentation": _augmentation(class_names, machine),
+        "network": _network(network, machine, class_names, minutes, regions),
     }
     return plan | ({"cross_validation": folds} if folds else {})
 
@@ -201,24 +206,32 @@ def _preprocessing(
     return preprocessing
 
 
-def _augmentation(class_names: Sequence[str]) -> dict[str, Choice]:
+def _augmentation(class_names: Sequence[str], machine: Machine) -> dict[str, Choice]:
     sides = [name for name in class_names if _SIDES.search(name.lower())]
     if sides:
         reason = f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
         return {"mirror": Choice(False, reason)}
-    return {"mirror": Choice(True, "flips along all axes; set it to false if left and right differ")}
+    mirror = {"mirror": Choice(True, "flips along all axes; set it to false if left and right differ")}
+    if not machine.gpu:
+        return mirror | {
+            "infaug": Choice(False, "true averages over flips in prediction, as nnU-Net does; slow on a CPU")
+        }
+    views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
+    return mirror | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
 
 
 def _network(
-    network: NetworkPlan, machine: Machine, class_names: Sequence[str], minutes: float | None
+    network: NetworkPlan, machine: Machine, class_names: Sequence[str], minutes: float | None, regions: bool
 ) -> dict[str, Choice]:
     metrics: list[Any] = ["dice_soft"]
-    if 2 < len(class_names) <= 8:
+    if len(class_names) <= _MOST_METRICS:
         metrics += [{"name": "ClassDice", "label": label} for label in range(1, len(class_names))]
+    # Without the key: the Dice of each region.
+    shown = {} if regions else {"metrics": Choice(metrics, "shown for each epoch; ClassDice shows the Dice of a class")}
     return {
         "architecture": _architecture(network, machine),
-        **_training(network, machine),
-        "metrics": Choice(metrics, "shown for each epoch; ClassDice shows the Dice of one class"),
+        **_training(network, machine, regions),
+        **shown,
         "batch_size": _batch_size(network, machine),
         **_duration(machine, minutes),
         "seed": Choice(0, "the same seed gives the same weights and patches"),
@@ -252,21 +265,26 @@ def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
     )
 
 
-def _training(network: NetworkPlan, machine: Machine) -> dict[str, Choice]:
+def _training(network: NetworkPlan, machine: Machine, regions: bool) -> dict[str, Choice]:
     """Return loss, optimizer and learning rate."""
     pooled = "of the whole batch" if network.batch_dice else "of each patch"
-    return {
-        "loss": Choice(
-            {"name": "nnunet_loss", "batch_dice": network.batch_dice},
-            f"Dice {pooled}, without the background, and cross-entropy",
-        ),
-        "optimizer": Choice(
+    loss = {"name": "nnunet_loss", "batch_dice": network.batch_dice}
+    reason = f"Dice {pooled}, without the background, and cross-entropy"
+    if regions:
+        loss["regions"] = True
+        reason = f"Dice {pooled} and binary cross-entropy of overlapping regions, with a sigmoid each"
+    choices = {"loss": Choice(loss, reason)}
+    if machine.gpu:
+        choices["optimizer"] = Choice(
             {"name": "nesterov_sgd", "momentum": 0.99, "weight_decay": 3e-5, "global_clipnorm": 12.0},
             "as in nnU-Net: momentum, weight decay, and gradients of a norm of at most 12",
-        ),
-        "learning_rate": Choice(0.01, "initial rate"),
-        "schedule": Choice("polynomial", "decreases to 0 at the end of the training"),
-    }
+        )
+        choices["learning_rate"] = Choice(0.01, "initial rate, as in nnU-Net")
+    else:
+        choices["learning_rate"] = Choice(
+            0.001, "initial rate of the optimizer Adam, which needs fewer steps than nnU-Net's SGD"
+        )
+    return choices | {"schedule": Choice("polynomial", "decreases to 0 at the end of the training")}
 
 
 def _duration(machine: Machine, minutes: float | None) -> dict[str, Choice]:

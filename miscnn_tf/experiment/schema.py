@@ -467,6 +467,7 @@ _AUGMENTATION_TEXTS: Final[dict[str, str]] = {
     "cropping_patch_shape": "Shape of the crop.",
     "seg_augmentation": "Transform label maps like the image.",
     "infaug": "Average predictions over flips along `infaug_flip_list`: more accurate with `mirror`, but slower.",
+    "infaug_all": "Average over all combinations of these flips, 8 views in 3D and 4 in 2D, as nnU-Net does.",
     "infaug_flip_list": "Axes of these flips, counted from 1.",
 }
 

@@ -46,7 +46,7 @@ from miscnn_tf.neural_network.prediction import (
     predict_prepared,
     predicted_patches,
     prediction_batch_size,
-    view_axes,
+    prediction_views,
 )
 from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
@@ -524,8 +524,8 @@ class Neural_Network(Represented):
         """Segment samples.
 
         If the augmentation's ``infaug`` is set, each prediction is the mean over the image as it is and flipped
-        along each axis of ``infaug_flip_list``: more exact where the network was trained with ``mirror=True``, and that
-        many times slower.
+        along each axis of ``infaug_flip_list`` (with ``infaug_all`` along all combinations of them, 8 views in 3D, as
+        in nnU-Net): more exact where the network was trained with ``mirror=True``, and that many times slower.
 
         Args:
             sample_list: Names of the samples, or one name.
@@ -589,7 +589,7 @@ class Neural_Network(Represented):
         predictor, plan, steps = self.patch_predictor(), self.plan, self.preprocessor.subfunctions
         return [
             assemble(
-                prepared, predicted_patches(predictor, plan, prepared, [axis]), plan, steps, activation_output=True
+                prepared, predicted_patches(predictor, plan, prepared, [(axis,)]), plan, steps, activation_output=True
             )
             for axis in flip_axes(self.preprocessor.data_augmentation, prepared.ndim)
         ]
@@ -709,11 +709,11 @@ class Neural_Network(Represented):
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, of the original image.
         """
-        axes = view_axes(self.preprocessor.data_augmentation, sample.ndim, flips)
+        views = prediction_views(self.preprocessor.data_augmentation, sample.ndim, flips)
         steps = self.preprocessor.subfunctions
         predictor = self.patch_predictor()
         sample.scheme = self.scheme  # channels mean what the network learned, whichever interface reads the image
-        return predict_prepared(predictor, self.plan, steps, sample, axes, activation_output, memory_budget, threshold)
+        return predict_prepared(predictor, self.plan, steps, sample, views, activation_output, memory_budget, threshold)
 
     def segment(self, prepare: Prepare, activation_output: bool = False, index: Hashable | None = None) -> np.ndarray:
         """Segment one image, given a function that prepares it: see `miscnn_tf.processing.segmenter.Segmenter`."""
@@ -731,18 +731,18 @@ class Neural_Network(Represented):
         Returns:
             float32 arrays ``(x, y[, z], classes)`` in grid order; if ``infaug`` is set, the mean over the flips.
         """
-        axes = view_axes(self.preprocessor.data_augmentation, sample.ndim)
-        return predicted_patches(self.patch_predictor(), self.plan, sample, axes, numbers)
+        views = prediction_views(self.preprocessor.data_augmentation, sample.ndim)
+        return predicted_patches(self.patch_predictor(), self.plan, sample, views, numbers)
 
     def views(self, ndim: int) -> int:
         """Return the number of predictions averaged for each patch.
 
-        It is 1, or with ``infaug`` one more for each axis of its list.
+        It is 1, or with ``infaug`` one more for each axis of its list; all combinations with ``infaug_all``.
 
         Args:
             ndim: Spatial axes of the image.
         """
-        return len(view_axes(self.preprocessor.data_augmentation, ndim))
+        return len(prediction_views(self.preprocessor.data_augmentation, ndim))
 
     def patch_predictor(self) -> PatchPredictor:
         """Return the network as a function from patches to class probabilities, in batches that suit the device."""

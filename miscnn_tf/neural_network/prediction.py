@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import combinations, islice
 from typing import cast
 
 import keras
@@ -24,6 +24,9 @@ from miscnn_tf.processing.segmenter import Predictor
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
+
+#: The spatial axes along which a patch is flipped; none for the patch as it is.
+View = tuple[int, ...]
 
 
 class PatchPredictor:
@@ -133,7 +136,7 @@ def predict_prepared(
     plan: PatchPlan,
     steps: Sequence[Abstract_Subfunction],
     sample: Sample,
-    axes: Sequence[int | None],
+    views: Sequence[View],
     activation_output: bool,
     budget: MemoryBudget | None = None,
     threshold: float | None = None,
@@ -145,7 +148,7 @@ def predict_prepared(
         plan: Settings of the patches.
         steps: The subfunctions that prepared the sample.
         sample: The sample after all subfunctions.
-        axes: The views of each patch: see `view_axes`.
+        views: The views of each patch: see `prediction_views`.
         activation_output: Return class probabilities instead of labels.
         budget: Memory limit; None for what the machine has free.
         threshold: Decides labels: see `weighted`.
@@ -156,10 +159,10 @@ def predict_prepared(
     begin = time.perf_counter()
 
     def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return weighted(predicted_patches(predictor, plan, sample, axes, numbers), threshold, sample.scheme)
+        return weighted(predicted_patches(predictor, plan, sample, views, numbers), threshold, sample.scheme)
 
     with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
-        streams = [(predictor, len(axes))]
+        streams = [(predictor, len(views))]
         prediction = assemble_within(budget, plan, steps, streams, sample, patches, activation_output)
     logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
     return prediction
@@ -169,7 +172,7 @@ def predicted_patches(
     predictor: Predictor,
     plan: PatchPlan,
     sample: Sample,
-    axes: Sequence[int | None],
+    views: Sequence[View],
     numbers: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
     """Predict class probabilities of a prepared sample's patches in grid order.
@@ -178,25 +181,34 @@ def predicted_patches(
         predictor: Predicts the patches.
         plan: Settings of the patches.
         sample: The sample after all subfunctions.
-        axes: Each prediction is the mean of those of the patch flipped along each of these axes (None: as it is),
-            flipped back.
+        views: Each prediction is the mean of those of the patch flipped along the axes of each view, flipped back.
         numbers: Numbers of the patches in the grid; None for all.
     """
-    views = (_flip(image, axis) for image in plan.patches(sample, numbers) for axis in axes)
-    return _merged(predictor(views), axes)
+    flipped = (np.flip(image, view) for image in plan.patches(sample, numbers) for view in views)
+    return _merged(predictor(flipped), views)
 
 
-def view_axes(augmentation: Data_Augmentation | None, ndim: int, flips: bool | None = None) -> list[int | None]:
-    """Return the views of each patch to predict: as it is (None), and flipped along each of these spatial axes.
+def prediction_views(augmentation: Data_Augmentation | None, ndim: int, flips: bool | None = None) -> list[View]:
+    """Return the views of each patch to predict: as it is, and flipped.
 
     Args:
-        augmentation: Gives the axes: see `flip_axes`.
+        augmentation: Gives the axes: see `flip_axes`; with its ``infaug_all`` all combinations of them are views.
         ndim: Spatial axes of the image.
         flips: Whether to predict flipped views; None: as the augmentation's ``infaug``.
+
+    Example:
+        >>> prediction_views(Data_Augmentation(infaug=True), 2)
+        [(), (0,), (1,)]
+        >>> prediction_views(Data_Augmentation(infaug=True, infaug_all=True), 2)
+        [(), (0,), (1,), (0, 1)]
     """
     if flips is None:
         flips = augmentation is not None and augmentation.infaug
-    return [None, *flip_axes(augmentation, ndim)] if flips else [None]
+    if not flips:
+        return [()]
+    axes = flip_axes(augmentation, ndim)
+    most = len(axes) if augmentation is not None and augmentation.infaug_all else 1
+    return [view for number in range(most + 1) for view in combinations(axes, number)]
 
 
 def flip_axes(augmentation: Data_Augmentation | None, ndim: int) -> list[int]:
@@ -210,18 +222,14 @@ def flip_axes(augmentation: Data_Augmentation | None, ndim: int) -> list[int]:
     return [flip - 1 for flip in flips if flip <= ndim]
 
 
-def _merged(outputs: Iterator[np.ndarray], axes: Sequence[int | None]) -> Iterator[np.ndarray]:
+def _merged(outputs: Iterator[np.ndarray], views: Sequence[View]) -> Iterator[np.ndarray]:
     """Yield the mean of each group of predictions, one per view, flipped back."""
     for first in outputs:
-        total = _flip(first, axes[0])
-        for axis in axes[1:]:
-            total = total + _flip(next(outputs), axis)
-        if len(axes) > 1:
-            total /= len(axes)
+        total = np.flip(first, views[0])
+        for view in views[1:]:
+            total = total + np.flip(next(outputs), view)
+        if len(views) > 1:
+            total /= len(views)
         del first
         yield total
         del total  # otherwise it stays in memory until the next patch is predicted
-
-
-def _flip(array: np.ndarray, axis: int | None) -> np.ndarray:
-    return array if axis is None else np.flip(array, axis)

@@ -66,12 +66,13 @@ SETTINGS = (
     "cropping_patch_shape",
     "seg_augmentation",
     "infaug",
+    "infaug_all",
     "infaug_flip_list",
 )
 
 _FLAGS = (
     *SWITCHES[1:],
-    *("config_contrast_preserverange", "coloraug_per_channel", "cropping", "seg_augmentation", "infaug"),
+    *("config_contrast_preserverange", "coloraug_per_channel", "cropping", "seg_augmentation", "infaug", "infaug_all"),
 )
 
 #: Range attribute, the switch that uses it, and its lowest possible value.
@@ -129,6 +130,8 @@ class Data_Augmentation:
         cropping: `run` crops each sample at a random position to `cropping_patch_shape`, False.
         cropping_patch_shape: ``(x, y[, z])`` or None.
         infaug: ``Neural_Network.predict`` averages over flipped images, too, False.
+        infaug_all: It averages over all combinations of flips, 8 views in 3D and 4 in 2D, as nnU-Net does, instead of
+            one flip for each axis; False.
         infaug_flip_current: The axis (of a batch) that `run_infaug` flips; None flips nothing.
         infaug_flip_list: The axes of a batch that are flipped one after the other, [1, 2, 3].
 
@@ -187,6 +190,7 @@ class Data_Augmentation:
         self.cropping_patch_shape: Sequence[int] | None = None
         self.seg_augmentation: bool = True
         self.infaug: bool = False
+        self.infaug_all: bool = False
         self.infaug_flip_current: int | None = None
         self.infaug_flip_list: list[int] = [1, 2, 3]
 

@@ -190,6 +190,30 @@ def test_the_recipe_is_that_of_nnunet() -> None:
     assert value(small, "network", "loss")["batch_dice"] is True  # nnU-Net trains on coarser images, too
 
 
+def test_on_a_cpu_the_recipe_is_that_of_a_short_training() -> None:
+    """Each difference from nnU-Net has its reason."""
+    network = make_plan(fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400), CPU, ["0", "1"])["network"]
+    assert "optimizer" not in network  # Adam
+    assert "fewer steps than nnU-Net's SGD" in network["learning_rate"].reason
+    assert "half as many as in nnU-Net" in network["architecture"].reason
+    assert network["metrics"].value == ["dice_soft", {"name": "ClassDice", "label": 1}]
+
+
+def test_regions_have_a_sigmoid_each() -> None:
+    one = fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400)
+    network = make_plan(one, GPU, ["background", "whole", "core"], regions=True)["network"]
+    assert network["loss"].value == {"name": "nnunet_loss", "batch_dice": False, "regions": True}
+    assert "a sigmoid each" in network["loss"].reason
+    assert "metrics" not in network
+
+
+def test_mirrored_views_in_prediction() -> None:
+    one = fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400)
+    assert value(make_plan(one, GPU, ["0", "1"]), "augmentation", "infaug_all") is True
+    assert value(make_plan(one, CPU, ["0", "1"]), "augmentation", "infaug") is False
+    assert set(make_plan(one, GPU, ["0", "left lung"])["augmentation"]) == {"mirror"}
+
+
 def test_the_residual_presets() -> None:
     one = fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400)
     plan = make_plan(one, Machine(gpu=True, memory_gb=24), ["0", "1"], preset="residual_L")

@@ -16,7 +16,12 @@ from miscnn_tf.errors import MemoryBudgetError
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
 from miscnn_tf.neural_network.hardware import precision_scope
 from miscnn_tf.neural_network.model import Neural_Network
-from miscnn_tf.neural_network.prediction import PatchPredictor, prediction_batch_size
+from miscnn_tf.neural_network.prediction import (
+    PatchPredictor,
+    predicted_patches,
+    prediction_batch_size,
+    prediction_views,
+)
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.subfunctions.resampling import Resampling
 
@@ -301,3 +306,23 @@ def test_what_fails_for_another_reason_is_not_tried_again():
         list(predictor(np.zeros((2, 4, 4, 1), np.float32)))
     assert tried == [2]
     assert predictor.batch_size == 2
+
+
+@pytest.mark.parametrize("shape", [(10, 9), (9, 10, 8)])
+def test_all_mirrored_views_are_averaged(make_network, shape):
+    """4 in 2D, 8 in 3D, as nnU-Net does; MIScnn flips one axis at a time."""
+    network = make_network(data={"shape": shape})
+    augmentation = network.preprocessor.data_augmentation
+    (alone,) = network.predict(["case_0"], return_output=True, activation_output=True)
+    augmentation.infaug = augmentation.infaug_all = True
+    assert network.views(len(shape)) == 2 ** len(shape)
+    sample = network.prepared("case_0")
+    (found,) = network.predict(["case_0"], return_output=True, activation_output=True)
+    assert not np.allclose(found, alone)
+    views = prediction_views(augmentation, len(shape))
+    assert len({*views}) == 2 ** len(shape)
+    predictor, plan = network.patch_predictor(), network.plan
+    every = [list(predicted_patches(predictor, plan, sample, [view])) for view in views]
+    together = list(predicted_patches(predictor, plan, sample, views))
+    for number, patch in enumerate(together):
+        np.testing.assert_allclose(patch, np.mean([one[number] for one in every], axis=0), atol=1e-6)

@@ -66,6 +66,7 @@ class TestInterface:
             "cropping_patch_shape": None,
             "seg_augmentation": True,
             "infaug": False,
+            "infaug_all": False,
             "infaug_flip_current": None,
             "infaug_flip_list": [1, 2, 3],
         }

@@ -28,7 +28,7 @@ def test_thick_slices_are_halved_late(architecture):
     assert down[0].kernel_size == (3, 3, 1)
     with pytest.raises(ConfigurationError, match=r"does not fit .*axis 2: 9 -> 8 or 10"):
         network.create_model((16, 12, 9, 2))
-    with pytest.raises(ConfigurationError, match="3 numbers per level, .*but the data have 2 spatial axes"):
+    with pytest.raises(ConfigurationError, match=r"3 numbers per level, .*but the data have 2 spatial axes"):
         network.create_model((16, 12, 2))
 
 
