@@ -45,14 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=memory_size(),
         metavar="GB",
-        help="memory for a training step, in GB or with a unit, such as 512MB (default: that of the NVIDIA GPU, else 4, "
-        "at most half of this machine's)",
+        help="memory for a training step, in GB or with a unit, such as 512MB (default: that of the NVIDIA GPU, else "
+        "4, at most half of this machine's)",
     )
     parser.add_argument(
         "--preset",
         choices=PRESETS,
         default="plain",
-        help="network of nnU-Net: plain, or with a residual encoder for 8, 24 or 40 GB of GPU memory (default: %(default)s)",
+        help="network of nnU-Net: plain, or with a residual encoder for 8, 24 or 40 GB of GPU memory (default: "
+        "%(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing configuration")
 

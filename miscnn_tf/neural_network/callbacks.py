@@ -102,11 +102,12 @@ class TimeLimit(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Warn after the first epoch of this program if the time is too short for a useful result."""
         steps, self._steps = self._steps, []
-        if len(steps) < 2 or self._warned:
+        if not steps or self._warned:
             return
         self._warned = True
         # Without the first step, in which TensorFlow compiles; the validation is part of an epoch.
-        per_step = (time.monotonic() - steps[0]) / (len(steps) - 1)
+        seconds = time.monotonic() - (steps[0] if len(steps) > 1 else self._begin)
+        per_step = seconds / max(1, len(steps) - 1)
         expected = round((epoch + 1) * len(steps) + max(self.seconds_left, 0) / per_step)
         if expected < _FEW_STEPS:
             logger.warning(

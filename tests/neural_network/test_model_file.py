@@ -395,3 +395,18 @@ def test_a_wrong_ending_is_refused_and_a_failed_dump_leaves_the_old_file(make_ne
         network.dump(tmp_path / "model.keras")
     assert (tmp_path / "model.keras").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if "model" in path.name] == ["model.keras"]
+
+
+def test_a_file_for_the_scripts_of_miscnn_is_written_without_advice(make_tiny_network, tmp_path, caplog):
+    """Defect: Keras advised users of ``dump("model.hdf5")`` to write another format."""
+    network = make_tiny_network()
+    with caplog.at_level("DEBUG", logger="absl"):
+        logging.getLogger("absl").addHandler(caplog.handler)
+        try:
+            keras.saving.save_model(network.model, tmp_path / "other.h5")
+            assert "HDF5" in caplog.text  # the message is still Keras'
+            caplog.clear()
+            network.dump(tmp_path / "model.hdf5")
+        finally:
+            logging.getLogger("absl").removeHandler(caplog.handler)
+    assert "HDF5" not in caplog.text

@@ -339,4 +339,4 @@ def test_an_interrupted_training_goes_on_in_its_precision(network, tmp_path, mon
     assert resumed.hardware.precision == resumed.model.dtype_policy.name == began
     assert resumed.model.layers[1].compute_dtype == whole.model.layers[1].compute_dtype
     for ours, expected in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, expected, atol=1e-6)
+        np.testing.assert_array_equal(ours, expected)
