@@ -87,6 +87,8 @@ class SegmentationModel(keras.Model):
         outputs, total = outputs_of(y_pred), None
         for place, (weight, output) in enumerate(zip(output_weights(len(outputs)), outputs, strict=True)):
             if weight == 0:
+                # Its layer gets the gradient 0; without one, Keras would warn of it.
+                total = total + 0.0 * keras.ops.mean(output)
                 continue
             labels = y if place == 0 or y is None else on_grid_of(y, output, outputs[0])
             target, prediction = compared(labels, output, self.label_scheme)

@@ -83,6 +83,7 @@ def network(request, make_network):
     return made
 
 
+@pytest.mark.filterwarnings("error:Gradients do not exist")
 def test_it_trains_predicts_and_is_saved(network, tmp_path):
     history = network.evaluate(CASES[:3], CASES[3:], epochs=2).history
     assert {"loss", "val_loss", "dice_soft", "val_dice_soft"} <= set(history)
