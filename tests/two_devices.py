@@ -15,10 +15,12 @@ from distributed_training import all_weights, train_here
 
 from miscnn_tf import Data_IO, Neural_Network, Preprocessor
 from miscnn_tf.errors import ConfigurationError, TrainingError
+from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.unet.plain import Architecture
 from miscnn_tf.neural_network.distributed_fit import metric_of_all_devices
 from miscnn_tf.neural_network.hardware import choose_hardware
-from miscnn_tf.neural_network.losses import dice_soft_loss
+from miscnn_tf.neural_network.losses import dice_soft_loss, nnunet_loss
+from miscnn_tf.neural_network.nesterov_sgd import NesterovSGD
 from miscnn_tf.neural_network.optimizer import learning_rate_of
 from miscnn_tf.neural_network.shared_gradients import finite_on_all_or_none
 
@@ -189,6 +191,34 @@ def rates_of_a_schedule(folder):
     return rates
 
 
+class ThreeOutputs(Abstract_Architecture):
+    def create_model_2D(self, input_shape, n_labels=2):
+        image = keras.Input(input_shape)
+        x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+        coarse = [keras.layers.AveragePooling2D(step)(x) for step in (2, 4)]
+        return keras.Model(image, [keras.layers.Conv2D(n_labels, 1, activation="softmax")(one) for one in (x, *coarse)])
+
+
+def deep_supervision(folder):
+    """Losses and weights of a network with three outputs, on one device and on two, in batches of three."""
+    found = []
+    for devices in (1, 2):
+        network = small_network(folder, devices=devices)
+        network = Neural_Network(
+            network.preprocessor,
+            ThreeOutputs(),
+            nnunet_loss,
+            learning_rate=0.01,
+            multi_gpu=devices > 1,
+            precision="float32",
+            optimizer=NesterovSGD(0.01, global_clipnorm=12.0),
+        )
+        network.verbose, network.preprocessor.batch_size = 0, 3
+        history = network.evaluate(["case_0", "case_1", "case_2"], ["case_3"], epochs=3).history
+        found.append([*history["loss"], *history["val_loss"], *map(float, all_weights(network))])
+    return found
+
+
 def steps_of_a_new_optimizer(folder):
     network = small_network(folder)
     network.train(["case_0"], epochs=1, iterations=2)
@@ -229,6 +259,7 @@ if __name__ == "__main__":
         steps_until_stopped,
         differences_where_gradients_are_clipped,
         rates_of_a_schedule,
+        deep_supervision,
         steps_of_a_new_optimizer,
         losses_in_float16,
         what_is_said_of_a_backup,

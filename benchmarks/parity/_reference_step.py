@@ -64,6 +64,12 @@ for batch_dice in (False, True):
         [logits[0][:, :2]],
         [regions],
     )  # fmt: skip
+    with_ignore = DC_and_BCE_loss(
+        {}, {"batch_dice": batch_dice, "do_bg": True, "smooth": 1e-5, "ddp": False},
+        use_ignore_label=True, dice_class=MemoryEfficientSoftDiceLoss,
+    )  # fmt: skip
+    unlabelled = ignored == CLASSES
+    differentiated(with_ignore, [logits[0][:, :2]], [torch.cat([regions & ~unlabelled, unlabelled], 1)])
     weights = np.array([1, 0.5, 0])
     wrapped = DeepSupervisionWrapper(softmax_loss(batch_dice, None), weights / weights.sum())
     differentiated(wrapped, logits, [coarser(labels, step) for step in (1, 2, 4)])

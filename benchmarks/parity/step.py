@@ -17,7 +17,7 @@ from miscnn_tf.neural_network.losses import nnunet_loss
 from miscnn_tf.neural_network.nesterov_sgd import NesterovSGD
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 
-_KINDS = ("softmax", "with voxels without annotation", "regions", "deep supervision")
+_KINDS = ("softmax", "with voxels without annotation", "regions", "regions without annotation", "deep supervision")
 
 
 def compare(python: str) -> list[Comparison]:
@@ -35,8 +35,8 @@ def compare(python: str) -> list[Comparison]:
         with np.load(path) as arrays:
             theirs = dict(arrays)
     comparisons = []
-    for case in range(8):
-        batch_dice, kind = case >= 4, _KINDS[case % 4]
+    for case in range(2 * len(_KINDS)):
+        batch_dice, kind = case >= len(_KINDS), _KINDS[case % len(_KINDS)]
         value, gradients = _ours(theirs, kind, batch_dice)
         name = f"{kind}, Dice of {'the batch' if batch_dice else 'each sample'}"
         # Theirs is the negative Dice.
@@ -56,15 +56,18 @@ def _ours(theirs: dict[str, np.ndarray], kind: str, batch_dice: bool) -> tuple[f
     scheme, labels = LabelScheme(classes), theirs["labels"]
     if kind == "with voxels without annotation":
         scheme, labels = LabelScheme(classes, has_ignored=True), theirs["ignored"]
-    if kind == "regions":
-        scheme = LabelScheme(classes, regions=(Region("all", (1, 2), 1), Region("core", (2,), 2)))
+    has_regions, has_ignored = kind.startswith("regions"), kind.endswith("without annotation")
+    if has_regions:
+        regions = (Region("all", (1, 2), 1), Region("core", (2,), 2))
+        scheme = LabelScheme(classes, regions=regions, has_ignored=has_ignored)
+        labels = theirs["ignored"] if has_ignored else labels
         logits = [logits[0][..., :2]]
     image = keras.Input((1,))
     model = SegmentationModel(image, keras.layers.Identity()(image))
-    model.compile(loss=nnunet_loss(batch_dice=batch_dice, regions=kind == "regions"))
+    model.compile(loss=nnunet_loss(batch_dice=batch_dice, regions=has_regions, ignore=has_ignored))
     model.label_scheme = scheme
     variables = [tf.Variable(one) for one in logits]
-    activation: Any = tf.sigmoid if kind == "regions" else tf.nn.softmax
+    activation: Any = tf.sigmoid if has_regions else tf.nn.softmax
     with tf.GradientTape() as tape:
         outputs = [activation(one) for one in variables]
         loss = model.compute_loss(y=tf.constant(labels), y_pred=outputs if len(outputs) > 1 else outputs[0])

@@ -36,10 +36,10 @@ class LayerMap(NamedTuple):
 
 
 def feature_layers(model: keras.Model, patch_shape: Sequence[int]) -> list[LayerMap]:
-    """Return the layers whose output is a feature map, in the order of computation; the last output is not one.
+    """Return the layers whose output is a feature map, in the order of computation; an output is not one.
 
     Args:
-        model: A functional Keras model of one input and one output.
+        model: A functional Keras model of one input.
         patch_shape: Spatial shape of the input, for networks that take any.
 
     Example:
@@ -50,8 +50,7 @@ def feature_layers(model: keras.Model, patch_shape: Sequence[int]) -> list[Layer
         shrinks=False)]
     """
     axes = len(patch_shape)
-    output = model.outputs[0]
-    layers = [layer for layer in model.layers if _gives_a_map(layer, axes, output)]
+    layers = [layer for layer in model.layers if _gives_a_map(layer, axes, model.outputs)]
     if not layers:
         return []
     inner = keras.Model(model.inputs[0], [layer.output for layer in layers])
@@ -201,7 +200,7 @@ def _numpy(tensor: Any) -> np.ndarray:
     return array
 
 
-def _gives_a_map(layer: keras.layers.Layer, axes: int, output: Any) -> bool:
+def _gives_a_map(layer: keras.layers.Layer, axes: int, model_outputs: Sequence[Any]) -> bool:
     if isinstance(layer, keras.layers.InputLayer):
         return False
     try:
@@ -209,7 +208,8 @@ def _gives_a_map(layer: keras.layers.Layer, axes: int, output: Any) -> bool:
     except (AttributeError, ValueError):  # called several times, or not as a part of the model
         return False
     shape = getattr(tensor, "shape", None)
-    return shape is not None and len(shape) == axes + 2 and tensor is not output
+    is_output = any(tensor is one for one in model_outputs)
+    return shape is not None and len(shape) == axes + 2 and not is_output
 
 
 def _kernel(layer: keras.layers.Layer) -> tuple[int, bool]:

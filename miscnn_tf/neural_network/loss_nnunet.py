@@ -44,6 +44,8 @@ class NnUNetLoss(ConfiguredLoss):
         background: Include the background, class 0, in the Dice.
         regions: The channels are overlapping regions with sigmoid: the Dice has all of them, and the cross-entropy is
             the binary one, averaged over voxels and channels.
+        ignore: The labels of the regions have an ignore label: the binary cross-entropy is then summed over the
+            channels instead of averaged, as nnU-Net's is. Without `regions` it changes nothing.
         smooth: Keeps the quotient finite, in voxels.
         name: Name of the loss; None means ``nn_unet_loss``.
         reduction: Reduction over the samples of a batch, as in Keras.
@@ -63,6 +65,7 @@ class NnUNetLoss(ConfiguredLoss):
         batch_dice: bool = False,
         background: bool = False,
         regions: bool = False,
+        ignore: bool = False,
         smooth: float = 1e-5,
         name: str | None = None,
         reduction: str = "sum_over_batch_size",
@@ -71,6 +74,7 @@ class NnUNetLoss(ConfiguredLoss):
         self.batch_dice = flag(batch_dice, "nnunet_loss: batch_dice")
         self.background = flag(background, "nnunet_loss: background")
         self.regions = flag(regions, "nnunet_loss: regions")
+        self.ignore = flag(ignore, "nnunet_loss: ignore")
         self.smooth = within("nnunet_loss: smooth", smooth, 0, float("inf"), but=0)
 
     def call(self, y_true: Tensor, y_pred: Tensor, class_weights: Any = None) -> Tensor:
@@ -97,7 +101,9 @@ class NnUNetLoss(ConfiguredLoss):
         weighted = weighted_truth(y_true, class_weights)
         if self.regions:
             absent = (1.0 - y_true) * ops.log(ops.maximum(1.0 - y_pred, _FLOOR))
-            terms = ops.mean(weighted * ops.log(ops.maximum(y_pred, _FLOOR)) + absent, -1, keepdims=True) * annotated
+            over_channels = ops.sum if self.ignore else ops.mean
+            terms = over_channels(weighted * ops.log(ops.maximum(y_pred, _FLOOR)) + absent, -1, keepdims=True)
+            terms = terms * annotated
         else:
             terms = ops.sum(weighted * ops.log(ops.maximum(y_pred, _FLOOR)), -1, keepdims=True)
         # The mean over the annotated voxels of all samples, of which each may have another number.

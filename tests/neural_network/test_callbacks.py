@@ -103,3 +103,20 @@ def test_the_time_spent_waiting_for_data_is_shown_every_epoch(make_tiny_network)
 
     network.preprocessor.prepare_sample_subfunctions = late
     assert network.train(["case_0", "case_1"], epochs=1, iterations=10).history["data_wait"][0] > 0.3
+
+
+def test_the_rate_at_the_start_of_each_epoch_is_that_of_nnunet(make_tiny_network):
+    """``PolyLRScheduler``: ``initial_lr * (1 - epoch / epochs) ** 0.9``; ours goes on falling within the epoch."""
+
+    class OfEpochs(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.values = []
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 0:
+                self.values.append(float(self.model.optimizer.learning_rate))
+
+    network, rates, initial = make_tiny_network(learning_rate=0.01), OfEpochs(), 0.01
+    network.train(["case_0"], epochs=5, iterations=3, callbacks=[PolynomialDecay(power=0.9), rates])
+    np.testing.assert_allclose(rates.values, [initial * (1 - epoch / 5) ** 0.9 for epoch in range(5)], rtol=1e-6)

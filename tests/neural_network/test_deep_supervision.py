@@ -10,8 +10,11 @@ import miscnn_tf
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.nnunet import NnUNet_plain
+from miscnn_tf.neural_network.attribution import feature_layers
+from miscnn_tf.neural_network.checkpoint import TrainingState
 from miscnn_tf.neural_network.deep_supervision import on_grid_of, output_weights, with_first_output
-from miscnn_tf.neural_network.losses import dice_soft_loss
+from miscnn_tf.neural_network.losses import dice_soft_loss, nnunet_loss
+from miscnn_tf.neural_network.nesterov_sgd import NesterovSGD
 
 CASES = [f"case_{number}" for number in range(4)]
 
@@ -19,7 +22,7 @@ CASES = [f"case_{number}" for number in range(4)]
 class Own(Abstract_Architecture):
     """A user's network with outputs on grids of a half and a third."""
 
-    def __init__(self, steps=((2, 2), (3, 3)), classes=None, crop=0):
+    def __init__(self, steps=((2, 2), (3, 3)), classes=None, crop=0):  # steps of three axes for volumes
         self.steps, self.classes, self.crop = steps, classes, crop
 
     def create_model_2D(self, input_shape, n_labels=2):
@@ -29,6 +32,16 @@ class Own(Abstract_Architecture):
         for step in self.steps:
             coarse = keras.layers.AveragePooling2D(step)(keras.layers.Cropping2D(self.crop)(x))
             outputs.append(keras.layers.Conv2D(self.classes or n_labels, 1, activation="softmax")(coarse))
+        return keras.Model(image, outputs)
+
+    def create_model_3D(self, input_shape, n_labels=2):
+        image = keras.Input(input_shape)
+        x = keras.layers.Conv3D(4, 3, padding="same", activation="relu")(image)
+        outputs = [keras.layers.Conv3D(n_labels, 1, activation="softmax")(x)]
+        for step in self.steps:
+            outputs.append(
+                keras.layers.Conv3D(n_labels, 1, activation="softmax")(keras.layers.AveragePooling3D(step)(x))
+            )
         return keras.Model(image, outputs)
 
 
@@ -135,3 +148,77 @@ def test_a_model_with_one_output_is_returned_itself(make_network):
 def test_outputs_that_do_not_fit_are_named(make_network, architecture, message):
     with pytest.raises(ConfigurationError, match=message):
         make_network(data={"shape": (12, 12)}, processing={"patch_shape": (12, 12)}, architecture=architecture)
+
+
+def test_axes_of_a_volume_have_ratios_of_their_own(make_network):
+    steps = ((3, 1, 2), (3, 5, 4))
+    network = make_network(
+        data={"shape": (12, 10, 8)},
+        processing={"patch_shape": (12, 10, 8)},
+        architecture=Own(steps),
+        loss=dice_soft_loss,
+    )
+    rng = np.random.default_rng(0)
+    outputs = network.model(rng.normal(size=(2, 12, 10, 8, network.channels)).astype(np.float32))
+    labels = rng.integers(0, network.classes, (2, 12, 10, 8)).astype(np.uint8)
+    one_hot = np.eye(network.classes, dtype=np.float32)
+    coarser = labels[:, 1::3, :, 1::2]
+    expected = 2 / 3 * np.mean(dice_soft_loss(one_hot[labels], outputs[0])) + 1 / 3 * np.mean(
+        dice_soft_loss(one_hot[coarser], outputs[1])
+    )
+    assert float(network.model.compute_loss(y=labels, y_pred=outputs)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(make_network, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def train(folder, *callbacks):
+        network = make_network(
+            data={"shape": (12, 12)},
+            processing={"patch_shape": (12, 12)},
+            architecture=Own(),
+            loss=nnunet_loss(batch_dice=True),
+            optimizer=NesterovSGD(global_clipnorm=12.0),
+            seed=2,
+        )
+        network.train(CASES, epochs=2, callbacks=[*callbacks, TrainingState(tmp_path / folder, keep=True)])
+        return network.model.get_weights()
+
+    whole = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("parts", Stop())
+    for one, two in zip(whole, train("parts"), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_all_output_layers_keep_their_weights_in_a_network_of_other_classes(make_network, tmp_path):
+    def make(classes, seed):
+        return make_network(
+            data={"shape": (12, 12), "classes": classes},
+            processing={"patch_shape": (12, 12)},
+            architecture=Own(),
+            seed=seed,
+        )
+
+    # Equal classes too: an output layer that would fit is not read either.
+    for classes in (2, 4):
+        source, target = make(2, seed=1), make(classes, seed=2)
+        before = target.model.get_weights()
+        source.dump(tmp_path / f"{classes}.keras")
+        target.load(tmp_path / f"{classes}.keras", head=False)
+        after = target.model.get_weights()
+        for found, expected in zip(after[:2], source.model.get_weights()[:2], strict=True):
+            np.testing.assert_array_equal(found, expected)
+        for found, expected in zip(after[2:], before[2:], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_no_output_is_offered_as_a_feature_map(make_network):
+    """Defect: the coarser outputs were, so that Grad-CAM could be drawn for one of them."""
+    network = make_network(data={"shape": (12, 12)}, processing={"patch_shape": (12, 12)}, architecture=Own())
+    names = {layer.name for layer in feature_layers(network.model, (12, 12))}
+    assert names
+    assert not names & {output._keras_history.operation.name for output in network.model.outputs}

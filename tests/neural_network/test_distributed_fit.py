@@ -60,6 +60,11 @@ def test_a_metric_made_outside_of_the_scope_counts_what_all_devices_see_after_ea
     assert kinds == [True, True, False]
 
 
+def test_a_network_with_several_outputs_trains_as_on_one_device(on_two_devices):
+    one, two = on_two_devices["deep_supervision"]
+    np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
 def test_moving_averages_are_the_same_on_all_devices(on_two_devices):
     assert len(on_two_devices["spread_of_moving_averages"]) > 5
     assert max(on_two_devices["spread_of_moving_averages"]) == 0

@@ -65,6 +65,16 @@ def test_regions_have_the_binary_crossentropy_of_each_channel(rng):
     assert float(nnunet_loss(regions=True)(t, p)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_regions_with_an_ignore_label_have_the_sum_over_the_channels(rng):
+    """nnU-Net's DC_and_BCE_loss averages over the channels only without an ignore label."""
+    p = rng.uniform(0.01, 0.99, (2, 6, 5, 2)).astype(np.float32)
+    t = (rng.random((2, 6, 5, 2)) < 0.4).astype(np.float32)
+    binary = -float((t * np.log(p) + (1 - t) * np.log(1 - p)).mean())
+    averaged, summed = (float(nnunet_loss(regions=True, ignore=ignore)(t, p)) for ignore in (False, True))
+    assert summed - averaged == pytest.approx(binary, rel=1e-4)
+    assert nnunet_loss(ignore=True).get_config()["ignore"] is True
+
+
 def test_a_voxel_that_is_very_wrong_keeps_its_gradient():
     """With a floor of 1e-7 in the logarithm, the gradient was 0 from a logit of 16 on."""
     for logit in (5.0, 20.0, 60.0):
