@@ -12,14 +12,15 @@ number of workers. The time is measured at the input of a training step:
 - MONAI's: ``CacheDataset`` with ``RandCropByPosNegLabeld`` behind its ``DataLoader``, processes; foreground positions
   and grids are cached; linear interpolation.
 
-Augmentations differ, hence two comparisons:
+Augmentations differ, hence three comparisons:
 
 - ``default``: the defaults of each. miscnn_tf: rotation by 15 degrees, scaling, brightness, contrast, gamma and noise,
   each with probability 0.15. nnU-Net's trainer: rotation by 30 degrees and scaling (0.2 each), noise, blur, brightness,
   contrast, low resolution, gamma, inverted gamma (0.1 to 0.3) and mirrors.
+- ``nnunet``: that of nnU-Net's trainer in both (`NnUNetAugmentation`), images by linear interpolation.
 - ``alike``: in all three mirrors, rotation by 30 degrees, scaling by 0.7 to 1.4, brightness, contrast, gamma and noise,
   each with probability 0.2 (mirrors 0.5 per axis). MONAI draws rotation and scaling together. nnU-Net's blur and low
-  resolution, which miscnn_tf does not have, are omitted.
+  resolution are omitted.
 
 Print one line of JSON: patches per second (median over the rounds), milliseconds of CPU time per patch of all threads
 and processes, and the ratio of the patches per second of miscnn_tf to each (median over the rounds, which is less
@@ -44,7 +45,7 @@ from rivals import TORCH, Rival, python_with
 
 HERE = Path(__file__).parent
 DATA = HERE.resolve().parents[1] / "shared" / "data" / "hippocampus"
-COMPARISONS = ("default", "alike")
+COMPARISONS = ("default", "nnunet", "alike")
 
 #: Packages that nnU-Net's trainer imports for its loader. Its other dependencies are not used here.
 NNUNET = (
@@ -98,7 +99,7 @@ def compare(comparison: str, options: argparse.Namespace, pythons: dict[str, Pat
             name: stack.enter_context(Rival(HERE / f"loading_{name}.py", python, settings))
             for name, python in pythons.items()
             # MONAI does not have default augmentations.
-            if not (name == "monai" and comparison == "default")
+            if not (name == "monai" and comparison != "alike")
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
         cpu: dict[str, float] = {}

@@ -21,9 +21,11 @@ SKIPPED = 8
 
 
 def augmentation(name: str) -> miscnn_tf.Data_Augmentation:
-    """Return the default augmentation, or that of nnU-Net's trainer as far as it is supported."""
+    """Return the augmentation of a comparison in `loading.py`."""
     if name == "default":
         return miscnn_tf.Data_Augmentation()
+    if name == "nnunet":
+        return miscnn_tf.NnUNetAugmentation()
     turn = (-math.radians(30), math.radians(30))
     return miscnn_tf.Data_Augmentation(
         mirror=True,

@@ -58,7 +58,7 @@ def prepare(settings: dict[str, Any], folder: Path) -> None:
 
 def transforms(settings: dict[str, Any]) -> Any:
     """Return the transforms of its trainer, or those of the comparison ``alike`` in `loading.py`."""
-    if settings["augmentation"] == "default":
+    if settings["augmentation"] in ("default", "nnunet"):
         return nnUNetTrainer.get_training_transforms(
             settings["patch"], TURN, None, (0, 1, 2), False, use_mask_for_norm=[False], foreground_labels=[1, 2]
         )

@@ -46,6 +46,7 @@ from .neural_network.architecture.unet import (
 from .neural_network.model import Neural_Network as Neural_Network
 from .neural_network.model_file import load_model as load_model
 from .processing.data_augmentation import Data_Augmentation as Data_Augmentation
+from .processing.nnunet_augmentation import NnUNetAugmentation as NnUNetAugmentation
 from .processing.preprocessor import Preprocessor as Preprocessor
 from .processing.subfunctions import (
     Abstract_Subfunction as Abstract_Subfunction,

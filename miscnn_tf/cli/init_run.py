@@ -92,6 +92,7 @@ def run_init(
         preset,
         channel_names=interface.channel_names,
         regions=bool(scheme_of(interface).regions),
+        ignore=scheme_of(interface).has_ignored,
     )
     split_file = output.with_suffix(".split.json")
     kept = interface.validation_samples if given.get("split", {}).keys().isdisjoint(_SPLITS) else ()

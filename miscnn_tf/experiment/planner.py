@@ -34,6 +34,8 @@ from miscnn_tf.processing.subfunctions.orientation import axis_changes
 #: precision, and half the time.
 _CPU_FEATURES: Final = 16
 
+#: Most halvings of the standard U-Net on a CPU, whose filters double at each level without an upper limit.
+_CPU_DEPTH: Final = 4
 #: Largest batch on a CPU, on which a larger one takes as much more time as it has patches.
 _CPU_BATCH: Final = 12
 
@@ -123,6 +125,7 @@ def make_plan(
     preset: str = "plain",
     channel_names: Sequence[str] | None = None,
     regions: bool = False,
+    ignore: bool = False,
 ) -> Plan:
     """Propose a configuration, without the table ``[data]``.
 
@@ -135,6 +138,7 @@ def make_plan(
         channel_names: Names of the channels, if known. ``CT``, ``noNorm``, ``zscore``, ``rescale_to_0_1`` and
             ``rgb_to_0_1`` choose the normalization of a channel, as in nnU-Net.
         regions: True if the network predicts overlapping regions instead of the classes.
+        ignore: True if there are voxels without annotation.
 
     Returns:
         The choices.
@@ -159,8 +163,8 @@ def make_plan(
     plan = {
         "split": split,
         "preprocessing": _preprocessing(fingerprint, network, machine, channel_names),
-        "augmentation": _augmentation(class_names, machine),
-        "network": _network(network, machine, class_names, minutes, regions),
+        "augmentation": _augmentation(network, class_names, machine, _masked_channels(fingerprint, channel_names)),
+        "network": _network(network, machine, class_names, minutes, regions, ignore),
     }
     return plan | ({"cross_validation": folds} if folds else {})
 
@@ -206,22 +210,44 @@ def _preprocessing(
     return preprocessing
 
 
-def _augmentation(class_names: Sequence[str], machine: Machine) -> dict[str, Choice]:
+def _augmentation(
+    network: NetworkPlan, class_names: Sequence[str], machine: Machine, masked: Sequence[int]
+) -> dict[str, Choice]:
+    choices: dict[str, Choice] = {}
+    if machine.gpu:
+        choices["recipe"] = Choice("nnunet", "the transforms of nnU-Net, with its ranges and probabilities")
+        if network.axes == 3:
+            choices["within_slices"] = _within_slices(network)
+        if masked:
+            choices["masked_channels"] = Choice(list(masked), "stay 0 where the image was empty")
     sides = [name for name in class_names if _SIDES.search(name.lower())]
     if sides:
         reason = f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
-        return {"mirror": Choice(False, reason)}
-    mirror = {"mirror": Choice(True, "flips along all axes; set it to false if left and right differ")}
+        return choices | {"mirror": Choice(False, reason)}
+    choices["mirror"] = Choice(True, "flips along all axes; set it to false if left and right differ")
     if not machine.gpu:
-        return mirror | {
-            "infaug": Choice(False, "true averages over flips in prediction, as nnU-Net does; slow on a CPU")
-        }
+        slow = "true averages predictions over flips, as nnU-Net does; several times slower"
+        return choices | {"infaug": Choice(False, slow)}
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
-    return mirror | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
+    return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
+
+
+def _within_slices(network: NetworkPlan) -> Choice:
+    """Return the axis across thick slices, in which images are not rotated and scaled."""
+    patch, coarsest = network.patch_shape, int(np.argmax(network.spacing))
+    if max(patch) / patch[coarsest] > ANISOTROPY:
+        reason = f"rotations and scalings within the slices of axis {coarsest}, of which a patch has few"
+        return Choice(coarsest, reason)
+    return Choice("never", "rotations and scalings in three dimensions")
 
 
 def _network(
-    network: NetworkPlan, machine: Machine, class_names: Sequence[str], minutes: float | None, regions: bool
+    network: NetworkPlan,
+    machine: Machine,
+    class_names: Sequence[str],
+    minutes: float | None,
+    regions: bool,
+    ignore: bool,
 ) -> dict[str, Choice]:
     metrics: list[Any] = ["dice_soft"]
     if len(class_names) <= _MOST_METRICS:
@@ -230,7 +256,7 @@ def _network(
     shown = {} if regions else {"metrics": Choice(metrics, "shown for each epoch; ClassDice shows the Dice of a class")}
     return {
         "architecture": _architecture(network, machine),
-        **_training(network, machine, regions),
+        **_training(network, machine, regions, ignore),
         **shown,
         "batch_size": _batch_size(network, machine),
         **_duration(machine, minutes),
@@ -239,6 +265,19 @@ def _network(
 
 
 def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
+    if _is_simple(network, machine):
+        depth = min(len(network.features) - 1, _CPU_DEPTH)
+        return Choice(
+            {
+                "name": "unet_standard",
+                "n_filters": _CPU_FEATURES,
+                "depth": depth,
+                "batch_normalization": False,
+                "instance_normalization": True,
+            },
+            f"{_CPU_FEATURES} filters, half as many as in nnU-Net, and pooling instead of strides and deep supervision: "
+            "more steps in the same time on a CPU; instance normalisation suits small batches",
+        )
     preset, levels = network.preset, len(network.features)
     features = network.features
     if machine.gpu:
@@ -265,15 +304,24 @@ def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
     )
 
 
-def _training(network: NetworkPlan, machine: Machine, regions: bool) -> dict[str, Choice]:
+def _is_simple(network: NetworkPlan, machine: Machine) -> bool:
+    """Return True if the standard U-Net serves: on a CPU, where all axes are halved alike."""
+    topology = network.topology
+    alike = all(len(set(level)) == 1 for level in (*topology.strides, *topology.kernel_sizes))
+    return not machine.gpu and network.preset is PRESETS["plain"] and alike
+
+
+def _training(network: NetworkPlan, machine: Machine, regions: bool, ignore: bool) -> dict[str, Choice]:
     """Return loss, optimizer and learning rate."""
     pooled = "of the whole batch" if network.batch_dice else "of each patch"
     loss = {"name": "nnunet_loss", "batch_dice": network.batch_dice}
     reason = f"Dice {pooled}, without the background, and cross-entropy"
     if regions:
-        loss["regions"] = True
+        loss |= {"regions": True, **({"ignore": True} if ignore else {})}
         reason = f"Dice {pooled} and binary cross-entropy of overlapping regions, with a sigmoid each"
     choices = {"loss": Choice(loss, reason)}
+    if _is_simple(network, machine) and not regions:
+        choices["loss"] = Choice("dice_crossentropy", "Dice and cross-entropy: a good first choice")
     if machine.gpu:
         choices["optimizer"] = Choice(
             {"name": "nesterov_sgd", "momentum": 0.99, "weight_decay": 3e-5, "global_clipnorm": 12.0},
@@ -305,13 +353,22 @@ def _duration(machine: Machine, minutes: float | None) -> dict[str, Choice]:
     }
 
 
-def _normalization(fingerprint: Fingerprint, channel_names: Sequence[str] | None) -> Choice:
-    channels = fingerprint.intensities
-    modes = ["z-score"] * len(channels)
+def _modes(fingerprint: Fingerprint, channel_names: Sequence[str] | None) -> list[str]:
+    """Return the normalization of each channel."""
     if channel_names is not None:
-        modes = [_MODES_BY_NAME.get(name.casefold(), "z-score") for name in channel_names]
-    elif is_ct(fingerprint):
-        modes = ["ct"]
+        return [_MODES_BY_NAME.get(name.casefold(), "z-score") for name in channel_names]
+    return ["ct"] if is_ct(fingerprint) else ["z-score"] * len(fingerprint.intensities)
+
+
+def _masked_channels(fingerprint: Fingerprint, channel_names: Sequence[str] | None) -> list[int]:
+    """Return the channels that are normalised by the voxels that are not 0."""
+    if fingerprint.cropped_share >= _CROPPED_SHARE:
+        return []
+    return [channel for channel, mode in enumerate(_modes(fingerprint, channel_names)) if mode == "z-score"]
+
+
+def _normalization(fingerprint: Fingerprint, channel_names: Sequence[str] | None) -> Choice:
+    channels, modes = fingerprint.intensities, _modes(fingerprint, channel_names)
     arguments: dict[str, Any] = {"mode": modes[0] if len(set(modes)) == 1 else modes}
     reasons = []
     if "ct" in modes:

@@ -35,6 +35,7 @@ from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
+from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
 from miscnn_tf.processing.patching.blending import MODES as BLENDINGS
 from miscnn_tf.processing.patching.patch_plan import ANALYSES
 from miscnn_tf.processing.subfunctions import (
@@ -421,6 +422,21 @@ class AugmentationBase(Table):
     """Random changes of training patches."""
 
     enabled: bool = Field(default=True, description="`false`: no augmentation.")
+    recipe: Annotated[str, _one_of(("miscnn", "nnunet"), "recipe")] = Field(
+        default="miscnn",
+        description="`miscnn`: the switches and ranges below; `nnunet`: transforms, ranges and probabilities of "
+        "nnU-Net (`NnUNetAugmentation`), with `cycles`, `mirror`, `mirror_axes`, `within_slices`, `masked_channels`, "
+        "`seg_augmentation`, `infaug`, `infaug_flip_list`, `cropping` and `cropping_patch_shape` only.",
+    )
+    within_slices: int | str | None = Field(
+        default=None,
+        description="For `nnunet`: axis across thick slices, within which patches are rotated and scaled; `auto`: by "
+        "the shape of the patch; `never`. Default: `auto`.",
+    )
+    masked_channels: list[int] | None = Field(
+        default=None,
+        description="For `nnunet`: channels, counted from 0, that stay 0 where all channels are 0. Default: none.",
+    )
 
     @model_validator(mode="after")
     def _can_be_made(self) -> AugmentationBase:
@@ -432,8 +448,13 @@ class AugmentationBase(Table):
         if not self.enabled:
             return None
         names = {_augmentation_key(name): name for name in (*SWITCHES, *AUGMENTATION_SETTINGS)}
+        settings = {names[key]: value for key, value in self.given().items() if key in names}
+        own = self.given("within_slices", "masked_channels")
+        if own and self.recipe != "nnunet":
+            key, value = next(iter(own.items()))
+            raise ConfigurationError(f"{key} = {shown(value)} needs recipe = 'nnunet'; add it, or remove {key}")
         try:
-            return Data_Augmentation(**{names[key]: value for key, value in self.given().items() if key in names})
+            return NnUNetAugmentation(**own, **settings) if self.recipe == "nnunet" else Data_Augmentation(**settings)
         except ConfigurationError as error:
             raise ConfigurationError(str(error).replace("config_", "")) from error
 

@@ -37,6 +37,7 @@ from miscnn_tf.errors import (
 from miscnn_tf.neural_network.hdf5_guard import check_hdf5
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation, augmentations
+from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
 from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.patching.patch_plan import ANALYSES
 from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
@@ -337,7 +338,7 @@ def _make_augmentation(settings: Mapping[str, Any], own: Mapping[str, Any]) -> D
     if name is None or name in known:
         augmentation: Data_Augmentation = build(
             {"class_name": name or "Data_Augmentation", "config": config},
-            {"Data_Augmentation": Data_Augmentation, **known},
+            {"Data_Augmentation": Data_Augmentation, "nnunet": NnUNetAugmentation, **known},
             "augmentation",
         )
         return augmentation

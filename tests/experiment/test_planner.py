@@ -44,9 +44,13 @@ def fits(plan: Plan, machine: Machine, axes: int) -> None:
     patch = tables["preprocessing"]["patch_shape"]
     assert len(patch) == axes
     assert tables["preprocessing"]["overlap"] == 0.5
-    divisors = np.prod(architecture["strides"], axis=0)
-    assert not np.any(np.array(patch) % divisors)
-    assert architecture["features"][0] == (32 if machine.gpu else 16)
+    if architecture["name"] == "unet_standard":
+        assert not machine.gpu
+        assert architecture["n_filters"] == 16
+        assert not np.any(np.array(patch) % 2 ** architecture["depth"])
+    else:
+        assert not np.any(np.array(patch) % np.prod(architecture["strides"], axis=0))
+        assert architecture["features"][0] == (32 if machine.gpu else 16)
     assert tables["network"]["batch_size"] >= 2
     assert experiment.preprocessing.make_steps()
     assert all(choice.reason for choices in plan.values() for choice in choices.values())
@@ -134,7 +138,7 @@ def test_hippocampus(hippocampus: Path) -> None:
     plan = make_plan(found, CPU, interface.names_of_classes())
     fits(plan, CPU, 3)
     assert value(plan, "preprocessing", "patch_shape") == [40, 56, 40]
-    assert len(value(plan, "network", "architecture")["features"]) == 4
+    assert value(plan, "network", "architecture")["depth"] == 3
     assert value(plan, "network", "batch_size") == 5
     assert set(plan["preprocessing"]) == {"normalization", "analysis", "patch_shape", "overlap"}
 
@@ -195,7 +199,12 @@ def test_on_a_cpu_the_recipe_is_that_of_a_short_training() -> None:
     network = make_plan(fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400), CPU, ["0", "1"])["network"]
     assert "optimizer" not in network  # Adam
     assert "fewer steps than nnU-Net's SGD" in network["learning_rate"].reason
-    assert "half as many as in nnU-Net" in network["architecture"].reason
+    assert network["architecture"].value["name"] == "unet_standard"
+    assert network["architecture"].value["depth"] == 4
+    assert "half as many as in nnU-Net, and pooling instead of strides" in network["architecture"].reason
+    thick = make_plan(fingerprint((12, 256, 256), (8.0, 0.8, 0.8)), CPU, ["0", "1"])["network"]
+    assert thick["architecture"].value["name"] == "nnunet_plain"
+    assert "half as many as in nnU-Net, because a CPU is slow" in thick["architecture"].reason
     assert network["metrics"].value == ["dice_soft", {"name": "ClassDice", "label": 1}]
 
 
@@ -205,13 +214,30 @@ def test_regions_have_a_sigmoid_each() -> None:
     assert network["loss"].value == {"name": "nnunet_loss", "batch_dice": False, "regions": True}
     assert "a sigmoid each" in network["loss"].reason
     assert "metrics" not in network
+    partly = make_plan(one, GPU, ["background", "whole", "core"], regions=True, ignore=True)["network"]
+    assert partly["loss"].value["ignore"] is True
+
+
+def test_the_augmentation_of_nnunet_is_planned_on_a_gpu() -> None:
+    one = fingerprint((12, 256, 256), (8.0, 0.8, 0.8))
+    thick = make_plan(one, GPU, ["0", "1"])["augmentation"]
+    assert thick["recipe"].value == "nnunet"
+    assert thick["within_slices"].value == 0
+    cube = make_plan(fingerprint((128, 128, 128), (1.0, 1.0, 1.0)), GPU, ["0", "1"])
+    fits(cube, GPU, 3)
+    assert value(cube, "augmentation", "within_slices") == "never"
+    assert "masked_channels" not in cube["augmentation"]
+    empty = make_plan(replace(one, cropped_shapes=((12, 100, 100),) * 20), GPU, ["0", "1"])
+    fits(empty, GPU, 3)
+    assert value(empty, "augmentation", "masked_channels") == [0]
+    assert "recipe" not in make_plan(one, CPU, ["0", "1"])["augmentation"]
 
 
 def test_mirrored_views_in_prediction() -> None:
     one = fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400)
     assert value(make_plan(one, GPU, ["0", "1"]), "augmentation", "infaug_all") is True
     assert value(make_plan(one, CPU, ["0", "1"]), "augmentation", "infaug") is False
-    assert set(make_plan(one, GPU, ["0", "left lung"])["augmentation"]) == {"mirror"}
+    assert "infaug" not in make_plan(one, GPU, ["0", "left lung"])["augmentation"]
 
 
 def test_the_residual_presets() -> None:

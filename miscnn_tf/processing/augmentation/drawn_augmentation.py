@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.augmentation.intensity import Intensity
-from miscnn_tf.processing.augmentation.spatial import Spatial
 from miscnn_tf.processing.patching.region import read_region
 
 #: Two numbers, the lower one first.
@@ -69,6 +69,19 @@ def draw_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**63))
 
 
+class SpatialTransform(Protocol):
+    """Protocol of transforms that move voxels, such as `Spatial` and `LinearSpatial`."""
+
+    def region(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the location of the voxels that are read: start relative to the patch's first voxel, shape."""
+
+    def image(self, region: np.ndarray) -> np.ndarray:
+        """Return the patch of the image ``(x, y[, z], channels)`` as a new array."""
+
+    def labels(self, region: np.ndarray) -> np.ndarray:
+        """Return the patch of the labels ``(x, y[, z])`` as a new array."""
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Augmentation of one sample, in this order: mirror, spatial transform, intensity transforms.
@@ -81,6 +94,8 @@ class Augmentation:
         spatial: Rotation, scaling and deformation; None where none was drawn.
         intensity: Intensity transforms, in order.
         labels_follow: Mirror and transform labels along with the image.
+        mirror_last: Mirror after all other transforms rather than before them.
+        masked_channels: Channels that are set to 0 after the other transforms where all channels were 0 before them.
 
     Example:
         >>> plan = Augmentation((8, 8), mirror=(0,))
@@ -89,9 +104,11 @@ class Augmentation:
 
     patch_shape: tuple[int, ...]
     mirror: tuple[int, ...] = ()
-    spatial: Spatial | None = None
+    spatial: SpatialTransform | None = None
     intensity: tuple[Intensity, ...] = ()
     labels_follow: bool = True
+    mirror_last: bool = False
+    masked_channels: tuple[int, ...] = ()
 
     @property
     def moves(self) -> bool:
@@ -116,8 +133,9 @@ class Augmentation:
         if self.spatial is None:
             return (0,) * len(self.patch_shape), self.patch_shape
         start, shape = self.spatial.region()
+        mirror_first, _ = self._mirrors
         flipped = [
-            size - first - length if axis in self.mirror else first
+            size - first - length if axis in mirror_first else first
             for axis, (size, first, length) in enumerate(zip(self.patch_shape, start, shape, strict=True))
         ]
         return tuple(flipped), shape
@@ -146,24 +164,37 @@ class Augmentation:
         """Augment the image alone, as in `apply`."""
         self._check_region(image.shape[:-1], "image")
         given = image
-        image = np.flip(image, self.mirror) if self.mirror else image
+        first, last = self._mirrors
+        image = np.flip(image, first) if first else image
+        outside = np.logical_not(image.any(axis=-1)) if self.masked_channels else None
         if self.spatial is not None:
             image = self.spatial.image(image)
-        if not self.intensity:
-            return image
-        # The region may be a view of a cache or of a memory map.
-        image = np.array(image, np.float32, order="C") if np.may_share_memory(image, given) else image
-        for transform in self.intensity:
-            transform(image)
-        return image
+            outside = None if outside is None else self.spatial.labels(outside.view(np.uint8)).view(bool)
+        if self.intensity:
+            # The region may be a view of a cache or of a memory map.
+            image = np.array(image, np.float32, order="C") if np.may_share_memory(image, given) else image
+            for transform in self.intensity:
+                transform(image)
+        # Without any change, the masked channels are still 0 there.
+        if outside is not None and (self.intensity or self.spatial is not None):
+            for channel in self.masked_channels:
+                image[..., channel][outside] = 0
+        return np.flip(image, last) if last else image
 
     def apply_to_labels(self, labels: np.ndarray) -> np.ndarray:
         """Augment the labels alone, as in `apply`; with ``labels_follow=False`` they are returned unchanged."""
         if not (self.moves and self.labels_follow):
             return labels
         self._check_region(labels.shape, "label map")
-        labels = np.flip(labels, self.mirror) if self.mirror else labels
-        return labels if self.spatial is None else self.spatial.labels(labels)
+        first, last = self._mirrors
+        labels = np.flip(labels, first) if first else labels
+        labels = labels if self.spatial is None else self.spatial.labels(labels)
+        return np.flip(labels, last) if last else labels
+
+    @property
+    def _mirrors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes that are flipped before, and after the other transforms."""
+        return ((), self.mirror) if self.mirror_last else (self.mirror, ())
 
     def _check_shape(self, patch_shape: tuple[int, ...]) -> None:
         if tuple(patch_shape) != self.patch_shape:
