@@ -21,6 +21,7 @@ from miscnn_tf._machine.system_memory import system_memory
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.fingerprint import Fingerprint
 from miscnn_tf.experiment.network_plan import (
+    ANISOTROPY,
     FIRST_FEATURES,
     LEAST_BATCH,
     PRESETS,
@@ -266,17 +267,17 @@ def _network(
 
 def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
     if _is_simple(network, machine):
-        depth = min(len(network.features) - 1, _CPU_DEPTH)
+        halvings = min(len(network.features) - 1, _CPU_DEPTH)
         return Choice(
             {
                 "name": "unet_standard",
                 "n_filters": _CPU_FEATURES,
-                "depth": depth,
+                "depth": halvings,
                 "batch_normalization": False,
                 "instance_normalization": True,
             },
-            f"{_CPU_FEATURES} filters, half as many as in nnU-Net, and pooling instead of strides and deep supervision: "
-            "more steps in the same time on a CPU; instance normalisation suits small batches",
+            f"{_CPU_FEATURES} filters, half as many as in nnU-Net, and pooling instead of strides and no deep "
+            "supervision: more steps in the same time on a CPU; instance normalisation suits small batches",
         )
     preset, levels = network.preset, len(network.features)
     features = network.features
