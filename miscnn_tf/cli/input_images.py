@@ -62,7 +62,10 @@ class ImageSource:
     def is_dicom(self) -> bool:
         """True for a DICOM file, and a folder with a DICOM series."""
         first = self.paths[0]
-        return _holds_dicom(first) if first.is_dir() else is_dicom(first)
+        try:
+            return _holds_dicom(first) if first.is_dir() else is_dicom(first)
+        except DataError:  # reported for this image alone, when it is read
+            return False
 
 
 def find_images(path: str | Path, channels: int, trained: Abstract_IO | None = None) -> list[ImageSource] | None:

@@ -47,7 +47,7 @@ class NnUNetLoss(ConfiguredLoss):
         ignore: The labels of the regions have an ignore label: the binary cross-entropy is then summed over the
             channels instead of averaged, as nnU-Net's is. Without `regions` it changes nothing.
         smooth: Keeps the quotient finite, in voxels.
-        name: Name of the loss; None means ``nn_unet_loss``.
+        name: Name of the loss; None means ``nnunet_loss``.
         reduction: Reduction over the samples of a batch, as in Keras.
 
     Raises:
@@ -70,7 +70,7 @@ class NnUNetLoss(ConfiguredLoss):
         name: str | None = None,
         reduction: str = "sum_over_batch_size",
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(name or "nnunet_loss", reduction)
         self.batch_dice = flag(batch_dice, "nnunet_loss: batch_dice")
         self.background = flag(background, "nnunet_loss: background")
         self.regions = flag(regions, "nnunet_loss: regions")
@@ -111,4 +111,4 @@ class NnUNetLoss(ConfiguredLoss):
         return -spatial_sum(terms)[:, 0] / mean_number
 
 
-nnunet_loss = NnUNetLoss(name="nnunet_loss")
+nnunet_loss = NnUNetLoss()

@@ -70,7 +70,7 @@ def test_the_terminal_shows_nothing_that_is_not_ours(
     folder_and_terminal: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, done = folder_and_terminal
-    step = r"2/2 - \d+s - .*step - dice_soft: .* - loss: .* - val_dice_soft: .* - val_loss: .* - data_wait: .*"
+    step = r"2/2 - \d+s - .*step - dice_soft: .* - loss: .* - val_dice_soft: .* - val_loss: .*"
     expected = [
         *map(re.escape, demo.OPENING.splitlines()),
         "",

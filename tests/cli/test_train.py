@@ -58,7 +58,7 @@ def test_the_model_is_what_the_file_says(trained: Path) -> None:
     assert metadata["preprocessor"]["patchwise_overlap"] == [4, 8, 8]
     assert metadata["preprocessor"]["data_augmentation"] is None
     assert [step["class_name"] for step in metadata["preprocessor"]["subfunctions"]] == [
-        "Clipping", "Resampling", "Normalization",
+        "Clipping", "Normalization", "Resampling",
     ]  # fmt: skip
     assert metadata["architecture"]["config"]["n_filters"] == 2
     assert metadata["precision"] == "float32"

@@ -64,7 +64,7 @@ def test_memory_error_in_evaluate_names_the_case(data, tmp_path, capsys, monkeyp
     def scores(labels, predicted, *arguments, **options):
         return too_much()
 
-    monkeypatch.setattr("miscnn_tf.evaluation.label_folders.score_label_maps", scores)
+    monkeypatch.setattr("miscnn_tf.evaluation.label_folders.score_by_scheme", scores)
     assert main(["evaluate", str(data), str(data)]) == 1
     error = capsys.readouterr().err
     assert f"sample 'case_0' of shape {SHAPE}: too little memory for its scores ({ASKED}" in error

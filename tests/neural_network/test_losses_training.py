@@ -14,6 +14,7 @@ CONFIGURED = {
     "categorical_focal_loss": {"gamma": 1.5},
     "combo_loss": {"alpha": 0.3},
     "focal_tversky_loss": {"delta": 0.6},
+    "nnunet_loss": {"batch_dice": True},
     "symmetric_focal_loss": {"delta": 0.6},
     "symmetric_focal_tversky_loss": {"gamma": 0.6},
     "asymmetric_focal_loss": {"gamma": 1.5},
