@@ -73,7 +73,7 @@ def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None
     validated = any(name.startswith(f"val_{_DICE}") for name in logs)
     prefix = f"val_{_DICE}" if validated else _DICE
     dice = {
-        name_of_class(class_names, int(name.removeprefix(prefix))): value
+        int(name.removeprefix(prefix)): value
         for name, value in logs.items()
         if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
     }
@@ -83,12 +83,19 @@ def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None
         for name, value in logs.items()
         if name not in hidden and not (dice and name.removeprefix("val_").startswith(_DICE))
     }
-    if len(dice) > _SHOWN_CLASSES:
-        worst = min(dice, key=lambda name: dice[name])
-        dice = {"mean": sum(dice.values()) / len(dice), f"lowest, {worst}": dice[worst]}
+    named = [(name_of_class(class_names, label), label, value) for label, value in dice.items()]
+    if len(named) > _SHOWN_CLASSES:
+        name, label, worst = min(named, key=lambda one: one[2])
+        named = [("mean", 0, sum(dice.values()) / len(dice)), (f"lowest, {name}", label, worst)]
     # One word for all of them, so that the line stays short.
-    start = "val Dice" if validated else "Dice"
-    shown |= {name if number else f"{start} {name}": value for number, (name, value) in enumerate(dice.items())}
+    start = "val Dice " if validated else "Dice "
+    used = set(shown)
+    for name, label, value in named:
+        # Two classes may have one name, or a class that of a loss.
+        unique = f"{name} ({label})" if name in used else name
+        shown[f"{start}{unique}"] = value
+        used.add(name)
+        start = ""
     if logs.get("data_wait", 0) > _LONG_WAIT:
         shown["share of time waiting for data"] = logs["data_wait"]
     return shown

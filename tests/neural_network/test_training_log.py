@@ -113,6 +113,16 @@ def test_a_line_shows_what_a_person_reads():
     assert shown_logs({"dice_soft": 0.7, "mine": 1.0}) == {"dice_soft": 0.7, "mine": 1.0}
 
 
+def test_classes_of_one_name_are_all_shown():
+    """Defect: of two classes with one name the line had one, and the mean of many left it out."""
+    names = ["background", "node", "node", "loss"]
+    assert shown_logs({"loss": 1.0, **{f"dice_class-{label}": label / 10 for label in (1, 2, 3)}}, names) == {
+        "loss": 1.0, "Dice node": 0.1, "node (2)": 0.2, "loss (3)": 0.3
+    }  # fmt: skip
+    many = {f"dice_class-{label}": label / 10 for label in range(1, 6)}
+    assert shown_logs(many, ["background", *["node"] * 5]) == {"Dice mean": pytest.approx(0.3), "lowest, node": 0.1}
+
+
 def test_a_line_of_three_classes_has_at_most_120_columns(model, capsys):
     class Values(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
