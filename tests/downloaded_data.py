@@ -268,7 +268,7 @@ def stare(root: Path) -> Path:
 
 
 def save_ppm(path: Path, array: np.ndarray) -> None:
-    """A PPM of colours, PGM of grey values; compressed if the name says so."""
+    """A PPM of colours, PGM of grey values; compressed if the name ends in `.gz`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = b"P6" if array.ndim == 3 else b"P5"
     data = kind + b"\n%d %d\n255\n" % (array.shape[1], array.shape[0]) + array.tobytes()

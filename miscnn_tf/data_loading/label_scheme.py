@@ -127,10 +127,10 @@ class LabelScheme:
         return ("background", *self.output_names(class_names)) if self.regions else tuple(class_names)
 
     def require_classes(self, what: str) -> None:
-        """Require that there are no regions.
+        """Require one class per voxel, instead of overlapping regions.
 
         Raises:
-            ConfigurationError: If there are; the message begins with `what`.
+            ConfigurationError: If there are regions; the message begins with `what`.
         """
         if self.regions:
             raise ConfigurationError(

@@ -269,7 +269,7 @@ class AxesError(DataError):
 
     @classmethod
     def of(cls, message: str, where: str | Path, shape: Sequence[int]) -> Self:
-        """Make the error; attributes that are no arguments survive its way between processes."""
+        """Return the error with its attributes, which pickling then keeps: it passes only the message to `__init__`."""
         error = cls(message)
         error.where, error.shape = where, tuple(map(int, shape))
         return error

@@ -1,7 +1,7 @@
 """Proposal of a configuration for a data set from its fingerprint, with a reason for each value.
 
-Preprocessing, patch, batch and network follow nnU-Net (see `network_plan`). Where a value differs on purpose, its
-reason says so.
+Preprocessing, patch, batch and network follow nnU-Net (see `network_plan`). The reason of a value that
+differs on purpose names the difference.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Pa
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "shape", "said"),
+    ("model", "name", "shape", "message"),
     [
         (
             ("2D", 1),
@@ -67,7 +67,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Pa
         ),
     ],
 )
-def test_a_file(models, tmp_path: Path, capsys, model, name: str, shape: tuple[int, ...], said: str) -> None:
+def test_a_file(models, tmp_path: Path, capsys, model, name: str, shape: tuple[int, ...], message: str) -> None:
     path = tmp_path / "images" / name
     array = (np.arange(np.prod(shape)) % 200).astype(np.uint8).reshape(shape)
     (save_image if name.endswith(".png") else save_nifti)(path, array)
@@ -75,11 +75,11 @@ def test_a_file(models, tmp_path: Path, capsys, model, name: str, shape: tuple[i
     for segmenter in (loaded, Model_Group([loaded], loaded.preprocessor)):
         with pytest.raises(DataError) as caught:
             segmenter.predict_file(path)
-        assert f"{path} {said}" in str(caught.value)
+        assert f"{path} {message}" in str(caught.value)
     for images in (path, path.parent):
         assert cli.main(["predict", str(models[model]), str(images), str(tmp_path / "out")]) == 1
         error = capsys.readouterr().err
-        assert f"{path} {said}" in error
+        assert f"{path} {message}" in error
         assert "three_dim" not in error
         assert "repair" not in error
 

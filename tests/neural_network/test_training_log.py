@@ -109,7 +109,7 @@ def test_a_line_shows_what_a_person_reads():
     assert len(many) == 5
     # In the middle of an epoch there is no validation yet; without names the class has its number.
     assert shown_logs({"loss": 1.0, "dice_class-1": 0.4}) == {"loss": 1.0, "Dice 1": 0.4}
-    # What cannot be said better stays: two classes without ClassDice, and the metrics of users.
+    # Logs without a better name stay: two classes without ClassDice, and the metrics of users.
     assert shown_logs({"dice_soft": 0.7, "mine": 1.0}) == {"dice_soft": 0.7, "mine": 1.0}
 
 

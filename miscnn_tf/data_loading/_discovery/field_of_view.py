@@ -28,8 +28,8 @@ def are_fields_of_view(masks: Mapping[str, Path], images: Mapping[str, Path], *,
     Args:
         masks: The masks by the names of their images.
         images: The images.
-        alone: True if there are no other masks; then at least two are compared, because an object on a black background
-            may look the same.
+        alone: True if these are the only masks; then at least two are compared, because an object on a black
+            background may look the same.
     """
     names = [name for name in masks if name in images][:_COMPARED]
     if len(names) < (2 if alone else 1):

@@ -1,4 +1,4 @@
-"""What 3D Slicer reads with: DCMTK and plastimatch (SlicerRT), dcmqi (Quantitative Reporting), and ITK for NRRD.
+"""Readers of 3D Slicer: DCMTK and plastimatch (SlicerRT), dcmqi (Quantitative Reporting), and ITK for NRRD.
 
 Slicer itself is not a package; these are the libraries that its modules for RTSTRUCT and SEG are built on.
 """

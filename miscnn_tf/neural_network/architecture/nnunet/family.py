@@ -211,7 +211,7 @@ def _per_level(value: Any, argument: str, levels: int) -> tuple[int, ...]:
 
 
 def _per_level_and_axis(value: Any, argument: str, levels: int) -> tuple[tuple[int, ...], ...]:
-    """Return for each level the numbers of the axes; one number stands for all axes."""
+    """Return for each level the numbers of the axes; one number applies to all axes."""
     each = [value] * levels if isinstance(value, int) else list(value)
     if len(each) != levels:
         raise ConfigurationError(f"{argument}={value!r} must have {levels} entries, one per level")
