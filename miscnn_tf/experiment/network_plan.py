@@ -46,7 +46,7 @@ class Preset:
         voxels: Values of all feature maps for one patch that fit into `gigabytes`, by the number of axes.
         gigabytes: Memory for which `voxels` was measured.
         batches: Batch size of that measurement, by the number of axes.
-        smallest_batch: The patch is reduced until a batch of two fits; otherwise until one of `batches` does.
+        smallest_batch: The patch is reduced until a batch of `LEAST_BATCH` fits, otherwise until one of `batches` does.
         share: Largest share of the voxels of the data set in one batch.
     """
 
@@ -106,7 +106,6 @@ class NetworkPlan:
         batch_size: Patches per step.
         topology: Strides and kernels.
         features: Filters of each level.
-        fills_memory: True if the patch had to be reduced to fit into the memory.
         low_resolution: True if nnU-Net also trains on coarser images, because the patch covers a small part.
     """
 
@@ -117,7 +116,6 @@ class NetworkPlan:
     batch_size: int
     topology: Topology
     features: tuple[int, ...]
-    fills_memory: bool
     low_resolution: bool = False
 
     @property
@@ -348,13 +346,11 @@ def plan_network(
     def needed() -> int:
         return feature_map_voxels(preset, topology, _features(topology, axes), patch, classes)
 
-    reduced = False
     while needed() > limit:
         smaller = _reduced(spacing, patch, topology, median_shape)
         if smaller is None:
             break
         topology, patch = plan_topology(spacing, smaller)
-        reduced = True
     batch = round(reference / needed() * preset.batches[axes])
     batch = max(min(batch, round(data_voxels * preset.share / math.prod(patch))), LEAST_BATCH)
     return NetworkPlan(
@@ -365,12 +361,11 @@ def plan_network(
         batch,
         topology,
         _features(topology, axes),
-        reduced,
     )
 
 
-def _features(topology: Topology, axes: int, first: int = FIRST_FEATURES) -> tuple[int, ...]:
-    return tuple(min(MOST_FEATURES[axes], first * 2**level) for level in range(len(topology.strides)))
+def _features(topology: Topology, axes: int) -> tuple[int, ...]:
+    return tuple(min(MOST_FEATURES[axes], FIRST_FEATURES * 2**level) for level in range(len(topology.strides)))
 
 
 def _reduced(

@@ -35,7 +35,7 @@ from miscnn_tf.data_loading.label_scan import ANY_CLASSES
 from miscnn_tf.errors import ConfigurationError, MissingExtraError
 from miscnn_tf.processing.data_augmentation import SETTINGS as AUGMENTATION_SETTINGS
 from miscnn_tf.processing.data_augmentation import SWITCHES, Data_Augmentation
-from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
+from miscnn_tf.processing.nnunet_augmentation import NNUNET_SETTINGS, NnUNetAugmentation
 from miscnn_tf.processing.patching.blending import MODES as BLENDINGS
 from miscnn_tf.processing.patching.patch_plan import ANALYSES
 from miscnn_tf.processing.subfunctions import (
@@ -418,6 +418,9 @@ def _augmentation_key(name: str) -> str:
     return name.removeprefix("config_")
 
 
+_NNUNET_KEYS: Final = ", ".join(f"`{_augmentation_key(name)}`" for name in NNUNET_SETTINGS)
+
+
 class AugmentationBase(Table):
     """Random changes of training patches."""
 
@@ -425,8 +428,7 @@ class AugmentationBase(Table):
     recipe: Annotated[str, _one_of(("miscnn", "nnunet"), "recipe")] = Field(
         default="miscnn",
         description="`miscnn`: the switches and ranges below; `nnunet`: transforms, ranges and probabilities of "
-        "nnU-Net (`NnUNetAugmentation`), with `cycles`, `mirror`, `mirror_axes`, `within_slices`, `masked_channels`, "
-        "`seg_augmentation`, `infaug`, `infaug_flip_list`, `cropping` and `cropping_patch_shape` only.",
+        f"nnU-Net (`NnUNetAugmentation`), with only {_NNUNET_KEYS}.",
     )
     within_slices: int | str | None = Field(
         default=None,

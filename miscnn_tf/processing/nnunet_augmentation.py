@@ -23,23 +23,22 @@ from miscnn_tf.processing.augmentation.linear_spatial import LinearSpatial
 from miscnn_tf.processing.augmentation.nnunet_intensity import Blur, KeptGamma, LowResolution
 from miscnn_tf.processing.data_augmentation import SETTINGS, SWITCHES, Data_Augmentation, augmentations
 
-#: Settings of `Data_Augmentation` that this augmentation has, too.
-SHARED_SETTINGS: Final = (
-    *(
-        "config_mirror_axes",
-        "seg_augmentation",
-        "cropping",
-        "cropping_patch_shape",
-        "infaug",
-        "infaug_all",
-        "infaug_flip_list",
-    ),
+# Settings that `Data_Augmentation` does not have.
+_ADDED: Final = ("within_slices", "masked_channels")
+_ARGUMENTS: Final = ("cycles", "mirror", *_ADDED)
+#: All settings; the others are those of `Data_Augmentation`.
+NNUNET_SETTINGS: Final = (
+    *_ARGUMENTS,
+    "config_mirror_axes",
+    "seg_augmentation",
+    "cropping",
+    "cropping_patch_shape",
+    "infaug",
+    "infaug_all",
+    "infaug_flip_list",
 )
-_ARGUMENTS: Final = ("cycles", "mirror", "within_slices", "masked_channels")
 _FIXED: Final = {
-    name: getattr(Data_Augmentation(), name)
-    for name in (*SWITCHES, *SETTINGS)
-    if name not in (*_ARGUMENTS, *SHARED_SETTINGS)
+    name: getattr(Data_Augmentation(), name) for name in (*SWITCHES, *SETTINGS) if name not in NNUNET_SETTINGS
 }
 
 #: A patch is thick-sliced if its longest axis has more than this many times the voxels of the axis across the slices.
@@ -92,8 +91,8 @@ class NnUNetAugmentation(Data_Augmentation):
             of others. "never": no axis.
         masked_channels: Channels that are 0 again outside of the body after the augmentation: where all channels are
             exactly 0 before it. nnU-Net does so for channels that were normalised within their non-zero voxels.
-        **settings: `config_mirror_axes`, `seg_augmentation`, `cropping`, `cropping_patch_shape`, `infaug` and
-            `infaug_flip_list` of `Data_Augmentation`. It has no others: to choose ranges, use `Data_Augmentation`.
+        **settings: `config_mirror_axes`, `seg_augmentation`, `cropping`, `cropping_patch_shape`, `infaug`,
+            `infaug_all` and `infaug_flip_list` of `Data_Augmentation`. To choose ranges, use `Data_Augmentation`.
 
     Raises:
         ConfigurationError: If an argument is invalid.
@@ -180,10 +179,8 @@ class NnUNetAugmentation(Data_Augmentation):
         Args:
             inherited: Return only those that `Data_Augmentation` has.
         """
-        arguments = _ARGUMENTS[:2] if inherited else _ARGUMENTS
-        return {
-            name: plain(getattr(self, name), f"{type(self).__name__}.{name}") for name in (*arguments, *SHARED_SETTINGS)
-        }
+        names = [name for name in NNUNET_SETTINGS if not inherited or name not in _ADDED]
+        return {name: plain(getattr(self, name), f"{type(self).__name__}.{name}") for name in names}
 
     def validate(self) -> None:
         """Check all settings.
@@ -256,13 +253,12 @@ class NnUNetAugmentation(Data_Augmentation):
 
     @staticmethod
     def _check_setting(name: str) -> None:
-        if name not in SHARED_SETTINGS:
+        if name not in NNUNET_SETTINGS:
             raise _not_a_setting(name)
 
 
 def _not_a_setting(name: str) -> ConfigurationError:
-    known = (*_ARGUMENTS, *SHARED_SETTINGS)
-    hint = did_you_mean(name, known) or f" It has: {', '.join(known)}"
+    hint = did_you_mean(name, NNUNET_SETTINGS) or f" It has: {', '.join(NNUNET_SETTINGS)}"
     if name in _FIXED:
         hint = f" Its ranges and probabilities are nnU-Net's; leave {name} out, or use Data_Augmentation to choose them"
     return ConfigurationError(f"NnUNetAugmentation has no setting {name!r}.{hint}")
