@@ -134,7 +134,7 @@ class EpochLog:
     def _write(self, stopped: str | None, goes_on: bool) -> None:
         per_epoch = self.seconds_per_epoch
         left = None if stopped is not None else self._seconds_left(per_epoch)
-        written = datetime.now(UTC).isoformat(timespec="seconds")
+        written = datetime.now(UTC).isoformat(timespec="milliseconds")
         TrainingProgress(self.done, self.epochs, per_epoch, left, stopped, written).write(self.folder)
         if self.renew is None:
             return

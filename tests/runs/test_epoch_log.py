@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -49,6 +50,18 @@ def test_the_history_grows_by_a_line_per_epoch(tmp_path):
     history = read_history(tmp_path / "history.tsv")
     assert history["loss"] == pytest.approx([0.9, math.nan, 0.5], nan_ok=True)
     assert history["first"] == pytest.approx([1.0, math.nan, math.nan], nan_ok=True)
+
+
+def test_progress_of_two_folds_in_one_second_has_an_order(tmp_path, monkeypatch):
+    """Defect: with whole seconds the page of a fast cross-validation showed the fold before."""
+    moments = iter([datetime(2026, 12, 1, 3, 12, 55, 100_000, UTC), datetime(2026, 12, 1, 3, 12, 55, 600_000, UTC)])
+    monkeypatch.setattr(epoch_log, "datetime", type("Moments", (), {"now": staticmethod(lambda zone: next(moments))}))
+    written = []
+    for fold in ("fold_0", "fold_1"):
+        (tmp_path / fold).mkdir()
+        EpochLog(tmp_path / fold, 3).finish()
+        written.append(read_progress(tmp_path / fold / "progress.json").written)
+    assert written == ["2026-12-01T03:12:55.100+00:00", "2026-12-01T03:12:55.600+00:00"]
 
 
 def test_a_metric_that_begins_later_is_in_its_own_epochs(tmp_path):
