@@ -49,13 +49,11 @@ def on_grid_of(y: Any, y_pred: Any, finest: Any) -> Any:
         y_pred: The coarser output.
         finest: The output with the grid of `y`.
     """
-    slices = [slice(None)]
     for axis in range(1, len(finest.shape) - 1):
         known = finest.shape[axis] is not None and y_pred.shape[axis] is not None
         fine, coarse = (one.shape[axis] if known else tf.shape(one)[axis] for one in (finest, y_pred))
-        step = fine // coarse
-        slices.append(slice(step // 2, None, step))
-    return y[tuple(slices)]
+        y = tf.gather(y, (2 * tf.range(coarse) + 1) * fine // (2 * coarse), axis=axis)
+    return y
 
 
 def require_coarser_outputs(kind: str, outputs: Sequence[Any]) -> None:

@@ -72,6 +72,12 @@ def require_parts_for(scheme: LabelScheme, loss: Any, metrics: Sequence[Any]) ->
             f"{'overlapping regions' if scheme.regions else 'classes'}; set regions={bool(scheme.regions)}"
         )
     if scheme.regions:
+        ignore = getattr(loss, "ignore", None)
+        if ignore is not None and bool(ignore) != scheme.has_ignored:
+            raise ConfigurationError(
+                f"the loss {_name(loss)} has ignore={ignore}, but the label maps can"
+                f"{'' if scheme.has_ignored else 'not'} have voxels without annotation; set ignore={scheme.has_ignored}"
+            )
         name = _name(loss)
         of_package = _module(loss).startswith("miscnn_tf.") and overlapping is None
         if (of_package and name not in _OF_REGIONS) or any(part in name for part in _OF_CLASSES):

@@ -232,7 +232,8 @@ class Neural_Network(Represented):
         if self.precision != "auto" or found in (None, self.hardware.precision) or found not in PRECISIONS:
             return
         logger.info("the training goes on in %s, in which it began, instead of %s", found, self.hardware.precision)
-        hardware, before = replace(self.hardware, precision=found), self._compiled
+        description = f"{self.hardware.description}; continued in {found}, in which the training began"
+        hardware, before = replace(self.hardware, precision=found, description=description), self._compiled
         after = CompiledModel(self._build(hardware), hardware, before.optimizer, before.window_shape)
         before.transfer(after, self.loss, self.metrics)
         self._compiled, self._predictor = after, None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from skimage.transform import resize
 
 import miscnn_tf
 from miscnn_tf.errors import ConfigurationError
@@ -58,6 +60,19 @@ def test_coarser_labels_are_those_in_the_middle(step):
     found = on_grid_of(labels, np.zeros((1, 60 // step, 7, 2)), np.zeros((1, 60, 7, 2)))
     centres = np.floor((np.arange(60 // step) + 0.5) * step).astype(int)
     np.testing.assert_array_equal(found, labels[:, centres])
+
+
+def test_labels_of_grids_that_do_not_divide_are_those_in_the_middle():
+    """Whole images of all sizes in a network of a user: their sizes are known only when it runs."""
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None, None)), tf.TensorSpec((1, None, None, 2))])
+    def found(labels, coarse):
+        return on_grid_of(labels, coarse, tf.expand_dims(labels, -1))
+
+    rng = np.random.default_rng(0)
+    labels, coarse = rng.random((1, 11, 17), np.float32), np.zeros((1, 6, 5, 2), np.float32)
+    expected = resize(labels[0], (6, 5), order=0, mode="edge", anti_aliasing=False)
+    np.testing.assert_array_equal(found(labels, coarse)[0], expected)
 
 
 def test_the_loss_is_the_weighted_sum_and_metrics_are_those_of_the_first_output(make_network):

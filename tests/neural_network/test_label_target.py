@@ -18,6 +18,7 @@ from miscnn_tf.evaluation.detailed_validation import detailed_validation
 from miscnn_tf.neural_network import losses
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.label_target import compared
+from miscnn_tf.neural_network.loss_nnunet import NnUNetLoss
 from miscnn_tf.neural_network.loss_terms import counted
 from miscnn_tf.neural_network.losses import dice_soft_loss
 from miscnn_tf.neural_network.metrics import ClassDice, RegionDice, dice_soft
@@ -192,6 +193,21 @@ def test_a_softmax_that_is_not_the_last_layers_activation_is_an_error():
 
     with pytest.raises(ConfigurationError, match="ends in a softmax, which cannot give overlapping regions"):
         make_network(boxes((1, 2)), regions=REGIONS, order=[1, 2], architecture=OwnSoftmax())
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_nnunet_loss_has_the_settings_of_the_labels(ignored):
+    """Defect: with the other setting the cross-entropy of regions had another weight than nnU-Net's."""
+    label_map = {9: "ignore"} if ignored else None
+
+    def network(**settings):
+        return make_network(boxes((1, 2)), label_map, REGIONS, [1, 2], loss=NnUNetLoss(**settings))
+
+    network(regions=True, ignore=ignored)
+    with pytest.raises(ConfigurationError, match=f"nnunet_loss has ignore={not ignored}, .*; set ignore={ignored}"):
+        network(regions=True, ignore=not ignored)
+    with pytest.raises(ConfigurationError, match=r"has regions=False, but .* overlapping regions; set regions=True"):
+        network(ignore=ignored)
 
 
 def test_regions_are_trained_predicted_scored_and_stored(tmp_path):

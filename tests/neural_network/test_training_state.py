@@ -337,6 +337,7 @@ def test_an_interrupted_training_goes_on_in_its_precision(network, tmp_path, mon
     whole = trained((began, []))
     resumed = trained((began, [Interrupt(1)]), (others[began], []))
     assert resumed.hardware.precision == resumed.model.dtype_policy.name == began
+    assert f"continued in {began}" in repr(resumed)
     assert resumed.model.layers[1].compute_dtype == whole.model.layers[1].compute_dtype
     for ours, expected in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, expected)

@@ -45,6 +45,9 @@ class NnUNet(Abstract_Architecture):
         ConfigurationError: If an argument is invalid.
     """
 
+    #: Name of the argument `blocks` in a subclass, for messages.
+    _blocks_argument = "blocks"
+
     def __init__(
         self,
         features: Sequence[int],
@@ -67,7 +70,7 @@ class NnUNet(Abstract_Architecture):
             self.strides = ((1,), *self.strides[1:])
         if set(self.strides[0]) != {1}:
             raise ConfigurationError(f"strides={strides!r}: the first level must have the stride 1")
-        self.blocks = _per_level(blocks, "blocks", levels)
+        self.blocks = _per_level(blocks, self._blocks_argument, levels)
         self.decoder_convolutions = _per_level(decoder_convolutions, "decoder_convolutions", levels - 1)
         self.activation = known_activation(activation)
         self.deep_supervision = flag(deep_supervision, "deep_supervision")
@@ -84,7 +87,7 @@ class NnUNet(Abstract_Architecture):
         """Return the divisor of each axis: the product of its strides.
 
         Raises:
-            ConfigurationError: If kernels or strides have another number of axes.
+            ConfigurationError: If the strides have another number of axes.
         """
         along = zip(*(self.stride(level, n_axes) for level in range(len(self.features))), strict=True)
         return tuple(math.prod(steps) for steps in along)

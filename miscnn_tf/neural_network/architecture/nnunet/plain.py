@@ -43,6 +43,8 @@ class Architecture(NnUNet):
         Nature Methods 2021, arXiv 1904.08128.
     """
 
+    _blocks_argument = "convolutions"
+
     def __init__(
         self,
         features: Sequence[int] = (32, 64, 128, 256, 320),

@@ -92,7 +92,7 @@ def test_the_initial_weights_are_he_normal_and_the_biases_zero():
         ({"kernel_sizes": 2}, "kernel_sizes=2 must be odd"),
         ({"kernel_sizes": (3, 3)}, "kernel_sizes=.* must have 3 entries, one per level"),
         ({"strides": (2, 2, 2)}, "the first level must have the stride 1"),
-        ({"convolutions": (2, 2)}, "convolutions=.*|blocks=.*"),
+        ({"convolutions": (2, 2)}, "convolutions=.* must be one number, or 3 numbers"),
         ({"decoder_convolutions": (1, 1, 1)}, "decoder_convolutions=.* must be one number, or 2 numbers"),
         ({"activation": "softmx"}, "not the name of a Keras activation"),
     ],
