@@ -60,7 +60,7 @@ def test_progress_of_two_folds_in_one_second_has_an_order(tmp_path, monkeypatch)
     for fold in ("fold_0", "fold_1"):
         (tmp_path / fold).mkdir()
         EpochLog(tmp_path / fold, 3).finish()
-        written.append(read_progress(tmp_path / fold / "progress.json").written)
+        written.append(read_progress(tmp_path / fold).written)
     assert written == ["2026-12-01T03:12:55.100+00:00", "2026-12-01T03:12:55.600+00:00"]
 
 
