@@ -1,7 +1,7 @@
 """Compare each piece of the recipe with nnU-Net itself.
 
-nnU-Net (nnunetv2, with PyTorch for CPUs or GPUs) is installed once into a virtual environment of its own. Each piece
-prints one line per comparison: the largest difference, and what was compared.
+nnU-Net (nnunetv2, with PyTorch for CPUs or GPUs) and MONAI, for MedNeXt, are installed once into a virtual environment
+of their own. Each piece prints one line per comparison: the largest difference, and what was compared.
 
 Run: python benchmarks/parity.py [--python PYTHON] [--only planner networks …]
 """
@@ -17,14 +17,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("parity")
 #: The order of the recipe.
-PIECES = ("planner", "networks", "step", "normalization", "augmentation", "labels", "prediction")
-REQUIREMENT = "nnunetv2>=2.8"
+PIECES = ("planner", "networks", "mednext", "step", "normalization", "augmentation", "labels", "prediction")
+REQUIREMENTS = ("nnunetv2>=2.8", "monai>=1.6")  # MONAI for MedNeXt
 
 
 def main() -> int:
     """Run the comparisons and return the exit code: 1 if one differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", help="interpreter of an environment with nnunetv2 (default: it is made)")
+    parser.add_argument("--python", help="interpreter of an environment with nnunetv2 and monai (default: it is made)")
     parser.add_argument(
         "--environment",
         type=Path,
@@ -45,11 +45,11 @@ def main() -> int:
 
 
 def environment(folder: Path) -> str:
-    """Make a virtual environment with nnU-Net, unless it exists, and return its interpreter."""
+    """Make a virtual environment with nnU-Net and MONAI, unless it exists, and return its interpreter."""
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", REQUIREMENT], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
     return str(python.resolve().parent / python.name)
 
 

@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
-from miscnn_tf.neural_network.architecture.nnunet import NnUNet_plain, NnUNet_residual
+from miscnn_tf.neural_network.architecture.nnunet import MedNeXt, NnUNet_plain, NnUNet_residual
 from miscnn_tf.neural_network.architecture.unet import (
     UNet_attention,
     UNet_attention_residual,
@@ -44,3 +44,4 @@ architectures.register("unet_multiRes", UNet_multiRes)
 architectures.register("unet_multiPath", UNet_multiPath)
 architectures.register("nnunet_plain", NnUNet_plain)
 architectures.register("nnunet_residual", NnUNet_residual)
+architectures.register("mednext", MedNeXt)
