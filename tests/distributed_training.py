@@ -22,6 +22,7 @@ SETTINGS = {
     "network": {"feature_maps": [4, 8], "instance_normalization": False},
     "arguments": {},
     "class_weight": True,
+    "batch_dice": False,
     "metric": None,
     "samples": 5,
     "epochs": 2,
@@ -101,6 +102,7 @@ def train_here(folder, number=0, written=None, **changed):
     from miscnn_tf.neural_network.architecture.unet.plain import Architecture
     from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
     from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
+    from miscnn_tf.neural_network.losses import dice_crossentropy, nnunet_loss
     from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
 
     settings = {**SETTINGS, **changed}
@@ -114,7 +116,7 @@ def train_here(folder, number=0, written=None, **changed):
     network = miscnn_tf.Neural_Network(
         preprocessor,
         Architecture(**settings["network"]),
-        loss="dice_crossentropy",
+        loss=nnunet_loss(batch_dice=True) if settings["batch_dice"] else dice_crossentropy,
         metrics=[dice_soft, ClassDice(1)],
         learning_rate=0.01,
         multi_gpu=settings["devices"] > 1,

@@ -201,13 +201,17 @@ class ThreeOutputs(Abstract_Architecture):
 
 def deep_supervision(folder):
     """Losses and weights of a network with three outputs, on one device and on two, in batches of three."""
+    return {kind: _deep_supervision(folder, nnunet_loss(batch_dice=kind == "batch")) for kind in ("sample", "batch")}
+
+
+def _deep_supervision(folder, loss):
     found = []
     for devices in (1, 2):
         network = small_network(folder, devices=devices)
         network = Neural_Network(
             network.preprocessor,
             ThreeOutputs(),
-            nnunet_loss,
+            loss,
             learning_rate=0.01,
             multi_gpu=devices > 1,
             precision="float32",

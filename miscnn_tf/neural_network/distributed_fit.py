@@ -20,7 +20,7 @@ from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.data_generator import Feed
 from miscnn_tf.neural_network.hardware import Hardware
 from miscnn_tf.neural_network.optimizer import has_schedule, learning_rate_of
-from miscnn_tf.neural_network.shared_gradients import as_of_one_device, sum_over_devices
+from miscnn_tf.neural_network.shared_gradients import as_of_one_device, shares_batch, sum_over_devices
 
 logger = logging.getLogger(__name__)
 
@@ -264,11 +264,12 @@ class DistributedFit:
     def _mean_loss(
         self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, size: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        before = _batch_size.set(size)
+        before, shared = _batch_size.set(size), shares_batch.set(training)
         try:
             loss = self.model.compute_loss(x=images, y=labels, y_pred=output, training=training)
         finally:
             _batch_size.reset(before)
+            shares_batch.reset(shared)
         return loss * self.hardware.replicas  # Keras divides by it, as if all parts had one size
 
     def _count(self, images: tf.Tensor, labels: tf.Tensor, output: tf.Tensor, loss: tf.Tensor) -> None:

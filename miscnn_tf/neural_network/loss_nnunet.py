@@ -19,6 +19,7 @@ from miscnn_tf.neural_network.loss_terms import (
     spatial_sum,
     weighted_truth,
 )
+from miscnn_tf.neural_network.shared_gradients import sum_over_batch
 
 __all__ = ["NnUNetLoss", "nnunet_loss"]
 
@@ -35,8 +36,8 @@ class NnUNetLoss(ConfiguredLoss):
         t_{vc} \log p_{vc}
 
     The sums of the Dice run over the voxels of a sample, or of the whole batch with `batch_dice`, which is steadier if
-    patches often lack a class. Of a batch that several devices share, each device computes it for its part. Voxels
-    without annotation do not count.
+    patches often lack a class. Devices that share a batch add up their sums in training, as in nnU-Net. Voxels without
+    annotation do not count.
 
     Args:
         batch_dice: Compute the Dice over the batch instead of each sample. nnU-Net does for images, and for volumes of
@@ -91,7 +92,8 @@ class NnUNetLoss(ConfiguredLoss):
         sums = overlaps(y_true, y_pred)
         if self.batch_dice:
             samples = ops.ones_like(sums[0][:, :1])
-            sums = tuple(samples * ops.sum(one, 0, keepdims=True) for one in sums)
+            pooled = sum_over_batch(tuple(ops.sum(one, 0, keepdims=True) for one in sums))
+            sums = tuple(samples * one for one in pooled)
         intersection, truth, prediction = sums
         dice = (2.0 * intersection + self.smooth) / (truth + prediction + self.smooth)
         return ops.mean(dice if factors is None else dice * factors, -1)

@@ -1,17 +1,33 @@
-"""Sum, clipping and overflow check of the gradients of a batch that several devices share, as on one device."""
+"""Sums, clipping and overflow check for loss and gradients of a batch that several devices share, as on one device."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 import keras
 import tensorflow as tf
+
+#: True while the loss of a training step is computed on one of several devices.
+shares_batch: Final[ContextVar[bool]] = ContextVar("shares_batch", default=False)
 
 
 def sum_over_devices(values: Any) -> Any:
     """Return the sums of tensors, in any structure, over all devices; call it inside ``strategy.run``."""
     here = tf.nest.map_structure(tf.identity, values)  # values that were read elsewhere have no device for the result
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
+
+
+def sum_over_batch(values: Any) -> Any:
+    """Return the sums of a loss over the samples of a batch, of which each device has a part.
+
+    In a training step these are sums over all devices, and so are the gradients. A validation step, in which a device
+    may have no samples, and a program with one device return the values.
+
+    Args:
+        values: Tensors, in any structure, with the sums over the samples of this device.
+    """
+    return sum_over_devices(values) if shares_batch.get() else values
 
 
 def as_of_one_device(

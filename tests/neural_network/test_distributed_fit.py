@@ -60,8 +60,9 @@ def test_a_metric_made_outside_of_the_scope_counts_what_all_devices_see_after_ea
     assert kinds == [True, True, False]
 
 
-def test_a_network_with_several_outputs_trains_as_on_one_device(on_two_devices):
-    one, two = on_two_devices["deep_supervision"]
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+def test_several_outputs_and_the_dice_of_a_batch_train_as_on_one_device(on_two_devices, dice):
+    one, two = on_two_devices["deep_supervision"][dice]
     np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
@@ -131,6 +132,15 @@ def test_two_machines_train_as_one_and_the_first_one_writes(tmp_path, monkeypatc
     assert len((tmp_path / "two" / "log.csv").read_text().splitlines()) == 3
     files = {path.name for path in (tmp_path / "two").rglob("*") if path.is_file()}
     assert files == {"result_0.npz", "result_1.npz", "best.keras", "log.csv", "training_state.npz"}
+
+
+@pytest.mark.slow
+def test_two_machines_add_up_the_dice_of_a_batch(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    (tmp_path / "one").mkdir()
+    train_here(tmp_path / "one", batch_dice=True)
+    one = dict(np.load(tmp_path / "one" / "result_0.npz"))
+    assert_same(one, train(tmp_path / "two", MACHINES, batch_dice=True), but=["val_loss"])
 
 
 @pytest.mark.slow
