@@ -1,8 +1,8 @@
 """MedNeXt beside MONAI's: number of weights of each layer, logits of all outputs, and gradients.
 
 The blocks that halve have the expansion ratio of the coarser level in both. In MONAI's own B, M and L it is that of the
-finer level; S, where both are equal, is compared with MONAI's network as it is. The logits of MedNeXt are not normalised (up to 20
-here), so that their differences are relative.
+finer level; S, where both are equal, is compared with MONAI's network as it is. The logits are up to 20, so that their
+differences are relative.
 """
 
 from __future__ import annotations
