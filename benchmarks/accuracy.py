@@ -8,8 +8,8 @@ on. The time starts with the first step; preparation and prediction are not part
     python benchmarks/accuracy.py --data hippocampus --rivals --validate-on-training 5 --seeds 0 1 2 -o decisions.json
 
 ``--validate-on-training`` is for decisions: it divides the training samples into folds, and leaves the validation
-samples alone. The results are written after each run. The same command continues with the runs that are missing, and
-prints a table of all results in the file.
+samples alone; ``--set`` changes our plan. The results are written after each run. The same command continues with the
+runs that are missing, and prints a table of all results in the file.
 
 The rivals need an environment with PyTorch, nnunetv2 and monai. It is made if ``--python`` does not name one.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -58,6 +59,7 @@ class Turn:
     Attributes:
         data: Name of the data set.
         fold: ``"0/5"`` for the first of five folds of the training samples; None for the split of the data set.
+        changes: Values of the plan that are changed, for ablations; only ours has them.
     """
 
     data: str
@@ -65,6 +67,7 @@ class Turn:
     minutes: float
     seed: int
     fold: str | None
+    changes: str
     processor: str
     cores: int
 
@@ -101,6 +104,8 @@ def main() -> int:
         "-o", "--output", type=Path, default=Path("results.json"), help="the results (default: %(default)s)"
     )
     arguments = parser.parse_args()
+    if arguments.python and os.sep in arguments.python:  # the methods run in another folder
+        arguments.python = os.path.abspath(arguments.python)
     if arguments.minutes <= 0:
         parser.error(f"--minutes {arguments.minutes:g}: give a time above 0")
     if arguments.folds and not arguments.validate_on_training:
@@ -125,8 +130,9 @@ def run_missing(arguments: argparse.Namespace, methods: list[str], results: list
         for turn, data, training, validation in turns(arguments, methods, Path(temporary)):
             if turn in done:
                 continue
-            name = "-".join(map(str, (turn.data, turn.method, f"{turn.minutes:g}min", turn.seed, turn.fold)))
-            folder = (arguments.keep or Path(temporary)) / name.replace("/", "of")
+            parts = (turn.data, turn.method, turn.changes, f"{turn.minutes:g}min", f"seed{turn.seed}", turn.fold)
+            name = "-".join(str(part) for part in parts if part)
+            folder = (arguments.keep or Path(temporary)).resolve() / re.sub(r"[^\w.=-]", "_", name)
             print(f"{datetime.now(UTC):%H:%M} {name}", file=sys.stderr, flush=True)
             python = sys.executable
             if turn.method != OURS:
@@ -155,7 +161,8 @@ def turns(
                 splits = {f"{fold}/{count}": folds[fold] for fold in arguments.folds or range(count)}
             for fold, (training, validation) in splits.items():
                 for method in methods:
-                    turn = Turn(data.name, method, arguments.minutes, seed, fold, machine, cores)
+                    changes = "; ".join(arguments.set) if method == OURS else ""
+                    turn = Turn(data.name, method, arguments.minutes, seed, fold, changes, machine, cores)
                     yield turn, data, training, validation
 
 
@@ -168,7 +175,12 @@ def run(
         RunError: If the process fails, or its predictions cannot be scored.
     """
     settings = data.write(folder, training, validation)
-    settings |= {"minutes": turn.minutes, "seed": turn.seed, "output": str(folder / turn.method)}
+    settings |= {
+        "minutes": turn.minutes,
+        "seed": turn.seed,
+        "changes": turn.changes.split("; ") if turn.changes else [],
+    }
+    settings["output"] = str(folder / turn.method)
     (folder / turn.method).mkdir()
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     log = folder / "output.txt"
@@ -243,13 +255,14 @@ def table(results: list[dict[str, Any]]) -> str:
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
         folds = None if result["fold"] is None else result["fold"].partition("/")[2]
-        key = (result["data"], result["minutes"], folds, result["processor"], result["cores"], result["method"])
+        key = (result["data"], result["minutes"], folds, result["processor"], result["cores"])
+        key += (result["method"], result["changes"])
         rows.setdefault(key, []).append(result)
     lines = [
         "| data set | samples | minutes | method | runs | steps | Dice per class | mean Dice | processor |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for (data, minutes, folds, machine, cores, method), runs in rows.items():
+    for (data, minutes, folds, machine, cores, method, changes), runs in rows.items():
         steps = round(statistics.fmean(one["steps"] for one in runs))
         classes = []
         for number, name in enumerate(runs[0]["classes"]):
@@ -257,9 +270,10 @@ def table(results: list[dict[str, Any]]) -> str:
             classes.append(f"{name} {statistics.fmean(values):.3f}" if values else f"{name} –")
         means = [one["mean"] for one in runs]
         mean = f"{statistics.fmean(means):.4f}" + (f" ± {statistics.stdev(means):.4f}" if len(means) > 1 else "")
+        title = f"{TITLES[method]}, {changes}" if changes else TITLES[method]
         samples = "validation" if folds is None else f"{folds} folds of training"
         lines.append(
-            f"| {data} | {samples} | {minutes:g} | {TITLES[method]} | {len(runs)} | {steps} | {', '.join(classes)} "
+            f"| {data} | {samples} | {minutes:g} | {title} | {len(runs)} | {steps} | {', '.join(classes)} "
             f"| {mean} | {machine}, {plural(cores, 'core')} |"
         )
     return "\n".join(lines)

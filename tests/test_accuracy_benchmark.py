@@ -116,7 +116,7 @@ def test_a_prediction_that_is_missing_or_on_another_grid_is_an_error(accuracy, t
 def arguments(tmp_path: Path, **given: Any) -> Namespace:
     defaults = {
         "data": ["cells"], "minutes": 1.0, "seeds": [0, 1], "python": "python", "validate_on_training": None,
-        "folds": None, "folder": tmp_path, "keep": None, "output": tmp_path / "results.json",
+        "folds": None, "set": [], "folder": tmp_path, "keep": None, "output": tmp_path / "results.json",
     }  # fmt: skip
     return Namespace(**{**defaults, **given})
 
@@ -166,9 +166,24 @@ def test_a_failed_run_is_reported_and_not_a_result(accuracy, monkeypatch, tmp_pa
     assert "MONAI ended with an error" in capsys.readouterr().err
 
 
+def test_an_ablation_is_a_run_of_its_own_of_ours_alone(accuracy, monkeypatch, tmp_path):
+    monkeypatch.setattr(accuracy, "run", stand_in)
+    results: list[dict[str, Any]] = []
+    accuracy.run_missing(arguments(tmp_path, seeds=[0]), ["miscnn_tf", "monai"], results)
+    changed = arguments(tmp_path, seeds=[0], set=["network.learning_rate=0.002"])
+    accuracy.run_missing(changed, ["miscnn_tf", "monai"], results)
+    assert [(one["method"], one["changes"]) for one in results] == [
+        ("miscnn_tf", ""),
+        ("monai", ""),
+        ("miscnn_tf", "network.learning_rate=0.002"),
+    ]
+    assert "| miscnn_tf, network.learning_rate=0.002 | 1 |" in accuracy.table(results)
+
+
 @pytest.mark.slow
 def test_ours_trains_and_is_scored(tmp_path):
-    command = [sys.executable, "accuracy.py", "--data", "cells", "--rivals", "--minutes", "0.1", "-o"]
+    command = [sys.executable, "accuracy.py", "--data", "cells", "--rivals", "--minutes", "0.1"]
+    command += ["--set", "network.learning_rate=0.002", "-o"]
     done = subprocess.run(
         [*command, str(tmp_path / "results.json")], cwd=BENCHMARKS, capture_output=True, text=True, check=False
     )
@@ -177,5 +192,6 @@ def test_ours_trains_and_is_scored(tmp_path):
     assert (result["training"], result["validation"], len(result["cases"])) == (32, 16, 16)
     assert result["steps"] > 0
     assert 0 < result["mean"] <= 1
+    assert result["changes"] == "network.learning_rate=0.002"
     assert 6 <= result["seconds"]["training"] < 60
-    assert "| cells | validation | 0.1 | miscnn_tf | 1 |" in done.stdout
+    assert "| cells | validation | 0.1 | miscnn_tf, network.learning_rate=0.002 | 1 |" in done.stdout

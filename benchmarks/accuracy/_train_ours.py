@@ -1,4 +1,4 @@
-"""miscnn_tf in `accuracy.py`: plan, train and predict with the public `plan`, and change nothing in the plan."""
+"""miscnn_tf in `accuracy.py`: plan, train and predict with the public `plan`."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def main() -> None:
     planned_callbacks = training_run.make_callbacks
     training_run.make_callbacks = lambda *given: [*planned_callbacks(*given), counter]
     begin = time.perf_counter()
-    run = miscnn_tf.plan(
-        settings["raw"], settings["minutes"], output / "run", settings={"network.seed": settings["seed"]}
-    )
+    changes = [f"network.seed={settings['seed']}", *settings["changes"]]
+    run = miscnn_tf.plan(settings["raw"], settings["minutes"], output / "run", settings=changes)
     run.train()
     trained = time.perf_counter()
     written = run.predict(settings["images"], output / "predictions", overlay=False)
