@@ -63,6 +63,7 @@ def main() -> None:
             "predicting": predicted - trained,
         },
         "version": f"miscnn_tf {miscnn_tf.__version__}",
+        "plan": str(run).splitlines(),
     }
     (output / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
