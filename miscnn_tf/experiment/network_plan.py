@@ -529,8 +529,8 @@ def coarser_plan(plan: NetworkPlan, classes: int, memory_gb: float, cases: int) 
     covered, spacing = math.prod(plan.patch_shape), np.array(plan.spacing)
     if covered / whole >= _LOW_RESOLUTION_SHARE:
         return (
-            f"a patch in full resolution covers {min(100, 100 * covered / whole):.0f} % of the median image, and only below "
-            f"{100 * _LOW_RESOLUTION_SHARE:.0f} % nnU-Net adds a lower resolution"
+            f"a patch in full resolution covers {min(100, 100 * covered / whole):.0f} % of the median image, and only "
+            f"below {100 * _LOW_RESOLUTION_SHARE:.0f} % nnU-Net adds a lower resolution"
         )
     coarser = plan
     while covered / voxels < _LOW_RESOLUTION_SHARE:

@@ -227,3 +227,11 @@ def test_configuration_file():
 def test_configuration_file_with_a_mistake(keys, message):
     with pytest.raises((ConfigurationError, ValueError), match=message):
         Augmentation(**keys)
+
+
+def test_a_single_slice_of_a_volume_is_augmented_as_an_image() -> None:
+    slices = NnUNetAugmentation(within_slices=1)
+    for flat in ((64, 64), (64, 32), (40, 64)):
+        deep = (flat[0], 1, flat[1])
+        assert slices.rotation_limit(deep) == NnUNetAugmentation().rotation_limit(flat)
+    assert slices.rotation_limit((64, 4, 32)) == pytest.approx(np.pi)
