@@ -31,6 +31,7 @@ OWN = {
     "cross-validate": {"--fresh", "--archive"},
     "predict": {"--format", "--probabilities", "--threshold", "--values", "--overlay"},
     "evaluate": {"--ignore", "--tolerance", "--model", "--names", "--images"},
+    "compare": {"--data"},
     "report": {"--open", "--data"},
     "doctor": {"--json"},
     "cleanup": {"--batches", "--evaluation", "--predictions", "--only", "--dry-run", "--yes"},
