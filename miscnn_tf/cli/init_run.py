@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan
 from miscnn_tf.runs.fold import write_fold2disk
 
 _GIVEN: Final = "set on the command line"
+_WIDTH: Final = 110
 #: Keys of ``[split]`` with which the user decides on the samples.
 _SPLITS: Final = ("file", "training", "validation", "validation_share")
 
@@ -168,7 +170,8 @@ def _describe_configurations(planned: Plans, configuration: str | None) -> list[
         f"{configuration_line(chosen)}, which also trains {' and '.join(others)} on such data: 'miscnn-tf init "
         f"--configuration {others[0]}' plans it, 'miscnn-tf compare' chooses."
     )
-    return [line, *(f"{name} is not planned: {reason}." for name, reason in planned.refusals.items())]
+    lines = [line, *(f"{name} is not planned: {reason}." for name, reason in planned.refusals.items())]
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
 
 
 def configuration_line(name: str) -> str:
