@@ -86,7 +86,9 @@ Overlap = Annotated[
 
 
 def _voxel_length(value: Any) -> Any:
-    if value == KEEP or (type(value) in (int, float) and 0 < value < math.inf):
+    if type(value) in (int, float) and 0 < value < math.inf:
+        return float(value)
+    if value == KEEP:
         return value
     raise ValueError(f"{shown(value)} is neither a positive length in mm nor {KEEP!r}")
 

@@ -86,6 +86,13 @@ def test_the_best_is_kept_and_predicts(
     found = [row for row in read_scores(ensemble / "scores.csv") if row["sample_id"] == sample]
     assert [row["dice"] for row in found] == pytest.approx([row["dice"] for row in expected], abs=1e-3, nan_ok=True)
 
+    # The ensemble predicts in the same way from the files of a group.
+    both = comparison.load_files([folder / "fold_0" / "model.keras" for folder in (cross_validated, slices)])
+    both.dump(tmp_path / "both")
+    assert cli.main(["predict", str(tmp_path / "both"), str(image), str(tmp_path / "both.nii.gz")]) == 0
+    written = np.asarray(nib.load(tmp_path / "both.nii.gz").dataobj)
+    assert np.mean(written == mean.argmax(-1)) > 0.999
+
     assert len(load_group(best).models) == len(content["candidates"][content["best"]]["members"]) * 2
     assert cli.main(["predict", str(best), str(image), str(tmp_path / "seg.nii.gz")]) == 0
     assert nib.load(tmp_path / "seg.nii.gz").shape == truth.shape
