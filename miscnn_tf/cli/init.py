@@ -11,7 +11,7 @@ Carvana, the Cell Tracking Challenge and the Data Science Bowl 2018 as they are 
 the split.
 
 Examples:
-  miscnn-tf init scans -o experiment.toml
+  miscnn-tf init scans -o experiment.toml --minutes 60
   miscnn-tf init cells -o cells.toml --label-map nonzero=1
   miscnn-tf init CHASE_DB1 -o vessels.toml --mask-pattern '.*_2ndHO'
   miscnn-tf init patients -o lungs.toml --structures Lung_L=1 Lung_R=2 --set network.epochs=20
@@ -23,7 +23,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from miscnn_tf.cli.argument_types import memory_size
+from miscnn_tf.cli.argument_types import memory_size, positive_number
 from miscnn_tf.cli.data_options import add_data_arguments, data_folder, given_tables
 
 #: Names of `miscnn_tf.experiment.network_plan.PRESETS`, which needs NumPy.
@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="network of nnU-Net: plain, or with a residual encoder for 8, 24 or 40 GB of GPU memory (default: "
         "%(default)s)",
     )
+    parser.add_argument(
+        "--minutes",
+        type=positive_number(),
+        metavar="N",
+        help="time limit of the training; on a CPU, patch and batch follow from it and the measured time of a step "
+        "(default: a number of epochs)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing configuration")
 
 
@@ -64,6 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
     given = given_tables(arguments)
-    run_init(data_folder(arguments), arguments.output, given, memory_gb, arguments.overwrite, preset=arguments.preset)
+    run_init(
+        data_folder(arguments),
+        arguments.output,
+        given,
+        memory_gb,
+        arguments.overwrite,
+        arguments.minutes,
+        arguments.preset,
+    )
     print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

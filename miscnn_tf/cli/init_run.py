@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
+from miscnn_tf._machine.tf_config import read_cluster
 from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_table, what_was_found
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
@@ -18,9 +19,9 @@ from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.label_keys import IGNORE_TEXT, is_ignored
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, StorageError
-from miscnn_tf.experiment.build import make_interface
+from miscnn_tf.experiment.build import make_interface, make_preprocessor
 from miscnn_tf.experiment.fingerprint import take_fingerprint
-from miscnn_tf.experiment.planner import Choice, make_plan, this_machine, to_tables
+from miscnn_tf.experiment.planner import Choice, Plan, make_plan, this_machine, to_tables
 from miscnn_tf.experiment.schema import AUTO, Data, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
 from miscnn_tf.runs.fold import write_fold2disk
@@ -84,6 +85,12 @@ def run_init(
     fingerprint = take_fingerprint(data_io)
     machine = this_machine(memory_gb)
     names = interface.names_of_classes()
+    if minutes is None:
+        minutes = given_experiment.network.minutes
+
+    def seconds_of(plan: Plan) -> float:
+        return _seconds_per_step(_with_given(plan, given), data_io)
+
     plan = make_plan(
         fingerprint,
         machine,
@@ -93,6 +100,7 @@ def run_init(
         channel_names=interface.channel_names,
         regions=bool(scheme_of(interface).regions),
         ignore=scheme_of(interface).has_ignored,
+        measure=seconds_of if _can_measure(given) else None,
     )
     split_file = output.with_suffix(".split.json")
     kept = interface.validation_samples if given.get("split", {}).keys().isdisjoint(_SPLITS) else ()
@@ -118,9 +126,7 @@ def run_init(
         # The label map of the interface also has other values of the files.
         if key not in ("path", "layout", "settings", "label_map"):
             data[key] = Choice(value, _GIVEN)
-    for table, keys in given.items():
-        if table != "data":
-            plan.setdefault(table, {}).update({key: Choice(value, _GIVEN) for key, value in keys.items()})
+    plan = _with_given(plan, given)
 
     experiment = check_experiment(
         {
@@ -143,6 +149,33 @@ def run_init(
     print("\n".join(header[1:-1]))
     print(f"Wrote {output} and {fingerprint_file.name}, planned for {machine.description}")
     return experiment
+
+
+def _with_given(plan: Plan, given: Mapping[str, Any]) -> Plan:
+    """Return the plan with the keys that the user gave."""
+    tables = {table: {key: Choice(value, _GIVEN) for key, value in keys.items()} for table, keys in given.items()}
+    return {
+        table: {**plan.get(table, {}), **tables.get(table, {})}
+        for table in dict.fromkeys((*plan, *tables))
+        if table != "data"
+    }
+
+
+def _can_measure(given: Mapping[str, Any]) -> bool:
+    """Return True if a training step can be measured, and patch and batch reduced."""
+    fixed = given.get("network", {}).keys() & {"architecture", "weights"} or "patch_shape" in given.get(
+        "preprocessing", {}
+    )
+    return not fixed and read_cluster() is None
+
+
+def _seconds_per_step(plan: Plan, data_io: Data_IO) -> float:
+    """Measure a training step of a plan on this machine."""
+    from miscnn_tf.experiment.build_network import make_model  # imports TensorFlow
+    from miscnn_tf.neural_network.step_time import seconds_per_step
+
+    experiment = Experiment.model_validate({"data": {"path": data_io.input_path}, **to_tables(plan)})
+    return seconds_per_step(make_model(experiment, make_preprocessor(experiment, data_io)))
 
 
 def _plan_split(interface: Abstract_IO, data_io: Data_IO, file: Path, kept: Sequence[Hashable]) -> dict[str, Choice]:

@@ -124,6 +124,16 @@ class NetworkPlan:
         return len(self.patch_shape)
 
     @property
+    def step_voxels(self) -> int:
+        """Voxels of a batch."""
+        return self.batch_size * math.prod(self.patch_shape)
+
+    def with_levels(self, levels: int) -> NetworkPlan:
+        """Return the plan without the coarsest levels of the network, so that it has at most `levels`."""
+        topology = Topology(self.topology.strides[:levels], self.topology.kernel_sizes[:levels])
+        return replace(self, topology=topology, features=self.features[:levels])
+
+    @property
     def batch_dice(self) -> bool:
         """True if nnU-Net computes the Dice of the loss over the batch: for images, and for small parts of volumes."""
         return self.axes == 2 or self.low_resolution

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from miscnn_tf.experiment.network_plan import (
     plan_data_set,
     thick_axis,
 )
+from miscnn_tf.experiment.time_budget import Budget, fit
 from miscnn_tf.processing.subfunctions.orientation import axis_changes
 
 #: Filters of the first level on a CPU, which computes in float32: they need the same memory as twice as many in half
@@ -59,6 +60,8 @@ _ORIENTATION: Final = "RAS"
 # Steps of an epoch of a training with a time limit.
 _STEPS_PER_MINUTE: Final = 5
 _FEWEST_STEPS: Final = 10
+# Epochs of a training whose number of steps is known.
+_EPOCHS: Final = 30
 # Memory for a training step in GB: of a GPU that does not report it, and of a CPU.
 _GPU_GB: Final = 8.0
 _CPU_GB: Final = 4.0
@@ -127,6 +130,7 @@ def make_plan(
     channel_names: Sequence[str] | None = None,
     regions: bool = False,
     ignore: bool = False,
+    measure: Callable[[Plan], float] | None = None,
 ) -> Plan:
     """Propose a configuration, without the table ``[data]``.
 
@@ -140,6 +144,8 @@ def make_plan(
             ``rgb_to_0_1`` choose the normalization of a channel, as in nnU-Net.
         regions: True if the network predicts overlapping regions instead of the classes.
         ignore: True if there are voxels without annotation.
+        measure: Returns the seconds of a training step of a plan on this machine. With it and a time limit, patch and
+            batch on a CPU are reduced for more steps.
 
     Returns:
         The choices.
@@ -156,18 +162,27 @@ def make_plan(
         raise ConfigurationError(unknown_name("preset", preset, PRESETS))
     shapes, spacings = _grids(fingerprint)
     network = plan_data_set(PRESETS[preset], shapes, spacings, len(class_names), machine.memory_gb)
+    if _is_simple(network, machine):
+        network = network.with_levels(_CPU_DEPTH + 1)
     split = {"validation_share": Choice(0.2, "a fifth of the samples; add groups if patients have several samples")}
     folds = {"k_fold": Choice(min(5, fingerprint.cases), "for 'miscnn-tf cross-validate'")}
     if fingerprint.cases < 2:
         split["validation_share"] = Choice(0, "there is only one sample, so none is left for validation")
         folds = {}
-    plan = {
-        "split": split,
-        "preprocessing": _preprocessing(fingerprint, network, machine, channel_names),
-        "augmentation": _augmentation(network, class_names, machine, _masked_channels(fingerprint, channel_names)),
-        "network": _network(network, machine, class_names, minutes, regions, ignore),
-    }
-    return plan | ({"cross_validation": folds} if folds else {})
+    masked = _masked_channels(fingerprint, channel_names)
+
+    def planned(network: NetworkPlan, budget: Budget | None = None) -> Plan:
+        plan = {
+            "split": split,
+            "preprocessing": _preprocessing(fingerprint, network, machine, channel_names, budget),
+            "augmentation": _augmentation(network, class_names, machine, masked),
+            "network": _network(network, machine, class_names, minutes, regions, ignore, budget),
+        }
+        return plan | ({"cross_validation": folds} if folds else {})
+
+    if minutes is None or measure is None or machine.gpu:
+        return planned(network)
+    return planned(*fit(network, minutes, lambda one: measure(planned(one))))
 
 
 def _grids(fingerprint: Fingerprint) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[float]] | None]:
@@ -189,7 +204,11 @@ def _mixed_orientations(fingerprint: Fingerprint) -> bool:
 
 
 def _preprocessing(
-    fingerprint: Fingerprint, network: NetworkPlan, machine: Machine, channel_names: Sequence[str] | None
+    fingerprint: Fingerprint,
+    network: NetworkPlan,
+    machine: Machine,
+    channel_names: Sequence[str] | None,
+    budget: Budget | None,
 ) -> dict[str, Choice]:
     preprocessing: dict[str, Choice] = {}
     if _mixed_orientations(fingerprint):
@@ -206,7 +225,7 @@ def _preprocessing(
     preprocessing["analysis"] = Choice(
         "patchwise-crop", "random patches in training, all patches of a grid in prediction"
     )
-    preprocessing["patch_shape"] = Choice(list(network.patch_shape), _patch_reason(network, machine))
+    preprocessing["patch_shape"] = Choice(list(network.patch_shape), _patch_reason(network, machine, budget))
     preprocessing["overlap"] = Choice(0.5, "half the patch; less is faster, but seams may be visible")
     return preprocessing
 
@@ -225,10 +244,11 @@ def _augmentation(
     if sides:
         reason = f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
         return choices | {"mirror": Choice(False, reason)}
-    choices["mirror"] = Choice(True, "flips along all axes; set it to false if left and right differ")
     if not machine.gpu:
-        slow = "true averages predictions over flips, as nnU-Net does; several times slower"
-        return choices | {"infaug": Choice(False, slow)}
+        short = "no flips: a short training learns images in their own orientation faster; true if they have none"
+        slow = "true averages predictions over flips, for which the network must be trained with flips; slower"
+        return choices | {"mirror": Choice(False, short), "infaug": Choice(False, slow)}
+    choices["mirror"] = Choice(True, "flips along all axes; set it to false if left and right differ")
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
 
@@ -249,6 +269,7 @@ def _network(
     minutes: float | None,
     regions: bool,
     ignore: bool,
+    budget: Budget | None,
 ) -> dict[str, Choice]:
     metrics: list[Any] = ["dice_soft"]
     if len(class_names) <= _MOST_METRICS:
@@ -259,20 +280,19 @@ def _network(
         "architecture": _architecture(network, machine),
         **_training(network, machine, regions, ignore),
         **shown,
-        "batch_size": _batch_size(network, machine),
-        **_duration(machine, minutes),
+        "batch_size": _batch_size(network, machine, budget),
+        **_duration(machine, minutes, budget),
         "seed": Choice(0, "the same seed gives the same weights and patches"),
     }
 
 
 def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
     if _is_simple(network, machine):
-        halvings = min(len(network.features) - 1, _CPU_DEPTH)
         return Choice(
             {
                 "name": "unet_standard",
                 "n_filters": _CPU_FEATURES,
-                "depth": halvings,
+                "depth": len(network.features) - 1,
                 "batch_normalization": False,
                 "instance_normalization": True,
             },
@@ -331,12 +351,12 @@ def _training(network: NetworkPlan, machine: Machine, regions: bool, ignore: boo
         choices["learning_rate"] = Choice(0.01, "initial rate, as in nnU-Net")
     else:
         choices["learning_rate"] = Choice(
-            0.001, "initial rate of the optimizer Adam, which needs fewer steps than nnU-Net's SGD"
+            0.003, "initial rate of the optimizer Adam, which needs fewer steps than nnU-Net's SGD"
         )
     return choices | {"schedule": Choice("polynomial", "decreases to 0 at the end of the training")}
 
 
-def _duration(machine: Machine, minutes: float | None) -> dict[str, Choice]:
+def _duration(machine: Machine, minutes: float | None, budget: Budget | None) -> dict[str, Choice]:
     epochs, iterations = (100, 250) if machine.gpu else (50, 100)
     if minutes is None:
         return {
@@ -346,10 +366,18 @@ def _duration(machine: Machine, minutes: float | None) -> dict[str, Choice]:
                 f"steps per epoch, {epochs * iterations} in total; more steps take longer and give better results",
             ),
         }
+    limit = "time limit; the training ends by it, and the learning rate is lowered until then"
+    if budget is None:
+        steps, expected = round(_STEPS_PER_MINUTE * minutes * (1 if machine.gpu else 0.4)), ""
+    else:
+        steps = budget.steps // _EPOCHS
+        expected = (
+            f"; about {budget.steps} steps, since one took {budget.seconds_per_step:.2g} s when this plan was made"
+        )
     # Validation and the choice of the best epoch need several epochs, also in a short training.
-    steps = max(_FEWEST_STEPS, min(iterations, round(_STEPS_PER_MINUTE * minutes * (1 if machine.gpu else 0.4))))
+    steps = max(_FEWEST_STEPS, min(iterations, steps))
     return {
-        "minutes": Choice(minutes, "time limit; the training ends by it, and the learning rate is lowered until then"),
+        "minutes": Choice(minutes, limit + expected),
         "iterations": Choice(steps, "steps per epoch; the model is validated after each epoch"),
     }
 
@@ -411,21 +439,25 @@ def plan_spacing(fingerprint: Fingerprint, network: NetworkPlan) -> tuple[tuple[
     return tuple(_rounded_down(size) for size in network.spacing), reason
 
 
-def _patch_reason(network: NetworkPlan, machine: Machine) -> str:
+def _patch_reason(network: NetworkPlan, machine: Machine, budget: Budget | None) -> str:
     divisors, shape = network.topology.divisors, [round(size) for size in network.median_shape]
-    whole = all(size >= full for size, full in zip(network.patch_shape, shape, strict=True))
-    return f"voxels; multiples of {_times(divisors)} for the strides of the network; " + (
-        f"the median image, {_times(shape)}, fits into it"
-        if whole
-        else f"as large a part of the median image, {_times(shape)}, as {machine.memory_gb:g} GB of memory allow"
+    multiples = f"voxels; multiples of {_times(divisors)} for the strides of the network; "
+    if all(size >= full for size, full in zip(network.patch_shape, shape, strict=True)):
+        return f"{multiples}the median image, {_times(shape)}, fits into it"
+    if budget is not None:
+        return f"{multiples}a part of the median image, {_times(shape)}, for more steps in {budget.minutes:g} minutes"
+    return (
+        f"{multiples}as large a part of the median image, {_times(shape)}, as {machine.memory_gb:g} GB of memory allow"
     )
 
 
-def _batch_size(network: NetworkPlan, machine: Machine) -> Choice:
+def _batch_size(network: NetworkPlan, machine: Machine, budget: Budget | None) -> Choice:
     share = f", and at most {100 * network.preset.share:g} % of all voxels" if network.preset.share < 1 else ""
     reason = f"patches per step; as many as the memory allows{share}"
     if network.batch_size == LEAST_BATCH:
         reason = "patches per step; the smallest for a stable training"
+        if budget is not None:
+            reason += ", and so more steps in the time"
     if not machine.gpu and network.batch_size > _CPU_BATCH:
         return Choice(_CPU_BATCH, f"patches per step; nnU-Net's {network.batch_size} would take longer on a CPU")
     return Choice(network.batch_size, reason)

@@ -40,6 +40,24 @@ def test_a_configuration_with_reasons(experiment: Path, capsys: pytest.CaptureFi
     assert read_fingerprint(experiment.parent / "new.fingerprint.json").cases == 4
 
 
+@pytest.mark.parametrize("limit", [["--minutes", 2], ["--set", "network.minutes=2"]])
+def test_a_time_limit_has_its_number_of_steps(experiment: Path, tmp_path: Path, limit: list[object]) -> None:
+    path = tmp_path / "limited.toml"
+    assert init(experiment.parent / "data", "-o", path, *limit, "--memory", 1) == 0
+    network = read_experiment(path).network
+    assert (network.minutes, network.epochs) == (2, None)
+    assert network.iterations is not None
+
+
+def test_a_patch_of_the_user_is_kept_and_no_step_measured(experiment: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("miscnn_tf.cli.init_run._seconds_per_step", lambda *_: pytest.fail("measured"))
+    changes = {"patch": "preprocessing.patch_shape=[16, 16, 16]", "network": "network.architecture=unet_plain"}
+    for name, change in changes.items():
+        path = tmp_path / f"{name}.toml"
+        assert init(experiment.parent / "data", "-o", path, "--minutes", 2, "--set", change) == 0
+    assert read_experiment(tmp_path / "patch.toml").preprocessing.patch_shape == [16, 16, 16]
+
+
 def test_an_existing_file_is_not_lost(experiment: Path, tmp_path: Path, capsys) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("work of hours")

@@ -24,7 +24,7 @@ OWN = {
     "demo": {"--cases", "--epochs", "--seed"},
     "run": {"--minutes", "--fresh", "--format"},
     "look": {"--open"},
-    "init": {"--preset"},
+    "init": {"--minutes", "--preset"},
     "verify": {"--quick", "--no-labels", "--fix-grids"},
     "data_exp": {"--no-labels", "--cases", "--export"},
     "train": {"--fresh", "--archive", "--continue-from"},

@@ -127,7 +127,8 @@ def test_mistakes_are_found_before_the_training(data: Path, tmp_path: Path, monk
 
 def test_a_plan_prints_its_reasons(data: Path, tmp_path: Path) -> None:
     run = miscnn_tf.plan(data, 20, tmp_path / "out")
-    assert "minutes = 20.0  # time limit" in str(run)
+    assert "# time limit; the training ends by it" in str(run)
+    assert "minutes = 20.0\n" in str(run)
     assert "CT in Hounsfield units" in str(run)
     assert "not trained yet" in repr(run)
     page = run._repr_html_()

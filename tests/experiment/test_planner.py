@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,7 +259,10 @@ def test_left_and_right_are_not_mirrored() -> None:
         assert choice.value is False
         assert names[1] in choice.reason
     for names in (["bg", "liver", "relapse"], ["0", "1"], ["bg", "cleft"]):
-        assert make_plan(one, CPU, names)["augmentation"]["mirror"].value is True
+        assert make_plan(one, GPU, names)["augmentation"]["mirror"].value is True
+        short = make_plan(one, CPU, names)["augmentation"]["mirror"]
+        assert short.value is False
+        assert "a short training" in short.reason
 
 
 def test_few_cases() -> None:
@@ -306,3 +310,35 @@ def test_mixed_orientations_get_one() -> None:
     for key in ("patch_shape",):
         assert value(plan, "preprocessing", key) == value(make_plan(one, GPU, ["0", "1"]), "preprocessing", key)
     assert value(plan, "network", "architecture") == value(make_plan(one, GPU, ["0", "1"]), "network", "architecture")
+
+
+def test_a_time_on_a_cpu_reduces_the_patch_and_shows_the_steps() -> None:
+    """A step takes 3 s at 896 x 896 x 2, so that ten minutes have few of them."""
+    one, measured = fingerprint((999, 960), None), []
+
+    def seconds(plan: Plan) -> float:
+        fits(plan, CPU, 2)
+        patch = value(plan, "preprocessing", "patch_shape")
+        measured.append(patch)
+        return 3.0 * math.prod(patch) * value(plan, "network", "batch_size") / (2 * 896**2)
+
+    plan = make_plan(one, CPU, ["0", "1"], minutes=10, measure=seconds)
+    fits(plan, CPU, 2)
+    patch = plan["preprocessing"]["patch_shape"]
+    assert measured == [[896, 896], patch.value]
+    assert max(patch.value) < 896 / 2
+    assert "for more steps in 10 minutes" in patch.reason
+    steps = int(0.85 * 600 / seconds(plan))
+    assert f"about {steps} steps, since one took" in plan["network"]["minutes"].reason
+    assert value(plan, "network", "iterations") == min(100, steps // 30)
+    assert "epochs" not in plan["network"]
+
+
+def test_without_a_limit_and_on_a_gpu_no_step_is_measured() -> None:
+    def seconds(plan: Plan) -> float:
+        raise AssertionError("measured")
+
+    one = fingerprint((999, 960), None)
+    make_plan(one, CPU, ["0", "1"], measure=seconds)
+    with_gpu = make_plan(one, GPU, ["0", "1"], minutes=10, measure=seconds)
+    assert with_gpu["preprocessing"] == make_plan(one, GPU, ["0", "1"])["preprocessing"]
