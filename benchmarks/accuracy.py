@@ -92,6 +92,13 @@ def main() -> int:
     parser.add_argument(
         "--validate-on-training", type=int, metavar="K", help="divide the training samples into K folds, for decisions"
     )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change values of our plan, for ablations: network.learning_rate=0.002",
+    )
     parser.add_argument("--folds", nargs="+", type=int, help="run these of the K folds, from 0 (default: all)")
     parser.add_argument(
         "--folder",
@@ -110,6 +117,8 @@ def main() -> int:
         parser.error(f"--minutes {arguments.minutes:g}: give a time above 0")
     if arguments.folds and not arguments.validate_on_training:
         parser.error("--folds: name folds of --validate-on-training K, which is missing")
+    if arguments.validate_on_training is not None and arguments.validate_on_training < 2:
+        parser.error(f"--validate-on-training {arguments.validate_on_training}: give at least 2 folds")
     count = arguments.validate_on_training or 0
     if arguments.folds and not all(0 <= fold < count for fold in arguments.folds):
         parser.error(f"--folds {arguments.folds}: the numbers of {count} folds are 0 to {count - 1}")

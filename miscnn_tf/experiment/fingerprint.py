@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: Number of samples whose intensities are measured, and of foreground voxels of each.
 SAMPLES_MEASURED: Final = 24
 VOXELS_PER_SAMPLE: Final = 20_000
+#: Voxels of a label map from which the centres of its classes are computed.
+_VOXELS_FOR_CENTRES: Final = 1_000_000
 
 _FORMAT: Final = 1
 
@@ -66,6 +68,8 @@ class Fingerprint:
         cropped_shapes: Spatial shape of each sample in the box of its voxels that are not 0; None if the box of every
             measured sample is the whole image.
         orientations: Directions of the axes of each volume, such as "RAS", or None if unknown for any sample.
+        class_centres: Centre of each class in each measured sample, from 0 to 1 along each axis; None for a class that
+            the sample lacks. None if they were not measured.
     """
 
     cases: int
@@ -78,6 +82,7 @@ class Fingerprint:
     measured: tuple[str, ...]
     cropped_shapes: tuple[tuple[int, ...], ...] | None = None
     orientations: tuple[str, ...] | None = None
+    class_centres: tuple[tuple[tuple[float, ...] | None, ...], ...] | None = None
 
     @property
     def cropped_share(self) -> float:
@@ -127,6 +132,7 @@ class _FingerprintFile(Document):
     measured: list[str]
     cropped_shapes: list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=3)]] | None = None
     orientations: list[str] | None = None
+    class_centres: list[list[Annotated[list[float], Field(min_length=2, max_length=3)] | None]] | None = None
 
     @model_validator(mode="after")
     def _fit(self) -> _FingerprintFile:
@@ -140,6 +146,9 @@ class _FingerprintFile(Document):
             raise ValueError("shapes and spacings have different numbers of axes")
         if len(self.class_shares) != len(self.class_cases):
             raise ValueError("class_shares and class_cases have different numbers of classes")
+        centres = self.class_centres or []
+        if {len(one) for one in centres} - {len(self.class_shares)} or len(centres) not in (0, len(self.measured)):
+            raise ValueError("class_centres must have an entry for each class of each measured sample")
         return self
 
 
@@ -167,6 +176,9 @@ def read_fingerprint(path: str | Path) -> Fingerprint:
         measured=tuple(content["measured"]),
         cropped_shapes=_tuples(content.get("cropped_shapes")),
         orientations=None if content.get("orientations") is None else tuple(content["orientations"]),
+        class_centres=None
+        if content.get("class_centres") is None
+        else tuple(tuple(None if one is None else tuple(one) for one in sample) for sample in content["class_centres"]),
     )
 
 
@@ -205,7 +217,7 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
     limits: list[list[tuple[float, float]]] = [[] for _ in range(interface.channels)]
     voxels = np.zeros(interface.classes, np.int64)
     present = np.zeros(interface.classes, np.int64)
-    whole_numbers, boxes = True, {}
+    whole_numbers, boxes, centres = True, {}, []
     for name in tqdm(measured, desc="Measuring intensities", unit="sample", delay=2.0, disable=None, leave=False):
         sample = data_io.sample_loader(name, load_seg=True)
         assert sample.seg_data is not None
@@ -216,6 +228,7 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
         counts = np.bincount(labels.ravel(order="K"), minlength=interface.classes)[: interface.classes]
         voxels += counts
         present += counts > 0
+        centres.append(_class_centres(labels, interface.classes))
         flat = labels.ravel(order="F")
         # The label of voxels without annotation is not below the number of classes.
         foreground = np.flatnonzero((flat > 0) & (flat < interface.classes) if sample.scheme.has_ignored else flat)
@@ -244,6 +257,23 @@ def take_fingerprint(data_io: Data_IO, samples_measured: int = SAMPLES_MEASURED,
         measured=tuple(str(name) for name in measured),
         cropped_shapes=_cropped_shapes(data_io, names, shapes, boxes),
         orientations=tuple(str(one) for one in orientations) if all(orientations) else None,
+        class_centres=tuple(centres),
+    )
+
+
+def _class_centres(labels: np.ndarray, classes: int) -> tuple[tuple[float, ...] | None, ...]:
+    """Return the centre of each class, from 0 to 1 along each axis; large label maps are thinned out."""
+    step = max(1, math.ceil((labels.size / _VOXELS_FOR_CENTRES) ** (1 / labels.ndim)))
+    thinned = labels[(slice(None, None, step),) * labels.ndim]
+    along = []
+    for axis, size in enumerate(thinned.shape):
+        planes = np.moveaxis(thinned, axis, 0).reshape(size, -1)
+        counts = np.stack([np.bincount(plane, minlength=classes)[:classes] for plane in planes])
+        along.append((np.arange(size) + 0.5) / size @ counts / np.maximum(counts.sum(0), 1))
+    present = np.bincount(thinned.ravel(), minlength=classes)[:classes] > 0
+    return tuple(
+        tuple(float(f"{centre:.3g}") for centre in one) if found else None
+        for one, found in zip(np.transpose(along), present, strict=True)
     )
 
 

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, Final
 
 import numpy as np
@@ -68,6 +69,11 @@ _EPOCHS: Final = 30
 # Memory for a training step in GB: of a GPU that does not report it, and of a CPU.
 _GPU_GB: Final = 8.0
 _CPU_GB: Final = 4.0
+# Two classes have an order along an axis if their centres have it in this share of at least so many samples, and are so
+# far apart, as a part of the image.
+_FEWEST_ORDERED: Final = 5
+_ORDERED_SHARE: Final = 0.95
+_ORDERED_DISTANCE: Final = 0.03
 _SIDES: Final = re.compile(r"(?:^|[^a-z])(?:left|right|l|r)(?:[^a-z]|$)")
 
 
@@ -178,7 +184,7 @@ def make_plan(
         plan = {
             "split": split,
             "preprocessing": _preprocessing(fingerprint, network, machine, channel_names, budget),
-            "augmentation": _augmentation(network, class_names, machine, masked),
+            "augmentation": _augmentation(fingerprint, network, class_names, machine, masked),
             "network": _network(network, machine, class_names, minutes, regions, ignore, budget),
         }
         return plan | ({"cross_validation": folds} if folds else {})
@@ -252,7 +258,11 @@ def _preprocessing(
 
 
 def _augmentation(
-    network: NetworkPlan, class_names: Sequence[str], machine: Machine, masked: Sequence[int]
+    fingerprint: Fingerprint,
+    network: NetworkPlan,
+    class_names: Sequence[str],
+    machine: Machine,
+    masked: Sequence[int],
 ) -> dict[str, Choice]:
     choices: dict[str, Choice] = {}
     if machine.gpu:
@@ -273,9 +283,8 @@ def _augmentation(
         reason = f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
         return choices | {"mirror": Choice(False, reason)}
     if not machine.gpu:
-        short = "no flips: a short training learns images in their own orientation faster; true if they have none"
-        slow = "true averages predictions over flips, for which the network must be trained with flips; slower"
-        return choices | {"mirror": Choice(False, short), "infaug": Choice(False, slow)}
+        slow = "true averages predictions over flips, as nnU-Net does; several times slower"
+        return choices | _flips(fingerprint, class_names) | {"infaug": Choice(False, slow)}
     choices["mirror"] = Choice(True, "flips along all axes; set it to false if left and right differ")
     if network.slice_axis is not None:
         within = "the axes of a slice"
@@ -283,6 +292,45 @@ def _augmentation(
         choices["infaug_flip_list"] = Choice([axis + 1 for axis in network.network_axes], f"{within}, counted from 1")
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
+
+
+def _flips(fingerprint: Fingerprint, class_names: Sequence[str]) -> dict[str, Choice]:
+    """Return the axes that a short training flips: not those along which one class is always before another.
+
+    On the MRI of the hippocampus, in which class 1 is in front of class 2, flips along all axes cost 4 points of Dice
+    after 400 steps.
+    """
+    if _mixed_orientations(fingerprint):
+        return {"mirror": Choice(False, "no flips, because the axes of the files differ")}
+    ordered = _ordered_axes(fingerprint)
+    free = [axis for axis in range(len(fingerprint.shapes[0])) if axis not in ordered]
+    if not ordered:
+        return {"mirror": Choice(True, "flips along all axes; set it to false if left and right differ")}
+    axis, (first, second) = next(iter(ordered.items()))
+    order = f"{class_names[first]!r} is before {class_names[second]!r}"
+    if not free:
+        reason = (
+            f"no flips: along each axis a class is before another (axis {axis}: {order}), and a short training learns "
+        )
+        return {"mirror": Choice(False, f"{reason}such an order faster without them")}
+    reason = f"not along axis {axis}, where {order}; a short training learns such an order faster without flips"
+    return {"mirror": Choice(True, "flips along some axes"), "mirror_axes": Choice(free, reason)}
+
+
+def _ordered_axes(fingerprint: Fingerprint) -> dict[int, tuple[int, int]]:
+    """Return the axes along which one class is before another in nearly all samples, with the two classes."""
+    ordered: dict[int, tuple[int, int]] = {}
+    samples = fingerprint.class_centres or ()
+    for first, second in permutations(range(1, len(fingerprint.class_shares)), 2):
+        pairs = [(one[first], one[second]) for one in samples]
+        apart = np.array([np.subtract(two, one) for one, two in pairs if one is not None and two is not None])
+        if len(apart) < _FEWEST_ORDERED:
+            continue
+        for axis in range(apart.shape[1]):
+            before = float(np.mean(apart[:, axis] > 0)) >= _ORDERED_SHARE
+            if before and float(np.median(apart[:, axis])) >= _ORDERED_DISTANCE:
+                ordered.setdefault(axis, (first, second))
+    return ordered
 
 
 def _within_slices(network: NetworkPlan) -> Choice:

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import Dictionary_interface, NIFTI_interface
@@ -64,6 +65,22 @@ def test_intensities_are_those_of_the_foreground_in_each_channel(rng: np.random.
     assert not found.whole_numbers
     assert found.spacings is None
     assert np.isfinite([first.least, first.greatest]).all()
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (20, 24, 30), (120, 130, 150)])
+def test_centres_of_classes_are_those_of_scipy(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    labels = np.zeros(shape, np.uint8)
+    for label, fraction in ((1, 0.2), (3, 0.7)):  # class 2 is missing
+        labels[tuple(slice(int(fraction * size), int((fraction + 0.2) * size)) for size in shape)] = label
+    found = take_fingerprint(
+        make_io({"a": (rng.random(shape, np.float32), labels)}, classes=4, three_dim=len(shape) == 3)
+    )
+    assert found.class_centres is not None
+    (centres,) = found.class_centres
+    assert centres[2] is None
+    for label in (0, 1, 3):
+        expected = (np.array(ndimage.center_of_mass(labels == label)) + 0.5) / shape
+        assert centres[label] == pytest.approx(expected, abs=0.02)
 
 
 def test_without_foreground_there_still_is_a_fingerprint() -> None:

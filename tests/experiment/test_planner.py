@@ -259,10 +259,48 @@ def test_left_and_right_are_not_mirrored() -> None:
         assert choice.value is False
         assert names[1] in choice.reason
     for names in (["bg", "liver", "relapse"], ["0", "1"], ["bg", "cleft"]):
-        assert make_plan(one, GPU, names)["augmentation"]["mirror"].value is True
-        short = make_plan(one, CPU, names)["augmentation"]["mirror"]
-        assert short.value is False
-        assert "a short training" in short.reason
+        for machine in (CPU, GPU):
+            assert make_plan(one, machine, names)["augmentation"]["mirror"].value is True
+
+
+def test_a_short_training_does_not_flip_axes_along_which_classes_have_an_order() -> None:
+    rng = np.random.default_rng(0)
+    names = ["background", "front", "back"]
+
+    def centres(apart: tuple[float, float, float], lacking: int = 0) -> Fingerprint:
+        """The first class around the middle, the second one elsewhere."""
+        first = rng.normal(0.5, 0.02, (20, 3))
+        second = first + apart + rng.normal(0, 0.01, (20, 3))
+        pairs = [
+            (None, tuple(one), None if number < lacking else tuple(two))
+            for number, (one, two) in enumerate(zip(first, second, strict=True))
+        ]
+        return replace(
+            fingerprint((40, 40, 40), (1.0, 1.0, 1.0)),
+            class_shares=(0.8, 0.1, 0.1),
+            class_cases=(20, 20, 20 - lacking),
+            class_centres=tuple(pairs),
+        )
+
+    def flips(one: Fingerprint, machine: Machine = CPU) -> Plan:
+        plan = make_plan(one, machine, names)
+        if not machine.gpu:
+            fits(plan, machine, 3)
+        return plan["augmentation"]
+
+    along = flips(centres((0.0, -0.2, 0.0)))
+    assert (along["mirror"].value, along["mirror_axes"].value) == (True, [0, 2])
+    assert "not along axis 1, where 'back' is before 'front'" in along["mirror_axes"].reason
+    everywhere = flips(centres((0.2, 0.1, 0.1)))["mirror"]
+    assert everywhere.value is False
+    assert "axis 0: 'front' is before 'back'" in everywhere.reason
+    # No order: nested classes, one that is hardly displaced, and one that few samples have.
+    for one in (centres((0.0, 0.0, 0.0)), centres((0.0, 0.02, 0.0)), centres((0.0, 0.2, 0.0), lacking=16)):
+        assert flips(one)["mirror"].value is True
+        assert "mirror_axes" not in flips(one)
+    assert flips(centres((0.2, 0.1, 0.1)), GPU)["mirror"].value is True  # as nnU-Net
+    mixed = replace(centres((0.0, 0.2, 0.0)), orientations=("RAS",) * 10 + ("LPS",) * 10)
+    assert flips(mixed)["mirror"].value is False
 
 
 def test_few_cases() -> None:
