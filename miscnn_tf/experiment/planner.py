@@ -284,12 +284,10 @@ def _augmentation(
         return choices | {"mirror": Choice(False, reason)}
     if not machine.gpu:
         slow = "true averages predictions over flips, as nnU-Net does; several times slower"
-        return choices | _flips(fingerprint, class_names) | {"infaug": Choice(False, slow)}
-    choices["mirror"] = Choice(True, "flips along all axes; set it to false if left and right differ")
-    if network.slice_axis is not None:
-        within = "the axes of a slice"
-        choices["mirror_axes"] = Choice(list(network.network_axes), within)
-        choices["infaug_flip_list"] = Choice([axis + 1 for axis in network.network_axes], f"{within}, counted from 1")
+        flips = _within_patches(_flips(fingerprint, class_names), network)
+        return choices | flips | {"infaug": Choice(False, slow)}
+    all_axes = Choice(True, "flips along all axes; set it to false if left and right differ")
+    choices |= _within_patches({"mirror": all_axes}, network)
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
 
@@ -315,6 +313,18 @@ def _flips(fingerprint: Fingerprint, class_names: Sequence[str]) -> dict[str, Ch
         return {"mirror": Choice(False, f"{reason}such an order faster without them")}
     reason = f"not along axis {axis}, where {order}; a short training learns such an order faster without flips"
     return {"mirror": Choice(True, "flips along some axes"), "mirror_axes": Choice(free, reason)}
+
+
+def _within_patches(flips: dict[str, Choice], network: NetworkPlan) -> dict[str, Choice]:
+    """Return flips without that of the axis along which a patch is a single slice."""
+    if network.slice_axis is None or not flips["mirror"].value:
+        return flips
+    some = flips.get("mirror_axes", Choice(network.network_axes, "the axes of a slice"))
+    axes = [axis for axis in some.value if axis != network.slice_axis]
+    if not axes:
+        return {"mirror": Choice(False, some.reason)}
+    views = Choice([axis + 1 for axis in axes], "the same axes, counted from 1")
+    return flips | {"mirror_axes": Choice(axes, some.reason), "infaug_flip_list": views}
 
 
 def _ordered_axes(fingerprint: Fingerprint) -> dict[int, tuple[int, int]]:

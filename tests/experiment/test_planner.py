@@ -403,6 +403,7 @@ def test_slices_of_volumes_are_planned_for_a_2d_network() -> None:
     assert value(plan, "augmentation", "infaug_flip_list") == [1, 2]
     slow = make_plan(heart, CPU, ["0", "wall"], configuration="2d")
     fits(slow, CPU, 3)
+    assert value(slow, "augmentation", "mirror_axes") == [0, 1]
     assert value(slow, "augmentation", "rotations_angleX") == value(slow, "augmentation", "rotations_angleY") == [0, 0]
     assert "rotations_angleZ" not in slow["augmentation"]
     made = check_experiment({"data": {"path": "data"}, **to_tables(slow)}, "plan").augmentation.make()
@@ -441,3 +442,16 @@ def test_low_resolution_is_planned_where_nnunet_does() -> None:
     assert "of the median image" in low["preprocessing"]["spacing"].reason
     with pytest.raises(ConfigurationError, match=r"'3d_lowres' is not planned.*a patch in full resolution covers"):
         make_plan(fingerprint((36, 50, 35), (1, 1, 1)), GPU, ["0", "1"], configuration="3d_lowres")
+
+
+@pytest.mark.parametrize(("ordered", "flipped"), [((0,), [1]), ((0, 1), None), ((2,), [0, 1])])
+def test_slices_are_flipped_only_within_and_where_classes_have_no_order(ordered, flipped) -> None:
+    centres = tuple(
+        (None, *(tuple(0.2 + 0.6 * label if axis in ordered else 0.5 for axis in range(3)) for label in (0, 1)))
+        for _ in range(20)
+    )
+    scans = replace(fingerprint((128, 128, 20), (1.0, 1.0, 5.0)), class_shares=(0.8, 0.1, 0.1), class_cases=(20,) * 3)
+    scans = replace(scans, measured=tuple(map(str, range(20))), class_centres=centres)
+    plan = make_plan(scans, CPU, ["0", "front", "back"], configuration="2d")["augmentation"]
+    assert plan["mirror"].value is (flipped is not None)
+    assert (plan["mirror_axes"].value if flipped else None) == flipped
