@@ -32,7 +32,7 @@ from miscnn_tf.experiment.network_plan import (
     plan_configurations,
     thick_axis,
 )
-from miscnn_tf.experiment.time_budget import Budget, fit
+from miscnn_tf.experiment.time_budget import CPU_BATCH, Budget, fit
 from miscnn_tf.processing.subfunctions.orientation import axis_changes
 from miscnn_tf.processing.subfunctions.resampling import KEEP
 
@@ -42,8 +42,6 @@ _CPU_FEATURES: Final = 16
 
 #: Most halvings of the standard U-Net on a CPU, whose filters double at each level without an upper limit.
 _CPU_DEPTH: Final = 4
-#: Largest batch on a CPU, on which a larger one takes as much more time as it has patches.
-_CPU_BATCH: Final = 12
 
 #: Classes of which each has its Dice in the log of an epoch.
 _MOST_METRICS: Final = 8
@@ -561,10 +559,10 @@ def _batch_size(network: NetworkPlan, machine: Machine, budget: Budget | None) -
     reason = f"patches per step; as many as the memory allows{share}"
     if network.batch_size == LEAST_BATCH:
         reason = "patches per step; the smallest for a stable training"
-        if budget is not None:
-            reason += ", and so more steps in the time"
-    if not machine.gpu and network.batch_size > _CPU_BATCH:
-        return Choice(_CPU_BATCH, f"patches per step; nnU-Net's {network.batch_size} would take longer on a CPU")
+    elif budget is not None:
+        reason = f"patches per step; as many as the time allows, and at most {CPU_BATCH} on a CPU"
+    if not machine.gpu and network.batch_size > CPU_BATCH:
+        return Choice(CPU_BATCH, f"patches per step; nnU-Net's {network.batch_size} would take longer on a CPU")
     return Choice(network.batch_size, reason)
 
 

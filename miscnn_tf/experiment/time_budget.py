@@ -1,19 +1,25 @@
 """Patch and batch for a training that a time limits.
 
 nnU-Net's patch is as large as the memory allows, for a training of 250,000 steps. A few minutes on a CPU are better
-spent on more steps with smaller patches: ``docs/accuracy.md`` has the measurements.
+spent on more and smaller patches: ``docs/accuracy.md`` has the measurements.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from miscnn_tf.experiment.network_plan import LEAST_BATCH, SMALLEST_EDGE, NetworkPlan, PerAxis
 
-#: Steps below which patch and batch are reduced.
+#: Steps below which patch and batch are reduced, and those that a reduced plan has if possible.
 ENOUGH_STEPS: Final = 4000
+FEW_STEPS: Final = 1500
+#: Voxels at the coarsest level to which the patch is reduced before the batch.
+WIDE_EDGE: Final = 8
+#: Largest batch on a CPU, on which a larger one takes as much more time as it has patches.
+CPU_BATCH: Final = 12
 #: Levels of the network that it keeps.
 _FEWEST_LEVELS: Final = 4
 #: Share of the time for training steps; the rest is validation and the start of the program.
@@ -39,11 +45,13 @@ class Budget:
 
 
 def fit(plan: NetworkPlan, minutes: float, measure: Callable[[NetworkPlan], float]) -> tuple[NetworkPlan, Budget]:
-    """Reduce batch and patch until the time allows `ENOUGH_STEPS` steps, or neither can be smaller.
+    """Reduce patch and batch for more steps, if the time allows fewer than `ENOUGH_STEPS`.
 
-    The batch is reduced first, then the patch, along the axis of which it covers the largest part. It keeps
-    `SMALLEST_EDGE` voxels at the coarsest level of the network, which loses this level if no axis can be reduced. The
-    time of a step is assumed to be proportional to its voxels.
+    The patch is reduced first, along the axis of which it covers the largest part, while `WIDE_EDGE` voxels remain at
+    the coarsest level of the network: many small patches of a batch show more of the data than a few large ones. Then
+    the batch is chosen for `FEW_STEPS` steps. If even two patches take too long, the patch is reduced further, down to
+    `SMALLEST_EDGE` voxels at the coarsest level, and the network loses this level if no axis can be reduced. A step is
+    assumed to take time in proportion to its voxels.
 
     Args:
         plan: The plan for the memory.
@@ -58,17 +66,23 @@ def fit(plan: NetworkPlan, minutes: float, measure: Callable[[NetworkPlan], floa
         >>> plan = plan_data_set(PRESETS["plain"], [(36, 50, 35)] * 100, None, 3, memory_gb=4)
         >>> smaller, budget = fit(plan, 10, lambda plan: 5e-6 * plan.step_voxels)
         >>> (plan.patch_shape, plan.batch_size), (smaller.patch_shape, smaller.batch_size), budget.steps
-        (((40, 56, 40), 3), ((32, 48, 32), 2), 1037)
+        (((40, 56, 40), 4), ((32, 32, 32), 2), 1556)
     """
+    plan = replace(plan, batch_size=min(plan.batch_size, CPU_BATCH))
     budget = Budget(minutes, measure(plan))
     if budget.steps >= ENOUGH_STEPS:
         return plan, budget
-    per_voxel = budget.seconds_per_step / plan.step_voxels
-    smaller = replace(plan, batch_size=min(plan.batch_size, LEAST_BATCH))
-    while Budget(minutes, per_voxel * smaller.step_voxels).steps < ENOUGH_STEPS:
-        patch = _smaller_patch(smaller)
+    seconds_per_voxel = budget.seconds_per_step / plan.step_voxels
+    # Of a step that is made `FEW_STEPS` times; never more than those of the plan.
+    voxels = min(plan.step_voxels, Budget(minutes, seconds_per_voxel).steps / FEW_STEPS)
+    smaller = plan
+    while (patch := _smaller_patch(smaller, WIDE_EDGE)) is not None:
+        smaller = replace(smaller, patch_shape=patch)
+    smaller = _with_batch(smaller, voxels)
+    while smaller.step_voxels > voxels:
+        patch = _smaller_patch(smaller, SMALLEST_EDGE)
         if patch is not None:
-            smaller = replace(smaller, patch_shape=patch)
+            smaller = _with_batch(replace(smaller, patch_shape=patch), voxels)
         elif len(smaller.features) > _FEWEST_LEVELS:
             smaller = smaller.with_levels(len(smaller.features) - 1)
         else:
@@ -76,11 +90,16 @@ def fit(plan: NetworkPlan, minutes: float, measure: Callable[[NetworkPlan], floa
     return smaller, Budget(minutes, measure(smaller))
 
 
-def _smaller_patch(plan: NetworkPlan) -> PerAxis | None:
-    """Return the patch with one step less along an axis, or None if there is none."""
+def _with_batch(plan: NetworkPlan, voxels: float) -> NetworkPlan:
+    """Return the plan with as many patches as have these voxels, within the limits."""
+    return replace(plan, batch_size=max(LEAST_BATCH, min(CPU_BATCH, int(voxels / math.prod(plan.patch_shape)))))
+
+
+def _smaller_patch(plan: NetworkPlan, edge: int) -> PerAxis | None:
+    """Return the patch with one step less along an axis that keeps `edge` voxels at the coarsest level, or None."""
     divisors, patch = plan.topology.divisors, plan.patch_shape
     covered = [size / whole for size, whole in zip(patch, plan.median_shape, strict=True)]
     for axis in sorted(range(len(patch)), key=lambda axis: (covered[axis], axis), reverse=True):
-        if patch[axis] - divisors[axis] >= SMALLEST_EDGE * divisors[axis]:
+        if patch[axis] - divisors[axis] >= edge * divisors[axis]:
             return tuple(size - divisors[axis] * (number == axis) for number, size in enumerate(patch))
     return None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from miscnn_tf.experiment.network_plan import PRESETS, SMALLEST_EDGE, NetworkPlan, plan_data_set
-from miscnn_tf.experiment.time_budget import ENOUGH_STEPS, TRAINING_SHARE, fit
+from miscnn_tf.experiment.time_budget import FEW_STEPS, TRAINING_SHARE, fit
 
 
 class Clock:
@@ -37,33 +37,55 @@ def test_a_fast_machine_keeps_the_plan():
     assert budget.steps == int(TRAINING_SHARE * 600 / clock(before))
 
 
-def test_first_the_batch_is_reduced_then_the_patch():
-    before = plan((36, 50, 35))
-    assert (before.patch_shape, before.batch_size) == ((40, 56, 40), 4)
-    voxels = 40 * 56 * 40
-    # Time for just enough steps of two whole patches, and for a few less.
-    for share, patch in ((1.001, (40, 56, 40)), (0.999, (40, 56, 32))):
-        clock = Clock(TRAINING_SHARE * 600 / ENOUGH_STEPS / (2 * voxels) * share**-1)
+def seconds_per_voxel(step_voxels: float) -> float:
+    """Time of a voxel with which ten minutes have `FEW_STEPS` steps of so many."""
+    return TRAINING_SHARE * 600 / FEW_STEPS / step_voxels
+
+
+def test_a_large_patch_becomes_more_and_smaller_ones():
+    before = plan((999, 960), cases=20).with_levels(5)
+    assert (before.patch_shape, before.batch_size) == ((896, 896), 2)
+    for patches, batch in ((5.5, 5), (1.5, 2), (40, 12)):
+        clock = Clock(seconds_per_voxel(patches * 128**2))
         after, budget = fit(before, 10, clock)
-        assert (after.patch_shape, after.batch_size) == (patch, 2)
-        assert budget.steps >= ENOUGH_STEPS
+        assert after.batch_size == batch
+        assert after.patch_shape == ((128, 128) if patches > 2 else (112, 96))
+        assert budget.steps >= FEW_STEPS
         assert clock.measured == [before, after]
         assert (after.topology, after.features) == (before.topology, before.features)
 
 
+def test_a_small_patch_is_reduced_only_for_a_batch_of_two():
+    before = plan((36, 50, 35))
+    assert (before.patch_shape, before.batch_size) == ((40, 56, 40), 4)
+    voxels = 40 * 56 * 40
+    for patches, patch, batch in ((3.5, (40, 56, 40), 3), (2.001, (40, 56, 40), 2), (1.999, (40, 56, 32), 2)):
+        after, _ = fit(before, 10, Clock(seconds_per_voxel(patches * voxels)))
+        assert (after.patch_shape, after.batch_size) == (patch, batch)
+
+
 @pytest.mark.parametrize("shape", [(36, 50, 35), (999, 960), (512, 512, 600), (300, 20), (64, 64, 64)])
-@pytest.mark.parametrize("seconds_per_voxel", [1e-7, 1e-5, 1e-2])
-def test_the_patch_fits_the_strides_and_the_coarsest_level_keeps_its_voxels(shape, seconds_per_voxel):
+@pytest.mark.parametrize("seconds", [1e-7, 1e-5, 1e-2])
+def test_the_patch_fits_the_strides_and_the_coarsest_level_keeps_its_voxels(shape, seconds):
     before = plan(shape)
-    after, budget = fit(before, 10, Clock(seconds_per_voxel))
+    after, budget = fit(before, 10, Clock(seconds))
     divisors = np.array(after.topology.divisors)
     assert not np.any(np.array(after.patch_shape) % divisors)
     assert np.all(np.array(after.patch_shape) <= before.patch_shape)
+    assert after.step_voxels <= before.step_voxels
     shrunk = np.array(after.patch_shape) < before.patch_shape
     assert np.all(np.array(after.patch_shape)[shrunk] >= SMALLEST_EDGE * divisors[shrunk])
     assert len(after.features) == len(after.topology.strides) == len(after.topology.kernel_sizes)
     assert len(after.features) >= min(4, len(before.features))
     assert budget.steps >= 1
+
+
+def test_a_batch_for_a_gpu_is_that_of_a_cpu():
+    before = plan((64, 64), cases=10_000)
+    assert before.batch_size > 100
+    clock = Clock(1e-12)
+    after, _ = fit(before, 10, clock)
+    assert (after.batch_size, clock.measured) == (12, [after])
 
 
 def test_a_step_longer_than_the_time_is_one_step():
