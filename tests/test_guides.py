@@ -128,7 +128,9 @@ def run_command(line: str) -> None:
         command = arguments[0]
         if command in RUN_ELSEWHERE:
             return
-        arguments += QUICK if command in {"train", "cross-validate"} else ()
+        if command in {"train", "cross-validate"}:
+            # Only the standard U-Net has n_filters; init plans other networks, too.
+            arguments += QUICK if "unet_standard" in Path(arguments[1]).read_text() else QUICK[:4]
         arguments += QUICK_RUN if command == "run" else ()
         arguments += QUICK_FOLDS if command == "cross-validate" else ()
         assert main(arguments) == 0, line

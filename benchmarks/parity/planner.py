@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from comparison import Comparison
 
-from miscnn_tf.experiment.network_plan import PRESETS, NetworkPlan, plan_data_set
+from miscnn_tf.experiment.network_plan import (
+    CONFIGURATIONS,
+    PRESETS,
+    SLICES,
+    NetworkPlan,
+    Plans,
+    plan_configurations,
+)
 
 #: Kind of data set: shapes and spacings of some cases in our order of axes, channels, classes, share left by the crop.
 DATA_SETS: dict[str, tuple[list[tuple[int, ...]], list[tuple[float, ...]], list[str], int, float]] = {
@@ -73,15 +80,24 @@ def compare(python: str) -> list[Comparison]:
     """
     worst = {"spacing": 0.0, "patch": 0.0, "kernels and strides": 0.0, "features": 0.0, "batch": 0.0, "batch Dice": 0.0}
     plans = _plans(python)
+    number = 0
     for kind, preset, memory, theirs in plans:
-        found = _ours(DATA_SETS[kind], preset, memory)
-        differences = _differences(found, theirs)
-        for name, difference in differences.items():
-            worst[name] = max(worst[name], difference)
-        if any(difference > 1e-4 for difference in differences.values()):
-            print(f"  {kind}, {preset}, {memory} GB: {differences}\n    ours {found}")
-    number = f"of {len(DATA_SETS)} kinds of data, {len(plans)} plans"
-    return [Comparison(f"planner: {name} {number}", value, 1e-4) for name, value in worst.items()]
+        ours = _ours(DATA_SETS[kind], preset, memory)
+        for configuration in CONFIGURATIONS:
+            if (configuration in ours.plans) != (configuration in theirs):
+                print(f"  {kind}, {preset}, {memory} GB: only one has {configuration}: {ours.refusals}")
+                worst = dict.fromkeys(worst, np.inf)
+                continue
+            if configuration not in theirs:
+                continue
+            found, number = ours.of(configuration), number + 1
+            differences = _differences(found, theirs[configuration])
+            for name, difference in differences.items():
+                worst[name] = max(worst[name], difference)
+            if any(difference > 1e-4 for difference in differences.values()):
+                print(f"  {kind}, {preset}, {memory} GB, {configuration}: {differences}\n    ours {found}")
+    text = f"of {len(DATA_SETS)} kinds of data, {number} plans"
+    return [Comparison(f"planner: {name} {text}", value, 1e-4) for name, value in worst.items()]
 
 
 def write_test_file(python: str) -> None:
@@ -94,7 +110,10 @@ def write_test_file(python: str) -> None:
             "classes": DATA_SETS[kind][3],
             "preset": preset,
             "memory_gb": memory,
-            **{name: value.tolist() for name, value in theirs.items()},
+            "configurations": {
+                configuration: {name: value.tolist() for name, value in plan.items()}
+                for configuration, plan in theirs.items()
+            },
         }
         for kind, preset, memory, theirs in _plans(python)
     ]
@@ -102,8 +121,8 @@ def write_test_file(python: str) -> None:
     TEST_FILE.write_text("[\n" + ",\n".join(map(json.dumps, plans)) + "\n]\n")
 
 
-def _plans(python: str) -> list[tuple[str, str, float, dict[str, np.ndarray]]]:
-    """Return nnU-Net's plans in our order of axes: kind of data, preset, memory, plan."""
+def _plans(python: str) -> list[tuple[str, str, float, dict[str, dict[str, np.ndarray]]]]:
+    """Return nnU-Net's plans in our order of axes: kind of data, preset, memory, plan by configuration."""
     others = itertools.cycle(MEMORIES[1:])
     wanted = [(kind, *memory) for kind in DATA_SETS for memory in (MEMORIES[0], next(others))]
     reference = Path(__file__).with_name("_reference_planner.py")
@@ -130,18 +149,25 @@ def _for_nnunet(data: tuple[Any, ...], preset: str, memory: float) -> dict[str, 
     }
 
 
-def _ours(data: tuple[Any, ...], preset: str, memory: float) -> NetworkPlan:
+def _ours(data: tuple[Any, ...], preset: str, memory: float) -> Plans:
     shapes, spacings, _, classes, _ = data
-    return plan_data_set(PRESETS[preset], shapes, spacings, classes, memory)
+    return plan_configurations(PRESETS[preset], shapes, spacings, classes, memory)
 
 
-def _in_our_order(plans: dict[str, Any], axes: int) -> dict[str, np.ndarray]:
-    theirs = plans["configurations"]["2d" if axes == 2 else "3d_fullres"]
+def _in_our_order(plans: dict[str, Any], axes: int) -> dict[str, dict[str, np.ndarray]]:
+    return {name: _configuration(plans, name, axes) for name in CONFIGURATIONS if name in plans["configurations"]}
+
+
+def _configuration(plans: dict[str, Any], name: str, axes: int) -> dict[str, np.ndarray]:
+    """Return a plan; one for slices of volumes without the axis across them, which it also leaves out."""
+    theirs = plans["configurations"][name]
     network = theirs["architecture"]["arch_kwargs"]
+    order = np.arange(2)[::-1] if axes == 2 else np.array(plans["transpose_backward"])[::-1]
+    if axes == 3 and name == SLICES:
+        order = order[order > 0] - 1
 
     def ordered(numbers: Any) -> np.ndarray:
-        numbers = np.asarray(numbers)
-        return (numbers if axes == 2 else numbers[..., plans["transpose_backward"]])[..., ::-1]
+        return np.asarray(numbers)[..., order]
 
     return {
         "spacing": ordered(theirs["spacing"]),
@@ -156,13 +182,13 @@ def _in_our_order(plans: dict[str, Any], axes: int) -> dict[str, np.ndarray]:
 
 
 def _differences(found: NetworkPlan, theirs: dict[str, np.ndarray]) -> dict[str, float]:
-    topology = found.topology
+    topology, axes = found.topology, list(found.network_axes)
     return {
-        "spacing": _largest(found.spacing, theirs["spacing"]),
-        "patch": _largest(found.patch_shape, theirs["patch"]),
+        "spacing": _largest(np.array(found.spacing)[axes], theirs["spacing"]),
+        "patch": _largest(np.array(found.patch_shape)[axes], theirs["patch"]),
         "kernels and strides": max(
-            _largest(topology.strides, theirs["strides"]),
-            _largest(topology.kernel_sizes, theirs["kernel_sizes"]),
+            _largest(np.array(topology.strides)[:, axes], theirs["strides"]),
+            _largest(np.array(topology.kernel_sizes)[:, axes], theirs["kernel_sizes"]),
             _largest(found.preset.blocks(len(topology.strides)), theirs["blocks"]),
         ),
         "features": _largest(found.features, theirs["features"]),

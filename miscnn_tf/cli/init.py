@@ -28,6 +28,8 @@ from miscnn_tf.cli.data_options import add_data_arguments, data_folder, given_ta
 
 #: Names of `miscnn_tf.experiment.network_plan.PRESETS`, which needs NumPy.
 PRESETS = ("plain", "residual_M", "residual_L", "residual_XL")
+#: The same of `CONFIGURATIONS` there.
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "%(default)s)",
     )
     parser.add_argument(
+        "--configuration",
+        choices=CONFIGURATIONS,
+        help="training of nnU-Net: 2d, the slices of volumes one by one, 3d_fullres, or 3d_lowres, coarser volumes "
+        "(default: full resolution of volumes or images)",
+    )
+    parser.add_argument(
         "--minutes",
         type=positive_number(),
         metavar="N",
@@ -79,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         arguments.minutes,
         arguments.preset,
+        arguments.configuration,
     )
     print(f"\nNext: check {arguments.output}, then run miscnn-tf train {shlex.quote(str(arguments.output))}")
     return 0

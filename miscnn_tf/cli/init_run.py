@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +22,14 @@ from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface, make_preprocessor
 from miscnn_tf.experiment.fingerprint import take_fingerprint
-from miscnn_tf.experiment.planner import Choice, Plan, make_plan, this_machine, to_tables
+from miscnn_tf.experiment.network_plan import Plans
+from miscnn_tf.experiment.planner import Choice, Plan, find_configurations, make_plan, this_machine, to_tables
 from miscnn_tf.experiment.schema import AUTO, Data, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
 from miscnn_tf.runs.fold import write_fold2disk
 
 _GIVEN: Final = "set on the command line"
+_WIDTH: Final = 110
 #: Keys of ``[split]`` with which the user decides on the samples.
 _SPLITS: Final = ("file", "training", "validation", "validation_share")
 
@@ -39,6 +42,7 @@ def run_init(
     overwrite: bool = False,
     minutes: float | None = None,
     preset: str = "plain",
+    configuration: str | None = None,
 ) -> Experiment:
     """Analyse a data set, and write a configuration and the fingerprint.
 
@@ -50,11 +54,13 @@ def run_init(
         overwrite: Replace an existing file.
         minutes: Time limit of the training; None for a number of epochs.
         preset: Family of networks: a key of `network_plan.PRESETS`.
+        configuration: One of `network_plan.CONFIGURATIONS`; by default volumes, or images, in full resolution.
 
     Returns:
         The configuration.
 
     Raises:
+        ConfigurationError: If the configuration is not planned for these data.
         StorageError: If the file exists.
         DataError: If the data are invalid.
     """
@@ -101,6 +107,7 @@ def run_init(
         regions=bool(scheme_of(interface).regions),
         ignore=scheme_of(interface).has_ignored,
         measure=seconds_of if _can_measure(given) else None,
+        configuration=configuration,
     )
     split_file = output.with_suffix(".split.json")
     kept = interface.validation_samples if given.get("split", {}).keys().isdisjoint(_SPLITS) else ()
@@ -140,6 +147,7 @@ def run_init(
     header = [
         "Configuration for 'miscnn-tf train' and 'miscnn-tf cross-validate'.",
         *describe_data(fingerprint, names, interface.channels, _shown(folder, inner)),
+        *_describe_configurations(find_configurations(fingerprint, machine, len(names), preset), configuration),
         f"Fingerprint of the data: {fingerprint_file.name}. Planned for {machine.description}.",
     ]
     fingerprint.write(fingerprint_file)
@@ -149,6 +157,26 @@ def run_init(
     print("\n".join(header[1:-1]))
     print(f"Wrote {output} and {fingerprint_file.name}, planned for {machine.description}")
     return experiment
+
+
+def _describe_configurations(planned: Plans, configuration: str | None) -> list[str]:
+    """Return lines about the configuration of nnU-Net that is planned, and the others."""
+    chosen = configuration or planned.default
+    line = f"{configuration_line(chosen)}."
+    if len(planned.plans) < 2:
+        return [line]
+    others = [name for name in planned.plans if name != chosen]
+    line = (
+        f"{configuration_line(chosen)}, which also trains {' and '.join(others)} on such data: 'miscnn-tf init "
+        f"--configuration {others[0]}' plans it, 'miscnn-tf compare' chooses."
+    )
+    lines = [line, *(f"{name} is not planned: {reason}." for name, reason in planned.refusals.items())]
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
+
+
+def configuration_line(name: str) -> str:
+    """Return the beginning of the line of a file about its configuration of nnU-Net."""
+    return f"Configuration {name} of nnU-Net"
 
 
 def _with_given(plan: Plan, given: Mapping[str, Any]) -> Plan:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from miscnn_tf._base.arguments import positive
 from miscnn_tf._base.files import make_folder
-from miscnn_tf.cli.init_run import run_init
+from miscnn_tf.cli.init_run import configuration_line, run_init
 from miscnn_tf.cli.output_folder import alone_in, check_folder
 from miscnn_tf.data_loading.layout_detection import locate_data
 from miscnn_tf.errors import ConfigurationError, MissingDataError
@@ -42,6 +42,7 @@ def plan(
     memory_gb: float | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
     fresh: bool = False,
+    configuration: str | None = None,
 ) -> PlannedRun:
     """Plan a run on a data set, or return the earlier plan in the folder.
 
@@ -59,6 +60,8 @@ def plan(
             ``"network.seed=3"``.
         fresh: Replace an earlier plan in the folder, for example to train longer; ``train(fresh=True)`` then replaces
             the training.
+        configuration: Training of nnU-Net: ``2d``, the slices of volumes one by one, ``3d_fullres`` or ``3d_lowres``.
+            By default volumes, or images, in full resolution.
 
     Returns:
         The planned run.
@@ -66,7 +69,8 @@ def plan(
     Raises:
         MissingDataError: If the folder does not exist.
         DataError: If the data are invalid or their layout is unknown.
-        ConfigurationError: If the folder has a plan for other data, or with other arguments.
+        ConfigurationError: If the folder has a plan for other data, or with other arguments, or the configuration is
+            not planned for these data.
 
     Example:
         >>> run = miscnn_tf.plan("scans", minutes=30)  # doctest: +SKIP
@@ -82,7 +86,7 @@ def plan(
     file = folder / CONFIGURATION_FILE
     if file.is_file() and not fresh:
         run = PlannedRun(folder)
-        run.require_same(data, limit, layout, changes)
+        run.require_same(data, limit, layout, changes, configuration)
         print(f"Using the plan {file}")
         return run
     if not Path(data).is_dir():
@@ -90,7 +94,15 @@ def plan(
     make_folder(folder)
     given: dict[str, Any] = {"data": {"path": os.path.abspath(data), **({} if layout is None else {"layout": layout})}}
     apply_changes(given, list(changes))
-    run_init(data, file, given, memory_gb, minutes=MINUTES if limit is None else limit, overwrite=fresh)
+    run_init(
+        data,
+        file,
+        given,
+        memory_gb,
+        overwrite=fresh,
+        minutes=MINUTES if limit is None else limit,
+        configuration=configuration,
+    )
     return PlannedRun(folder)
 
 
@@ -214,7 +226,12 @@ class PlannedRun:
         return write_report(self.training_folder)
 
     def require_same(
-        self, data: str | Path, minutes: float | None, layout: str | None = None, changes: Sequence[str] = ()
+        self,
+        data: str | Path,
+        minutes: float | None,
+        layout: str | None = None,
+        changes: Sequence[str] = (),
+        configuration: str | None = None,
     ) -> None:
         """Require that this plan is for the given data and arguments, so that nothing is ignored silently.
 
@@ -230,6 +247,8 @@ class PlannedRun:
             wrong.append(f"its data are {experiment.data.path}, not {data}")
         if minutes is not None and experiment.network.minutes != minutes:
             wrong.append(f"its time limit is {experiment.network.minutes}, not {minutes:g} minutes")
+        if configuration is not None and f"# {configuration_line(configuration)}" not in str(self):
+            wrong.append(f"its configuration is not {configuration}")
         if layout is not None and experiment.data.layout != layout:
             wrong.append(f"its layout is {experiment.data.layout}, not {layout}")
         for change in changes:

@@ -18,6 +18,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from miscnn_tf._base.messages import unknown_name
+from miscnn_tf.errors import ConfigurationError
+
 #: An axis is halved while at least this many voxels remain.
 SMALLEST_EDGE: Final = 4
 #: Ratio of the coarsest to the second coarsest voxel size above which slices are thick; also of the sizes in voxels.
@@ -31,6 +34,12 @@ _COARSER: Final = 1.03
 _LARGEST_PATCH: Final = {2: 2048**2, 3: 256**3}
 #: Smallest batch.
 LEAST_BATCH: Final = 2
+
+#: nnU-Net's configurations: slices, volumes in full resolution, and volumes of coarser voxels.
+SLICES: Final = "2d"
+FULL_RESOLUTION: Final = "3d_fullres"
+LOW_RESOLUTION: Final = "3d_lowres"
+CONFIGURATIONS: Final = (SLICES, FULL_RESOLUTION, LOW_RESOLUTION)
 
 PerAxis = tuple[int, ...]
 
@@ -107,6 +116,9 @@ class NetworkPlan:
         topology: Strides and kernels.
         features: Filters of each level.
         low_resolution: True if nnU-Net also trains on coarser images, because the patch covers a small part.
+        configuration: The one of `CONFIGURATIONS`.
+        slice_axis: Axis across the slices of volumes that a 2D network sees one by one: patches have one voxel there,
+            and voxels keep their size.
     """
 
     preset: Preset
@@ -117,10 +129,12 @@ class NetworkPlan:
     topology: Topology
     features: tuple[int, ...]
     low_resolution: bool = False
+    configuration: str = FULL_RESOLUTION
+    slice_axis: int | None = None
 
     @property
     def axes(self) -> int:
-        """Number of spatial axes."""
+        """Number of spatial axes of the images."""
         return len(self.patch_shape)
 
     @property
@@ -135,8 +149,47 @@ class NetworkPlan:
 
     @property
     def batch_dice(self) -> bool:
-        """True if nnU-Net computes the Dice of the loss over the batch: for images, and for small parts of volumes."""
-        return self.axes == 2 or self.low_resolution
+        """True if nnU-Net computes the Dice of the loss over the batch: in 2D, and for small parts of volumes."""
+        return self.configuration == SLICES or self.low_resolution
+
+    @property
+    def network_axes(self) -> tuple[int, ...]:
+        """Axes along which the network filters."""
+        return tuple(axis for axis in range(self.axes) if axis != self.slice_axis)
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Plans of all configurations that nnU-Net trains on a data set.
+
+    Args:
+        plans: The plans by the names of the configurations, at least one.
+        refusals: Reason why nnU-Net does not train a configuration, by its name.
+    """
+
+    plans: dict[str, NetworkPlan]
+    refusals: dict[str, str]
+
+    @property
+    def default(self) -> str:
+        """Configuration in full resolution."""
+        return FULL_RESOLUTION if FULL_RESOLUTION in self.plans else SLICES
+
+    def of(self, configuration: str | None = None) -> NetworkPlan:
+        """Return the plan of a configuration; by default in full resolution.
+
+        Raises:
+            ConfigurationError: If the name is unknown, or nnU-Net does not train it on these data.
+        """
+        name = self.default if configuration is None else configuration
+        if name not in CONFIGURATIONS:
+            raise ConfigurationError(unknown_name("configuration", name, CONFIGURATIONS))
+        if name not in self.plans:
+            raise ConfigurationError(
+                f"configuration {name!r} is not planned for this data set: {self.refusals[name]}; choose one of: "
+                f"{', '.join(self.plans)}"
+            )
+        return self.plans[name]
 
 
 def plan_data_set(
@@ -145,8 +198,37 @@ def plan_data_set(
     spacings: Sequence[Sequence[float]] | None,
     classes: int,
     memory_gb: float,
+    configuration: str | None = None,
 ) -> NetworkPlan:
-    """Plan the training in full resolution.
+    """Plan a training.
+
+    Args:
+        preset: The family of networks.
+        shapes: Spatial shape of each training image, after cropping.
+        spacings: Voxel size of each image, mm; None if unknown: all voxels count as equally long then.
+        classes: Output channels.
+        memory_gb: Memory for a training step, in GB.
+        configuration: One of `CONFIGURATIONS`; by default volumes, or images, in full resolution.
+
+    Raises:
+        ConfigurationError: If nnU-Net does not train the configuration on these data.
+
+    Example:
+        >>> plan = plan_data_set(PRESETS["plain"], [(36, 50, 35)] * 100, None, 3, 8)
+        >>> plan.patch_shape, plan.batch_size
+        ((40, 56, 40), 4)
+    """
+    return plan_configurations(preset, shapes, spacings, classes, memory_gb).of(configuration)
+
+
+def plan_configurations(
+    preset: Preset,
+    shapes: Sequence[Sequence[int]],
+    spacings: Sequence[Sequence[float]] | None,
+    classes: int,
+    memory_gb: float,
+) -> Plans:
+    """Plan all configurations that nnU-Net trains on a data set.
 
     Args:
         preset: The family of networks.
@@ -156,9 +238,9 @@ def plan_data_set(
         memory_gb: Memory for a training step, in GB.
 
     Example:
-        >>> plan = plan_data_set(PRESETS["plain"], [(36, 50, 35)] * 100, None, 3, 8)
-        >>> plan.patch_shape, plan.batch_size
-        ((40, 56, 40), 4)
+        >>> planned = plan_configurations(PRESETS["plain"], [(36, 50, 35)] * 100, None, 3, 8)
+        >>> sorted(planned.plans), planned.of("2d").patch_shape
+        (['2d', '3d_fullres'], (40, 56, 1))
     """
     lengths = [(1.0,) * len(shapes[0])] * len(shapes) if spacings is None else [tuple(map(float, s)) for s in spacings]
     spacing = target_spacing(shapes, lengths)
@@ -166,11 +248,48 @@ def plan_data_set(
     median = np.median(np.array(resampled), axis=0)
     voxels = float(np.prod(median)) * len(shapes)
     order = _order_of_nnunet(spacing)
-    back = tuple(int(axis) for axis in np.argsort(order))
-    plan = plan_network(
-        preset, [spacing[axis] for axis in order], [median[axis] for axis in order], voxels, classes, memory_gb
+    ordered_spacing, ordered_shape = [spacing[axis] for axis in order], [median[axis] for axis in order]
+
+    def plan(least: int) -> NetworkPlan:
+        return plan_network(preset, ordered_spacing[least:], ordered_shape[least:], voxels, classes, memory_gb)
+
+    if len(order) == 2:
+        flat = _in_file_order(replace(plan(0), configuration=SLICES), order)
+        only = "the images have two axes"
+        return Plans({SLICES: flat}, {FULL_RESOLUTION: only, LOW_RESOLUTION: only})
+    full = plan(0)
+    coarse = coarser_plan(full, classes, memory_gb, len(shapes))
+    refusals = {}
+    if isinstance(coarse, str):
+        refusals[LOW_RESOLUTION] = coarse
+    elif spacings is None:
+        refusals[LOW_RESOLUTION] = "images are resampled for it, but their voxel size is unknown"
+    plans = {SLICES: _of_slices(plan(1), full), FULL_RESOLUTION: full}
+    if isinstance(coarse, NetworkPlan):
+        plans[FULL_RESOLUTION] = replace(full, low_resolution=True)
+        plans |= {} if refusals else {LOW_RESOLUTION: coarse}
+    return Plans({name: _in_file_order(one, order) for name, one in plans.items()}, refusals)
+
+
+def _of_slices(flat: NetworkPlan, full: NetworkPlan) -> NetworkPlan:
+    """Return the plan of a 2D network as one for volumes whose slices, across the first axis, it sees one by one."""
+    return replace(
+        flat,
+        spacing=full.spacing,
+        median_shape=full.median_shape,
+        patch_shape=(1, *flat.patch_shape),
+        topology=Topology(
+            tuple((1, *stride) for stride in flat.topology.strides),
+            tuple((1, *kernel) for kernel in flat.topology.kernel_sizes),
+        ),
+        configuration=SLICES,
+        slice_axis=0,
     )
-    low = plan.axes == 3 and trains_on_coarser_images(plan, classes, memory_gb, len(shapes))
+
+
+def _in_file_order(plan: NetworkPlan, order: Sequence[int]) -> NetworkPlan:
+    """Return the plan with the axes in the order of the files."""
+    back = tuple(int(axis) for axis in np.argsort(order))
     return replace(
         plan,
         spacing=_ordered(plan.spacing, back),
@@ -180,7 +299,7 @@ def plan_data_set(
             tuple(_ordered(stride, back) for stride in plan.topology.strides),
             tuple(_ordered(kernel, back) for kernel in plan.topology.kernel_sizes),
         ),
-        low_resolution=low,
+        slice_axis=None if plan.slice_axis is None else order[plan.slice_axis],
     )
 
 
@@ -394,11 +513,11 @@ def _reduced(
     return None
 
 
-def trains_on_coarser_images(plan: NetworkPlan, classes: int, memory_gb: float, cases: int) -> bool:
-    """Return whether nnU-Net would also train on images of a lower resolution.
+def coarser_plan(plan: NetworkPlan, classes: int, memory_gb: float, cases: int) -> NetworkPlan | str:
+    """Return nnU-Net's plan for images of a lower resolution, or the reason why there is none.
 
-    It does if the patch covers less than a quarter of the voxels of the median image, and the coarser images have at
-    most half as many.
+    There is one if the patch covers less than a quarter of the voxels of the median image. The voxels are enlarged
+    until it does not, the finer axes of anisotropic ones first; the coarser images must have at most half as many.
 
     Args:
         plan: The plan for the full resolution, of volumes.
@@ -408,6 +527,12 @@ def trains_on_coarser_images(plan: NetworkPlan, classes: int, memory_gb: float, 
     """
     whole = voxels = math.prod(plan.median_shape)
     covered, spacing = math.prod(plan.patch_shape), np.array(plan.spacing)
+    if covered / whole >= _LOW_RESOLUTION_SHARE:
+        return (
+            f"a patch in full resolution covers {min(100, 100 * covered / whole):.0f} % of the median image, and only "
+            f"below {100 * _LOW_RESOLUTION_SHARE:.0f} % nnU-Net adds a lower resolution"
+        )
+    coarser = plan
     while covered / voxels < _LOW_RESOLUTION_SHARE:
         finer = spacing.max() / spacing > 2
         spacing[finer if finer.any() else slice(None)] *= _COARSER
@@ -416,4 +541,9 @@ def trains_on_coarser_images(plan: NetworkPlan, classes: int, memory_gb: float, 
         rounded = [round(float(size)) for size in shape]
         coarser = plan_network(plan.preset, spacing.tolist(), rounded, voxels * cases, classes, memory_gb)
         covered = math.prod(coarser.patch_shape)
-    return whole / voxels >= 2
+    if whole / voxels < 2:
+        return (
+            f"images of a lower resolution would have {100 * voxels / whole:.0f} % of the voxels, and nnU-Net leaves "
+            "them out above 50 %"
+        )
+    return replace(coarser, configuration=LOW_RESOLUTION)

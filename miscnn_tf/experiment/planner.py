@@ -25,13 +25,16 @@ from miscnn_tf.experiment.network_plan import (
     ANISOTROPY,
     FIRST_FEATURES,
     LEAST_BATCH,
+    LOW_RESOLUTION,
     PRESETS,
     NetworkPlan,
-    plan_data_set,
+    Plans,
+    plan_configurations,
     thick_axis,
 )
 from miscnn_tf.experiment.time_budget import CPU_BATCH, Budget, fit
 from miscnn_tf.processing.subfunctions.orientation import axis_changes
+from miscnn_tf.processing.subfunctions.resampling import KEEP
 
 #: Filters of the first level on a CPU, which computes in float32: they need the same memory as twice as many in half
 #: precision, and half the time.
@@ -135,6 +138,7 @@ def make_plan(
     regions: bool = False,
     ignore: bool = False,
     measure: Callable[[Plan], float] | None = None,
+    configuration: str | None = None,
 ) -> Plan:
     """Propose a configuration, without the table ``[data]``.
 
@@ -150,22 +154,21 @@ def make_plan(
         ignore: True if there are voxels without annotation.
         measure: Returns the seconds of a training step of a plan on this machine. With it and a time limit, patch and
             batch on a CPU are reduced for more steps.
+        configuration: One of nnU-Net's configurations, `network_plan.CONFIGURATIONS`: ``2d``, the slices of volumes one
+            by one, ``3d_fullres`` or ``3d_lowres``. Default: volumes, or images, in full resolution.
 
     Returns:
         The choices.
 
     Raises:
-        ConfigurationError: If the preset does not exist.
+        ConfigurationError: If the preset does not exist, or the configuration is not planned for these data.
 
     Example:
         >>> plan = make_plan(fingerprint, Machine(gpu=False, memory_gb=4), ["0", "1"])  # doctest: +SKIP
         >>> plan["preprocessing"]["patch_shape"].value  # doctest: +SKIP
         [40, 56, 40]
     """
-    if preset not in PRESETS:
-        raise ConfigurationError(unknown_name("preset", preset, PRESETS))
-    shapes, spacings = _grids(fingerprint)
-    network = plan_data_set(PRESETS[preset], shapes, spacings, len(class_names), machine.memory_gb)
+    network = find_configurations(fingerprint, machine, len(class_names), preset).of(configuration)
     if _is_simple(network, machine):
         network = network.with_levels(_CPU_DEPTH + 1)
     split = {"validation_share": Choice(0.2, "a fifth of the samples; add groups if patients have several samples")}
@@ -187,6 +190,24 @@ def make_plan(
     if minutes is None or measure is None or machine.gpu:
         return planned(network)
     return planned(*fit(network, minutes, lambda one: measure(planned(one))))
+
+
+def find_configurations(fingerprint: Fingerprint, machine: Machine, classes: int, preset: str = "plain") -> Plans:
+    """Return patch, batch and network of all configurations that nnU-Net trains on a data set.
+
+    Args:
+        fingerprint: The data set.
+        machine: The hardware for the training.
+        classes: Number of classes, background included.
+        preset: Family of networks: a key of `network_plan.PRESETS`.
+
+    Raises:
+        ConfigurationError: If the preset does not exist.
+    """
+    if preset not in PRESETS:
+        raise ConfigurationError(unknown_name("preset", preset, PRESETS))
+    shapes, spacings = _grids(fingerprint)
+    return plan_configurations(PRESETS[preset], shapes, spacings, classes, machine.memory_gb)
 
 
 def _grids(fingerprint: Fingerprint) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[float]] | None]:
@@ -248,14 +269,23 @@ def _augmentation(
             choices["within_slices"] = _within_slices(network)
         if masked:
             choices["masked_channels"] = Choice(list(masked), "stay 0 where the image was empty")
+    elif network.slice_axis is not None:
+        choices |= {
+            f"rotations_angle{'XYZ'[axis]}": Choice(
+                [0.0, 0.0], f"a patch is one slice across axis {network.slice_axis}"
+            )
+            for axis in network.network_axes
+        }
     sides = [name for name in class_names if _SIDES.search(name.lower())]
     if sides:
         reason = f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
         return choices | {"mirror": Choice(False, reason)}
     if not machine.gpu:
         slow = "true averages predictions over flips, as nnU-Net does; several times slower"
-        return choices | _flips(fingerprint, class_names) | {"infaug": Choice(False, slow)}
-    choices["mirror"] = Choice(True, "flips along all axes; set it to false if left and right differ")
+        flips = _within_patches(_flips(fingerprint, class_names), network)
+        return choices | flips | {"infaug": Choice(False, slow)}
+    all_axes = Choice(True, "flips along all axes; set it to false if left and right differ")
+    choices |= _within_patches({"mirror": all_axes}, network)
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
 
@@ -283,6 +313,18 @@ def _flips(fingerprint: Fingerprint, class_names: Sequence[str]) -> dict[str, Ch
     return {"mirror": Choice(True, "flips along some axes"), "mirror_axes": Choice(free, reason)}
 
 
+def _within_patches(flips: dict[str, Choice], network: NetworkPlan) -> dict[str, Choice]:
+    """Return flips without that of the axis along which a patch is a single slice."""
+    if network.slice_axis is None or not flips["mirror"].value:
+        return flips
+    some = flips.get("mirror_axes", Choice(network.network_axes, "the axes of a slice"))
+    axes = [axis for axis in some.value if axis != network.slice_axis]
+    if not axes:
+        return {"mirror": Choice(False, some.reason)}
+    views = Choice([axis + 1 for axis in axes], "the same axes, counted from 1")
+    return flips | {"mirror_axes": Choice(axes, some.reason), "infaug_flip_list": views}
+
+
 def _ordered_axes(fingerprint: Fingerprint) -> dict[int, tuple[int, int]]:
     """Return the axes along which one class is before another in nearly all samples, with the two classes."""
     ordered: dict[int, tuple[int, int]] = {}
@@ -301,6 +343,8 @@ def _ordered_axes(fingerprint: Fingerprint) -> dict[int, tuple[int, int]]:
 
 def _within_slices(network: NetworkPlan) -> Choice:
     """Return the axis across thick slices, in which images are not rotated and scaled."""
+    if network.slice_axis is not None:
+        return Choice(network.slice_axis, "rotations and scalings within the slice that a patch is")
     patch, coarsest = network.patch_shape, int(np.argmax(network.spacing))
     if max(patch) / patch[coarsest] > ANISOTROPY:
         reason = f"rotations and scalings within the slices of axis {coarsest}, of which a patch has few"
@@ -353,7 +397,9 @@ def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
         features = tuple(size * _CPU_FEATURES // FIRST_FEATURES for size in features)
         width = f"{features[0]} to {features[-1]} filters, half as many as in nnU-Net, because a CPU is slow"
     depth = "levels until each axis has 4 to 7 voxels; instance normalisation suits small batches"
-    thick = [axis for axis in range(network.axes) if network.topology.kernel_sizes[0][axis] == 1]
+    if network.slice_axis is not None:
+        depth += f"; a 2D network: nothing is filtered across the slices, axis {network.slice_axis}"
+    thick = [axis for axis in network.network_axes if network.topology.kernel_sizes[0][axis] == 1]
     if thick:
         depth += f"; axis {thick[0]} is halved and filtered only where its voxels are as long as the others"
     blocks = "blocks" if preset.architecture == "nnunet_residual" else "convolutions"
@@ -470,31 +516,42 @@ def is_ct(fingerprint: Fingerprint) -> bool:
     return len(fingerprint.intensities) == 1 and fingerprint.intensities[0].least < _AIR
 
 
-def plan_spacing(fingerprint: Fingerprint, network: NetworkPlan) -> tuple[tuple[float, ...] | None, str]:
+def plan_spacing(fingerprint: Fingerprint, network: NetworkPlan) -> tuple[tuple[float | str, ...] | None, str]:
     """Return the voxel size to resample to, or None, and the reason."""
     shapes, spacings = _grids(fingerprint)
     if spacings is None:
         return None, "the voxel size is unknown"
-    every = np.array(spacings)
-    if np.all(np.abs(every / np.median(every, axis=0) - 1) < 0.01):
+    every, axes = np.array(spacings), list(network.network_axes)
+    if network.configuration == LOW_RESOLUTION:
+        share = 100 * math.prod(network.patch_shape) / math.prod(network.median_shape)
+        return _rounded_lengths(network), f"mm; so coarse that a patch covers {share:.0f} % of the median image"
+    if np.all(np.abs(every / np.median(every, axis=0) - 1)[:, axes] < 0.01):
         return None, "all samples have the same voxel size"
+    if network.slice_axis is not None:
+        kept = f"{KEEP!r} leaves axis {network.slice_axis} as it is, across which the network sees one slice at a time"
+        return _rounded_lengths(network), f"mm; the median of all samples; {kept}"
     reason = "mm; the median of all samples"
     thick = thick_axis(np.median(every, axis=0), np.median(np.array(shapes), axis=0))
     if thick is not None:
         reason = f"mm; the median of all samples; across the thick slices, axis {thick}, the 10 % percentile"
-    return tuple(_rounded_down(size) for size in network.spacing), reason
+    return _rounded_lengths(network), reason
+
+
+def _rounded_lengths(network: NetworkPlan) -> tuple[float | str, ...]:
+    return tuple(
+        KEEP if axis == network.slice_axis else _rounded_down(size) for axis, size in enumerate(network.spacing)
+    )
 
 
 def _patch_reason(network: NetworkPlan, machine: Machine, budget: Budget | None) -> str:
-    divisors, shape = network.topology.divisors, [round(size) for size in network.median_shape]
-    multiples = f"voxels; multiples of {_times(divisors)} for the strides of the network; "
-    if all(size >= full for size, full in zip(network.patch_shape, shape, strict=True)):
-        return f"{multiples}the median image, {_times(shape)}, fits into it"
+    multiples = f"voxels; multiples of {_times(network.topology.divisors)} for the strides of the network; "
+    shape = [round(network.median_shape[axis]) for axis in network.network_axes]
+    median = f"the median {'image' if network.slice_axis is None else 'slice'}, {_times(shape)}"
+    if all(network.patch_shape[axis] >= full for axis, full in zip(network.network_axes, shape, strict=True)):
+        return f"{multiples}{median}, fits into it"
     if budget is not None:
-        return f"{multiples}a part of the median image, {_times(shape)}, for more steps in {budget.minutes:g} minutes"
-    return (
-        f"{multiples}as large a part of the median image, {_times(shape)}, as {machine.memory_gb:g} GB of memory allow"
-    )
+        return f"{multiples}a part of {median}, for more steps in {budget.minutes:g} minutes"
+    return f"{multiples}as large a part of {median}, as {machine.memory_gb:g} GB of memory allow"
 
 
 def _batch_size(network: NetworkPlan, machine: Machine, budget: Budget | None) -> Choice:

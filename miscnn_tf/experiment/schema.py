@@ -7,6 +7,7 @@ there have one here.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -50,6 +51,7 @@ from miscnn_tf.processing.subfunctions import (
 )
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATIONS
+from miscnn_tf.processing.subfunctions.resampling import KEEP
 
 AUTO: Final = "auto"
 
@@ -81,6 +83,18 @@ Overlap = Annotated[
     PlainValidator(_overlap),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "integer"}}]}),
 ]
+
+
+def _voxel_length(value: Any) -> Any:
+    if type(value) in (int, float) and 0 < value < math.inf:
+        return float(value)
+    if value == KEEP:
+        return value
+    raise ValueError(f"{shown(value)} is neither a positive length in mm nor {KEEP!r}")
+
+
+# A union would report the mistakes of both types.
+VoxelLength = Annotated[Any, PlainValidator(_voxel_length), WithJsonSchema({"type": "number"})]
 
 
 def _normalizing(value: Any) -> dict[str, Any]:
@@ -322,8 +336,10 @@ class Preprocessing(Table):
         "list with one of these per channel; or a table with the arguments of the step: "
         "`{mode = 'ct', statistics = [-75, 300, 60, 40]}`, `{mode = 'z-score', nonzero = true}`.",
     )
-    spacing: list[PositiveFloat] | None = Field(
-        default=None, description="Resample to this voxel size in mm, one number per axis (`Resampling`)."
+    spacing: list[VoxelLength] | None = Field(
+        default=None,
+        description="Resample to this voxel size in mm, one number per axis (`Resampling`); `'keep'` leaves an axis as "
+        "it is in each sample.",
     )
     resize: PerAxis | None = Field(
         default=None, description="Interpolate to this shape instead, one number per axis (`Resize`)."

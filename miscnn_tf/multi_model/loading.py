@@ -57,10 +57,23 @@ def load_fold_models(evaluation_path: str | Path, data_io: Data_IO | None = None
     Example:
         >>> load_fold_models("evaluation").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
     """
+    return load_files(fold_model_files(evaluation_path), data_io)
+
+
+def load_files(files: Sequence[Path], data_io: Data_IO | None = None) -> Model_Group:
+    """Read model files as a group.
+
+    Args:
+        files: The files, at least one. Members with the same preprocessing share one preprocessor.
+        data_io: As in `load_fold_models`.
+
+    Raises:
+        ModelGroupError: If the models have different classes or axes.
+        ModelFileError: If a file is damaged.
+    """
     # Starts TensorFlow.
     from miscnn_tf.neural_network.model_file import load_model
 
-    files = fold_model_files(evaluation_path)
     models = [load_model(file, data_io) for file in files]
     _share_equal(models, [_settings(file) for file in files])
     return Model_Group(models, models[0].preprocessor, verify_preprocessor=False)

@@ -67,7 +67,8 @@ class NnUNetAugmentation(Data_Augmentation):
     transform                          probability values
     ================================== =========== =====================================================================
     rotation                           0.2         3D: ±30° around each axis; 2D: ±180°, ±15° if one axis has more than
-                                                   1.5 times the voxels of the other; within slices: ±180°
+                                                   1.5 times the voxels of the other; within slices: ±180°,
+                                                   or as in 2D if a patch is one slice
     scaling                            0.2         0.7 to 1.4, all axes alike; above 1 makes structures smaller
     Gaussian noise                     0.1         standard deviation 0 to 0.1
     Gaussian blur                      0.2         sigma 0.5 to 1 voxel per axis; each channel with probability 0.5
@@ -169,9 +170,13 @@ class NnUNetAugmentation(Data_Augmentation):
             >>> [round(math.degrees(limit)) for limit in limits]
             [30, 180, 15]
         """
+        across = None if len(patch_shape) == 2 else self.slice_axis(patch_shape)
+        if across is not None and patch_shape[across] == 1:
+            # A single slice is augmented as an image.
+            patch_shape = [size for axis, size in enumerate(patch_shape) if axis != across]
         if len(patch_shape) == 2:
             return math.radians(15 if max(patch_shape) / min(patch_shape) > ELONGATED else 180)
-        return math.radians(30 if self.slice_axis(patch_shape) is None else 180)
+        return math.radians(30 if across is None else 180)
 
     def get_config(self, inherited: bool = False) -> dict[str, Any]:
         """Return arguments and settings as JSON types; ``from_config(config)`` of the class builds an equal object.

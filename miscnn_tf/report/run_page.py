@@ -18,9 +18,6 @@ from miscnn_tf._base.class_colours import OKABE_ITO
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf._base.messages import plural
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.data_loading.interfaces.description import build_interface
-from miscnn_tf.data_loading.label_scheme import region_settings
-from miscnn_tf.data_loading.layout_detection import find_interface
 from miscnn_tf.errors import ConfigurationError, DataError, MissingDataError
 from miscnn_tf.pictures.contrast import OPACITY, colours_over, difference_colours, outline_colour
 from miscnn_tf.report.case_pictures import RankedCase, choose_cases, draw_slices, load_case, rank_cases
@@ -31,6 +28,7 @@ from miscnn_tf.report.page import format_duration, format_score, render_page, sc
 from miscnn_tf.report.remarks import WAIT, remarks
 from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
+from miscnn_tf.runs.recorded_data import recorded_data
 from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
 from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title, undefined_note
@@ -347,26 +345,7 @@ def _described(run: RunFolder, case: RankedCase, pictures: dict[str, Any]) -> di
 
 def _rebuilt_data(run: RunFolder, folder: str | Path | None = None) -> Data_IO:
     """Return the source of the cases that is recorded in ``run.json``, in this folder if it is given."""
-    if folder is not None and not Path(folder).is_dir():
-        raise MissingDataError(f"the folder of the data, {folder}, does not exist; correct it")
-    data = (run.record or {}).get("data") or {}
-    described = data.get("interface")
-    interface = None
-    if isinstance(described, dict):
-        interface = build_interface(described, None, data.get("class_names"), region_settings(data))
-    if folder is not None:
-        return Data_IO(interface or find_interface(folder), folder)
-    if not isinstance(described, dict):
-        raise MissingDataError(
-            f"{run.folder / RUN_FILE} does not contain the path of the data; pass it to miscnn-tf report --data, or "
-            "the data to write_report(folder, data_io=…)"
-        )
-    if interface is None:
-        raise MissingDataError(
-            f"the data were read by {described.get('class_name')}, which cannot be rebuilt without your program; call "
-            "write_report(folder, data_io=data_io) there"
-        )
-    return Data_IO(interface, data.get("input_path") or "")
+    return recorded_data(run.record, run.folder, folder, "write_report(folder, data_io=data_io)")
 
 
 def _colours(run: RunFolder, pictures: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from miscnn_tf._base.configuration import comparable, digest
 from miscnn_tf.data_loading.interfaces.description import label_values_of
 from miscnn_tf.processing.preprocessor import SETTINGS
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A model that is a group of others.
+
+    Attributes:
+        models: The members.
+    """
+
+    models: list[Any]
 
 
 def training_settings(model: Any, epochs: int, iterations: int | None) -> dict[str, Any]:
@@ -69,7 +80,13 @@ def model_facts(model: Any) -> dict[str, Any]:
 
 
 def weights_digest(model: Any) -> str | None:
-    """Return a digest of weights, settings and data folder of a model; None for a model without ``get_weights``."""
+    """Return a digest of weights, settings and data folder of a model; None for a model without ``get_weights``.
+
+    That of a group is made of those of its members.
+    """
+    if isinstance(model, Grouped):
+        members = [weights_digest(member) for member in model.models]
+        return None if None in members else digest(*members)
     get_weights = getattr(getattr(model, "model", None), "get_weights", None)
     if not callable(get_weights):
         return None

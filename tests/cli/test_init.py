@@ -130,3 +130,27 @@ def test_a_label_map_is_completed_and_says_what_predictions_hold(experiment: Pat
     assert read_experiment(path).data.label_map == {"1": 1, "2": 1}
     text = path.read_text(encoding="utf-8")
     assert "classes of values in the label maps; predictions are written with the values 0, 1" in text
+
+
+def test_the_configurations_of_nnunet(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from miscnn_tf.cli.init import CONFIGURATIONS, PRESETS
+    from miscnn_tf.experiment import network_plan
+
+    assert network_plan.CONFIGURATIONS == CONFIGURATIONS
+    assert tuple(network_plan.PRESETS) == PRESETS
+    data = experiment.parent / "data"
+    assert init(data, "-o", tmp_path / "full.toml") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Configuration 3d_fullres of nnU-Net, which also trains 2d on such data" in said
+    assert "'miscnn-tf init --configuration 2d' plans it" in said
+    assert "3d_lowres is not planned: a patch in full resolution covers 100 % of the median image" in said
+    assert init(data, "-o", tmp_path / "slices.toml", "--configuration", "2d") == 0
+    assert "Configuration 2d of nnU-Net, which also trains 3d_fullres" in " ".join(capsys.readouterr().out.split())
+    made = read_experiment(tmp_path / "slices.toml")
+    assert made.preprocessing.patch_shape is not None
+    assert made.preprocessing.patch_shape.count(1) == 1
+    axis = made.preprocessing.patch_shape.index(1)
+    assert made.preprocessing.spacing is None or made.preprocessing.spacing[axis] == "keep"
+    assert init(data, "-o", tmp_path / "low.toml", "--configuration", "3d_lowres") == 1
+    assert "'3d_lowres' is not planned for this data set: a patch in full res" in capsys.readouterr().err
+    assert not (tmp_path / "low.toml").exists()

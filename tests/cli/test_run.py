@@ -158,3 +158,28 @@ def test_training_longer_is_one_option(data: Path, options, tmp_path: Path, caps
     )
     assert cli.main([*command, "--minutes", "4", "--fresh"]) == 0
     assert "Training on" in capsys.readouterr().out
+
+
+def test_slices_of_volumes_are_planned_trained_and_predicted(data: Path, tmp_path: Path) -> None:
+    """A 2D network, of which the predictions are volumes."""
+    small = {
+        "network.architecture": {
+            "name": "nnunet_plain",
+            "features": [4, 8],
+            "strides": [[1, 1, 1], [1, 2, 2]],
+            "kernel_sizes": [[1, 3, 3], [1, 3, 3]],
+            "convolutions": [1, 1],
+            "decoder_convolutions": [1],
+        },
+        **{key: value for key, value in SMALL.items() if key.startswith("network.") and key != "network.architecture"},
+    }
+    run = miscnn_tf.plan(data, 5, tmp_path / "out", settings=small, configuration="2d")
+    assert run.experiment.preprocessing.patch_shape is not None
+    axis = run.experiment.preprocessing.patch_shape.index(1)
+    assert f"nothing is filtered across the slices, axis {axis}" not in str(run)  # the architecture was given
+    image = data / "case_00000" / "imaging.nii.gz"
+    [written] = run.train().predict(image)
+    assert nibabel.load(written).shape == nibabel.load(image).shape
+    assert miscnn_tf.plan(data, 5, tmp_path / "out", settings=small, configuration="2d").is_trained
+    with pytest.raises(ConfigurationError, match="its configuration is not 3d_fullres"):
+        miscnn_tf.plan(data, 5, tmp_path / "out", settings=small, configuration="3d_fullres")

@@ -138,6 +138,8 @@ def test_steps_do_what_they_say() -> None:
     ("table", "said"),
     [
         ({"clip": [0, 1], "steps": [], "analysis": "fullimage"}, "clip and steps are both given"),
+        ({"spacing": [1, "kept"]}, "'kept' is neither a positive length in mm nor 'keep'"),
+        ({"spacing": [1, 0.0]}, "0.0 is neither a positive length in mm nor 'keep'"),
         ({"spacing": [1, 1], "resize": [8, 8], "analysis": "fullimage"}, "spacing and resize are both given"),
         ({"patch_shape": [8, 8], "analysis": "fullimage"}, "patch_shape is not used with analysis = 'fullimage'"),
         ({}, "patch_shape is missing"),

@@ -6,14 +6,18 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.experiment.network_plan import (
+    CONFIGURATIONS,
     PRESETS,
     Topology,
     feature_map_voxels,
+    plan_configurations,
     plan_data_set,
     plan_network,
     plan_topology,
@@ -25,22 +29,64 @@ PLANS = json.loads((Path(__file__).parents[1] / "data" / "nnunet" / "plans.json"
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=[f"{one['kind']}, {one['preset']}, {one['memory_gb']} GB" for one in PLANS])
-def test_the_plan_is_that_of_nnunet(plan) -> None:
-    found = plan_data_set(PRESETS[plan["preset"]], plan["shapes"], plan["spacings"], plan["classes"], plan["memory_gb"])
-    assert list(found.spacing) == pytest.approx(plan["spacing"], rel=1e-6)
-    assert list(found.patch_shape) == plan["patch"]
-    assert [list(one) for one in found.topology.strides] == plan["strides"]
-    assert [list(one) for one in found.topology.kernel_sizes] == plan["kernel_sizes"]
-    assert list(found.preset.blocks(len(found.features))) == plan["blocks"]
-    assert list(found.features) == plan["features"]
-    assert found.batch_size == plan["batch"]
-    assert found.batch_dice == plan["batch_dice"]
+def test_the_plans_are_those_of_nnunet(plan) -> None:
+    preset = PRESETS[plan["preset"]]
+    planned = plan_configurations(preset, plan["shapes"], plan["spacings"], plan["classes"], plan["memory_gb"])
+    assert set(planned.plans) == set(plan["configurations"])
+    assert planned.refusals.keys() == set(CONFIGURATIONS) - set(planned.plans)
+    for configuration, theirs in plan["configurations"].items():
+        found = planned.of(configuration)
+        axes = list(found.network_axes)
+        assert found.configuration == configuration
+        assert np.array(found.spacing)[axes].tolist() == pytest.approx(theirs["spacing"], rel=1e-6)
+        assert np.array(found.patch_shape)[axes].tolist() == theirs["patch"]
+        assert np.array(found.topology.strides)[:, axes].tolist() == theirs["strides"]
+        assert np.array(found.topology.kernel_sizes)[:, axes].tolist() == theirs["kernel_sizes"]
+        assert list(found.preset.blocks(len(found.features))) == theirs["blocks"]
+        assert list(found.features) == theirs["features"]
+        assert found.batch_size == theirs["batch"]
+        assert found.batch_dice == theirs["batch_dice"]
 
 
 def test_the_plans_are_of_many_kinds() -> None:
     assert len({one["kind"] for one in PLANS}) >= 20
     assert {one["preset"] for one in PLANS} == set(PRESETS)
     assert {one["memory_gb"] for one in PLANS} >= {4, 8, 24, 40, 80}
+    counts = {name: sum(name in one["configurations"] for one in PLANS) for name in CONFIGURATIONS}
+    assert counts["2d"] == len(PLANS)
+    assert counts["3d_fullres"] >= 30
+    assert 10 <= counts["3d_lowres"] < counts["3d_fullres"]
+
+
+def test_slices_of_volumes_are_those_across_the_coarsest_axis() -> None:
+    flat = plan_data_set(PRESETS["plain"], [(320, 24, 300)] * 50, [(0.6, 3.6, 0.7)] * 50, 3, 8, "2d")
+    assert flat.slice_axis == 1
+    assert flat.network_axes == (0, 2)
+    assert flat.patch_shape == (320, 1, 320)
+    assert (
+        {stride[1] for stride in flat.topology.strides} == {kernel[1] for kernel in flat.topology.kernel_sizes} == {1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "configuration", "said"),
+    [
+        ((36, 50, 35), (1, 1, 1), "3d_lowres", "a patch in full resolution covers 100 % of the median image"),
+        ((512, 512, 432), None, "3d_lowres", "their voxel size is unknown"),
+        (
+            (210, 210, 210),
+            (1, 1, 1),
+            "3d_lowres",
+            "would have .* % of the voxels, and nnU-Net leaves them out above 50",
+        ),
+        ((300, 200), (1, 1), "3d_fullres", "the images have two axes; choose one of: 2d"),
+        ((36, 50, 35), (1, 1, 1), "3d", "the configuration '3d' is unknown. Known: 2d, 3d_fullres, 3d_lowres"),
+    ],
+)
+def test_a_configuration_that_is_not_planned_is_an_error_with_the_reason(shape, spacing, configuration, said) -> None:
+    spacings = None if spacing is None else [spacing] * 40
+    with pytest.raises(ConfigurationError, match=said):
+        plan_data_set(PRESETS["plain"], [shape] * 40, spacings, 3, 8, configuration)
 
 
 def test_ten_slices_are_not_padded_to_sixteen() -> None:

@@ -380,3 +380,78 @@ def test_without_a_limit_and_on_a_gpu_no_step_is_measured() -> None:
     make_plan(one, CPU, ["0", "1"], measure=seconds)
     with_gpu = make_plan(one, GPU, ["0", "1"], minutes=10, measure=seconds)
     assert with_gpu["preprocessing"] == make_plan(one, GPU, ["0", "1"])["preprocessing"]
+
+
+def test_slices_of_volumes_are_planned_for_a_2d_network() -> None:
+    """Cine MRI: nnU-Net's 2D configuration, as patches of one slice across the thick slices, axis 2."""
+    heart = replace(
+        fingerprint((256, 216, 10), (1.5, 1.5, 10.0)),
+        spacings=((1.5, 1.5, 10.0),) * 10 + ((1.3, 1.3, 5.0),) * 10,
+    )
+    plan = make_plan(heart, GPU, ["0", "wall"], configuration="2d")
+    fits(plan, GPU, 3)
+    assert value(plan, "preprocessing", "patch_shape") == [256, 224, 1]
+    # Slices keep their distance; in nnU-Net, too.
+    assert value(plan, "preprocessing", "spacing") == [1.4, 1.4, "keep"]
+    architecture = value(plan, "network", "architecture")
+    assert architecture["kernel_sizes"] == [[3, 3, 1]] * len(architecture["features"])
+    assert architecture["strides"][1:] == [[2, 2, 1]] * (len(architecture["features"]) - 1)
+    assert architecture["features"][-1] == 512
+    assert value(plan, "network", "loss")["batch_dice"] is True
+    assert value(plan, "augmentation", "within_slices") == 2
+    assert value(plan, "augmentation", "mirror_axes") == [0, 1]
+    assert value(plan, "augmentation", "infaug_flip_list") == [1, 2]
+    slow = make_plan(heart, CPU, ["0", "wall"], configuration="2d")
+    fits(slow, CPU, 3)
+    assert value(slow, "augmentation", "mirror_axes") == [0, 1]
+    assert value(slow, "augmentation", "rotations_angleX") == value(slow, "augmentation", "rotations_angleY") == [0, 0]
+    assert "rotations_angleZ" not in slow["augmentation"]
+    made = check_experiment({"data": {"path": "data"}, **to_tables(slow)}, "plan").augmentation.make()
+    assert made is not None
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=(48, 48, 31, 1)).astype(np.float32)
+    other = np.array(volume)
+    other[:, :, :15], other[:, :, 16:] = 1000, -1000
+    for seed in range(60):
+        drawn = made.draw(np.random.default_rng(seed), (16, 16, 1), 1)
+        start, shape = drawn.region((16, 16, 1))
+        where = tuple(slice(p + s, p + s + n) for p, s, n in zip((16, 16, 15), start, shape, strict=True))
+        seen = [drawn.apply(image[where].copy(), None, (16, 16, 1))[0] for image in (volume, other)]
+        np.testing.assert_allclose(*seen, atol=1e-4)  # other slices do not matter
+
+
+def test_slices_of_one_voxel_size_are_not_resampled_whatever_their_distance() -> None:
+    spacings = tuple((1.0, 1.0, distance) for distance in (3.0, 4.0, 5.0, 6.0))
+    scans = replace(fingerprint((200, 200, 30), (1.0, 1.0, 4.0), 4), spacings=spacings)
+    assert "spacing" not in make_plan(scans, GPU, ["0", "1"], configuration="2d")["preprocessing"]
+    assert value(make_plan(scans, GPU, ["0", "1"]), "preprocessing", "spacing")[:2] == [1.0, 1.0]
+
+
+def test_low_resolution_is_planned_where_nnunet_does() -> None:
+    liver = fingerprint((512, 512, 480), (0.75, 0.75, 1.0), 100, (CT,))
+    full, low = (make_plan(liver, GPU, ["0", "liver"], configuration=name) for name in ("3d_fullres", "3d_lowres"))
+    fits(low, GPU, 3)
+    assert full == make_plan(liver, GPU, ["0", "liver"])
+    # All samples have one voxel size, but not this one.
+    assert "spacing" not in full["preprocessing"]
+    spacing = value(low, "preprocessing", "spacing")
+    assert min(spacing) > 1
+    patch = value(low, "preprocessing", "patch_shape")
+    coarse = [512 * 0.75 / spacing[0], 512 * 0.75 / spacing[1], 480 / spacing[2]]
+    assert 0.25 <= np.prod(patch) / np.prod(coarse) < 0.35
+    assert "of the median image" in low["preprocessing"]["spacing"].reason
+    with pytest.raises(ConfigurationError, match=r"'3d_lowres' is not planned.*a patch in full resolution covers"):
+        make_plan(fingerprint((36, 50, 35), (1, 1, 1)), GPU, ["0", "1"], configuration="3d_lowres")
+
+
+@pytest.mark.parametrize(("ordered", "flipped"), [((0,), [1]), ((0, 1), None), ((2,), [0, 1])])
+def test_slices_are_flipped_only_within_and_where_classes_have_no_order(ordered, flipped) -> None:
+    centres = tuple(
+        (None, *(tuple(0.2 + 0.6 * label if axis in ordered else 0.5 for axis in range(3)) for label in (0, 1)))
+        for _ in range(20)
+    )
+    scans = replace(fingerprint((128, 128, 20), (1.0, 1.0, 5.0)), class_shares=(0.8, 0.1, 0.1), class_cases=(20,) * 3)
+    scans = replace(scans, measured=tuple(map(str, range(20))), class_centres=centres)
+    plan = make_plan(scans, CPU, ["0", "front", "back"], configuration="2d")["augmentation"]
+    assert plan["mirror"].value is (flipped is not None)
+    assert (plan["mirror_axes"].value if flipped else None) == flipped

@@ -227,3 +227,28 @@ def test_configuration_file():
 def test_configuration_file_with_a_mistake(keys, message):
     with pytest.raises((ConfigurationError, ValueError), match=message):
         Augmentation(**keys)
+
+
+def test_a_single_slice_of_a_volume_is_augmented_as_an_image() -> None:
+    slices = NnUNetAugmentation(within_slices=1)
+    for flat in ((64, 64), (64, 32), (40, 64)):
+        deep = (flat[0], 1, flat[1])
+        assert slices.rotation_limit(deep) == NnUNetAugmentation().rotation_limit(flat)
+    assert slices.rotation_limit((64, 4, 32)) == pytest.approx(np.pi)
+
+
+def test_the_other_slices_of_a_volume_do_not_matter_to_a_patch_of_one() -> None:
+    augmentation = NnUNetAugmentation(within_slices=2)
+    volume = np.random.default_rng(0).normal(size=(80, 80, 31, 1)).astype(np.float32)
+    other = volume.copy()
+    other[:, :, :15], other[:, :, 16:] = 1000, -1000
+    changed = 0
+    for seed in range(80):
+        drawn = augmentation.draw(np.random.default_rng(seed), (16, 16, 1), 1)
+        start, shape = drawn.region((16, 16, 1))
+        where = tuple(slice(p + s, p + s + n) for p, s, n in zip((32, 32, 15), start, shape, strict=True))
+        seen = [drawn.apply(image[where].copy(), None, (16, 16, 1))[0] for image in (volume, other)]
+        assert seen[0].shape == (16, 16, 1, 1)
+        np.testing.assert_allclose(*seen, atol=1e-4)
+        changed += not np.array_equal(seen[0], volume[32:48, 32:48, 15:16])
+    assert changed > 60

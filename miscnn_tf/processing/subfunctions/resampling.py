@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from miscnn_tf._base.arguments import per_axis, spacings, whole_number
+from miscnn_tf._base.arguments import per_axis, sequence, spacings, whole_number
 from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.sample import Sample
-from miscnn_tf.errors import DataError
+from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.interpolation import (
     axis_orders,
     resize_image,
@@ -22,6 +22,9 @@ from miscnn_tf.processing.interpolation import (
 )
 from miscnn_tf.processing.patching.blending import SlabRows
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction, ImageSpec
+
+#: In place of a length: voxels keep their size along this axis.
+KEEP: Final = "keep"
 
 
 class Regridding(Abstract_Subfunction):
@@ -113,7 +116,8 @@ class Resampling(Regridding):
     multiple of it; it is stored in ``sample.details["spacing"]``.
 
     Args:
-        new_spacing: Voxel size in mm per axis. Equal values, as in the default, work in 2D and 3D.
+        new_spacing: Voxel size in mm per axis. Equal values, as in the default, work in 2D and 3D. ``"keep"`` leaves an
+            axis as it is in each sample, such as that across the slices for a network that sees them one by one.
         order_img: Order of the spline for images, 0 (nearest) to 5. Across the slices of anisotropic volumes (one axis
             three times coarser or more) it is 1 at most.
         order_seg: The same for label maps, label by label; 0 takes the nearest voxel.
@@ -130,9 +134,13 @@ class Resampling(Regridding):
         (20, 20, 30, 1)
     """
 
-    def __init__(self, new_spacing: Sequence[float] = (1, 1, 1), order_img: int = 3, order_seg: int = 1) -> None:
+    def __init__(self, new_spacing: Sequence[float | str] = (1, 1, 1), order_img: int = 3, order_seg: int = 1) -> None:
         super().__init__(order_img, order_seg)
-        self.new_spacing = spacings(new_spacing, "Resampling: new_spacing")
+        given = sequence(new_spacing, "Resampling: new_spacing")
+        if set(given) == {KEEP}:
+            raise ConfigurationError(f"Resampling: new_spacing={new_spacing!r} keeps all axes; leave the step out")
+        lengths = iter(spacings([one for one in given if one != KEEP], "Resampling: new_spacing"))
+        self.new_spacing = tuple(one if one == KEEP else next(lengths) for one in given)
 
     def target_shape(self, image: ImageSpec) -> tuple[int, ...]:
         """Return the shape that gives `new_spacing`, rounded down.
@@ -147,4 +155,5 @@ class Resampling(Regridding):
                 f"{len(image.shape)} axes, but the sample's spacing is missing or not that. Return it from the "
                 "interface as extended['spacing'] or in its details, or use Resize, which needs none"
             )
-        return resampled_shape(image.shape, image.spacing, wanted)
+        kept = [old if new == KEEP else new for old, new in zip(image.spacing, wanted, strict=True)]
+        return resampled_shape(image.shape, image.spacing, kept)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.transform import resize
 
+from miscnn_tf._base.configuration import get_config
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.interpolation import resize_labels
@@ -212,3 +213,22 @@ def test_arguments_that_cannot_be(arguments):
 def test_a_spacing_for_another_number_of_axes():
     with pytest.raises(ConfigurationError, match="2 spatial axes"):
         Resampling((1, 1, 2)).preprocessing(make((4, 4), (1, 1)))
+
+
+def test_an_axis_can_keep_its_voxels():
+    sample = make((20, 12, 7), (1.0, 1.0, 4.3))
+    before = sample.seg_data.copy()
+    step = Resampling((2, 0.5, "keep"))
+    step.preprocessing(sample)
+    assert sample.img_data.shape == (10, 24, 7, 1)
+    assert sample.details["spacing"] == [2.0, 0.5, 4.3]
+    # Each slice is interpolated by itself.
+    alone = make((20, 12, 7), (1.0, 1.0, 4.3))
+    alone.img_data[..., 3:, :] = alone.img_data[::-1, ..., 3:, :]  # the same range of values
+    Resampling((2, 0.5, "keep")).preprocessing(alone)
+    np.testing.assert_allclose(alone.img_data[..., :3, :], sample.img_data[..., :3, :], atol=1e-3)
+    back = step.postprocessing(sample, sample.seg_data[..., 0])
+    assert back.shape == before.shape[:-1]
+    assert Resampling(**get_config(step)).new_spacing == (2, 0.5, "keep")
+    with pytest.raises(ConfigurationError, match="keeps all axes"):
+        Resampling(("keep", "keep"))

@@ -100,3 +100,26 @@ def test_the_initial_weights_are_he_normal_and_the_biases_zero():
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         NnUNet_plain(**{"features": (4, 8, 8), **arguments})
+
+
+@BOTH
+def test_a_network_of_slices_is_the_2d_network(architecture):
+    """Kernels and strides of 1 across the slices: the weights and outputs of the network of images."""
+    features, levels = (4, 8, 16), 3
+
+    def make(last: tuple[int, ...]):
+        strides = [(1, 1, *last), *[(2, 2, *last)] * (levels - 1)]
+        kernels = [(3, 3, *last)] * levels
+        blocks = {} if architecture is NnUNet_plain else {"blocks": 1}
+        made = architecture(features=features, strides=strides, kernel_sizes=kernels, **blocks)
+        return made.create_model((16, 24, *last, 2), n_labels=3)
+
+    flat, deep = make(()), make((1,))
+    assert flat.count_params() == deep.count_params()
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=weight.shape).astype("float32") for weight in flat.get_weights()]
+    deep.set_weights([weight.reshape(own.shape) for weight, own in zip(weights, deep.get_weights(), strict=True)])
+    flat.set_weights(weights)
+    images = rng.normal(size=(2, 16, 24, 2)).astype("float32")
+    alone, sliced = flat(images, training=False), deep(images[..., None, :], training=False)
+    np.testing.assert_allclose(sliced[..., 0, :], alone, atol=2e-4)
