@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
-from miscnn_tf._machine.tf_config import read_cluster
 from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_table, what_was_found
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
@@ -27,6 +26,7 @@ from miscnn_tf.experiment.planner import Choice, Plan, find_configurations, make
 from miscnn_tf.experiment.schema import AUTO, Data, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
 from miscnn_tf.runs.fold import write_fold2disk
+from miscnn_tf.runs.writer import Writer
 
 _GIVEN: Final = "set on the command line"
 _WIDTH: Final = 110
@@ -194,7 +194,7 @@ def _can_measure(given: Mapping[str, Any]) -> bool:
     fixed = given.get("network", {}).keys() & {"architecture", "weights"} or "patch_shape" in given.get(
         "preprocessing", {}
     )
-    return not fixed and read_cluster() is None
+    return not fixed and Writer().is_alone
 
 
 def _seconds_per_step(plan: Plan, data_io: Data_IO) -> float:
