@@ -98,7 +98,7 @@ def run_init(
         minutes,
         preset,
         channel_names=interface.channel_names,
-        regions=bool(scheme_of(interface).regions),
+        regions=tuple(region.name for region in scheme_of(interface).regions),
         ignore=scheme_of(interface).has_ignored,
         measure=seconds_of if _can_measure(given) else None,
     )
@@ -152,8 +152,14 @@ def run_init(
 
 
 def _with_given(plan: Plan, given: Mapping[str, Any]) -> Plan:
-    """Return the plan with the keys that the user gave."""
+    """Return the plan with the keys that the user gave, without planned keys that do not fit them."""
     tables = {table: {key: Choice(value, _GIVEN) for key, value in keys.items()} for table, keys in given.items()}
+    network = dict(plan["network"])
+    if "metrics" in given.get("network", {}):
+        network.pop("best_by", None)  # it needs a metric of the plan
+    if given.get("preprocessing", {}).get("analysis", "patchwise-crop") != "patchwise-crop":
+        network.pop("validation_batches", None)  # of random patches
+    plan = {**plan, "network": network}
     return {
         table: {**plan.get(table, {}), **tables.get(table, {})}
         for table in dict.fromkeys((*plan, *tables))

@@ -153,6 +153,7 @@ def write_page(
         refresh=None if refresh is None else _pause(refresh, bool(cases)),
         status=None if refresh is None else _status(run),
         endings=_endings(run),
+        pooled=_explains_pooled_dice(run),
         summary_columns=measured(columns(run.rows)),
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
@@ -530,7 +531,7 @@ def _status(run: RunFolder) -> dict[str, Any]:
         lines.append(f"Remaining time: about {format_duration(left)}{more}, without the predictions at the end.")
     best = _best_epoch(latest)
     if best is not None:
-        lines.append(f"Best epoch so far: {best[0]}, with the validation loss {best[1]:.4g}.")
+        lines.append(f"Best epoch so far: {best.epoch}, with {best.described}.")
     return {
         "where": ", ".join(part for part in (where, epochs) if part),
         "share": share,
@@ -544,12 +545,8 @@ def _whole_run(left: float, progress: TrainingProgress, each: float, open_folds:
     return left + (open_folds - 1) * (progress.epoch * each + left)
 
 
-def _best_epoch(fold: FoldResult) -> tuple[int, float] | None:
-    """Return the epoch of the lowest validation loss, from 1, and that loss."""
-    losses = [
-        (loss, epoch) for epoch, loss in enumerate(fold.history.get("val_loss", ()), start=1) if math.isfinite(loss)
-    ]
-    return (min(losses)[1], min(losses)[0]) if losses else None
+def _best_epoch(fold: FoldResult) -> BestEpoch | None:
+    return find_best_epoch(fold.history)
 
 
 def _endings(run: RunFolder) -> list[str]:
@@ -559,7 +556,7 @@ def _endings(run: RunFolder) -> list[str]:
         best = _best_epoch(fold)
         if fold.progress is not None and fold.progress.stopped is not None:
             name = "" if fold.number is None else f"Fold {fold.number}: "
-            kept = "" if best is None else f" The best epoch is {best[0]}, with the validation loss {best[1]:.4g}."
+            kept = "" if best is None else f" The best epoch is {best.epoch}, with {best.described}."
             sentences.append(f"{name}{fold.progress.stopped}{kept}")
     return sentences
 
