@@ -29,9 +29,10 @@ from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, rea
 from miscnn_tf.report.new_images import new_images
 from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
+from miscnn_tf.runs.best_model import BEST_BY, find_best_epoch
 from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
-from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
+from miscnn_tf.runs.run_folder import RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
 from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title, undefined_note
 from miscnn_tf.runs.training_progress import TrainingProgress
@@ -153,7 +154,8 @@ def write_page(
         refresh=None if refresh is None else _pause(refresh, bool(cases)),
         status=None if refresh is None else _status(run),
         endings=_endings(run),
-        pooled=_explains_pooled_dice(run),
+        best_rule=next((best.rule for fold in run.folds if (best := find_best_epoch(fold.history))), None),
+        explains_dice=any(BEST_BY[1] in fold.history for fold in run.folds),
         summary_columns=measured(columns(run.rows)),
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
@@ -529,7 +531,7 @@ def _status(run: RunFolder) -> dict[str, Any]:
             "" if open_folds < 2 else f", for all folds {format_duration(_whole_run(left, progress, each, open_folds))}"
         )
         lines.append(f"Remaining time: about {format_duration(left)}{more}, without the predictions at the end.")
-    best = _best_epoch(latest)
+    best = find_best_epoch(latest.history)
     if best is not None:
         lines.append(f"Best epoch so far: {best.epoch}, with {best.described}.")
     return {
@@ -545,15 +547,11 @@ def _whole_run(left: float, progress: TrainingProgress, each: float, open_folds:
     return left + (open_folds - 1) * (progress.epoch * each + left)
 
 
-def _best_epoch(fold: FoldResult) -> BestEpoch | None:
-    return find_best_epoch(fold.history)
-
-
 def _endings(run: RunFolder) -> list[str]:
     """Return why each training ended, and its best epoch."""
     sentences = []
     for fold in run.folds:
-        best = _best_epoch(fold)
+        best = find_best_epoch(fold.history)
         if fold.progress is not None and fold.progress.stopped is not None:
             name = "" if fold.number is None else f"Fold {fold.number}: "
             kept = "" if best is None else f" The best epoch is {best.epoch}, with {best.described}."

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from miscnn_tf._base.files import atomic_path
 from miscnn_tf.errors import ConfigurationError, ModelFileError
@@ -124,6 +124,55 @@ class BestEpoch:
             logger.warning(
                 "%s, the best model so far, does not exist any more; the best of the next epochs replaces it", self.path
             )
+
+
+class KeptEpoch(NamedTuple):
+    """The best epoch of a history, whose weights were kept.
+
+    Attributes:
+        epoch: Its number, from 1.
+        value: The value by which it was chosen.
+        quantity: Name of that value, without ``val_``.
+        rule: The best value in words.
+    """
+
+    epoch: int
+    value: float
+    quantity: str
+    rule: str
+
+    @property
+    def described(self) -> str:
+        """The value in words."""
+        words = self.rule.removeprefix("lowest ").removeprefix("highest ")
+        return f"the {words} {self.value:.4g}"
+
+
+def find_best_epoch(history: Mapping[str, Sequence[float]]) -> KeptEpoch | None:
+    """Return the best epoch of a validation, or None without a finite value.
+
+    It is that of the highest moving average of the pooled Dice if the history has one, and otherwise that of the lowest
+    loss; of equal ones the first.
+
+    Example:
+        >>> find_best_epoch({"val_loss": [0.5, 0.3, 0.4]}).epoch
+        2
+    """
+    average = BEST_BY[1] + AVERAGE
+    by_average = average in history
+    name, rule = (
+        (average, "highest moving average of the pooled Dice")
+        if by_average
+        else (
+            BEST_BY[0],
+            "lowest validation loss",
+        )
+    )
+    known = [(value, epoch) for epoch, value in enumerate(history.get(name, ()), start=1) if math.isfinite(value)]
+    if not known:
+        return None
+    value, epoch = min(known, key=lambda one: -one[0] if by_average else one[0])
+    return KeptEpoch(epoch, value, name.removeprefix("val_"), rule)
 
 
 def restore_weights(network: Saved, path: str | Path) -> None:
