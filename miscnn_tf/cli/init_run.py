@@ -21,7 +21,7 @@ from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface, make_preprocessor
 from miscnn_tf.experiment.fingerprint import take_fingerprint
-from miscnn_tf.experiment.planner import Choice, Plan, make_plan, this_machine, to_tables
+from miscnn_tf.experiment.planner import Choice, Plan, make_plan, plan_validation, this_machine, to_tables
 from miscnn_tf.experiment.schema import AUTO, Data, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
 from miscnn_tf.runs.fold import write_fold2disk
@@ -155,6 +155,8 @@ def _with_given(plan: Plan, given: Mapping[str, Any]) -> Plan:
     """Return the plan with the keys that the user gave, without planned keys that do not fit them."""
     tables = {table: {key: Choice(value, _GIVEN) for key, value in keys.items()} for table, keys in given.items()}
     network = dict(plan["network"])
+    if "iterations" in given.get("network", {}):
+        network |= plan_validation(given["network"]["iterations"])
     if "metrics" in given.get("network", {}):
         network.pop("best_by", None)  # it needs a metric of the plan
     if given.get("preprocessing", {}).get("analysis", "patchwise-crop") != "patchwise-crop":

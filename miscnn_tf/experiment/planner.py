@@ -329,7 +329,7 @@ def _network(
         "metrics": _metrics(class_names, regions),
         "batch_size": _batch_size(network, machine, budget),
         **duration,
-        **_validation(duration["iterations"].value),
+        **plan_validation(duration["iterations"].value),
         "seed": Choice(0, "the same seed gives the same weights and patches"),
     }
 
@@ -348,7 +348,12 @@ def _metrics(class_names: Sequence[str], regions: Sequence[str]) -> Choice:
     return Choice(metrics, f"shown for each epoch; {shown}, PooledDice that of all patches together")
 
 
-def _validation(iterations: int) -> dict[str, Choice]:
+def plan_validation(iterations: int) -> dict[str, Choice]:
+    """Return the number of batches of a validation, and the choice of the best epoch.
+
+    Args:
+        iterations: Training steps per epoch.
+    """
     number = max(1, min(_MOST_VALIDATION_BATCHES, iterations // 2))
     share = "as in nnU-Net" if number == _MOST_VALIDATION_BATCHES else "half as many as training steps"
     return {
