@@ -106,7 +106,7 @@ def _defaults() -> dict[tuple[str, str], Any]:
         found["preprocessing", key] = default_of(Preprocessor, key)
     for key, attribute in _ATTRIBUTES.items():
         found["preprocessing", key] = getattr(preprocessor, attribute)
-    for key in ("learning_rate", "precision", "deterministic", "multi_gpu", "workers", "batch_queue_size"):
+    for key in ("learning_rate", "precision", "deterministic", "multi_gpu", "workers", "batch_queue_size", "best_by"):
         found["network", key] = default_of(Neural_Network, key)
     for name in (*SWITCHES, *SETTINGS):
         found["augmentation", name.removeprefix("config_")] = getattr(Data_Augmentation(), name)

@@ -20,6 +20,7 @@ from miscnn_tf.neural_network.architecture.unet.plain import Architecture
 from miscnn_tf.neural_network.distributed_fit import metric_of_all_devices
 from miscnn_tf.neural_network.hardware import choose_hardware
 from miscnn_tf.neural_network.losses import dice_soft_loss, nnunet_loss
+from miscnn_tf.neural_network.metrics import PooledDice
 from miscnn_tf.neural_network.nesterov_sgd import NesterovSGD
 from miscnn_tf.neural_network.optimizer import learning_rate_of
 from miscnn_tf.neural_network.shared_gradients import finite_on_all_or_none
@@ -103,6 +104,18 @@ def metrics_made_outside_of_the_scope(folder):
     incomplete = Incomplete()
     with network.hardware.scope():
         return histories, [*remade, metric_of_all_devices(incomplete) is not incomplete]
+
+
+def pooled_dice_of_more_patches(folder):
+    """Histories on one device and two, of batches of three."""
+    histories = []
+    for devices in (1, 2):
+        network = small_network(folder, dice_soft_loss, devices)
+        network.preprocessor.batch_size, network.validation_batches = 3, 4
+        network.metrics = [PooledDice(2)]
+        history = network.evaluate(["case_0", "case_1"], ["case_2", "case_3"], 3, iterations=4).history
+        histories.append({name: history[name] for name in ("pooled_dice", "val_pooled_dice")})
+    return histories
 
 
 def spread_of_moving_averages(folder):
@@ -257,6 +270,7 @@ if __name__ == "__main__":
         losses_of_a_number,
         summed_losses,
         metrics_made_outside_of_the_scope,
+        pooled_dice_of_more_patches,
         spread_of_moving_averages,
         overflow,
         what_is_said_of_nan,

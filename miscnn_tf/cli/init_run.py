@@ -22,7 +22,15 @@ from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface, make_preprocessor
 from miscnn_tf.experiment.fingerprint import take_fingerprint
 from miscnn_tf.experiment.network_plan import Plans
-from miscnn_tf.experiment.planner import Choice, Plan, find_configurations, make_plan, this_machine, to_tables
+from miscnn_tf.experiment.planner import (
+    Choice,
+    Plan,
+    find_configurations,
+    make_plan,
+    plan_validation,
+    this_machine,
+    to_tables,
+)
 from miscnn_tf.experiment.schema import AUTO, Data, Experiment
 from miscnn_tf.experiment.toml_file import check_experiment, describe_data, plan_text, write_text
 from miscnn_tf.runs.fold import write_fold2disk
@@ -104,7 +112,7 @@ def run_init(
         minutes,
         preset,
         channel_names=interface.channel_names,
-        regions=bool(scheme_of(interface).regions),
+        regions=tuple(region.name for region in scheme_of(interface).regions),
         ignore=scheme_of(interface).has_ignored,
         measure=seconds_of if _can_measure(given) else None,
         configuration=configuration,
@@ -180,8 +188,16 @@ def configuration_line(name: str) -> str:
 
 
 def _with_given(plan: Plan, given: Mapping[str, Any]) -> Plan:
-    """Return the plan with the keys that the user gave."""
+    """Return the plan with the keys that the user gave, without planned keys that do not fit them."""
     tables = {table: {key: Choice(value, _GIVEN) for key, value in keys.items()} for table, keys in given.items()}
+    network = dict(plan["network"])
+    if "iterations" in given.get("network", {}):
+        network |= plan_validation(given["network"]["iterations"])
+    if "metrics" in given.get("network", {}):
+        network.pop("best_by", None)  # it needs a metric of the plan
+    if given.get("preprocessing", {}).get("analysis", "patchwise-crop") != "patchwise-crop":
+        network.pop("validation_batches", None)  # of random patches
+    plan = {**plan, "network": network}
     return {
         table: {**plan.get(table, {}), **tables.get(table, {})}
         for table in dict.fromkeys((*plan, *tables))

@@ -34,7 +34,8 @@ def make_model(experiment: Experiment, preprocessor: Preprocessor) -> Neural_Net
     """
     network = experiment.network
     arguments = network.given(
-        "learning_rate", "precision", "deterministic", "jit_compile", "multi_gpu", "workers", "batch_queue_size", "seed"
+        *("learning_rate", "precision", "deterministic", "jit_compile", "multi_gpu", "workers", "batch_queue_size"),
+        *("validation_batches", "best_by", "seed"),
     )
     arguments |= _parts(network)
     model = Neural_Network(preprocessor, **arguments)

@@ -62,6 +62,9 @@ _ORIENTATION: Final = "RAS"
 # Steps of an epoch of a training with a time limit.
 _STEPS_PER_MINUTE: Final = 5
 _FEWEST_STEPS: Final = 10
+# A validation takes at most a fifth of the time of an epoch's training steps: a batch is only predicted, which takes
+# about a third of a step.
+_MOST_VALIDATION_BATCHES: Final = 50
 # Epochs of a training whose number of steps is known.
 _EPOCHS: Final = 30
 # Memory for a training step in GB: of a GPU that does not report it, and of a CPU.
@@ -135,7 +138,7 @@ def make_plan(
     minutes: float | None = None,
     preset: str = "plain",
     channel_names: Sequence[str] | None = None,
-    regions: bool = False,
+    regions: Sequence[str] = (),
     ignore: bool = False,
     measure: Callable[[Plan], float] | None = None,
     configuration: str | None = None,
@@ -150,7 +153,7 @@ def make_plan(
         preset: Family of networks: a key of `network_plan.PRESETS`.
         channel_names: Names of the channels, if known. ``CT``, ``noNorm``, ``zscore``, ``rescale_to_0_1`` and
             ``rgb_to_0_1`` choose the normalization of a channel, as in nnU-Net.
-        regions: True if the network predicts overlapping regions instead of the classes.
+        regions: Names of the overlapping regions that the network predicts instead of the classes, if there are any.
         ignore: True if there are voxels without annotation.
         measure: Returns the seconds of a training step of a plan on this machine. With it and a time limit, patch and
             batch on a CPU are reduced for more steps.
@@ -357,22 +360,52 @@ def _network(
     machine: Machine,
     class_names: Sequence[str],
     minutes: float | None,
-    regions: bool,
+    regions: Sequence[str],
     ignore: bool,
     budget: Budget | None,
 ) -> dict[str, Choice]:
-    metrics: list[Any] = ["dice_soft"]
-    if len(class_names) <= _MOST_METRICS:
-        metrics += [{"name": "ClassDice", "label": label} for label in range(1, len(class_names))]
-    # Without the key: the Dice of each region.
-    shown = {} if regions else {"metrics": Choice(metrics, "shown for each epoch; ClassDice shows the Dice of a class")}
+    duration = _duration(machine, minutes, budget)
     return {
         "architecture": _architecture(network, machine),
-        **_training(network, machine, regions, ignore),
-        **shown,
+        **_training(network, machine, bool(regions), ignore),
+        "metrics": _metrics(class_names, regions),
         "batch_size": _batch_size(network, machine, budget),
-        **_duration(machine, minutes, budget),
+        **duration,
+        **plan_validation(duration["iterations"].value),
         "seed": Choice(0, "the same seed gives the same weights and patches"),
+    }
+
+
+def _metrics(class_names: Sequence[str], regions: Sequence[str]) -> Choice:
+    metrics: list[Any] = ["dice_soft"]
+    if regions:
+        metrics += [{"name": "RegionDice", "region": one, "title": title} for one, title in enumerate(regions, 1)]
+        metrics.append({"name": "PooledDice", "classes": len(regions), "regions": True})
+        shown = "RegionDice shows the mean Dice of a region over the patches"
+    else:
+        if len(class_names) <= _MOST_METRICS:
+            metrics += [{"name": "ClassDice", "label": label} for label in range(1, len(class_names))]
+        metrics.append({"name": "PooledDice", "classes": len(class_names)})
+        shown = "ClassDice shows the mean Dice of a class over the patches"
+    return Choice(metrics, f"shown for each epoch; {shown}, PooledDice that of all patches together")
+
+
+def plan_validation(iterations: int) -> dict[str, Choice]:
+    """Return the number of batches of a validation, and the choice of the best epoch.
+
+    Args:
+        iterations: Training steps per epoch.
+    """
+    number = max(1, min(_MOST_VALIDATION_BATCHES, iterations // 2))
+    share = "as in nnU-Net" if number == _MOST_VALIDATION_BATCHES else "half as many as training steps"
+    return {
+        "validation_batches": Choice(
+            number, f"batches of patches per validation, {share}; one takes about a third of a training step"
+        ),
+        "best_by": Choice(
+            "val_pooled_dice",
+            "the best epoch has the highest moving average of PooledDice, as in nnU-Net; single epochs vary by chance",
+        ),
     }
 
 

@@ -52,6 +52,7 @@ from miscnn_tf.processing.subfunctions import (
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.processing.subfunctions.normalization import MODES as NORMALIZATIONS
 from miscnn_tf.processing.subfunctions.resampling import KEEP
+from miscnn_tf.runs.best_model import BEST_BY
 
 AUTO: Final = "auto"
 
@@ -570,6 +571,16 @@ class Network(Table):
         default=None,
         description="Stop the training after this number of epochs without a lower `val_loss` (or `loss`).",
     )
+    validation_batches: PositiveInt | None = Field(
+        default=None,
+        description="Batches of random patches in the validation after each epoch, the same in all epochs. Default: "
+        "one patch of each sample.",
+    )
+    best_by: Annotated[str, _one_of(BEST_BY, "best_by")] | None = Field(
+        default=None,
+        description="Value that chooses the best epoch: the lowest `val_loss`, or the highest moving average of "
+        "`val_pooled_dice`, which needs the metric `PooledDice`.",
+    )
     class_weight: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
         default=None, description="Weight of each class in the loss, background first; only the ratios matter."
     )
@@ -602,6 +613,11 @@ class Network(Table):
     def _fit(self) -> Network:
         if self.optimizer is not None and "learning_rate" in self.optimizer.arguments:
             raise ValueError("optimizer has a learning_rate; move it to the key learning_rate of [network]")
+        if self.best_by == "val_pooled_dice" and "PooledDice" not in [one.name for one in self.metrics or ()]:
+            raise ValueError(
+                "best_by = 'val_pooled_dice' needs the metric PooledDice; add {name = 'PooledDice', classes = …} to "
+                "metrics"
+            )
         if self.load_head is not None and self.weights is None:
             raise ValueError("load_head is given without weights; add weights with the model file")
         return self

@@ -28,21 +28,30 @@ class BestModel(BestEpoch, CheckedCallback):
         path: The file, ``….keras``; an earlier one is replaced at the end of the first epoch.
         monitor: Name of the value, as in the history.
         mode: ``"min"`` or ``"max"``: the better direction.
+        momentum: Share of the previous average in the moving average that is compared instead of the value, which a few
+            patches make noisy; it is logged as ``<monitor>_average``. nnU-Net uses 0.9. With 0, the value is compared.
 
     Attributes:
         best: The best value of this training; None before the first epoch with a finite one.
         best_epoch: Its epoch, from 0, or None.
 
     Raises:
-        ConfigurationError: If `mode` is neither.
+        ConfigurationError: If an argument is invalid.
 
     Example:
         >>> model.evaluate(training, validation, callbacks=[BestModel(model, "best.keras")])  # doctest: +SKIP
     """
 
-    def __init__(self, network: Saved, path: str | Path, monitor: str = "val_loss", mode: str = "min") -> None:
+    def __init__(
+        self,
+        network: Saved,
+        path: str | Path,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        momentum: float = 0.0,
+    ) -> None:
         CheckedCallback.__init__(self)
-        BestEpoch.__init__(self, network, path, monitor, mode)
+        BestEpoch.__init__(self, network, path, monitor, mode, momentum)
 
     def check(self, model: keras.Model, validates: bool) -> None:
         """Raise an error if the value will not exist, or the file has a wrong ending.

@@ -41,8 +41,8 @@ class DataGenerator(keras.utils.PyDataset):
         training: Return label maps as well. Every batch is full: the last one of an epoch is filled up from the
             epoch's beginning.
         validation: Whether to leave the augmentation out, and give the same crops in every epoch. The last batch may be
-            smaller, so that every sample counts once.
-        shuffle: Whether to draw the order anew in each epoch.
+            smaller, so that every sample counts once, unless `iterations` is given.
+        shuffle: Whether to draw the order anew in each epoch; for validation, once for all epochs.
         iterations: Batches per epoch; None for one pass over all samples (times the augmentation's cycles).
         labels: Give labels as uint8 ``(batch, x, y[, z])`` instead of one-hot.
         share: The part of each training batch to make, if other machines make the rest; None for all of it.
@@ -86,8 +86,9 @@ class DataGenerator(keras.utils.PyDataset):
                 plan=plan,
                 validation=validation,
                 shuffle=shuffle,
-                # The files hold the batches of one pass over all samples; each epoch takes as many as it needs.
-                iterations=None if self._on_disk else iterations,
+                # The files hold the batches of one pass over all samples; each epoch takes as many as it needs. Those
+                # of a validation are the same in each epoch.
+                iterations=iterations if validation or not self._on_disk else None,
                 full=not validation,
                 share=self.share,
             )

@@ -64,13 +64,15 @@ def require_parts_for(scheme: LabelScheme, loss: Any, metrics: Sequence[Any]) ->
     Raises:
         ConfigurationError: If one of them is not; the message names those that are.
     """
-    # The setting of losses that are for both, such as nnU-Net's.
+    # The setting of losses and metrics that are for both, such as nnU-Net's.
     overlapping = getattr(loss, "regions", None)
-    if overlapping is not None and bool(overlapping) != bool(scheme.regions):
-        raise ConfigurationError(
-            f"the loss {_name(loss)} has regions={overlapping}, but the network predicts "
-            f"{'overlapping regions' if scheme.regions else 'classes'}; set regions={bool(scheme.regions)}"
-        )
+    for kind, part in (("loss", loss), *(("metric", metric) for metric in metrics)):
+        found = getattr(part, "regions", None)
+        if found is not None and bool(found) != bool(scheme.regions):
+            raise ConfigurationError(
+                f"the {kind} {_name(part)} has regions={found}, but the network predicts "
+                f"{'overlapping regions' if scheme.regions else 'classes'}; set regions={bool(scheme.regions)}"
+            )
     if scheme.regions:
         ignore = getattr(loss, "ignore", None)
         if ignore is not None and bool(ignore) != scheme.has_ignored:
@@ -89,7 +91,7 @@ def require_parts_for(scheme: LabelScheme, loss: Any, metrics: Sequence[Any]) ->
             if _name(metric).startswith("dice_class-") or any(part in _name(metric) for part in _OF_CLASSES):
                 raise ConfigurationError(
                     f"the metric {_name(metric)} needs one class per voxel, but the network predicts overlapping "
-                    "regions; use dice_soft or RegionDice"
+                    "regions; use dice_soft, RegionDice or PooledDice(regions=True)"
                 )
     if scheme.has_ignored:
         for metric in metrics:

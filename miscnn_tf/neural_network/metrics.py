@@ -37,9 +37,11 @@ from miscnn_tf.neural_network.losses import (
     tversky_crossentropy,
     tversky_loss,
 )
+from miscnn_tf.neural_network.pooled_dice import PooledDice
 
 __all__ = [
     "ClassDice",
+    "PooledDice",
     "RegionDice",
     "asym_unified_focal_loss",
     "asymmetric_focal_loss",

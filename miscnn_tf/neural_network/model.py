@@ -20,7 +20,7 @@ from tqdm import tqdm
 from miscnn_tf._base.arguments import whole_number
 from miscnn_tf._base.deprecation import deprecated, renamed_argument
 from miscnn_tf._base.files import make_folder
-from miscnn_tf._base.messages import plural
+from miscnn_tf._base.messages import plural, unknown_name
 from miscnn_tf._base.representation import Represented, changed_arguments
 from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
 from miscnn_tf.data_loading.label_scheme import scheme_of
@@ -40,6 +40,7 @@ from miscnn_tf.neural_network.metrics import default_metrics, get_all
 from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot
 from miscnn_tf.neural_network.onnx_file import write_onnx
 from miscnn_tf.neural_network.optimizer import DEFAULT_RATE, OptimizerSettings, unwrapped, valid_rate
+from miscnn_tf.neural_network.pooled_dice import PooledDice
 from miscnn_tf.neural_network.prediction import (
     PatchPredictor,
     flip_axes,
@@ -50,12 +51,13 @@ from miscnn_tf.neural_network.prediction import (
 )
 from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
-from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings
+from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings, valid_batches
 from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog
 from miscnn_tf.processing.assembling import assemble
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Prepare
+from miscnn_tf.runs.best_model import BEST_BY, MOMENTUM
 from miscnn_tf.runs.epoch_log import EpochLog, Renewal
 from miscnn_tf.runs.writer import Together, Writer
 
@@ -89,6 +91,11 @@ class Neural_Network(Represented):
         jit_compile: True to compile training and prediction with XLA; ``"auto"``: on a GPU. Networks for whole images,
             which have many sizes, are never compiled.
         optimizer: A Keras optimizer, which is cloned from its configuration, or a name (``"sgd"``). Default: Adam.
+        validation_batches: Batches of random patches in the validation after each epoch, the same in all epochs, with
+            `Preprocessor.patchwise_foreground` as in training. None: one patch of each sample.
+        best_by: Value that chooses the best epoch of validations: the lowest ``"val_loss"``, or the highest moving
+            average of ``"val_pooled_dice"`` (nine tenths of the previous average and a tenth of the new value, as in
+            nnU-Net), which needs the metric `PooledDice`.
 
     Attributes:
         model: The Keras model, compiled. Its layers can be frozen between two trainings (``trainable = False``).
@@ -135,6 +142,8 @@ class Neural_Network(Represented):
         deterministic: bool = False,
         jit_compile: bool | Literal["auto"] = "auto",
         optimizer: keras.optimizers.Optimizer | str | None = None,
+        validation_batches: int | None = None,
+        best_by: str = "val_loss",
     ) -> None:
         if not isinstance(preprocessor, Preprocessor):
             raise ConfigurationError(f"preprocessor must be a Preprocessor, got {preprocessor!r}")
@@ -149,6 +158,10 @@ class Neural_Network(Represented):
         self.precision = precision
         self.deterministic = deterministic
         self.jit_compile = jit_compile
+        self.validation_batches = valid_batches(validation_batches)
+        if best_by not in BEST_BY:
+            raise ConfigurationError(unknown_name("best_by", best_by, BEST_BY))
+        self.best_by = best_by
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
         interface = preprocessor.data_io.interface
@@ -320,8 +333,13 @@ class Neural_Network(Represented):
         self._compile(new_optimizer=True)
 
     def settings_beyond_defaults(self) -> dict[str, Any]:
-        """Return the optimizer and frozen layers as JSON types, if they differ from the defaults."""
-        return self._compiled.changed_settings()
+        """Return optimizer, frozen layers and validation as JSON types, if they differ from the defaults."""
+        settings = self._compiled.changed_settings()
+        if self.validation_batches is not None:
+            settings["validation_batches"] = self.validation_batches
+        if self.best_by != BEST_BY[0]:
+            settings["best_by"] = self.best_by
+        return settings
 
     def snapshot(self) -> NetworkSnapshot:
         """Return the current settings of the network, which its model file holds."""
@@ -457,13 +475,26 @@ class Neural_Network(Represented):
             workers=self.workers,
             queue_size=self.batch_queue_size,
             verbose=self.verbose,
+            validation_batches=self.validation_batches,
         )
         self._keep_precision(settings.callbacks)
         return Training(settings, self._compiled, self.snapshot(), self.plan, self.patch_predictor, self._adopt).run()
 
     def best_model(self, path: Path) -> keras.callbacks.Callback:
-        """Return a callback that writes the model of the epoch with the lowest ``val_loss``."""
-        return BestModel(self, path)
+        """Return a callback that writes the model of the best epoch by `best_by`.
+
+        Raises:
+            ConfigurationError: If the metric of `best_by` is missing.
+        """
+        if self.best_by == BEST_BY[0]:
+            return BestModel(self, path)
+        if PooledDice.__name__ not in map(_name_of, self.metrics):
+            raise ConfigurationError(
+                f"best_by={self.best_by!r} needs the metric PooledDice, but the metrics are "
+                f"{', '.join(map(_name_of, self.metrics)) or 'none'}; add PooledDice(classes), or use "
+                f"best_by={BEST_BY[0]!r}"
+            )
+        return BestModel(self, path, self.best_by, "max", MOMENTUM)
 
     def training_state(self, folder: Path, every: int) -> keras.callbacks.Callback:
         """Return a callback that saves the state of a training, so that the training can be continued.

@@ -127,6 +127,8 @@ class _Description(Document):
     divisor: _Positive | Annotated[list[_Positive], Field(min_length=2, max_length=3)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     optimizer: Described | None = None
+    validation_batches: _Positive | None = None
+    best_by: Literal["val_loss", "val_pooled_dice"] = "val_loss"
     trainable: _Trainable | None = None
     loss: _Serialised
     metrics: list[_Serialised]

@@ -114,6 +114,7 @@ def load_model(
                 optimizer=_build_optimizer(metadata, own, path),
                 precision=metadata["precision"],
                 jit_compile=metadata.get("jit_compile", "auto"),  # files of earlier versions lack it
+                **{name: metadata[name] for name in ("validation_batches", "best_by") if name in metadata},
             )
         loss = _deserialised(metadata["loss"], own)
         if loss is None:

@@ -53,6 +53,7 @@ class TrainingSettings:
         workers: Number of loader threads.
         queue_size: Number of batches made ahead of the step.
         verbose: Keras' progress bar.
+        validation_batches: Batches of random patches per validation; None for one patch of each sample.
 
     Raises:
         ConfigurationError: If a value is invalid.
@@ -71,6 +72,7 @@ class TrainingSettings:
         workers: int = 1,
         queue_size: int = 2,
         verbose: str | int = "auto",
+        validation_batches: int | None = None,
     ) -> None:
         self.training = training
         self.validation = validation
@@ -82,11 +84,21 @@ class TrainingSettings:
         self.workers = workers
         self.queue_size = queue_size
         self.verbose = verbose
+        self.validation_batches = valid_batches(validation_batches)
 
     @property
     def trained_on(self) -> dict[str, list[Hashable]]:
         """Names of the samples, as in model files."""
         return {"training": self.training, "validation": self.validation or []}
+
+
+def valid_batches(validation_batches: int | None) -> int | None:
+    """Return the number of batches of a validation, or None.
+
+    Raises:
+        ConfigurationError: If it is not a positive whole number.
+    """
+    return None if validation_batches is None else whole_number(validation_batches, "validation_batches", least=1)
 
 
 @dataclass(frozen=True)
@@ -193,6 +205,12 @@ class Training:
     def _prepare(self) -> list[Surveyed]:
         """Check callbacks and samples, and run the subfunctions over the samples."""
         training, validation = self.settings.training, self.settings.validation or []
+        if validation and self.settings.validation_batches is not None and self.plan.analysis != "patchwise-crop":
+            raise ConfigurationError(
+                f"validation_batches={self.settings.validation_batches} is a number of batches of random patches, but "
+                f"analysis={self.plan.analysis!r} validates each image as a whole; set validation_batches=None (in a "
+                "configuration: remove the key), or use analysis='patchwise-crop'"
+            )
         require_working(self.callbacks, self.compiled.model, self.settings.validation is not None)
         _warn_of_lambdas(self.network.loss, self.network.metrics)
         everything = list(dict.fromkeys([*training, *validation]))
@@ -255,8 +273,17 @@ class Training:
         begin = min(position.begin, settings.epochs - 1)
         yield Feed(batches, range(first + begin, first + settings.epochs), settings.workers, settings.queue_size)
         if settings.validation is not None:
+            number = settings.validation_batches
             checks = DataGenerator(
-                settings.validation, self.preprocessor, validation=True, labels=True, share=share, plan=plan
+                settings.validation,
+                self.preprocessor,
+                validation=True,
+                # Samples in a random order: the first ones by name may be from one hospital.
+                shuffle=number is not None,
+                iterations=number,
+                labels=True,
+                share=share,
+                plan=plan,
             )
             # Each epoch reads all of it, from its beginning.
             yield Feed(checks, range(1), settings.workers, settings.queue_size)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from miscnn_tf.runs.best_model import find_best_epoch
 from miscnn_tf.runs.score_summary import finite
 from miscnn_tf.runs.score_table import is_difference, is_share, score_title
 
@@ -63,7 +64,7 @@ class LineChart(NamedTuple):
         x_ticks: Epochs.
         y_ticks: Values.
         curves: One or two lines.
-        best: The epoch of the lowest validation loss.
+        best: The best epoch, in the chart of the quantity by which it was chosen.
     """
 
     title: str
@@ -159,11 +160,9 @@ def line_chart(title: str, name: str, history: Mapping[str, Sequence[float]], li
         ]
         if path:
             curves.append(Curve(kind, "".join(path), points if len(points) <= _MOST_POINTS else []))
-    best = None
-    numbers = [(value, epoch) for epoch, value in enumerate(lines["validation"], start=1) if math.isfinite(value)]
-    if name == "loss" and numbers:
-        least, epoch = min(numbers)
-        best = Point(across(epoch), up(least), f"lowest validation loss: {least:.4g}, epoch {epoch}")
+    best, kept = None, find_best_epoch(history)
+    if kept is not None and kept.quantity == name:
+        best = Point(across(kept.epoch), up(kept.value), f"{kept.rule}: {kept.value:.4g}, epoch {kept.epoch}")
     x_ticks = [Tick(across(epoch), str(epoch)) for epoch in _epochs(epochs)]
     ends = [f"{kind} ends at {finite(values)[-1]:.4g}" for kind, values in lines.items() if finite(values)]
     summary = f"{title} by epoch: " + ("; ".join(ends) or "no finite value")

@@ -26,10 +26,11 @@ from miscnn_tf.report.kept_pictures import Key, digest_of, key_of, parts_of, rea
 from miscnn_tf.report.new_images import new_images
 from miscnn_tf.report.page import format_duration, format_score, render_page, script_source, setting_rows
 from miscnn_tf.report.remarks import WAIT, remarks
+from miscnn_tf.runs.best_model import BEST_BY, find_best_epoch
 from miscnn_tf.runs.class_titles import quantity_title
 from miscnn_tf.runs.names import HISTORY_FILE, MODEL_FILE, REPORT_FILE, RUN_FILE, SCORES_FILE, SUMMARY_FILE
 from miscnn_tf.runs.recorded_data import recorded_data
-from miscnn_tf.runs.run_folder import FoldResult, RunFolder, number_of_folds, read_run_folder
+from miscnn_tf.runs.run_folder import RunFolder, number_of_folds, read_run_folder
 from miscnn_tf.runs.score_summary import finite
 from miscnn_tf.runs.score_table import KEYS, columns, is_share, measured, score_title, undefined_note
 from miscnn_tf.runs.training_progress import TrainingProgress
@@ -151,6 +152,8 @@ def write_page(
         refresh=None if refresh is None else _pause(refresh, bool(cases)),
         status=None if refresh is None else _status(run),
         endings=_endings(run),
+        best_rule=next((best.rule for fold in run.folds if (best := find_best_epoch(fold.history))), None),
+        explains_dice=any(BEST_BY[1] in fold.history for fold in run.folds),
         summary_columns=measured(columns(run.rows)),
         table=_table(run, {(case["fold"], case["name"]): number for number, case in enumerate(cases)}),
         boxes=_boxes(run),
@@ -507,9 +510,9 @@ def _status(run: RunFolder) -> dict[str, Any]:
             "" if open_folds < 2 else f", for all folds {format_duration(_whole_run(left, progress, each, open_folds))}"
         )
         lines.append(f"Remaining time: about {format_duration(left)}{more}, without the predictions at the end.")
-    best = _best_epoch(latest)
+    best = find_best_epoch(latest.history)
     if best is not None:
-        lines.append(f"Best epoch so far: {best[0]}, with the validation loss {best[1]:.4g}.")
+        lines.append(f"Best epoch so far: {best.epoch}, with {best.described}.")
     return {
         "where": ", ".join(part for part in (where, epochs) if part),
         "share": share,
@@ -523,22 +526,14 @@ def _whole_run(left: float, progress: TrainingProgress, each: float, open_folds:
     return left + (open_folds - 1) * (progress.epoch * each + left)
 
 
-def _best_epoch(fold: FoldResult) -> tuple[int, float] | None:
-    """Return the epoch of the lowest validation loss, from 1, and that loss."""
-    losses = [
-        (loss, epoch) for epoch, loss in enumerate(fold.history.get("val_loss", ()), start=1) if math.isfinite(loss)
-    ]
-    return (min(losses)[1], min(losses)[0]) if losses else None
-
-
 def _endings(run: RunFolder) -> list[str]:
     """Return why each training ended, and its best epoch."""
     sentences = []
     for fold in run.folds:
-        best = _best_epoch(fold)
+        best = find_best_epoch(fold.history)
         if fold.progress is not None and fold.progress.stopped is not None:
             name = "" if fold.number is None else f"Fold {fold.number}: "
-            kept = "" if best is None else f" The best epoch is {best[0]}, with the validation loss {best[1]:.4g}."
+            kept = "" if best is None else f" The best epoch is {best.epoch}, with {best.described}."
             sentences.append(f"{name}{fold.progress.stopped}{kept}")
     return sentences
 

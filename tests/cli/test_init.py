@@ -8,7 +8,9 @@ import pytest
 from layout_data import write_pairs
 
 from miscnn_tf.cli import main as cli
+from miscnn_tf.cli.init_run import _with_given
 from miscnn_tf.experiment.fingerprint import read_fingerprint
+from miscnn_tf.experiment.planner import Choice, Plan, plan_validation, to_tables
 from miscnn_tf.experiment.toml_file import read_experiment
 
 
@@ -56,6 +58,23 @@ def test_a_patch_of_the_user_is_kept_and_no_step_measured(experiment: Path, tmp_
         path = tmp_path / f"{name}.toml"
         assert init(experiment.parent / "data", "-o", path, "--minutes", 2, "--set", change) == 0
     assert read_experiment(tmp_path / "patch.toml").preprocessing.patch_shape == [16, 16, 16]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (50, "val_pooled_dice")),
+        ({"network": {"iterations": 8}}, (4, "val_pooled_dice")),
+        ({"network": {"iterations": 8, "validation_batches": 7}}, (7, "val_pooled_dice")),
+        ({"network": {"metrics": ["dice_soft"]}}, (50, None)),
+        ({"network": {"metrics": ["dice_soft"], "best_by": "val_loss"}}, (50, "val_loss")),
+        ({"preprocessing": {"analysis": "fullimage"}}, (None, "val_pooled_dice")),
+    ],
+)
+def test_the_planned_validation_fits_the_keys_of_the_user(given, expected) -> None:
+    plan: Plan = {"network": plan_validation(100), "preprocessing": {"analysis": Choice("patchwise-crop", "")}}
+    network = to_tables(_with_given(plan, given))["network"]
+    assert (network.get("validation_batches"), network.get("best_by")) == expected
 
 
 def test_an_existing_file_is_not_lost(experiment: Path, tmp_path: Path, capsys) -> None:

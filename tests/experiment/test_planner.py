@@ -102,7 +102,9 @@ def test_brats_mri(tmp_path: Path) -> None:
     assert found.cropped_share < 0.75
     assert value(plan, "preprocessing", "crop") == "nonzero"
     assert value(plan, "preprocessing", "normalization") == {"mode": "z-score", "nonzero": True}
-    assert value(plan, "network", "metrics") == ["dice_soft", *({"name": "ClassDice", "label": n} for n in (1, 2, 3))]
+    assert value(plan, "network", "metrics") == [
+        "dice_soft", *({"name": "ClassDice", "label": n} for n in (1, 2, 3)), {"name": "PooledDice", "classes": 4}
+    ]  # fmt: skip
     assert value(plan, "network", "architecture")["features"][:3] == [32, 64, 128]
 
 
@@ -206,16 +208,22 @@ def test_on_a_cpu_the_recipe_is_that_of_a_short_training() -> None:
     thick = make_plan(fingerprint((12, 256, 256), (8.0, 0.8, 0.8)), CPU, ["0", "1"])["network"]
     assert thick["architecture"].value["name"] == "nnunet_plain"
     assert "half as many as in nnU-Net, because a CPU is slow" in thick["architecture"].reason
-    assert network["metrics"].value == ["dice_soft", {"name": "ClassDice", "label": 1}]
+    pooled = {"name": "PooledDice", "classes": 2}
+    assert network["metrics"].value == ["dice_soft", {"name": "ClassDice", "label": 1}, pooled]
 
 
 def test_regions_have_a_sigmoid_each() -> None:
     one = fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400)
-    network = make_plan(one, GPU, ["background", "whole", "core"], regions=True)["network"]
+    network = make_plan(one, GPU, ["background", "whole", "core"], regions=["all", "core"])["network"]
     assert network["loss"].value == {"name": "nnunet_loss", "batch_dice": False, "regions": True}
     assert "a sigmoid each" in network["loss"].reason
-    assert "metrics" not in network
-    partly = make_plan(one, GPU, ["background", "whole", "core"], regions=True, ignore=True)["network"]
+    assert network["metrics"].value == [
+        "dice_soft",
+        {"name": "RegionDice", "region": 1, "title": "all"},
+        {"name": "RegionDice", "region": 2, "title": "core"},
+        {"name": "PooledDice", "classes": 2, "regions": True},
+    ]
+    partly = make_plan(one, GPU, ["0", "1", "2"], regions=["all", "core"], ignore=True)["network"]
     assert partly["loss"].value["ignore"] is True
 
 
@@ -455,3 +463,21 @@ def test_slices_are_flipped_only_within_and_where_classes_have_no_order(ordered,
     plan = make_plan(scans, CPU, ["0", "front", "back"], configuration="2d")["augmentation"]
     assert plan["mirror"].value is (flipped is not None)
     assert (plan["mirror_axes"].value if flipped else None) == flipped
+
+
+@pytest.mark.parametrize(
+    ("machine", "minutes", "seconds", "iterations", "batches"),
+    [(GPU, None, None, 250, 50), (CPU, None, None, 100, 50), (CPU, 10, 0.7, 24, 12), (CPU, 1, 5.0, 10, 5)],
+)
+def test_a_validation_takes_at_most_a_fifth_of_the_time_of_the_steps(
+    machine, minutes, seconds, iterations, batches
+) -> None:
+    """A batch of a validation takes a third of a training step."""
+    one = fingerprint((36, 50, 35), (1.0, 1.0, 1.0), 200)
+    measure = None if seconds is None else lambda _: seconds
+    network = make_plan(one, machine, ["0", "1"], minutes, measure=measure)["network"]
+    assert (network["iterations"].value, network["validation_batches"].value) == (iterations, batches)
+    assert batches / 3 <= iterations / 5
+    assert network["best_by"].value == "val_pooled_dice"
+    reason = "as in nnU-Net" if batches == 50 else "half as many as training steps"
+    assert reason in network["validation_batches"].reason

@@ -1,3 +1,4 @@
+import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,53 @@ def test_file_holds_the_best_epoch(tmp_path, mode, values, best, dumps):
     assert (tmp_path / "new" / "best.keras").read_text() == str(best)
     assert (callback.best, callback.best_epoch) == (values[best], best)
     assert network.dumps == dumps
+
+
+def averaging(network, path):
+    return BestModel(network, path, "val_pooled_dice", "max", momentum=0.9)
+
+
+def test_the_best_epoch_of_a_moving_average_is_not_that_of_a_lucky_value(tmp_path):
+    """As nnU-Net: nine tenths of the average so far, which begins with the first value."""
+    network = Dumping()
+    callback = averaging(network, tmp_path / "best.keras")
+    callback.on_train_begin()
+    values, averages = [0.5, 0.9, 0.3, float("nan"), 0.6, 0.6], []
+    for network.epoch, value in enumerate(values):
+        logs = {"val_pooled_dice": value}
+        callback.on_epoch_end(network.epoch, logs)
+        averages.append(logs["val_pooled_dice_average"])
+    np.testing.assert_allclose(averages, [0.5, 0.54, 0.516, np.nan, 0.5244, 0.53196], rtol=1e-12)
+    assert (callback.best, callback.best_epoch) == (averages[1], 1)
+    assert (tmp_path / "best.keras").read_text() == "1"
+    callback.on_epoch_end(6, {"val_pooled_dice": 0.9})
+    assert callback.best_epoch == 6
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_moving_average_goes_on_bit_for_bit_after_an_interruption(tmp_path, rng, kept):
+    values = rng.random(9).tolist()
+    whole, first, second = (averaging(Dumping(), tmp_path / name) for name in ("whole.keras", "a.keras", "a.keras"))
+    logs = [{"val_pooled_dice": value} for value in values]
+    for callback, part in ((whole, values), (first, values[:4])):
+        callback.on_train_begin()
+        for epoch, value in enumerate(part):
+            logs[epoch] = {"val_pooled_dice": value}
+            callback.on_epoch_end(epoch, logs[epoch])
+    if not kept:
+        (tmp_path / "a.keras").unlink()
+    second.on_train_begin()
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    for epoch, value in enumerate(values[4:], start=4):
+        second.on_epoch_end(epoch, {"val_pooled_dice": value})
+    assert second.get_state()["average"] == whole.get_state()["average"]
+    if kept:
+        assert second.get_state() == whole.get_state()
+
+
+def test_the_momentum_is_checked(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"momentum=1 must be at least 0 and less than 1"):
+        BestModel(Dumping(), tmp_path / "best.keras", momentum=1)
 
 
 def test_each_training_starts_from_nothing(tmp_path):

@@ -60,6 +60,14 @@ def test_a_metric_made_outside_of_the_scope_counts_what_all_devices_see_after_ea
     assert kinds == [True, True, False]
 
 
+def test_the_pooled_dice_counts_the_voxels_of_all_devices(on_two_devices):
+    one, two = on_two_devices["pooled_dice_of_more_patches"]
+    assert len(one["val_pooled_dice"]) == 3
+    assert max(one["val_pooled_dice"]) > 0
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, atol=1e-4, err_msg=name)
+
+
 @pytest.mark.parametrize("dice", ["sample", "batch"])
 def test_several_outputs_and_the_dice_of_a_batch_train_as_on_one_device(on_two_devices, dice):
     one, two = on_two_devices["deep_supervision"][dice]

@@ -263,12 +263,14 @@ TRAIN = """
     from miscnn_tf.neural_network.architecture.unet.standard import Architecture
     from miscnn_tf.neural_network.callbacks import PolynomialDecay
     from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
+    from miscnn_tf.neural_network.metrics import PooledDice, dice_soft
 
     folder, kill_in = sys.argv[2], int(sys.argv[3])
     io = Data_IO(ToyInterface(shape=(12, 12), cases=4), "toy", batch_path=folder + "/batches")
     preprocessor = Preprocessor(io, 2, patch_shape=(8, 8), seed=3)
     network = Neural_Network(
-        preprocessor, Architecture(n_filters=4, depth=1), learning_rate=0.01, precision="float32", deterministic=True
+        preprocessor, Architecture(n_filters=4, depth=1), learning_rate=0.01, precision="float32", deterministic=True,
+        metrics=[dice_soft, PooledDice(2)], validation_batches=3, best_by="val_pooled_dice",
     )
     network.verbose = 0
 
@@ -283,6 +285,7 @@ TRAIN = """
     history = network.evaluate(
         names[:3], names[3:], epochs=6, callbacks=[
             Kill(), TrainingState(folder), PolynomialDecay(), BestModel(network, folder + "/best.keras"),
+            network.best_model(folder + "/average.keras"),
         ],
     )
     history.history.pop("data_wait")
@@ -310,7 +313,7 @@ def test_killed_training_equals_an_uninterrupted_one_to_the_last_bit(tmp_path):
     assert run(tmp_path / "killed", -1) == 0
     whole, killed = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "killed"))
     assert killed == whole
-    assert len(whole["val_loss"]) == 6
+    assert len(whole["val_loss"]) == len(whole["val_pooled_dice_average"]) == 6
     with np.load(tmp_path / "whole" / "weights.npz") as a, np.load(tmp_path / "killed" / "weights.npz") as b:
         assert a.files == b.files
         assert len(a.files) > 30
