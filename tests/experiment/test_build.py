@@ -217,7 +217,7 @@ def test_every_loss_and_metric_can_be_named() -> None:
 def test_the_best_epoch_by_a_metric_that_is_not_measured_is_a_mistake() -> None:
     with pytest.raises(ConfigurationError, match="best_by = 'val_pooled_dice' needs the metric PooledDice; add"):
         experiment(network={"best_by": "val_pooled_dice", "metrics": ["dice_soft"]})
-    with pytest.raises(ConfigurationError, match=r"best_by 'val_dice' is unknown. Known: val_loss, val_pooled_dice"):
+    with pytest.raises(ConfigurationError, match=r"best_by 'val_dice' is unknown. Did you mean 'val_pooled_dice'"):
         experiment(network={"best_by": "val_dice"})
 
 
