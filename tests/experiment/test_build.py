@@ -156,7 +156,8 @@ def test_the_network_is_what_the_file_says(toy_io) -> None:
     network = {
         "architecture": {"name": "unet_residual", "n_filters": 2, "depth": 1},
         "loss": {"name": "focal_tversky_loss", "delta": 0.8},
-        "metrics": ["dice_soft", {"name": "ClassDice", "label": 1}],
+        "metrics": ["dice_soft", {"name": "ClassDice", "label": 1}, {"name": "PooledDice", "classes": 2}],
+        "validation_batches": 7, "best_by": "val_pooled_dice",
         "learning_rate": 0.002, "seed": 5, "precision": "float32", "shuffle_batches": False, "workers": 2,
         "batch_queue_size": 3,
     }  # fmt: skip
@@ -165,7 +166,9 @@ def test_the_network_is_what_the_file_says(toy_io) -> None:
     assert type(model.architecture) is Architecture
     assert (model.architecture.n_filters, model.architecture.depth) == (2, 1)
     assert model.loss.get_config()["delta"] == 0.8
-    assert model.metrics == [dice_soft, ClassDice(1)]
+    assert model.metrics[:2] == [dice_soft, ClassDice(1)]
+    assert model.metrics[2].get_config() == {"classes": 2, "regions": False}
+    assert (model.validation_batches, model.best_by) == (7, "val_pooled_dice")
     assert (model.learning_rate, model.seed, model.hardware.precision) == (0.002, 5, "float32")
     assert (model.shuffle_batches, model.workers, model.batch_queue_size) == (False, 2, 3)
 
@@ -205,9 +208,17 @@ def test_every_loss_and_metric_can_be_named() -> None:
         arguments = {"weights": [1, 2]} if name == "dice_weighted" else {}
         assert callable(losses.get(_make_loss(Named(name=name, **arguments))))
     arguments = {"dice_weighted": {"weights": [1, 2]}, "ClassDice": {"label": 1}, "RegionDice": {"region": 1}}
+    arguments["PooledDice"] = {"classes": 2}
     for name in known_metrics():
         assert callable(_make_metric(Named(name=name, **arguments.get(name, {}))))
     assert callable(_make_loss(Named(name="categorical_crossentropy")))
+
+
+def test_the_best_epoch_by_a_metric_that_is_not_measured_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="best_by = 'val_pooled_dice' needs the metric PooledDice; add"):
+        experiment(network={"best_by": "val_pooled_dice", "metrics": ["dice_soft"]})
+    with pytest.raises(ConfigurationError, match=r"best_by 'val_dice' is unknown. Did you mean 'val_pooled_dice'"):
+        experiment(network={"best_by": "val_dice"})
 
 
 @pytest.mark.parametrize(
