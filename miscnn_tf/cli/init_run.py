@@ -219,7 +219,9 @@ def _seconds_per_step(plan: Plan, data_io: Data_IO) -> float:
     from miscnn_tf.neural_network.step_time import seconds_per_step
 
     experiment = Experiment.model_validate({"data": {"path": data_io.input_path}, **to_tables(plan)})
-    return seconds_per_step(make_model(experiment, make_preprocessor(experiment, data_io)))
+    network = make_model(experiment, make_preprocessor(experiment, data_io))
+    shape = (network.preprocessor.batch_size, *network.window_shape)
+    return seconds_per_step(network.model, shape, network.channels, network.classes)
 
 
 def _plan_split(interface: Abstract_IO, data_io: Data_IO, file: Path, kept: Sequence[Hashable]) -> dict[str, Choice]:

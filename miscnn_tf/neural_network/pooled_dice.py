@@ -32,7 +32,11 @@ class PooledDice(keras.metrics.Metric):
         ConfigurationError: If the network has another number of outputs.
 
     Example:
-        >>> metrics = [dice_soft, PooledDice(3)]
+        >>> pooled = PooledDice(2)
+        >>> truth, probabilities = [[[[0, 1], [1, 0]]]], [[[[0.1, 0.9], [0.4, 0.6]]]]  # two voxels, two classes
+        >>> pooled.update_state(keras.ops.array(truth), keras.ops.array(probabilities))
+        >>> round(float(pooled.result()), 3)
+        0.667
 
     Reference: Isensee et al., Nature Methods 2021.
     """
