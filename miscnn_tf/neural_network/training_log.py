@@ -11,6 +11,7 @@ import keras
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.neural_network.callbacks import TimeLimit
+from miscnn_tf.runs.best_model import AVERAGE
 from miscnn_tf.runs.class_titles import name_of_class
 from miscnn_tf.runs.epoch_log import EpochLog, Renewal
 from miscnn_tf.runs.training_progress import TIME_LIMIT
@@ -53,18 +54,20 @@ class TrainingLog(EpochLog, keras.callbacks.Callback):
         return None
 
 
-#: Dice that are shown one by one; of more classes, the mean and the lowest.
+#: Dice that are shown one by one; of more, the mean or pooled one and the lowest.
 _SHOWN_CLASSES: Final = 3
 #: Share of the time of an epoch from which waiting for data is shown.
 _LONG_WAIT: Final = 0.1
 _DICE: Final = "dice_class-"
+_POOLED: Final = "pooled_dice"
 
 
 def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None) -> dict[str, Any]:
     """Return what a person reads of the logs of an epoch, with names of classes.
 
     The learning rate is left out, the share of the time spent waiting for data unless it is large, and the Dice of all
-    classes with the background where there are those of single classes: of the validation if there is one.
+    classes with the background where there are those of single classes: of the validation if there is one. The pooled
+    Dice, where there is one, takes the place of the mean of single classes.
 
     Example:
         >>> shown_logs({"loss": 0.4, "dice_soft": 0.3, "dice_class-1": 0.8, "data_wait": 0.01}, ["0", "kidney"])
@@ -77,16 +80,24 @@ def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None
         for name, value in logs.items()
         if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
     }
-    hidden = ("learning_rate", "data_wait", *(("dice_soft", "val_dice_soft") if dice else ()))
+    pooled = logs.get(f"val_{_POOLED}" if validated else _POOLED) if dice else None
+    hidden = ["learning_rate", "data_wait", f"val_{_POOLED}{AVERAGE}"]
+    if dice:
+        hidden += ["dice_soft", "val_dice_soft", f"val_{_POOLED}"]
+    if dice or f"val_{_POOLED}" in logs:
+        hidden.append(_POOLED)
     shown = {
         name: value
         for name, value in logs.items()
         if name not in hidden and not (dice and name.removeprefix("val_").startswith(_DICE))
     }
     named = [(name_of_class(class_names, label), label, value) for label, value in dice.items()]
-    if len(named) > _SHOWN_CLASSES:
+    first = [] if pooled is None else [("pooled", 0, pooled)]
+    if len(named) + len(first) > _SHOWN_CLASSES:
         name, label, worst = min(named, key=lambda one: one[2])
-        named = [("mean", 0, sum(dice.values()) / len(dice)), (f"lowest, {name}", label, worst)]
+        named = [*(first or [("mean", 0, sum(dice.values()) / len(dice))]), (f"lowest, {name}", label, worst)]
+    else:
+        named = [*first, *named]
     # One word for all of them, so that the line stays short.
     start = "val Dice " if validated else "Dice "
     used = set(shown)

@@ -113,6 +113,20 @@ def test_a_line_shows_what_a_person_reads():
     assert shown_logs({"dice_soft": 0.7, "mine": 1.0}) == {"dice_soft": 0.7, "mine": 1.0}
 
 
+def test_the_pooled_dice_takes_the_place_of_the_mean():
+    pooled = {"pooled_dice": 0.7, "val_pooled_dice": 0.65, "val_pooled_dice_average": 0.6}
+    assert shown_logs({**logs_of(3), **pooled}, NAMES) == {
+        "loss": 0.5, "val_loss": 0.6, "val Dice pooled": 0.65, "kidney": 0.1, "tumour": 0.2
+    }  # fmt: skip
+    more = shown_logs({**logs_of(4), **pooled}, NAMES)
+    assert more == {"loss": 0.5, "val_loss": 0.6, "val Dice pooled": 0.65, "lowest, kidney": 0.1}
+    assert shown_logs({"loss": 1.0, "pooled_dice": 0.7, "dice_class-1": 0.4}) == {
+        "loss": 1.0, "Dice pooled": 0.7, "1": 0.4
+    }  # fmt: skip
+    # Without a Dice of single classes, that of the validation stays.
+    assert shown_logs({"loss": 1.0, **pooled}) == {"loss": 1.0, "val_pooled_dice": 0.65}
+
+
 def test_classes_of_one_name_are_all_shown():
     """Defect: of two classes with one name the line had one, and the mean of many left it out."""
     names = ["background", "node", "node", "loss"]
