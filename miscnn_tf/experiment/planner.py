@@ -59,6 +59,8 @@ _MODES_BY_NAME: Final = {
 #: Share of the voxels left by cropping below which the statistics of the z-score leave out the zeros.
 _CROPPED_SHARE: Final = 0.75
 _ORIENTATION: Final = "RAS"
+# Epochs, and steps of each, of a training without a time limit: on a CPU, and on a GPU.
+_LENGTH: Final = ((50, 100), (100, 250))
 # Steps of an epoch of a training with a time limit.
 _STEPS_PER_MINUTE: Final = 5
 _FEWEST_STEPS: Final = 10
@@ -75,6 +77,9 @@ _CPU_GB: Final = 4.0
 _FEWEST_ORDERED: Final = 5
 _ORDERED_SHARE: Final = 0.95
 _ORDERED_DISTANCE: Final = 0.03
+# Patches of each training sample above which a training is not a short one, and the share of the samples that train.
+_MANY_VIEWS: Final = 75
+_TRAINING_SAMPLES: Final = 0.8
 _SIDES: Final = re.compile(r"(?:^|[^a-z])(?:left|right|l|r)(?:[^a-z]|$)")
 
 
@@ -185,7 +190,9 @@ def make_plan(
         plan = {
             "split": split,
             "preprocessing": _preprocessing(fingerprint, network, machine, channel_names, budget),
-            "augmentation": _augmentation(fingerprint, network, class_names, machine, masked),
+            "augmentation": _augmentation(
+                fingerprint, network, class_names, machine, masked, _steps(machine, minutes, budget)
+            ),
             "network": _network(network, machine, class_names, minutes, regions, ignore, budget),
         }
         return plan | ({"cross_validation": folds} if folds else {})
@@ -264,6 +271,7 @@ def _augmentation(
     class_names: Sequence[str],
     machine: Machine,
     masked: Sequence[int],
+    steps: int,
 ) -> dict[str, Choice]:
     choices: dict[str, Choice] = {}
     if machine.gpu:
@@ -285,7 +293,8 @@ def _augmentation(
         return choices | {"mirror": Choice(False, reason)}
     if not machine.gpu:
         slow = "true averages predictions over flips, as nnU-Net does; several times slower"
-        flips = _within_patches(_flips(fingerprint, class_names), network)
+        views = steps * network.batch_size / (_TRAINING_SAMPLES * fingerprint.cases)
+        flips = _within_patches(_flips(fingerprint, class_names, views), network)
         return choices | flips | {"infaug": Choice(False, slow)}
     all_axes = Choice(True, "flips along all axes; set it to false if left and right differ")
     choices |= _within_patches({"mirror": all_axes}, network)
@@ -293,12 +302,20 @@ def _augmentation(
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
 
 
-def _flips(fingerprint: Fingerprint, class_names: Sequence[str]) -> dict[str, Choice]:
-    """Return the axes that a short training flips: not those along which one class is always before another.
+def _flips(fingerprint: Fingerprint, class_names: Sequence[str], views: float) -> dict[str, Choice]:
+    """Return the axes to flip: in a short training not those along which one class is always before another.
 
     On the MRI of the hippocampus, in which class 1 is in front of class 2, flips along all axes cost 4 points of Dice
-    after 400 steps.
+    after 15 patches of each sample, and 1 point after 60 (``docs/accuracy.md``). After more, they are an augmentation
+    that samples seen so often need.
+
+    Args:
+        fingerprint: The data set.
+        class_names: Names of the classes.
+        views: Patches of each training sample in the whole training.
     """
+    if views > _MANY_VIEWS:
+        return {"mirror": Choice(True, "flips along all axes; set it to false if left and right differ")}
     if _mixed_orientations(fingerprint):
         return {"mirror": Choice(False, "no flips, because the axes of the files differ")}
     ordered = _ordered_axes(fingerprint)
@@ -481,8 +498,15 @@ def _training(network: NetworkPlan, machine: Machine, regions: bool, ignore: boo
     return choices | {"schedule": Choice("polynomial", "decreases to 0 at the end of the training")}
 
 
+def _steps(machine: Machine, minutes: float | None, budget: Budget | None) -> int:
+    """Return the expected number of training steps; 0 if it is unknown."""
+    if budget is not None:
+        return budget.steps
+    return 0 if minutes is not None else math.prod(_LENGTH[machine.gpu])
+
+
 def _duration(machine: Machine, minutes: float | None, budget: Budget | None) -> dict[str, Choice]:
-    epochs, iterations = (100, 250) if machine.gpu else (50, 100)
+    epochs, iterations = _LENGTH[machine.gpu]
     if minutes is None:
         return {
             "epochs": Choice(epochs, "number of epochs; add minutes = 60 for a limit of one hour"),

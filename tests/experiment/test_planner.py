@@ -290,8 +290,8 @@ def test_a_short_training_does_not_flip_axes_along_which_classes_have_an_order()
             class_centres=tuple(pairs),
         )
 
-    def flips(one: Fingerprint, machine: Machine = CPU) -> Plan:
-        plan = make_plan(one, machine, names)
+    def flips(one: Fingerprint, machine: Machine = CPU, seconds: float = 1.0) -> Plan:
+        plan = make_plan(one, machine, names, minutes=10, measure=lambda _: seconds)
         if not machine.gpu:
             fits(plan, machine, 3)
         return plan["augmentation"]
@@ -309,6 +309,12 @@ def test_a_short_training_does_not_flip_axes_along_which_classes_have_an_order()
     assert flips(centres((0.2, 0.1, 0.1)), GPU)["mirror"].value is True  # as nnU-Net
     mixed = replace(centres((0.0, 0.2, 0.0)), orientations=("RAS",) * 10 + ("LPS",) * 10)
     assert flips(mixed)["mirror"].value is False
+    # A training that sees each sample often: as nnU-Net. 510 steps of two patches of 16 samples are a short one.
+    assert flips(centres((0.2, 0.1, 0.1)), seconds=0.1)["mirror"].value is True
+    one = centres((0.2, 0.1, 0.1))
+    assert make_plan(one, CPU, names)["augmentation"]["mirror"].value is True
+    many = replace(one, cases=5000, shapes=one.shapes * 250, spacings=one.spacings * 250)
+    assert make_plan(many, CPU, names)["augmentation"]["mirror"].value is False
 
 
 def test_few_cases() -> None:
@@ -460,7 +466,8 @@ def test_slices_are_flipped_only_within_and_where_classes_have_no_order(ordered,
     )
     scans = replace(fingerprint((128, 128, 20), (1.0, 1.0, 5.0)), class_shares=(0.8, 0.1, 0.1), class_cases=(20,) * 3)
     scans = replace(scans, measured=tuple(map(str, range(20))), class_centres=centres)
-    plan = make_plan(scans, CPU, ["0", "front", "back"], configuration="2d")["augmentation"]
+    names = ["0", "front", "back"]
+    plan = make_plan(scans, CPU, names, minutes=1, measure=lambda _: 1.0, configuration="2d")["augmentation"]
     assert plan["mirror"].value is (flipped is not None)
     assert (plan["mirror_axes"].value if flipped else None) == flipped
 
