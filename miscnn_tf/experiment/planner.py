@@ -293,8 +293,8 @@ def _augmentation(
         return choices | {"mirror": Choice(False, reason)}
     if not machine.gpu:
         slow = "true averages predictions over flips, as nnU-Net does; several times slower"
-        views = steps * network.batch_size / (_TRAINING_SAMPLES * fingerprint.cases)
-        flips = _within_patches(_flips(fingerprint, class_names, views), network)
+        shown = steps * network.batch_size / (_TRAINING_SAMPLES * fingerprint.cases)
+        flips = _within_patches(_flips(fingerprint, class_names, shown), network)
         return choices | flips | {"infaug": Choice(False, slow)}
     all_axes = Choice(True, "flips along all axes; set it to false if left and right differ")
     choices |= _within_patches({"mirror": all_axes}, network)
