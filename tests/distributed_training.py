@@ -103,7 +103,7 @@ def train_here(folder, number=0, written=None, **changed):
     from miscnn_tf.neural_network.callbacks import PolynomialDecay, TimeLimit
     from miscnn_tf.neural_network.checkpoint import BestModel, TrainingState
     from miscnn_tf.neural_network.losses import dice_crossentropy, nnunet_loss
-    from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
+    from miscnn_tf.neural_network.metrics import ClassDice, PooledDice, dice_soft
 
     settings = {**SETTINGS, **changed}
     folder = Path(folder)
@@ -117,7 +117,7 @@ def train_here(folder, number=0, written=None, **changed):
         preprocessor,
         Architecture(**settings["network"]),
         loss=nnunet_loss(batch_dice=True) if settings["batch_dice"] else dice_crossentropy,
-        metrics=[dice_soft, ClassDice(1)],
+        metrics=[dice_soft, ClassDice(1), PooledDice(2)],
         learning_rate=0.01,
         multi_gpu=settings["devices"] > 1,
         seed=3,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from miscnn_tf._base.configuration import get_config, plain
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.data_set import check_given, enter_data_folder, structure_table, what_was_found
+from miscnn_tf.cli.terminal import start_tensorflow
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces import miscnn_data_interfaces
 from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
@@ -215,12 +216,15 @@ def _can_measure(given: Mapping[str, Any]) -> bool:
 
 def _seconds_per_step(plan: Plan, data_io: Data_IO) -> float:
     """Measure a training step of a plan on this machine."""
+    start_tensorflow()
     from miscnn_tf.experiment.build_network import make_model  # imports TensorFlow
     from miscnn_tf.neural_network.step_time import seconds_per_step
 
     experiment = Experiment.model_validate({"data": {"path": data_io.input_path}, **to_tables(plan)})
     network = make_model(experiment, make_preprocessor(experiment, data_io))
     shape = (network.preprocessor.batch_size, *network.window_shape)
+    patch = " x ".join(map(str, network.window_shape))
+    print(f"Measuring a training step: patches of {patch}, {shape[0]} in a batch …", flush=True)
     return seconds_per_step(network.model, shape, network.channels, network.classes)
 
 

@@ -106,6 +106,8 @@ def _get(metric: Any) -> Any:
                 f"{unknown_name('metric', metric, own)}, and those of Keras; or pass a function (y_true, y_pred)"
             ) from None
         return metric
+    if isinstance(metric, PooledDice):
+        return metric.counter()
     if inspect.isclass(metric):
         try:
             return metric()

@@ -150,7 +150,6 @@ class Neural_Network(Represented):
         self.preprocessor = preprocessor
         self.architecture = UNet_standard() if architecture is None else require_architecture(architecture)
         self.loss = loss
-        get_all(metrics or ())  # raises an error before the network is built
         self.batch_queue_size = whole_number(batch_queue_size, "batch_queue_size", least=1)
         self.workers = whole_number(workers, "workers", least=1)
         self.multi_gpu = multi_gpu
@@ -169,12 +168,16 @@ class Neural_Network(Represented):
         self.channels = int(interface.channels)
         self.classes = int(interface.classes)
         self.scheme = scheme_of(interface)
-        self.metrics = default_metrics(self.scheme) if metrics is None else list(metrics)
+        measured = default_metrics(self.scheme) if metrics is None else metrics
         axes = 3 if self.three_dim else 2
         divisors = getattr(self.architecture, "divisors", None)
         self.divisors: tuple[int, ...] = (1,) * axes if divisors is None else divisors(axes)
         settings = OptimizerSettings.of(optimizer, learning_rate)
-        self._make(self._choose_hardware(), settings)
+        hardware = self._choose_hardware()
+        # Raises an error before the network is built. Some metrics have variables, which TensorFlow puts on a device.
+        get_all(measured)
+        self.metrics = list(measured)
+        self._make(hardware, settings)
         self._compile()
 
     def _description(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from miscnn_tf.neural_network.loss_terms import counted, overlaps
 
 
 @keras.saving.register_keras_serializable(package="miscnn_tf")
-class PooledDice(keras.metrics.Metric):
+class PooledDice:
     r"""Mean Dice of the foreground classes, whose voxels are counted over all patches of an epoch together.
 
     .. math:: \frac{1}{C} \sum_c \frac{2\,TP_c}{2\,TP_c + FP_c + FN_c}
@@ -24,6 +24,8 @@ class PooledDice(keras.metrics.Metric):
     the class of the highest probability, or the regions with a probability above 0.5. Classes that are neither in the
     truth nor in the prediction of any patch are left out; if none occurs, the value is 1.
 
+    A network makes the Keras metric when it is compiled: its variables must not exist before the devices are chosen.
+
     Args:
         classes: Number of classes, background included; with `regions` the number of regions.
         regions: True for a network that predicts overlapping regions, all of which are counted.
@@ -32,19 +34,48 @@ class PooledDice(keras.metrics.Metric):
         ConfigurationError: If the network has another number of outputs.
 
     Example:
-        >>> pooled = PooledDice(2)
+        >>> counter = PooledDice(2).counter()
         >>> truth, probabilities = [[[[0, 1], [1, 0]]]], [[[[0.1, 0.9], [0.4, 0.6]]]]  # two voxels, two classes
-        >>> pooled.update_state(keras.ops.array(truth), keras.ops.array(probabilities))
-        >>> round(float(pooled.result()), 3)
+        >>> counter.update_state(keras.ops.array(truth), keras.ops.array(probabilities))
+        >>> round(float(counter.result()), 3)
         0.667
 
     Reference: Isensee et al., Nature Methods 2021.
     """
 
+    name = "pooled_dice"
+
     def __init__(self, classes: int, regions: bool = False) -> None:
-        super().__init__(name="pooled_dice", dtype="float32")
         self.regions = bool(regions)
         self.classes = whole_number(classes, "PooledDice: classes", least=1 if self.regions else 2)
+
+    def counter(self) -> PooledDiceCounter:
+        """Return a new Keras metric."""
+        return PooledDiceCounter(**self.get_config())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PooledDice) and self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return hash((self.classes, self.regions))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return {"classes": self.classes, "regions": self.regions}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PooledDice:
+        """Create the metric from its arguments."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="miscnn_tf")
+class PooledDiceCounter(keras.metrics.Metric):
+    """Keras metric of a `PooledDice`, with the same arguments."""
+
+    def __init__(self, classes: int, regions: bool = False) -> None:
+        super().__init__(name=PooledDice.name, dtype="float32")
+        self.classes, self.regions = classes, regions
         # The background is not counted.
         self._first = 0 if self.regions else 1
         shape = (self.classes - self._first,)

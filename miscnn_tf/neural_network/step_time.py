@@ -9,6 +9,8 @@ from typing import Final
 import keras
 import numpy as np
 
+from miscnn_tf.data_loading.labels import label_dtype
+
 _FEWEST: Final = 3
 _MOST: Final = 20
 _SECONDS: Final = 2.0
@@ -34,7 +36,7 @@ def seconds_per_step(model: keras.Model, shape: Sequence[int | None], channels: 
     rng = np.random.default_rng(0)
     sizes = [size or 1 for size in shape]
     images = rng.standard_normal((*sizes, channels), dtype=np.float32)
-    labels = rng.integers(classes, size=sizes, dtype=np.uint8)
+    labels = rng.integers(classes, size=sizes).astype(label_dtype(classes))
     model.train_on_batch(images, labels)
     times: list[float] = []
     while len(times) < _FEWEST or (sum(times) < _SECONDS and len(times) < _MOST):

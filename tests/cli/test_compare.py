@@ -54,8 +54,8 @@ def test_the_best_is_kept_and_predicts(
     assert cli.main(command) == 130
     assert cli.main(command) == 0
     assert len(saved) == len(set(saved)) == 4
-    said = capsys.readouterr().out
-    assert f"miscnn-tf predict '{best}' IMAGES PREDICTIONS" in said
+    printed = capsys.readouterr().out
+    assert f"miscnn-tf predict '{best}' IMAGES PREDICTIONS" in printed
 
     content = json.loads((best / "comparison.json").read_text())
     names = ["small_cross_validation", "slices", "small_cross_validation + slices"]
@@ -68,7 +68,7 @@ def test_the_best_is_kept_and_predicts(
         assert len({row["sample_id"] for row in rows}) == 4
         per_class = [np.nanmean([row["dice"] for row in rows if row["class"] == label]) for label in (1, 2)]
         assert list(content["candidates"][name]["dice"].values()) == pytest.approx(per_class)
-        assert f"{np.mean(per_class):.4f}" in said
+        assert f"{np.mean(per_class):.4f}" in printed
         means[name] = np.mean(per_class)
     assert content["best"] == max(names, key=means.__getitem__)
     assert content["best"] in (best / "comparison.html").read_text()
@@ -148,7 +148,7 @@ def _other_classes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (_other_split, "fold 0 is split differently"),
         (_other_truth, "the label maps of sample .* differ: class 1 has other volumes"),
@@ -157,24 +157,24 @@ def _other_classes(folder: Path) -> None:
         (_other_classes, "they have other classes: kidney, tumour; liver, tumour"),
     ],
 )
-def test_what_cannot_be_compared(cross_validated: Path, tmp_path: Path, change, said: str) -> None:
+def test_what_cannot_be_compared(cross_validated: Path, tmp_path: Path, change, message: str) -> None:
     other = tmp_path / "other"
     shutil.copytree(cross_validated, other)
     change(other)
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(Exception, match=message):
         compare_runs([cross_validated, other], tmp_path / "best")
     assert not (tmp_path / "best").exists()
 
 
 def test_mistakes_in_the_folders(cross_validated: Path, trained: Path, tmp_path: Path, capsys) -> None:
-    for given, said in (
+    for given, message in (
         ([cross_validated], "at least two cross-validations, got 1"),
         ([cross_validated, cross_validated], "is given twice"),
         ([cross_validated, tmp_path / "no"], "does not exist; name that of a cross-validation"),
         ([cross_validated, trained], "holds a run of the kind training"),
     ):
         assert cli.main(["compare", *map(str, given), "-o", str(tmp_path / "best")]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     other = tmp_path / "other"
     shutil.copytree(cross_validated, other)
     (tmp_path / "full").mkdir()

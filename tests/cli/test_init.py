@@ -159,10 +159,10 @@ def test_the_configurations_of_nnunet(experiment: Path, tmp_path: Path, capsys: 
     assert tuple(network_plan.PRESETS) == PRESETS
     data = experiment.parent / "data"
     assert init(data, "-o", tmp_path / "full.toml") == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Configuration 3d_fullres of nnU-Net, which also trains 2d on such data" in said
-    assert "'miscnn-tf init --configuration 2d' plans it" in said
-    assert "3d_lowres is not planned: a patch in full resolution covers 100 % of the median image" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Configuration 3d_fullres of nnU-Net, which also trains 2d on such data" in printed
+    assert "'miscnn-tf init --configuration 2d' plans it" in printed
+    assert "3d_lowres is not planned: a patch in full resolution covers 100 % of the median image" in printed
     assert init(data, "-o", tmp_path / "slices.toml", "--configuration", "2d") == 0
     assert "Configuration 2d of nnU-Net, which also trains 3d_fullres" in " ".join(capsys.readouterr().out.split())
     made = read_experiment(tmp_path / "slices.toml")

@@ -201,7 +201,7 @@ def test_the_weights_of_another_network_are_the_start_of_each_training(toy_io, t
 def test_every_loss_and_metric_can_be_named() -> None:
     from miscnn_tf.experiment.build_network import _make_loss, _make_metric
     from miscnn_tf.experiment.schema import Named
-    from miscnn_tf.neural_network import losses
+    from miscnn_tf.neural_network import losses, metrics
 
     assert set(losses.losses) < set(known_losses())
     for name in known_losses():
@@ -209,8 +209,8 @@ def test_every_loss_and_metric_can_be_named() -> None:
         assert callable(losses.get(_make_loss(Named(name=name, **arguments))))
     arguments = {"dice_weighted": {"weights": [1, 2]}, "ClassDice": {"label": 1}, "RegionDice": {"region": 1}}
     arguments["PooledDice"] = {"classes": 2}
-    for name in known_metrics():
-        assert callable(_make_metric(Named(name=name, **arguments.get(name, {}))))
+    made = [_make_metric(Named(name=name, **arguments.get(name, {}))) for name in known_metrics()]
+    assert all(map(callable, metrics.get_all(made)))
     assert callable(_make_loss(Named(name="categorical_crossentropy")))
 
 

@@ -69,7 +69,7 @@ def test_slices_of_volumes_are_those_across_the_coarsest_axis() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing", "configuration", "said"),
+    ("shape", "spacing", "configuration", "message"),
     [
         ((36, 50, 35), (1, 1, 1), "3d_lowres", "a patch in full resolution covers 100 % of the median image"),
         ((512, 512, 432), None, "3d_lowres", "their voxel size is unknown"),
@@ -83,9 +83,11 @@ def test_slices_of_volumes_are_those_across_the_coarsest_axis() -> None:
         ((36, 50, 35), (1, 1, 1), "3d", "the configuration '3d' is unknown. Known: 2d, 3d_fullres, 3d_lowres"),
     ],
 )
-def test_a_configuration_that_is_not_planned_is_an_error_with_the_reason(shape, spacing, configuration, said) -> None:
+def test_a_configuration_that_is_not_planned_is_an_error_with_the_reason(
+    shape, spacing, configuration, message
+) -> None:
     spacings = None if spacing is None else [spacing] * 40
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=message):
         plan_data_set(PRESETS["plain"], [shape] * 40, spacings, 3, 8, configuration)
 
 

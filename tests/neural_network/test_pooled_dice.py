@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +37,7 @@ def test_it_is_the_dice_of_all_patches_together_in_any_batches(axes, rng):
     labels = rng.integers(0, 3, (7, 6, 5, 4)[: axes + 1])
     probabilities = rng.random((*labels.shape, 5)) * [1, 1, 1, 0.9, 0]
     t, p = (np.eye(5, dtype=bool)[one].reshape(7, -1, 5)[..., 1:] for one in (labels, probabilities.argmax(-1)))
-    metric = PooledDice(5)
+    metric = PooledDice(5).counter()
     for batch in (slice(0, 2), slice(2, 3), slice(3, 7)):
         metric.update_state(*compared(labels[batch], probabilities[batch].astype("float32"), None))
     assert p[..., 2].any()
@@ -49,7 +53,7 @@ def test_it_is_the_dice_of_all_patches_together_in_any_batches(axes, rng):
 def test_voxels_without_annotation_count_neither_as_found_nor_as_missed(rng):
     labels = rng.integers(0, 4, (2, 6, 6))  # 3: not annotated
     probabilities = rng.random((2, 6, 6, 3)).astype("float32")
-    metric = PooledDice(3)
+    metric = PooledDice(3).counter()
     metric.update_state(*compared(labels, probabilities, LabelScheme(3, has_ignored=True)))
     known = labels < 3
     t, p = (np.eye(4, dtype=bool)[one][known][None][..., 1:3] for one in (labels, probabilities.argmax(-1)))
@@ -59,7 +63,7 @@ def test_voxels_without_annotation_count_neither_as_found_nor_as_missed(rng):
 def test_regions_are_all_counted_and_decided_at_one_half(rng):
     scheme = LabelScheme(3, regions=(Region("whole", (1, 2), 1), Region("core", (2,), 2)))
     labels, probabilities = rng.integers(0, 3, (2, 6, 6)), rng.random((2, 6, 6, 2)).astype("float32")
-    metric = PooledDice(2, regions=True)
+    metric = PooledDice(2, regions=True).counter()
     metric.update_state(*compared(labels, probabilities, scheme))
     t = np.stack([labels > 0, labels > 1], -1).reshape(2, -1, 2)
     assert float(metric.result()) == pytest.approx(textbook(t, (probabilities > 0.5).reshape(2, -1, 2)), rel=1e-6)
@@ -72,7 +76,7 @@ def test_regions_are_all_counted_and_decided_at_one_half(rng):
 
 def test_a_wrong_number_of_classes_is_named():
     with pytest.raises(ConfigurationError, match="classes=3, but the network has 2 outputs; set classes=2"):
-        PooledDice(3).update_state(np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2)))
+        PooledDice(3).counter().update_state(np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2)))
     with pytest.raises(ConfigurationError, match="PooledDice: classes must be a whole number of at least 2"):
         PooledDice(1)
 
@@ -84,7 +88,7 @@ def test_it_is_near_the_dice_of_whole_cases_where_means_over_patches_mislead(rng
     found[:, 4:12, 4:8] = 1  # a half: the Dice is 2/3
     found[:, 40:42, 40:44] = 1  # and 8 voxels somewhere else
     whole = compute_dice(truth, found, 2)[1]
-    old, new = [], PooledDice(2)
+    old, new = [], PooledDice(2).counter()
     for case in range(3):
         for row in range(0, 48, 16):
             for column in range(0, 48, 16):
@@ -188,3 +192,24 @@ def test_the_best_epoch_needs_the_metric(make_tiny_network, tmp_path):
         network.best_model(tmp_path / "best.keras")
     with pytest.raises(ConfigurationError, match="best_by 'val_dice' is unknown"):
         make_tiny_network(best_by="val_dice")
+
+
+def test_it_does_not_use_tensorflow_before_the_network_has_chosen_the_devices(tmp_path):
+    """Defect: its variables did, so that determinism, memory growth of a GPU and several machines came too late."""
+    code = """
+import logging, sys
+sys.path.insert(0, sys.argv[1])
+logging.basicConfig()
+import miscnn_tf
+from miscnn_tf.neural_network.architecture.unet.plain import Architecture
+from miscnn_tf.neural_network.metrics import PooledDice
+from toy import ToyInterface
+io = miscnn_tf.Data_IO(ToyInterface(shape=(12, 12), cases=2), "toy", batch_path=sys.argv[2])
+preprocessor = miscnn_tf.Preprocessor(io, batch_size=1, patch_shape=(8, 8))
+network = Architecture(feature_maps=(4,), instance_normalization=False)
+miscnn_tf.Neural_Network(preprocessor, network, metrics=[PooledDice(2)], deterministic=True)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
