@@ -7,17 +7,13 @@ differences are relative.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from comparison import Comparison
+from comparison import Comparison, reference_arrays
 from weights import mednext_from_pytorch, mednext_name
 
 from miscnn_tf.neural_network.architecture import architectures
@@ -52,21 +48,12 @@ def compare(python: str) -> list[Comparison]:
         python: Interpreter of the environment with MONAI.
     """
     comparisons = []
-    with tempfile.TemporaryDirectory() as folder:
-        cases = Path(folder) / "cases.json"
-        cases.write_text(json.dumps(CASES))
-        reference = Path(__file__).with_name("_reference_mednext.py")
-        done = subprocess.run([python, str(reference), str(cases), folder], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
-        for number, one in enumerate(CASES):
-            with np.load(Path(folder) / f"{number}.npz") as arrays:
-                theirs = dict(arrays)
-            name = f"MedNeXt {one['size']}, kernel {one['kernel']}, {len(one['shape'])}D, {one['filters']} filters"
-            model = _model(one)
-            comparisons.append(_weights_compared(name, model, _part(theirs, "shape:")))
-            if "image" in theirs:
-                comparisons += _logits_compared(name, model, theirs)
+    for one, theirs in zip(CASES, reference_arrays(python, "_reference_mednext.py", CASES), strict=True):
+        name = f"MedNeXt {one['size']}, kernel {one['kernel']}, {len(one['shape'])}D, {one['filters']} filters"
+        model = _model(one)
+        comparisons.append(_weights_compared(name, model, _part(theirs, "shape:")))
+        if "image" in theirs:
+            comparisons += _logits_compared(name, model, theirs)
     return comparisons
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from comparison import Comparison
+from comparison import Comparison, reference_arrays
 from weights import from_pytorch
 
 from miscnn_tf.neural_network.architecture import architectures
@@ -56,18 +52,9 @@ def compare(python: str) -> list[Comparison]:
         python: Interpreter of the environment with dynamic_network_architectures.
     """
     comparisons = []
-    with tempfile.TemporaryDirectory() as folder:
-        cases = Path(folder) / "cases.json"
-        cases.write_text(json.dumps(CASES))
-        reference = Path(__file__).with_name("_reference_networks.py")
-        done = subprocess.run([python, str(reference), str(cases), folder], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
-        for number, one in enumerate(CASES):
-            with np.load(Path(folder) / f"{number}.npz") as arrays:
-                theirs = dict(arrays)
-            name = f"{one['kind']} {'x'.join(map(str, one['shape']))}, strides {one['strides'][1:]}"
-            comparisons += _compared(name, one, theirs)
+    for one, theirs in zip(CASES, reference_arrays(python, "_reference_networks.py", CASES), strict=True):
+        name = f"{one['kind']} {'x'.join(map(str, one['shape']))}, strides {one['strides'][1:]}"
+        comparisons += _compared(name, one, theirs)
     return comparisons
 
 
