@@ -158,16 +158,10 @@ def find_best_epoch(history: Mapping[str, Sequence[float]]) -> KeptEpoch | None:
         >>> find_best_epoch({"val_loss": [0.5, 0.3, 0.4]}).epoch
         2
     """
-    average = BEST_BY[1] + AVERAGE
-    by_average = average in history
-    name, rule = (
-        (average, "highest moving average of the pooled Dice")
-        if by_average
-        else (
-            BEST_BY[0],
-            "lowest validation loss",
-        )
-    )
+    name, rule = BEST_BY[1] + AVERAGE, "highest moving average of the pooled Dice"
+    by_average = name in history
+    if not by_average:
+        name, rule = BEST_BY[0], "lowest validation loss"
     known = [(value, epoch) for epoch, value in enumerate(history.get(name, ()), start=1) if math.isfinite(value)]
     if not known:
         return None
