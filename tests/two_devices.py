@@ -112,9 +112,11 @@ def pooled_dice_of_more_patches(folder):
     for devices in (1, 2):
         network = small_network(folder, dice_soft_loss, devices)
         network.preprocessor.batch_size, network.validation_batches = 3, 4
-        network.metrics = [PooledDice(2)]
+        network.metrics = [PooledDice(2, per_class=True)]
         history = network.evaluate(["case_0", "case_1"], ["case_2", "case_3"], 3, iterations=4).history
-        histories.append({name: history[name] for name in ("pooled_dice", "val_pooled_dice")})
+        histories.append(
+            {name: history[name] for name in ("val_pooled_dice_class-1", "pooled_dice", "val_pooled_dice")}
+        )
     return histories
 
 

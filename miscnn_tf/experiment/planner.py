@@ -394,17 +394,14 @@ def _network(
 
 
 def _metrics(class_names: Sequence[str], regions: Sequence[str]) -> Choice:
-    metrics: list[Any] = ["dice_soft"]
+    pooled: dict[str, Any] = {"name": "PooledDice", "classes": len(regions or class_names)}
     if regions:
-        metrics += [{"name": "RegionDice", "region": one, "title": title} for one, title in enumerate(regions, 1)]
-        metrics.append({"name": "PooledDice", "classes": len(regions), "regions": True})
-        shown = "RegionDice shows the mean Dice of a region over the patches"
-    else:
-        if len(class_names) <= _MOST_METRICS:
-            metrics += [{"name": "ClassDice", "label": label} for label in range(1, len(class_names))]
-        metrics.append({"name": "PooledDice", "classes": len(class_names)})
-        shown = "ClassDice shows the mean Dice of a class over the patches"
-    return Choice(metrics, f"shown for each epoch; {shown}, PooledDice that of all patches together")
+        pooled |= {"regions": True, "per_class": list(regions)}
+    elif len(class_names) <= _MOST_METRICS:
+        pooled |= {"per_class": True}
+    return Choice(
+        ["dice_soft", pooled], "shown for each epoch; PooledDice counts the voxels of all patches together, as nnU-Net"
+    )
 
 
 def plan_validation(iterations: int) -> dict[str, Choice]:

@@ -84,7 +84,9 @@ def get_all(metrics: Any) -> list[Any]:
     """
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         raise ConfigurationError(f"metrics must be a list of metrics, got {metrics!r}")
-    return [_get(metric) for metric in metrics]
+    return [
+        one for metric in metrics for one in (metric.counters() if isinstance(metric, PooledDice) else [_get(metric)])
+    ]
 
 
 def default_metrics(scheme: LabelScheme) -> list[Any]:
@@ -106,8 +108,6 @@ def _get(metric: Any) -> Any:
                 f"{unknown_name('metric', metric, own)}, and those of Keras; or pass a function (y_true, y_pred)"
             ) from None
         return metric
-    if isinstance(metric, PooledDice):
-        return metric.counter()
     if inspect.isclass(metric):
         try:
             return metric()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,8 +59,9 @@ class TrainingLog(EpochLog, keras.callbacks.Callback):
 _SHOWN_CLASSES: Final = 3
 #: Share of the time of an epoch from which waiting for data is shown.
 _LONG_WAIT: Final = 0.1
-_DICE: Final = "dice_class-"
 _POOLED: Final = "pooled_dice"
+#: Beginnings of the names of the Dice of a class; those of whole validations come before means over patches.
+_DICE: Final = (f"{_POOLED}_class-", "dice_class-")
 
 
 def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -73,12 +75,13 @@ def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None
         >>> shown_logs({"loss": 0.4, "dice_soft": 0.3, "dice_class-1": 0.8, "data_wait": 0.01}, ["0", "kidney"])
         {'loss': 0.4, 'Dice kidney': 0.8}
     """
-    validated = any(name.startswith(f"val_{_DICE}") for name in logs)
-    prefix = f"val_{_DICE}" if validated else _DICE
+    starts = [f"{part}{start}" for part in ("val_", "") for start in _DICE]
+    prefix = next((start for start in starts if any(name.startswith(start) for name in logs)), None)
+    validated = prefix is not None and prefix.startswith("val_")
     dice = {
         int(name.removeprefix(prefix)): value
         for name, value in logs.items()
-        if name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
+        if prefix is not None and name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
     }
     pooled = logs.get(f"val_{_POOLED}" if validated else _POOLED) if dice else None
     hidden = ["learning_rate", "data_wait", f"val_{_POOLED}{AVERAGE}"]
@@ -92,9 +95,12 @@ def shown_logs(logs: Mapping[str, Any], class_names: Sequence[str] | None = None
         if name not in hidden and not (dice and name.removeprefix("val_").startswith(_DICE))
     }
     named = [(name_of_class(class_names, label), label, value) for label, value in dice.items()]
-    first = [] if pooled is None else [("pooled", 0, pooled)]
+    # The pooled Dice of one class is that of all.
+    repeated = len(dice) == 1 and pooled in dice.values()
+    first = [] if pooled is None or repeated else [("pooled", 0, pooled)]
     if len(named) + len(first) > _SHOWN_CLASSES:
-        name, label, worst = min(named, key=lambda one: one[2])
+        # A class that did not occur has NaN.
+        name, label, worst = min(named, key=lambda one: math.inf if math.isnan(one[2]) else one[2])
         named = [*(first or [("mean", 0, sum(dice.values()) / len(dice))]), (f"lowest, {name}", label, worst)]
     else:
         named = [*first, *named]

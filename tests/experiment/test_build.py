@@ -151,7 +151,7 @@ def test_every_key_of_the_preprocessing_arrives(toy_io) -> None:
 
 def test_the_network_is_what_the_file_says(toy_io) -> None:
     from miscnn_tf.neural_network.architecture.unet.residual import Architecture
-    from miscnn_tf.neural_network.metrics import ClassDice, dice_soft
+    from miscnn_tf.neural_network.metrics import ClassDice, PooledDice, dice_soft
 
     network = {
         "architecture": {"name": "unet_residual", "n_filters": 2, "depth": 1},
@@ -167,7 +167,7 @@ def test_the_network_is_what_the_file_says(toy_io) -> None:
     assert (model.architecture.n_filters, model.architecture.depth) == (2, 1)
     assert model.loss.get_config()["delta"] == 0.8
     assert model.metrics[:2] == [dice_soft, ClassDice(1)]
-    assert model.metrics[2].get_config() == {"classes": 2, "regions": False}
+    assert model.metrics[2] == PooledDice(2)
     assert (model.validation_batches, model.best_by) == (7, "val_pooled_dice")
     assert (model.learning_rate, model.seed, model.hardware.precision) == (0.002, 5, "float32")
     assert (model.shuffle_batches, model.workers, model.batch_queue_size) == (False, 2, 3)

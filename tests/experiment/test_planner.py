@@ -102,9 +102,7 @@ def test_brats_mri(tmp_path: Path) -> None:
     assert found.cropped_share < 0.75
     assert value(plan, "preprocessing", "crop") == "nonzero"
     assert value(plan, "preprocessing", "normalization") == {"mode": "z-score", "nonzero": True}
-    assert value(plan, "network", "metrics") == [
-        "dice_soft", *({"name": "ClassDice", "label": n} for n in (1, 2, 3)), {"name": "PooledDice", "classes": 4}
-    ]  # fmt: skip
+    assert value(plan, "network", "metrics") == ["dice_soft", {"name": "PooledDice", "classes": 4, "per_class": True}]
     assert value(plan, "network", "architecture")["features"][:3] == [32, 64, 128]
 
 
@@ -208,8 +206,9 @@ def test_on_a_cpu_the_recipe_is_that_of_a_short_training() -> None:
     thick = make_plan(fingerprint((12, 256, 256), (8.0, 0.8, 0.8)), CPU, ["0", "1"])["network"]
     assert thick["architecture"].value["name"] == "nnunet_plain"
     assert "half as many as in nnU-Net, because a CPU is slow" in thick["architecture"].reason
-    pooled = {"name": "PooledDice", "classes": 2}
-    assert network["metrics"].value == ["dice_soft", {"name": "ClassDice", "label": 1}, pooled]
+    assert network["metrics"].value == ["dice_soft", {"name": "PooledDice", "classes": 2, "per_class": True}]
+    many = make_plan(fingerprint((128, 128, 128), (1.0, 1.0, 1.0), 400), CPU, [str(n) for n in range(9)])["network"]
+    assert many["metrics"].value == ["dice_soft", {"name": "PooledDice", "classes": 9}]
 
 
 def test_regions_have_a_sigmoid_each() -> None:
@@ -219,9 +218,7 @@ def test_regions_have_a_sigmoid_each() -> None:
     assert "a sigmoid each" in network["loss"].reason
     assert network["metrics"].value == [
         "dice_soft",
-        {"name": "RegionDice", "region": 1, "title": "all"},
-        {"name": "RegionDice", "region": 2, "title": "core"},
-        {"name": "PooledDice", "classes": 2, "regions": True},
+        {"name": "PooledDice", "classes": 2, "regions": True, "per_class": ["all", "core"]},
     ]
     partly = make_plan(one, GPU, ["0", "1", "2"], regions=["all", "core"], ignore=True)["network"]
     assert partly["loss"].value["ignore"] is True

@@ -37,7 +37,7 @@ def test_it_is_the_dice_of_all_patches_together_in_any_batches(axes, rng):
     labels = rng.integers(0, 3, (7, 6, 5, 4)[: axes + 1])
     probabilities = rng.random((*labels.shape, 5)) * [1, 1, 1, 0.9, 0]
     t, p = (np.eye(5, dtype=bool)[one].reshape(7, -1, 5)[..., 1:] for one in (labels, probabilities.argmax(-1)))
-    metric = PooledDice(5).counter()
+    metric = PooledDice(5).counters()[0]
     for batch in (slice(0, 2), slice(2, 3), slice(3, 7)):
         metric.update_state(*compared(labels[batch], probabilities[batch].astype("float32"), None))
     assert p[..., 2].any()
@@ -53,7 +53,7 @@ def test_it_is_the_dice_of_all_patches_together_in_any_batches(axes, rng):
 def test_voxels_without_annotation_count_neither_as_found_nor_as_missed(rng):
     labels = rng.integers(0, 4, (2, 6, 6))  # 3: not annotated
     probabilities = rng.random((2, 6, 6, 3)).astype("float32")
-    metric = PooledDice(3).counter()
+    metric = PooledDice(3).counters()[0]
     metric.update_state(*compared(labels, probabilities, LabelScheme(3, has_ignored=True)))
     known = labels < 3
     t, p = (np.eye(4, dtype=bool)[one][known][None][..., 1:3] for one in (labels, probabilities.argmax(-1)))
@@ -63,7 +63,7 @@ def test_voxels_without_annotation_count_neither_as_found_nor_as_missed(rng):
 def test_regions_are_all_counted_and_decided_at_one_half(rng):
     scheme = LabelScheme(3, regions=(Region("whole", (1, 2), 1), Region("core", (2,), 2)))
     labels, probabilities = rng.integers(0, 3, (2, 6, 6)), rng.random((2, 6, 6, 2)).astype("float32")
-    metric = PooledDice(2, regions=True).counter()
+    metric = PooledDice(2, regions=True).counters()[0]
     metric.update_state(*compared(labels, probabilities, scheme))
     t = np.stack([labels > 0, labels > 1], -1).reshape(2, -1, 2)
     assert float(metric.result()) == pytest.approx(textbook(t, (probabilities > 0.5).reshape(2, -1, 2)), rel=1e-6)
@@ -74,9 +74,35 @@ def test_regions_are_all_counted_and_decided_at_one_half(rng):
         require_parts_for(LabelScheme(3), dice_soft_loss, [metric])
 
 
+def test_single_classes_and_regions_are_pooled_as_the_mean_is(rng):
+    labels = rng.integers(0, 3, (4, 6, 6))
+    probabilities = rng.random((4, 6, 6, 4)).astype("float32") * [1, 1, 1, 0]
+    t, p = (np.eye(4, dtype=bool)[one].reshape(4, -1, 4) for one in (labels, probabilities.argmax(-1)))
+    mean, *single = PooledDice(4, per_class=True).counters()
+    for metric in (mean, *single):
+        metric.update_state(np.eye(4)[labels], probabilities)
+    assert [one.name for one in single] == ["pooled_dice_class-1", "pooled_dice_class-2", "pooled_dice_class-3"]
+    expected = [textbook(t[..., label : label + 1], p[..., label : label + 1]) for label in (1, 2)]
+    assert [float(one.result()) for one in single[:2]] == pytest.approx(expected, rel=1e-6)
+    assert float(mean.result()) == pytest.approx(np.mean(expected), rel=1e-6)
+    assert math.isnan(float(single[2].result()))  # it occurs nowhere
+    regions = PooledDice(2, regions=True, per_class=["whole tumour", "core"])
+    assert [one.name for one in regions.counters()] == ["pooled_dice", "pooled_dice_whole_tumour", "pooled_dice_core"]
+    second = regions.counters()[2]
+    second.update_state(np.stack([labels > 0, labels > 1], -1), probabilities[..., :2])
+    decided = (probabilities[..., 1:2] > 0.5).reshape(4, -1, 1)
+    assert float(second.result()) == pytest.approx(textbook((labels > 1).reshape(4, -1, 1), decided), rel=1e-6)
+    copies = [type(one).from_config(one.get_config()) for one in regions.counters()]
+    assert [one.get_config() for one in copies] == [one.get_config() for one in regions.counters()]
+    assert PooledDice.from_config(regions.get_config()) == regions != PooledDice(2, regions=True)
+    assert PooledDice(2, regions=True, per_class=True).counters()[2].name == "pooled_dice_region-2"
+    with pytest.raises(ConfigurationError, match="per_class has 1 title, but 2 classes without the background"):
+        PooledDice(3, per_class=["kidney"])
+
+
 def test_a_wrong_number_of_classes_is_named():
     with pytest.raises(ConfigurationError, match="classes=3, but the network has 2 outputs; set classes=2"):
-        PooledDice(3).counter().update_state(np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2)))
+        PooledDice(3).counters()[0].update_state(np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2)))
     with pytest.raises(ConfigurationError, match="PooledDice: classes must be a whole number of at least 2"):
         PooledDice(1)
 
@@ -88,7 +114,7 @@ def test_it_is_near_the_dice_of_whole_cases_where_means_over_patches_mislead(rng
     found[:, 4:12, 4:8] = 1  # a half: the Dice is 2/3
     found[:, 40:42, 40:44] = 1  # and 8 voxels somewhere else
     whole = compute_dice(truth, found, 2)[1]
-    old, new = [], PooledDice(2).counter()
+    old, new = [], PooledDice(2).counters()[0]
     for case in range(3):
         for row in range(0, 48, 16):
             for column in range(0, 48, 16):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -91,6 +93,8 @@ def test_a_training_with_a_time_limit_shows_the_remaining_time(model, capsys):
 
 NAMES = ["background", "kidney", "tumour", "cyst", "vein", "artery"]
 
+NOT_FOUND = {1: math.nan, 2: 0.8, 3: 0.5}
+
 
 def logs_of(classes, **others):
     dice = {f"{prefix}dice_class-{label}": label / 10 for prefix in ("", "val_") for label in range(1, classes)}
@@ -122,6 +126,15 @@ def test_the_pooled_dice_takes_the_place_of_the_mean():
     assert more == {"loss": 0.5, "val_loss": 0.6, "val Dice pooled": 0.65, "lowest, kidney": 0.1}
     assert shown_logs({"loss": 1.0, "pooled_dice": 0.7, "dice_class-1": 0.4}) == {
         "loss": 1.0, "Dice pooled": 0.7, "1": 0.4
+    }  # fmt: skip
+    # Pooled Dice of single classes come before means over patches; that of a class that did not occur is NaN.
+    both = {**logs_of(4), **pooled, **{f"val_pooled_dice_class-{label}": one for label, one in NOT_FOUND.items()}}
+    assert shown_logs(both, NAMES) == {
+        "loss": 0.5, "val_loss": 0.6, "val Dice pooled": 0.65, "lowest, cyst": 0.5
+    }  # fmt: skip
+    alone = {"loss": 1.0, "pooled_dice": 0.7, "pooled_dice_class-1": 0.7}
+    assert shown_logs({**alone, "val_pooled_dice": 0.6, "val_pooled_dice_class-1": 0.6}, NAMES) == {
+        "loss": 1.0, "val Dice kidney": 0.6
     }  # fmt: skip
     # Without a Dice of single classes, that of the validation stays.
     assert shown_logs({"loss": 1.0, **pooled}) == {"loss": 1.0, "val_pooled_dice": 0.65}
