@@ -32,7 +32,7 @@ from miscnn_tf.experiment.network_plan import (
     plan_configurations,
     thick_axis,
 )
-from miscnn_tf.experiment.time_budget import CPU_BATCH, Budget, fit
+from miscnn_tf.experiment.time_budget import CPU_BATCH, Budget, fit, seconds_to_predict
 from miscnn_tf.processing.subfunctions.orientation import axis_changes
 from miscnn_tf.processing.subfunctions.resampling import KEEP
 
@@ -42,6 +42,9 @@ _CPU_FEATURES: Final = 16
 
 #: Most halvings of the standard U-Net on a CPU, whose filters double at each level without an upper limit.
 _CPU_DEPTH: Final = 4
+
+#: Seconds that the prediction of an image may take with all flips, on a CPU.
+_LONG_PREDICTION: Final = 30.0
 
 #: Classes of which each has its Dice in the log of an epoch.
 _MOST_METRICS: Final = 8
@@ -190,9 +193,7 @@ def make_plan(
         plan = {
             "split": split,
             "preprocessing": _preprocessing(fingerprint, network, machine, channel_names, budget),
-            "augmentation": _augmentation(
-                fingerprint, network, class_names, machine, masked, _steps(machine, minutes, budget)
-            ),
+            "augmentation": _augmentation(fingerprint, network, class_names, machine, masked, minutes, budget),
             "network": _network(network, machine, class_names, minutes, regions, ignore, budget),
         }
         return plan | ({"cross_validation": folds} if folds else {})
@@ -271,7 +272,8 @@ def _augmentation(
     class_names: Sequence[str],
     machine: Machine,
     masked: Sequence[int],
-    steps: int,
+    minutes: float | None,
+    budget: Budget | None,
 ) -> dict[str, Choice]:
     choices: dict[str, Choice] = {}
     if machine.gpu:
@@ -292,14 +294,32 @@ def _augmentation(
         reason = f"no flips, because {sides[0]!r} is on one side, and on the other side of a flipped image"
         return choices | {"mirror": Choice(False, reason)}
     if not machine.gpu:
-        slow = "true averages predictions over flips, as nnU-Net does; several times slower"
-        shown = steps * network.batch_size / (_TRAINING_SAMPLES * fingerprint.cases)
+        shown = _steps(machine, minutes, budget) * network.batch_size / (_TRAINING_SAMPLES * fingerprint.cases)
         flips = _within_patches(_flips(fingerprint, class_names, shown), network)
-        return choices | flips | {"infaug": Choice(False, slow)}
+        return choices | flips | _flipped_predictions(network, flips, budget)
     all_axes = Choice(True, "flips along all axes; set it to false if left and right differ")
     choices |= _within_patches({"mirror": all_axes}, network)
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
+
+
+def _flipped_predictions(network: NetworkPlan, flips: dict[str, Choice], budget: Budget | None) -> dict[str, Choice]:
+    """Return whether predictions are averaged over flips: on a CPU if these do not take long."""
+    if not flips["mirror"].value:
+        return {"infaug": Choice(False, "no flips in predictions either")}
+    axes = flips["mirror_axes"].value if "mirror_axes" in flips else network.network_axes
+    views = 2 ** len(axes)
+    if budget is None:
+        slow = f"true averages predictions over flips, as nnU-Net does; it takes {views} times as long"
+        return {"infaug": Choice(False, slow)}
+    once = seconds_to_predict(network, budget)
+    lasting = f"about {once * views:.2g} s instead of {once:.2g} s for an image"
+    if once * views > _LONG_PREDICTION:
+        return {"infaug": Choice(False, f"true averages predictions over flips, as nnU-Net does; {lasting}")}
+    return {
+        "infaug": Choice(True, f"predictions are averaged over flips, as in nnU-Net; {lasting}"),
+        "infaug_all": Choice(True, f"over all {views} combinations of flips"),
+    }
 
 
 def _flips(fingerprint: Fingerprint, class_names: Sequence[str], views: float) -> dict[str, Choice]:
@@ -330,7 +350,12 @@ def _flips(fingerprint: Fingerprint, class_names: Sequence[str], views: float) -
         )
         return {"mirror": Choice(False, f"{reason}such an order faster without them")}
     reason = f"not along axis {axis}, where {order}; a short training learns such an order faster without flips"
-    return {"mirror": Choice(True, "flips along some axes"), "mirror_axes": Choice(free, reason)}
+    return {"mirror": Choice(True, "flips along some axes"), **_axes_of_flips(free, reason)}
+
+
+def _axes_of_flips(axes: Sequence[int], reason: str) -> dict[str, Choice]:
+    views = Choice([axis + 1 for axis in axes], "the same axes, counted from 1")
+    return {"mirror_axes": Choice(list(axes), reason), "infaug_flip_list": views}
 
 
 def _within_patches(flips: dict[str, Choice], network: NetworkPlan) -> dict[str, Choice]:
@@ -341,8 +366,7 @@ def _within_patches(flips: dict[str, Choice], network: NetworkPlan) -> dict[str,
     axes = [axis for axis in some.value if axis != network.slice_axis]
     if not axes:
         return {"mirror": Choice(False, some.reason)}
-    views = Choice([axis + 1 for axis in axes], "the same axes, counted from 1")
-    return flips | {"mirror_axes": Choice(axes, some.reason), "infaug_flip_list": views}
+    return flips | _axes_of_flips(axes, some.reason)
 
 
 def _ordered_axes(fingerprint: Fingerprint) -> dict[int, tuple[int, int]]:

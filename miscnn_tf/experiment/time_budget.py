@@ -24,6 +24,8 @@ CPU_BATCH: Final = 12
 _FEWEST_LEVELS: Final = 4
 #: Share of the time for training steps; the rest is validation and the start of the program.
 TRAINING_SHARE: Final = 0.85
+#: Time of a prediction in that of a training step of the same patches.
+_FORWARD_SHARE: Final = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Budget:
     def steps(self) -> int:
         """Expected number of training steps."""
         return max(1, int(TRAINING_SHARE * 60 * self.minutes / self.seconds_per_step))
+
+
+def seconds_to_predict(plan: NetworkPlan, budget: Budget) -> float:
+    """Return the expected time of the prediction of an image of median size, in patches that overlap by half."""
+    patches = math.prod(
+        1 + math.ceil(max(0.0, size - patch) / (patch - patch // 2))
+        for size, patch in zip(plan.median_shape, plan.patch_shape, strict=True)
+    )
+    return patches * _FORWARD_SHARE * budget.seconds_per_step / plan.batch_size
 
 
 def fit(plan: NetworkPlan, minutes: float, measure: Callable[[NetworkPlan], float]) -> tuple[NetworkPlan, Budget]:

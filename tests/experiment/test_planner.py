@@ -393,6 +393,25 @@ def test_without_a_limit_and_on_a_gpu_no_step_is_measured() -> None:
     assert with_gpu["preprocessing"] == make_plan(one, GPU, ["0", "1"])["preprocessing"]
 
 
+@pytest.mark.parametrize(("seconds", "planned"), [(1e-7, True), (1e-4, False)])
+def test_on_a_cpu_predictions_are_averaged_over_flips_if_that_takes_seconds(seconds, planned) -> None:
+    """On the hippocampus the average over flips had 0.8 points more Dice."""
+    one = fingerprint((64, 64, 64), (1.0, 1.0, 1.0), 400)
+
+    def step(plan: Plan) -> float:
+        return seconds * plan["network"]["batch_size"].value * math.prod(value(plan, "preprocessing", "patch_shape"))
+
+    plan = make_plan(one, CPU, ["0", "1"], minutes=100, measure=step)
+    chosen = plan["augmentation"]["infaug"]
+    assert chosen.value is planned
+    patch = value(plan, "preprocessing", "patch_shape")
+    patches = math.prod(1 + math.ceil((64 - size) / (size // 2)) for size in patch)
+    once = patches * seconds * math.prod(patch) / 3
+    assert f"about {8 * once:.2g} s instead of {once:.2g} s for an image" in chosen.reason
+    assert (value(plan, "augmentation", "infaug_all") if planned else "infaug_all" not in plan["augmentation"]) is True
+    assert value(make_plan(one, CPU, ["0", "1"]), "augmentation", "infaug") is False  # nothing is measured
+
+
 def test_slices_of_volumes_are_planned_for_a_2d_network() -> None:
     """Cine MRI: nnU-Net's 2D configuration, as patches of one slice across the thick slices, axis 2."""
     heart = replace(
