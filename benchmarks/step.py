@@ -2,6 +2,7 @@
 
     python benchmarks/step.py
     python benchmarks/step.py --filters 16 --dice-steps 500 --seeds 0 1 2
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/step.py --compile  # as on a processor with AVX2
 
 The network is the standard U-Net (Dice + cross-entropy, Adam), trained by `Neural_Network` with ``fit``, and in PyTorch
 with channels last, which is its fastest layout on CPUs (on GPUs with cuDNN's search for the fastest algorithms and the
@@ -124,7 +125,9 @@ def low_precisions() -> list[str]:
     """Return the precisions of this machine other than float32."""
     if tf.config.list_physical_devices("GPU"):
         return ["float16", "bfloat16"]
-    return ["bfloat16"] if cpu_computes_bfloat16() else []
+    # oneDNN's variable limits the instructions that both libraries use, here to those of older processors.
+    limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper().startswith(("SSE", "AVX2"))
+    return ["bfloat16"] if cpu_computes_bfloat16() and not limited else []
 
 
 def timed(
