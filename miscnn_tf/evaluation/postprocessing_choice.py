@@ -250,11 +250,16 @@ class _Case:
         with memory_for(index, "its postprocessing", lambda: prediction.shape):
             truth = truth.astype(scheme.dtype)
             box = bounding_box(prediction != 0) or (slice(0, 0),) * prediction.ndim
-            inner, predicted = np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
+            inner, predicted = truth[box], prediction[box]
             everywhere, within = (np.bincount(part.ravel(), minlength=scheme.labels) for part in (truth, inner))
             outside, sizes = everywhere - within, (scheme.labels, scheme.classes)
             return cls(
-                *(inner.shape, (inner.dtype, predicted.dtype), zlib.compress(inner, 1), zlib.compress(predicted, 1)),
+                *(
+                    inner.shape,
+                    (inner.dtype, predicted.dtype),
+                    zlib.compress(inner.tobytes(), 1),
+                    zlib.compress(predicted.tobytes(), 1),
+                ),
                 *(outside, sizes, _counts(inner, predicted, outside, sizes)),
             )
 
@@ -268,7 +273,7 @@ class _Case:
             return self
         truth = np.frombuffer(zlib.decompress(self.truth), self.dtypes[0]).reshape(self.shape)
         counts = _counts(truth, prediction, self.outside, self.sizes)
-        packed = zlib.compress(np.ascontiguousarray(prediction), 1)
+        packed = zlib.compress(prediction.tobytes(), 1)
         return _Case(self.shape, self.dtypes, self.truth, packed, self.outside, self.sizes, counts)
 
     def dice(self, labels: Sequence[int]) -> float:
