@@ -17,7 +17,17 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("parity")
 #: The order of the recipe.
-PIECES = ("planner", "networks", "mednext", "step", "normalization", "augmentation", "labels", "prediction")
+PIECES = (
+    "planner",
+    "networks",
+    "mednext",
+    "step",
+    "normalization",
+    "augmentation",
+    "labels",
+    "prediction",
+    "postprocessing",
+)
 REQUIREMENTS = ("nnunetv2>=2.8", "monai>=1.6")  # MONAI for MedNeXt
 
 

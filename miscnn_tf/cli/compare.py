@@ -3,7 +3,8 @@
 Each RUN is the folder of a finished cross-validation of the same samples and folds, such as one per configuration of
 nnU-Net. The ensemble of each two, which averages their class probabilities, is scored too: the validation samples of a
 fold are segmented by the two models that were trained without them. The best has the highest mean Dice of all classes,
-as in nnU-Net. Its models are copied to the folder, with which new images are segmented. Repeat the command to resume.
+as in nnU-Net. Its models are copied to the folder, with which new images are segmented, with the postprocessing that
+raises its Dice. Repeat the command to resume.
 
 Examples:
   miscnn-tf init data --configuration 2d -o slices.toml
@@ -16,6 +17,7 @@ Examples:
 Files in the folder:
   comparison.json        mean Dice of each candidate and class; comparison.html: the same as a page
   group_best/            the models of the best
+  postprocessing.json    its postprocessing (largest component and filled holes of each class) and the reasons
   ensembles/             predictions and scores of the ensembles
 """
 
@@ -51,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     result = compare_runs(arguments.runs, arguments.output, data=arguments.data)
     print(f"\nMean of {result.cases} cases:\n{result.table()}")
+    if result.postprocessing is not None:
+        print(f"\n{result.postprocessing.table}")
     print(f"\nPage: {(result.folder / PAGE_FILE).resolve().as_uri()}")
     print(
         f"The best: {result.best.name}. To segment new images with it: miscnn-tf predict "

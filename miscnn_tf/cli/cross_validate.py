@@ -11,6 +11,8 @@ Examples:
 Files in the run folder:
   fold_0/ …              for each fold the files of 'miscnn-tf train'
   scores.csv             the scores of all samples; summary.json: their means
+  postprocessing.json    the chosen postprocessing (largest component and filled holes of each class) and the reasons;
+                         it is stored in the models, and 'miscnn-tf predict' applies it
   report.html            a page with curves and remaining time during the training, later with all results
   cross_validation.toml  the configuration
 """

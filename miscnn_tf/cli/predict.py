@@ -71,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also draw the outlines of the labels over the image, as overlays/….png beside the prediction",
     )
+    parser.add_argument(
+        "--no-postprocessing",
+        action="store_true",
+        help="leave out the postprocessing that the cross-validation chose and stored in its models",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace predictions in OUT")
     parser.add_argument(
         "--memory",
@@ -94,7 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
     from miscnn_tf.neural_network.prediction_output import PredictionOutput
 
     result = PredictionOutput(
-        arguments.probabilities, arguments.format, arguments.values, arguments.threshold, arguments.overlay
+        arguments.probabilities,
+        arguments.format,
+        arguments.values,
+        arguments.threshold,
+        arguments.overlay,
+        not arguments.no_postprocessing,
     )
     run_prediction(
         arguments.model,

@@ -216,6 +216,7 @@ def _predict_files(
     if not wanted:
         return []
     loaded, interface = model.load(), model.interface()
+    _print_postprocessing(loaded, result)
 
     def predict(pair: tuple[ImageSource, Path]) -> Path:
         source, target = pair
@@ -267,6 +268,7 @@ def _predict_data_set(
     written: list[Path] = []
     if wanted:
         loaded = model.load(data_io)
+        _print_postprocessing(loaded, result)
 
         # The interface writes the values, and the volumes have a picture each, not their slices.
         written_as = _written(replace(result, values="mask", overlay=result.overlay and not slices))
@@ -302,7 +304,7 @@ def _predict_slices(
     spacing = np.delete(extended["spacing"], axis)
     sample = Sample(source.name, image, interface.channels, interface.classes, extended, True, scheme_of(interface))
     write = result.file_writer(volumes, sample, target)
-    decide = {"activation_output": result.activation_output, "threshold": result.threshold}
+    decide = {name: getattr(result, name) for name in ("activation_output", "threshold", "postprocessing")}
     planes = [
         model.predict_array(image.take(place, axis), spacing, memory_budget=memory, **decide)
         for place in range(image.shape[axis])
@@ -322,9 +324,15 @@ def _volumes_of(interface: NIFTIslicer_interface) -> NIFTI_interface:
     return volumes
 
 
+def _print_postprocessing(loaded: Any, result: PredictionOutput) -> None:
+    if loaded.postprocessing and result.postprocessing and not result.activation_output:
+        steps = "; ".join(step.description for step in loaded.postprocessing)
+        print(f"Postprocessing, chosen by the cross-validation: {steps}", flush=True)
+
+
 def _written(result: PredictionOutput) -> dict[str, Any]:
     """Return the arguments of `predict` and `predict_file` about what is written."""
-    return {name: getattr(result, name) for name in ("file_format", "values", "threshold", "overlay")}
+    return {name: getattr(result, name) for name in ("file_format", "values", "threshold", "overlay", "postprocessing")}
 
 
 def _label_values(interface: Abstract_IO, result: PredictionOutput) -> list[int] | None:
@@ -420,6 +428,8 @@ def _claim(
     }
     given = {"format": result.file_format, "threshold": result.threshold}
     record |= {name: value for name, value in given.items() if value is not None}
+    if not result.postprocessing:
+        record["postprocessing"] = False
     values = _label_values(model.interface(), result)
     if values is not None:
         record["label_values"] = values

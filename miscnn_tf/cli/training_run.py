@@ -10,11 +10,14 @@ from typing import Any
 
 from miscnn_tf._base.messages import plural
 from miscnn_tf.cli.output_folder import claim
+from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.description import scored_names_of
+from miscnn_tf.errors import MissingDataError
 from miscnn_tf.evaluation.automatic_report import write_report_if_possible
 from miscnn_tf.evaluation.cross_validation import cross_validation
 from miscnn_tf.evaluation.fold_run import run_split, writer_of
 from miscnn_tf.evaluation.options import ValidationOptions
+from miscnn_tf.evaluation.postprocessing_choice import choose_postprocessing
 from miscnn_tf.experiment.build import (
     make_cross_validation,
     make_data_io,
@@ -25,7 +28,10 @@ from miscnn_tf.experiment.build import (
 )
 from miscnn_tf.experiment.build_network import make_callbacks, make_model, require_parts
 from miscnn_tf.experiment.schema import Experiment
+from miscnn_tf.multi_model.loading import fold_model_files
+from miscnn_tf.neural_network.keras_file import store_postprocessing
 from miscnn_tf.neural_network.model import Neural_Network
+from miscnn_tf.processing.components import ComponentStep
 from miscnn_tf.runs.names import MODEL_FILE, PREDICTIONS_FOLDER, RECORD_FILE, REPORT_FILE, SUMMARY_FILE
 from miscnn_tf.runs.run_record import write_run_record
 from miscnn_tf.runs.score_summary import read_summary, scores_table
@@ -96,8 +102,22 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
         print(f"{model.hardware.cluster}: trained. The first worker evaluates and writes the results")
         return
     _print_scores(folder, scored_names_of(model.preprocessor.data_io.interface) or ())
+    _choose_postprocessing(folder, model.preprocessor.data_io)
     _print_page(folder / REPORT_FILE)
     print(f"The models of all folds segment new images together: {_prediction_with(folder)}")
+
+
+def _choose_postprocessing(folder: Path, data_io: Data_IO) -> None:
+    """Choose the postprocessing on all folds, and store it in their models."""
+    steps: tuple[ComponentStep, ...] = ()
+    try:
+        choice = choose_postprocessing(folder, data_io)
+        steps, text = choice.steps, choice.table
+    except MissingDataError as error:  # a prediction whose name is too long for a file is not kept
+        text = f"No postprocessing is chosen: {error}"
+    for file in fold_model_files(folder):
+        store_postprocessing(file, steps)
+    print(f"\n{text}")
 
 
 def _make(experiment: Experiment, folder: Path) -> Neural_Network:

@@ -4,6 +4,7 @@ The folder of a comparison is a group of models, with which new images are segme
 
     comparison.json               mean Dice of each candidate, and the best one
     comparison.html               the same as a page
+    postprocessing.json           the postprocessing of the best candidate, and the reasons
     group_best/                   the models of the best candidate
     ensembles/<first>_and_<second>/fold_<i>/     predictions and scores of an ensemble
 """
@@ -15,7 +16,7 @@ import logging
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.abstract_io import stat_fingerprint
 from miscnn_tf.errors import ConfigurationError, MissingDataError, StorageError
 from miscnn_tf.evaluation.detailed_validation import detailed_validation
+from miscnn_tf.evaluation.postprocessing_choice import PostprocessingChoice, choose_for_predictions, write_choice
 from miscnn_tf.evaluation.summary import write_summary
 from miscnn_tf.multi_model.loading import load_files
 from miscnn_tf.report.comparison_page import write_comparison_page
@@ -79,11 +81,14 @@ class Comparison:
         folder: The folder with the models of the best candidate.
         candidates: The cross-validations, then the ensembles.
         cases: Number of cases.
+        postprocessing: Choice of the postprocessing of the best candidate; None if an earlier call made it, or its
+            predictions are missing.
     """
 
     folder: Path
     candidates: tuple[Candidate, ...]
     cases: int
+    postprocessing: PostprocessingChoice | None = None
 
     @property
     def best(self) -> Candidate:
@@ -145,7 +150,8 @@ def compare_runs(
     """Compare cross-validations and the ensembles of each two, and keep the models of the best.
 
     An ensemble averages the class probabilities of two models of the same fold on its validation samples, which neither
-    has seen. The best candidate has the highest mean Dice of the classes, each a mean over all cases, as in nnU-Net.
+    has seen. The best candidate has the highest mean Dice of the classes, each a mean over all cases, and then gets the
+    postprocessing that its predictions need, as in nnU-Net: see `choose_postprocessing`.
     The same call after an interruption continues.
 
     Args:
@@ -197,6 +203,7 @@ def _compare(
         advice = "compare_runs(runs, folder, data_io=data_io)"
         data_io = recorded_data(runs[0].record, runs[0].folder, data, advice)
     candidates = [Candidate(run.name, (run.name,), run.dice) for run in runs]
+    places = [run.folder for run in runs]
     for first, second in itertools.combinations(runs, 2):
         place = folder / ENSEMBLES_FOLDER / f"{first.name}_and_{second.name}".replace("/", "_")
         for number, fold in enumerate(first.folds):
@@ -206,9 +213,20 @@ def _compare(
             detailed_validation(list(fold.validation), group, fold_folder(place, number))
         write_summary(place)
         candidates.append(Candidate(f"{first.name} + {second.name}", (first.name, second.name), _dice_of(place)))
+        places.append(place)
     result = Comparison(folder, tuple(candidates), cases)
     group = load_files([file for run in runs if run.name in result.best.members for file in run.models])
     group.id = _GROUP
+    place = places[candidates.index(result.best)]
+    predicted = {fold_folder(place, number): fold.validation for number, fold in enumerate(runs[0].folds)}
+    try:
+        choice = choose_for_predictions(predicted, data_io)
+    except MissingDataError as error:  # predictions of a cross-validation may have been deleted
+        logger.warning("no postprocessing is chosen: %s", error)
+    else:
+        write_choice(folder, choice)
+        group.postprocessing = choice.steps
+        result = replace(result, postprocessing=choice)
     group.dump(folder)
     table = {one.name: {"members": list(one.members), "dice": dict(one.dice)} for one in candidates}
     write_comparison_page(folder / PAGE_FILE, table, result.best.name, cases, str(folder))

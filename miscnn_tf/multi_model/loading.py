@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from miscnn_tf.data_loading.data_io import Data_IO
-from miscnn_tf.errors import ConfigurationError, MissingDataError
+from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.multi_model.cross_validation_group import CrossValidationGroup
 from miscnn_tf.multi_model.group_file import GROUP_KINDS, METADATA, NETWORK_KIND, find_folder, member_path, read
 from miscnn_tf.multi_model.model_group import Model_Group
 from miscnn_tf.neural_network.model_description import read_metadata, reading
+from miscnn_tf.processing.components import ComponentStep, steps_of
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 from miscnn_tf.runs.names import MODEL_FILE, RECORD_FILE, fold_folders
 
@@ -57,11 +58,14 @@ def load_fold_models(evaluation_path: str | Path, data_io: Data_IO | None = None
     Example:
         >>> load_fold_models("evaluation").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
     """
-    return load_files(fold_model_files(evaluation_path), data_io)
+    files = fold_model_files(evaluation_path)
+    group = load_files(files, data_io)
+    group.postprocessing = _common_postprocessing(group.models, files)
+    return group
 
 
 def load_files(files: Sequence[Path], data_io: Data_IO | None = None) -> Model_Group:
-    """Read model files as a group.
+    """Read model files as a group, without postprocessing: that of the members was not chosen for their mean.
 
     Args:
         files: The files, at least one. Members with the same preprocessing share one preprocessor.
@@ -156,10 +160,24 @@ def load_group(
         group = classes[metadata["kind"]].from_description(
             models, preprocessor, metadata["description"], metadata["verify_preprocessor"]
         )
+    with reading(folder / METADATA):
+        group.postprocessing = steps_of(metadata.get("postprocessing"), group.classes)
     group.id = metadata["id"]
     for model, member in zip(models, metadata["members"], strict=True):
         model.id = member["id"]
     return group
+
+
+def _common_postprocessing(models: Sequence[Any], files: Sequence[Path]) -> tuple[ComponentStep, ...]:
+    """Return the postprocessing of the models of all folds, which was chosen for them together."""
+    steps: tuple[ComponentStep, ...] = models[0].postprocessing
+    for model, file in zip(models, files, strict=True):
+        if model.postprocessing != steps:
+            raise ModelFileError(
+                f"{file} has another postprocessing than {files[0]}; it is chosen for all folds together. Run "
+                "'miscnn-tf cross-validate' again, which trains no finished fold, to choose and store it anew"
+            )
+    return steps
 
 
 def _settings(file: Path) -> tuple[Any, Any]:

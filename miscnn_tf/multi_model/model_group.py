@@ -31,6 +31,7 @@ from miscnn_tf.multi_model.member_predictions import MemberPredictions
 from miscnn_tf.multi_model.model import METHODS, Model
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.neural_network.prediction_output import PredictionOutput
+from miscnn_tf.processing.components import ComponentStep
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare
 from miscnn_tf.runs.writer import Writer
@@ -77,6 +78,7 @@ class Model_Group(Model):
         self.models = _checked_members(models, preprocessor, verify_preprocessor)
         self.verify_preprocessor = verify_preprocessor
         self.verbose: str | int = "auto"
+        self.postprocessing: tuple[ComponentStep, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -154,6 +156,7 @@ class Model_Group(Model):
         ]
 
     def _in_turn(self, does: str) -> Any:
+        self.postprocessing = ()  # it was chosen for the weights before this training
         for number, model in enumerate(self.models):
             logger.info("member %d of %d %s", number + 1, len(self.models), does)
             yield model
@@ -185,6 +188,7 @@ class Model_Group(Model):
         values: str = "mask",
         threshold: float | None = None,
         overlay: bool = False,
+        postprocessing: bool = True,
     ) -> list[np.ndarray] | None:
         """Segment samples: the aggregate of what the members predict.
 
@@ -209,6 +213,8 @@ class Model_Group(Model):
             values: As in `Neural_Network.predict`.
             threshold: As in `Neural_Network.predict`; for the mean.
             overlay: As in `Neural_Network.predict`.
+            postprocessing: Apply the steps in `postprocessing` of the group to label maps. Class probabilities are not
+                changed.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
@@ -219,7 +225,7 @@ class Model_Group(Model):
             DataError: If the function does not return a prediction of the image.
             MemoryBudgetError: If the budget is too small.
         """
-        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay, postprocessing)
         function = find_aggregation(aggregation_func)
         _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
@@ -231,6 +237,7 @@ class Model_Group(Model):
         outputs = []
         for index in tqdm(indices, desc="Predicting", unit="sample", disable=self.verbose == 0 or len(indices) < 2):
             sample, prediction = self._predict_index(index, function, output, budget)
+            prediction = output.postprocessed(prediction, self.postprocessing, index)
             if return_output:
                 outputs.append(prediction)
                 continue
@@ -251,6 +258,7 @@ class Model_Group(Model):
         *,
         memory_budget: int | str | None = None,
         threshold: float | None = None,
+        postprocessing: bool = True,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -261,16 +269,19 @@ class Model_Group(Model):
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`; `image` is part of it.
             threshold: As in `predict`.
+            postprocessing: As in `predict`.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
         """
-        output = PredictionOutput(activation_output, threshold=threshold)
+        output = PredictionOutput(activation_output, threshold=threshold, postprocessing=postprocessing)
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         function = find_aggregation(aggregation_func)
         _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
-        return self._predict_image(self._sample("array", np.asarray(image), extended), function, output, budget)
+        sample = self._sample("array", np.asarray(image), extended)
+        prediction = self._predict_image(sample, function, output, budget)
+        return output.postprocessed(prediction, self.postprocessing, sample.index)
 
     def predict_file(
         self,
@@ -284,6 +295,7 @@ class Model_Group(Model):
         values: str = "mask",
         threshold: float | None = None,
         overlay: bool = False,
+        postprocessing: bool = True,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
@@ -298,6 +310,7 @@ class Model_Group(Model):
             values: Values in the file, "mask" or "index".
             threshold: Probability above which the foreground is chosen.
             overlay: Also draw the outlines of the labels, to ``overlays/`` beside the result.
+            postprocessing: Apply the steps in `postprocessing` of the group to label maps.
 
         Returns:
             The prediction; labels as class numbers.
@@ -305,7 +318,7 @@ class Model_Group(Model):
         Example:
             >>> load_group("models").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
-        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay, postprocessing)
         function = find_aggregation(aggregation_func)
         _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
@@ -315,6 +328,7 @@ class Model_Group(Model):
         del image
         write = output.file_writer(interface, sample, output_path)
         prediction = self._predict_image(sample, function, output, budget)
+        prediction = output.postprocessed(prediction, self.postprocessing, sample.index)
         if write is not None and output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
             write(sample)
@@ -390,6 +404,7 @@ class Model_Group(Model):
 
     def reset(self) -> None:
         """Reset all members to their initial weights, optimizers and learning rates."""
+        self.postprocessing = ()
         for model in self.models:
             model.reset()
 
@@ -421,6 +436,8 @@ class Model_Group(Model):
             "verify_preprocessor": self.verify_preprocessor,
             "description": self.description(),
         }
+        if self.postprocessing:
+            metadata["postprocessing"] = [step.to_plain() for step in self.postprocessing]
         Writer().write_file(file_path, lambda: group_file.write(file_path, self.models, metadata))
 
     def load(self, file_path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> None:
@@ -449,6 +466,7 @@ class Model_Group(Model):
         files = [group_file.member_path(folder, member) for member in members]  # all are found before one is read
         for model, file in zip(self.models, files, strict=True):
             model.load(file, custom_objects)
+        self.postprocessing = ()  # as that of the members: load_group() reads it
         self.id = metadata["id"]
         for model, member in zip(self.models, members, strict=True):
             model.id = member["id"]

@@ -6,10 +6,12 @@ the configuration as an attribute, and a ``.weights.h5`` file holds only weights
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,7 @@ from miscnn_tf.neural_network.model_description import (
 from miscnn_tf.neural_network.network_snapshot import NetworkSnapshot, describe_known
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
 from miscnn_tf.neural_network.trusted_classes import check_configuration
+from miscnn_tf.processing.components import ComponentStep
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +126,38 @@ def write_model(model: keras.Model, description: str, path: str | Path) -> None:
                 model.save(temporary, include_optimizer=model.get_compile_config() is not None)
             with h5py.File(temporary, "a") as file:
                 file.attrs["miscnn_tf"] = description
+
+
+def store_postprocessing(path: str | Path, steps: Sequence[ComponentStep]) -> None:
+    """Replace the postprocessing in a ``.keras`` model file, atomically; the rest of the file stays as it is.
+
+    The file is not written if it holds these steps already.
+
+    Raises:
+        MissingDataError: If the file does not exist.
+        ConfigurationError: If it does not end in ``.keras``.
+        ModelFileError: If it is damaged.
+        StorageError: If it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ConfigurationError(f"{path}: postprocessing is stored in .keras files; dump() the network as one")
+    description = read_metadata(path)
+    plain = [step.to_plain() for step in steps]
+    if (description.get("postprocessing") or []) == plain:
+        return
+    description.pop("postprocessing", None)
+    if plain:
+        description["postprocessing"] = plain
+    with reading(path), zipfile.ZipFile(path) as source:
+        _check_members(source, path)
+    with atomic_path(path) as temporary, zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
+        for member in source.infolist():
+            if member.filename == MEMBER:
+                target.writestr(MEMBER, json.dumps(description, indent=1))
+                continue
+            with source.open(member) as old, target.open(copy.copy(member), "w") as new:
+                shutil.copyfileobj(old, new, _CHUNK)
 
 
 def read_weights(

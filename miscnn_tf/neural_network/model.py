@@ -54,6 +54,7 @@ from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build
 from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings, valid_batches
 from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog
 from miscnn_tf.processing.assembling import assemble
+from miscnn_tf.processing.components import ComponentStep
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Prepare
@@ -111,6 +112,8 @@ class Neural_Network(Represented):
         trained_on: Names of the samples of the last training and its validation.
         epochs_trained: Number of epochs that the weights have been trained since they were initial.
         divisors: Divisors of the input size, one per spatial axis.
+        postprocessing: Steps that predicted label maps go through, chosen for these weights by
+            `miscnn_tf.evaluation.postprocessing_choice`. Training and `load` remove them.
         id: A name that is unique to the instance.
 
     Raises:
@@ -163,6 +166,7 @@ class Neural_Network(Represented):
         self.best_by = best_by
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
+        self.postprocessing: tuple[ComponentStep, ...] = ()
         interface = preprocessor.data_io.interface
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
@@ -363,6 +367,7 @@ class Neural_Network(Represented):
             self.jit_compile,
             self.epochs_trained,
             self.start_digest,
+            self.postprocessing,
         )
 
     def in_float32(self) -> keras.Model:
@@ -381,6 +386,7 @@ class Neural_Network(Represented):
         self._compiled.follow()
         self.model.set_weights(weights)
         self.epochs_trained = epochs_trained
+        self.postprocessing = ()  # it was chosen for other weights
         self._compile(new_optimizer=True)
 
     def start_from(self, weights: Sequence[np.ndarray]) -> None:
@@ -470,6 +476,7 @@ class Neural_Network(Represented):
         self, training: list[Hashable], validation: list[Hashable] | None, *arguments: Any
     ) -> keras.callbacks.History:
         self._fit_window()
+        self.postprocessing = ()  # it was chosen for the weights before this training
         settings = TrainingSettings(
             training,
             validation,
@@ -555,6 +562,7 @@ class Neural_Network(Represented):
         values: str = "mask",
         threshold: float | None = None,
         overlay: bool = False,
+        postprocessing: bool = True,
     ) -> list[np.ndarray] | None:
         """Segment samples.
 
@@ -577,6 +585,8 @@ class Neural_Network(Represented):
                 others by 1 - T before the most probable class is chosen, so that lower ones give more foreground.
             overlay: Also draw the outlines of the labels over the image, to ``overlays/<index>.png`` in the folder of
                 the predictions.
+            postprocessing: Apply the steps in `postprocessing` of the network to label maps. Class probabilities are
+                not changed.
 
         Returns:
             With `return_output` a list of label arrays ``(x, y[, z])``, or of float32 probabilities
@@ -586,7 +596,7 @@ class Neural_Network(Represented):
             MemoryBudgetError: If the budget is too small even so; the message contains the required size. Without a
                 budget it is a warning.
         """
-        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay, postprocessing)
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         indices = as_index_list(sample_list)
         data_io = self.preprocessor.data_io
@@ -598,6 +608,7 @@ class Neural_Network(Represented):
             sample = self.prepared(index, budget)
             write = None if return_output else output.saver(data_io, sample)
             prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
+            prediction = output.postprocessed(prediction, self.postprocessing, index)
             if return_output:
                 outputs.append(prediction)
                 continue
@@ -637,6 +648,7 @@ class Neural_Network(Represented):
         *,
         memory_budget: int | str | None = None,
         threshold: float | None = None,
+        postprocessing: bool = True,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -646,16 +658,18 @@ class Neural_Network(Represented):
             activation_output: Class probabilities instead of labels.
             memory_budget: As in `predict`; `image` is part of it.
             threshold: As in `predict`.
+            postprocessing: As in `predict`.
 
         Returns:
             Labels ``(x, y[, z])``, which are class numbers, or float32 probabilities ``(x, y[, z], classes)``.
         """
-        PredictionOutput(activation_output, threshold=threshold)
+        output = PredictionOutput(activation_output, threshold=threshold, postprocessing=postprocessing)
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, self.three_dim, self.scheme)
         prepare_image(sample, self.preprocessor.subfunctions, budget, kept=True)
-        return self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
+        prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
+        return output.postprocessed(prediction, self.postprocessing, sample.index)
 
     def predict_file(
         self,
@@ -668,6 +682,7 @@ class Neural_Network(Represented):
         values: str = "mask",
         threshold: float | None = None,
         overlay: bool = False,
+        postprocessing: bool = True,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
@@ -682,6 +697,7 @@ class Neural_Network(Represented):
             values: Values in the file, "mask" or "index".
             threshold: Probability above which the foreground is chosen.
             overlay: Also draw the outlines of the labels, to ``overlays/`` beside the result.
+            postprocessing: Apply the steps in `postprocessing` of the network to label maps.
 
         Returns:
             The prediction; labels as class numbers.
@@ -689,7 +705,7 @@ class Neural_Network(Represented):
         Example:
             >>> miscnn_tf.load_model("model.keras").predict_file("scan.nii.gz", "seg.nii.gz")  # doctest: +SKIP
         """
-        output = PredictionOutput(activation_output, file_format, values, threshold, overlay)
+        output = PredictionOutput(activation_output, file_format, values, threshold, overlay, postprocessing)
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         interface = interface_for(self.preprocessor.data_io.interface, image_path)
         with memory_for(str(image_path), "reading it"):
@@ -700,6 +716,7 @@ class Neural_Network(Represented):
         write = output.file_writer(interface, sample, output_path)
         prepare_image(sample, self.preprocessor.subfunctions, budget)
         prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
+        prediction = output.postprocessed(prediction, self.postprocessing, sample.index)
         if write is not None and output_path is not None:
             sample.add_prediction(prediction, activation_output=activation_output)
             with memory_for(sample.index, "writing its prediction", lambda: prediction.shape):
@@ -825,6 +842,7 @@ class Neural_Network(Represented):
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
         twin.start_digest = self.start_digest
         twin.take_over(self.model.get_weights(), self.epochs_trained)
+        twin.postprocessing = self.postprocessing
         return twin
 
     def dump(self, file_path: str | Path) -> None:

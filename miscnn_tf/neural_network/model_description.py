@@ -136,6 +136,7 @@ class _Description(Document):
     precision: str
     jit_compile: _Flag | Literal["auto"] = "auto"
     epochs_trained: _Count = 0
+    postprocessing: list[dict[str, Any]] | None = None  # its steps are checked by steps_of()
     preprocessor: _Preprocessing
 
 

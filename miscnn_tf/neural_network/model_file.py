@@ -33,6 +33,7 @@ from miscnn_tf.neural_network.model_description import (
 )
 from miscnn_tf.neural_network.optimizer import OptimizerRecipe
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel
+from miscnn_tf.processing.components import steps_of
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def load_model(
     with reading(Path(path)):
         if data_io is None:
             data_io = NoSamples(make_interface(metadata, own), "")
+        steps = steps_of(metadata.get("postprocessing"), metadata["classes"])
         preprocessor = make_preprocessor(metadata["preprocessor"], data_io, subfunctions, own)
         architecture = _build_architecture(metadata, own)
         if architecture is None:
@@ -127,6 +129,7 @@ def load_model(
         if metadata.get("trainable") is not None:
             TrainableSet.of_description(metadata["trainable"]).set(network.model)
         network.load(path, custom_objects)
+        network.postprocessing = steps
     return network
 
 

@@ -27,6 +27,7 @@ from miscnn_tf.data_loading.label_scheme import LabelScheme
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
 from miscnn_tf.neural_network.model_description import ARGUMENTS, AUGMENTATION_CLASS, FORMAT
+from miscnn_tf.processing.components import ComponentStep
 from miscnn_tf.processing.data_augmentation import Data_Augmentation, augmentations
 from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
@@ -66,6 +67,7 @@ class NetworkSnapshot:
         jit_compile: The requested use of XLA.
         epochs_trained: Number of epochs since the initial weights.
         start_digest: Digest of the initial weights if they were set; None for those of the seed.
+        postprocessing: Steps that predicted label maps go through.
     """
 
     preprocessor: Preprocessor
@@ -84,6 +86,7 @@ class NetworkSnapshot:
     jit_compile: bool | str
     epochs_trained: int
     start_digest: str | None
+    postprocessing: tuple[ComponentStep, ...] = ()
 
     def to_json(self) -> str:
         """Return the description in a model file."""
@@ -94,6 +97,7 @@ class NetworkSnapshot:
         description = json.loads(self.to_json())
         for name in _NOT_OF_TRAINING:
             del description[name]
+        description.pop("postprocessing", None)  # chosen after the training
         if self.start_digest is not None:
             description["start"] = self.start_digest
         del description["preprocessor"]["seed"]  # drawn anew by each program that does not set it
@@ -140,6 +144,8 @@ class NetworkSnapshot:
             "precision": self.precision,
             "jit_compile": self.jit_compile,
             "epochs_trained": self.epochs_trained,
+            # If missing: none.
+            **({"postprocessing": [step.to_plain() for step in self.postprocessing]} if self.postprocessing else {}),
             "preprocessor": {
                 **{name: plain(getattr(preprocessor, name)) for name in (*ARGUMENTS, *SETTINGS)},
                 "subfunctions": [describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],

@@ -22,8 +22,9 @@ from miscnn_tf.data_loading.prediction_formats import (
     require_choices,
     saved_in_values,
 )
-from miscnn_tf.data_loading.sample import Sample
+from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import ConfigurationError
+from miscnn_tf.processing.components import ComponentStep, postprocess
 from miscnn_tf.runs.names import OVERLAYS_FOLDER
 from miscnn_tf.runs.new_images import size_note
 
@@ -39,6 +40,7 @@ class PredictionOutput:
         values: "mask" for the values of the training's label maps, "index" for class numbers.
         threshold: See `miscnn_tf.processing.assembling.weighted`.
         overlay: Also draw the outlines of the labels over the image.
+        postprocessing: Apply the postprocessing of the model to label maps.
 
     Raises:
         ConfigurationError: If a value is invalid.
@@ -49,6 +51,7 @@ class PredictionOutput:
     values: str = "mask"
     threshold: float | None = None
     overlay: bool = False
+    postprocessing: bool = True
 
     def __post_init__(self) -> None:
         require_choices(self.file_format, self.values)
@@ -61,6 +64,19 @@ class PredictionOutput:
                 f"threshold={self.threshold!r} decides labels, but class probabilities are asked for; leave one of the "
                 "two out"
             )
+
+    def postprocessed(self, prediction: np.ndarray, steps: Sequence[ComponentStep], index: Hashable) -> np.ndarray:
+        """Return a label map after the postprocessing of its model, unless it is switched off.
+
+        Args:
+            prediction: The prediction of a sample. Class probabilities are returned as they are.
+            steps: The steps.
+            index: The sample's name.
+        """
+        if self.activation_output or not self.postprocessing or not steps:
+            return prediction
+        with memory_for(index, "its postprocessing", prediction.shape):
+            return postprocess(prediction, steps)
 
     def file_writer(self, interface: Abstract_IO, sample: Sample, path: str | Path | None) -> Write | None:
         """Return a function that writes the prediction of a sample to a file, and make its folder.

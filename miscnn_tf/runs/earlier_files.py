@@ -167,7 +167,7 @@ def remove_results(folder: Path) -> None:
 
 def remove_summary(root: Path) -> None:
     """Delete the record, the report and the scores of all folds in the folder of a cross-validation."""
-    for name in (names.RUN_FILE, names.REPORT_FILE, *names.RESULT_FILES):
+    for name in (names.RUN_FILE, names.REPORT_FILE, names.POSTPROCESSING_FILE, *names.RESULT_FILES):
         (root / name).unlink(missing_ok=True)
 
 
@@ -337,6 +337,10 @@ def _is_run_record(path: Path) -> bool:
     return content.keys() >= {"kind", "written", "data", "settings"} and "miscnn_tf" in content["versions"]
 
 
+def _is_postprocessing(path: Path) -> bool:
+    return set(_read(path)) == {"folds", "samples", "steps", "dice", "decisions"}
+
+
 def _is_prediction_record(path: Path) -> bool:
     needed, allowed = _PREDICTION_RECORDS[path.name]
     return needed <= _read(path).keys() <= needed | allowed
@@ -420,7 +424,7 @@ def _is_list_of_outputs(path: Path) -> bool:
 
 _PREDICTION_RECORDS: Final = {
     names.MARK_FILE: ({"made_by"}, {"files", "others", "saving"}),
-    names.PREDICTION_RECORD_FILE: ({"model", "fingerprint", "probabilities"}, {"label_values"}),
+    names.PREDICTION_RECORD_FILE: ({"model", "fingerprint", "probabilities"}, {"label_values", "postprocessing"}),
 }
 
 # Files that identify a run folder, and files that are only removed beside one of them.
@@ -439,6 +443,7 @@ _RESULTS: Final[dict[str, Check]] = {
     names.TEMPORARY_MODEL_FILE: _holds("miscnn_tf.json"),
     names.EVALUATION_FILE: _begins_with("sample_id\tdice_class-0"),
     names.SCORES_FILE: _is_scores,
+    names.POSTPROCESSING_FILE: _is_postprocessing,
     names.FIGURE_FILE: _is_drawn,
     names.REPORT_FILE: _is_report,
 }

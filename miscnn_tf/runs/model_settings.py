@@ -98,4 +98,7 @@ def weights_digest(model: Any) -> str | None:
     values = label_values_of(data_io.interface)
     if values is not None:  # the same file values mean other classes with another label map
         parts.append(values)
+    steps = getattr(model, "postprocessing", ())
+    if steps:
+        parts.append([step.to_plain() for step in steps])
     return digest(*parts)

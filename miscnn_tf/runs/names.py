@@ -32,6 +32,8 @@ EVALUATION_FILE: Final = "detailed_validation.tsv"
 SCORES_FILE: Final = "scores.csv"
 #: Mean, deviation, median and confidence interval of the scores.
 SUMMARY_FILE: Final = "summary.json"
+#: The postprocessing that a cross-validation chose, and its reasons.
+POSTPROCESSING_FILE: Final = "postprocessing.json"
 #: Box plots of the scores.
 FIGURE_FILE: Final = "scores.png"
 #: The report page.

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from miscnn_tf.cli import main as cli
+from miscnn_tf.data_loading.data_io import Data_IO
+from miscnn_tf.evaluation.postprocessing_choice import choose_for_predictions
 from miscnn_tf.evaluation.scores import score_label_maps
 from miscnn_tf.multi_model import comparison, load_group
 from miscnn_tf.multi_model.comparison import Candidate, Comparison, compare_runs
@@ -86,8 +88,24 @@ def test_the_best_is_kept_and_predicts(
     found = [row for row in read_scores(ensemble / "scores.csv") if row["sample_id"] == sample]
     assert [row["dice"] for row in found] == pytest.approx([row["dice"] for row in expected], abs=1e-3, nan_ok=True)
 
-    # The ensemble predicts in the same way from the files of a group.
+    # The postprocessing is that of the best candidate, chosen on its predictions.
+    group = load_group(best)
+    place = (cross_validated, slices, ensemble.parent)[names.index(content["best"])]
+    folds = {
+        place / f"fold_{number}": json.loads((cross_validated / f"fold_{number}" / "sample_list.json").read_text())
+        for number in (0, 1)
+    }
+    data_io = models[0].preprocessor.data_io
+    data_io = Data_IO(data_io.interface, str(experiment.parent / "data"))
+    chosen = choose_for_predictions({folder: lists["VALIDATION"] for folder, lists in folds.items()}, data_io)
+    assert chosen.samples == 4
+    assert chosen.table in printed
+    assert group.postprocessing == chosen.steps
+    assert json.loads((best / "postprocessing.json").read_text()) == chosen.to_plain()
+
+    # The ensemble predicts in the same way from the files of a group, without the postprocessing of its members.
     both = comparison.load_files([folder / "fold_0" / "model.keras" for folder in (cross_validated, slices)])
+    assert both.postprocessing == ()
     both.dump(tmp_path / "both")
     assert cli.main(["predict", str(tmp_path / "both"), str(image), str(tmp_path / "both.nii.gz")]) == 0
     written = np.asarray(nib.load(tmp_path / "both.nii.gz").dataobj)

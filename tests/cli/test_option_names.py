@@ -29,7 +29,7 @@ OWN = {
     "data_exp": {"--no-labels", "--cases", "--export"},
     "train": {"--fresh", "--archive", "--continue-from"},
     "cross-validate": {"--fresh", "--archive"},
-    "predict": {"--format", "--probabilities", "--threshold", "--values", "--overlay"},
+    "predict": {"--format", "--probabilities", "--threshold", "--values", "--overlay", "--no-postprocessing"},
     "evaluate": {"--ignore", "--tolerance", "--model", "--names", "--images"},
     "compare": {"--data"},
     "report": {"--open", "--data"},
