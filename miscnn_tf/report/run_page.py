@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -476,7 +477,7 @@ def _curves(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _readable(name: str) -> str:
-    words = name.replace("_", " ")
+    words = re.sub(r"\bdice\b", "Dice", name.replace("_", " "))
     return words[:1].upper() + words[1:]
 
 

@@ -102,14 +102,18 @@ def test_a_damaged_progress_is_a_remark(make_run):
 
 def test_the_page_explains_the_pooled_dice_and_marks_the_epoch_of_its_average(make_run):
     pooled = {"val_pooled_dice": [0.2, 0.5, 0.6, 0.1], "val_pooled_dice_average": [0.2, 0.23, 0.267, 0.25]}
-    root = make_run(history={"loss": [1.0, 0.8, 0.7, 0.5], "val_loss": [1.1, 0.7, 0.9, 0.8], **pooled})
+    pooled["val_pooled_dice_class-1"] = [float("nan"), 0.5, 0.6, 0.1]  # it did not occur in the first epoch
+    history = {"loss": [1.0, 0.8, 0.7, 0.5], "val_loss": [1.1, 0.7, 0.9, 0.8], **pooled}
+    root = make_run(history=history, class_names=("background", "kidney", "tumour"))
     TrainingProgress(4, 4, 2.0, None, "All 4 epochs are trained.", WRITTEN).write(root / "fold_1")
     text = write_report(root).read_text(encoding="utf-8")
     for part in (
         "The best epoch is 3, with the moving average of the pooled Dice 0.267.",
         "epoch of the highest moving average of the pooled Dice, whose weights were kept",
         "highest moving average of the pooled Dice: 0.267, epoch 3",
-        "whose voxels are counted over all patches of an epoch together",
+        "Pooled Dice counts the voxels of all patches of an epoch together",
+        "Pooled Dice average",
+        "Pooled Dice, kidney",
     ):
         assert part in text
     assert "lowest validation loss: " not in text
