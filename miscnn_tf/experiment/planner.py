@@ -45,6 +45,8 @@ _CPU_DEPTH: Final = 4
 
 #: Seconds that the prediction of an image may take with all flips, on a CPU.
 _LONG_PREDICTION: Final = 30.0
+#: Share of the time limit of a training that the predictions of its validation samples may take with all flips.
+_PREDICTION_SHARE: Final = 0.2
 
 #: Classes of which each has its Dice in the log of an epoch.
 _MOST_METRICS: Final = 8
@@ -296,14 +298,16 @@ def _augmentation(
     if not machine.gpu:
         shown = _steps(machine, minutes, budget) * network.batch_size / (_TRAINING_SAMPLES * fingerprint.cases)
         flips = _within_patches(_flips(fingerprint, class_names, shown), network)
-        return choices | flips | _flipped_predictions(network, flips, budget)
+        return choices | flips | _flipped_predictions(network, flips, budget, fingerprint.cases)
     all_axes = Choice(True, "flips along all axes; set it to false if left and right differ")
     choices |= _within_patches({"mirror": all_axes}, network)
     views = "predictions are averaged over all flips, as in nnU-Net; false is several times faster"
     return choices | {"infaug": Choice(True, views), "infaug_all": Choice(True, "8 views in 3D, 4 in 2D")}
 
 
-def _flipped_predictions(network: NetworkPlan, flips: dict[str, Choice], budget: Budget | None) -> dict[str, Choice]:
+def _flipped_predictions(
+    network: NetworkPlan, flips: dict[str, Choice], budget: Budget | None, cases: int
+) -> dict[str, Choice]:
     """Return whether predictions are averaged over flips: on a CPU if these do not take long."""
     if not flips["mirror"].value:
         return {"infaug": Choice(False, "no flips in predictions either")}
@@ -314,7 +318,9 @@ def _flipped_predictions(network: NetworkPlan, flips: dict[str, Choice], budget:
         return {"infaug": Choice(False, slow)}
     once = seconds_to_predict(network, budget)
     lasting = f"about {once * views:.2g} s instead of {once:.2g} s for an image"
-    if once * views > _LONG_PREDICTION:
+    validated = max(1, round((1 - _TRAINING_SAMPLES) * cases))
+    most = min(_LONG_PREDICTION, _PREDICTION_SHARE * 60 * budget.minutes / validated)
+    if once * views > most:
         return {"infaug": Choice(False, f"true averages predictions over flips, as nnU-Net does; {lasting}")}
     return {
         "infaug": Choice(True, f"predictions are averaged over flips, as in nnU-Net; {lasting}"),

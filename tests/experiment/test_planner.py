@@ -410,6 +410,9 @@ def test_on_a_cpu_predictions_are_averaged_over_flips_if_that_takes_seconds(seco
     assert f"about {8 * once:.2g} s instead of {once:.2g} s for an image" in chosen.reason
     assert (value(plan, "augmentation", "infaug_all") if planned else "infaug_all" not in plan["augmentation"]) is True
     assert value(make_plan(one, CPU, ["0", "1"]), "augmentation", "infaug") is False  # nothing is measured
+    # Many validation samples would take longer than a fifth of the training.
+    many = replace(one, cases=500_000)
+    assert value(make_plan(many, CPU, ["0", "1"], minutes=100, measure=step), "augmentation", "infaug") is False
 
 
 def test_slices_of_volumes_are_planned_for_a_2d_network() -> None:
