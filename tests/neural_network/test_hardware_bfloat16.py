@@ -1,6 +1,7 @@
 """Which processors compute bfloat16, and how fast."""
 
 import pytest
+import tensorflow as tf
 
 from miscnn_tf.neural_network import hardware
 from miscnn_tf.neural_network.hardware import bfloat16_speedup, cpu_computes_bfloat16
@@ -51,3 +52,20 @@ def test_the_fastest_rounds_are_compared(monkeypatch):
 
 def test_this_machine_can_be_measured():
     assert 0.05 < bfloat16_speedup() < 20
+
+
+def test_where_onednn_refuses_bfloat16_float32_is_chosen(monkeypatch):
+    """Defect: with ONEDNN_MAX_CPU_ISA=AVX2 on a newer processor, making a network failed."""
+
+    def convolve(dtype):
+        if dtype == tf.bfloat16:
+            raise tf.errors.AbortedError(None, None, "could not create a primitive descriptor")
+
+    monkeypatch.setattr(hardware, "_convolve", convolve)
+    monkeypatch.setattr(hardware, "cpu_computes_bfloat16", lambda: True)
+    bfloat16_speedup.cache_clear()
+    try:
+        assert bfloat16_speedup() == 0
+        assert hardware._cpu_precision(deterministic=False)[0] == "float32"
+    finally:
+        bfloat16_speedup.cache_clear()
