@@ -1,0 +1,148 @@
+"""Networks of trained models of nnU-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from miscnn_tf._base.messages import some_of
+from miscnn_tf.data_loading._discovery.dataset_json import DatasetDescription, read_description
+from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
+from miscnn_tf.data_loading.label_keys import IGNORE
+from miscnn_tf.data_loading.label_scheme import scheme_of
+from miscnn_tf.errors import ConfigurationError, ModelFileError
+from miscnn_tf.multi_model.model_group import Model_Group
+from miscnn_tf.nnunet.model_folder import ALL, Checkpoint, fold_files, opened_model, read_checkpoint
+from miscnn_tf.nnunet.plans import ModelPlan, read_plan
+from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
+from miscnn_tf.processing.preprocessor import Preprocessor
+from miscnn_tf.processing.subfunctions import CropNonzero, Normalization, Resampling
+from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+
+def load_nnunet(
+    source: str | Path,
+    folds: str | Sequence[int | str] = ALL,
+    checkpoint: str = "final",
+    *,
+    precision: str = "float32",
+) -> Any:
+    """Load a trained model of nnU-Net version 2, without PyTorch.
+
+    Nothing in the files is executed: see `miscnn_tf.nnunet.torch_file`.
+
+    Args:
+        source: The folder of the model, ``nnUNetTrainer__nnUNetPlans__3d_fullres``, one above it, or the zip archive of
+            ``nnUNetv2_export_model``.
+        folds: Numbers of the folds; ``"all"`` takes every fold that was trained.
+        checkpoint: ``"final"`` or ``"best"``.
+        precision: As in `Neural_Network`. "auto" is faster on processors with bfloat16, and differs slightly.
+
+    Returns:
+        A `Neural_Network`, or for several folds a `Model_Group`, whose predictions are averaged. They predict, explain,
+        export and train as others do.
+
+    Raises:
+        MissingDataError: If files are missing.
+        ModelFileError: If files are damaged, or contain what could run code.
+        ConfigurationError: If the model has parts that are not supported; the message names them.
+
+    Example:
+        >>> model = load_nnunet("Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres")  # doctest: +SKIP
+        >>> model.predict_file("scan.nii.gz", "segmentation.nii.gz")  # doctest: +SKIP
+    """
+    with opened_model(source) as folder:
+        checkpoints = [read_checkpoint(path) for path in fold_files(folder, folds, checkpoint)]
+        configurations = sorted({one.configuration for one in checkpoints})
+        if len(configurations) > 1:
+            raise ModelFileError(f"{source}: the folds are of several configurations, {', '.join(configurations)}")
+        plan = read_plan(folder, configurations[0])
+        description = read_description(folder)
+        assert description is not None
+        preprocessor = _preprocessor(plan, description, checkpoints[0].mirroring)
+        networks = [_network(plan, preprocessor, one, precision) for one in checkpoints]
+    if len(networks) == 1:
+        return networks[0]
+    return Model_Group(networks, preprocessor, verify_preprocessor=False)
+
+
+def _interface(plan: ModelPlan, description: DatasetDescription) -> DatasetJSON_interface:
+    names = description.class_names()
+    channels = description.channel_names or ()
+    if len(channels) != len(plan.modes):
+        raise ModelFileError(
+            f"{description.path} names {len(channels)} channels, but the plans normalise {len(plan.modes)}; take both "
+            "from the model's archive again"
+        )
+    interface = DatasetJSON_interface(
+        len(channels),
+        len(names),
+        plan.three_dim,
+        label_map=None if description.ignored is None else {description.ignored: IGNORE},
+        class_names=names,
+        file_ending=description.file_ending,
+    )
+    interface.channel_names = channels
+    if description.regions is not None:
+        interface.regions, interface.regions_class_order = description.regions, description.regions_class_order
+    return interface
+
+
+def _preprocessor(plan: ModelPlan, description: DatasetDescription, mirroring: Sequence[int]) -> Preprocessor:
+    # Starts TensorFlow.
+    from miscnn_tf.neural_network.model_description import NoSamples
+
+    flips = sorted(plan.axes[axis] for axis in mirroring)
+    augmentation = NnUNetAugmentation(mirror=bool(flips), infaug=bool(flips), infaug_all=True)
+    if flips:
+        augmentation.config_mirror_axes = flips
+        augmentation.infaug_flip_list = [axis + 1 for axis in flips]
+    steps: list[Abstract_Subfunction] = [
+        CropNonzero(),
+        Normalization(plan.modes, statistics=plan.statistics or None, nonzero=plan.nonzero),
+    ]
+    if plan.spacing is not None:
+        steps.append(Resampling(plan.spacing))
+    preprocessor = Preprocessor(
+        NoSamples(_interface(plan, description), ""),
+        plan.batch_size,
+        steps,
+        augmentation,
+        analysis="patchwise-crop",
+        patch_shape=plan.patch_shape,
+    )
+    preprocessor.patchwise_overlap = 0.5
+    return preprocessor
+
+
+def _network(plan: ModelPlan, preprocessor: Preprocessor, checkpoint: Checkpoint, precision: str) -> Any:
+    # Starts TensorFlow.
+    from miscnn_tf.neural_network.architecture import architectures
+    from miscnn_tf.neural_network.losses import nnunet_loss
+    from miscnn_tf.neural_network.model import Neural_Network
+    from miscnn_tf.nnunet.weights import copy_weights, unused
+
+    blocks = "convolutions" if plan.architecture == "nnunet_plain" else "blocks"
+    architecture = architectures[plan.architecture](
+        plan.features,
+        plan.kernel_sizes,
+        plan.strides,
+        **{blocks: plan.convolutions},
+        decoder_convolutions=plan.decoder_convolutions,
+    )
+    scheme = scheme_of(preprocessor.data_io.interface)
+    network = Neural_Network(
+        preprocessor,
+        architecture,
+        loss=nnunet_loss(regions=bool(scheme.regions), ignore=scheme.has_ignored),
+        precision=precision,
+    )
+    copied = copy_weights(network.model, checkpoint.weights, plan.axes)
+    if left := unused(checkpoint.weights, copied):
+        raise ConfigurationError(
+            f"{checkpoint.path}: the network of the trainer {checkpoint.trainer} is not supported: it has "
+            f"{some_of(left, 3)} beside the parts of {plan.architecture}"
+        )
+    network.take_over(network.model.get_weights(), 1)
+    return network
