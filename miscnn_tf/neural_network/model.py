@@ -114,6 +114,7 @@ class Neural_Network(Represented):
         divisors: Divisors of the input size, one per spatial axis.
         postprocessing: Steps that predicted label maps go through, chosen for these weights by
             `miscnn_tf.evaluation.postprocessing_choice`. Training and `load` remove them.
+        model_card: Facts about a model from elsewhere, by their names; `dump` writes them to the file.
         id: A name that is unique to the instance.
 
     Raises:
@@ -167,6 +168,7 @@ class Neural_Network(Represented):
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
         self.postprocessing: tuple[ComponentStep, ...] = ()
+        self.model_card: dict[str, str] = {}
         interface = preprocessor.data_io.interface
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
@@ -368,6 +370,7 @@ class Neural_Network(Represented):
             self.epochs_trained,
             self.start_digest,
             self.postprocessing,
+            self.model_card,
         )
 
     def in_float32(self) -> keras.Model:
@@ -842,7 +845,7 @@ class Neural_Network(Represented):
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
         twin.start_digest = self.start_digest
         twin.take_over(self.model.get_weights(), self.epochs_trained)
-        twin.postprocessing = self.postprocessing
+        twin.postprocessing, twin.model_card = self.postprocessing, dict(self.model_card)
         return twin
 
     def dump(self, file_path: str | Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from miscnn_tf import __version__
 from miscnn_tf._base.messages import some_of
 from miscnn_tf.data_loading._discovery.dataset_json import DatasetDescription, read_description
 from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
@@ -13,7 +15,7 @@ from miscnn_tf.data_loading.label_keys import IGNORE
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.multi_model.model_group import Model_Group
-from miscnn_tf.nnunet.model_folder import ALL, Checkpoint, fold_files, opened_model, read_checkpoint
+from miscnn_tf.nnunet.model_folder import ALL, Checkpoint, fold_files, licence, opened_model, read_checkpoint
 from miscnn_tf.nnunet.plans import ModelPlan, read_plan
 from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -62,9 +64,31 @@ def load_nnunet(
         assert description is not None
         preprocessor = _preprocessor(plan, description, checkpoints[0].mirroring)
         networks = [_network(plan, preprocessor, one, precision) for one in checkpoints]
+        for network, one in zip(networks, checkpoints, strict=True):
+            network.model_card = _card(plan, description, one, Path(source), licence(folder))
     if len(networks) == 1:
         return networks[0]
     return Model_Group(networks, preprocessor, verify_preprocessor=False)
+
+
+def _card(
+    plan: ModelPlan, description: DatasetDescription, checkpoint: Checkpoint, source: Path, terms: str | None
+) -> dict[str, str]:
+    """Return facts about the origin of a model."""
+    spacing = "pixels" if plan.spacing is None else f"{' x '.join(map(str, plan.spacing))} mm"
+    card = {
+        "source": f"{source.name}, {checkpoint.path.parent.name}, {checkpoint.path.name}",
+        "trained by": f"nnU-Net version 2, {checkpoint.trainer}, configuration {plan.configuration}",
+        "data set": plan.data_set,
+        "channels": ", ".join(description.channel_names or ()),
+        "classes": ", ".join(description.class_names()),
+        "voxel size": spacing,
+        "converted": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "converted by": f"miscnn_tf {__version__}",
+    }
+    if description.regions is not None:
+        card["regions"] = ", ".join(description.regions)
+    return card | ({} if terms is None else {"licence": terms})
 
 
 def _interface(plan: ModelPlan, description: DatasetDescription) -> DatasetJSON_interface:
