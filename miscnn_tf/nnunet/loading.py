@@ -9,13 +9,19 @@ from typing import Any
 
 from miscnn_tf import __version__
 from miscnn_tf._base.messages import some_of
-from miscnn_tf.data_loading._discovery.dataset_json import DatasetDescription, read_description
 from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
-from miscnn_tf.data_loading.label_keys import IGNORE
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, ModelFileError
 from miscnn_tf.multi_model.model_group import Model_Group
-from miscnn_tf.nnunet.model_folder import ALL, Checkpoint, fold_files, licence, opened_model, read_checkpoint
+from miscnn_tf.nnunet.model_folder import (
+    ALL,
+    DATASET_JSON,
+    Checkpoint,
+    fold_files,
+    licence,
+    opened_model,
+    read_checkpoint,
+)
 from miscnn_tf.nnunet.plans import ModelPlan, read_plan
 from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -60,19 +66,18 @@ def load_nnunet(
         if len(configurations) > 1:
             raise ModelFileError(f"{source}: the folds are of several configurations, {', '.join(configurations)}")
         plan = read_plan(folder, configurations[0])
-        description = read_description(folder)
-        assert description is not None
-        preprocessor = _preprocessor(plan, description, checkpoints[0].mirroring)
+        interface = _interface(plan, folder)
+        preprocessor = _preprocessor(plan, interface, checkpoints[0].mirroring)
         networks = [_network(plan, preprocessor, one, precision) for one in checkpoints]
         for network, one in zip(networks, checkpoints, strict=True):
-            network.model_card = _card(plan, description, one, Path(source), licence(folder))
+            network.model_card = _card(plan, interface, one, Path(source), licence(folder))
     if len(networks) == 1:
         return networks[0]
     return Model_Group(networks, preprocessor, verify_preprocessor=False)
 
 
 def _card(
-    plan: ModelPlan, description: DatasetDescription, checkpoint: Checkpoint, source: Path, terms: str | None
+    plan: ModelPlan, interface: DatasetJSON_interface, checkpoint: Checkpoint, source: Path, terms: str | None
 ) -> dict[str, str]:
     """Return facts about the origin of a model."""
     spacing = "pixels" if plan.spacing is None else f"{' x '.join(map(str, plan.spacing))} mm"
@@ -80,40 +85,28 @@ def _card(
         "source": f"{source.name}, {checkpoint.path.parent.name}, {checkpoint.path.name}",
         "trained by": f"nnU-Net version 2, {checkpoint.trainer}, configuration {plan.configuration}",
         "data set": plan.data_set,
-        "channels": ", ".join(description.channel_names or ()),
-        "classes": ", ".join(description.class_names()),
+        "channels": ", ".join(interface.channel_names or ()),
+        "classes": ", ".join(interface.names_of_classes()),
         "voxel size": spacing,
         "converted": datetime.now(UTC).strftime("%Y-%m-%d"),
         "converted by": f"miscnn_tf {__version__}",
     }
-    if description.regions is not None:
-        card["regions"] = ", ".join(description.regions)
+    if interface.regions:
+        card["regions"] = ", ".join(interface.regions)
     return card | ({} if terms is None else {"licence": terms})
 
 
-def _interface(plan: ModelPlan, description: DatasetDescription) -> DatasetJSON_interface:
-    names = description.class_names()
-    channels = description.channel_names or ()
-    if len(channels) != len(plan.modes):
+def _interface(plan: ModelPlan, folder: Path) -> DatasetJSON_interface:
+    interface = DatasetJSON_interface.from_description(folder, plan.three_dim)
+    if interface.channels != len(plan.modes):
         raise ModelFileError(
-            f"{description.path} names {len(channels)} channels, but the plans normalise {len(plan.modes)}; take both "
-            "from the model's archive again"
+            f"{folder}: {DATASET_JSON} names {interface.channels} channels, but the plans normalise {len(plan.modes)}; "
+            "take both from the model's archive again"
         )
-    interface = DatasetJSON_interface(
-        len(channels),
-        len(names),
-        plan.three_dim,
-        label_map=None if description.ignored is None else {description.ignored: IGNORE},
-        class_names=names,
-        file_ending=description.file_ending,
-    )
-    interface.channel_names = channels
-    if description.regions is not None:
-        interface.regions, interface.regions_class_order = description.regions, description.regions_class_order
     return interface
 
 
-def _preprocessor(plan: ModelPlan, description: DatasetDescription, mirroring: Sequence[int]) -> Preprocessor:
+def _preprocessor(plan: ModelPlan, interface: DatasetJSON_interface, mirroring: Sequence[int]) -> Preprocessor:
     # Starts TensorFlow.
     from miscnn_tf.neural_network.model_description import NoSamples
 
@@ -129,7 +122,7 @@ def _preprocessor(plan: ModelPlan, description: DatasetDescription, mirroring: S
     if plan.spacing is not None:
         steps.append(Resampling(plan.spacing))
     preprocessor = Preprocessor(
-        NoSamples(_interface(plan, description), ""),
+        NoSamples(interface, ""),
         plan.batch_size,
         steps,
         augmentation,

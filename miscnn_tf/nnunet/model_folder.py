@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 
 from miscnn_tf._base.messages import some_of
-from miscnn_tf.data_loading._discovery.dataset_json import DATASET_JSON
 from miscnn_tf.errors import ConfigurationError, MissingDataError, ModelFileError
 from miscnn_tf.nnunet.plans import PLANS_FILE
 from miscnn_tf.nnunet.torch_file import StoredTensor, TorchFile
 
 ALL: Final = "all"
+DATASET_JSON: Final = "dataset.json"
 _FOLD = re.compile(r"fold_(\d+|all)")
 #: Most bytes of the unpacked files of an archive. Weights, which are most of them, cannot be compressed much.
 _MOST_GROWTH: Final = 4

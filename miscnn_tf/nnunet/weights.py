@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import keras
 import numpy as np
 
 from miscnn_tf.errors import ModelFileError
+
+if TYPE_CHECKING:
+    import keras
 
 _BLOCK = re.compile(r"down(\d+)_block(\d+)_(conv1|conv2|shortcut)")
 _KINDS: Final = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}

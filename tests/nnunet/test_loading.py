@@ -23,7 +23,7 @@ from miscnn_tf.nnunet.loading import load_nnunet
 TORCH = os.environ.get("MISCNN_TF_NNUNET_PYTHON")
 with_nnunet = pytest.mark.skipif(TORCH is None, reason="MISCNN_TF_NNUNET_PYTHON names no Python with nnunetv2")
 
-PROGRAM = Path(__file__).parents[1] / "nnunet_reference.py"
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "parity" / "_reference_model.py"
 
 
 def write_images(folder: Path, channels: int, seed: int = 0, box: bool = False) -> None:
@@ -128,7 +128,7 @@ def logits_of_window(network: miscnn_tf.Neural_Network, image: np.ndarray, case)
 def planned(case, tmp_path):
     """Return a network of the plans of a case, with the weights of its seed."""
     empty = write_model(tmp_path / "empty", {**case, "folds": ()}, {})
-    from miscnn_tf.data_loading._discovery.dataset_json import read_description
+    from miscnn_tf.data_loading.interfaces import DatasetJSON_interface
     from miscnn_tf.neural_network.architecture import architectures
     from miscnn_tf.nnunet.plans import read_plan
 
@@ -136,7 +136,7 @@ def planned(case, tmp_path):
     architecture = architectures["nnunet_plain"](
         plan.features, plan.kernel_sizes, plan.strides, plan.convolutions, plan.decoder_convolutions
     )
-    classes = len(read_description(empty).class_names())
+    classes = DatasetJSON_interface.from_description(empty, plan.three_dim).classes
     return plan, architecture.create_model((*plan.patch_shape, len(plan.modes)), classes)
 
 

@@ -1,6 +1,6 @@
 """A model of nnU-Net with random weights, and what nnU-Net predicts with it: run by a Python that has nnunetv2.
 
-    python nnunet_reference.py CASE.json FOLDER
+    python _reference_model.py CASE.json FOLDER
 
 CASE.json has ``plans``, ``dataset``, ``configuration``, ``mirroring`` and ``folds``. FOLDER has ``images``; it gets the
 folder of the model, ``model``, and for each case in ``predictions`` the label map and the probabilities of nnU-Net, and
