@@ -7,6 +7,7 @@ folder of the model, ``model``, and for each case in ``predictions`` the label m
 ``window.npz``, an image of the shape of a patch with its logits.
 """
 
+import functools
 import json
 import os
 import sys
@@ -18,9 +19,25 @@ for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
+from nnunetv2.inference import predict_from_raw_data as predicting  # noqa: E402
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans  # noqa: E402
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
+
+
+
+class SinglePrecision:
+    """PyTorch in which half precision is single precision."""
+
+    half = float16 = torch.float32
+
+    def __getattr__(self, name):
+        """Return the rest as it is."""
+        return getattr(torch, name)
+
+
+# nnU-Net adds up the logits of patches in half precision, whose rounding decides near ties.
+predicting.torch = SinglePrecision()
+predicting.compute_gaussian = functools.partial(predicting.compute_gaussian, dtype=torch.float32)
 
 case = json.loads(Path(sys.argv[1]).read_text())
 torch.manual_seed(0)
@@ -61,7 +78,7 @@ for fold in case["folds"]:
     }
     torch.save(checkpoint, model / f"fold_{fold}" / "checkpoint_final.pth")
 
-predictor = nnUNetPredictor(
+predictor = predicting.nnUNetPredictor(
     use_gaussian=True, use_mirroring=bool(case["mirroring"]), device=torch.device("cpu"), verbose=False,
     allow_tqdm=False,
 )  # fmt: skip

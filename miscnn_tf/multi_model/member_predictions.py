@@ -98,11 +98,12 @@ class MemberPredictions:
 
         def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             means = _means([network.predict_patches(sample, numbers) for network in networks])
-            return weighted(means, threshold, sample.scheme)
+            return weighted(means, threshold, sample.scheme, plan.averages_logits)
 
         streams = [(network.patch_predictor(), network.views(sample.ndim)) for network in networks]
         plan, steps = networks[0].plan, preprocessor.subfunctions
-        return assemble_within(self.budget, plan, steps, streams, sample, patches, activation_output)
+        prediction = assemble_within(self.budget, plan, steps, streams, sample, patches, activation_output)
+        return sample.scheme.probabilities(prediction) if activation_output and plan.averages_logits else prediction
 
     def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the position and prediction of each member; members on one preprocessor follow each other."""

@@ -25,7 +25,7 @@ from miscnn_tf.nnunet.model_folder import (
 from miscnn_tf.nnunet.plans import ModelPlan, read_plan
 from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
-from miscnn_tf.processing.subfunctions import CropNonzero, Normalization, Resampling
+from miscnn_tf.processing.subfunctions import CropNonzero, NnUNetResampling, Normalization
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 
@@ -120,7 +120,7 @@ def _preprocessor(plan: ModelPlan, interface: DatasetJSON_interface, mirroring: 
         Normalization(plan.modes, statistics=plan.statistics or None, nonzero=plan.nonzero),
     ]
     if plan.spacing is not None:
-        steps.append(Resampling(plan.spacing))
+        steps.append(NnUNetResampling(plan.spacing, plan.order, order_across=plan.order_across))
     preprocessor = Preprocessor(
         NoSamples(interface, ""),
         plan.batch_size,
@@ -130,6 +130,7 @@ def _preprocessor(plan: ModelPlan, interface: DatasetJSON_interface, mirroring: 
         patch_shape=plan.patch_shape,
     )
     preprocessor.patchwise_overlap = 0.5
+    preprocessor.patchwise_blending = "nnunet"
     return preprocessor
 
 

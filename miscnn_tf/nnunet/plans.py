@@ -55,6 +55,8 @@ class ModelPlan:
         decoder_convolutions: Convolutions of each level of the decoder, finest first.
         modes: Normalisation of each channel.
         statistics: ``(lowest, highest, mean, standard deviation)`` of each channel in the data set.
+        order: Order of the spline with which images are resampled.
+        order_across: The same across thick slices.
         nonzero: Whether the statistics of an image leave out the zeros around.
     """
 
@@ -74,6 +76,8 @@ class ModelPlan:
     modes: tuple[str, ...]
     statistics: tuple[tuple[float, float, float, float], ...]
     nonzero: bool
+    order: int
+    order_across: int
 
 
 class _Statistics(Document):
@@ -147,6 +151,7 @@ def read_plan(folder: Path, configuration: str) -> ModelPlan:
     kernels, strides = (_per_level(network[name], levels, len(axes), where) for name in ("kernel_sizes", "strides"))
     encoder = network["n_conv_per_stage" if kind == "nnunet_plain" else "n_blocks_per_stage"]
     decoder = network["n_conv_per_stage_decoder"]
+    images = _resampling(chosen, where)
     modes = tuple(_mode(name, where) for name in chosen["normalization_schemes"])
     return ModelPlan(
         data_set=content["dataset_name"],
@@ -165,6 +170,8 @@ def read_plan(folder: Path, configuration: str) -> ModelPlan:
         modes=modes,
         statistics=_statistics(content, modes, path),
         nonzero=_nonzero(chosen["use_mask_for_norm"], modes, where),
+        order=images["order"],
+        order_across=images["order_z"],
     )
 
 
@@ -199,6 +206,18 @@ def _require_supported(chosen: Mapping[str, Any], where: str) -> None:
             f"{where}: the second stage of a cascade is not supported; import its first stage, "
             f"{chosen['previous_stage']}, or another configuration"
         )
+
+
+def _resampling(chosen: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the arguments of the resampling of images; that of predictions must be linear."""
+    usual = {"order": 3, "order_z": 0, "force_separate_z": None}
+    images = {**usual, **(chosen.get("resampling_fn_data_kwargs") or {})}
+    predictions = {**usual, "order": 1, **(chosen.get("resampling_fn_probabilities_kwargs") or {})}
+    if images["order_z"] not in (0, 1) or images["force_separate_z"] is not None:
+        raise ConfigurationError(f"{where}: resampling_fn_data_kwargs={images!r} is not supported")
+    if predictions["order"] != 1 or any(predictions[key] != images[key] for key in ("order_z", "force_separate_z")):
+        raise ConfigurationError(f"{where}: resampling_fn_probabilities_kwargs={predictions!r} is not supported")
+    return images
 
 
 def _axes(transposed: Sequence[int], number: int, three_dim: bool, path: Path) -> tuple[int, ...]:

@@ -157,7 +157,9 @@ def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iter
         )
 
 
-def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: LabelScheme) -> Iterator[np.ndarray]:
+def weighted(
+    patches: Iterator[np.ndarray], threshold: float | None, scheme: LabelScheme, logits: bool = False
+) -> Iterator[np.ndarray]:
     """Weight class probabilities, so that the most probable class is the one that a threshold decides for.
 
     The background is weighted by the threshold T, every other class by 1 - T. Of two classes, the foreground is chosen
@@ -168,6 +170,7 @@ def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: Lab
         patches: Class probabilities ``(x, y[, z], classes)``, which add up to 1.
         threshold: The threshold, between 0 and 1; None leaves the patches as they are.
         scheme: Meaning of the labels.
+        logits: The patches have logits, to which the logarithm of the weights is added.
 
     Raises:
         ConfigurationError: If there are regions, which are decided at 0.5.
@@ -184,7 +187,7 @@ def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: Lab
     for patch in patches:
         weights = np.full(patch.shape[-1], 1 - threshold, np.float32)
         weights[0] = threshold
-        patch = patch * weights
+        patch = patch + np.log(weights) if logits else patch * weights
         yield patch
         del patch  # otherwise it stays in memory until the next one is predicted
 

@@ -53,7 +53,7 @@ THICK = {
 }
 FLAT = {
     "patch": (24, 32),
-    "spacing": (1.0, 1.2),
+    "spacing": (1.0, 1.25),
     "strides": ((1, 1), (2, 2), (2, 2)),
     "kernels": ((3, 3),) * 3,
     "configuration": "2d",
