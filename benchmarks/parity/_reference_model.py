@@ -24,7 +24,6 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans  # 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
 
-
 class SinglePrecision:
     """PyTorch in which half precision is single precision."""
 

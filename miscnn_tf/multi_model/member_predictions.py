@@ -102,8 +102,7 @@ class MemberPredictions:
 
         streams = [(network.patch_predictor(), network.views(sample.ndim)) for network in networks]
         plan, steps = networks[0].plan, preprocessor.subfunctions
-        prediction = assemble_within(self.budget, plan, steps, streams, sample, patches, activation_output)
-        return sample.scheme.probabilities(prediction) if activation_output and plan.averages_logits else prediction
+        return assemble_within(self.budget, plan, steps, streams, sample, patches, activation_output)
 
     def each(self, activation_output: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the position and prediction of each member; members on one preprocessor follow each other."""

@@ -193,8 +193,6 @@ def predict_prepared(
     with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
         streams = [(predictor, len(views))]
         prediction = assemble_within(budget, plan, steps, streams, sample, patches, activation_output)
-        if activation_output and plan.averages_logits:
-            prediction = sample.scheme.probabilities(prediction)
     logger.debug("predicted %r in %.1f s", sample.index, time.perf_counter() - begin)
     return prediction
 
