@@ -9,6 +9,7 @@ from typing import Any
 
 from miscnn_tf import __version__
 from miscnn_tf._base.messages import some_of
+from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.interfaces.dataset_json_io import DatasetJSON_interface
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, ModelFileError
@@ -34,6 +35,7 @@ def load_nnunet(
     folds: str | Sequence[int | str] = ALL,
     checkpoint: str = "final",
     *,
+    data_io: Data_IO | None = None,
     precision: str = "float32",
 ) -> Any:
     """Load a trained model of nnU-Net version 2, without PyTorch.
@@ -45,6 +47,7 @@ def load_nnunet(
             ``nnUNetv2_export_model``.
         folds: Numbers of the folds; ``"all"`` takes every fold that was trained.
         checkpoint: ``"final"`` or ``"best"``.
+        data_io: Samples to train with, or to predict by name; not needed for single files and arrays.
         precision: As in `Neural_Network`. "auto" is faster on processors with bfloat16, and differs slightly.
 
     Returns:
@@ -54,7 +57,8 @@ def load_nnunet(
     Raises:
         MissingDataError: If files are missing.
         ModelFileError: If files are damaged, or contain what could run code.
-        ConfigurationError: If the model has parts that are not supported; the message names them.
+        ConfigurationError: If the model has parts that are not supported; the message names them. Or if `data_io` has
+            other channels or classes.
 
     Example:
         >>> model = load_nnunet("Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres")  # doctest: +SKIP
@@ -67,7 +71,7 @@ def load_nnunet(
             raise ModelFileError(f"{source}: the folds are of several configurations, {', '.join(configurations)}")
         plan = read_plan(folder, configurations[0])
         interface = _interface(plan, folder)
-        preprocessor = _preprocessor(plan, interface, checkpoints[0].mirroring)
+        preprocessor = _preprocessor(plan, interface, checkpoints[0].mirroring, data_io)
         networks = [_network(plan, preprocessor, one, precision) for one in checkpoints]
         for network, one in zip(networks, checkpoints, strict=True):
             network.model_card = _card(plan, interface, one, Path(source), licence(folder))
@@ -106,10 +110,23 @@ def _interface(plan: ModelPlan, folder: Path) -> DatasetJSON_interface:
     return interface
 
 
-def _preprocessor(plan: ModelPlan, interface: DatasetJSON_interface, mirroring: Sequence[int]) -> Preprocessor:
+def _preprocessor(
+    plan: ModelPlan, interface: DatasetJSON_interface, mirroring: Sequence[int], data_io: Data_IO | None
+) -> Preprocessor:
     # Starts TensorFlow.
     from miscnn_tf.neural_network.model_description import NoSamples
 
+    if data_io is None:
+        data_io = NoSamples(interface, "")
+    else:
+        given = data_io.interface
+        for name in ("channels", "classes", "three_dim"):
+            if getattr(given, name) != getattr(interface, name):
+                raise ConfigurationError(
+                    f"the model has {name}={getattr(interface, name)}, but the samples have {getattr(given, name)}; to "
+                    "train on them, load the model without data_io, and read its weights into a new network: "
+                    "network.load(file, head=False)"
+                )
     flips = sorted(plan.axes[axis] for axis in mirroring)
     augmentation = NnUNetAugmentation(mirror=bool(flips), infaug=bool(flips), infaug_all=True)
     if flips:
@@ -122,7 +139,7 @@ def _preprocessor(plan: ModelPlan, interface: DatasetJSON_interface, mirroring: 
     if plan.spacing is not None:
         steps.append(NnUNetResampling(plan.spacing, plan.order, order_across=plan.order_across))
     preprocessor = Preprocessor(
-        NoSamples(interface, ""),
+        data_io,
         plan.batch_size,
         steps,
         augmentation,

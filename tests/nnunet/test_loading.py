@@ -289,3 +289,45 @@ def test_archives_with_paths_elsewhere_are_refused(tiny, tmp_path):
         load_nnunet(tmp_path / "nowhere")
     with pytest.raises(MissingDataError, match="has no trained model of nnU-Net"):
         load_nnunet(tmp_path / "Dataset004_Test" / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0")
+
+
+def test_an_imported_model_is_trained_further(tiny, tmp_path):
+    """With its own classes, and with others from all weights but the last."""
+    _, _, folder = tiny
+    data = tmp_path / "Dataset"
+    for name in ("imagesTr", "labelsTr"):
+        (data / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        labels = np.zeros((26, 10, 25), np.uint8)
+        labels[5:20, 3:8, 6:20] = 1 + number
+        image = 100 * labels + rng.standard_normal(labels.shape)
+        for place, values in (("imagesTr/c{}_0000", image.astype(np.float32)), ("labelsTr/c{}", labels)):
+            file = nib.Nifti1Image(values, np.diag([1.0, 4.0, 1.0, 1.0]))
+            nib.save(file, data / f"{place.format(number)}.nii.gz")
+
+    def samples(labels):
+        description = {"channel_names": {"0": "MR0"}, "labels": labels, "numTraining": 2, "file_ending": ".nii.gz"}
+        (data / "dataset.json").write_text(json.dumps(description))
+        from miscnn_tf.data_loading.layout_detection import find_interface
+
+        return miscnn_tf.Data_IO(find_interface(data), data, output_path=tmp_path / "predictions")
+
+    io = samples({"background": 0, "liver": 1, "tumour": 2})
+    model = load_nnunet(folder, [0], data_io=io)
+    before = model.model.get_weights()[0]
+    history = model.train(io.get_indiceslist(), epochs=1, iterations=2).history
+    assert np.isfinite(history["loss"]).all()
+    assert np.abs(model.model.get_weights()[0] - before).max() > 0
+
+    more = samples({"background": 0, "liver": 1, "tumour": 2, "cyst": 3})
+    with pytest.raises(ConfigurationError, match=r"classes=3, but the samples have 4; .*head=False"):
+        load_nnunet(folder, [0], data_io=more)
+    load_nnunet(folder, [0]).dump(tmp_path / "imported.keras")
+    imported = load_model(tmp_path / "imported.keras")
+    imported.preprocessor.data_io = more
+    new = miscnn_tf.Neural_Network(imported.preprocessor, imported.architecture, loss=imported.loss)
+    new.load(tmp_path / "imported.keras", head=False)
+    np.testing.assert_array_equal(new.model.get_weights()[0], before)
+    assert new.model.output_shape[-1] == 4
+    new.train(more.get_indiceslist(), epochs=1, iterations=2)
