@@ -48,7 +48,8 @@ FLOORS = {
     "multi_model": 8,
     "experiment": 8,
     "utils": 8,
-    "cli": 9,
+    "nnunet": 9,
+    "cli": 10,
 }
 
 

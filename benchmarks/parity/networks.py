@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 from comparison import Comparison, reference_arrays
-from weights import from_pytorch
 
 from miscnn_tf.neural_network.architecture import architectures
+from miscnn_tf.nnunet.weights import copy_weights
 
 
 def case(kind: str, shape: list[int], features: list[int], **others: Any) -> dict[str, Any]:
@@ -73,8 +73,7 @@ def _compared(name: str, one: dict[str, Any], theirs: dict[str, np.ndarray]) -> 
     # Modules occur twice in PyTorch's list of names.
     weights = {key.removeprefix("weight:"): value for key, value in theirs.items() if key.startswith("weight:")}
     weights = {key: value for key, value in weights.items() if "all_modules" not in key}
-    copied = dict(from_pytorch(model, weights))
-    missing = set(weights) ^ set(copied)
+    missing = set(weights) ^ set(copy_weights(model, weights))
     outputs = model(np.moveaxis(theirs["image"], 1, -1))
     outputs = outputs if isinstance(outputs, list) else [outputs]
     difference = max(

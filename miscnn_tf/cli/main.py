@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "evaluate": Command("compare predictions with the ground truth", "miscnn_tf.cli.evaluate"),
     "cross-validate": Command("train and evaluate a network on every fold of the data", "miscnn_tf.cli.cross_validate"),
     "compare": Command("choose among cross-validations and their ensembles", "miscnn_tf.cli.compare"),
+    "import-nnunet": Command("write a model file from a trained model of nnU-Net", "miscnn_tf.cli.import_nnunet"),
     "report": Command("write an HTML page about a run", "miscnn_tf.cli.report"),
     "doctor": Command("report what this machine and installation support, and problems", "miscnn_tf.cli.doctor"),
     "cleanup": Command("remove batches, evaluations and predictions of this package", "miscnn_tf.cli.cleanup"),

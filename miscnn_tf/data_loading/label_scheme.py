@@ -114,6 +114,22 @@ class LabelScheme:
             labels[probabilities[..., channel] > REGION_THRESHOLD] = region.written
         return labels
 
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return the probabilities of means of logits, in place: the softmax, or of regions the sigmoid.
+
+        Args:
+            logits: float32 ``(x, y[, z], outputs)``. Those of regions are higher by 0.5, so that `decide` compares them
+                as it compares probabilities.
+        """
+        for plane in logits:  # temporaries of one plane
+            if self.regions:
+                plane[...] = 1 / (1 + np.exp(REGION_THRESHOLD - plane))
+            else:
+                plane -= plane.max(axis=-1, keepdims=True)
+                np.exp(plane, out=plane)
+                plane /= plane.sum(axis=-1, keepdims=True)
+        return logits
+
     def without_annotation(self, labels: np.ndarray) -> np.ndarray | None:
         """Return the mask of voxels without annotation; None if label maps cannot have any."""
         return labels == self.classes if self.has_ignored else None

@@ -98,7 +98,7 @@ class MemberPredictions:
 
         def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             means = _means([network.predict_patches(sample, numbers) for network in networks])
-            return weighted(means, threshold, sample.scheme)
+            return weighted(means, threshold, sample.scheme, plan.averages_logits)
 
         streams = [(network.patch_predictor(), network.views(sample.ndim)) for network in networks]
         plan, steps = networks[0].plan, preprocessor.subfunctions

@@ -203,7 +203,8 @@ def assemble_within(
     held = patches_held([(predictor.batch_size, views) for predictor, views in streams])
     predictors = [predictor for predictor, _ in streams]
     sections = sections_within(budget, plan, steps, predictors, sample, activation_output, held)
-    return assemble(sample, patches, plan, steps, activation_output, sections=sections)
+    logits = plan.averages_logits
+    return assemble(sample, patches, plan, steps, activation_output, sections=sections, logits=logits)
 
 
 def sections_within(

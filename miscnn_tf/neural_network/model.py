@@ -23,7 +23,7 @@ from miscnn_tf._base.files import make_folder
 from miscnn_tf._base.messages import plural, unknown_name
 from miscnn_tf._base.representation import Represented, changed_arguments
 from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
-from miscnn_tf.data_loading.label_scheme import scheme_of
+from miscnn_tf.data_loading.label_scheme import REGION_THRESHOLD, scheme_of
 from miscnn_tf.data_loading.sample import Sample, as_index_list, memory_for
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture import architectures
@@ -53,7 +53,6 @@ from miscnn_tf.neural_network.prediction_output import PredictionOutput
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings, valid_batches
 from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog
-from miscnn_tf.processing.assembling import assemble
 from miscnn_tf.processing.components import ComponentStep
 from miscnn_tf.processing.patching.patch_plan import PatchPlan
 from miscnn_tf.processing.preprocessor import Preprocessor
@@ -67,7 +66,7 @@ logger = logging.getLogger(__name__)
 Loss = str | Callable[[Any, Any], Any]
 
 # Attributes that belong to this machine or this instance; `of_attributes` makes others.
-_MADE = ("_compiled", "_predictor", "id", "trained_on", "epochs_trained", "initialization_weights")
+_MADE = ("_compiled", "_predictors", "id", "trained_on", "epochs_trained", "initialization_weights")
 
 
 class Neural_Network(Represented):
@@ -114,6 +113,7 @@ class Neural_Network(Represented):
         divisors: Divisors of the input size, one per spatial axis.
         postprocessing: Steps that predicted label maps go through, chosen for these weights by
             `miscnn_tf.evaluation.postprocessing_choice`. Training and `load` remove them.
+        model_card: Facts about a model from elsewhere, by their names; `dump` writes them to the file.
         id: A name that is unique to the instance.
 
     Raises:
@@ -167,6 +167,7 @@ class Neural_Network(Represented):
         self.shuffle_batches = True
         self.verbose: str | int = "auto"
         self.postprocessing: tuple[ComponentStep, ...] = ()
+        self.model_card: dict[str, str] = {}
         interface = preprocessor.data_io.interface
         self.three_dim = bool(interface.three_dim)
         self.channels = int(interface.channels)
@@ -212,7 +213,7 @@ class Neural_Network(Represented):
         self.epochs_trained = 0
         self.start_digest: str | None = None
         self._compiled = CompiledModel(self._build(hardware), hardware, optimizer, self.window_shape)
-        self._predictor: PatchPredictor | None = None
+        self._predictors: dict[bool, PatchPredictor] = {}
         self.initialization_weights = self.model.get_weights()
 
     def _build(self, hardware: Hardware) -> SegmentationModel:
@@ -241,7 +242,7 @@ class Neural_Network(Represented):
         hardware = self._choose_hardware() if changes_kind else self.hardware
         after = CompiledModel(self._build(hardware), hardware, before.optimizer, window)
         before.transfer(after, self.loss, self.metrics)
-        self._compiled, self._predictor = after, None
+        self._compiled, self._predictors = after, {}
 
     def _keep_precision(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Rebuild the Keras model in the precision in which an interrupted training began.
@@ -256,7 +257,7 @@ class Neural_Network(Represented):
         hardware, before = replace(self.hardware, precision=found, description=description), self._compiled
         after = CompiledModel(self._build(hardware), hardware, before.optimizer, before.window_shape)
         before.transfer(after, self.loss, self.metrics)
-        self._compiled, self._predictor = after, None
+        self._compiled, self._predictors = after, {}
 
     def attributes_to_send(self) -> dict[str, Any]:
         """Return all attributes except those of the Keras model and the machine, for `of_attributes`."""
@@ -368,6 +369,7 @@ class Neural_Network(Represented):
             self.epochs_trained,
             self.start_digest,
             self.postprocessing,
+            self.model_card,
         )
 
     def in_float32(self) -> keras.Model:
@@ -632,11 +634,9 @@ class Neural_Network(Represented):
             that of `predict`) is test-time augmentation.
         """
         prepared = self.prepared(sample)
-        predictor, plan, steps = self.patch_predictor(), self.plan, self.preprocessor.subfunctions
+        predictor, plan, steps = self._averaged_predictor(), self.plan, self.preprocessor.subfunctions
         return [
-            assemble(
-                prepared, predicted_patches(predictor, plan, prepared, [(axis,)]), plan, steps, activation_output=True
-            )
+            predict_prepared(predictor, plan, steps, prepared, [(axis,)], activation_output=True)
             for axis in flip_axes(self.preprocessor.data_augmentation, prepared.ndim)
         ]
 
@@ -763,7 +763,7 @@ class Neural_Network(Represented):
         """
         views = prediction_views(self.preprocessor.data_augmentation, sample.ndim, flips)
         steps = self.preprocessor.subfunctions
-        predictor = self.patch_predictor()
+        predictor = self._averaged_predictor()
         sample.scheme = self.scheme  # channels mean what the network learned, whichever interface reads the image
         return predict_prepared(predictor, self.plan, steps, sample, views, activation_output, memory_budget, threshold)
 
@@ -781,10 +781,11 @@ class Neural_Network(Represented):
             numbers: Numbers of the patches in the grid; None for all.
 
         Returns:
-            float32 arrays ``(x, y[, z], classes)`` in grid order; if ``infaug`` is set, the mean over the flips.
+            float32 arrays ``(x, y[, z], classes)`` in grid order; if ``infaug`` is set, the mean over the flips. They
+            have logits instead of probabilities if the plan averages these.
         """
         views = prediction_views(self.preprocessor.data_augmentation, sample.ndim)
-        return predicted_patches(self.patch_predictor(), self.plan, sample, views, numbers)
+        return predicted_patches(self._averaged_predictor(), self.plan, sample, views, numbers)
 
     def views(self, ndim: int) -> int:
         """Return the number of predictions averaged for each patch.
@@ -798,19 +799,28 @@ class Neural_Network(Represented):
 
     def patch_predictor(self) -> PatchPredictor:
         """Return the network as a function from patches to class probabilities, in batches that suit the device."""
+        return self._made_predictor(logits=False)
+
+    def _averaged_predictor(self) -> PatchPredictor:
+        """Return the function from patches to what is averaged over patches and flips: see `PatchPlan`."""
+        return self._made_predictor(self.plan.averages_logits)
+
+    def _made_predictor(self, logits: bool) -> PatchPredictor:
         self._fit_window()
-        if self._predictor is None:
+        if logits not in self._predictors:
             on_gpu = bool(tf.config.list_logical_devices("GPU"))
             plan = self.plan
-            self._predictor = PatchPredictor(
+            self._predictors[logits] = PatchPredictor(
                 self.model,
                 self.window_shape,
                 self.channels,
                 prediction_batch_size(plan, on_gpu),
                 jit_compile=(on_gpu if self.jit_compile == "auto" else self.jit_compile)
                 and plan.patch_shape is not None,
+                logits=logits,
+                shift=REGION_THRESHOLD if logits and self.scheme.regions else 0.0,
             )
-        return self._predictor
+        return self._predictors[logits]
 
     # ---------------------------------------------------------------- state
 
@@ -842,7 +852,7 @@ class Neural_Network(Represented):
         twin.initialization_weights = [weight.copy() for weight in self.initialization_weights]
         twin.start_digest = self.start_digest
         twin.take_over(self.model.get_weights(), self.epochs_trained)
-        twin.postprocessing = self.postprocessing
+        twin.postprocessing, twin.model_card = self.postprocessing, dict(self.model_card)
         return twin
 
     def dump(self, file_path: str | Path) -> None:

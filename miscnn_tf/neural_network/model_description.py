@@ -137,6 +137,7 @@ class _Description(Document):
     jit_compile: _Flag | Literal["auto"] = "auto"
     epochs_trained: _Count = 0
     postprocessing: list[dict[str, Any]] | None = None  # its steps are checked by steps_of()
+    model_card: dict[str, str] | None = None
     preprocessor: _Preprocessing
 
 

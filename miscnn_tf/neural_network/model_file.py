@@ -129,7 +129,7 @@ def load_model(
         if metadata.get("trainable") is not None:
             TrainableSet.of_description(metadata["trainable"]).set(network.model)
         network.load(path, custom_objects)
-        network.postprocessing = steps
+        network.postprocessing, network.model_card = steps, metadata.get("model_card") or {}
     return network
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import platform
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,6 +68,7 @@ class NetworkSnapshot:
         epochs_trained: Number of epochs since the initial weights.
         start_digest: Digest of the initial weights if they were set; None for those of the seed.
         postprocessing: Steps that predicted label maps go through.
+        model_card: Facts about a model from elsewhere.
     """
 
     preprocessor: Preprocessor
@@ -87,6 +88,7 @@ class NetworkSnapshot:
     epochs_trained: int
     start_digest: str | None
     postprocessing: tuple[ComponentStep, ...] = ()
+    model_card: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the description in a model file."""
@@ -97,7 +99,8 @@ class NetworkSnapshot:
         description = json.loads(self.to_json())
         for name in _NOT_OF_TRAINING:
             del description[name]
-        description.pop("postprocessing", None)  # chosen after the training
+        for name in ("postprocessing", "model_card"):  # chosen after the training, and words about the model
+            description.pop(name, None)
         if self.start_digest is not None:
             description["start"] = self.start_digest
         del description["preprocessor"]["seed"]  # drawn anew by each program that does not set it
@@ -146,6 +149,7 @@ class NetworkSnapshot:
             "epochs_trained": self.epochs_trained,
             # If missing: none.
             **({"postprocessing": [step.to_plain() for step in self.postprocessing]} if self.postprocessing else {}),
+            **({"model_card": dict(self.model_card)} if self.model_card else {}),
             "preprocessor": {
                 **{name: plain(getattr(preprocessor, name)) for name in (*ARGUMENTS, *SETTINGS)},
                 "subfunctions": [describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],

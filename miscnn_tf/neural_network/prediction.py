@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import combinations, islice
 from typing import cast
 
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from miscnn_tf.data_loading.sample import Sample, memory_for
-from miscnn_tf.errors import MemoryBudgetError
+from miscnn_tf.errors import ConfigurationError, MemoryBudgetError
 from miscnn_tf.neural_network.deep_supervision import first_output
 from miscnn_tf.neural_network.hardware import is_lack_of_device_memory
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, assemble_within
@@ -38,6 +39,11 @@ class PatchPredictor:
         channels: Channels of the image.
         batch_size: Patches per batch; a last, smaller batch is filled up with zeros.
         jit_compile: Whether XLA compiles the prediction.
+        logits: Return what the last layer computes before its activation, plus `shift`.
+        shift: Added to logits.
+
+    Raises:
+        ConfigurationError: If logits are wanted of a network whose last layer has no activation.
 
     Attributes:
         batch_size: The same; halved if a batch does not fit into the device's memory.
@@ -52,6 +58,9 @@ class PatchPredictor:
         channels: int,
         batch_size: int = 1,
         jit_compile: bool = False,
+        *,
+        logits: bool = False,
+        shift: float = 0.0,
     ) -> None:
         self.batch_size = batch_size
         self.patch_shape = patch_shape
@@ -62,11 +71,12 @@ class PatchPredictor:
 
             @tf.function(input_signature=[signature], jit_compile=jit_compile)
             def predict(images: tf.Tensor) -> tf.Tensor:
-                return tf.cast(first_output(model(images, training=False)), tf.float32)
+                return tf.cast(first_output(model(images, training=False)), tf.float32) + shift
 
             # One graph, traced here: a tf.function counts its traces over all networks of the process, and warns
             # about a group of them.
-            return cast(Callable[[tf.Tensor], tf.Tensor], predict.get_concrete_function())
+            with _without_activation(model) if logits else nullcontext():
+                return cast(Callable[[tf.Tensor], tf.Tensor], predict.get_concrete_function())
 
         self._traced = traced
         self._predict = traced(batch_size)
@@ -118,6 +128,24 @@ class PatchPredictor:
         self._predict = self._traced(self.batch_size)
 
 
+@contextmanager
+def _without_activation(model: keras.Model) -> Iterator[None]:
+    """Take the activation out of the last layer, while a graph is traced that shares its weights."""
+    output = first_output(model.outputs)
+    last = next(layer for layer in model.layers if layer.output is output)
+    activation = getattr(last, "activation", None)
+    if activation not in (keras.activations.softmax, keras.activations.sigmoid):
+        raise ConfigurationError(
+            "patchwise_blending='nnunet' averages logits, but the last layer of the network has no softmax or sigmoid; "
+            "use 'gaussian'"
+        )
+    last.activation = keras.activations.linear
+    try:
+        yield
+    finally:
+        last.activation = activation
+
+
 def prediction_batch_size(plan: PatchPlan, on_gpu: bool) -> int:
     """Return the number of patches to predict at once.
 
@@ -144,7 +172,7 @@ def predict_prepared(
     """Segment a prepared sample.
 
     Args:
-        predictor: Predicts its patches.
+        predictor: Predicts its patches: their logits, if the plan averages these.
         plan: Settings of the patches.
         steps: The subfunctions that prepared the sample.
         sample: The sample after all subfunctions.
@@ -159,7 +187,8 @@ def predict_prepared(
     begin = time.perf_counter()
 
     def patches(numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return weighted(predicted_patches(predictor, plan, sample, views, numbers), threshold, sample.scheme)
+        stream = predicted_patches(predictor, plan, sample, views, numbers)
+        return weighted(stream, threshold, sample.scheme, plan.averages_logits)
 
     with memory_for(sample.index, "predicting it", lambda: sample.img_data.shape):
         streams = [(predictor, len(views))]

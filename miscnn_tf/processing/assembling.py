@@ -42,6 +42,7 @@ def assemble(
     activation_output: bool = False,
     *,
     sections: int = 1,
+    logits: bool = False,
 ) -> np.ndarray:
     """Put the predicted patches of a sample together, and undo everything that was done to it.
 
@@ -54,6 +55,7 @@ def assemble(
         activation_output: Return probabilities instead of labels.
         sections: Number of sections of the second axis to work in, each from the patches that reach it: that many
             times less memory, and patches on a border are made twice. The result is the same.
+        logits: The patches have logits: see `LabelScheme.probabilities`.
 
     Returns:
         Labels ``(x, y[, z])``, or probabilities ``(x, y[, z], classes)``, of the original image.
@@ -75,6 +77,7 @@ def assemble(
         sample.scheme.outputs,
         activation_output=activation_output,
         sections=sections,
+        finish=sample.scheme.probabilities if logits and activation_output else None,
     )
 
 
@@ -157,7 +160,9 @@ def _exactly(patches: Iterator[np.ndarray], number: int, sample: Sample) -> Iter
         )
 
 
-def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: LabelScheme) -> Iterator[np.ndarray]:
+def weighted(
+    patches: Iterator[np.ndarray], threshold: float | None, scheme: LabelScheme, logits: bool = False
+) -> Iterator[np.ndarray]:
     """Weight class probabilities, so that the most probable class is the one that a threshold decides for.
 
     The background is weighted by the threshold T, every other class by 1 - T. Of two classes, the foreground is chosen
@@ -168,6 +173,7 @@ def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: Lab
         patches: Class probabilities ``(x, y[, z], classes)``, which add up to 1.
         threshold: The threshold, between 0 and 1; None leaves the patches as they are.
         scheme: Meaning of the labels.
+        logits: The patches have logits, to which the logarithm of the weights is added.
 
     Raises:
         ConfigurationError: If there are regions, which are decided at 0.5.
@@ -184,7 +190,7 @@ def weighted(patches: Iterator[np.ndarray], threshold: float | None, scheme: Lab
     for patch in patches:
         weights = np.full(patch.shape[-1], 1 - threshold, np.float32)
         weights[0] = threshold
-        patch = patch * weights
+        patch = patch + np.log(weights) if logits else patch * weights
         yield patch
         del patch  # otherwise it stays in memory until the next one is predicted
 
@@ -197,6 +203,7 @@ def undo_subfunctions(
     classes: int,
     activation_output: bool = False,
     sections: int = 1,
+    finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Undo the subfunctions, last one first, and decide the labels where that is most exact and cheapest.
 
@@ -213,12 +220,16 @@ def undo_subfunctions(
         classes: Number of channels of the probabilities.
         activation_output: Return probabilities instead of labels.
         sections: Number of sections of the second axis that are requested one after the other; the result is the same.
+        finish: Makes probabilities, in place, of what `open_slabs` makes; it is called after the interpolation.
 
     Returns:
         Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``, on the original grid.
     """
     decide_at = None if activation_output else decision_step(subfunctions)
     undecided = activation_output or decide_at is not None
+    finish_at = None if finish is None else decision_step(subfunctions)
+    if finish is not None and finish_at is None:
+        open_slabs = _finished(open_slabs, finish)
     rows = SlabRows(open_slabs, (*shape, classes), sections)
     values: Any = rows
     for position in reversed(range(len(subfunctions))):
@@ -231,7 +242,13 @@ def undo_subfunctions(
             rows.finish()
         else:
             values = step.postprocessing(view, values, activation_output=undecided)
+        if finish is not None and position == finish_at:
+            values = finish(_whole(values, True, sample.scheme) if isinstance(values, SlabRows) else values)
     return _whole(values, undecided, sample.scheme) if isinstance(values, SlabRows) else cast(np.ndarray, values)
+
+
+def _finished(open_slabs: OpenSlabs, finish: Callable[[np.ndarray], np.ndarray]) -> OpenSlabs:
+    return lambda columns: (slab._replace(array=finish(slab.array)) for slab in open_slabs(columns))
 
 
 def _whole(rows: SlabRows, undecided: bool, scheme: LabelScheme) -> np.ndarray:

@@ -149,7 +149,7 @@ def resize_labels(labels: np.ndarray, shape: Sequence[int], order: int | Sequenc
     return new
 
 
-def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray:
+def resize_probabilities(probabilities: Any, shape: Sequence[int], order: int | Sequence[int] = 1) -> np.ndarray:
     """Interpolate class probabilities linearly onto a grid of `shape` with the same extent.
 
     Linear interpolation keeps them between 0 and 1, and their sum at 1.
@@ -157,11 +157,12 @@ def resize_probabilities(probabilities: Any, shape: Sequence[int]) -> np.ndarray
     Args:
         probabilities: Array ``(x, y[, z], classes)``, or anything that `resized_slabs` accepts.
         shape: The new spatial shape.
+        order: 0 or 1, for all axes or per axis.
 
     Returns:
         Float32 probabilities ``(*shape, classes)``; `probabilities` itself if it has this shape and is float32.
     """
-    return resize_image(probabilities, shape, order=1)
+    return resize_image(probabilities, shape, order)
 
 
 def resize_probabilities_to_labels(
@@ -170,6 +171,7 @@ def resize_probabilities_to_labels(
     slab_bytes: int = SLAB_BYTES,
     sections: int = 1,
     scheme: LabelScheme | None = None,
+    order: int | Sequence[int] = 1,
 ) -> np.ndarray:
     """Interpolate class probabilities onto a grid of `shape` and return the most probable class.
 
@@ -183,6 +185,7 @@ def resize_probabilities_to_labels(
         sections: Number of sections of the second axis. Only the columns of `probabilities` that a section needs are
             requested (``probabilities[:, 3:9]``), and a slab is smaller. The result is the same.
         scheme: Meaning of the labels; None: a class per channel.
+        order: 0 or 1, for all axes or per axis.
 
     Returns:
         Labels of `shape`, uint8 (uint16 above 256 classes); of equally probable classes the lowest.
@@ -196,7 +199,7 @@ def resize_probabilities_to_labels(
     for columns in even_parts(shape[1], sections):
         # Cutting columns out of an array that is not in memory, such as an HDF5 data set, would read all of it.
         part = columns if sections > 1 else None
-        for where, slab in resized_slabs(probabilities, shape, order=1, slab_bytes=slab_bytes, columns=part):
+        for where, slab in resized_slabs(probabilities, shape, order, slab_bytes=slab_bytes, columns=part):
             labels[where, columns] = scheme.decide(slab)
             del slab  # otherwise it stays in memory until the next one is made
     return labels

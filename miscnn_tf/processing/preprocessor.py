@@ -81,7 +81,9 @@ class Preprocessor(Represented):
         patchwise_overlap: Overlap of neighbouring grid patches per axis, in voxels or as a fraction of the patch
             (``0.5``), default ``(0, 0, 0)``. For prediction, half of the patch is usual.
         patchwise_blending: How overlapping predictions are merged: ``"gaussian"`` (the middle of a patch counts more,
-            as in nnU-Net) or ``"average"``.
+            as in nnU-Net), ``"average"``, or ``"nnunet"``: Gaussian weights, patches that are distributed evenly over
+            each axis, and the mean of what the last layer computes before its softmax or sigmoid, over patches, flips
+            and the members of a group. It gives the predictions of nnU-Net's models; trained networks differ little.
         patchwise_skip_blanks: Leave out training patches that hold nothing but `patchwise_skip_class`, default False.
         patchwise_skip_class: Class of blank patches, default 0.
         patchwise_foreground: Share of random training patches that are drawn around a foreground voxel, so that small

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import unquote
 
 from miscnn_tf._base.messages import plural, some_of
@@ -30,7 +30,7 @@ from miscnn_tf.data_loading.formats.image_file import LOSSLESS
 from miscnn_tf.data_loading.formats.volumes import VOLUME_ENDINGS, format_of, prediction_ending
 from miscnn_tf.data_loading.interfaces.listed_files import FoundFiles, ListedFiles_interface
 from miscnn_tf.data_loading.interfaces.sample_paths import SampleFiles
-from miscnn_tf.data_loading.label_keys import LabelMap, is_ignored
+from miscnn_tf.data_loading.label_keys import IGNORE, LabelMap, is_ignored
 from miscnn_tf.errors import DataError, MissingDataError
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,35 @@ the Medical Segmentation Decathlon's and nnU-Net's layout
         if described is not None:
             return f"it holds {described.name}"
         return "it holds imagesTr/" if (folder / "imagesTr").is_dir() else None
+
+    @classmethod
+    def from_description(cls, folder: Path, three_dim: bool) -> Self:
+        """Make the interface of a ``dataset.json`` without data, such as that beside a trained model of nnU-Net.
+
+        Args:
+            folder: Its folder.
+            three_dim: Whether the images are volumes.
+
+        Raises:
+            MissingDataError: If there is no ``dataset.json``.
+            DataError: If it cannot be used.
+        """
+        description = read_description(folder)
+        if description is None:
+            raise MissingDataError(f"{folder} has no {DATASET_JSON}; copy that of the data set")
+        names, channels = description.class_names(), description.channel_names
+        interface = cls(
+            None if channels is None else len(channels),
+            len(names),
+            three_dim,
+            label_map=None if description.ignored is None else {description.ignored: IGNORE},
+            class_names=names,
+            file_ending=description.file_ending,
+        )
+        interface.channel_names = channels
+        if description.regions is not None:
+            interface.regions, interface.regions_class_order = description.regions, description.regions_class_order
+        return interface
 
     @classmethod
     def defines_classes(cls, folder: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.processing.patching.grid import PatchGrid, PatchLocation
 
-MODES = ("gaussian", "average")
+MODES = ("gaussian", "average", "nnunet")
 
 #: Size of the slabs that finished rows are copied to; at least one row.
 PIECE_BYTES = 8 * 2**20
@@ -247,15 +247,16 @@ def window_weights(starts: tuple[int, ...], window: int, mode: str) -> np.ndarra
     Args:
         starts: First voxels of the patches, which cover the axis.
         window: Voxels of a patch.
-        mode: ``"gaussian"`` or ``"average"``.
+        mode: ``"gaussian"``, ``"average"``, or ``"nnunet"``, whose weights are Gaussian.
 
     Returns:
         float64 array ``(len(starts), window)``; at every voxel of the axis the weights of all patches sum to 1, and
         none is 0.
     """
-    if mode == "gaussian":
-        # Centred between the two middle voxels of an even patch, so that the weights are symmetric.
-        distance = (np.arange(window) - (window - 1) / 2) / (window / 8)
+    if mode != "average":
+        # Centred between the two middle voxels of an even patch, so that the weights are symmetric; nnU-Net's are not.
+        centre = window // 2 if mode == "nnunet" else (window - 1) / 2
+        distance = (np.arange(window) - centre) / (window / 8)
         profile = np.exp(-0.5 * distance**2)
     else:
         profile = np.ones(window)

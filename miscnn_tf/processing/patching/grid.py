@@ -57,6 +57,7 @@ class PatchGrid(Sequence[PatchLocation]):
         image_shape: Spatial shape of the image, at least `patch_shape` in each axis (see `padded_shape`).
         patch_shape: Spatial shape of a patch.
         overlap: Voxels that neighbours share, one number per axis or one for all.
+        even: Distribute the patches of each axis evenly instead of moving the last one back, as nnU-Net does.
 
     Attributes:
         starts: First voxels of the patches, one ascending tuple per axis.
@@ -71,7 +72,11 @@ class PatchGrid(Sequence[PatchLocation]):
     """
 
     def __init__(
-        self, image_shape: Sequence[int], patch_shape: Sequence[int], overlap: int | Sequence[int] = 0
+        self,
+        image_shape: Sequence[int],
+        patch_shape: Sequence[int],
+        overlap: int | Sequence[int] = 0,
+        even: bool = False,
     ) -> None:
         self.image_shape = tuple(int(size) for size in image_shape)
         self.patch_shape = tuple(int(size) for size in patch_shape)
@@ -85,7 +90,7 @@ class PatchGrid(Sequence[PatchLocation]):
                 "one number per spatial axis each"
             )
         self.starts: tuple[tuple[int, ...], ...] = tuple(
-            axis_starts(*axis) for axis in zip(self.image_shape, self.patch_shape, self.overlap, strict=True)
+            axis_starts(*axis, even) for axis in zip(self.image_shape, self.patch_shape, self.overlap, strict=True)
         )
 
     @property
@@ -165,13 +170,14 @@ class PatchGrid(Sequence[PatchLocation]):
         return f"PatchGrid(image_shape={self.image_shape}, patch_shape={self.patch_shape}, overlap={self.overlap})"
 
 
-def axis_starts(size: int, window: int, overlap: int) -> tuple[int, ...]:
+def axis_starts(size: int, window: int, overlap: int, even: bool = False) -> tuple[int, ...]:
     """Return the first voxels of the patches that cover one axis; the last patch is moved back inside.
 
     Args:
         size: Voxels along the axis.
         window: Voxels of a patch.
         overlap: Voxels that neighbours share (at least; the last two may share more).
+        even: All starts are distributed evenly, and rounded.
 
     Returns:
         ``ceil((size - window) / (window - overlap)) + 1`` ascending starts, from 0 to ``size - window``.
@@ -195,7 +201,11 @@ def axis_starts(size: int, window: int, overlap: int) -> tuple[int, ...]:
             f"image_shape: the image has {size} voxels on an axis where patch_shape is {window}; pad it to the patch "
             "first, or choose a smaller patch_shape"
         )
-    return (*range(0, size - window, window - overlap), size - window)
+    starts = (*range(0, size - window, window - overlap), size - window)
+    if not even or len(starts) == 1:
+        return starts
+    step = (size - window) / (len(starts) - 1)
+    return tuple(round(step * number) for number in range(len(starts)))
 
 
 def padded_shape(image_shape: Sequence[int], patch_shape: Sequence[int]) -> tuple[int, ...]:

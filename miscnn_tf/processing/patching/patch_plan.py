@@ -52,16 +52,18 @@ def cut(
     shape: tuple[int, ...],
     rng: np.random.Generator | None = None,
     augmentation: Data_Augmentation | None = None,
+    fill: Any = None,
 ) -> Patch:
     """Cut one patch out of a prepared sample, and augment it if an augmentation is given.
 
     Args:
         sample: A prepared sample; its arrays may be memory maps.
-        start: First voxel of the patch per axis; may be negative. Outside the image, the patch holds the image's least
-            value, and background.
+        start: First voxel of the patch per axis; may be negative. Outside the image, the patch holds `fill`, and
+            background.
         shape: Size of the patch per axis.
         rng: Draws the augmentation; needed with one.
         augmentation: How to augment the patch.
+        fill: Value outside the image; None: the least one of each channel.
     """
     drawn = None
     read_start, read_shape = start, shape
@@ -71,7 +73,7 @@ def cut(
         drawn = augmentation.draw(rng, shape, sample.img_data.shape[-1])  # a step may have added channels
         margin, read_shape = drawn.region(shape)
         read_start = tuple(first + before for first, before in zip(start, margin, strict=True))
-    fill = sample.details.get("fill", 0)
+    fill = sample.details.get("fill", 0) if fill is None else fill
     image = read_region(sample.img_data, read_start, read_shape, fill).astype(np.float32, copy=False)
     labels = None
     if sample.seg_data is not None:
@@ -94,7 +96,7 @@ class PatchPlan:
         analysis: ``"fullimage"``, ``"patchwise-crop"`` or ``"patchwise-grid"``.
         patch_shape: Size of a patch per axis; None for whole images.
         overlap: Overlap of neighbouring grid patches per axis, in voxels; empty for whole images.
-        blending: How overlapping predictions are merged, ``"gaussian"`` or ``"average"``.
+        blending: How overlapping predictions are merged: see `Preprocessor`.
         divisors: Whole images are padded to multiples of these, one number per axis; empty: to nothing.
         foreground: Share of random patches that are drawn around a foreground voxel.
         skip_class: Patches with nothing but this class are left out in training; None keeps all.
@@ -117,6 +119,11 @@ class PatchPlan:
     batch_size: int = 1
     seed: int = 0
 
+    @property
+    def averages_logits(self) -> bool:
+        """Whether predictions are averaged before the softmax or sigmoid, instead of after it."""
+        return self.blending == "nnunet"
+
     def patch_shape_for(self, image_shape: Sequence[int]) -> tuple[int, ...]:
         """Return the size of the patches of an image of this (spatial) size: of the padded image, for whole images."""
         if self.patch_shape is not None:
@@ -128,7 +135,7 @@ class PatchPlan:
         """Return the patches that cover the image, or the padded image where it is smaller than a patch."""
         patch_shape = self.patch_shape_for(image_shape)
         overlap = self.overlap[: len(patch_shape)] if self.patch_shape is not None else (0,) * len(patch_shape)
-        return PatchGrid(padded_shape(image_shape, patch_shape), patch_shape, overlap)
+        return PatchGrid(padded_shape(image_shape, patch_shape), patch_shape, overlap, even=self.averages_logits)
 
     def offset(self, image_shape: Sequence[int]) -> tuple[int, ...]:
         """Return the number of voxels of padding before the image on each axis of `grid`."""
@@ -162,7 +169,9 @@ class PatchPlan:
         """
         shape, starts = self.patch_shape_for(sample.img_data.shape[:-1]), self.grid_starts(sample)
         chosen = starts if numbers is None else [starts[number] for number in numbers]
-        return (cut(sample, start, shape).image for start in chosen)
+        # nnU-Net fills with 0, which is the mean after its normalisation.
+        fill = 0 if self.averages_logits else None
+        return (cut(sample, start, shape, fill=fill).image for start in chosen)
 
     def training_start(self, sample: Sample, rng: np.random.Generator) -> tuple[int, ...]:
         """Return the first voxel of a training step's patch of a sample: a random one, or the whole image."""

@@ -8,7 +8,7 @@ from miscnn_tf.processing.subfunctions.cropping import CropNonzero
 from miscnn_tf.processing.subfunctions.normalization import Normalization
 from miscnn_tf.processing.subfunctions.orientation import Orientation
 from miscnn_tf.processing.subfunctions.padding import Padding
-from miscnn_tf.processing.subfunctions.resampling import Resampling
+from miscnn_tf.processing.subfunctions.resampling import NnUNetResampling, Resampling
 from miscnn_tf.processing.subfunctions.resize import Resize
 from miscnn_tf.processing.subfunctions.transform_HU import TransformHU
 from miscnn_tf.registry import Registry
@@ -18,6 +18,7 @@ __all__ = [
     "Clipping",
     "CropNonzero",
     "ImageSpec",
+    "NnUNetResampling",
     "Normalization",
     "Orientation",
     "Padding",
@@ -29,5 +30,15 @@ __all__ = [
 
 #: All subfunctions by name; a package of your own adds to it with an entry point in the group "miscnn_tf.subfunctions".
 subfunctions: Registry[type[Abstract_Subfunction]] = Registry("subfunction", "miscnn_tf.subfunctions")
-for _class in (Clipping, CropNonzero, Normalization, Orientation, Padding, Resampling, Resize, TransformHU):
+for _class in (
+    Clipping,
+    CropNonzero,
+    Normalization,
+    NnUNetResampling,
+    Orientation,
+    Padding,
+    Resampling,
+    Resize,
+    TransformHU,
+):
     subfunctions.register(_class.__name__, _class)

@@ -13,6 +13,7 @@ from miscnn_tf.data_loading.geometry import resampled_shape
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
 from miscnn_tf.processing.interpolation import (
+    ANISOTROPY,
     axis_orders,
     resize_image,
     resize_labels,
@@ -69,27 +70,51 @@ class Regridding(Abstract_Subfunction):
         """Interpolate the image and, in training, the label map onto the new grid. The image becomes float32."""
         before = ImageSpec.of(sample)
         after = self.output_spec(before)
-        image_orders = axis_orders(self.order_img, sample.ndim, before.spacing, after.spacing)
-        label_orders = axis_orders(self.order_seg, sample.ndim, before.spacing, after.spacing)
-        sample.img_data = resize_image(sample.img_data, after.shape, image_orders)
+        image_orders = self.orders(self.order_img, before, after)
+        label_orders = self.orders(self.order_seg, before, after)
+        sample.img_data = self.resize(sample.img_data, after.shape, image_orders)
         if training and sample.seg_data is not None:
             sample.seg_data = resize_labels(sample.seg_data, after.shape, label_orders)
         if after.spacing is not None:
             sample.details["spacing"] = list(after.spacing)
-        self.remember(sample, shape=before.shape, new_shape=after.shape, label_orders=label_orders)
+        self.remember(
+            sample,
+            shape=before.shape,
+            new_shape=after.shape,
+            label_orders=label_orders,
+            probability_orders=self.probability_orders(before, after),
+        )
+
+    def resize(self, image: np.ndarray, shape: tuple[int, ...], orders: tuple[int, ...]) -> np.ndarray:
+        """Interpolate an image ``(x, y[, z], channels)``, and return it as float32."""
+        return resize_image(image, shape, orders)
+
+    def orders(self, order: int, before: ImageSpec, after: ImageSpec) -> tuple[int, ...]:
+        """Return the order of each axis, lower across thick slices."""
+        return axis_orders(order, len(before.shape), before.spacing, after.spacing)
+
+    def probability_orders(self, before: ImageSpec, after: ImageSpec) -> tuple[int, ...]:
+        """Return the order of each axis with which probabilities are brought back: linear."""
+        return (1,) * len(before.shape)
 
     def postprocessing(self, sample: Sample, prediction: np.ndarray, activation_output: bool = False) -> np.ndarray:
         """Interpolate labels, or class probabilities (linearly, as float32), onto the grid before the step."""
         record = self._record(sample, prediction)
         if activation_output:
-            return resize_probabilities(prediction, record["shape"])
+            return resize_probabilities(prediction, record["shape"], record.get("probability_orders", 1))
         return resize_labels(prediction, record["shape"], record["label_orders"])
 
     def postprocess_to_labels(self, sample: Sample, activation: np.ndarray | SlabRows) -> np.ndarray:
         """Interpolate class probabilities and decide the labels after that, a slab at a time."""
-        shape = self._record(sample, activation)["shape"]
+        record = self._record(sample, activation)
         sections = activation.sections if isinstance(activation, SlabRows) else 1
-        return resize_probabilities_to_labels(activation, shape, sections=sections, scheme=sample.scheme)
+        return resize_probabilities_to_labels(
+            activation,
+            record["shape"],
+            sections=sections,
+            scheme=sample.scheme,
+            order=record.get("probability_orders", 1),
+        )
 
     def undoing_bytes(
         self, shape: Sequence[int], original: Sequence[int], classes: int, activation_output: bool
@@ -157,3 +182,81 @@ class Resampling(Regridding):
             )
         kept = [old if new == KEEP else new for old, new in zip(image.spacing, wanted, strict=True)]
         return resampled_shape(image.shape, image.spacing, kept)
+
+
+class NnUNetResampling(Resampling):
+    """Resampling exactly as nnU-Net's, for its models.
+
+    The new shape is rounded to the nearest whole number, instead of down. A volume is anisotropic if a spacing is more
+    than three times the smallest one, of the source, or else of `new_spacing`, and only if one axis alone has the
+    largest; across it, images and predictions have the order `order_across`.
+
+    Args:
+        new_spacing: As in `Resampling`.
+        order_img: Order of the spline for images.
+        order_seg: The same for label maps.
+        order_across: Order across thick slices, 0 (nearest) or 1.
+
+    Example:
+        >>> sample = Sample("a", np.zeros((40, 40, 10)), channels=1, classes=2, extended={"spacing": (0.5, 0.5, 3.0)})
+        >>> NnUNetResampling((0.6, 0.6, 2.9)).preprocessing(sample)
+        >>> sample.img_data.shape
+        (33, 33, 10, 1)
+
+    Reference: ``resample_data_or_seg_to_shape`` of nnunetv2 2.8.1.
+    """
+
+    def __init__(
+        self,
+        new_spacing: Sequence[float | str] = (1, 1, 1),
+        order_img: int = 3,
+        order_seg: int = 1,
+        order_across: int = 0,
+    ) -> None:
+        super().__init__(new_spacing, order_img, order_seg)
+        self.order_across = whole_number(order_across, "NnUNetResampling: order_across", 0, 1)
+
+    def target_shape(self, image: ImageSpec) -> tuple[int, ...]:
+        """Return the shape that gives `new_spacing`, rounded."""
+        super().target_shape(image)  # raises the errors
+        wanted = self._wanted(image)
+        assert image.spacing is not None
+        return tuple(
+            max(1, round(old / new * size)) for old, new, size in zip(image.spacing, wanted, image.shape, strict=True)
+        )
+
+    def orders(self, order: int, before: ImageSpec, after: ImageSpec) -> tuple[int, ...]:
+        """Return the order of each axis."""
+        assert before.spacing is not None
+        return self._lower_across(order, before.spacing, self._wanted(before))
+
+    def probability_orders(self, before: ImageSpec, after: ImageSpec) -> tuple[int, ...]:
+        """Return the order of each axis on the way back, which begins with the new spacing."""
+        assert before.spacing is not None
+        return self._lower_across(1, self._wanted(before), before.spacing)
+
+    def resize(self, image: np.ndarray, shape: tuple[int, ...], orders: tuple[int, ...]) -> np.ndarray:
+        """Interpolate an image; thick slices one by one, each within its own range of values, and then across them."""
+        if len(set(orders)) == 1:
+            return super().resize(image, shape, orders)
+        across = next(axis for axis, order in enumerate(orders) if order != max(orders))
+        within = [axis for axis in range(len(shape)) if axis != across]
+        slices = [
+            resize_image(image.take(place, across), [shape[axis] for axis in within], max(orders))
+            for place in range(image.shape[across])
+        ]
+        return super().resize(np.stack(slices, across), shape, orders)
+
+    def _wanted(self, image: ImageSpec) -> list[float]:
+        assert image.spacing is not None
+        wanted = per_axis(self.new_spacing, len(image.shape), "NnUNetResampling: new_spacing")
+        return [old if new == KEEP else new for old, new in zip(image.spacing, wanted, strict=True)]
+
+    def _lower_across(self, order: int, source: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+        for grid in (source, target):
+            if max(grid) / min(grid) > ANISOTROPY:
+                thick = [axis for axis, size in enumerate(grid) if size == max(grid)]
+                return tuple(
+                    self.order_across if len(thick) == 1 and axis == thick[0] else order for axis in range(len(grid))
+                )
+        return (order,) * len(source)

@@ -23,6 +23,7 @@ from miscnn_tf.processing.subfunctions import (
     Clipping,
     CropNonzero,
     ImageSpec,
+    NnUNetResampling,
     Normalization,
     Orientation,
     Padding,
@@ -57,6 +58,9 @@ STEPS = {
         nonzero=draw(st.booleans()),
     ),
     "Orientation": lambda draw, axes: Orientation(draw(st.sampled_from(["RAS", "LPS", "SAR"]))),
+    "NnUNetResampling": lambda draw, axes: NnUNetResampling(
+        [draw(st.floats(0.5, 3)) for _ in range(axes)], draw(st.integers(0, 5)), order_across=draw(st.integers(0, 1))
+    ),
     "Padding": padding,
     "Resampling": lambda draw, axes: Resampling(
         [draw(st.floats(0.5, 3)) for _ in range(axes)], draw(st.integers(0, 5))
@@ -74,7 +78,7 @@ def cases(draw, name):
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     image = np.random.default_rng(draw(st.integers(0, 9))).normal(0, 60, (*shape, channels)).astype(dtype)
     spacing = tuple(draw(st.floats(0.4, 4)) for _ in range(axes))
-    extended = {"spacing": spacing} if name == "Resampling" or draw(st.booleans()) else {}
+    extended = {"spacing": spacing} if name in ("Resampling", "NnUNetResampling") or draw(st.booleans()) else {}
     if name == "Orientation":
         turned = np.eye(4)[draw(st.permutations(range(3))) + [3]] * [
             *draw(st.tuples(*[st.sampled_from([1, -1])] * 3)),

@@ -1,0 +1,1 @@
+"""Models of nnU-Net: their files, plans and weights."""
