@@ -40,6 +40,8 @@ from miscnn_tf.processing.subfunctions.resampling import KEEP
 #: precision, and half the time.
 _CPU_FEATURES: Final = 16
 
+_HALF: Final = "half as many as in nnU-Net"
+
 #: Most halvings of the standard U-Net on a CPU, whose filters double at each level without an upper limit.
 _CPU_DEPTH: Final = 4
 
@@ -454,17 +456,20 @@ def plan_validation(iterations: int) -> dict[str, Choice]:
 
 
 def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
+    narrow = network.features[0] < FIRST_FEATURES
+    fewer = "a quarter as many as in nnU-Net, because the time allows few steps" if narrow else _HALF
     if _is_simple(network, machine):
+        filters = network.features[0] * _CPU_FEATURES // FIRST_FEATURES
         return Choice(
             {
                 "name": "unet_standard",
-                "n_filters": _CPU_FEATURES,
+                "n_filters": filters,
                 "depth": len(network.features) - 1,
                 "batch_normalization": False,
                 "instance_normalization": True,
             },
-            f"{_CPU_FEATURES} filters, half as many as in nnU-Net, and pooling instead of strides and no deep "
-            "supervision: more steps in the same time on a CPU; instance normalisation suits small batches",
+            f"{filters} filters, {fewer}, and pooling instead of strides and no deep supervision: more steps in the "
+            "same time on a CPU; instance normalisation suits small batches",
         )
     preset, levels = network.preset, len(network.features)
     features = network.features
@@ -472,7 +477,7 @@ def _architecture(network: NetworkPlan, machine: Machine) -> Choice:
         width = f"{features[0]} to {features[-1]} filters, as in nnU-Net"
     else:
         features = tuple(size * _CPU_FEATURES // FIRST_FEATURES for size in features)
-        width = f"{features[0]} to {features[-1]} filters, half as many as in nnU-Net, because a CPU is slow"
+        width = f"{features[0]} to {features[-1]} filters, {fewer}{'' if narrow else ', because a CPU is slow'}"
     depth = "levels until each axis has 4 to 7 voxels; instance normalisation suits small batches"
     if network.slice_axis is not None:
         depth += f"; a 2D network: nothing is filtered across the slices, axis {network.slice_axis}"

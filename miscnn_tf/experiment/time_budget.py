@@ -1,7 +1,7 @@
-"""Patch and batch for a training that a time limits.
+"""Patch, batch and width for a training that a time limits.
 
 nnU-Net's patch is as large as the memory allows, for a training of 250,000 steps. A few minutes on a CPU are better
-spent on more and smaller patches: ``docs/accuracy.md`` has the measurements.
+spent on more and smaller patches, and a narrower network: ``docs/accuracy.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Final
 
 from miscnn_tf.experiment.network_plan import LEAST_BATCH, SMALLEST_EDGE, NetworkPlan, PerAxis
 
-#: Steps below which patch and batch are reduced, and those that a reduced plan has if possible.
+#: Steps below which patch and batch are reduced, those that a reduced plan has if possible, and those below which its
+#: network has half the filters.
 ENOUGH_STEPS: Final = 4000
 FEW_STEPS: Final = 1500
+NARROW_STEPS: Final = 800
 #: Voxels at the coarsest level to which the patch is reduced before the batch.
 WIDE_EDGE: Final = 8
 #: Largest batch on a CPU, on which a larger one takes as much more time as it has patches.
@@ -62,7 +64,8 @@ def fit(plan: NetworkPlan, minutes: float, measure: Callable[[NetworkPlan], floa
     the coarsest level of the network: many small patches of a batch show more of the data than a few large ones. Then
     the batch is chosen for `FEW_STEPS` steps. If even two patches take too long, the patch is reduced further, down to
     `SMALLEST_EDGE` voxels at the coarsest level, and the network loses this level if no axis can be reduced. A step is
-    assumed to take time in proportion to its voxels.
+    assumed to take time in proportion to its voxels. If the reduced plan has fewer than `NARROW_STEPS` steps all the
+    same, the network gets half the filters: a narrow network that is trained longer is better than a wide one.
 
     Args:
         plan: The plan for the memory.
@@ -98,7 +101,11 @@ def fit(plan: NetworkPlan, minutes: float, measure: Callable[[NetworkPlan], floa
             smaller = smaller.with_levels(len(smaller.features) - 1)
         else:
             break
-    return smaller, Budget(minutes, measure(smaller))
+    budget = Budget(minutes, measure(smaller))
+    if budget.steps < NARROW_STEPS:
+        smaller = replace(smaller, features=tuple(size // 2 for size in smaller.features))
+        budget = Budget(minutes, measure(smaller))
+    return smaller, budget
 
 
 def _with_batch(plan: NetworkPlan, voxels: float) -> NetworkPlan:
