@@ -57,6 +57,7 @@ from .processing.subfunctions import (
     Resize as Resize,
     TransformHU as TransformHU,
 )
+from .runs.previous_stage import PreviousStage as PreviousStage
 from .report.run_page import write_report as write_report
 from .pictures.sample_picture import show as show
 from .pictures.visualizer import visualize_samples as visualize_samples

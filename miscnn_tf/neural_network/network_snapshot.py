@@ -142,6 +142,8 @@ class NetworkSnapshot:
             "epochs_trained": self.epochs_trained,
             "preprocessor": {
                 **{name: plain(getattr(preprocessor, name)) for name in (*ARGUMENTS, *SETTINGS)},
+                # If missing: no cascade.
+                **({} if preprocessor.previous_stage is None else {"previous_stage": preprocessor.previous_stage.path}),
                 "subfunctions": [describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
                 **_describe_augmentation(preprocessor.data_augmentation),
             },
