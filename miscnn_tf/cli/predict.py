@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also draw the outlines of the labels over the image, as overlays/….png beside the prediction",
     )
+    parser.add_argument(
+        "--previous-stage",
+        metavar="PATH",
+        help="of a cascade: model or run folder of its previous stage, which segments the images first; or a folder "
+        "(or file) with the segmentations that it made (default: the run that the model records)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace predictions in OUT")
     parser.add_argument(
         "--memory",
@@ -104,5 +110,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         arguments.memory,
         given_data(arguments),
+        arguments.previous_stage,
     )
     return 0
