@@ -58,6 +58,7 @@ from .processing.subfunctions import (
     TransformHU as TransformHU,
 )
 from .nnunet.loading import load_nnunet as load_nnunet
+from .runs.previous_stage import PreviousStage as PreviousStage
 from .report.run_page import write_report as write_report
 from .pictures.sample_picture import show as show
 from .pictures.visualizer import visualize_samples as visualize_samples

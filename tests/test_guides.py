@@ -43,6 +43,7 @@ SMALLER = {
     r"\bepochs=\d+": "epochs=1",
     r"iterations=16": "iterations=1",
     r"k_fold=\d": "k_fold=2",
+    r'"k_fold": 5, "epochs": 100': '"k_fold": 2, "epochs": 1',
     r"folds=3": "folds=2",
     # Boxes of a quarter of the window would be hundreds of predictions.
     r"occlusion_sensitivity\(case, model, classes=\[1\]\)": "occlusion_sensitivity(case, model, 1, 16, 16)",

@@ -20,6 +20,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
     nnUNetPlannerResEncM,
     nnUNetPlannerResEncXL,
 )
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
 _PLANNERS = {
     "plain": ExperimentPlanner,
@@ -65,7 +66,10 @@ def planned(number: int, given: dict[str, Any]) -> dict[str, Any]:
     (prepared / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
     planner = _PLANNERS[given["preset"]](number, given["memory_gb"])
     plans: dict[str, Any] = planner.plan_experiment()
-    return plans
+    # The cascade only names the configuration that it inherits from.
+    manager = PlansManager(plans)
+    own = {name: manager.get_configuration(name).configuration for name in plans["configurations"]}
+    return {**plans, "configurations": own}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from miscnn_tf.cli.data_options import add_data_arguments, data_folder, given_ta
 #: Names of `miscnn_tf.experiment.network_plan.PRESETS`, which needs NumPy.
 PRESETS = ("plain", "residual_M", "residual_L", "residual_XL")
 #: The same of `CONFIGURATIONS` there.
-CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,8 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configuration",
         choices=CONFIGURATIONS,
-        help="training of nnU-Net: 2d, the slices of volumes one by one, 3d_fullres, or 3d_lowres, coarser volumes "
-        "(default: full resolution of volumes or images)",
+        help="training of nnU-Net: 2d, the slices of volumes one by one, 3d_fullres, 3d_lowres, coarser volumes, or "
+        "3d_cascade_fullres, a second stage after 3d_lowres (default: full resolution of volumes or images)",
+    )
+    parser.add_argument(
+        "--previous-stage",
+        metavar="RUN",
+        help="for 3d_cascade_fullres: the folder of the cross-validation of 3d_lowres",
     )
     parser.add_argument(
         "--minutes",
@@ -79,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     memory_gb = None if arguments.memory is None else arguments.memory / 1e9
     given = given_tables(arguments)
+    if arguments.previous_stage is not None:
+        given["data"]["previous_stage"] = os.path.abspath(arguments.previous_stage)
     run_init(
         data_folder(arguments),
         arguments.output,

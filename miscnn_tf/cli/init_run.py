@@ -22,7 +22,7 @@ from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.errors import ConfigurationError, StorageError
 from miscnn_tf.experiment.build import make_interface, make_preprocessor
 from miscnn_tf.experiment.fingerprint import take_fingerprint
-from miscnn_tf.experiment.network_plan import Plans
+from miscnn_tf.experiment.network_plan import CASCADE, LOW_RESOLUTION, Plans
 from miscnn_tf.experiment.planner import (
     Choice,
     Plan,
@@ -84,6 +84,7 @@ def run_init(
 
         require_parts(given_experiment)
     checked = given_experiment.data
+    _require_previous_stage(checked.previous_stage, configuration)
     asked = {"pattern": checked.pattern, **checked.settings}
     inner = enter_data_folder(checked.path, None if checked.layout == AUTO else checked.layout, asked)
     checked = checked.model_copy(update={"path": inner})
@@ -104,7 +105,7 @@ def run_init(
         minutes = given_experiment.network.minutes
 
     def seconds_of(plan: Plan) -> float:
-        return _seconds_per_step(_with_given(plan, given), data_io)
+        return _seconds_per_step(_with_given(plan, given), data_io, checked.previous_stage)
 
     plan = make_plan(
         fingerprint,
@@ -168,6 +169,21 @@ def run_init(
     return experiment
 
 
+def _require_previous_stage(folder: str | None, configuration: str | None) -> None:
+    """Require the folder of the previous stage for a cascade, and none for other networks."""
+    if (folder is not None) == (configuration == CASCADE):
+        return
+    if folder is not None:
+        raise ConfigurationError(
+            f"data.previous_stage = {folder!r} is for the configuration {CASCADE}; add --configuration {CASCADE}, or "
+            "leave it out"
+        )
+    raise ConfigurationError(
+        f"configuration {CASCADE!r} needs the cross-validation of its previous stage: plan {LOW_RESOLUTION}, run "
+        "miscnn-tf cross-validate, and name the folder of that run with --previous-stage"
+    )
+
+
 def _describe_configurations(planned: Plans, configuration: str | None) -> list[str]:
     """Return lines about the configuration of nnU-Net that is planned, and the others."""
     chosen = configuration or planned.default
@@ -214,18 +230,19 @@ def _can_measure(given: Mapping[str, Any]) -> bool:
     return not fixed and Writer().is_alone
 
 
-def _seconds_per_step(plan: Plan, data_io: Data_IO) -> float:
+def _seconds_per_step(plan: Plan, data_io: Data_IO, previous_stage: str | None) -> float:
     """Measure a training step of a plan on this machine."""
     start_tensorflow()
     from miscnn_tf.experiment.build_network import make_model  # imports TensorFlow
     from miscnn_tf.neural_network.step_time import seconds_per_step
 
-    experiment = Experiment.model_validate({"data": {"path": data_io.input_path}, **to_tables(plan)})
+    data = {"path": data_io.input_path, "previous_stage": previous_stage}
+    experiment = Experiment.model_validate({"data": data, **to_tables(plan)})
     network = make_model(experiment, make_preprocessor(experiment, data_io))
     shape = (network.preprocessor.batch_size, *network.window_shape)
     patch = " x ".join(map(str, network.window_shape))
     print(f"Measuring a training step: patches of {patch}, {shape[0]} in a batch …", flush=True)
-    return seconds_per_step(network.model, shape, network.channels, network.classes)
+    return seconds_per_step(network.model, shape, network.input_channels, network.classes)
 
 
 def _plan_split(interface: Abstract_IO, data_io: Data_IO, file: Path, kept: Sequence[Hashable]) -> dict[str, Choice]:

@@ -60,8 +60,9 @@ def plan(
             ``"network.seed=3"``.
         fresh: Replace an earlier plan in the folder, for example to train longer; ``train(fresh=True)`` then replaces
             the training.
-        configuration: Training of nnU-Net: ``2d``, the slices of volumes one by one, ``3d_fullres`` or ``3d_lowres``.
-            By default volumes, or images, in full resolution.
+        configuration: Training of nnU-Net: ``2d``, the slices of volumes one by one, ``3d_fullres``, ``3d_lowres`` or,
+            with the absolute path of its first stage in ``settings={"data.previous_stage": …}``,
+            ``3d_cascade_fullres``. By default volumes, or images, in full resolution.
 
     Returns:
         The planned run.

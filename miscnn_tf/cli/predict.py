@@ -76,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out the postprocessing that the cross-validation chose and stored in its models",
     )
+    parser.add_argument(
+        "--previous-stage",
+        metavar="PATH",
+        help="of a cascade: model or run folder of its previous stage, which segments the images first; or a folder "
+        "(or file) with the segmentations that it made (default: the run that the model records)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace predictions in OUT")
     parser.add_argument(
         "--memory",
@@ -114,5 +120,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         arguments.memory,
         given_data(arguments),
+        arguments.previous_stage,
     )
     return 0

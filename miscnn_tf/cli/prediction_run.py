@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from miscnn_tf._base.configuration import digest, get_config
 from miscnn_tf._base.files import inside, make_folder
 from miscnn_tf._base.messages import plural, some_of
 from miscnn_tf.cli.input_images import ImageSource, data_set_folder, data_set_interface, find_images, with_settings
+from miscnn_tf.cli.previous_stages import PREVIOUS_FOLDER, previous_stage_of, segmentation_of
 from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import ending_of, stem_of
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
@@ -66,11 +68,13 @@ class TrainedModel:
         path: The given path.
         kind: ``"network"``, ``"folds"`` or ``"group"``.
         files: The model files.
+        previous_stage: Of a cascade, what distinguishes the segmentations of its previous stage from others.
     """
 
     path: Path
     kind: str
     files: tuple[Path, ...]
+    previous_stage: str | None = None
 
     @property
     def description(self) -> str:
@@ -118,6 +122,17 @@ def find_model(path: str | Path) -> TrainedModel:
     )
 
 
+def holds_model(path: Path) -> bool:
+    """Return True if a path has a model, rather than label maps."""
+    if fold_folders(path):  # of a cross-validation, finished or not
+        return True
+    try:
+        find_model(path)
+    except (MissingDataError, ConfigurationError):
+        return False
+    return True
+
+
 def run_prediction(
     model_path: str | Path,
     images: str | Path,
@@ -126,8 +141,11 @@ def run_prediction(
     overwrite: bool = False,
     memory: int | None = None,
     data: Mapping[str, Any] | None = None,
+    previous_stage: str | Path | None = None,
 ) -> list[Path]:
     """Segment images.
+
+    Of a cascade, the previous stage segments them first, into ``previous_stage/`` in the output folder.
 
     Args:
         model_path: A model file, or the folder of a training, a cross-validation or a group.
@@ -137,6 +155,8 @@ def run_prediction(
         overwrite: Replace existing predictions; otherwise their images are skipped.
         memory: Limit of the resident memory of the process, in bytes; None for the free memory.
         data: Keys of ``[data]`` for the images, with which they are found and read; None: detected.
+        previous_stage: Of a cascade, the model of its previous stage, as `model_path`; or a folder (of one image, a
+            file) with the segmentations that it made. None: the run that the model file records.
 
     Returns:
         The written files.
@@ -172,10 +192,28 @@ def run_prediction(
         named = zip(values, interface.names_of_classes(), strict=True)
         shown = some_of((f"{as_key(value)} ({name})" for value, name in named), 12)
         print(f"Values in the label maps: {shown}", flush=True)
-    with nullcontext() if _names_a_file(output) else locked_folder(output):
+    stage = previous_stage_of(model.files, previous_stage)
+    if stage is not None and isinstance(interface, NIFTIslicer_interface):
+        raise ConfigurationError(
+            f"{model.path} is the second stage of a cascade on slices of volumes, which this command cannot segment; "
+            "call predict of the loaded model"
+        )
+    with nullcontext() if _names_a_file(output) else locked_folder(output), TemporaryDirectory() as temporary:
+        if stage is not None and holds_model(stage):
+            made = output / PREVIOUS_FOLDER
+            if _names_a_file(output):
+                made = Path(temporary) / f"previous_stage{'.nii.gz' if interface.three_dim else '.png'}"
+            print("First stage of the cascade", flush=True)
+            # As the second stage was trained with them: without postprocessing.
+            labels = PredictionOutput(file_format="nifti" if interface.three_dim else None, postprocessing=False)
+            run_prediction(stage, images, made, labels, overwrite, memory, data)
+            model, stage = replace(model, previous_stage=find_model(stage).digest()), made
+            print(f"Second stage of the cascade: {model.description}", flush=True)
+        elif stage is not None:
+            model = replace(model, previous_stage=str(stage.resolve()))
         if sources is None:
-            return _predict_data_set(model, Path(images), output, result, overwrite, memory, data)
-        return _predict_files(model, sources, output, result, overwrite, memory, settings)
+            return _predict_data_set(model, Path(images), output, result, overwrite, memory, data, stage)
+        return _predict_files(model, sources, output, result, overwrite, memory, settings, stage)
 
 
 def _in_usual_format(result: PredictionOutput, trained: Abstract_IO, output: Path) -> PredictionOutput:
@@ -200,6 +238,7 @@ def _predict_files(
     overwrite: bool,
     memory: int | None,
     settings: Mapping[str, Any],
+    stage: Path | None,
 ) -> list[Path]:
     single = _names_a_file(output)
     targets = [output if single else output / f"{each.name}{_ending(each, result)}" for each in sources]
@@ -226,8 +265,14 @@ def _predict_files(
         if settings:
             reader = interface_for(interface, source.source)
             loaded.preprocessor.data_io.interface = with_settings(reader, settings)
+        previous = {} if stage is None else {"previous_segmentation": segmentation_of(stage, source.name)}
         loaded.predict_file(
-            source.source, target, activation_output=result.activation_output, memory_budget=memory, **_written(result)
+            source.source,
+            target,
+            activation_output=result.activation_output,
+            memory_budget=memory,
+            **previous,
+            **_written(result),
         )
         return target
 
@@ -244,6 +289,7 @@ def _predict_data_set(
     overwrite: bool,
     memory: int | None,
     data: Mapping[str, Any],
+    stage: Path | None,
 ) -> list[Path]:
     trained = model.interface()
     images = data_set_folder(images, trained, data)
@@ -269,6 +315,8 @@ def _predict_data_set(
     if wanted:
         loaded = model.load(data_io)
         _print_postprocessing(loaded, result)
+        if stage is not None:
+            loaded.use_previous_stage(stage)
 
         # The interface writes the values, and the volumes have a picture each, not their slices.
         written_as = _written(replace(result, values="mask", overlay=result.overlay and not slices))
@@ -426,7 +474,11 @@ def _claim(
         "fingerprint": model.digest(),
         "probabilities": result.activation_output,
     }
-    given = {"format": result.file_format, "threshold": result.threshold}
+    given = {
+        "format": result.file_format,
+        "threshold": result.threshold,
+        "previous_stage": model.previous_stage,
+    }
     record |= {name: value for name, value in given.items() if value is not None}
     if not result.postprocessing:
         record["postprocessing"] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def run_training(experiment: Experiment, folder: Path, fresh: bool = False) -> N
     samples = model.preprocessor.data_io.get_indiceslist()
     fold = make_split(experiment, samples)
     model.preprocessor.data_io.check([*fold.training, *fold.validation])
+    _require_previous_stage(model, [*fold.training, *fold.validation])
     writer = writer_of(model)
     writer.write(lambda: claim(folder, experiment, "training"))
     options = _options(experiment, bool(fold.validation), fresh)
@@ -92,6 +93,7 @@ def run_cross_validation(experiment: Experiment, folder: Path, fresh: bool = Fal
     samples = model.preprocessor.data_io.get_indiceslist()
     folds = number_of_folds(experiment, samples)
     model.preprocessor.data_io.check(samples)
+    _require_previous_stage(model, samples)
     writer = writer_of(model)
     writer.write(lambda: claim(folder, experiment, "cross-validation"))
     options = _options(experiment, True, fresh)
@@ -126,6 +128,11 @@ def _make(experiment: Experiment, folder: Path) -> Neural_Network:
     if not sys.stdout.isatty():
         model.verbose = 2  # a line per epoch, since a log file cannot show a progress bar
     return model
+
+
+def _require_previous_stage(model: Neural_Network, samples: Sequence[Hashable]) -> None:
+    if model.preprocessor.previous_stage is not None:
+        model.preprocessor.previous_stage.require(samples)
 
 
 def _options(experiment: Experiment, validates: bool, fresh: bool) -> ValidationOptions:

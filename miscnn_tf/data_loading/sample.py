@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from miscnn_tf.data_loading.label_scheme import LabelScheme
-from miscnn_tf.data_loading.labels import whole_labels
+from miscnn_tf.data_loading.labels import check_labels, whole_labels
 from miscnn_tf.errors import ConfigurationError, DataError, GridError, MemoryBudgetError, MiscnnError
 
 
@@ -32,6 +32,7 @@ class Sample:
         img_data: The image, shape ``(x, y[, z], channels)``.
         seg_data: The label map, shape ``(x, y[, z], 1)``, or None.
         pred_data: The prediction, or None.
+        previous_data: The label map that the previous stage of a cascade made, shape ``(x, y[, z], 1)``, or None.
         shape: Shape of `img_data` as it was read.
         details: Values that processing steps pass on. Numbers, strings, lists and arrays can be stored on disk.
         history: Data that each subfunction needs to undo its change, in the order they ran (plain data).
@@ -72,6 +73,7 @@ class Sample:
         self.shape: tuple[int, ...] = self.img_data.shape
         self.seg_data: np.ndarray | None = None
         self.pred_data: np.ndarray | None = None
+        self.previous_data: np.ndarray | None = None
         self.extended: dict[str, Any] = dict(extended or {})
         self.details: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
@@ -80,6 +82,11 @@ class Sample:
     def ndim(self) -> int:
         """Number of spatial axes, 2 or 3."""
         return 3 if self.three_dim else 2
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the network's input: those of `img_data`, and one per foreground class of `previous_data`."""
+        return self.img_data.shape[-1] + (0 if self.previous_data is None else self.classes - 1)
 
     @property
     def scheme(self) -> LabelScheme:
@@ -135,6 +142,22 @@ class Sample:
             self.pred_data = pred
         else:
             self.pred_data = self._with_channels(pred, "prediction")
+
+    def add_previous(self, labels: np.ndarray) -> None:
+        """Set the label map that the previous stage of a cascade made, ``(x, y[, z])`` or ``(x, y[, z], 1)``.
+
+        Raises:
+            GridError: If its spatial shape is not the image's.
+            LabelError: If its labels are not those of the classes.
+        """
+        where = f"sample {self.index!r}: segmentation of the previous stage"
+        labels = self._with_channels(_as_array(labels), "segmentation of the previous stage")
+        if labels.shape != (*self.img_data.shape[:-1], 1):
+            raise GridError(
+                f"{where}: it has the shape {labels.shape[:-1]}, but the image {self.img_data.shape[:-1]}; it must be "
+                "a label map of this image, on the same grid"
+            )
+        self.previous_data = check_labels(labels, self.classes, where)
 
     def get_extended_data(self) -> dict[str, Any]:
         """Return the metadata of the file (type, affine, spacing, …)."""

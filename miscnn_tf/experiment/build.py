@@ -23,6 +23,7 @@ from miscnn_tf.experiment.schema import (
 )
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.runs.fold import Fold, load_disk2fold
+from miscnn_tf.runs.previous_stage import PreviousStage
 
 #: Keys of attributes of the Preprocessor that are not constructor arguments.
 _ATTRIBUTES = {
@@ -148,7 +149,7 @@ def _labelling(expression: str, key: str) -> Callable[[Hashable], str]:
 
 def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
     """Create the preprocessor."""
-    table, network = experiment.preprocessing, experiment.network
+    table, network, previous = experiment.preprocessing, experiment.network, experiment.data.previous_stage
     arguments = table.given("analysis", "prepare_subfunctions", "prepare_batches", "use_multiprocessing", "cache_bytes")
     if table.patch_shape is not None:
         arguments["patch_shape"] = tuple(table.patch_shape)
@@ -157,6 +158,7 @@ def make_preprocessor(experiment: Experiment, data_io: Data_IO) -> Preprocessor:
         batch_size=network.batch_size,
         subfunctions=table.make_steps(),
         data_aug=experiment.augmentation.make(),
+        previous_stage=None if previous is None else PreviousStage(previous),
         **network.given("seed"),
         **arguments,
     )

@@ -35,11 +35,13 @@ _LARGEST_PATCH: Final = {2: 2048**2, 3: 256**3}
 #: Smallest batch.
 LEAST_BATCH: Final = 2
 
-#: nnU-Net's configurations: slices, volumes in full resolution, and volumes of coarser voxels.
+#: nnU-Net's configurations: slices, volumes in full resolution, volumes of coarser voxels, and volumes in full
+#: resolution together with the segmentation that networks on coarser ones made.
 SLICES: Final = "2d"
 FULL_RESOLUTION: Final = "3d_fullres"
 LOW_RESOLUTION: Final = "3d_lowres"
-CONFIGURATIONS: Final = (SLICES, FULL_RESOLUTION, LOW_RESOLUTION)
+CASCADE: Final = "3d_cascade_fullres"
+CONFIGURATIONS: Final = (SLICES, FULL_RESOLUTION, LOW_RESOLUTION, CASCADE)
 
 PerAxis = tuple[int, ...]
 
@@ -256,7 +258,7 @@ def plan_configurations(
     if len(order) == 2:
         flat = _in_file_order(replace(plan(0), configuration=SLICES), order)
         only = "the images have two axes"
-        return Plans({SLICES: flat}, {FULL_RESOLUTION: only, LOW_RESOLUTION: only})
+        return Plans({SLICES: flat}, dict.fromkeys(CONFIGURATIONS[1:], only))
     full = plan(0)
     coarse = coarser_plan(full, classes, memory_gb, len(shapes))
     refusals = {}
@@ -268,6 +270,10 @@ def plan_configurations(
     if isinstance(coarse, NetworkPlan):
         plans[FULL_RESOLUTION] = replace(full, low_resolution=True)
         plans |= {} if refusals else {LOW_RESOLUTION: coarse}
+    if LOW_RESOLUTION in plans:
+        plans[CASCADE] = replace(plans[FULL_RESOLUTION], configuration=CASCADE)
+    else:
+        refusals[CASCADE] = f"its previous stage, {LOW_RESOLUTION}, is not planned: {refusals[LOW_RESOLUTION]}"
     return Plans({name: _in_file_order(one, order) for name, one in plans.items()}, refusals)
 
 

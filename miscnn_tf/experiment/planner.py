@@ -170,7 +170,8 @@ def make_plan(
         measure: Returns the seconds of a training step of a plan on this machine. With it and a time limit, patch and
             batch on a CPU are reduced for more steps.
         configuration: One of nnU-Net's configurations, `network_plan.CONFIGURATIONS`: ``2d``, the slices of volumes one
-            by one, ``3d_fullres`` or ``3d_lowres``. Default: volumes, or images, in full resolution.
+            by one, ``3d_fullres``, ``3d_lowres``, or ``3d_cascade_fullres``, a second stage in full resolution after
+            ``3d_lowres``. Default: volumes, or images, in full resolution.
 
     Returns:
         The choices.

@@ -227,6 +227,11 @@ class Data(Table):
         description="The label that predictions hold in each region. They are written in this order, so that later "
         "regions cover earlier ones.",
     )
+    previous_stage: str | None = Field(
+        default=None,
+        description="For a cascade: run folder of the cross-validation of the previous stage, whose predictions of the "
+        "samples become further channels of the patches; or a folder of label maps that are named like the samples.",
+    )
     settings: dict[str, Any] = Field(
         default={}, description="Further arguments of the layout's interface, such as `slice_axis` or `structure_dict`."
     )

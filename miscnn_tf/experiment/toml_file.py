@@ -28,6 +28,7 @@ from miscnn_tf.runs.names import KEPT_CONFIGURATIONS
 #: Keys that hold a path relative to the folder of the file.
 _PATHS: Final = (
     ("data", "path"),
+    ("data", "previous_stage"),
     ("split", "file"),
     ("preprocessing", "prepared_folder"),
     ("network", "weights"),

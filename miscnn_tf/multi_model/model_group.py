@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from miscnn_tf._base.files import make_folder
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.description import interface_for, read_for_model
 from miscnn_tf.data_loading.label_scheme import LabelScheme, scheme_of
 from miscnn_tf.data_loading.sample import Sample, as_index_list
@@ -31,9 +32,11 @@ from miscnn_tf.multi_model.member_predictions import MemberPredictions
 from miscnn_tf.multi_model.model import METHODS, Model
 from miscnn_tf.neural_network.memory_budget import MemoryBudget, prepare_image, prepared_sample
 from miscnn_tf.neural_network.prediction_output import PredictionOutput
+from miscnn_tf.neural_network.previous_input import Segmentation, add_previous
 from miscnn_tf.processing.components import ComponentStep
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import PatchSegmenter, Prepare
+from miscnn_tf.runs.previous_stage import PreviousStage
 from miscnn_tf.runs.writer import Writer
 
 if TYPE_CHECKING:
@@ -259,6 +262,7 @@ class Model_Group(Model):
         memory_budget: int | str | None = None,
         threshold: float | None = None,
         postprocessing: bool = True,
+        previous_segmentation: np.ndarray | None = None,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -270,6 +274,7 @@ class Model_Group(Model):
             memory_budget: As in `predict`; `image` is part of it.
             threshold: As in `predict`.
             postprocessing: As in `predict`.
+            previous_segmentation: As in `Neural_Network.predict_array`, for the members that are cascades.
 
         Returns:
             Labels ``(x, y[, z])``, or float32 probabilities ``(x, y[, z], classes)``.
@@ -280,6 +285,7 @@ class Model_Group(Model):
         _require_mean(function, threshold)
         budget = _budget(memory_budget, function)
         sample = self._sample("array", np.asarray(image), extended)
+        self._add_previous(sample, previous_segmentation)
         prediction = self._predict_image(sample, function, output, budget)
         return output.postprocessed(prediction, self.postprocessing, sample.index)
 
@@ -296,6 +302,7 @@ class Model_Group(Model):
         threshold: float | None = None,
         overlay: bool = False,
         postprocessing: bool = True,
+        previous_segmentation: str | Path | np.ndarray | None = None,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
@@ -311,6 +318,7 @@ class Model_Group(Model):
             threshold: Probability above which the foreground is chosen.
             overlay: Also draw the outlines of the labels, to ``overlays/`` beside the result.
             postprocessing: Apply the steps in `postprocessing` of the group to label maps.
+            previous_segmentation: As in `Neural_Network.predict_file`, for the members that are cascades.
 
         Returns:
             The prediction; labels as class numbers.
@@ -326,6 +334,7 @@ class Model_Group(Model):
         image, extended = read_for_model(interface, image_path, self.channels, self.three_dim)
         sample = self._sample(str(image_path), image, extended)
         del image
+        self._add_previous(sample, previous_segmentation, interface)
         write = output.file_writer(interface, sample, output_path)
         prediction = self._predict_image(sample, function, output, budget)
         prediction = output.postprocessed(prediction, self.postprocessing, sample.index)
@@ -376,6 +385,8 @@ class Model_Group(Model):
 
         def prepare(preprocessor: Preprocessor) -> Sample:
             sample = self._sample(str(original.index), original.img_data, original.extended)
+            if preprocessor.previous_stage is not None:
+                sample.previous_data = original.previous_data
             prepare_image(sample, preprocessor.subfunctions, budget, kept=True)
             return sample
 
@@ -396,6 +407,11 @@ class Model_Group(Model):
         with members.on_disk(folder, wants_probabilities(function, activation_output)) as predictions:
             sample = original()
             return aggregate(function, sample, predictions, activation_output), sample
+
+    def _add_previous(self, sample: Sample, given: Segmentation | None, interface: Abstract_IO | None = None) -> None:
+        """Add the segmentation from the previous stage to an image if a member is a cascade."""
+        cascades = [one for one in self.preprocessors() if one.previous_stage is not None]
+        add_previous(sample, (cascades or [self.preprocessor])[0], given, interface)
 
     def _sample(self, name: str, image: np.ndarray, extended: Mapping[str, Any]) -> Sample:
         return Sample(name, image, self.channels, self.classes, extended, self.three_dim, self.scheme)
@@ -470,6 +486,23 @@ class Model_Group(Model):
         self.id = metadata["id"]
         for model, member in zip(self.models, members, strict=True):
             model.id = member["id"]
+
+    def preprocessors(self) -> list[Preprocessor]:
+        """Return the preprocessor of each member, and of the members of groups among them."""
+        found: list[Preprocessor] = []
+        for model in self.models:
+            found += model.preprocessors() if isinstance(model, Model_Group) else [model.preprocessor]
+        return found
+
+    def use_previous_stage(self, path: str | Path) -> None:
+        """Take the segmentations of the previous stage from another folder, for all members that are cascades.
+
+        Args:
+            path: As in `PreviousStage`.
+        """
+        for preprocessor in self.preprocessors():
+            if preprocessor.previous_stage is not None:
+                preprocessor.previous_stage = PreviousStage(path)
 
     def share(self, preprocessor: Preprocessor) -> None:
         """Give the group a preprocessor, and its members too if they must have the group's."""

@@ -263,7 +263,7 @@ class Feed:
         # The last batch of a validation may be smaller.
         size = None if batches.validation else len(batches.share.places(plan.batch_size))
         signature = (
-            tf.TensorSpec((size, *shape, interface.channels), tf.float32),
+            tf.TensorSpec((size, *shape, batches.preprocessor.input_channels), tf.float32),
             tf.TensorSpec((size, *shape), scheme_of(interface).dtype),
         )
         batches_ahead = tf.data.Dataset.from_generator(self.loader.stream, output_signature=signature).prefetch(1)

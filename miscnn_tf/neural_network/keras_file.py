@@ -296,6 +296,7 @@ def _has_architecture_of(network: NetworkSnapshot, metadata: Mapping[str, Any]) 
         ours["config"] is not None
         and metadata.get("architecture") == plain(ours)
         and tuple(metadata.get(name) for name in ("channels", "classes", "three_dim")) == input_output
+        and ("previous_stage" in metadata["preprocessor"]) == (network.preprocessor.previous_stage is not None)
         and region_settings(metadata) == network.scheme.region_settings()
     )
 

@@ -113,7 +113,7 @@ class MemoryBudget:
         now = resident_bytes()  # before the networks are tried, which take memory that stays
         shape = plan.patch_shape_for(sample.img_data.shape[:-1])
         # Of several the sum: memory that one network leaves behind is there for the next one, and was not measured.
-        network = sum(network_bytes(predictor, shape, sample.channels, plan.divisors) for predictor in predictors)
+        network = sum(network_bytes(predictor, shape, sample.input_channels, plan.divisors) for predictor in predictors)
         if _is_mapped(sample.img_data):
             now += sample.img_data.nbytes  # what is read of a file in the store becomes resident
         most = most_sections(plan, sample)

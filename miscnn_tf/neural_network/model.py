@@ -50,6 +50,7 @@ from miscnn_tf.neural_network.prediction import (
     prediction_views,
 )
 from miscnn_tf.neural_network.prediction_output import PredictionOutput
+from miscnn_tf.neural_network.previous_input import add_previous, require_previous
 from miscnn_tf.neural_network.segmentation_model import SegmentationModel, build_model
 from miscnn_tf.neural_network.training import Progress, Training, TrainingSettings, valid_batches
 from miscnn_tf.neural_network.training_log import EpochBar, TrainingLog
@@ -59,6 +60,7 @@ from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.segmenter import Prepare
 from miscnn_tf.runs.best_model import BEST_BY, MOMENTUM
 from miscnn_tf.runs.epoch_log import EpochLog, Renewal
+from miscnn_tf.runs.previous_stage import PreviousStage
 from miscnn_tf.runs.writer import Together, Writer
 
 logger = logging.getLogger(__name__)
@@ -100,7 +102,7 @@ class Neural_Network(Represented):
     Attributes:
         model: The Keras model, compiled. Its layers can be frozen between two trainings (``trainable = False``).
         three_dim: True for volumes.
-        channels: Channels of its input.
+        channels: Channels of the images.
         classes: Classes of the label maps, background included.
         scheme: Meaning of the labels: classes, voxels without annotation, and regions.
         initialization_weights: The initial weights: those of the seed, or those given to `start_from`.
@@ -190,7 +192,7 @@ class Neural_Network(Represented):
         window = " x ".join("any" if size is None else str(size) for size in self.window_shape)
         return {
             "architecture": f"{name} {changed_arguments(self.architecture) or ''}",
-            "input": f"{window} {'voxels' if self.three_dim else 'pixels'}, {plural(self.channels, 'channel')}",
+            "input": f"{window} {'voxels' if self.three_dim else 'pixels'}, {plural(self.input_channels, 'channel')}",
             "output": f"{self.scheme.outputs} {'regions' if self.scheme.regions else 'classes'}",
             "weights": f"{self.model.count_params():,}",
             "loss": _name_of(self.loss),
@@ -218,7 +220,7 @@ class Neural_Network(Represented):
 
     def _build(self, hardware: Hardware) -> SegmentationModel:
         return build_model(
-            self.architecture, self.window_shape, self.channels, self.classes, hardware, self.seed, self.scheme
+            self.architecture, self.window_shape, self.input_channels, self.classes, hardware, self.seed, self.scheme
         )
 
     def _compile(self, *, new_optimizer: bool = False) -> None:
@@ -231,6 +233,12 @@ class Neural_Network(Represented):
             ConfigurationError: If the patch does not fit the architecture, or the network is being trained.
         """
         window, before = self.window_shape, self._compiled
+        channels = before.model.input_shape[-1]
+        if channels is not None and channels != self.input_channels:
+            raise ConfigurationError(
+                f"the network was made for {plural(channels, 'channel')}, but its preprocessor makes "
+                f"{self.input_channels}: preprocessor.previous_stage was set or removed; make a new network"
+            )
         if window == before.window_shape:
             return
         if before.in_training:
@@ -307,6 +315,11 @@ class Neural_Network(Represented):
     def window_shape(self) -> tuple[int | None, ...]:
         """Spatial shape of the network's input, that of a patch or, for whole images, None in each axis."""
         return self.preprocessor.checked_patch_shape() or (None,) * (3 if self.three_dim else 2)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the input: those of the images, and in a cascade one per foreground class."""
+        return self.preprocessor.input_channels
 
     @property
     def learning_rate(self) -> float:
@@ -649,6 +662,7 @@ class Neural_Network(Represented):
         memory_budget: int | str | None = None,
         threshold: float | None = None,
         postprocessing: bool = True,
+        previous_segmentation: np.ndarray | None = None,
     ) -> np.ndarray:
         """Segment an array.
 
@@ -659,6 +673,7 @@ class Neural_Network(Represented):
             memory_budget: As in `predict`; `image` is part of it.
             threshold: As in `predict`.
             postprocessing: As in `predict`.
+            previous_segmentation: Of a cascade, the labels ``(x, y[, z])`` that its previous stage made of this image.
 
         Returns:
             Labels ``(x, y[, z])``, which are class numbers, or float32 probabilities ``(x, y[, z], classes)``.
@@ -667,6 +682,7 @@ class Neural_Network(Represented):
         extended = {} if spacing is None else {"spacing": tuple(spacing)}
         budget = None if memory_budget is None else MemoryBudget(memory_budget)
         sample = Sample("array", np.asarray(image), self.channels, self.classes, extended, self.three_dim, self.scheme)
+        add_previous(sample, self.preprocessor, previous_segmentation)
         prepare_image(sample, self.preprocessor.subfunctions, budget, kept=True)
         prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
         return output.postprocessed(prediction, self.postprocessing, sample.index)
@@ -683,6 +699,7 @@ class Neural_Network(Represented):
         threshold: float | None = None,
         overlay: bool = False,
         postprocessing: bool = True,
+        previous_segmentation: str | Path | np.ndarray | None = None,
     ) -> np.ndarray:
         """Segment an image file, and write the result in the image's own geometry.
 
@@ -698,6 +715,8 @@ class Neural_Network(Represented):
             threshold: Probability above which the foreground is chosen.
             overlay: Also draw the outlines of the labels, to ``overlays/`` beside the result.
             postprocessing: Apply the steps in `postprocessing` of the network to label maps.
+            previous_segmentation: Of a cascade, the segmentation of this image by its previous stage: a file that
+                `predict_file` wrote, or labels ``(x, y[, z])``.
 
         Returns:
             The prediction; labels as class numbers.
@@ -714,6 +733,7 @@ class Neural_Network(Represented):
         del image  # the subfunctions put others in its place
         # Report before the computation what prevents the result from being written.
         write = output.file_writer(interface, sample, output_path)
+        add_previous(sample, self.preprocessor, previous_segmentation, interface)
         prepare_image(sample, self.preprocessor.subfunctions, budget)
         prediction = self.predict_sample(sample, activation_output, memory_budget=budget, **_given(threshold))
         prediction = output.postprocessed(prediction, self.postprocessing, sample.index)
@@ -724,6 +744,15 @@ class Neural_Network(Represented):
             del sample
             output.draw_file(interface, image_path, output_path, prediction)
         return prediction
+
+    def use_previous_stage(self, path: str | Path) -> None:
+        """Take the segmentations of the previous stage from another folder, if the network is a cascade.
+
+        Args:
+            path: As in `PreviousStage`.
+        """
+        if self.preprocessor.previous_stage is not None:
+            self.preprocessor.previous_stage = PreviousStage(path)
 
     @property
     def plan(self) -> PatchPlan:
@@ -764,6 +793,7 @@ class Neural_Network(Represented):
         views = prediction_views(self.preprocessor.data_augmentation, sample.ndim, flips)
         steps = self.preprocessor.subfunctions
         predictor = self._averaged_predictor()
+        require_previous(sample, self.preprocessor)
         sample.scheme = self.scheme  # channels mean what the network learned, whichever interface reads the image
         return predict_prepared(predictor, self.plan, steps, sample, views, activation_output, memory_budget, threshold)
 
@@ -813,7 +843,7 @@ class Neural_Network(Represented):
             self._predictors[logits] = PatchPredictor(
                 self.model,
                 self.window_shape,
-                self.channels,
+                self.input_channels,
                 prediction_batch_size(plan, on_gpu),
                 jit_compile=(on_gpu if self.jit_compile == "auto" else self.jit_compile)
                 and plan.patch_shape is not None,

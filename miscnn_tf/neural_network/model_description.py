@@ -42,6 +42,7 @@ from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.patching.patch_plan import ANALYSES
 from miscnn_tf.processing.preprocessor import SETTINGS, Preprocessor
 from miscnn_tf.processing.subfunctions import subfunctions as known_subfunctions
+from miscnn_tf.runs.previous_stage import PreviousStage
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class _Preprocessing(Document):
     subfunctions: list[Described]
     data_augmentation: _Augmentation | None
     data_augmentation_class: str | None = None
+    previous_stage: str | None = None
 
 
 class _Trainable(Document):
@@ -325,6 +327,8 @@ def make_preprocessor(
         data_io,
         subfunctions=subfunctions,
         data_aug=_make_augmentation(settings, own),
+        # Files of other networks lack it.
+        previous_stage=PreviousStage(settings["previous_stage"]) if settings.get("previous_stage") else None,
         **{name: settings[name] for name in ARGUMENTS},
     )
     for name in set(SETTINGS) - set(ARGUMENTS):

@@ -152,6 +152,8 @@ class NetworkSnapshot:
             **({"model_card": dict(self.model_card)} if self.model_card else {}),
             "preprocessor": {
                 **{name: plain(getattr(preprocessor, name)) for name in (*ARGUMENTS, *SETTINGS)},
+                # If missing: no cascade.
+                **({} if preprocessor.previous_stage is None else {"previous_stage": preprocessor.previous_stage.path}),
                 "subfunctions": [describe_known(step, known_subfunctions) for step in preprocessor.subfunctions],
                 **_describe_augmentation(preprocessor.data_augmentation),
             },

@@ -364,7 +364,7 @@ class Training:
                 "the device's memory. Train on patches (analysis='patchwise-crop' with a patch_shape), or choose a "
                 "coarser Resampling or a network of fewer filters (n_filters) or levels"
             ) from error
-        image = np.zeros((*shapes[predicted], self.network.channels), np.float32)
+        image = np.zeros((*shapes[predicted], self.network.preprocessor.input_channels), np.float32)
         try:
             for _ in self.predictor()([image]):
                 pass

@@ -369,7 +369,7 @@ def assembling_bytes(
     row = width * math.prod(grid.image_shape[2:]) * item
     sums = window[0] * row + 3 * max(PIECE_BYTES, row)
     # The network's input for each of them, one more that is being cut, and the image that it is cut from.
-    windows = held * math.prod(window) * item + (held + 2) * math.prod(window) * sample.channels * 4
+    windows = held * math.prod(window) * item + (held + 2) * math.prod(window) * sample.input_channels * 4
     return AssemblingMemory(windows, sums, resampling, result)
 
 

@@ -20,6 +20,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import DataError
 from miscnn_tf.processing.preparation import prepare_in_worker, prepare_sample, start_worker
+from miscnn_tf.processing.previous_segmentations import PreviousSegmentations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ def prepare_in_parallel(
     keep: Callable[[Hashable, Callable[[], Sample]], T],
     threads: int,
     use_processes: bool,
+    previous_stage: PreviousSegmentations | None = None,
 ) -> list[T]:
     """Prepare samples several at a time, with a progress bar.
 
@@ -44,6 +46,7 @@ def prepare_in_parallel(
         keep: Called in a thread with the name of a sample, and a function that prepares it.
         threads: Number of samples at a time.
         use_processes: Whether to prepare them in processes.
+        previous_stage: The segmentations that the previous stage of a cascade made.
 
     Returns:
         The results of `keep`, in the order of the names.
@@ -51,12 +54,12 @@ def prepare_in_parallel(
     Raises:
         DataError: If a process was killed.
     """
-    with _executors(data_io, subfunctions, threads, use_processes) as (readers, processes):
+    with _executors(data_io, subfunctions, previous_stage, threads, use_processes) as (readers, processes):
 
         def prepare(index: Hashable) -> T:
             def make() -> Sample:
                 if processes is None:
-                    return prepare_sample(data_io, subfunctions, index, load_seg=training)
+                    return prepare_sample(data_io, subfunctions, index, training, previous_stage=previous_stage)
                 try:
                     return processes.submit(prepare_in_worker, index, training).result()
                 except BrokenProcessPool as error:
@@ -83,7 +86,11 @@ def prepare_in_parallel(
 
 @contextmanager
 def _executors(
-    data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction], number: int, use_processes: bool
+    data_io: Data_IO,
+    subfunctions: Sequence[Abstract_Subfunction],
+    previous_stage: PreviousSegmentations | None,
+    number: int,
+    use_processes: bool,
 ) -> Iterator[tuple[Executor, Executor | None]]:
     # More than there are processors would not be faster, but need more memory.
     number = min(whole_number(number, "mp_threads", least=1), os.cpu_count() or 1)
@@ -94,7 +101,7 @@ def _executors(
         # Not fork: TensorFlow's threads do not survive it.
         context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
         theirs, ours = context.Pipe(duplex=False)
-        job = (data_io, subfunctions, theirs)
+        job = (data_io, subfunctions, previous_stage, theirs)
         with theirs, ours, ProcessPoolExecutor(number, context, start_worker, job) as processes:
             try:
                 yield threads, processes

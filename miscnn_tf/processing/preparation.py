@@ -25,6 +25,7 @@ from miscnn_tf.data_loading.labels import check_labels, count_voxels, whole_labe
 from miscnn_tf.data_loading.sample import Sample, memory_for
 from miscnn_tf.errors import ConfigurationError, DataError, GridError
 from miscnn_tf.processing.patching.grid import class_locations
+from miscnn_tf.processing.previous_segmentations import PreviousSegmentations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def prepare_sample(
     index: Hashable,
     load_seg: bool,
     loaded: Callable[[Sample], None] | None = None,
+    previous_stage: PreviousSegmentations | None = None,
 ) -> Sample:
     """Load a sample, run the subfunctions, and add what cutting patches needs.
 
@@ -80,6 +82,7 @@ def prepare_sample(
         index: The sample's name.
         load_seg: Load and process its label map.
         loaded: Called with the sample before the first step.
+        previous_stage: The segmentations that the previous stage of a cascade made.
 
     Returns:
         The sample, its image in the type that the steps left (an unchanged CT stays int16), its label map uint8 (uint16
@@ -93,6 +96,8 @@ def prepare_sample(
     """
     sample = data_io.sample_loader(index, load_seg=load_seg)
     data_io.require_classes(sample)
+    if previous_stage is not None:
+        sample.add_previous(previous_stage.load(data_io.interface, sample))
     if loaded is not None:
         loaded(sample)
     run_subfunctions(sample, subfunctions, training=load_seg)
@@ -100,6 +105,9 @@ def prepare_sample(
         if sample.seg_data is not None:
             where = f"{_after(sample, subfunctions)}: label map"
             sample.seg_data = check_labels(sample.seg_data, sample.scheme.labels, where)
+        if sample.previous_data is not None:
+            where = f"{_after(sample, subfunctions)}: segmentation of the previous stage"
+            sample.previous_data = check_labels(sample.previous_data, sample.classes, where)
         for name in ("fill", "voxels", "locations"):
             sample.details.pop(name, None)  # a custom interface may use these keys, too
         complete(sample)
@@ -144,21 +152,22 @@ def patch_locations(labels: np.ndarray, scheme: LabelScheme) -> np.ndarray:
 
 
 def _require_one_grid(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> None:
-    image, labels = sample.img_data, sample.seg_data
+    image = sample.img_data
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "biuf" or image.ndim != sample.ndim + 1:
         raise DataError(
             f"{_after(sample, subfunctions)} is {_described(image)}, not an image: an array of numbers "
             f"({'x, y, z' if sample.three_dim else 'x, y'}, channels)"
         )
-    if labels is None:
-        return
-    if not isinstance(labels, np.ndarray) or labels.shape != (*image.shape[:-1], 1):
-        raise GridError(
-            f"{_after(sample, subfunctions)}: the image has shape {image.shape}, its label map is "
-            f"{_described(labels)}; a step that crops, flips or resamples sample.img_data has to do the same to "
-            "sample.seg_data, "
-            f"{(*image.shape[:-1], 1)}"
-        )
+    maps = (("label map", "seg_data"), ("segmentation of the previous stage", "previous_data"))
+    for (name, attribute), labels in zip(maps, (sample.seg_data, sample.previous_data), strict=True):
+        if labels is None:
+            continue
+        if not isinstance(labels, np.ndarray) or labels.shape != (*image.shape[:-1], 1):
+            raise GridError(
+                f"{_after(sample, subfunctions)}: the image has shape {image.shape}, its {name} is "
+                f"{_described(labels)}; a step that crops, flips or resamples sample.img_data has to do the same to "
+                f"sample.{attribute}, {(*image.shape[:-1], 1)}"
+            )
 
 
 def _after(sample: Sample, subfunctions: Sequence[Abstract_Subfunction]) -> str:
@@ -172,22 +181,29 @@ def _described(value: object) -> str:
 class _Job(NamedTuple):
     data_io: Data_IO
     subfunctions: Sequence[Abstract_Subfunction]
+    previous_stage: PreviousSegmentations | None
 
 
 _job: _Job | None = None
 
 
-def start_worker(data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction], lifeline: Connection) -> None:
+def start_worker(
+    data_io: Data_IO,
+    subfunctions: Sequence[Abstract_Subfunction],
+    previous_stage: PreviousSegmentations | None,
+    lifeline: Connection,
+) -> None:
     """Initialize a worker process for `prepare_in_worker`.
 
     Args:
         data_io: Source of the samples.
         subfunctions: The steps, in order.
+        previous_stage: The segmentations that the previous stage of a cascade made.
         lifeline: Reading end of a pipe whose writing end only the main process holds. When the main process closes it
             or is killed, the worker ends at once.
     """
     global _job
-    _job = _Job(data_io, subfunctions)
+    _job = _Job(data_io, subfunctions, previous_stage)
     # Ctrl-C in a terminal reaches every process; the main process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
@@ -202,7 +218,7 @@ def _end_with(lifeline: Connection) -> None:
 def prepare_in_worker(index: Hashable, load_seg: bool) -> Sample:
     """Run `prepare_sample` in a worker process."""
     assert _job is not None, "start_worker() was not called in this process"
-    return prepare_sample(*_job, index, load_seg)
+    return prepare_sample(_job.data_io, _job.subfunctions, index, load_seg=load_seg, previous_stage=_job.previous_stage)
 
 
 class PreparationKey:
@@ -211,14 +227,21 @@ class PreparationKey:
     Args:
         data_io: Source of the samples.
         subfunctions: The steps, in order.
+        previous_stage: The segmentations that the previous stage of a cascade made.
 
     Attributes:
         image_is_the_same: The image of a sample is the same for training and for prediction.
         obstacles: Reasons why another run cannot use these prepared samples; of the samples requested so far.
     """
 
-    def __init__(self, data_io: Data_IO, subfunctions: Sequence[Abstract_Subfunction]) -> None:
+    def __init__(
+        self,
+        data_io: Data_IO,
+        subfunctions: Sequence[Abstract_Subfunction],
+        previous_stage: PreviousSegmentations | None = None,
+    ) -> None:
         self.data_io = data_io
+        self._previous_stage = previous_stage
         self._known: dict[tuple[Hashable, bool], str] = {}
         self._sources: dict[Hashable, str] = {}
         self.image_is_the_same = all(step.same_image_in_training for step in subfunctions)
@@ -279,7 +302,9 @@ class PreparationKey:
             source = f"unknown source, run {self.data_io.seed}"
         else:
             self._sources[index] = source
-        return digest(self._settings, source, str(index), load_seg)
+        # A further argument only of a cascade, so that samples of earlier versions keep their key.
+        previous = [] if self._previous_stage is None else [self._previous_stage.fingerprint(index)]
+        return digest(self._settings, source, str(index), load_seg, *previous)
 
 
 def _identity(instance: object) -> dict[str, Any]:

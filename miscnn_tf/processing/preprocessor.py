@@ -30,6 +30,7 @@ from miscnn_tf.processing.parallel_preparation import prepare_in_parallel
 from miscnn_tf.processing.patching.blending import MODES
 from miscnn_tf.processing.patching.patch_plan import ANALYSES, PatchPlan, checked_overlap, checked_patch_shape, cut
 from miscnn_tf.processing.preparation import PreparationKey, Surveyed, complete, prepare_sample, remarks, survey
+from miscnn_tf.processing.previous_segmentations import PreviousSegmentations
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ class Preprocessor(Represented):
         seed: Seed of every draw (crops, augmentation, order). None draws one, which is kept in the attribute.
         cache_bytes: RAM for prepared samples, in bytes or as text such as ``"4GB"``; None for a quarter of the
             machine's.
+        previous_stage: Segmentations that the previous stage of a cascade made, a `PreviousStage`. They become further
+            channels of the patches, one per foreground class.
 
     Attributes:
         patchwise_overlap: Overlap of neighbouring grid patches per axis, in voxels or as a fraction of the patch
@@ -118,6 +121,7 @@ class Preprocessor(Represented):
         *,
         seed: int | None = None,
         cache_bytes: int | str | None = None,
+        previous_stage: PreviousSegmentations | None = None,
     ) -> None:
         if analysis not in ANALYSES:
             raise _unknown_analysis(analysis)
@@ -146,6 +150,8 @@ class Preprocessor(Represented):
         self.cache_bytes = (
             _quarter_of_memory() if cache_bytes is None else byte_count(cache_bytes, "cache_bytes", least=0)
         )
+
+        self.previous_stage = previous_stage
 
         self.patchwise_overlap: tuple[float, ...] | float = (0, 0, 0)
         self.patchwise_blending = "gaussian"
@@ -179,7 +185,7 @@ class Preprocessor(Represented):
 
     def preparation_key(self) -> PreparationKey:
         """Return the object that names prepared samples, for the present settings."""
-        return PreparationKey(self.data_io, self.subfunctions)
+        return PreparationKey(self.data_io, self.subfunctions, self.previous_stage)
 
     def prepare_sample_subfunctions(
         self,
@@ -211,7 +217,9 @@ class Preprocessor(Represented):
                 return trained_on
 
         def make() -> Sample:
-            sample = prepare_sample(self.data_io, self.subfunctions, index, load_seg=training, loaded=loaded)
+            sample = prepare_sample(
+                self.data_io, self.subfunctions, index, training, loaded, previous_stage=self.previous_stage
+            )
             if looked_at_before:
                 key.require_same_source(index)
             return sample
@@ -235,6 +243,8 @@ class Preprocessor(Represented):
         """
         indices = as_index_list(indices_list)
         plan = self.plan() if plan is None else plan
+        if training and self.previous_stage is not None:
+            self.previous_stage.require(indices)
         key, cache = self.preparation_key(), self.cache
 
         def keep(index: Hashable, make: Callable[[], Sample]) -> Surveyed:
@@ -244,6 +254,7 @@ class Preprocessor(Represented):
         surveyed = prepare_in_parallel(
             *(indices, self.data_io, self.subfunctions, training, keep, self.mp_threads),
             use_processes=self.use_multiprocessing and self._may_start_processes(),
+            previous_stage=self.previous_stage,
         )
         _require_one_size(surveyed, plan)
         for remark in remarks(surveyed, plan.patch_shape):
@@ -279,6 +290,7 @@ class Preprocessor(Represented):
             "samples": f"{len(self.data_io.indices_list)} in {self.data_io.input_path}",
             "subfunctions": ", ".join(map(repr, self.subfunctions)) or "none",
             "augmentation": ", ".join(enabled) or "none",
+            **({} if self.previous_stage is None else {"previous_stage": self.previous_stage.path}),
             "analysis": self.analysis,
             "patch_shape": self.patch_shape,
             "patchwise_overlap": self.patchwise_overlap,
@@ -337,6 +349,12 @@ class Preprocessor(Represented):
             ConfigurationError: If `patch_shape` was set to an invalid value.
         """
         return checked_patch_shape(self.patch_shape, self.analysis, self._axes)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the patches: those of the images, and in a cascade one per foreground class."""
+        interface = self.data_io.interface
+        return int(interface.channels) + (0 if self.previous_stage is None else int(interface.classes) - 1)
 
     @property
     def _axes(self) -> int:

@@ -424,7 +424,10 @@ def _is_list_of_outputs(path: Path) -> bool:
 
 _PREDICTION_RECORDS: Final = {
     names.MARK_FILE: ({"made_by"}, {"files", "others", "saving"}),
-    names.PREDICTION_RECORD_FILE: ({"model", "fingerprint", "probabilities"}, {"label_values", "postprocessing"}),
+    names.PREDICTION_RECORD_FILE: (
+        {"model", "fingerprint", "probabilities"},
+        {"label_values", "format", "threshold", "postprocessing", "previous_stage"},
+    ),
 }
 
 # Files that identify a run folder, and files that are only removed beside one of them.

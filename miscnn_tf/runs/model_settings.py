@@ -60,6 +60,9 @@ def model_settings(model: Any) -> dict[str, Any]:
         settings[name] = list(value) if isinstance(value, tuple | list) else value
     settings["subfunctions"] = [comparable(step) for step in getattr(preprocessor, "subfunctions", None) or []]
     settings["data_augmentation"] = comparable(getattr(preprocessor, "data_augmentation", None))
+    previous_stage = getattr(preprocessor, "previous_stage", None)
+    if previous_stage is not None:
+        settings["previous_stage"] = previous_stage.path
     settings |= getattr(model, "settings_beyond_defaults", dict)()
     start = getattr(model, "start_digest", None)
     if start is not None:

@@ -16,6 +16,7 @@ from miscnn_tf.data_loading.data_io import Data_IO
 from miscnn_tf.data_loading.file_names import is_nifti
 from miscnn_tf.data_loading.formats import image_file, nifti_writer
 from miscnn_tf.data_loading.formats.image_file import LOSSLESS
+from miscnn_tf.data_loading.interfaces.abstract_io import Abstract_IO
 from miscnn_tf.data_loading.interfaces.dictionary_io import Dictionary_interface
 from miscnn_tf.data_loading.label_scheme import scheme_of
 from miscnn_tf.data_loading.labels import check_labels
@@ -38,7 +39,11 @@ def load_prediction(data_io: Data_IO, index: Hashable, folder: str | Path) -> np
         MissingDataError: If the prediction does not exist.
         DataError: If it does not hold labels.
     """
-    interface = data_io.interface
+    return read_prediction(data_io.interface, index, folder)
+
+
+def read_prediction(interface: Abstract_IO, index: Hashable, folder: str | Path) -> np.ndarray:
+    """Load a prediction by the interface of the sample, as in `load_prediction`."""
     path = inside(folder, index, ".npy")
     labels: Any
     if path.is_file():

@@ -58,7 +58,7 @@ def occlusion_sensitivity(
         size: Voxels of a box, per axis or for all; by default a quarter of the patch.
         stride: From box to box, at most `size`; by default `size`.
         value: Value that covers the image, for all channels or one per channel, after the subfunctions; by default the
-            mean of the image.
+            mean of the image. In a cascade, the segmentation of the previous stage is not covered.
         region: Where the mean is taken: ``"predicted"`` (each patch's voxels that have that label when nothing is
             covered), ``"all"``, ``"truth"`` (the sample's label map), or masks by sample, ``{index: (x, y[, z])}``, on
             the original image. A class without any voxel in its region has a map of 0.
@@ -117,6 +117,8 @@ def _box_drops(
     """Return the drop of each box, ``(boxes, classes)``, in the grid's order."""
     # A patch, and the number of the box that is covered in it; the predictor takes some ahead of its results.
     running: deque[tuple[RegionPatch, int | None]] = deque()
+    # Not the channels of a cascade's previous stage.
+    image = slice(0, region.sample.img_data.shape[-1])
 
     def images() -> Iterator[np.ndarray]:
         for patch in region.patches():
@@ -125,7 +127,7 @@ def _box_drops(
             for number, inner in _boxes_in(grid, patch.start, patch.image.shape[:-1]):
                 running.append((patch, number))
                 covered = patch.image.copy()
-                covered[inner] = cover
+                covered[(*inner, image)] = cover
                 yield covered
 
     drops = np.zeros((len(grid), len(numbers)))

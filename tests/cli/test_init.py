@@ -173,3 +173,20 @@ def test_the_configurations_of_nnunet(experiment: Path, tmp_path: Path, capsys: 
     assert init(data, "-o", tmp_path / "low.toml", "--configuration", "3d_lowres") == 1
     assert "'3d_lowres' is not planned for this data set: a patch in full res" in capsys.readouterr().err
     assert not (tmp_path / "low.toml").exists()
+    cascade = (data, "-o", tmp_path / "low.toml", "--configuration", "3d_cascade_fullres")
+    assert init(*cascade) == 1
+    assert "name the folder of that run with --previous-stage" in capsys.readouterr().err
+    assert init(*cascade, "--previous-stage", tmp_path) == 1
+    assert "its previous stage, 3d_lowres, is not planned: a patch in full resolution" in capsys.readouterr().err
+    assert init(data, "-o", tmp_path / "low.toml", "--previous-stage", tmp_path) == 1
+    assert "is for the configuration 3d_cascade_fullres" in capsys.readouterr().err
+
+
+def test_a_cascade_names_its_previous_stage(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # So little memory that the small scans are large.
+    arguments = ("--configuration", "3d_cascade_fullres", "--previous-stage", "coarse_run", "--memory", "1MB")
+    assert init(experiment.parent / "data", "-o", tmp_path / "fine.toml", *arguments) == 0
+    made = read_experiment(tmp_path / "fine.toml")
+    assert made.data.previous_stage == str(tmp_path / "coarse_run")
+    assert "Configuration 3d_cascade_fullres of nnU-Net" in (tmp_path / "fine.toml").read_text()

@@ -55,7 +55,7 @@ def test_the_plans_are_of_many_kinds() -> None:
     counts = {name: sum(name in one["configurations"] for one in PLANS) for name in CONFIGURATIONS}
     assert counts["2d"] == len(PLANS)
     assert counts["3d_fullres"] >= 30
-    assert 10 <= counts["3d_lowres"] < counts["3d_fullres"]
+    assert 10 <= counts["3d_cascade_fullres"] == counts["3d_lowres"] < counts["3d_fullres"]
 
 
 def test_slices_of_volumes_are_those_across_the_coarsest_axis() -> None:
@@ -73,6 +73,7 @@ def test_slices_of_volumes_are_those_across_the_coarsest_axis() -> None:
     [
         ((36, 50, 35), (1, 1, 1), "3d_lowres", "a patch in full resolution covers 100 % of the median image"),
         ((512, 512, 432), None, "3d_lowres", "their voxel size is unknown"),
+        ((512, 512, 432), None, "3d_cascade_fullres", "its previous stage, 3d_lowres, is not planned: .* unknown"),
         (
             (210, 210, 210),
             (1, 1, 1),
@@ -80,7 +81,12 @@ def test_slices_of_volumes_are_those_across_the_coarsest_axis() -> None:
             "would have .* % of the voxels, and nnU-Net leaves them out above 50",
         ),
         ((300, 200), (1, 1), "3d_fullres", "the images have two axes; choose one of: 2d"),
-        ((36, 50, 35), (1, 1, 1), "3d", "the configuration '3d' is unknown. Known: 2d, 3d_fullres, 3d_lowres"),
+        (
+            (36, 50, 35),
+            (1, 1, 1),
+            "3d",
+            "the configuration '3d' is unknown. Known: 2d, 3d_cascade_fullres, 3d_fullres, 3d_lowres",
+        ),
     ],
 )
 def test_a_configuration_that_is_not_planned_is_an_error_with_the_reason(

@@ -482,6 +482,8 @@ def test_low_resolution_is_planned_where_nnunet_does() -> None:
     coarse = [512 * 0.75 / spacing[0], 512 * 0.75 / spacing[1], 480 / spacing[2]]
     assert 0.25 <= np.prod(patch) / np.prod(coarse) < 0.35
     assert "of the median image" in low["preprocessing"]["spacing"].reason
+    # The second stage is the network in full resolution, with more channels.
+    assert make_plan(liver, GPU, ["0", "liver"], configuration="3d_cascade_fullres") == full
     with pytest.raises(ConfigurationError, match=r"'3d_lowres' is not planned.*a patch in full resolution covers"):
         make_plan(fingerprint((36, 50, 35), (1, 1, 1)), GPU, ["0", "1"], configuration="3d_lowres")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pointwise import Pointwise
 
+import miscnn_tf
 from miscnn_tf.errors import ConfigurationError
 from miscnn_tf.neural_network.architecture.abstract_architecture import Abstract_Architecture
 from miscnn_tf.neural_network.architecture.unet.standard import Architecture
@@ -31,6 +32,30 @@ class OneVoxel(Abstract_Architecture):
 
 def sigmoid(value):
     return 1 / (1 + np.exp(-float(value)))
+
+
+class FirstAndLastChannel(Abstract_Architecture):
+    """The logit of class 1 is the sum of the first and the last channel."""
+
+    def create_model(self, input_shape, n_labels=2):
+        image = keras.Input(input_shape)
+        logit = image[..., :1] + image[..., -1:]
+        return keras.Model(image, keras.layers.Softmax()(keras.layers.Concatenate()([logit * 0, logit])))
+
+
+def test_the_segmentation_of_the_previous_stage_is_not_covered(tmp_path, rng):
+    image = rng.normal(size=(8, 6)).astype(np.float32)
+    previous = rng.integers(0, 2, (8, 6)).astype(np.uint8)
+    (tmp_path / "first").mkdir()
+    np.save(tmp_path / "first" / "a.npy", previous)
+    interface = miscnn_tf.Dictionary_interface({"a": (image, None)}, channels=1, classes=2, three_dim=False)
+    io = miscnn_tf.Data_IO(interface, "", tmp_path / "predictions", tmp_path / "batches")
+    stage = miscnn_tf.PreviousStage(tmp_path / "first")
+    preprocessor = miscnn_tf.Preprocessor(io, 1, patch_shape=(8, 6), previous_stage=stage)
+    network = miscnn_tf.Neural_Network(preprocessor, FirstAndLastChannel(), precision="float32")
+    (drop,) = occlusion_sensitivity("a", network, size=1, value=-3.0, region="all", return_output=True)
+    before, after = (1 / (1 + np.exp(-(values + previous))) for values in (image, np.full_like(image, -3)))
+    np.testing.assert_allclose(drop[..., 0] * image.size, before - after, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (8, 6, 4)])

@@ -409,7 +409,7 @@ def _last_use(folder: Path) -> float:
 def _shared(sample: Sample, compact: bool = False) -> Sample:
     """Copy a sample; its arrays are shared, read-only, and everything else is copied."""
     twin = copy(sample)
-    for attribute in ("img_data", "seg_data", "pred_data"):
+    for attribute in ("img_data", "seg_data", "pred_data", "previous_data"):
         array = getattr(sample, attribute)
         if array is not None:
             setattr(twin, attribute, _read_only(_compact(array) if compact else array))

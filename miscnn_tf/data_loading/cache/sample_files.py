@@ -41,7 +41,12 @@ SAMPLE_FILE = "sample.json"
 TEMPORARY_ENDING = f".{UNFINISHED}"
 
 _FORMAT = 1
-_ARRAY_FILES = {"img_data": "image.npy", "seg_data": "segmentation.npy", "pred_data": "prediction.npy"}
+_ARRAY_FILES = {
+    "img_data": "image.npy",
+    "seg_data": "segmentation.npy",
+    "pred_data": "prediction.npy",
+    "previous_data": "previous_stage.npy",
+}
 _INLINE_ELEMENTS = 64
 _BLOCK_BYTES = 2**24
 _LONGEST_NAME = 120

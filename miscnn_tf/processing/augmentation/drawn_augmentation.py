@@ -183,7 +183,11 @@ class Augmentation:
 
     def apply_to_labels(self, labels: np.ndarray) -> np.ndarray:
         """Augment the labels alone, as in `apply`; with ``labels_follow=False`` they are returned unchanged."""
-        if not (self.moves and self.labels_follow):
+        return self.move_labels(labels) if self.labels_follow else labels
+
+    def move_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Mirror and transform labels along with the image, also with ``labels_follow=False``."""
+        if not self.moves:
             return labels
         self._check_region(labels.shape, "label map")
         first, last = self._mirrors

@@ -14,6 +14,7 @@ import numpy as np
 
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.errors import ConfigurationError, DataError
+from miscnn_tf.processing.augmentation.previous_labels import disturb, one_hot
 from miscnn_tf.processing.data_augmentation import Data_Augmentation
 from miscnn_tf.processing.patching.grid import PatchGrid, draw_start, padded_shape
 from miscnn_tf.processing.patching.region import read_region
@@ -28,7 +29,7 @@ class Patch(NamedTuple):
     """A patch of a sample as the network gets it.
 
     Attributes:
-        image: float32, ``(x, y[, z], channels)``.
+        image: float32, ``(x, y[, z], channels)``; of a cascade with the one-hot segmentation of the previous stage.
         labels: uint8 (uint16 above 256 classes), ``(x, y[, z])``; None if the sample has no label map.
     """
 
@@ -83,6 +84,11 @@ def cut(
         labels = read_region(sample.seg_data, *location, 0)[..., 0]
     if drawn is not None:
         image, labels = drawn.apply(image, labels, shape)
+    if sample.previous_data is not None:
+        previous = read_region(sample.previous_data, read_start, read_shape, 0)[..., 0]
+        if drawn is not None and rng is not None:
+            previous = disturb(drawn.move_labels(previous), sample.classes, rng)
+        image = np.concatenate([image, one_hot(previous, sample.classes)], axis=-1)
     return Patch(image, labels)
 
 

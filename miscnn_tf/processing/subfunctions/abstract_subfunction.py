@@ -123,6 +123,8 @@ class Abstract_Subfunction(Constructed, ABC):
     def preprocessing(self, sample: Sample, training: bool = True) -> None:
         """Change ``sample.img_data`` (and ``sample.seg_data`` where it is not None) in place.
 
+        A step that changes the grid also changes ``sample.previous_data``, of a cascade, where it is not None.
+
         Assign new arrays: ``sample.img_data`` may be read-only or shared.
 
         Args:

@@ -31,6 +31,8 @@ class CropNonzero(Abstract_Subfunction):
         sample.img_data = sample.img_data[box]
         if training and sample.seg_data is not None:
             sample.seg_data = sample.seg_data[box]
+        if sample.previous_data is not None:
+            sample.previous_data = sample.previous_data[box]
         self.remember(
             sample, shape=shape, new_shape=sample.img_data.shape[:-1], start=[int(along.start) for along in box]
         )

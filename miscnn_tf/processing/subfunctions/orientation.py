@@ -58,6 +58,8 @@ class Orientation(Abstract_Subfunction):
         sample.img_data = _moved(sample.img_data, order, flips)
         if training and sample.seg_data is not None:
             sample.seg_data = _moved(sample.seg_data, order, flips)
+        if sample.previous_data is not None:
+            sample.previous_data = _moved(sample.previous_data, order, flips)
         after = self.output_spec(before)
         if after.spacing is not None:
             sample.details["spacing"] = list(after.spacing)

@@ -89,9 +89,11 @@ class Padding(Abstract_Subfunction):
         ]
         if any(after for _, after in widths):
             sample.img_data = self._pad(sample.img_data, widths, self.pad_mode, self.pad_value_img)
+            mode = self.pad_mode if self.pad_mode in _COPYING_MODES else "constant"
             if training and sample.seg_data is not None:
-                mode = self.pad_mode if self.pad_mode in _COPYING_MODES else "constant"
                 sample.seg_data = self._pad(sample.seg_data, widths, mode, self.pad_value_seg)
+            if sample.previous_data is not None:
+                sample.previous_data = self._pad(sample.previous_data, widths, mode, 0)
         self.remember(
             sample, shape=shape, new_shape=sample.img_data.shape[:-1], before=[before for before, _ in widths]
         )

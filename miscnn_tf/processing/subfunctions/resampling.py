@@ -75,6 +75,8 @@ class Regridding(Abstract_Subfunction):
         sample.img_data = self.resize(sample.img_data, after.shape, image_orders)
         if training and sample.seg_data is not None:
             sample.seg_data = resize_labels(sample.seg_data, after.shape, label_orders)
+        if sample.previous_data is not None:
+            sample.previous_data = resize_labels(sample.previous_data, after.shape, label_orders)
         if after.spacing is not None:
             sample.details["spacing"] = list(after.spacing)
         self.remember(
