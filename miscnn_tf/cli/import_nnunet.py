@@ -17,6 +17,7 @@ from pathlib import Path
 
 from miscnn_tf.cli.terminal import start_tensorflow
 from miscnn_tf.errors import ConfigurationError, StorageError
+from miscnn_tf.runs.names import MODEL_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             "fold with --folds 0"
         )
     if not group and output.suffix != ".keras":
-        output = output / "model.keras"
+        output = output / MODEL_FILE
         output.parent.mkdir(parents=True)
     model.dump(output)
     card = (model.models[0] if group else model).model_card

@@ -58,8 +58,9 @@ class MemberPredictions:
         """Compute the mean of the members' class probabilities, or its labels.
 
         Networks on one preprocessor are averaged patch by patch: that takes the memory of one network's prediction,
-        whatever their number, and the label is decided after the mean was resampled, slab by slab. Of other models the
-        sum and one member's probabilities on the original grid are held.
+        whatever their number, and the label is decided after the mean was resampled, slab by slab; logits are averaged
+        if their plan says so. Of other models the probabilities are averaged, as in nnU-Net's ensembles: the sum and
+        one member's probabilities on the original grid are held.
 
         Args:
             activation_output: Class probabilities instead of labels.

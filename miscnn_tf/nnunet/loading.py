@@ -134,7 +134,7 @@ def _preprocessor(
         augmentation.infaug_flip_list = [axis + 1 for axis in flips]
     steps: list[Abstract_Subfunction] = [
         CropNonzero(),
-        Normalization(plan.modes, statistics=plan.statistics or None, nonzero=plan.nonzero),
+        Normalization(plan.modes, smooth=0, statistics=plan.statistics or None, nonzero=plan.nonzero),
     ]
     if plan.spacing is not None:
         steps.append(NnUNetResampling(plan.spacing, plan.order, order_across=plan.order_across))

@@ -32,6 +32,8 @@ Patches = Iterator[np.ndarray] | Callable[[Sequence[int]], Iterator[np.ndarray]]
 
 #: Minimum width of a section in voxels of the result: with narrower ones nearly all patches would be predicted again.
 LEAST_COLUMNS = 4
+#: Of a class in a sum of logits, where a weight of 0 would be minus infinity.
+_LEAST_WEIGHT = np.float32(1e-30)
 
 
 def assemble(
@@ -190,7 +192,7 @@ def weighted(
     for patch in patches:
         weights = np.full(patch.shape[-1], 1 - threshold, np.float32)
         weights[0] = threshold
-        patch = patch + np.log(weights) if logits else patch * weights
+        patch = patch + np.log(np.maximum(weights, _LEAST_WEIGHT)) if logits else patch * weights
         yield patch
         del patch  # otherwise it stays in memory until the next one is predicted
 

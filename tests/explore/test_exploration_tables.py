@@ -111,9 +111,9 @@ def test_images_of_one_value_and_data_without_labels(tmp_path: Path) -> None:
     assert "100.00%" in text_of(tmp_path)
 
 
-def test_channels_have_histograms_each(rng: np.random.Generator) -> None:
+def test_channels_have_histograms_each(rng: np.random.Generator, tmp_path: Path) -> None:
     data = {"a": (rng.normal(size=(4, 4, 4, 2)), np.ones((4, 4, 4), int))}
-    text = exploration_text(explore(Data_IO(Dictionary_interface(data, channels=2), "")))
+    text = exploration_text(explore(Data_IO(Dictionary_interface(data, channels=2), tmp_path)))
     assert "Histogram of channel 0" in text
     assert "Histogram of channel 1" in text
     assert max(map(len, text.splitlines())) <= 80

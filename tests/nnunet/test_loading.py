@@ -171,6 +171,7 @@ def test_the_settings_are_those_of_the_plans(tiny):
     assert before.data_augmentation.config_mirror_axes == [0, 1]
     assert before.data_augmentation.infaug_flip_list == [1, 2]
     assert before.patchwise_overlap == 0.5
+    assert before.subfunctions[1].smooth == 0  # nnU-Net adds nothing to the standard deviation
     assert before.data_io.interface.names_of_classes() == ("background", "liver", "tumour")
 
 

@@ -119,6 +119,10 @@ def test_a_threshold_decides_alike_for_logits(rng):
     (other,) = weighted(iter([np.log(probabilities)]), 0.3, LabelScheme(2), logits=True)
     np.testing.assert_array_equal(one.argmax(-1), other.argmax(-1))
     np.testing.assert_array_equal(one.argmax(-1), probabilities[..., 1] > 0.3)
+    for threshold, label in ((0.0, 1), (1.0, 0)):  # a weight of 0 is not minus infinity, which would blend to NaN
+        (extreme,) = weighted(iter([np.log(probabilities)]), threshold, LabelScheme(2), logits=True)
+        assert np.isfinite(extreme).all()
+        assert (extreme.argmax(-1) == label).all()
 
 
 def test_mistakes():

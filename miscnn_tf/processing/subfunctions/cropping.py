@@ -38,13 +38,13 @@ class CropNonzero(Abstract_Subfunction):
         )
 
     def postprocessing(self, sample: Sample, prediction: np.ndarray, activation_output: bool = False) -> np.ndarray:
-        """Return labels or class probabilities of the whole image: class 0 around the box."""
+        """Return labels or class probabilities of the whole image: class 0, or no region, around the box."""
         record = self.recall(sample)
         self.require_grid(sample, prediction, record["new_shape"])
         if record["shape"] == record["new_shape"]:
             return prediction
         whole = np.zeros((*record["shape"], *prediction.shape[len(record["shape"]) :]), prediction.dtype)
-        if activation_output:
+        if activation_output and not sample.scheme.regions:  # the first channel of regions is one of them
             whole[..., 0] = 1
         box = (slice(at, at + size) for at, size in zip(record["start"], record["new_shape"], strict=True))
         whole[tuple(box)] = prediction

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from miscnn_tf.data_loading.label_scheme import LabelScheme, Region
 from miscnn_tf.data_loading.sample import Sample
 from miscnn_tf.processing.subfunctions import CropNonzero
 from miscnn_tf.processing.subfunctions.cropping import nonzero_mask
@@ -84,3 +85,17 @@ def test_nothing_to_crop_returns_the_prediction_itself():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+def test_around_the_box_is_no_region(rng):
+    """Defect: the first region was certain there, so that a group of networks wrote its label."""
+    scheme = LabelScheme(3, regions=(Region("whole", (1, 2), 1), Region("core", (2,), 2)))
+    image = np.pad(rng.random((4, 5, 1)) + 1, ((2, 2), (3, 3), (0, 0)))
+    sample = Sample("a", image, channels=1, classes=3, three_dim=False, scheme=scheme)
+    step = CropNonzero()
+    step.preprocessing(sample, training=False)
+    probabilities = np.full((4, 5, 2), 0.1, np.float32)
+    whole = step.postprocessing(sample, probabilities, activation_output=True)
+    assert whole.shape == (8, 11, 2)
+    assert whole.max() == np.float32(0.1)
+    assert not scheme.decide(whole).any()
