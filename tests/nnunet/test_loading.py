@@ -175,6 +175,31 @@ def test_the_settings_are_those_of_the_plans(tiny):
     assert before.data_io.interface.names_of_classes() == ("background", "liver", "tumour")
 
 
+def test_plans_of_releases_before_2_4_and_inherited_settings(tiny, tmp_path):
+    """They have no table of the architecture."""
+    case, model, _ = tiny
+    every = case["plans"]["configurations"]
+    one = every["3d_fullres"]
+    arguments = one.pop("architecture")["arch_kwargs"]
+    one |= {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": 4,
+        "unet_max_num_features": 12,
+        "n_conv_per_stage_encoder": [2, 2, 2],
+        "n_conv_per_stage_decoder": [1, 1],
+        "pool_op_kernel_sizes": arguments["strides"],
+        "conv_kernel_sizes": arguments["kernel_sizes"],
+    }
+    every["parent"] = one
+    every["3d_fullres"] = {"inherits_from": "parent", "batch_size": 4}
+    weights = pytorch_weights(model, (1, 2, 0))
+    network = load_nnunet(write_model(tmp_path / "old", {**case, "folds": (0,)}, weights))
+    assert network.architecture.features == (4, 8, 12)
+    assert network.preprocessor.batch_size == 4
+    for ours, theirs in zip(network.model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_folds_are_chosen(tiny):
     _, _, folder = tiny
     assert not hasattr(load_nnunet(folder, [1]), "models")
