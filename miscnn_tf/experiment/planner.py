@@ -311,7 +311,7 @@ def _augmentation(
 def _flipped_predictions(
     network: NetworkPlan, flips: dict[str, Choice], budget: Budget | None, cases: int
 ) -> dict[str, Choice]:
-    """Return whether predictions are averaged over flips: on a CPU if these do not take long."""
+    """Plan the mean of predictions over flips: on a CPU if these do not take long."""
     if not flips["mirror"].value:
         return {"infaug": Choice(False, "no flips in predictions either")}
     axes = flips["mirror_axes"].value if "mirror_axes" in flips else network.network_axes

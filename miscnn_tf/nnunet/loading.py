@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,11 @@ from miscnn_tf.processing.nnunet_augmentation import NnUNetAugmentation
 from miscnn_tf.processing.preprocessor import Preprocessor
 from miscnn_tf.processing.subfunctions import CropNonzero, NnUNetResampling, Normalization
 from miscnn_tf.processing.subfunctions.abstract_subfunction import Abstract_Subfunction
+
+logger = logging.getLogger(__name__)
+
+#: Trainers that train the network of the plans.
+_USUAL_TRAINERS = re.compile(r"nnUNetTrainer(_\d+epochs?)?(_?NoMirroring|NoDeepSupervision)?")
 
 
 def load_nnunet(
@@ -178,6 +185,13 @@ def _network(plan: ModelPlan, preprocessor: Preprocessor, checkpoint: Checkpoint
         raise ConfigurationError(
             f"{checkpoint.path}: the network of the trainer {checkpoint.trainer} is not supported: it has "
             f"{some_of(left, 3)} beside the parts of {plan.architecture}"
+        )
+    if not _USUAL_TRAINERS.fullmatch(checkpoint.trainer):
+        # The names of the weights do not show, for example, another activation.
+        logger.warning(
+            "%s was trained by %s: if this trainer changes the network of the plans, predictions are wrong; compare "
+            "some with nnU-Net's",
+            *(checkpoint.path, checkpoint.trainer),
         )
     network.take_over(network.model.get_weights(), 1)
     return network

@@ -104,7 +104,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, without running anything in it: see `TorchFile`.
 
     Raises:
-        ModelFileError: If it is damaged, or is no checkpoint of nnU-Net.
+        ModelFileError: If it is damaged, or another kind of file.
     """
     with TorchFile(path) as file:
         content = file.content
@@ -121,8 +121,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ModelFileError(
-                f"{path} is no checkpoint of nnU-Net version 2, which has network_weights, init_args and trainer_name "
-                f"({error!r}); name the folder of a model that nnUNetv2_train wrote"
+                f"{path} is not a checkpoint of nnU-Net version 2, which has network_weights, init_args and "
+                f"trainer_name ({error!r}); name the folder of a model that nnUNetv2_train wrote"
             ) from error
 
 
@@ -160,7 +160,7 @@ def _unpack(source: Path, folder: Path) -> None:
         archive = zipfile.ZipFile(source)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ModelFileError(
-            f"{source} is no zip archive ({error}); name the folder of the model, or its archive"
+            f"{source} is not a zip archive ({error}); name the folder of the model, or its archive"
         ) from error
     with archive:
         wanted = [one for one in archive.infolist() if _is_wanted(PurePosixPath(one.filename))]

@@ -37,7 +37,7 @@ _RESAMPLING: Final = "resample_data_or_seg_to_shape"
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What a model of nnU-Net needs to predict; lists of axes are in our order.
+    """Settings with which a model of nnU-Net predicts; lists of axes are in our order.
 
     Attributes:
         data_set: Name of the data set.
@@ -57,7 +57,7 @@ class ModelPlan:
         statistics: ``(lowest, highest, mean, standard deviation)`` of each channel in the data set.
         order: Order of the spline with which images are resampled.
         order_across: The same across thick slices.
-        nonzero: Whether the statistics of an image leave out the zeros around.
+        nonzero: True if the statistics of an image leave out the zeros around.
     """
 
     data_set: str
@@ -131,6 +131,8 @@ def read_plan(folder: Path, configuration: str) -> ModelPlan:
     where = f"{path}, configuration {configuration}"
     require(_Configuration, chosen, where, _ADVICE, error=ModelFileError)
     _require_supported(chosen, where)
+    if content.get("label_manager", "LabelManager") != "LabelManager":
+        raise ConfigurationError(f"{path}: label_manager={content['label_manager']!r} is not supported")
     reader = content["image_reader_writer"]
     three_dim = reader in _VOLUMES
     if not three_dim and reader != _PICTURES:
@@ -287,7 +289,7 @@ def _mode(name: str, where: str) -> str:
 
 
 def _nonzero(masked: Sequence[bool], modes: Sequence[str], where: str) -> bool:
-    """Return whether channels with the z-score leave out the zeros around; nnU-Net's others never do."""
+    """Return True if channels with the z-score leave out the zeros around; nnU-Net's others never do."""
     chosen = {mask for mask, mode in zip(masked, modes, strict=True) if mode == "z-score"}
     if len(chosen) > 1:
         raise ConfigurationError(

@@ -297,7 +297,7 @@ class _Machine:
             raise ValueError("the sizes and strides of a tensor are not tuples")
         for one in (offset, *shape, *strides):
             if type(one) is not int or one < 0:
-                raise ValueError(f"{reprlib.repr(one)} is no offset, size or stride of a tensor")
+                raise ValueError(f"{reprlib.repr(one)} is not an offset, size or stride of a tensor")
         if len(shape) != len(strides) or len(shape) > _MOST_AXES:
             raise ValueError(f"a tensor has the sizes {reprlib.repr(shape)} and the strides {reprlib.repr(strides)}")
         size = math.prod(shape)

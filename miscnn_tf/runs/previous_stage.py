@@ -88,7 +88,7 @@ class PreviousStage:
 
     @cached_property
     def _folds(self) -> list[tuple[Path, Fold]]:
-        """Folders with predictions, and the samples that each was trained and validated on; empty if it is no run."""
+        """Folders with predictions, and the samples that each was trained and validated on; empty for other folders."""
         root = Path(self.path)
         if not root.is_dir():
             raise MissingDataError(

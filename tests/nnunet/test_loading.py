@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nnunet_models import make_case, pytorch_weights, write_model
+from PIL import Image
 
 import miscnn_tf
 from miscnn_tf.cli import main as cli
@@ -64,6 +65,10 @@ CASES = {
     "thick, transposed": {**THICK, "transposed": (1, 0, 2)},
     "2d": FLAT,
     "2d, transposed": {**FLAT, "transposed": (2, 0, 1)},
+    "pictures": {
+        **{**FLAT, "spacing": (1.0, 1.0), "mirroring": (0, 1)},
+        **{"reader": "NaturalImage2DIO", "ending": ".png", "schemes": ("RGBTo01Normalization",) * 3},
+    },
     "mirrored, three folds": {"mirroring": (0, 2), "folds": (0, 1, 2)},
     "CT, channels": {"schemes": ("CTNormalization", "NoNormalization", "ZScoreNormalization")},
     "non-zero mask": {"schemes": ("ZScoreNormalization",) * 2, "masked": True},
@@ -75,7 +80,12 @@ CASES = {
 @pytest.fixture(params=CASES, ids=list(CASES))
 def reference(request, tmp_path):
     case = make_case(**CASES[request.param])
-    write_images(tmp_path / "images", len(case["dataset"]["channel_names"]), box=request.param == "non-zero mask")
+    if request.param == "pictures":
+        (tmp_path / "images").mkdir()
+        picture = np.kron(np.random.default_rng(0).integers(0, 256, (11, 9, 3)), np.ones((4, 4, 1)))
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "images" / "case_0000.png")
+    else:
+        write_images(tmp_path / "images", len(case["dataset"]["channel_names"]), box=request.param == "non-zero mask")
     (tmp_path / "case.json").write_text(json.dumps(case))
     done = subprocess.run([TORCH, PROGRAM, tmp_path / "case.json", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -97,11 +107,17 @@ def test_predictions_are_those_of_nnunet(reference):
     source = parts[0] if len(parts) == 1 else parts
     with np.load(folder / "predictions" / "case.npz") as there:
         labels, probabilities = there["labels"].T, there["probabilities"].T
-    written = folder / "seg.nii.gz"
+    ending = case["dataset"]["file_ending"]
+    if ending == ".png":  # (1, rows, columns) there
+        labels, probabilities = (np.swapaxes(one[:, :, 0], 0, 1) for one in (labels, probabilities))
+    written = folder / f"seg{ending}"
     made = model.predict_file(source, written)
     assert np.mean(made == labels) >= 0.9999
     chances = model.predict_file(source, activation_output=True)
     np.testing.assert_allclose(chances, probabilities, atol=1e-3)
+    if ending == ".png":
+        np.testing.assert_array_equal(np.asarray(Image.open(written)), made)
+        return
     ours, theirs = nib.load(written), nib.load(folder / "predictions" / "case.nii.gz")
     np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
     np.testing.assert_array_equal(np.asarray(ours.dataobj), made)
@@ -112,16 +128,19 @@ def logits_of_window(network: miscnn_tf.Neural_Network, image: np.ndarray, case)
     import keras
 
     order = [2 - axis for axis in case["plans"]["transpose_forward"]]
-    sliced = image.ndim == 3
+    if not network.three_dim:
+        order = [0, 1]
+    sliced = image.ndim == 3 and network.three_dim
     if sliced:
         image = image[np.newaxis]
-    ours = np.moveaxis(image, (0, 1, 2), order)
+    axes = tuple(range(len(order)))
+    ours = np.moveaxis(image, axes, order)
     head = network.model.layers[-1]
     before = keras.Model(network.model.inputs, head.input)
     features = before(ours[np.newaxis])
     kernel, bias = (np.asarray(weight) for weight in head.weights)
     logits = np.asarray(features)[0] @ kernel.reshape(kernel.shape[-2:]) + bias
-    back = np.moveaxis(logits, order, (0, 1, 2))
+    back = np.moveaxis(logits, order, axes)
     return back[0] if sliced else back
 
 
@@ -267,6 +286,7 @@ def of_network(**changes):
         (lambda case: case["plans"].update(image_reader_writer="Tiff3DIO"), "images were read by Tiff3DIO"),
         (lambda case: case["dataset"]["channel_names"].update({"1": "T2"}), "names 2 channels, but the plans norm"),
         (of_configuration(inherits_from="3d_fullres"), "inherits from itself"),
+        (lambda case: case["plans"].update(label_manager="Mine"), "label_manager='Mine' is not supported"),
         (of_configuration(patch_size=["a"]), "patch_size"),
         (of_network(features_per_stage=[4, 8, 13]), "has the shape .* but the plans need"),
     ],
@@ -279,20 +299,26 @@ def test_what_is_not_supported_is_named(tiny, tmp_path, change, message):
         load_nnunet(folder)
 
 
-def test_weights_of_another_network_are_named(tiny, tmp_path):
+def test_weights_of_another_network_are_named(tiny, tmp_path, caplog):
     case, model, _ = tiny
     weights = pytorch_weights(model, (1, 2, 0))
     more = {**weights, "encoder.attention.weight": np.zeros(3, np.float32)}
     folder = write_model(tmp_path / "more", case, more, trainer_name="nnUNetTrainerAttention")
     with pytest.raises(ConfigurationError, match=r"trainer nnUNetTrainerAttention .*it has encoder.attention.weight"):
         load_nnunet(folder)
+    load_nnunet(write_model(tmp_path / "own", {**case, "folds": (0,)}, weights, trainer_name="nnUNetTrainerReLU"))
+    assert "was trained by nnUNetTrainerReLU: if this trainer changes the network" in caplog.text
+    caplog.clear()
+    usual = {**case, "folds": (0,)}
+    load_nnunet(write_model(tmp_path / "short", usual, weights, trainer_name="nnUNetTrainer_250epochs"))
+    assert "was trained by" not in caplog.text
     first = next(iter(weights))
     less = {name: value for name, value in weights.items() if name != first}
     with pytest.raises(ModelFileError, match=f"the network weights have no {first}"):
         load_nnunet(write_model(tmp_path / "less", case, less))
     prefixed = {f"_orig_mod.{name}": value for name, value in weights.items()}
     load_nnunet(write_model(tmp_path / "compiled", {**case, "folds": (0,)}, prefixed))
-    with pytest.raises(ModelFileError, match="is no checkpoint of nnU-Net version 2"):
+    with pytest.raises(ModelFileError, match="is not a checkpoint of nnU-Net version 2"):
         load_nnunet(write_model(tmp_path / "none", case, weights, init_args={}))
 
 
@@ -309,7 +335,7 @@ def test_archives_with_paths_elsewhere_are_refused(tiny, tmp_path):
     with pytest.raises(ModelFileError, match="bytes unpacked, more than weights can have"):
         load_nnunet(tmp_path / "model.zip")
     (tmp_path / "model.zip").write_bytes(b"no zip")
-    with pytest.raises(ModelFileError, match="is no zip archive"):
+    with pytest.raises(ModelFileError, match="is not a zip archive"):
         load_nnunet(tmp_path / "model.zip")
     with pytest.raises(MissingDataError, match="does not exist"):
         load_nnunet(tmp_path / "nowhere")

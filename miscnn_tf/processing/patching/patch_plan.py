@@ -127,7 +127,7 @@ class PatchPlan:
 
     @property
     def averages_logits(self) -> bool:
-        """Whether predictions are averaged before the softmax or sigmoid, instead of after it."""
+        """True if predictions are averaged before the softmax or sigmoid, instead of after it."""
         return self.blending == "nnunet"
 
     def patch_shape_for(self, image_shape: Sequence[int]) -> tuple[int, ...]:
